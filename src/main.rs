@@ -1,0 +1,2 @@
+//! gpu-gan.
+fn main() {}
