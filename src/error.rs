@@ -102,8 +102,12 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::File { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => "check the spelling of the path; a relative path starts at the current folder".into(),
-                io::ErrorKind::PermissionDenied => "choose a place that you may write to, or change its permissions".into(),
+                io::ErrorKind::NotFound => {
+                    "check the spelling of the path; a relative path starts at the current folder".into()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "choose a place that you may write to, or change its permissions".into()
+                }
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space, or choose another disk with --out; what was written before is whole".into()
                 }

@@ -6,5 +6,6 @@
 //! the house, and which may use which, are in `docs/ARCHITECTURE.md`.
 
 pub mod error;
+pub mod program;
 
 pub use error::{Error, Result};

@@ -1,0 +1,303 @@
+//! The shared language: a [`Program`] is tensors and named lists of operations over them, as plain data.
+//!
+//! Who writes a program (the network, the adversarial schedule) does not know which device runs it; who runs it (the
+//! GPU device, the CPU device) does not know what it is for. A device builds a program once and then runs its routines
+//! as often as it is asked to, without the host deciding, uploading or allocating anything in between.
+
+mod device;
+mod op;
+pub mod random;
+mod tensor;
+
+use std::collections::HashMap;
+use std::fmt;
+
+pub use device::{Device, Executor, Snapshot, Values};
+pub use op::{Access, Activation, Geometry, Op, Operand};
+pub use tensor::{Buffer, BufferId, Element, Tensor, TensorId};
+
+/// A tensor of a buffer starts at a multiple of this many elements: 256 bytes of f32, the largest alignment that
+/// WebGPU lets an adapter ask for.
+const SLICE_ALIGNMENT: usize = 64;
+
+/// Tensors, and the named lists of operations that run over them.
+#[derive(Debug, Default, Clone)]
+pub struct Program {
+    buffers: Vec<Buffer>,
+    tensors: Vec<Tensor>,
+    routines: Vec<Routine>,
+}
+
+/// A list of operations that a device runs as a whole: `step`, `sheet`.
+#[derive(Debug, Clone)]
+pub struct Routine {
+    /// Its name, unique in its program.
+    pub name: String,
+    /// The operations, in the order they run.
+    pub ops: Vec<Op>,
+}
+
+/// A handle on a routine of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RoutineId(pub(crate) usize);
+
+impl Program {
+    /// A program without tensors or routines.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A tensor of f32 with a buffer of its own.
+    pub fn tensor(&mut self, name: impl Into<String>, shape: &[usize]) -> TensorId {
+        self.tensor_of(Element::F32, name, shape)
+    }
+
+    /// A tensor of any element type with a buffer of its own.
+    pub fn tensor_of(&mut self, element: Element, name: impl Into<String>, shape: &[usize]) -> TensorId {
+        let name = name.into();
+        let len = shape.iter().product();
+        let buffer = self.add_buffer(Buffer {
+            name: name.clone(),
+            element,
+            len,
+        });
+        self.add_tensor(Tensor {
+            name,
+            shape: shape.to_vec(),
+            buffer,
+            offset: 0,
+        })
+    }
+
+    /// Tensors of f32 that lie one behind the other in one buffer, so that Adam or a checkpoint takes them at one go.
+    /// Returns a tensor over the whole buffer (padding included) and the tensors in it.
+    pub fn slices(&mut self, name: &str, parts: &[(String, Vec<usize>)]) -> (TensorId, Vec<TensorId>) {
+        let mut offsets = Vec::with_capacity(parts.len());
+        let mut len = 0;
+        for (_, shape) in parts {
+            offsets.push(len);
+            len += shape.iter().product::<usize>().next_multiple_of(SLICE_ALIGNMENT);
+        }
+        // A network without parameters still has a buffer: devices do not allow an empty one.
+        let len = len.max(SLICE_ALIGNMENT);
+        let buffer = self.add_buffer(Buffer {
+            name: name.to_string(),
+            element: Element::F32,
+            len,
+        });
+        let whole = self.add_tensor(Tensor {
+            name: name.to_string(),
+            shape: vec![len],
+            buffer,
+            offset: 0,
+        });
+        let ids = parts
+            .iter()
+            .zip(offsets)
+            .map(|((name, shape), offset)| {
+                self.add_tensor(Tensor {
+                    name: name.clone(),
+                    shape: shape.clone(),
+                    buffer,
+                    offset,
+                })
+            })
+            .collect();
+        (whole, ids)
+    }
+
+    /// The same elements under another shape: reshaping and flattening cost nothing.
+    pub fn reshaped(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
+        let old = self.info(tensor).clone();
+        assert_eq!(
+            old.len(),
+            shape.iter().product(),
+            "{} {:?} cannot be seen as {shape:?}",
+            old.name,
+            old.shape
+        );
+        self.add_tensor(Tensor {
+            shape: shape.to_vec(),
+            ..old
+        })
+    }
+
+    /// Begins a routine; operations are appended to it until the next one begins.
+    pub fn begin(&mut self, name: &str) -> RoutineId {
+        assert!(self.routine_named(name).is_none(), "two routines are called {name}");
+        self.routines.push(Routine {
+            name: name.to_string(),
+            ops: Vec::new(),
+        });
+        RoutineId(self.routines.len() - 1)
+    }
+
+    /// Appends an operation to the routine begun last.
+    ///
+    /// # Panics
+    ///
+    /// If the shapes of its operands do not fit, or if it would write a buffer that it also reads: programs are
+    /// written by this crate, which checks what people ask for before it gets here.
+    pub fn push(&mut self, op: Op) {
+        if let Err(message) = op.check(self) {
+            panic!("{op:?}: {message}");
+        }
+        self.check_aliases(&op);
+        self.routines
+            .last_mut()
+            .expect("an operation belongs to a routine that was begun")
+            .ops
+            .push(op);
+    }
+
+    /// What a device needs of WebGPU's rule on one dispatch: a buffer is read by it, or written by one operand alone.
+    fn check_aliases(&self, op: &Op) {
+        let mut uses: HashMap<BufferId, (Access, &str)> = HashMap::new();
+        for Operand { name, tensor, access } in op.operands() {
+            if let Some((before, other)) = uses.insert(self.info(tensor).buffer, (access, name)) {
+                assert!(
+                    before == Access::Read && access == Access::Read,
+                    "{op:?}: `{other}` and `{name}` share a buffer and one of them is written"
+                );
+            }
+        }
+    }
+
+    /// All buffers; [`BufferId`] is the index.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// All routines; [`RoutineId`] is the index.
+    pub fn routines(&self) -> &[Routine] {
+        &self.routines
+    }
+
+    /// The routine of that name.
+    pub fn routine_named(&self, name: &str) -> Option<RoutineId> {
+        self.routines
+            .iter()
+            .position(|routine| routine.name == name)
+            .map(RoutineId)
+    }
+
+    /// Name, shape and place of a tensor.
+    pub fn info(&self, tensor: TensorId) -> &Tensor {
+        &self.tensors[tensor.0]
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, tensor: TensorId) -> &[usize] {
+        &self.info(tensor).shape
+    }
+
+    /// The shape of an image tensor, (N, H, W, C).
+    pub fn nhwc(&self, tensor: TensorId) -> [usize; 4] {
+        self.shape(tensor).try_into().expect("images have four dimensions")
+    }
+
+    /// The element type of a tensor.
+    pub fn element(&self, tensor: TensorId) -> Element {
+        self.buffers[self.info(tensor).buffer.0].element
+    }
+
+    /// Floating-point operations of one run of a routine's matrix products: two for each multiply-add.
+    pub fn flops(&self, routine: RoutineId) -> u64 {
+        self.routines[routine.0].ops.iter().map(|op| op.flops(self)).sum()
+    }
+
+    fn add_buffer(&mut self, buffer: Buffer) -> BufferId {
+        assert!(buffer.len > 0, "{} is empty", buffer.name);
+        self.buffers.push(buffer);
+        BufferId(self.buffers.len() - 1)
+    }
+
+    fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
+        self.tensors.push(tensor);
+        TensorId(self.tensors.len() - 1)
+    }
+}
+
+/// Each operation on a line, in the order they run: `conv  x=images  w=discriminator.0.weight  y=discriminator.0.y`.
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for routine in &self.routines {
+            writeln!(f, "{}:", routine.name)?;
+            for op in &routine.ops {
+                write!(f, "  {:<18}", op.name())?;
+                for Operand { name, tensor, .. } in op.operands() {
+                    write!(f, " {name}={}", self.info(tensor).name)?;
+                }
+                writeln!(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_of_a_buffer_start_at_aligned_offsets_and_do_not_overlap() {
+        let mut program = Program::new();
+        let parts = [
+            ("a".to_string(), vec![3]),
+            ("b".to_string(), vec![65]),
+            ("c".to_string(), vec![2, 2]),
+        ];
+        let (whole, ids) = program.slices("params", &parts);
+        let offsets: Vec<usize> = ids.iter().map(|&id| program.info(id).offset).collect();
+        assert_eq!(offsets, [0, 64, 192]);
+        assert_eq!(program.shape(whole), [256]);
+    }
+
+    #[test]
+    #[should_panic(expected = "share a buffer")]
+    fn an_operation_that_writes_what_it_reads_is_refused() {
+        let mut program = Program::new();
+        let x = program.tensor("x", &[1, 1, 1, 4]);
+        program.begin("step");
+        program.push(Op::Activation {
+            kind: Activation::Tanh,
+            x,
+            y: x,
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "but the geometry gives")]
+    fn an_operation_whose_shapes_do_not_fit_is_refused() {
+        let mut program = Program::new();
+        let x = program.tensor("x", &[2, 8, 8, 3]);
+        let w = program.tensor("w", &[4, 4, 3, 5]);
+        let y = program.tensor("y", &[2, 9, 4, 5]);
+        program.begin("step");
+        program.push(Op::Conv {
+            x,
+            w,
+            b: None,
+            y,
+            geometry: Geometry {
+                kernel: 4,
+                stride: 2,
+                pad: 1,
+            },
+        });
+    }
+
+    #[test]
+    fn a_program_prints_its_operations_with_the_names_of_their_tensors() {
+        let mut program = Program::new();
+        let x = program.tensor("x", &[2, 1, 1, 3]);
+        let y = program.tensor("y", &[2, 1, 1, 3]);
+        program.begin("step");
+        program.push(Op::Activation {
+            kind: Activation::Tanh,
+            x,
+            y,
+        });
+        assert_eq!(program.to_string(), "step:\n  activation         x=x y=y\n");
+    }
+}

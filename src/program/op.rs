@@ -1,0 +1,588 @@
+//! The operations: what each one computes, on which tensors.
+//!
+//! The formulas here are the definition; `shaders/*.wgsl` and `src/cpu/*.rs` are two implementations of it, and
+//! `docs/maths.md` derives the gradients.
+
+use super::{Element, Program, TensorId};
+
+/// One operation on tensors of a program. Plain data: printable, comparable, the same for every device.
+///
+/// Images are (N, H, W, C), and a row is the C channels of one pixel. Weights of a convolution are (K, K, `C_IN`, `C_OUT`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// `clock += 1`. The first operation of a step, so that the step's number is counted from 1.
+    Tick {
+        /// u32 (1): the number of the running step.
+        clock: TensorId,
+    },
+    /// `y ~ N(0, 1)`, drawn by [`random::normal`](super::random::normal) from seed, stream, step and position.
+    Normal {
+        /// u32 (1).
+        clock: TensorId,
+        /// Any shape.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// Which of the run's independent sequences.
+        stream: u32,
+    },
+    /// The images of this step: `y[i] = images[shuffled(g)] / 127.5 - 1` with `g = (step - 1) * N + i`, where
+    /// [`random::shuffled`](super::random::shuffled) passes once over all images before it takes one again.
+    Batch {
+        /// u32 (1).
+        clock: TensorId,
+        /// u8 (COUNT, H, W, C): the data set.
+        images: TensorId,
+        /// (N, H, W, C), in [-1, 1].
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+    },
+    /// `y` is the images of `a` followed by those of `b`.
+    Concat {
+        /// (`N_A`, H, W, C).
+        a: TensorId,
+        /// (`N_B`, H, W, C).
+        b: TensorId,
+        /// (`N_A` + `N_B`, H, W, C).
+        y: TensorId,
+    },
+    /// Convolution, the forward pass: `y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*S+u-P, j*S+v-P, c] * w[u,v,c,o]`, with `x`
+    /// zero outside its edges. A linear layer is the convolution of an image of one pixel.
+    Conv {
+        /// (N, H, W, `C_IN`).
+        x: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`).
+        w: TensorId,
+        /// (`C_OUT`).
+        b: Option<TensorId>,
+        /// (N, H', W', `C_OUT`).
+        y: TensorId,
+        /// K, S and P.
+        geometry: Geometry,
+    },
+    /// The gradient of a convolution for its input: `dx[n,h,w,c] = b[c] + sum dy[n,i,j,o] * w[u,v,c,o]` over all (i, j, u, v, o)
+    /// with `h = i*S+u-P` and `w = j*S+v-P`. This is also the forward pass of a transposed convolution of `dy`, which
+    /// alone has a bias.
+    ConvGradInput {
+        /// (N, H', W', `C_OUT`).
+        dy: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`).
+        w: TensorId,
+        /// (`C_IN`).
+        b: Option<TensorId>,
+        /// (N, H, W, `C_IN`).
+        dx: TensorId,
+        /// K, S and P.
+        geometry: Geometry,
+    },
+    /// The gradient of a convolution for its weights: `dw[u,v,c,o] = sum_{n,i,j} x[n, i*S+u-P, j*S+v-P, c] * dy[n,i,j,o]`.
+    ConvGradWeight {
+        /// (N, H, W, `C_IN`).
+        x: TensorId,
+        /// (N, H', W', `C_OUT`).
+        dy: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`).
+        dw: TensorId,
+        /// K, S and P.
+        geometry: Geometry,
+    },
+    /// The gradient of a bias: `db[c] = sum_{n,h,w} dy[n,h,w,c]`.
+    BiasGrad {
+        /// (N, H, W, C).
+        dy: TensorId,
+        /// (C).
+        db: TensorId,
+    },
+    /// Batch normalisation in training (Ioffe and Szegedy 2015, algorithm 1): `y = gamma * (x - mean) * inv_std + beta`,
+    /// with mean and variance over the rows of each of `groups` equal parts of the batch. For each group in turn
+    /// `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance, as PyTorch does.
+    BatchNorm {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (2, C): gamma, then beta.
+        affine: TensorId,
+        /// (N, H, W, C).
+        y: TensorId,
+        /// (groups, 2, C): mean, then `1 / sqrt(variance + eps)`, for the gradient.
+        saved: TensorId,
+        /// (2, C): mean, then variance, over the batches so far.
+        running: TensorId,
+        /// How many parts of the batch have statistics of their own.
+        groups: usize,
+        /// Added to the variance.
+        eps: f64,
+        /// The share of the newest batch in the running statistics.
+        momentum: f64,
+    },
+    /// Batch normalisation in evaluation: `y = gamma * (x - mean) / sqrt(variance + eps) + beta` with running statistics.
+    BatchNormEval {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (2, C): gamma, then beta.
+        affine: TensorId,
+        /// (2, C): mean, then variance.
+        running: TensorId,
+        /// (N, H, W, C).
+        y: TensorId,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// The gradients of batch normalisation in training. With `xhat = (x - mean) * inv_std` and means over the rows of a
+    /// group: `dx = gamma * inv_std * (dy - mean(dy) - xhat * mean(dy * xhat))`; over all rows, `dgamma = sum dy * xhat` and
+    /// `dbeta = sum dy`.
+    BatchNormGrad {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H, W, C).
+        dy: TensorId,
+        /// (2, C).
+        affine: TensorId,
+        /// (groups, 2, C), from the forward pass.
+        saved: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+        /// (2, C): dgamma, then dbeta; absent where only the images' gradient is wanted.
+        daffine: Option<TensorId>,
+        /// As in the forward pass.
+        groups: usize,
+    },
+    /// `y = f(x)`, element by element.
+    Activation {
+        /// f.
+        kind: Activation,
+        /// Any shape.
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+    },
+    /// `dx = dy * f'(x)`, with the derivative taken from `y = f(x)`.
+    ActivationGrad {
+        /// f.
+        kind: Activation,
+        /// Any shape.
+        y: TensorId,
+        /// The same.
+        dy: TensorId,
+        /// The same.
+        dx: TensorId,
+    },
+    /// The non-saturating loss on logits (Goodfellow et al. 2014, section 3): the first `real` rows are wanted real, the rest
+    /// fake. `softplus(-l)` is averaged over the first part, `softplus(l)` over the second, and `dlogits` is the gradient of
+    /// the sum of both averages. Row `(step - 1) % ROWS` of `history` gets, from `column` on and for each part
+    /// that has rows, three means: loss, `sigmoid(l)`, and the share of rows judged as wanted (`l > 0` is real).
+    Loss {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, 1, 1, 1).
+        logits: TensorId,
+        /// (N, 1, 1, 1).
+        dlogits: TensorId,
+        /// (ROWS, COLUMNS).
+        history: TensorId,
+        /// How many rows, from the first, are wanted real.
+        real: usize,
+        /// Where in the row of `history` the means go.
+        column: usize,
+    },
+    /// Adam (Kingma and Ba 2015, algorithm 1), with t the step: `m = beta1*m + (1-beta1)*g`, `v = beta2*v + (1-beta2)*g^2`,
+    /// `param -= lr * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + eps)`.
+    Adam {
+        /// u32 (1).
+        clock: TensorId,
+        /// All parameters of a network.
+        param: TensorId,
+        /// Their gradients.
+        grad: TensorId,
+        /// First moments.
+        m: TensorId,
+        /// Second moments.
+        v: TensorId,
+        /// Learning rate.
+        lr: f64,
+        /// Decay of the first moment.
+        beta1: f64,
+        /// Decay of the second moment.
+        beta2: f64,
+        /// Added to the root of the second moment.
+        eps: f64,
+    },
+    /// `average += (1 - d) * (param - average)` with `d = min(decay, t / (t + 10))`, t the step: young averages
+    /// forget faster.
+    MovingAverage {
+        /// u32 (1).
+        clock: TensorId,
+        /// All parameters of a network.
+        param: TensorId,
+        /// Their averages.
+        average: TensorId,
+        /// d in the long run.
+        decay: f64,
+    },
+}
+
+/// How a square kernel moves over an image. `pad` is what is added before the first row and column; what is added
+/// behind the last follows from the shapes of the images, so "same" and output padding need no field of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Geometry {
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Pixels from one position to the next.
+    pub stride: usize,
+    /// Rows and columns of zeros before the image.
+    pub pad: usize,
+}
+
+/// An activation function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// `x` where it is positive, else `slope * x`; ReLU is slope 0.
+    LeakyRelu {
+        /// In [0, 1).
+        slope: f64,
+    },
+    /// Into (-1, 1).
+    Tanh,
+    /// `1 / (1 + exp(-x))`, into (0, 1).
+    Sigmoid,
+}
+
+/// Whether an operation reads or writes a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Its elements are read.
+    Read,
+    /// All its elements are written, and none is read before.
+    Write,
+    /// It is changed in place.
+    Update,
+}
+
+/// A tensor in its part in an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand {
+    /// The letter in the formula; bindings of shaders have the same.
+    pub name: &'static str,
+    /// The tensor.
+    pub tensor: TensorId,
+    /// What is done to it.
+    pub access: Access,
+}
+
+impl Op {
+    /// A short name for listings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Tick { .. } => "tick",
+            Self::Normal { .. } => "normal",
+            Self::Batch { .. } => "batch",
+            Self::Concat { .. } => "concat",
+            Self::Conv { .. } => "conv",
+            Self::ConvGradInput { .. } => "conv_grad_input",
+            Self::ConvGradWeight { .. } => "conv_grad_weight",
+            Self::BiasGrad { .. } => "bias_grad",
+            Self::BatchNorm { .. } => "batch_norm",
+            Self::BatchNormEval { .. } => "batch_norm_eval",
+            Self::BatchNormGrad { .. } => "batch_norm_grad",
+            Self::Activation { .. } => "activation",
+            Self::ActivationGrad { .. } => "activation_grad",
+            Self::Loss { .. } => "loss",
+            Self::Adam { .. } => "adam",
+            Self::MovingAverage { .. } => "moving_average",
+        }
+    }
+
+    /// Its tensors, by the letters of the formula.
+    #[expect(clippy::too_many_lines, reason = "a table with one row for each operation")]
+    pub fn operands(&self) -> Vec<Operand> {
+        use Access::{Read, Update, Write};
+        let list: Vec<(&'static str, Option<TensorId>, Access)> = match *self {
+            Self::Tick { clock } => vec![("clock", Some(clock), Update)],
+            Self::Normal { clock, y, .. } => vec![("clock", Some(clock), Read), ("y", Some(y), Write)],
+            Self::Batch { clock, images, y, .. } => {
+                vec![
+                    ("clock", Some(clock), Read),
+                    ("images", Some(images), Read),
+                    ("y", Some(y), Write),
+                ]
+            }
+            Self::Concat { a, b, y } => vec![("a", Some(a), Read), ("b", Some(b), Read), ("y", Some(y), Write)],
+            Self::Conv { x, w, b, y, .. } => {
+                vec![
+                    ("x", Some(x), Read),
+                    ("w", Some(w), Read),
+                    ("b", b, Read),
+                    ("y", Some(y), Write),
+                ]
+            }
+            Self::ConvGradInput { dy, w, b, dx, .. } => {
+                vec![
+                    ("dy", Some(dy), Read),
+                    ("w", Some(w), Read),
+                    ("b", b, Read),
+                    ("dx", Some(dx), Write),
+                ]
+            }
+            Self::ConvGradWeight { x, dy, dw, .. } => {
+                vec![("x", Some(x), Read), ("dy", Some(dy), Read), ("dw", Some(dw), Write)]
+            }
+            Self::BiasGrad { dy, db } => vec![("dy", Some(dy), Read), ("db", Some(db), Write)],
+            Self::BatchNorm {
+                x,
+                affine,
+                y,
+                saved,
+                running,
+                ..
+            } => vec![
+                ("x", Some(x), Read),
+                ("affine", Some(affine), Read),
+                ("y", Some(y), Write),
+                ("saved", Some(saved), Write),
+                ("running", Some(running), Update),
+            ],
+            Self::BatchNormEval {
+                x, affine, running, y, ..
+            } => vec![
+                ("x", Some(x), Read),
+                ("affine", Some(affine), Read),
+                ("running", Some(running), Read),
+                ("y", Some(y), Write),
+            ],
+            Self::BatchNormGrad {
+                x,
+                dy,
+                affine,
+                saved,
+                dx,
+                daffine,
+                ..
+            } => vec![
+                ("x", Some(x), Read),
+                ("dy", Some(dy), Read),
+                ("affine", Some(affine), Read),
+                ("saved", Some(saved), Read),
+                ("dx", Some(dx), Write),
+                ("daffine", daffine, Write),
+            ],
+            Self::Activation { x, y, .. } => vec![("x", Some(x), Read), ("y", Some(y), Write)],
+            Self::ActivationGrad { y, dy, dx, .. } => {
+                vec![("y", Some(y), Read), ("dy", Some(dy), Read), ("dx", Some(dx), Write)]
+            }
+            // A step writes its own cells of the history and leaves the others as they are.
+            Self::Loss {
+                clock,
+                logits,
+                dlogits,
+                history,
+                ..
+            } => vec![
+                ("clock", Some(clock), Read),
+                ("logits", Some(logits), Read),
+                ("dlogits", Some(dlogits), Write),
+                ("history", Some(history), Update),
+            ],
+            Self::Adam {
+                clock,
+                param,
+                grad,
+                m,
+                v,
+                ..
+            } => vec![
+                ("clock", Some(clock), Read),
+                ("param", Some(param), Update),
+                ("grad", Some(grad), Read),
+                ("m", Some(m), Update),
+                ("v", Some(v), Update),
+            ],
+            Self::MovingAverage {
+                clock, param, average, ..
+            } => {
+                vec![
+                    ("clock", Some(clock), Read),
+                    ("param", Some(param), Read),
+                    ("average", Some(average), Update),
+                ]
+            }
+        };
+        list.into_iter()
+            .filter_map(|(name, tensor, access)| tensor.map(|tensor| Operand { name, tensor, access }))
+            .collect()
+    }
+
+    /// Floating-point operations of its matrix product: two for each multiply-add, and 0 for all other operations.
+    pub fn flops(&self, program: &Program) -> u64 {
+        let (dense, w) = match *self {
+            Self::Conv { w, y, .. } => (y, w),
+            Self::ConvGradInput { dy, w, .. } => (dy, w),
+            Self::ConvGradWeight { dy, dw, .. } => (dy, dw),
+            _ => return 0,
+        };
+        let [n, h, width, _] = program.nhwc(dense);
+        let weights: usize = program.shape(w).iter().product();
+        2 * (n * h * width) as u64 * weights as u64
+    }
+
+    /// Whether the shapes of the operands fit together.
+    pub(super) fn check(&self, program: &Program) -> Result<(), String> {
+        let shape = |tensor: TensorId| program.shape(tensor);
+        let channels = |tensor: TensorId| shape(tensor).last().copied().unwrap_or(0);
+        let same = |a: TensorId, b: TensorId| equal("shapes", shape(a), shape(b));
+        for Operand { name, tensor, .. } in self.operands() {
+            let wanted = match name {
+                "clock" => Element::U32,
+                "images" => Element::U8,
+                _ => Element::F32,
+            };
+            if program.element(tensor) != wanted {
+                return Err(format!("{name} is {:?}, not {wanted:?}", program.element(tensor)));
+            }
+        }
+        match *self {
+            Self::Tick { .. } | Self::Normal { .. } => Ok(()),
+            Self::Batch { images, y, .. } => equal("images", &shape(images)[1..], &shape(y)[1..]),
+            Self::Concat { a, b, y } => {
+                equal("images", &shape(a)[1..], &shape(b)[1..])?;
+                equal("images", &shape(a)[1..], &shape(y)[1..])?;
+                equal("batches", &[shape(a)[0] + shape(b)[0]], &shape(y)[..1])
+            }
+            Self::Conv { x, w, b, y, geometry } => {
+                check_conv(program, x, w, y, geometry)?;
+                b.map_or(Ok(()), |b| equal("bias", shape(b), &[channels(y)]))
+            }
+            Self::ConvGradInput { dy, w, b, dx, geometry } => {
+                check_conv(program, dx, w, dy, geometry)?;
+                b.map_or(Ok(()), |b| equal("bias", shape(b), &[channels(dx)]))
+            }
+            Self::ConvGradWeight { x, dy, dw, geometry } => check_conv(program, x, dw, dy, geometry),
+            Self::BiasGrad { dy, db } => equal("bias", shape(db), &[channels(dy)]),
+            Self::BatchNorm {
+                x,
+                affine,
+                y,
+                saved,
+                running,
+                groups,
+                ..
+            } => {
+                same(x, y)?;
+                check_batch_norm(program, x, affine, groups)?;
+                equal("saved", shape(saved), &[groups, 2, channels(x)])?;
+                equal("running", shape(running), &[2, channels(x)])
+            }
+            Self::BatchNormEval {
+                x, affine, running, y, ..
+            } => {
+                same(x, y)?;
+                same(affine, running)?;
+                equal("affine", shape(affine), &[2, channels(x)])
+            }
+            Self::BatchNormGrad {
+                x,
+                dy,
+                affine,
+                saved,
+                dx,
+                daffine,
+                groups,
+            } => {
+                same(x, dy)?;
+                same(x, dx)?;
+                check_batch_norm(program, x, affine, groups)?;
+                equal("saved", shape(saved), &[groups, 2, channels(x)])?;
+                daffine.map_or(Ok(()), |daffine| same(affine, daffine))
+            }
+            Self::Activation { x, y, .. } => same(x, y),
+            Self::ActivationGrad { y, dy, dx, .. } => same(y, dy).and_then(|()| same(y, dx)),
+            Self::Loss {
+                logits,
+                dlogits,
+                history,
+                real,
+                column,
+                ..
+            } => {
+                same(logits, dlogits)?;
+                equal("logits", &shape(logits)[1..], &[1, 1, 1])?;
+                let rows = shape(logits)[0];
+                let columns = if real == 0 || real == rows { 3 } else { 6 };
+                let fits = real <= rows && column + columns <= channels(history);
+                if fits {
+                    Ok(())
+                } else {
+                    Err(format!("{real} real rows of {rows}, column {column}"))
+                }
+            }
+            Self::Adam { param, grad, m, v, .. } => same(param, grad)
+                .and_then(|()| same(param, m))
+                .and_then(|()| same(param, v)),
+            Self::MovingAverage { param, average, .. } => same(param, average),
+        }
+    }
+}
+
+fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry: Geometry) -> Result<(), String> {
+    let ([n, h, width, c_in], [n_out, h_out, w_out, c_out]) = (program.nhwc(x), program.nhwc(y));
+    let Geometry { kernel, stride, pad } = geometry;
+    equal("weights", program.shape(w), &[kernel, kernel, c_in, c_out])?;
+    equal("batches", &[n], &[n_out])?;
+    // "Same" padding of an odd total puts the odd row behind the image, where it is not counted in `pad`.
+    let fits = |out: usize, size: usize| {
+        [0, 1].iter().any(|odd| {
+            (size + odd + 2 * pad)
+                .checked_sub(kernel)
+                .is_some_and(|span| span / stride + 1 == out)
+        })
+    };
+    if fits(h_out, h) && fits(w_out, width) {
+        return Ok(());
+    }
+    Err(format!(
+        "y is {h_out} x {w_out}, but the geometry gives {:?} x {:?}",
+        geometry.output(h),
+        geometry.output(width)
+    ))
+}
+
+fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {
+    let [n, h, w, c] = program.nhwc(x);
+    equal("affine", program.shape(affine), &[2, c])?;
+    if groups == 0 || !n.is_multiple_of(groups) || n / groups * h * w < 2 {
+        return Err(format!(
+            "{groups} groups of at least two rows each cannot be made of a batch of {n} {h} x {w}"
+        ));
+    }
+    Ok(())
+}
+
+fn equal(what: &str, a: &[usize], b: &[usize]) -> Result<(), String> {
+    if a == b {
+        Ok(())
+    } else {
+        Err(format!("{what} differ: {a:?} and {b:?}"))
+    }
+}
+
+impl Geometry {
+    /// A kernel that covers one pixel at a time: a linear layer.
+    pub const POINT: Self = Self {
+        kernel: 1,
+        stride: 1,
+        pad: 0,
+    };
+
+    /// Pixels of a convolution's output along an axis of `size` pixels with the same padding on both sides,
+    /// `(size + 2 * pad - kernel) / stride + 1`, or `None` where the kernel does not fit.
+    pub fn output(self, size: usize) -> Option<usize> {
+        Some((size + 2 * self.pad).checked_sub(self.kernel)? / self.stride + 1)
+    }
+
+    /// Pixels of a transposed convolution's output, `(size - 1) * stride + kernel - 2 * pad + output_pad`, or `None` where
+    /// nothing would be left.
+    pub fn transposed_output(self, size: usize, output_pad: usize) -> Option<usize> {
+        ((size - 1) * self.stride + self.kernel + output_pad)
+            .checked_sub(2 * self.pad)
+            .filter(|&out| out > 0)
+    }
+}
