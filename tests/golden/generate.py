@@ -1,0 +1,543 @@
+"""Makes the golden numbers that the CPU device is tested against, with PyTorch in float64.
+
+    python generate.py        writes operations.safetensors and step.safetensors beside this file
+
+Files      Safetensors. Every tensor is float64, row-major, named `case/tensor`; scalars have shape (1,).
+           `__metadata__` maps each case to its hyper-parameters as JSON, and `about` to the versions used.
+           The same machine writes the same bytes each time; another one may differ in the last digits.
+Layouts    PyTorch's own: images (N, C, H, W), conv weights (O, C, K, K), transposed conv weights (C, O, K, K)
+           with C channels in and O out, linear weights (O, C).
+Names      x, w, b go in, y comes out, dy is an arbitrary upstream gradient, and dx, dw, db are what autograd
+           makes of it: the gradients of sum(y * dy).
+
+operations.safetensors    One case per operation and geometry. Each case draws its inputs from N(0, 1) with a generator
+           seeded by the CRC-32 of its name, so that a new case changes no other. Batch norm takes
+           1 + 2 z, Adam gradients from 1e-9 to 10, activations and losses a few large values; the inputs
+           of activations keep 0.1 away from the kink at 0.
+
+step.safetensors    Three training steps of `dcgan-small` with a batch of 5. Nothing large is stored:
+
+  Normals       normals(seed, stream, step, count) come from Philox 4x32-10 with counter (block, step, stream, 0) and
+                key (low half of seed, high half of seed). The outputs r0..r3 become u = ((r >> 9) + 0.5) * 2^-23, and
+                    z0 = R(u0) cos(2 pi (u1 - 0.5))    z1 = R(u0) sin(2 pi (u1 - 0.5))    R(u) = sqrt(-2 ln u)
+                    z2 = R(u2) cos(2 pi (u3 - 0.5))    z3 = R(u2) sin(2 pi (u3 - 0.5))
+                Element i is z_(i % 4) of block i / 4. A tensor takes its elements in PyTorch's flat order.
+  Parameters    Number k, counted from 0 through all of the generator and then all of the discriminator, starts from
+                z = normals(11, 100 + k, 0, count): 1 + 0.02 z for the weight of a batch norm, 0.02 z for all else.
+                Biases too, so that a forgotten one shows.
+  Inputs        Step s = 1, 2, 3 takes latents normals(11, 1, s, 5 * 64) and images tanh(normals(11, 2, s, 5 * 784)).
+  Schedule      See `train_step`. Both networks are in train mode throughout.
+  Fingerprints  A tensor t of n elements is stored as four projections, sum_i t_i q_j(i) with q_j = normals(13, j, 0, n)
+                and j = 0..3, then 24 samples t[i * n / 24] for i = 0..23 (all n elements where n <= 24).
+  Losses        Stored as they are: d_loss_real, d_loss_fake, g_loss, and the mean sigmoids of the logits, d_real and
+                d_fake (before the discriminator's update) and d_fake_for_g (after it).
+"""
+
+import functools
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+HERE = Path(__file__).parent
+
+BATCH = 5
+LATENT = 64
+IMAGE = (1, 28, 28)
+STEPS = 3
+SEED = 11
+LATENT_STREAM = 1
+IMAGE_STREAM = 2
+FIRST_PARAMETER_STREAM = 100
+INITIAL_SCALE = 0.02
+LEARNING_RATE = 2e-4
+BETAS = (0.5, 0.99)
+ADAM_EPS = 1e-8
+EMA_DECAY = 0.999
+
+PROJECTION_SEED = 13
+PROJECTIONS = 4
+SAMPLES = 24
+
+
+# Files
+
+
+class Goldens:
+    """The tensors and the metadata of one file, case by case."""
+
+    def __init__(self):
+        about = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+        self.metadata = {"about": json.dumps(about)}
+        self.tensors = {}
+
+    def describe(self, case, **hyper_parameters):
+        assert case not in self.metadata, f"{case} is described twice"
+        self.metadata[case] = json.dumps(hyper_parameters)
+
+    def add(self, case, **tensors):
+        for name, value in tensors.items():
+            full_name = f"{case}/{name}"
+            array = np.atleast_1d(np.asarray(torch.as_tensor(value).detach(), dtype="<f8")).copy()
+            assert full_name not in self.tensors, f"{full_name} is stored twice"
+            assert np.isfinite(array).all(), f"{full_name} is not finite"
+            self.tensors[full_name] = array
+
+    def save(self, path):
+        """Written by hand because the safetensors package shuffles the metadata, so no two files would be equal."""
+        header, end = {"__metadata__": self.metadata}, 0
+        for name, array in self.tensors.items():
+            start, end = end, end + array.nbytes
+            header[name] = {"dtype": "F64", "shape": array.shape, "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        data = b"".join(array.tobytes() for array in self.tensors.values())
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+        print(f"{path.name}: {len(self.tensors)} tensors, {path.stat().st_size} bytes")
+
+
+# Random numbers
+
+
+def philox(counter, key):
+    """Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+
+    counter (..., 4), key (..., 2) -> (..., 4): 32-bit words, held in 64 bits so that a product keeps its high half.
+    """
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, np.uint64), -1, 0)
+    k0, k1 = np.moveaxis(np.asarray(key, np.uint64), -1, 0)
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for _ in range(10):
+        p0 = c0 * np.uint64(0xD2511F53)
+        p1 = c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
+        k0 = (k0 + np.uint64(0x9E3779B9)) & low
+        k1 = (k1 + np.uint64(0xBB67AE85)) & low
+    return np.stack([c0, c1, c2, c3], axis=-1)
+
+
+# The C library's functions, one number at a time: numpy's own vary with the processor's vector unit.
+log, cos, sin = (np.vectorize(f, otypes=[np.float64]) for f in (math.log, math.cos, math.sin))
+
+
+@functools.lru_cache(maxsize=None)
+def normals(seed, stream, step, count):
+    """`count` normals of one stream at one step, as the docstring on top defines them."""
+    blocks = -(-count // 4)
+    counter = np.zeros((blocks, 4), np.uint64)
+    counter[:, 0] = np.arange(blocks)
+    counter[:, 1] = step
+    counter[:, 2] = stream
+    r = philox(counter, [seed & 0xFFFFFFFF, seed >> 32])
+    u = ((r >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23
+    z = np.empty((blocks, 4))
+    for pair in (0, 2):
+        radius = np.sqrt(-2.0 * log(u[:, pair]))
+        angle = 2.0 * math.pi * (u[:, pair + 1] - 0.5)
+        z[:, pair] = radius * cos(angle)
+        z[:, pair + 1] = radius * sin(angle)
+    return z.reshape(-1)[:count]
+
+
+def normal_tensor(seed, stream, step, shape):
+    return torch.from_numpy(normals(seed, stream, step, math.prod(shape)).copy()).reshape(shape)
+
+
+class Draw:
+    """N(0, 1) for the inputs of one case."""
+
+    def __init__(self, case):
+        self.generator = torch.Generator().manual_seed(zlib.crc32(case.encode()))
+
+    def data(self, *shape):
+        return torch.randn(shape, generator=self.generator)
+
+    def leaf(self, *shape):
+        return self.data(*shape).requires_grad_()
+
+
+# Operations
+
+
+def add_differentiated(goldens, case, draw, y, **inputs):
+    """Stores y, a random dy, the inputs and the gradient of each."""
+    dy = draw.data(*y.shape)
+    gradients = torch.autograd.grad(y, list(inputs.values()), dy)
+    goldens.add(case, **inputs, y=y, dy=dy)
+    goldens.add(case, **{f"d{name}": gradient for name, gradient in zip(inputs, gradients)})
+
+
+def add_convolution(goldens, case, x, channels_out, kernel, stride, pad, bias):
+    goldens.describe(case, op="conv", kernel=kernel, stride=stride, pad=pad, output_pad=0, bias=bias)
+    draw = Draw(case)
+    inputs = {"x": draw.leaf(*x), "w": draw.leaf(channels_out, x[1], kernel, kernel)}
+    if bias:
+        inputs["b"] = draw.leaf(channels_out)
+    y = F.conv2d(inputs["x"], inputs["w"], inputs.get("b"), stride, pad)
+    add_differentiated(goldens, case, draw, y, **inputs)
+
+
+def add_convolutions(goldens):
+    # case                     x (N, C, H, W)   O  K  stride pad bias
+    for case, *geometry in [
+        ("conv-k4-s2-p1", (2, 3, 8, 8), 4, 4, 2, 1, True),
+        ("conv-k1-s1-p0", (1, 1, 1, 1), 1, 1, 1, 0, True),
+        ("conv-k3-s2-p1", (3, 5, 7, 9), 2, 3, 2, 1, False),
+        ("conv-k4-s1-p0", (2, 2, 4, 4), 3, 4, 1, 0, True),  # to 1 x 1
+        ("conv-k5-s2-p0", (2, 4, 13, 13), 3, 5, 2, 0, False),
+        ("conv-k3-s3-p2", (2, 3, 6, 5), 2, 3, 3, 2, True),
+        ("conv-k5-s1-p2", (2, 3, 5, 6), 2, 5, 1, 2, True),
+        ("conv-k2-s3-p0", (2, 2, 8, 7), 3, 2, 3, 0, False),  # rows and columns 2 and 5 are never read
+    ]:
+        add_convolution(goldens, case, *geometry)
+
+
+def add_transposed_convolution(goldens, case, x, channels_out, kernel, stride, pad, output_pad, bias):
+    goldens.describe(
+        case, op="conv-transpose", kernel=kernel, stride=stride, pad=pad, output_pad=output_pad, bias=bias
+    )
+    draw = Draw(case)
+    inputs = {"x": draw.leaf(*x), "w": draw.leaf(x[1], channels_out, kernel, kernel)}
+    if bias:
+        inputs["b"] = draw.leaf(channels_out)
+    y = F.conv_transpose2d(inputs["x"], inputs["w"], inputs.get("b"), stride, pad, output_pad)
+    add_differentiated(goldens, case, draw, y, **inputs)
+
+
+def add_transposed_convolutions(goldens):
+    # case                     x (N, C, H, W)   O  K  stride pad output_pad bias
+    for case, *geometry in [
+        ("conv-transpose-k3-s2-p0-from-1x1", (2, 5, 1, 1), 4, 3, 2, 0, 0, False),
+        ("conv-transpose-k4-s1-p0", (2, 4, 3, 3), 3, 4, 1, 0, 0, False),
+        ("conv-transpose-k3-s2-p0-from-6x6", (1, 3, 6, 6), 2, 3, 2, 0, 0, False),
+        ("conv-transpose-k4-s2-p1", (2, 3, 5, 4), 1, 4, 2, 1, 0, True),
+        ("conv-transpose-k5-s2-p2-op1", (2, 3, 4, 4), 2, 5, 2, 2, 1, False),
+        ("conv-transpose-k3-s3-p1-op2", (2, 2, 3, 4), 3, 3, 3, 1, 2, True),
+        ("conv-transpose-k2-s3-p0-op1", (2, 3, 3, 2), 2, 2, 3, 0, 1, True),  # the gaps hold the bias alone
+    ]:
+        add_transposed_convolution(goldens, case, *geometry)
+
+
+def add_linears(goldens):
+    for case, n, channels_in, channels_out, bias in [("linear", 3, 5, 4, True), ("linear-no-bias", 4, 7, 1, False)]:
+        goldens.describe(case, op="linear", bias=bias)
+        draw = Draw(case)
+        inputs = {"x": draw.leaf(n, channels_in), "w": draw.leaf(channels_out, channels_in)}
+        if bias:
+            inputs["b"] = draw.leaf(channels_out)
+        y = F.linear(inputs["x"], inputs["w"], inputs.get("b"))
+        add_differentiated(goldens, case, draw, y, **inputs)
+
+
+def add_batch_norm(goldens, case, x, eps, momentum, training):
+    goldens.describe(case, op="batch-norm", eps=eps, momentum=momentum, training=training)
+    draw = Draw(case)
+    channels = x[1]
+    x = (1.0 + 2.0 * draw.data(*x)).requires_grad_()
+    weight, bias = draw.leaf(channels), draw.leaf(channels)
+    mean, var = draw.data(channels), 0.5 + draw.data(channels) ** 2
+    goldens.add(case, running_mean_before=mean, running_var_before=var)
+    y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)  # updates mean and var in place
+    goldens.add(case, running_mean_after=mean, running_var_after=var)
+    if training:
+        add_differentiated(goldens, case, draw, y, x=x, weight=weight, bias=bias)
+    else:
+        goldens.add(case, x=x, weight=weight, bias=bias, y=y)
+
+
+def add_batch_norms(goldens):
+    # case                  x               eps   momentum training
+    for case, *settings in [
+        ("batch-norm-4d", (3, 5, 2, 3), 1e-5, 0.1, True),
+        ("batch-norm-2d", (7, 3), 1e-3, 0.01, True),
+        ("batch-norm-two-rows", (1, 3, 1, 2), 1e-5, 0.1, True),  # the fewest with an unbiased variance
+        ("batch-norm-eval", (3, 5, 2, 3), 1e-5, 0.1, False),
+    ]:
+        add_batch_norm(goldens, case, *settings)
+
+
+def add_activations(goldens):
+    large = torch.tensor([50.0, -50.0, 25.0, -25.0, 10.0, -10.0])
+    for case, op, function, settings in [
+        ("relu", "relu", F.relu, {}),
+        ("leaky-relu-0.2", "leaky-relu", F.leaky_relu, {"negative_slope": 0.2}),
+        ("leaky-relu-0.3", "leaky-relu", F.leaky_relu, {"negative_slope": 0.3}),
+        ("tanh", "tanh", torch.tanh, {}),
+        ("sigmoid", "sigmoid", torch.sigmoid, {}),
+    ]:
+        goldens.describe(case, op=op, **settings)
+        draw = Draw(case)
+        x = draw.data(2, 3, 3, 5)
+        x += 0.1 * x.sign()
+        x.view(-1)[: len(large)] = large
+        x.requires_grad_()
+        add_differentiated(goldens, case, draw, function(x, **settings), x=x)
+
+
+def softplus(x):
+    """ln(1 + e^x). F.softplus gives up precision above its threshold of 20."""
+    return -F.logsigmoid(-x)
+
+
+def add_losses(goldens):
+    # A logit of exactly 0 counts as "fake".
+    large = torch.tensor([60.0, -60.0, 25.0, -25.0, 0.0])
+    for case, logits in [("loss-non-saturating", 11), ("loss-non-saturating-one", 1)]:
+        goldens.describe(case, op="loss", kind="non-saturating")
+        draw = Draw(case)
+        real, fake = draw.data(logits), draw.data(logits)
+        if logits > len(large):
+            real[: len(large)] = large
+            fake[: len(large)] = large
+        real.requires_grad_()
+        fake.requires_grad_()
+        d_loss_real, d_loss_fake, g_loss = softplus(-real).mean(), softplus(fake).mean(), softplus(-fake).mean()
+        d_real_grad, d_fake_grad = torch.autograd.grad(d_loss_real + d_loss_fake, [real, fake])
+        (g_grad,) = torch.autograd.grad(g_loss, [fake])
+        goldens.add(case, real=real, fake=fake, d_loss_real=d_loss_real, d_loss_fake=d_loss_fake, g_loss=g_loss)
+        goldens.add(case, d_real_grad=d_real_grad, d_fake_grad=d_fake_grad, g_grad=g_grad)
+        goldens.add(case, d_real=real.sigmoid().mean(), d_fake=fake.sigmoid().mean())
+        goldens.add(case, accuracy_real=(real > 0).double().mean(), accuracy_fake=(fake <= 0).double().mean())
+
+
+def adam(parameters, lr, betas, eps):
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, foreach=False)
+
+
+def add_adams(goldens):
+    steps, count = 5, 37
+    for case, lr, betas, eps in [
+        ("adam-0.5-0.99", 2e-4, (0.5, 0.99), 1e-8),
+        ("adam-0.9-0.999", 1e-3, (0.9, 0.999), 1e-7),
+    ]:
+        goldens.describe(case, op="adam", lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, steps=steps)
+        draw = Draw(case)
+        param = draw.leaf(count)
+        # From 1e-9 to 10, so that eps decides some of them; the last one never has a gradient.
+        grads = draw.data(steps, count) * torch.logspace(-9, 1, count)
+        grads[:, -1] = 0.0
+        goldens.add(case, param_before=param, grads=grads)
+        optimizer = adam([param], lr, betas, eps)
+        for t, grad in enumerate(grads, start=1):
+            param.grad = grad.clone()
+            optimizer.step()
+            if t in (1, steps):
+                state = optimizer.state[param]
+                after = {"param": param, "m": state["exp_avg"], "v": state["exp_avg_sq"]}
+                goldens.add(case, **{f"{name}_after_{t}": value for name, value in after.items()})
+
+
+def decay_at(t, decay):
+    """The moving average follows quickly at first: t = 1, 2, ... counts its updates."""
+    return min(decay, t / (t + 10))
+
+
+def add_moving_averages(goldens):
+    steps, count = 5, 37
+    # With a decay of 0.2 the cap is reached at the third step.
+    for case, decay in [("moving-average", 0.9), ("moving-average-capped", 0.2)]:
+        goldens.describe(case, op="moving-average", decay=decay, steps=steps)
+        draw = Draw(case)
+        ema, params = draw.data(count), draw.data(steps, count)
+        goldens.add(case, ema_before=ema, params=params)
+        for t, param in enumerate(params, start=1):
+            ema = ema + (1 - decay_at(t, decay)) * (param - ema)
+        goldens.add(case, **{f"ema_after_{steps}": ema})
+
+
+def add_random_numbers(goldens):
+    # From `kat_vectors` of the Random123 library: philox4x32, 10 rounds.
+    ones = 0xFFFFFFFF
+    counter = [[0] * 4, [ones] * 4, [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]]
+    key = [[0] * 2, [ones] * 2, [0xA4093822, 0x299F31D0]]
+    output = [
+        [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+        [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ]
+    assert (philox(counter, key) == np.array(output, np.uint64)).all(), "Philox differs from its published answers"
+    goldens.describe("philox", op="philox", rounds=10)
+    goldens.add("philox", counter=counter, key=key, output=output)
+
+    seed, stream, step, count = 0x123456789ABCDEF0, 3, 7, 64
+    goldens.describe("philox-normals", op="normal", seed=seed, stream=stream, step=step, count=count)
+    goldens.add("philox-normals", z=normal_tensor(seed, stream, step, (count,)))
+
+
+def operations():
+    goldens = Goldens()
+    add_convolutions(goldens)
+    add_transposed_convolutions(goldens)
+    add_linears(goldens)
+    add_batch_norms(goldens)
+    add_activations(goldens)
+    add_losses(goldens)
+    add_adams(goldens)
+    add_moving_averages(goldens)
+    add_random_numbers(goldens)
+    return goldens
+
+
+# Training steps
+
+
+def make_generator():
+    return nn.Sequential(
+        nn.Unflatten(1, (LATENT, 1, 1)),  # 0: (N, 64, 1, 1)
+        nn.ConvTranspose2d(LATENT, 256, 3, stride=2, bias=False),  # 1: (N, 256, 3, 3)
+        nn.BatchNorm2d(256),
+        nn.ReLU(),
+        nn.ConvTranspose2d(256, 128, 4, stride=1, bias=False),  # 4: (N, 128, 6, 6)
+        nn.BatchNorm2d(128),
+        nn.ReLU(),
+        nn.ConvTranspose2d(128, 64, 3, stride=2, bias=False),  # 7: (N, 64, 13, 13)
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 1, 4, stride=2),  # 10: (N, 1, 28, 28)
+        nn.Tanh(),
+    )
+
+
+def make_discriminator():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, bias=False),  # 0: (N, 16, 13, 13)
+        nn.BatchNorm2d(16),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 32, 5, stride=2, bias=False),  # 3: (N, 32, 5, 5)
+        nn.BatchNorm2d(32),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, 5, stride=2, bias=False),  # 6: (N, 64, 1, 1)
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),  # 9: (N, 64)
+        nn.Linear(64, 1),  # 10: (N, 1)
+    )
+
+
+class Training:
+    """Both networks with what Adam and the moving average remember."""
+
+    def __init__(self):
+        self.networks = nn.ModuleDict({"generator": make_generator(), "discriminator": make_discriminator()})
+        self.networks.train()
+        self.g, self.d = self.networks["generator"], self.networks["discriminator"]
+        set_initial_parameters(self.networks)
+        self.g_adam = adam(self.g.parameters(), LEARNING_RATE, BETAS, ADAM_EPS)
+        self.d_adam = adam(self.d.parameters(), LEARNING_RATE, BETAS, ADAM_EPS)
+        self.ema = {name: param.detach().clone() for name, param in named(self.networks, "generator")}
+
+
+def named(networks, prefix=""):
+    """Parameters with their names: `generator.1.weight` first, `discriminator.10.bias` last."""
+    return [(name, param) for name, param in networks.named_parameters() if name.startswith(prefix)]
+
+
+def set_initial_parameters(networks):
+    with torch.no_grad():
+        for k, (name, param) in enumerate(named(networks)):
+            z = normal_tensor(SEED, FIRST_PARAMETER_STREAM + k, 0, param.shape)
+            module, _, kind = name.rpartition(".")
+            is_scale = kind == "weight" and isinstance(networks.get_submodule(module), nn.BatchNorm2d)
+            param.copy_(INITIAL_SCALE * z + (1.0 if is_scale else 0.0))
+
+
+def train_step(training, t, latents, real):
+    """One adversarial step. Returns what is gone after it: the fake images, the gradients and the losses."""
+    g, d = training.g, training.d
+    fake = g(latents)
+
+    # The discriminator: real first, then fake, each with the statistics of its own batch.
+    training.d_adam.zero_grad()
+    real_logits = d(real)
+    fake_logits = d(fake.detach())
+    d_loss_real, d_loss_fake = softplus(-real_logits).mean(), softplus(fake_logits).mean()
+    (d_loss_real + d_loss_fake).backward()
+    grads = {name: param.grad.clone() for name, param in named(training.networks, "discriminator")}
+    training.d_adam.step()
+
+    # The generator: the same fake images before the discriminator as it is now.
+    training.g_adam.zero_grad()
+    fake_logits_for_g = d(fake)
+    g_loss = softplus(-fake_logits_for_g).mean()
+    g_loss.backward()
+    grads |= {name: param.grad.clone() for name, param in named(training.networks, "generator")}
+    training.g_adam.step()
+
+    for name, param in named(training.networks, "generator"):
+        ema = training.ema[name]
+        training.ema[name] = ema + (1 - decay_at(t, EMA_DECAY)) * (param.detach() - ema)
+
+    logits = [real_logits, fake_logits, fake_logits_for_g]
+    losses = [d_loss_real, d_loss_fake, g_loss] + [l.sigmoid().mean() for l in logits]
+    return fake, grads, torch.stack(losses)
+
+
+def fingerprint(tensor):
+    t = tensor.detach().numpy().reshape(-1)
+    projections = [np.dot(t, normals(PROJECTION_SEED, j, 0, t.size)) for j in range(PROJECTIONS)]
+    samples = t if t.size <= SAMPLES else [t[i * t.size // SAMPLES] for i in range(SAMPLES)]
+    return np.concatenate([projections, samples])
+
+
+def add_fingerprints(goldens, case, tensors):
+    goldens.add(case, **{name: fingerprint(tensor) for name, tensor in tensors.items()})
+
+
+def add_state(goldens, case, training):
+    """Everything that the next step starts from."""
+    params = named(training.networks)
+    adam_state = {**training.g_adam.state, **training.d_adam.state}
+    buffers = training.networks.named_buffers()
+    running = {name: buffer for name, buffer in buffers if not name.endswith("num_batches_tracked")}
+    add_fingerprints(goldens, f"{case}/param", dict(params))
+    add_fingerprints(goldens, f"{case}/m", {name: adam_state[param]["exp_avg"] for name, param in params})
+    add_fingerprints(goldens, f"{case}/v", {name: adam_state[param]["exp_avg_sq"] for name, param in params})
+    add_fingerprints(goldens, f"{case}/running", running)
+    add_fingerprints(goldens, f"{case}/ema", training.ema)
+
+
+def describe_training(goldens):
+    goldens.describe("model", name="dcgan-small", batch=BATCH, latent=LATENT, image=IMAGE, bn_eps=1e-5, bn_momentum=0.1)
+    goldens.describe(
+        "training", steps=STEPS, lr=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], eps=ADAM_EPS, ema_decay=EMA_DECAY
+    )
+    goldens.describe(
+        "streams", seed=SEED, latents=LATENT_STREAM, images=IMAGE_STREAM, first_parameter=FIRST_PARAMETER_STREAM
+    )
+    goldens.describe("fingerprint", seed=PROJECTION_SEED, projections=PROJECTIONS, samples=SAMPLES)
+    losses = ["d_loss_real", "d_loss_fake", "g_loss", "d_real", "d_fake", "d_fake_for_g"]
+    goldens.describe("losses", order=losses)
+
+
+def training_steps():
+    goldens = Goldens()
+    describe_training(goldens)
+    training = Training()
+    goldens.describe("parameters", order=[name for name, _ in named(training.networks)])
+    add_fingerprints(goldens, "step0/param", dict(named(training.networks)))
+    for s in range(1, STEPS + 1):
+        latents = normal_tensor(SEED, LATENT_STREAM, s, (BATCH, LATENT))
+        real = torch.tanh(normal_tensor(SEED, IMAGE_STREAM, s, (BATCH, *IMAGE)))
+        fake, grads, losses = train_step(training, s, latents, real)
+        add_fingerprints(goldens, f"step{s}", {"latents": latents, "real": real, "fake": fake})
+        goldens.add(f"step{s}", losses=losses)
+        add_fingerprints(goldens, f"step{s}/grad", grads)
+        add_state(goldens, f"step{s}", training)
+    return goldens
+
+
+def main():
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    operations().save(HERE / "operations.safetensors")
+    training_steps().save(HERE / "step.safetensors")
+
+
+if __name__ == "__main__":
+    main()
