@@ -1,0 +1,50 @@
+// adam.wgsl: one step of Adam (Kingma and Ba 2015, algorithm 1) on all parameters of a network.
+//
+//   update    m = m + (1-beta1) * (grad - m)    v = v + (1-beta2) * (grad^2 - v)
+//             param -= LR * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
+//
+// Shapes    clock (1), u32    param, grad, m, v (LEN)
+// Mapping   one invocation for each element, in a grid-stride loop
+// Twin      src/cpu/adam.rs
+
+override LEN: u32;
+override LR: f32;
+override ONE_MINUS_BETA1: f32; // rounded from f64: 1 - beta in f32 would lose up to half its digits
+override ONE_MINUS_BETA2: f32;
+override EPS: f32;
+
+@group(0) @binding(0) var<storage, read> clock: array<u32>;
+@group(0) @binding(1) var<storage, read> grad: array<f32>;
+@group(0) @binding(2) var<storage, read_write> param: array<f32>;
+@group(0) @binding(3) var<storage, read_write> m: array<f32>;
+@group(0) @binding(4) var<storage, read_write> v: array<f32>;
+
+// c(t) = 1 - beta^t by its own squaring rule, c(2t) = c(t) * (2 - c(t)) and c(t+1) = c(t) + (1-beta) * (1 - c(t)): unlike
+// 1 - pow(beta, t), it keeps its digits when t is small and beta near 1.
+fn bias_correction(one_minus_beta: f32, t: u32) -> f32 {
+    var c = 0.0;
+    for (var bit = 32u - countLeadingZeros(t); bit > 0u; bit--) {
+        c *= 2.0 - c;
+        if ((t >> (bit - 1u)) & 1u) == 1u {
+            c += one_minus_beta * (1.0 - c);
+        }
+    }
+    return c;
+}
+
+@compute @workgroup_size(256)
+fn update(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let first = bias_correction(ONE_MINUS_BETA1, clock[0]);
+    let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
+    for (var i = id.x; i < LEN; i += 256u * groups.x) {
+        let g = grad[i];
+        let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
+        let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
+        m[i] = m_i;
+        v[i] = v_i;
+        param[i] -= LR * (m_i / first) / (sqrt(v_i / second) + EPS);
+    }
+}

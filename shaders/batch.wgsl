@@ -1,0 +1,35 @@
+// batch.wgsl: the images of this step, taken from the data set in shuffled order. Begins with random.wgsl.
+//
+//   gather    y[i] = images[shuffled(g)] / 127.5 - 1   with g = (step - 1) * N + i
+//
+// Shapes    clock (1), u32    images (COUNT, PIXELS), u8, four in a word    y (N, PIXELS), in [-1, 1]
+// Mapping   one workgroup for each image
+// Twin      src/cpu/batch.rs
+
+override N: u32;
+override PIXELS: u32; // H * W * C of one image
+override COUNT: u32;
+override HALF_BITS: u32; // of shuffled()
+
+@group(0) @binding(0) var<storage, read> clock: array<u32>;
+@group(0) @binding(1) var<storage, read> images: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+var<workgroup> image: u32;
+
+@compute @workgroup_size(256)
+fn gather(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group.x;
+    if lane == 0u {
+        image = shuffled((clock[0] - 1u) * N + i, COUNT, HALF_BITS);
+    }
+    workgroupBarrier();
+    for (var pixel = lane; pixel < PIXELS; pixel += 256u) {
+        let byte = image * PIXELS + pixel;
+        let value = (images[byte / 4u] >> (8u * (byte % 4u))) & 0xffu;
+        y[i * PIXELS + pixel] = f32(value) / 127.5 - 1.0;
+    }
+}

@@ -1,0 +1,346 @@
+// conv.wgsl: convolution and its two gradients, as tiled matrix products over an image matrix that is never stored.
+//
+//   forward           y[n,i,j,o]  = b[o] + sum_{u,v,c} x[n,p,q,c] * w[u,v,c,o]
+//   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  transposed convolution is this, of dy
+//   grad_weight       parts[s,u,v,c,o] = sum over the pixels (n,i,j) of slice s of x[n,p,q,c] * dy[n,i,j,o]
+//   add_parts         dw[u,v,c,o] = sum of parts[s,u,v,c,o] over all s, in order
+//                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
+//
+// Shapes    x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    parts (SLICES, dw)
+//           b (C_OUT) in forward, (C_IN) in grad_input
+// Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
+//           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory:
+//             forward       rows (n,i,j)              depth (u,v,c)          columns o
+//             grad_input    rows (p,q,n) of a phase   depth (u,v,o)          columns c;  phases are along z
+//             grad_weight   rows (u,v,c)              depth (n,i,j)          columns o;  slices are along z
+//           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
+//           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
+//           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
+//           add_parts: one invocation for each weight, in a grid-stride loop
+// Twin      src/cpu/conv.rs
+
+override N: u32;
+override H: u32;
+override W: u32;
+override C_IN: u32;
+override H_OUT: u32;
+override W_OUT: u32;
+override C_OUT: u32;
+override K: u32;
+override STRIDE: u32;
+override PAD: u32;
+override HAS_BIAS: bool = false;
+override SLICES: u32 = 1u;
+override SLICE_PIXELS: u32 = 1u;
+override TX: u32 = 8u;
+override TY: u32 = 8u;
+
+const DEPTH = 16u;
+const NOWHERE = 0xffffffffu;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dw: array<f32>;
+
+// Tiles of A and B, depth after depth, and what of a row's address does not depend on the depth.
+var<workgroup> tile_a: array<f32, DEPTH * 8u * TY>;
+var<workgroup> tile_b: array<f32, DEPTH * 8u * TX>;
+var<workgroup> origins: array<vec3<u32>, 8u * TY>;
+
+// The 8 x 8 products of one invocation: quarters of 4 x 4, column r of a matrix for row r.
+struct Products {
+    top_left: mat4x4<f32>,
+    top_right: mat4x4<f32>,
+    bottom_left: mat4x4<f32>,
+    bottom_right: mat4x4<f32>,
+}
+
+fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
+}
+
+fn four_of_a(at: u32) -> vec4<f32> {
+    return vec4<f32>(tile_a[at], tile_a[at + 1u], tile_a[at + 2u], tile_a[at + 3u]);
+}
+
+fn four_of_b(at: u32) -> vec4<f32> {
+    return vec4<f32>(tile_b[at], tile_b[at + 1u], tile_b[at + 2u], tile_b[at + 3u]);
+}
+
+// Adds the product of both tiles.
+fn multiply(products: ptr<function, Products>, lane: u32) {
+    let row = 8u * (lane / TX);
+    let column = 8u * (lane % TX);
+    for (var depth = 0u; depth < DEPTH; depth++) {
+        let at_a = depth * 8u * TY + row;
+        let at_b = depth * 8u * TX + column;
+        let top = four_of_a(at_a);
+        let bottom = four_of_a(at_a + 4u);
+        let left = four_of_b(at_b);
+        let right = four_of_b(at_b + 4u);
+        (*products).top_left += outer(top, left);
+        (*products).top_right += outer(top, right);
+        (*products).bottom_left += outer(bottom, left);
+        (*products).bottom_right += outer(bottom, right);
+    }
+}
+
+fn product_row(products: ptr<function, Products>, row: u32) -> array<f32, 8> {
+    var left: vec4<f32>;
+    var right: vec4<f32>;
+    if row < 4u {
+        left = (*products).top_left[row];
+        right = (*products).top_right[row];
+    } else {
+        left = (*products).bottom_left[row - 4u];
+        right = (*products).bottom_right[row - 4u];
+    }
+    return array<f32, 8>(left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w);
+}
+
+@compute @workgroup_size(TX * TY)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let rows = N * H_OUT * W_OUT;
+    let depths = K * K * C_IN;
+    let first_row = group.y * 8u * TY;
+    let first_column = group.x * 8u * TX;
+
+    // Where the patch of each row begins: its image's first element, its first line and column (which wrap above the top
+    // and left edge, so that one comparison covers both edges).
+    for (var row = lane; row < 8u * TY; row += TX * TY) {
+        let pixel = first_row + row;
+        let j = pixel % W_OUT;
+        let i = (pixel / W_OUT) % H_OUT;
+        let n = pixel / (W_OUT * H_OUT);
+        let beyond = pixel >= rows;
+        origins[row] = vec3<u32>(n * H * W * C_IN, select(i * STRIDE - PAD, NOWHERE - K, beyond), j * STRIDE - PAD);
+    }
+
+    var products = Products();
+    for (var start = 0u; start < depths; start += DEPTH) {
+        workgroupBarrier();
+        for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
+            let depth = start + e % DEPTH;
+            let row = e / DEPTH;
+            let c = depth % C_IN;
+            let tap = depth / C_IN;
+            let p = origins[row].y + tap / K;
+            let q = origins[row].z + tap % K;
+            var value = 0.0;
+            if depth < depths && p < H && q < W {
+                value = x[origins[row].x + (p * W + q) * C_IN + c];
+            }
+            tile_a[(e % DEPTH) * 8u * TY + row] = value;
+        }
+        for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
+            let depth = start + e / (8u * TX);
+            let o = first_column + e % (8u * TX);
+            var value = 0.0;
+            if depth < depths && o < C_OUT {
+                value = w[depth * C_OUT + o];
+            }
+            tile_b[e] = value;
+        }
+        workgroupBarrier();
+        multiply(&products, lane);
+    }
+
+    let row = first_row + 8u * (lane / TX);
+    let column = first_column + 8u * (lane % TX);
+    for (var r = 0u; r < 8u; r++) {
+        let values = product_row(&products, r);
+        for (var o = 0u; o < 8u; o++) {
+            if row + r < rows && column + o < C_OUT {
+                var value = values[o];
+                if HAS_BIAS { value += b[column + o]; }
+                y[(row + r) * C_OUT + column + o] = value;
+            }
+        }
+    }
+}
+
+// The pixels of one phase along an axis: the first one, and how many there are.
+fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
+    let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
+    return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
+}
+
+// Whether any of the pixels from `first` to `last` is reached by tap number `tap` of its phase from inside dy.
+fn tap_reaches(first: u32, last: u32, tap: u32, size_out: u32) -> bool {
+    return (last + PAD) / STRIDE >= tap && (first + PAD) / STRIDE < size_out + tap;
+}
+
+@compute @workgroup_size(TX * TY)
+fn grad_input(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let phase = vec2<u32>(group.z / STRIDE, group.z % STRIDE);
+    let lines = phase_pixels(phase.x, H);
+    let columns = phase_pixels(phase.y, W);
+    let rows = N * lines.y * columns.y;
+    // Taps u = phase, phase + STRIDE, ...: how many there are along each axis.
+    let taps = (vec2<u32>(K + STRIDE - 1u) - min(phase, vec2<u32>(K + STRIDE - 1u))) / STRIDE;
+    let depths = taps.x * taps.y * C_OUT;
+    let first_row = group.y * 8u * TY;
+    let first_column = group.x * 8u * TX;
+    if first_row >= rows { return; } // phases differ in size
+
+    // Each row's image, and the output pixel that reaches it through the first tap of its phase.
+    for (var row = lane; row < 8u * TY; row += TX * TY) {
+        let n = (first_row + row) % N;
+        let pixel = (first_row + row) / N;
+        let p = lines.x + STRIDE * (pixel / columns.y);
+        let q = columns.x + STRIDE * (pixel % columns.y);
+        let beyond = first_row + row >= rows;
+        origins[row] =
+            vec3<u32>(n * H_OUT * W_OUT * C_OUT, select((p + PAD) / STRIDE, NOWHERE, beyond), (q + PAD) / STRIDE);
+    }
+
+    // The smallest rectangle around the pixels of this tile.
+    let first_pixel = first_row / N;
+    let last_pixel = (min(first_row + 8u * TY, rows) - 1u) / N;
+    let first_p = lines.x + STRIDE * (first_pixel / columns.y);
+    let last_p = lines.x + STRIDE * (last_pixel / columns.y);
+    let one_line = first_p == last_p;
+    let first_q = columns.x + STRIDE * select(0u, first_pixel % columns.y, one_line);
+    let last_q = columns.x + STRIDE * select(columns.y - 1u, last_pixel % columns.y, one_line);
+
+    var products = Products();
+    for (var start = 0u; start < depths; start += DEPTH) {
+        let tap_of_all = start / C_OUT;
+        if tap_of_all == (min(start + DEPTH, depths) - 1u) / C_OUT
+            && !(tap_reaches(first_p, last_p, tap_of_all / taps.y, H_OUT)
+            && tap_reaches(first_q, last_q, tap_of_all % taps.y, W_OUT)) {
+            continue;
+        }
+        workgroupBarrier();
+        for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
+            let depth = start + e % DEPTH;
+            let row = e / DEPTH;
+            let o = depth % C_OUT;
+            let tap = depth / C_OUT;
+            let i = origins[row].y - tap / taps.y; // wraps above the first line, so one comparison covers both edges
+            let j = origins[row].z - tap % taps.y;
+            var value = 0.0;
+            if depth < depths && i < H_OUT && j < W_OUT {
+                value = dy[origins[row].x + (i * W_OUT + j) * C_OUT + o];
+            }
+            tile_a[(e % DEPTH) * 8u * TY + row] = value;
+        }
+        for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
+            let depth = start + e % DEPTH;
+            let c = first_column + e / DEPTH;
+            let o = depth % C_OUT;
+            let tap = depth / C_OUT;
+            let u = phase.x + STRIDE * (tap / taps.y);
+            let v = phase.y + STRIDE * (tap % taps.y);
+            var value = 0.0;
+            if depth < depths && c < C_IN {
+                value = w[((u * K + v) * C_IN + c) * C_OUT + o];
+            }
+            tile_b[(e % DEPTH) * 8u * TX + e / DEPTH] = value;
+        }
+        workgroupBarrier();
+        multiply(&products, lane);
+    }
+
+    let column = first_column + 8u * (lane % TX);
+    for (var r = 0u; r < 8u; r++) {
+        let values = product_row(&products, r);
+        let row = first_row + 8u * (lane / TX) + r;
+        let n = row % N;
+        let p = lines.x + STRIDE * ((row / N) / columns.y);
+        let q = columns.x + STRIDE * ((row / N) % columns.y);
+        for (var c = 0u; c < 8u; c++) {
+            if row < rows && column + c < C_IN {
+                var value = values[c];
+                if HAS_BIAS { value += b[column + c]; }
+                dx[((n * H + p) * W + q) * C_IN + column + c] = value;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(TX * TY)
+fn grad_weight(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let rows = K * K * C_IN;
+    let first_row = group.y * 8u * TY;
+    let first_column = group.x * 8u * TX;
+    let end = min(N * H_OUT * W_OUT, (group.z + 1u) * SLICE_PIXELS);
+
+    // Each row's tap and channel.
+    for (var row = lane; row < 8u * TY; row += TX * TY) {
+        let weight = first_row + row;
+        let tap = weight / C_IN;
+        let beyond = weight >= rows;
+        origins[row] = vec3<u32>(select(tap / K - PAD, NOWHERE - H_OUT * STRIDE, beyond), tap % K - PAD, weight % C_IN);
+    }
+
+    var products = Products();
+    for (var start = group.z * SLICE_PIXELS; start < end; start += DEPTH) {
+        workgroupBarrier();
+        for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
+            let pixel = start + e / (8u * TY);
+            let row = e % (8u * TY);
+            let j = pixel % W_OUT;
+            let i = (pixel / W_OUT) % H_OUT;
+            let n = pixel / (W_OUT * H_OUT);
+            let p = i * STRIDE + origins[row].x;
+            let q = j * STRIDE + origins[row].y;
+            var value = 0.0;
+            if pixel < end && p < H && q < W {
+                value = x[((n * H + p) * W + q) * C_IN + origins[row].z];
+            }
+            tile_a[e] = value;
+        }
+        for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
+            let pixel = start + e / (8u * TX);
+            let o = first_column + e % (8u * TX);
+            var value = 0.0;
+            if pixel < end && o < C_OUT {
+                value = dy[pixel * C_OUT + o];
+            }
+            tile_b[e] = value;
+        }
+        workgroupBarrier();
+        multiply(&products, lane);
+    }
+
+    let row = first_row + 8u * (lane / TX);
+    let column = first_column + 8u * (lane % TX);
+    for (var r = 0u; r < 8u; r++) {
+        let values = product_row(&products, r);
+        for (var o = 0u; o < 8u; o++) {
+            if row + r < rows && column + o < C_OUT {
+                parts[(group.z * rows + row + r) * C_OUT + column + o] = values[o];
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn add_parts(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let len = K * K * C_IN * C_OUT;
+    for (var i = id.x; i < len; i += 256u * groups.x) {
+        var sum = 0.0;
+        for (var s = 0u; s < SLICES; s++) {
+            sum += parts[s * len + i];
+        }
+        dw[i] = sum;
+    }
+}

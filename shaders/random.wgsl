@@ -1,0 +1,68 @@
+// random.wgsl: counter-based random numbers, put in front of the shaders that draw some.
+//
+//   philox    four random words of a counter and a key: Philox 4x32-10 (Salmon et al. 2011)
+//   shuffled  which of `count` images is number g of a run: a keyed permutation for each pass over the data set
+//
+// The same integers as on the host, bit for bit.
+// Twin      src/program/random.rs
+
+override SEED_LOW: u32 = 0u;
+override SEED_HIGH: u32 = 0u;
+
+const STREAM_SHUFFLE = 0u;
+
+// The high word of a * b; WGSL has no such operation.
+fn multiply_high(a: u32, b: u32) -> u32 {
+    let a_low = a & 0xffffu;
+    let a_high = a >> 16u;
+    let b_low = b & 0xffffu;
+    let b_high = b >> 16u;
+    let middle = a_high * b_low + ((a_low * b_low) >> 16u);
+    let carried = a_low * b_high + (middle & 0xffffu);
+    return a_high * b_high + (middle >> 16u) + (carried >> 16u);
+}
+
+fn philox(counter: vec4<u32>) -> vec4<u32> {
+    var c = counter;
+    var key = vec2<u32>(SEED_LOW, SEED_HIGH);
+    for (var round = 0u; round < 10u; round++) {
+        c = vec4<u32>(
+            multiply_high(c.z, 0xCD9E8D57u) ^ c.y ^ key.x,
+            c.z * 0xCD9E8D57u,
+            multiply_high(c.x, 0xD2511F53u) ^ c.w ^ key.y,
+            c.x * 0xD2511F53u,
+        );
+        key += vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
+    }
+    return c;
+}
+
+// Spreads every bit over the word: the finaliser of MurmurHash3.
+fn mix_bits(word: u32) -> u32 {
+    var mixed = (word ^ (word >> 16u)) * 0x85EBCA6Bu;
+    mixed = (mixed ^ (mixed >> 13u)) * 0xC2B2AE35u;
+    return mixed ^ (mixed >> 16u);
+}
+
+// half_bits is half the bits of the smallest power of four that is at least count.
+fn shuffled(g: u32, count: u32, half_bits: u32) -> u32 {
+    let epoch = g / count;
+    let keys = array<vec4<u32>, 2>(
+        philox(vec4<u32>(0u, epoch, STREAM_SHUFFLE, 0u)),
+        philox(vec4<u32>(1u, epoch, STREAM_SHUFFLE, 0u)),
+    );
+    let mask = (1u << half_bits) - 1u;
+    var value = g % count;
+    // A Feistel network on the power of four, walked until it falls below count.
+    loop {
+        var halves = vec2<u32>(value >> half_bits, value & mask);
+        for (var block = 0u; block < 2u; block++) {
+            for (var word = 0u; word < 4u; word++) {
+                halves = vec2<u32>(halves.y, halves.x ^ (mix_bits(halves.y ^ keys[block][word]) & mask));
+            }
+        }
+        value = (halves.x << half_bits) | halves.y;
+        if value < count { break; }
+    }
+    return value;
+}

@@ -1,0 +1,459 @@
+//! A program on a GPU: buffers, pipelines and bind groups made once, routines replayed as submissions.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::GpuDevice;
+use super::lower::{Dispatch, Source, lower};
+use super::shaders::{Binding, Reflection, SHADERS};
+use crate::error::{Error, Result};
+use crate::program::{BufferId, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+
+/// How long a submission should keep the GPU busy. Drivers reset a GPU that works on one thing for longer than about
+/// two seconds; a tenth of a second is far from that, and still hides what a submission costs.
+const SUBMISSION: Duration = Duration::from_millis(100);
+/// Submissions that the GPU has in hand, so that the next one is there when one is done.
+const IN_FLIGHT: usize = 2;
+/// The most dispatches in one submission, whatever they take.
+const MOST_DISPATCHES: usize = 8192;
+/// After this long without an answer a GPU is taken for dead.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A program on a GPU, ready to run.
+pub struct GpuExecutor {
+    gpu: GpuDevice,
+    program: Program,
+    buffers: Vec<wgpu::Buffer>,
+    scratch: BTreeMap<&'static str, wgpu::Buffer>,
+    routines: Vec<Vec<Pass>>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    pace: Pace,
+    readings: Vec<Option<Reading>>,
+    staging: Vec<wgpu::Buffer>,
+}
+
+/// A dispatch, ready to be encoded.
+struct Pass {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+/// A snapshot on its way to the host.
+struct Reading {
+    buffer: wgpu::Buffer,
+    len: usize,
+    mapped: mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+/// How many dispatches make a submission of about [`SUBMISSION`]. Starts low, since nothing is known of the GPU, and
+/// doubles or halves as submissions turn out short or long.
+struct Pace {
+    dispatches: usize,
+    last_end: Option<Instant>,
+}
+
+impl Pace {
+    fn observe(&mut self, took: Duration) {
+        if took > SUBMISSION {
+            self.dispatches = (self.dispatches / 2).max(1);
+        } else if took < SUBMISSION / 2 {
+            self.dispatches = (self.dispatches * 2).min(MOST_DISPATCHES);
+        }
+    }
+}
+
+impl GpuExecutor {
+    pub(super) fn new(gpu: GpuDevice, program: &Program) -> Result<Self> {
+        let lowered: Vec<Vec<Dispatch>> = program
+            .routines()
+            .iter()
+            .map(|routine| routine.ops.iter().flat_map(|op| lower(op, program)).collect())
+            .collect();
+
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let mut buffers = Vec::with_capacity(program.buffers().len());
+        for buffer in program.buffers() {
+            buffers.push(create_buffer(&gpu, &buffer.name, buffer.bytes(), usage)?);
+        }
+        let mut scratch_len: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for source in lowered.iter().flatten().flat_map(|dispatch| dispatch.bindings.values()) {
+            if let Source::Scratch(name, len) = *source {
+                let largest = scratch_len.entry(name).or_default();
+                *largest = len.max(*largest);
+            }
+        }
+        let mut scratch = BTreeMap::new();
+        for (name, len) in scratch_len {
+            scratch.insert(name, create_buffer(&gpu, name, 4 * len as u64, usage)?);
+        }
+
+        let mut executor = Self {
+            gpu,
+            program: program.clone(),
+            buffers,
+            scratch,
+            routines: Vec::new(),
+            in_flight: VecDeque::new(),
+            pace: Pace {
+                dispatches: 4,
+                last_end: None,
+            },
+            readings: Vec::new(),
+            staging: Vec::new(),
+        };
+        let pipelines = Pipelines::compile(&executor.gpu, lowered.iter().flatten())?;
+        for dispatches in &lowered {
+            let passes = dispatches
+                .iter()
+                .map(|dispatch| executor.pass(&pipelines, dispatch))
+                .collect();
+            executor.routines.push(passes);
+        }
+        executor.gpu.healthy()?;
+        Ok(executor)
+    }
+
+    /// Overwrites every tensor of f32 and all scratch memory with NaN, so that a test sees what is not written.
+    pub fn poison(&mut self) {
+        let floats = self.program.buffers().iter().zip(&self.buffers);
+        let floats = floats
+            .filter(|(info, _)| info.element == Element::F32)
+            .map(|(_, buffer)| buffer);
+        for buffer in floats.chain(self.scratch.values()) {
+            let poison = vec![f32::NAN; buffer.size() as usize / 4];
+            self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&poison));
+        }
+    }
+
+    /// Buffers that this executor has made so far, those for reading results among them: does not grow with steps.
+    pub fn buffer_count(&self) -> usize {
+        self.buffers.len() + self.scratch.len() + self.staging.len() + self.readings.iter().flatten().count()
+    }
+
+    /// Dispatches of one run of a routine.
+    pub fn dispatch_count(&self, routine: RoutineId) -> usize {
+        self.routines[routine.0].len()
+    }
+
+    fn pass(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> Pass {
+        let (pipeline, bindings) = pipelines.of(dispatch);
+        let entries: Vec<_> = bindings
+            .iter()
+            .map(|Binding { name, number }| {
+                let source = dispatch.bindings.get(name.as_str());
+                let source = source.unwrap_or_else(|| panic!("{dispatch:?} binds nothing to `{name}`"));
+                wgpu::BindGroupEntry {
+                    binding: *number,
+                    resource: self.resource(*source),
+                }
+            })
+            .collect();
+        let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&label(dispatch)),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        let workgroups = dispatch
+            .workgroups
+            .map(|groups| u32::try_from(groups).expect("checked against the limits"));
+        Pass {
+            pipeline: pipeline.clone(),
+            bind_group,
+            workgroups,
+        }
+    }
+
+    /// A tensor from its first element to the end of its buffer: a shader that writes too far is then seen to do so,
+    /// where a narrower binding would hide it on drivers that check bounds.
+    fn resource(&self, source: Source) -> wgpu::BindingResource<'_> {
+        let (buffer, offset) = match source {
+            Source::Tensor(tensor) => {
+                let info = self.program.info(tensor);
+                (
+                    self.buffer(info.buffer),
+                    info.offset * self.program.element(tensor).bytes(),
+                )
+            }
+            Source::Scratch(name, _) => (&self.scratch[name], 0),
+        };
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset: offset as u64,
+            size: None,
+        })
+    }
+
+    fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
+        &self.buffers[id.0]
+    }
+
+    fn encoder(&self, label: &str) -> wgpu::CommandEncoder {
+        self.gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
+    }
+
+    /// Submits, and waits until no more than [`IN_FLIGHT`] submissions are in hand.
+    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> Result<()> {
+        self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+        while self.in_flight.len() > IN_FLIGHT {
+            let oldest = self.in_flight.pop_front().expect("more than none");
+            self.wait_for(oldest)?;
+            let now = Instant::now();
+            if let Some(last_end) = self.pace.last_end.replace(now) {
+                self.pace.observe(now - last_end);
+            }
+        }
+        self.gpu.healthy()
+    }
+
+    /// The one place that waits for the GPU.
+    fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(submission),
+            timeout: Some(PATIENCE),
+        };
+        let outcome = self.gpu.device.poll(wait);
+        self.gpu.healthy()?;
+        outcome.map(|_| ()).map_err(|error| Error::Device {
+            message: format!("{} does not answer: {error}", self.gpu.name),
+            hint: "go on from the last checkpoint with --resume; a smaller --batch-size may help".into(),
+        })
+    }
+
+    /// A buffer that the host can read, of at least that size; used again when its reading is collected.
+    fn staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
+        match self
+            .staging
+            .iter()
+            .position(|buffer| buffer.size() >= bytes && buffer.size() <= 2 * bytes)
+        {
+            Some(free) => Ok(self.staging.swap_remove(free)),
+            None => create_buffer(
+                &self.gpu,
+                "staging",
+                bytes,
+                wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            ),
+        }
+    }
+}
+
+impl Executor for GpuExecutor {
+    fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()> {
+        let info = self.program.info(tensor);
+        let (element, len, bytes): (_, _, &[u8]) = match values {
+            Values::F32(values) => (Element::F32, values.len(), bytemuck::cast_slice(values)),
+            Values::U32(values) => (Element::U32, values.len(), bytemuck::cast_slice(values)),
+            Values::U8(values) => (Element::U8, values.len(), values),
+        };
+        assert_eq!(
+            (element, len),
+            (self.program.element(tensor), info.len()),
+            "values for {}",
+            info.name
+        );
+        let offset = (info.offset * element.bytes()) as u64;
+        let buffer = self.buffer(info.buffer);
+        // Copies are made in words of four bytes.
+        let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+        self.gpu.queue.write_buffer(buffer, offset, words);
+        if !rest.is_empty() {
+            let mut last = [0; 4];
+            last[..rest.len()].copy_from_slice(rest);
+            self.gpu.queue.write_buffer(buffer, offset + words.len() as u64, &last);
+        }
+        // Written data waits on the host until something is submitted.
+        let encoder = self.encoder("upload");
+        self.submit(encoder)
+    }
+
+    fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
+        let total = self.routines[routine.0].len() * times;
+        let mut done = 0;
+        self.pace.last_end = None;
+        while done < total {
+            let end = total.min(done + self.pace.dispatches);
+            let mut encoder = self.encoder(&self.program.routines()[routine.0].name);
+            {
+                let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                let passes = &self.routines[routine.0];
+                for pass in (done..end).map(|index| &passes[index % passes.len()]) {
+                    compute.set_pipeline(&pass.pipeline);
+                    compute.set_bind_group(0, &pass.bind_group, &[]);
+                    let [x, y, z] = pass.workgroups;
+                    compute.dispatch_workgroups(x, y, z);
+                }
+            }
+            self.submit(encoder)?;
+            done = end;
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
+        let info = self.program.info(tensor);
+        assert_eq!(
+            self.program.element(tensor),
+            Element::F32,
+            "{} is read as f32",
+            info.name
+        );
+        let (id, len, offset) = (info.buffer, info.len(), 4 * info.offset as u64);
+        let bytes = 4 * len as u64;
+        let buffer = self.staging(bytes)?;
+        let mut encoder = self.encoder("snapshot");
+        encoder.copy_buffer_to_buffer(self.buffer(id), offset, &buffer, 0, bytes);
+        self.submit(encoder)?;
+        let (send, mapped) = mpsc::channel();
+        buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |outcome| {
+            // The executor may be gone by then, and then nobody wants to know.
+            let _ = send.send(outcome);
+        });
+        let reading = Some(Reading { buffer, len, mapped });
+        let free = self.readings.iter().position(Option::is_none);
+        let slot = free.unwrap_or_else(|| {
+            self.readings.push(None);
+            self.readings.len() - 1
+        });
+        self.readings[slot] = reading;
+        Ok(Snapshot(slot))
+    }
+
+    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+        let reading = self.readings[snapshot.0].take().expect("a snapshot is collected once");
+        let failed = |what: String| Error::Device {
+            message: format!("results cannot be read from {}: {what}", self.gpu.name),
+            hint: "go on from the last checkpoint with --resume".into(),
+        };
+        loop {
+            match reading.mapped.try_recv() {
+                Ok(outcome) => break outcome.map_err(|error| failed(error.to_string()))?,
+                Err(mpsc::TryRecvError::Disconnected) => return Err(failed("the driver forgot them".into())),
+                Err(mpsc::TryRecvError::Empty) => {}
+            }
+            self.gpu.healthy()?;
+            let oldest = self.in_flight.pop_front();
+            match oldest {
+                Some(submission) => self.wait_for(submission)?,
+                // Everything submitted is done, so the callback is due with this poll.
+                None => drop(self.gpu.device.poll(wgpu::PollType::wait_indefinitely())),
+            }
+        }
+        let range = reading.buffer.slice(..4 * reading.len as u64);
+        let values =
+            bytemuck::cast_slice(&range.get_mapped_range().map_err(|error| failed(error.to_string()))?).to_vec();
+        reading.buffer.unmap();
+        self.staging.push(reading.buffer);
+        Ok(values)
+    }
+}
+
+/// The pipelines of a program: one for each entry point with the same constants.
+struct Pipelines {
+    by_kernel: HashMap<String, wgpu::ComputePipeline>,
+    bindings: HashMap<(&'static str, &'static str), Vec<Binding>>,
+}
+
+impl Pipelines {
+    fn compile<'a>(gpu: &GpuDevice, dispatches: impl Iterator<Item = &'a Dispatch>) -> Result<Self> {
+        let mut kernels: BTreeMap<String, &Dispatch> = BTreeMap::new();
+        for dispatch in dispatches {
+            kernels.entry(kernel_name(dispatch)).or_insert(dispatch);
+        }
+        let mut modules: HashMap<&'static str, (wgpu::ShaderModule, Reflection)> = HashMap::new();
+        for shader in SHADERS
+            .iter()
+            .filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name))
+        {
+            modules.insert(
+                shader.name,
+                (create_module(gpu, shader.name, shader.source), Reflection::of(shader)),
+            );
+        }
+        let mut bindings = HashMap::new();
+        for kernel in kernels.values() {
+            bindings
+                .entry((kernel.shader, kernel.entry))
+                .or_insert_with(|| modules[kernel.shader].1.bindings(kernel.entry));
+        }
+        let by_kernel = kernels
+            .par_iter()
+            .map(|(name, kernel)| (name.clone(), create_pipeline(gpu, &modules[kernel.shader].0, kernel)))
+            .collect();
+        gpu.healthy()?;
+        Ok(Self { by_kernel, bindings })
+    }
+
+    fn of(&self, dispatch: &Dispatch) -> (&wgpu::ComputePipeline, &[Binding]) {
+        (
+            &self.by_kernel[&kernel_name(dispatch)],
+            &self.bindings[&(dispatch.shader, dispatch.entry)],
+        )
+    }
+}
+
+fn kernel_name(dispatch: &Dispatch) -> String {
+    format!("{} {:?}", label(dispatch), dispatch.constants)
+}
+
+fn label(dispatch: &Dispatch) -> String {
+    format!("{}.{}", dispatch.shader, dispatch.entry)
+}
+
+fn create_module(gpu: &GpuDevice, name: &str, source: &str) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(name),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
+    };
+    // SAFETY: the shaders are this crate's own. Every index into a buffer is compared with the sizes that the host
+    // derives from the tensors bound (`lower.rs`), every loop ends by a counter, no divisor is zero, and the tests run
+    // each kernel at shapes that divide nothing, between guards. The checks would cost clamps in the innermost loops.
+    unsafe {
+        gpu.device
+            .create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}
+
+fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Dispatch) -> wgpu::ComputePipeline {
+    gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&label(dispatch)),
+        layout: None,
+        module,
+        entry_point: Some(dispatch.entry),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &dispatch.constants,
+            // Every kernel writes workgroup memory before it reads it.
+            zero_initialize_workgroup_memory: false,
+        },
+        cache: None,
+    })
+}
+
+/// A buffer of zeros, a whole number of words long.
+fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let size = bytes.next_multiple_of(4);
+    let descriptor = wgpu::BufferDescriptor {
+        label: Some(name),
+        size,
+        usage,
+        mapped_at_creation: false,
+    };
+    let buffer = gpu.device.create_buffer(&descriptor);
+    match pollster::block_on(scope.pop()) {
+        None => Ok(buffer),
+        Some(_) => Err(Error::Device {
+            message: format!(
+                "{} has no {} left for {name}",
+                gpu.name,
+                crate::error::bytes_for_people(size)
+            ),
+            hint: "use a smaller --batch-size, or end other programs that use the GPU".into(),
+        }),
+    }
+}

@@ -1,0 +1,376 @@
+//! From operations to dispatches: which entry points run an operation, how large, and specialised how.
+
+use std::collections::BTreeMap;
+
+use crate::program::{Activation, Geometry, Op, Program, TensorId, random};
+
+/// Invocations of an elementwise workgroup, as in the shaders.
+const ELEMENTWISE: usize = 256;
+/// Workgroups along one dimension that every adapter allows.
+const MOST_WORKGROUPS: usize = 65_535;
+
+/// One dispatch of one entry point.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Dispatch {
+    /// The shader's name.
+    pub(super) shader: &'static str,
+    /// The entry point's name.
+    pub(super) entry: &'static str,
+    /// Values of the shader's overrides.
+    pub(super) constants: Vec<(&'static str, f64)>,
+    /// What its tensors are, by their names in WGSL.
+    pub(super) bindings: BTreeMap<&'static str, Source>,
+    /// How many workgroups along x, y and z.
+    pub(super) workgroups: [usize; 3],
+}
+
+/// What is bound to a name of a shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A tensor of the program.
+    Tensor(TensorId),
+    /// Memory of that name and at least so many f32, for results between the dispatches of one operation.
+    Scratch(&'static str, usize),
+}
+
+/// The dispatches that run an operation, in order.
+#[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
+pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
+    match *op {
+        Op::Tick { .. } => vec![Kernel::new(op, "clock", vec![]).dispatch("tick", [1, 1, 1])],
+        Op::Normal { y, seed, stream, .. } => {
+            let len = program.info(y).len();
+            let mut constants = seed_constants(seed);
+            constants.extend([("LEN", len as f64), ("STREAM", f64::from(stream))]);
+            let groups = len.div_ceil(4 * 64).min(MOST_WORKGROUPS);
+            vec![Kernel::new(op, "noise", constants).dispatch("normal", [groups, 1, 1])]
+        }
+        Op::Batch { images, y, seed, .. } => {
+            let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
+            let mut constants = seed_constants(seed);
+            constants.extend(sizes(&[
+                ("N", batch),
+                ("PIXELS", program.info(y).len() / batch),
+                ("COUNT", count),
+                ("HALF_BITS", random::half_bits(count as u32) as usize),
+            ]));
+            vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
+        }
+        Op::Concat { a, b, y } => {
+            let (len_a, len_b) = (program.info(a).len(), program.info(b).len());
+            let constants = sizes(&[("LEN_A", len_a), ("LEN_B", len_b)]);
+            vec![Kernel::new(op, "concat", constants).dispatch("forward", elementwise(program, y))]
+        }
+        Op::Conv { x, w, b, y, geometry } => {
+            let [n, h_out, w_out, c_out] = program.nhwc(y);
+            let kernel = Kernel::new(op, "conv", conv_sizes(program, x, y, geometry)).with_bias(b, w);
+            vec![kernel.product("forward", n * h_out * w_out, c_out, 1)]
+        }
+        Op::ConvGradInput { dy, w, b, dx, geometry } => {
+            let [n, h, width, c_in] = program.nhwc(dx);
+            let phases = geometry.stride;
+            let rows = n * h.div_ceil(phases) * width.div_ceil(phases); // of the largest phase
+            let kernel = Kernel::new(op, "conv", conv_sizes(program, dx, dy, geometry)).with_bias(b, w);
+            vec![kernel.product("grad_input", rows, c_in, phases * phases)]
+        }
+        Op::ConvGradWeight { x, dy, dw, geometry } => conv_grad_weight(op, program, x, dy, dw, geometry),
+        Op::BiasGrad { dy, .. } => {
+            let [n, h, w, c] = program.nhwc(dy);
+            let slices = Slices::of(n * h * w);
+            let constants = [sizes(&[("ROWS", n * h * w), ("C", c)]), slices.constants()].concat();
+            let kernel = Kernel::new(op, "bias", constants).scratch("parts", slices.count * c);
+            vec![
+                kernel.clone().dispatch("grad_parts", [c.div_ceil(32), slices.count, 1]),
+                kernel.dispatch("grad", [c.div_ceil(64), 1, 1]),
+            ]
+        }
+        Op::BatchNorm {
+            x,
+            groups,
+            eps,
+            momentum,
+            ..
+        } => {
+            let (kernel, slices, c) = batch_norm(op, program, x, groups);
+            let kernel = kernel.constants(&[("EPS", eps), ("MOMENTUM", momentum)]);
+            vec![
+                kernel.clone().dispatch("statistics", [c.div_ceil(32), slices, groups]),
+                kernel.clone().dispatch("finish", [c.div_ceil(64), 1, 1]),
+                kernel.dispatch("forward", elementwise(program, x)),
+            ]
+        }
+        Op::BatchNormEval { x, eps, .. } => {
+            let (kernel, ..) = batch_norm(op, program, x, 1);
+            vec![
+                kernel
+                    .constants(&[("EPS", eps)])
+                    .dispatch("evaluate", elementwise(program, x)),
+            ]
+        }
+        Op::BatchNormGrad { x, daffine, groups, .. } => {
+            let (mut kernel, slices, c) = batch_norm(op, program, x, groups);
+            kernel = kernel.scratch("sums", groups * 2 * c);
+            if daffine.is_none() {
+                kernel = kernel.scratch("daffine", 2 * c);
+            }
+            vec![
+                kernel.clone().dispatch("grad_parts", [c.div_ceil(32), slices, groups]),
+                kernel.clone().dispatch("grad_affine", [c.div_ceil(64), 1, 1]),
+                kernel.dispatch("grad_input", elementwise(program, x)),
+            ]
+        }
+        Op::Activation { kind, x, .. } => {
+            vec![activation(op, program, kind, x).dispatch("forward", elementwise(program, x))]
+        }
+        Op::ActivationGrad { kind, y, .. } => {
+            vec![activation(op, program, kind, y).dispatch("grad", elementwise(program, y))]
+        }
+        Op::Loss {
+            logits,
+            history,
+            real,
+            column,
+            ..
+        } => {
+            let [rows, columns] = program
+                .shape(history)
+                .try_into()
+                .expect("a history has rows and columns");
+            let constants = sizes(&[
+                ("N", program.shape(logits)[0]),
+                ("REAL", real),
+                ("HISTORY", rows),
+                ("COLUMNS", columns),
+                ("COLUMN", column),
+            ]);
+            vec![Kernel::new(op, "loss", constants).dispatch("non_saturating", [1, 1, 1])]
+        }
+        Op::Adam {
+            param,
+            lr,
+            beta1,
+            beta2,
+            eps,
+            ..
+        } => {
+            let constants = vec![
+                ("LEN", program.info(param).len() as f64),
+                ("LR", lr),
+                ("ONE_MINUS_BETA1", 1.0 - beta1),
+                ("ONE_MINUS_BETA2", 1.0 - beta2),
+                ("EPS", eps),
+            ];
+            vec![Kernel::new(op, "adam", constants).dispatch("update", elementwise(program, param))]
+        }
+        Op::MovingAverage { param, decay, .. } => {
+            let constants = vec![
+                ("LEN", program.info(param).len() as f64),
+                ("ONE_MINUS_DECAY", 1.0 - decay),
+            ];
+            vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
+        }
+    }
+}
+
+fn conv_grad_weight(
+    op: &Op,
+    program: &Program,
+    x: TensorId,
+    dy: TensorId,
+    dw: TensorId,
+    geometry: Geometry,
+) -> Vec<Dispatch> {
+    let [n, h_out, w_out, c_out] = program.nhwc(dy);
+    let [.., c_in, _] = program.nhwc(dw);
+    let rows = geometry.kernel * geometry.kernel * c_in;
+    let pixels = n * h_out * w_out;
+    let tile = Tile::of(c_out);
+    let tiles = rows.div_ceil(tile.rows()) * c_out.div_ceil(tile.columns());
+    // Few tiles leave a GPU idle, so the sum over the pixels is split: until there are about 128 workgroups, though not
+    // into slices of less than 128 pixels, nor of more than 2048, since Mesa before 25.1 ends loops after 65,535
+    // iterations in all.
+    let slices = (128 / tiles).clamp(1, pixels.div_ceil(128)).max(pixels.div_ceil(2048));
+    let slice_pixels = pixels.div_ceil(slices);
+    let slices = pixels.div_ceil(slice_pixels);
+    let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry))
+        .constants(&sizes(&[("SLICES", slices), ("SLICE_PIXELS", slice_pixels)]));
+    if slices == 1 {
+        return vec![
+            kernel
+                .bind("parts", Source::Tensor(dw))
+                .product("grad_weight", rows, c_out, 1),
+        ];
+    }
+    let kernel = kernel.scratch("parts", slices * rows * c_out);
+    vec![
+        kernel.clone().product("grad_weight", rows, c_out, slices),
+        kernel.dispatch("add_parts", elementwise(program, dw)),
+    ]
+}
+
+fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, usize) {
+    let [n, h, w, c] = program.nhwc(x);
+    let rows = n / groups * h * w;
+    let slices = Slices::of(rows);
+    let constants = [
+        sizes(&[("GROUPS", groups), ("ROWS", rows), ("C", c)]),
+        slices.constants(),
+    ]
+    .concat();
+    let kernel = Kernel::new(op, "batch_norm", constants).scratch("parts", groups * slices.count * 2 * c);
+    (kernel, slices.count, c)
+}
+
+fn activation(op: &Op, program: &Program, kind: Activation, x: TensorId) -> Kernel {
+    let (number, slope) = match kind {
+        Activation::LeakyRelu { slope } => (0.0, slope),
+        Activation::Tanh => (1.0, 0.0),
+        Activation::Sigmoid => (2.0, 0.0),
+    };
+    let constants = vec![
+        ("LEN", program.info(x).len() as f64),
+        ("KIND", number),
+        ("SLOPE", slope),
+    ];
+    Kernel::new(op, "activation", constants)
+}
+
+/// An entry point's shader, constants and tensors, before its size is known.
+#[derive(Clone)]
+struct Kernel {
+    shader: &'static str,
+    constants: Vec<(&'static str, f64)>,
+    bindings: BTreeMap<&'static str, Source>,
+}
+
+impl Kernel {
+    /// The operands of the operation are bound under their own names.
+    fn new(op: &Op, shader: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
+        let bindings = op
+            .operands()
+            .into_iter()
+            .map(|operand| (operand.name, Source::Tensor(operand.tensor)))
+            .collect();
+        Self {
+            shader,
+            constants,
+            bindings,
+        }
+    }
+
+    fn constants(mut self, more: &[(&'static str, f64)]) -> Self {
+        self.constants.extend_from_slice(more);
+        self
+    }
+
+    fn bind(mut self, name: &'static str, source: Source) -> Self {
+        self.bindings.insert(name, source);
+        self
+    }
+
+    fn scratch(self, name: &'static str, len: usize) -> Self {
+        self.bind(name, Source::Scratch(name, len))
+    }
+
+    /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
+    fn with_bias(self, bias: Option<TensorId>, placeholder: TensorId) -> Self {
+        let flag = f64::from(u8::from(bias.is_some()));
+        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder)))
+            .constants(&[("HAS_BIAS", flag)])
+    }
+
+    fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
+        Dispatch {
+            shader: self.shader,
+            entry,
+            constants: self.constants,
+            bindings: self.bindings,
+            workgroups,
+        }
+    }
+
+    /// A matrix product of so many rows and columns, `depth` times over.
+    fn product(self, entry: &'static str, rows: usize, columns: usize, depth: usize) -> Dispatch {
+        let tile = Tile::of(columns);
+        let workgroups = [columns.div_ceil(tile.columns()), rows.div_ceil(tile.rows()), depth];
+        self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y)]))
+            .dispatch(entry, workgroups)
+    }
+}
+
+/// How many invocations of a product's workgroup lie along columns and rows; each computes 8 x 8.
+struct Tile {
+    x: usize,
+    y: usize,
+}
+
+impl Tile {
+    /// 64 x 64 where there are columns enough, else narrower and taller. No tile is taller than 128 rows, so that
+    /// both tiles stay within 16 KiB of workgroup memory.
+    fn of(columns: usize) -> Self {
+        let x = columns.div_ceil(8).next_power_of_two().min(8);
+        Self { x, y: (64 / x).min(16) }
+    }
+
+    fn columns(&self) -> usize {
+        8 * self.x
+    }
+
+    fn rows(&self) -> usize {
+        8 * self.y
+    }
+}
+
+/// How a sum over many rows is split into parts that are added in a fixed order.
+struct Slices {
+    count: usize,
+    rows: usize,
+}
+
+impl Slices {
+    /// At most 64 slices, of at least 256 rows.
+    fn of(rows: usize) -> Self {
+        let slice = rows.div_ceil(64).max(256);
+        Self {
+            count: rows.div_ceil(slice),
+            rows: slice,
+        }
+    }
+
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        sizes(&[("SLICES", self.count), ("SLICE_ROWS", self.rows)])
+    }
+}
+
+fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
+    [
+        program.info(tensor).len().div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS),
+        1,
+        1,
+    ]
+}
+
+fn seed_constants(seed: u64) -> Vec<(&'static str, f64)> {
+    let [low, high] = random::key(seed);
+    vec![("SEED_LOW", f64::from(low)), ("SEED_HIGH", f64::from(high))]
+}
+
+fn conv_sizes(program: &Program, x: TensorId, y: TensorId, geometry: Geometry) -> Vec<(&'static str, f64)> {
+    let ([n, h, w, c_in], [_, h_out, w_out, c_out]) = (program.nhwc(x), program.nhwc(y));
+    sizes(&[
+        ("N", n),
+        ("H", h),
+        ("W", w),
+        ("C_IN", c_in),
+        ("H_OUT", h_out),
+        ("W_OUT", w_out),
+        ("C_OUT", c_out),
+        ("K", geometry.kernel),
+        ("STRIDE", geometry.stride),
+        ("PAD", geometry.pad),
+    ])
+}
+
+fn sizes(list: &[(&'static str, usize)]) -> Vec<(&'static str, f64)> {
+    list.iter().map(|&(name, size)| (name, size as f64)).collect()
+}

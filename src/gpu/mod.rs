@@ -1,0 +1,162 @@
+//! A device that runs a program with the WGSL shaders of `shaders/`, through wgpu: Vulkan, Metal or DX12.
+//!
+//! The only room that names wgpu. [`adapters`] lists what there is, [`GpuDevice`] is one of them, opened, and
+//! [`GpuExecutor`] is a program on it.
+
+mod adapters;
+mod executor;
+mod lower;
+mod shaders;
+
+use std::sync::{Arc, Mutex};
+
+pub use adapters::{Adapter, AdapterKind, adapters, what_to_install};
+pub use executor::GpuExecutor;
+pub use shaders::{Binding, SHADERS, Shader, entry_points};
+
+use crate::error::{Error, Result};
+use crate::program::{Device, Executor, Program};
+
+/// An adapter, opened.
+#[derive(Clone)]
+pub struct GpuDevice {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    name: String,
+    faults: Faults,
+}
+
+/// What the driver reported outside of any call: the first report is the cause, the others are its consequences.
+#[derive(Clone, Default)]
+struct Faults(Arc<Mutex<Option<String>>>);
+
+impl Faults {
+    fn report(&self, message: String) {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get_or_insert(message);
+    }
+
+    fn first(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl GpuDevice {
+    /// Opens an adapter with all that it allows: its limits are what [`Device::check`] compares with.
+    pub fn open(adapter: &Adapter) -> Result<Self> {
+        let name = adapter.to_string();
+        let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
+            label: Some("gpu-gan"),
+            required_limits: adapter.handle.limits(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(request).map_err(|error| Error::Device {
+            message: format!("{name} cannot be opened: {error}"),
+            hint: "update its driver, choose another with --device (see `gpu-gan devices`), or use --device cpu".into(),
+        })?;
+        let faults = Faults::default();
+        let lost = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost.report(format!("the device was lost: {message}"));
+            }
+        });
+        let uncaptured = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
+        Ok(Self {
+            device,
+            queue,
+            name,
+            faults,
+        })
+    }
+
+    /// A program on this device. As [`Device::build`], without the box.
+    pub fn executor(&self, program: &Program) -> Result<GpuExecutor> {
+        self.check(program)?;
+        GpuExecutor::new(self.clone(), program)
+    }
+
+    /// The first fault that the driver reported, as an error.
+    fn healthy(&self) -> Result<()> {
+        match self.faults.first() {
+            None => Ok(()),
+            Some(fault) => Err(Error::Device {
+                message: format!("{} stopped working: {}", self.name, fault.trim()),
+                hint: "go on from the last checkpoint with --resume; where it happens again, update the driver or use \
+                       --device cpu"
+                    .into(),
+            }),
+        }
+    }
+
+    fn too_large(&self, tensor: &str, bytes: u64, limit: u64, limit_name: &'static str) -> Error {
+        let (tensor, device) = (tensor.to_string(), self.name.clone());
+        Error::TooLarge {
+            tensor,
+            bytes,
+            limit,
+            limit_name,
+            device,
+            hint: "use a smaller --batch-size".into(),
+        }
+    }
+}
+
+impl Device for GpuDevice {
+    fn description(&self) -> String {
+        self.name.clone()
+    }
+
+    fn check(&self, program: &Program) -> Result<()> {
+        let limits = self.device.limits();
+        let (limit, limit_name) = if limits.max_storage_buffer_binding_size <= limits.max_buffer_size {
+            (
+                limits.max_storage_buffer_binding_size,
+                "max_storage_buffer_binding_size",
+            )
+        } else {
+            (limits.max_buffer_size, "max_buffer_size")
+        };
+        let fits = |name: &str, bytes: u64| {
+            if bytes <= limit {
+                Ok(())
+            } else {
+                Err(self.too_large(name, bytes, limit, limit_name))
+            }
+        };
+        for buffer in program.buffers() {
+            fits(&buffer.name, buffer.bytes())?;
+        }
+        for op in program.routines().iter().flat_map(|routine| &routine.ops) {
+            for dispatch in lower::lower(op, program) {
+                for source in dispatch.bindings.values() {
+                    if let lower::Source::Scratch(name, len) = *source {
+                        fits(name, 4 * len as u64)?;
+                    }
+                }
+                let most = u64::from(limits.max_compute_workgroups_per_dimension);
+                if let Some(&groups) = dispatch.workgroups.iter().find(|&&groups| groups as u64 > most) {
+                    return Err(Error::Device {
+                        message: format!(
+                            "{} of {} needs {groups} workgroups, but {} allows {most} along one dimension \
+                             (max_compute_workgroups_per_dimension)",
+                            op.name(),
+                            program.info(op.operands()[0].tensor).name,
+                            self.name
+                        ),
+                        hint: "use a smaller --batch-size".into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+        Ok(Box::new(self.executor(program)?))
+    }
+}

@@ -1,0 +1,170 @@
+//! The shaders, and what naga reads in them: which binding each tensor of an entry point has.
+
+use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module};
+
+/// A WGSL file of `shaders/`.
+pub struct Shader {
+    /// The file's name without its ending; its twin has the same.
+    pub name: &'static str,
+    /// What is compiled: the file, behind those that it needs in front.
+    pub source: &'static str,
+}
+
+macro_rules! shader {
+    ($name:literal $(, after $library:literal)*) => {
+        Shader {
+            name: $name,
+            source: concat!(
+                $(include_str!(concat!("../../shaders/", $library, ".wgsl")), "\n",)*
+                include_str!(concat!("../../shaders/", $name, ".wgsl"))
+            ),
+        }
+    };
+}
+
+/// Every shader.
+pub const SHADERS: &[Shader] = &[
+    shader!("activation"),
+    shader!("adam"),
+    shader!("batch", after "random"),
+    shader!("batch_norm"),
+    shader!("bias"),
+    shader!("clock"),
+    shader!("concat"),
+    shader!("conv"),
+    shader!("loss"),
+    shader!("moving_average"),
+    shader!("noise", after "random"),
+];
+
+/// A tensor of a shader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Its name in WGSL, which is the operand's name in the operation.
+    pub name: String,
+    /// Its number in group 0.
+    pub number: u32,
+}
+
+/// A shader as naga understands it.
+pub(super) struct Reflection {
+    module: Module,
+    info: ModuleInfo,
+}
+
+impl Reflection {
+    pub(super) fn of(shader: &Shader) -> Self {
+        let module = naga::front::wgsl::parse_str(shader.source)
+            .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(shader.source, shader.name)));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(shader.source, shader.name)));
+        Self { module, info }
+    }
+
+    /// The entry points, in the order of the file.
+    pub(super) fn entry_points(&self) -> impl Iterator<Item = &str> {
+        self.module.entry_points.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// The tensors that an entry point uses.
+    pub(super) fn bindings(&self, entry: &str) -> Vec<Binding> {
+        let index = self.entry_points().position(|name| name == entry);
+        let index = index.unwrap_or_else(|| panic!("no entry point is called {entry}"));
+        let uses = self.info.get_entry_point(index);
+        self.module
+            .global_variables
+            .iter()
+            .filter(|(handle, variable)| {
+                matches!(variable.space, AddressSpace::Storage { .. }) && uses[*handle] != GlobalUse::empty()
+            })
+            .map(|(_, variable)| Binding {
+                name: variable.name.clone().expect("tensors of shaders have names"),
+                number: variable
+                    .binding
+                    .as_ref()
+                    .expect("tensors of shaders have bindings")
+                    .binding,
+            })
+            .collect()
+    }
+}
+
+/// Every entry point with the tensors it uses, as (shader, entry point, bindings).
+pub fn entry_points() -> Vec<(&'static str, String, Vec<Binding>)> {
+    let mut list = Vec::new();
+    for shader in SHADERS {
+        let reflection = Reflection::of(shader);
+        for entry in reflection.entry_points() {
+            list.push((shader.name, entry.to_string(), reflection.bindings(entry)));
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_shader_file_is_in_the_table_and_has_the_twin_that_its_header_names() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut files = BTreeSet::new();
+        for entry in std::fs::read_dir(root.join("shaders")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let twin = text
+                .lines()
+                .find_map(|line| line.strip_prefix("// Twin      "))
+                .expect("a header with its twin");
+            assert!(twin.ends_with(&format!("/{name}.rs")), "{twin} is not called {name}.rs");
+            assert!(
+                root.join(twin).is_file(),
+                "{name}.wgsl names {twin}, which is not there"
+            );
+            files.insert(name);
+        }
+        let table: BTreeSet<String> = SHADERS.iter().map(|shader| shader.name.to_string()).collect();
+        files.remove("random"); // a library, compiled as part of others
+        assert_eq!(files, table);
+    }
+
+    #[test]
+    fn no_entry_point_uses_more_than_eight_tensors_which_every_adapter_has_room_for() {
+        for (shader, entry, bindings) in entry_points() {
+            assert!((1..=8).contains(&bindings.len()), "{shader} {entry}: {bindings:?}");
+        }
+    }
+
+    #[test]
+    fn only_this_room_names_wgpu_and_the_devices_do_not_know_each_other() {
+        fn visit(folder: &std::path::Path, check: &dyn Fn(&str, &str)) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    visit(&path, check);
+                } else {
+                    check(path.to_str().unwrap(), &std::fs::read_to_string(&path).unwrap());
+                }
+            }
+        }
+        visit(
+            &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &|path, text| {
+                if !path.contains("/gpu/") {
+                    assert!(!text.contains("wgpu::"), "{path} names wgpu");
+                }
+                let other = if path.contains("/gpu/") { "cpu" } else { "gpu" };
+                if path.contains("/gpu/") || path.contains("/cpu/") {
+                    assert!(
+                        !text.contains(&format!("crate::{other}")),
+                        "{path} knows the {other} room"
+                    );
+                }
+            },
+        );
+    }
+}
