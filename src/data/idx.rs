@@ -187,13 +187,14 @@ impl<'a> Input<'a> {
             Some(length) if length > self.promised => return Err(self.goes_on(&format!("{length} bytes are"))),
             _ => {}
         }
-        let elements = self.read(wanted as u64 + 1)?; // one more than there should be, to see the end
+        let mut elements = self.read(wanted as u64 + 1)?; // one more than there should be, to see the end
         if self.seen < self.promised {
             return Err(self.cut_short(self.seen));
         }
         if self.seen > self.promised {
             return Err(self.goes_on("more is"));
         }
+        elements.shrink_to_fit(); // a buffer that grew may be up to twice what is in it
         Ok(elements)
     }
 
