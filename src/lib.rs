@@ -9,5 +9,6 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod program;
+pub mod report;
 
 pub use error::{Error, Result};
