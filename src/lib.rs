@@ -5,8 +5,11 @@
 //! by a device: the GPU device runs each operation as a WGSL kernel, the CPU device runs its twin in Rust. The rooms of
 //! the house, and which may use which, are in `docs/ARCHITECTURE.md`.
 
+pub mod data;
 pub mod error;
 pub mod gpu;
+pub mod files;
 pub mod program;
+pub mod report;
 
 pub use error::{Error, Result};

@@ -1,0 +1,77 @@
+//! The handwritten digits of the MNIST database, built into the program: 28 x 28 pixels, ten classes. Where the files
+//! come from, and their licence, is in `data/README.md`.
+
+use super::{ImageSet, idx};
+use crate::error::Result;
+
+/// What a person types to get the training images.
+pub const NAME: &str = "mnist";
+
+const TRAIN_IMAGES: &[u8] = include_bytes!("../../data/mnist/train-images-idx3-ubyte.gz");
+const TRAIN_LABELS: &[u8] = include_bytes!("../../data/mnist/train-labels-idx1-ubyte.gz");
+const TEST_IMAGES: &[u8] = include_bytes!("../../data/mnist/t10k-images-idx3-ubyte.gz");
+const TEST_LABELS: &[u8] = include_bytes!("../../data/mnist/t10k-labels-idx1-ubyte.gz");
+
+/// The 60 000 training images with their labels.
+pub fn train() -> Result<ImageSet> {
+    let images = idx::images_in("the built-in train-images-idx3-ubyte", TRAIN_IMAGES)?;
+    let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", TRAIN_LABELS)?;
+    Ok(ImageSet::from_idx(NAME.into(), images, Some(labels)))
+}
+
+/// The 10 000 test images with their labels, named `mnist-test`.
+pub fn test() -> Result<ImageSet> {
+    let images = idx::images_in("the built-in t10k-images-idx3-ubyte", TEST_IMAGES)?;
+    let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", TEST_LABELS)?;
+    Ok(ImageSet::from_idx(format!("{NAME}-test"), images, Some(labels)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use md5::{Digest, Md5};
+
+    use super::*;
+
+    fn md5_unpacked(packed: &[u8]) -> String {
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(packed).read_to_end(&mut unpacked).unwrap();
+        Md5::digest(&unpacked)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .concat()
+    }
+
+    #[test]
+    fn the_files_are_the_original_ones() {
+        for (file, md5) in [
+            (TRAIN_IMAGES, "6bbc9ace898e44ae57da46a324031adb"),
+            (TRAIN_LABELS, "a25bea736e30d166cdddb491f175f624"),
+            (TEST_IMAGES, "2646ac647ad5339dbf082846283269ea"),
+            (TEST_LABELS, "27ae3e4e09519cfbb04c329615203637"),
+        ] {
+            assert_eq!(md5_unpacked(file), md5);
+        }
+    }
+
+    #[test]
+    fn there_are_60000_images_to_train_on_and_10000_to_test_with() {
+        for (set, name, count) in [(train(), "mnist", 60_000), (test(), "mnist-test", 10_000)] {
+            let set = set.unwrap();
+            assert_eq!((set.name.as_str(), set.count()), (name, count));
+            assert_eq!(set.image_shape(), [28, 28, 1]);
+            assert_eq!(set.image(count - 1).len(), 28 * 28);
+            let labels = set.labels.unwrap();
+            assert_eq!(labels.len(), count);
+            assert!((0..10).all(|class| labels.contains(&class)));
+            assert!(labels.iter().all(|&class| class < 10));
+        }
+    }
+
+    #[test]
+    fn the_first_digit_is_a_five() {
+        assert_eq!(train().unwrap().labels.unwrap()[0], 5);
+    }
+}

@@ -1,0 +1,474 @@
+//! Opening data sets, good and bad. The good one has three images of 2 x 4 pixels; the bad ones are that one, damaged.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+
+use super::*;
+
+const PIXELS: [u8; 24] = [
+    0, 1, 2, 3, 4, 5, 6, 7, //
+    10, 11, 12, 13, 14, 15, 16, 17, //
+    255, 254, 253, 252, 251, 250, 249, 248,
+];
+const LABELS: [u8; 3] = [7, 0, 255];
+
+const IMAGE_FILE: &str = "train-images-idx3-ubyte";
+const LABEL_FILE: &str = "train-labels-idx1-ubyte";
+
+fn idx(magic: [u8; 4], dimensions: &[u32], elements: &[u8]) -> Vec<u8> {
+    let dimensions = dimensions.iter().flat_map(|d| d.to_be_bytes());
+    magic
+        .into_iter()
+        .chain(dimensions)
+        .chain(elements.iter().copied())
+        .collect()
+}
+
+fn images() -> Vec<u8> {
+    idx([0, 0, 8, 3], &[3, 2, 4], &PIXELS)
+}
+
+fn labels() -> Vec<u8> {
+    idx([0, 0, 8, 1], &[3], &LABELS)
+}
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+/// A folder for one test, removed at its end.
+struct Folder(TempDir);
+
+impl Folder {
+    fn with(files: &[(&str, &[u8])]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, bytes) in files {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn open(&self) -> Result<ImageSet> {
+        open(self.0.path().to_str().unwrap())
+    }
+
+    fn open_file(&self, name: &str) -> Result<ImageSet> {
+        open(self.join(name).to_str().unwrap())
+    }
+}
+
+fn open_bytes(bytes: &[u8]) -> Result<ImageSet> {
+    Folder::with(&[("cats.idx", bytes)]).open_file("cats.idx")
+}
+
+/// The one check of bad input: the sentence has each of `parts`, and there is a next step.
+#[track_caller]
+fn assert_refused(outcome: Result<ImageSet>, parts: &[&str]) -> Error {
+    let error = outcome.expect_err("bad input was accepted");
+    let sentence = error.to_string();
+    for part in parts {
+        assert!(sentence.contains(part), "no `{part}` in: {sentence}");
+    }
+    assert!(!error.hint().is_empty(), "no hint for: {sentence}");
+    error
+}
+
+#[track_caller]
+fn assert_is_the_good_set(set: &ImageSet, name: &str, labels: Option<&[u8]>) {
+    assert_eq!(set.name, name);
+    assert_eq!((set.count(), set.image_shape()), (3, [2, 4, 1]));
+    assert_eq!(set.pixels, PIXELS);
+    assert_eq!(set.image(1), &PIXELS[8..16]);
+    assert_eq!(set.labels.as_deref(), labels);
+}
+
+#[test]
+fn every_spelling_of_the_files_is_found() {
+    let (images, labels) = (images(), labels());
+    let (packed_images, packed_labels) = (packed(&images), packed(&labels));
+    for (image_name, image_bytes, label_name, label_bytes) in [
+        (IMAGE_FILE, &images, LABEL_FILE, &labels),
+        (
+            "train-images-idx3-ubyte.gz",
+            &packed_images,
+            "train-labels-idx1-ubyte.gz",
+            &packed_labels,
+        ),
+        ("train-images.idx3-ubyte", &images, "train-labels.idx1-ubyte", &labels),
+        (
+            "train-images.idx3-ubyte.gz",
+            &packed_images,
+            "train-labels.idx1-ubyte",
+            &labels,
+        ),
+        (IMAGE_FILE, &images, "train-labels-idx1-ubyte.gz", &packed_labels),
+    ] {
+        let folder = Folder::with(&[(image_name, image_bytes), (label_name, label_bytes)]);
+        let folder_name = folder.0.path().file_name().unwrap().to_str().unwrap();
+        assert_is_the_good_set(&folder.open().unwrap(), folder_name, Some(&LABELS));
+        assert_is_the_good_set(&folder.open_file(image_name).unwrap(), "train-images", Some(&LABELS));
+    }
+}
+
+#[test]
+fn labels_may_be_missing() {
+    let folder = Folder::with(&[(IMAGE_FILE, &images())]);
+    assert_eq!(folder.open().unwrap().labels, None);
+}
+
+#[test]
+fn a_file_may_have_any_name() {
+    assert_is_the_good_set(&open_bytes(&images()).unwrap(), "cats.idx", None);
+    assert_is_the_good_set(&open_bytes(&packed(&images())).unwrap(), "cats.idx", None);
+}
+
+#[test]
+fn only_the_file_name_leads_to_the_labels() {
+    let folder = Folder::with(&[]);
+    fs::create_dir(folder.join("images")).unwrap();
+    fs::write(folder.join("images/train-images-idx3-ubyte"), images()).unwrap();
+    fs::write(folder.join("images/train-labels-idx1-ubyte"), labels()).unwrap();
+    assert_is_the_good_set(&folder.open_file("images").unwrap(), "images", Some(&LABELS));
+}
+
+#[test]
+fn the_content_decides_what_is_packed_and_not_the_name() {
+    let folder = Folder::with(&[
+        ("train-images-idx3-ubyte.gz", &images()),
+        (LABEL_FILE, &packed(&labels())),
+    ]);
+    assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&LABELS[..]));
+}
+
+#[test]
+fn a_gzip_of_several_members_is_read_to_its_end() {
+    let all = images();
+    let (first, second) = all.split_at(20);
+    let members = [packed(first), packed(second)].concat();
+    assert_is_the_good_set(&open_bytes(&members).unwrap(), "cats.idx", None);
+}
+
+#[test]
+fn a_folder_named_like_the_file_in_it_is_passed_over_for_a_file() {
+    let folder = Folder::with(&[
+        ("train-images.idx3-ubyte", &images()),
+        ("train-labels.idx1-ubyte", &labels()),
+    ]);
+    fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
+    assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&LABELS[..]));
+}
+
+#[test]
+fn mnist_is_the_built_in_set() {
+    let set = open("mnist").unwrap();
+    assert_eq!((set.name.as_str(), set.count()), ("mnist", 60_000));
+}
+
+#[test]
+fn nothing_at_the_path() {
+    for source in ["", "Mnist", "data/cats", "./mnist"] {
+        let error = assert_refused(open(source), &["there is nothing at", source]);
+        assert!(error.hint().contains("`mnist`"));
+    }
+}
+
+#[test]
+fn an_empty_folder() {
+    assert_refused(Folder::with(&[]).open(), &["is empty"]);
+}
+
+#[test]
+fn a_folder_of_pictures() {
+    let folder = Folder::with(&[("1.png", b"\x89PNG"), ("2.jpg", b"")]);
+    let error = assert_refused(
+        folder.open(),
+        &["holds no IDX file", IMAGE_FILE, "train-images.idx3-ubyte"],
+    );
+    assert!(
+        error
+            .hint()
+            .contains("folders of PNG or JPEG images are not supported yet")
+    );
+}
+
+#[test]
+fn a_folder_of_test_images_is_told_how_to_use_them() {
+    let folder = Folder::with(&[("t10k-images-idx3-ubyte", &images())]);
+    let error = assert_refused(folder.open(), &["holds no IDX file of training images"]);
+    let file = folder.join("t10k-images-idx3-ubyte");
+    assert!(
+        error
+            .hint()
+            .ends_with(&format!("name the file: {}", Path::display(&file)))
+    );
+}
+
+#[test]
+fn a_folder_where_a_file_should_be() {
+    let folder = Folder::with(&[]);
+    fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
+    assert_refused(folder.open(), &[IMAGE_FILE, "is not a file"]);
+
+    let folder = Folder::with(&[(IMAGE_FILE, &images())]);
+    fs::create_dir(folder.join(LABEL_FILE)).unwrap();
+    assert_refused(folder.open(), &[LABEL_FILE, "is not a file"]);
+}
+
+#[test]
+fn reading_a_folder_as_a_file() {
+    let folder = Folder::with(&[]);
+    let error = super::idx::read_images(folder.0.path()).unwrap_err();
+    assert!(matches!(error, Error::File { action: "read", .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_not_read() {
+    assert_refused(open("/dev/zero"), &["/dev/zero is neither a file nor a folder"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_in_a_circle() {
+    let folder = Folder::with(&[]);
+    std::os::unix::fs::symlink(folder.join("circle"), folder.join("circle")).unwrap();
+    let error = folder.open_file("circle").unwrap_err();
+    assert!(matches!(error, Error::File { action: "read", .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_and_folders_that_may_not_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let close = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+
+    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &labels())]);
+    close(&folder.join(LABEL_FILE), 0o000);
+    if fs::read(folder.join(LABEL_FILE)).is_ok() {
+        eprintln!("skipped: this user may read everything");
+        return;
+    }
+    assert_refused(folder.open(), &["cannot read", LABEL_FILE]);
+    close(&folder.join(IMAGE_FILE), 0o000);
+    assert_refused(folder.open(), &["cannot read", IMAGE_FILE]);
+    close(folder.0.path(), 0o600); // its list may be read, but nothing behind it
+    assert_refused(folder.open(), &["cannot read", IMAGE_FILE]);
+    close(folder.0.path(), 0o700);
+
+    let folder = Folder::with(&[]);
+    close(folder.0.path(), 0o300); // what is in it may be used, but not listed
+    assert_refused(folder.open(), &["cannot read the folder"]);
+    close(folder.0.path(), 0o700);
+}
+
+#[test]
+fn a_file_cut_short_anywhere() {
+    let whole = images();
+    for length in 0..16 {
+        let there = format!("cut short: {length} bytes are there, but its header takes 16");
+        assert_refused(open_bytes(&whole[..length]), &[&there]);
+    }
+    for length in 16..whole.len() {
+        let there = format!("cut short: {length} bytes are there, but its header promises 40");
+        assert_refused(open_bytes(&whole[..length]), &[&there]);
+    }
+}
+
+#[test]
+fn a_file_cut_short_before_it_was_packed() {
+    let whole = images();
+    assert_refused(
+        open_bytes(&packed(&whole[..7])),
+        &["cut short: 7 bytes are there once unpacked, but its header takes 16"],
+    );
+    assert_refused(
+        open_bytes(&packed(&whole[..39])),
+        &["cut short: 39 bytes are there once unpacked, but its header promises 40"],
+    );
+}
+
+#[test]
+fn a_gzip_cut_short_anywhere() {
+    let whole = packed(&images());
+    for length in 2..whole.len() {
+        assert_refused(open_bytes(&whole[..length]), &["cut short"]);
+    }
+    let without_checksum = &whole[..whole.len() - 8];
+    assert_refused(open_bytes(without_checksum), &["checksum", "is missing"]);
+}
+
+#[test]
+fn bytes_after_the_end() {
+    let mut bytes = images();
+    bytes.extend([0; 5]);
+    assert_refused(
+        open_bytes(&bytes),
+        &["goes on after its end: 45 bytes are there, but its header promises 40"],
+    );
+    assert_refused(
+        open_bytes(&packed(&bytes)),
+        &["goes on after its end: more is there once unpacked, but its header promises 40"],
+    );
+}
+
+#[test]
+fn a_gzip_with_any_byte_changed_is_read_right_or_refused() {
+    let whole = packed(&images());
+    let mut refused = 0;
+    for place in 2..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0xff;
+        match open_bytes(&damaged) {
+            Ok(set) => assert_eq!(set.pixels, PIXELS, "byte {place}"), // the header of a gzip has bytes without meaning
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > whole.len() / 2, "only {refused} of {}", whole.len());
+}
+
+#[test]
+fn a_gzip_whose_checksum_is_wrong() {
+    let mut bytes = packed(&images());
+    let checksum = bytes.len() - 8;
+    bytes[checksum] ^= 1;
+    assert_refused(open_bytes(&bytes), &["is damaged: its gzip stream breaks"]);
+}
+
+#[test]
+fn a_gzip_with_something_behind_it() {
+    let mut bytes = packed(&images());
+    bytes.extend(b"something else");
+    assert_refused(open_bytes(&bytes), &["is damaged"]);
+}
+
+#[test]
+fn the_wrong_magic_number() {
+    let refused_with = |magic: [u8; 4], shown: &str, hint: &str| {
+        let bytes = idx(magic, &[3, 2, 4], &PIXELS);
+        let error = assert_refused(open_bytes(&bytes), &["not an IDX file of images", shown, "00 00 08 03"]);
+        assert!(error.hint().contains(hint), "no `{hint}` in: {}", error.hint());
+    };
+    refused_with([0xca, 0xfe, 0x00, 0x01], "ca fe 00 01", "yann.lecun.com");
+    refused_with([0x89, b'P', b'N', b'G'], "89 50 4e 47", "PNG or JPEG");
+    refused_with([0xff, 0xd8, 0xff, 0xe0], "ff d8 ff e0", "PNG or JPEG");
+    refused_with([b'P', b'K', 3, 4], "50 4b 03 04", "unpack it");
+    refused_with([0, 0, 0x0d, 3], "00 00 0d 03", "only unsigned bytes");
+    refused_with([0, 0, 8, 4], "00 00 08 04", "only grey images");
+}
+
+#[test]
+fn labels_in_the_place_of_images() {
+    let folder = Folder::with(&[(IMAGE_FILE, &labels())]);
+    let error = assert_refused(folder.open(), &["00 00 08 01 instead of 00 00 08 03"]);
+    assert!(error.hint().contains("this is a file of labels"));
+}
+
+#[test]
+fn images_in_the_place_of_labels() {
+    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &images())]);
+    let error = assert_refused(folder.open(), &["00 00 08 03 instead of 00 00 08 01"]);
+    assert!(error.hint().contains("this is a file of images"));
+}
+
+#[test]
+fn sizes_of_zero() {
+    for dimensions in [[0, 2, 4], [3, 0, 4], [3, 2, 0]] {
+        let [n, h, w] = dimensions;
+        let product = format!("holds no images: its header says {n} x {h} x {w}");
+        assert_refused(open_bytes(&idx([0, 0, 8, 3], &dimensions, &[])), &[&product]);
+    }
+    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[0], &[]))]);
+    assert_refused(folder.open(), &["holds no labels: its header says 0"]);
+}
+
+#[test]
+fn sizes_beyond_the_limits() {
+    let open_with = |dimensions: [u32; 3]| open_bytes(&packed(&idx([0, 0, 8, 3], &dimensions, &PIXELS)));
+    assert_refused(open_with([1, 4097, 1]), &["4097 x 1 pixels; at most 4096 x 4096"]);
+    assert_refused(open_with([1, 1, u32::MAX]), &["1 x 4294967295 pixels"]);
+    assert_refused(open_with([u32::MAX; 3]), &["4294967295 x 4294967295 pixels"]); // their product overflows 64 bits
+    assert_refused(
+        open_with([u32::MAX, 4096, 4096]),
+        &["promises 4294967295 x 4096 x 4096 bytes; at most 2147483648"],
+    );
+    assert_refused(open_with([129, 4096, 4096]), &["promises 129 x 4096 x 4096 bytes"]);
+}
+
+/// 2 GiB are promised, which is just within the limits, and 24 bytes come. That this test takes no time and no memory
+/// is not asserted; that the file is refused for the right reason is.
+#[test]
+fn a_promise_of_much_more_than_is_there() {
+    let bytes = idx([0, 0, 8, 3], &[128, 4096, 4096], &PIXELS);
+    assert_refused(open_bytes(&bytes), &["40 bytes are there", "promises 2147483664"]);
+    assert_refused(
+        open_bytes(&packed(&bytes)),
+        &["40 bytes are there once unpacked", "promises 2147483664"],
+    );
+}
+
+#[test]
+fn another_number_of_labels_than_of_images() {
+    let folder = Folder::with(&[
+        (IMAGE_FILE, &images()),
+        (LABEL_FILE, &idx([0, 0, 8, 1], &[2], &LABELS[..2])),
+    ]);
+    assert_refused(folder.open(), &["holds 3 images, but the labels beside it are 2"]);
+}
+
+fn good_set() -> ImageSet {
+    open_bytes(&images()).unwrap()
+}
+
+#[test]
+fn the_fingerprint_depends_on_the_images_only() {
+    let set = good_set();
+    let renamed = ImageSet {
+        name: "other".into(),
+        labels: Some(LABELS.to_vec()),
+        ..set.clone()
+    };
+    assert_eq!(set.fingerprint(), renamed.fingerprint());
+}
+
+#[test]
+fn the_fingerprint_changes_with_any_pixel_and_with_the_shape() {
+    let set = good_set();
+    let mut prints = vec![set.fingerprint()];
+    for i in 0..PIXELS.len() {
+        let mut changed = set.clone();
+        changed.pixels[i] ^= 1;
+        prints.push(changed.fingerprint());
+    }
+    for [height, width, channels] in [[4, 2, 1], [1, 8, 1], [2, 2, 2], [1, 4, 1]] {
+        prints.push(
+            ImageSet {
+                height,
+                width,
+                channels,
+                ..set.clone()
+            }
+            .fingerprint(),
+        );
+    }
+    let all = prints.len();
+    prints.sort_unstable();
+    prints.dedup();
+    assert_eq!(prints.len(), all);
+}
+
+/// In Python: `crc = zlib.crc32; hex(crc(struct.pack("<4Q", 3, 2, 4, 1)) << 32 | crc(bytes(PIXELS)))`.
+#[test]
+fn the_fingerprint_is_the_same_everywhere() {
+    assert_eq!(good_set().fingerprint(), 0x11b5_dd04_3bd9_67ba);
+}

@@ -1,0 +1,245 @@
+//! Writing whole or not at all: whoever looks at a file of ours, at any moment, sees the old one or the new one.
+//!
+//! A file is written under a temporary name in the same folder, synced to the disk, and renamed. A crash or a full
+//! disk in between costs the new file and never the old one; only a process that is killed outright can leave its
+//! temporary file (`.gpu-gan-*.tmp`) behind.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Writes the file at `path` with `write`, whole or not at all: on any failure what was there before is still there,
+/// and nothing else is. Errors name `path`, not the temporary file.
+///
+/// A symbolic link stays one; the file that it points to is replaced.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let failed = || Error::file("write", path);
+
+    let path = replaceable(path).map_err(failed())?;
+    let folder = folder_of(&path);
+    let temporary = temporary_in(folder).map_err(failed())?;
+
+    let (file, temporary) = temporary.into_parts();
+    let mut out = BufWriter::new(file);
+    write(&mut out)?;
+    let file = out.into_inner().map_err(|unflushed| failed()(unflushed.into_error()))?;
+    file.sync_all().map_err(failed())?;
+    drop(file); // Windows renames no open file.
+
+    temporary.persist(&path).map_err(|kept| failed()(kept.error))?;
+    sync_folder(folder).map_err(failed())
+}
+
+/// Makes a folder, and those above it, where they are not there yet.
+pub fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::new(source.kind(), "a file of that name is there already"),
+            _ => source,
+        })
+        .map_err(Error::file("create the folder", path))
+}
+
+/// Where a rename may put the file: `path` with its links followed. Renaming onto anything but an ordinary file is
+/// refused, because it would succeed: the administrator who writes to `/dev/null` would lose it.
+fn replaceable(path: &Path) -> io::Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::canonicalize(path),
+        Ok(there) if there.is_dir() => Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "a folder of that name is there already",
+        )),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "what is there is not an ordinary file",
+        )),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(path.to_path_buf()),
+        Err(other) => Err(other),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A new file in `folder` that removes itself when dropped. Opened the ordinary way, so that the umask decides who may
+/// read it; the `tempfile` crate on its own would make it private.
+fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".gpu-gan-")
+        .suffix(".tmp")
+        .make_in(folder, |path| {
+            OpenOptions::new().write(true).create_new(true).open(path)
+        })
+}
+
+/// Makes a rename in `folder` survive a power cut. The new file is whole and in place either way, so a file system
+/// that cannot sync a folder, or a folder that may be written but not read, is no failure.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(()) // Only unix opens a folder as a file.
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn write_text(path: &Path, text: &str) -> Result<()> {
+        write_atomically(path, |out| {
+            out.write_all(text.as_bytes()).map_err(Error::file("write", path))
+        })
+    }
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_created_and_then_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        for text in ["first", "second, and longer than the first", ""] {
+            write_text(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(names_in(folder.path()), ["notes.txt"]);
+        }
+    }
+
+    #[test]
+    fn a_failure_halfway_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        write_text(&path, "old").unwrap();
+
+        let error = write_atomically(&path, |out| {
+            out.write_all(b"half of the new").unwrap();
+            Err(Error::file("write", &path)(io::ErrorKind::StorageFull.into()))
+        })
+        .unwrap_err();
+
+        assert!(error.hint().contains("free some space"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names_in(folder.path()), ["notes.txt"]);
+    }
+
+    #[test]
+    fn a_panic_halfway_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        write_text(&path, "old").unwrap();
+        let outcome = std::panic::catch_unwind(|| write_atomically(&path, |_| panic!("on purpose")));
+        assert!(outcome.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names_in(folder.path()), ["notes.txt"]);
+    }
+
+    #[test]
+    fn an_error_names_the_final_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("not there/notes.txt");
+        let error = write_text(&path, "new").unwrap_err().to_string();
+        let expected = format!("cannot write {}: ", path.display());
+        assert!(
+            error.starts_with(&expected) && !error.contains(".gpu-gan-"),
+            "got: {error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_in_the_way_is_an_error_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        let error = write_text(&path, "new").unwrap_err().to_string();
+        assert!(error.contains("a folder of that name is there already"), "{error}");
+        assert!(path.is_dir());
+        assert_eq!(names_in(folder.path()), ["taken"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_refused() {
+        let error = write_text(Path::new("/dev/null"), "new").unwrap_err().to_string();
+        assert!(error.contains("not an ordinary file"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link_and_its_file_is_replaced() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, file) = (here.path().join("latest"), there.path().join("notes.txt"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_text(&link, "new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_gets_the_permissions_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, ordinary) = (folder.path().join("ours"), folder.path().join("ordinary"));
+        write_text(&ours, "x").unwrap();
+        fs::write(&ordinary, "x").unwrap();
+        assert_eq!(mode(&ours), mode(&ordinary));
+    }
+
+    #[test]
+    fn a_bare_file_name_belongs_to_the_current_folder() {
+        assert_eq!(folder_of(Path::new("notes.txt")), Path::new("."));
+        assert_eq!(folder_of(Path::new("runs/notes.txt")), Path::new("runs"));
+        assert_eq!(folder_of(Path::new("/notes.txt")), Path::new("/"));
+    }
+
+    #[test]
+    fn folders_are_made_all_the_way_down_and_may_be_there_already() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs/mnist-0001/samples");
+        create_folder(&path).unwrap();
+        create_folder(&path).unwrap();
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn a_file_where_a_folder_should_be_is_an_error_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs");
+        fs::write(&path, "not a folder").unwrap();
+        let error = create_folder(&path).unwrap_err().to_string();
+        let expected = format!(
+            "cannot create the folder {}: a file of that name is there already",
+            path.display()
+        );
+        assert_eq!(error, expected);
+    }
+}

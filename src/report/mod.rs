@@ -1,0 +1,111 @@
+//! What a person looks at: sheets of images, arrays for other programs, and progress on the terminal.
+//!
+//! Images come here as bytes, one or three per pixel, in the order in which a network has them: image after image, row
+//! after row, pixel after pixel. [`pixels`] is the border to the values between -1 and 1 that networks compute with.
+
+use crate::error::{Error, Result};
+
+pub mod arrays;
+pub mod pixels;
+pub mod progress;
+pub mod sheet;
+
+/// Images to look at: borrowed bytes with their shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Pictures<'a> {
+    bytes: &'a [u8], // (N, H, W, C)
+    height: usize,
+    width: usize,
+    channels: usize,
+}
+
+impl<'a> Pictures<'a> {
+    /// Takes `bytes` as `(N, H, W, C)` with `[height, width, channels]`. Shapes that no one can look at are refused:
+    /// other than 1 channel (grey) or 3 (red, green, blue), no pixels, or no image.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes are not a whole number of images.
+    pub fn new(bytes: &'a [u8], [height, width, channels]: [usize; 3]) -> Result<Self> {
+        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
+            return Err(Error::Request {
+                message: format!("images of {height} x {width} pixels with {channels} channels cannot be shown"),
+                hint: "an image needs at least one pixel, and 1 channel (grey) or 3 (red, green, blue)".into(),
+            });
+        }
+        if bytes.is_empty() {
+            return Err(Error::Request {
+                message: "there are no images to show".into(),
+                hint: "ask for at least one".into(),
+            });
+        }
+        assert!(
+            bytes.len().is_multiple_of(height * width * channels),
+            "{} bytes are no whole number of images of {height} x {width} x {channels}",
+            bytes.len()
+        );
+        Ok(Self {
+            bytes,
+            height,
+            width,
+            channels,
+        })
+    }
+
+    /// How many there are; at least one.
+    pub fn count(&self) -> usize {
+        self.bytes.len() / self.length()
+    }
+
+    /// Image `i` on its own.
+    #[must_use]
+    pub fn one(&self, i: usize) -> Self {
+        Self {
+            bytes: &self.bytes[i * self.length()..][..self.length()],
+            ..*self
+        }
+    }
+
+    /// Bytes of one image.
+    fn length(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_counted_and_taken_apart() {
+        let bytes: Vec<u8> = (0..36).collect();
+        let pictures = Pictures::new(&bytes, [2, 2, 3]).unwrap();
+        assert_eq!(pictures.count(), 3);
+        assert_eq!(pictures.one(2).count(), 1);
+        assert_eq!(pictures.one(2).bytes, &bytes[24..]);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_refused() {
+        for (bytes, shape) in [
+            (8, [2, 2, 2]),
+            (16, [2, 2, 4]),
+            (4, [2, 2, 0]),
+            (4, [0, 2, 1]),
+            (4, [2, 0, 1]),
+            (0, [2, 2, 1]),
+        ] {
+            let error = Pictures::new(&vec![0; bytes], shape).unwrap_err();
+            assert!(
+                matches!(&error, Error::Request { hint, .. } if !hint.is_empty()),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no whole number of images")]
+    fn a_piece_of_an_image_is_a_mistake_in_the_program() {
+        let _ = Pictures::new(&[0; 7], [2, 2, 1]);
+    }
+}

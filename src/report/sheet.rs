@@ -1,0 +1,245 @@
+//! Many images on one sheet, as a person compares them; and any image as a PNG file.
+
+use std::io::{self, Cursor, Write};
+use std::path::Path;
+
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+
+use super::Pictures;
+use crate::error::{Error, Result};
+use crate::files;
+
+/// Pixels between the images and around them.
+const GAP: usize = 2;
+
+/// Mid grey: neither the black nor the white that images often end in.
+const GAP_COLOUR: u8 = 128;
+
+/// What the longer side of a sheet comes as close to as whole enlargements allow, in pixels.
+const LEGIBLE_SIDE: usize = 700;
+
+/// Lays the pictures out in rows, first on the left at the top. `None` for the columns gives the smallest square that
+/// holds them (64 are 8 x 8), less the rows that stay empty.
+///
+/// Small images are enlarged a whole number of times, each pixel to a square, so that what is seen is what is there.
+pub fn lay_out(pictures: &Pictures, columns: Option<usize>) -> Result<DynamicImage> {
+    let columns = columns.unwrap_or_else(|| square_side(pictures.count()));
+    let grid = Grid::new(pictures, columns)?;
+    let mut sheet = vec![GAP_COLOUR; grid.height() * grid.width() * pictures.channels];
+    for i in 0..pictures.count() {
+        grid.paste(&mut sheet, pictures.one(i), i);
+    }
+    Ok(into_image(sheet, grid.height(), grid.width(), pictures.channels))
+}
+
+/// Image `i` alone, as it is: no border, not enlarged.
+pub fn single(pictures: &Pictures, i: usize) -> DynamicImage {
+    let image = pictures.one(i);
+    into_image(image.bytes.to_vec(), image.height, image.width, image.channels)
+}
+
+/// Writes an image as a PNG file, whole or not at all.
+pub fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
+    let failed = || Error::file("write", path);
+    // Encoded in memory first: the encoder writes its last bytes when dropped, where an error would be lost.
+    let mut png = Cursor::new(Vec::new());
+    image
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(|error| failed()(io::Error::other(error)))?;
+    files::write_atomically(path, |out| out.write_all(png.get_ref()).map_err(failed()))
+}
+
+/// The places of images of one size on a sheet; all sizes in pixels.
+struct Grid {
+    columns: usize,
+    rows: usize,
+    image_height: usize,
+    image_width: usize,
+    /// How often each pixel is repeated, along both sides.
+    scale: usize,
+}
+
+impl Grid {
+    fn new(pictures: &Pictures, columns: usize) -> Result<Self> {
+        if columns == 0 {
+            return Err(Error::Request {
+                message: "a sheet cannot have 0 columns".into(),
+                hint: "ask for at least one column".into(),
+            });
+        }
+        let columns = columns.min(pictures.count());
+        let rows = pictures.count().div_ceil(columns);
+        let grid = Self {
+            columns,
+            rows,
+            image_height: pictures.height,
+            image_width: pictures.width,
+            scale: legible_scale(rows, pictures.height).min(legible_scale(columns, pictures.width)),
+        };
+        if u32::try_from(grid.height().max(grid.width())).is_err() {
+            return Err(Error::Request {
+                message: format!("a sheet of {} x {} pixels is too large", grid.height(), grid.width()),
+                hint: "ask for fewer images, or for another number of columns".into(),
+            });
+        }
+        Ok(grid)
+    }
+
+    fn height(&self) -> usize {
+        self.rows * (self.image_height * self.scale + GAP) + GAP
+    }
+
+    fn width(&self) -> usize {
+        self.columns * (self.image_width * self.scale + GAP) + GAP
+    }
+
+    /// Copies the image `(H, W, C)` to place `i` of the sheet, each pixel as a square of `scale x scale`.
+    fn paste(&self, sheet: &mut [u8], image: Pictures, i: usize) {
+        let top = GAP + (i / self.columns) * (self.image_height * self.scale + GAP);
+        let left = GAP + (i % self.columns) * (self.image_width * self.scale + GAP);
+        for y in 0..self.image_height * self.scale {
+            for x in 0..self.image_width * self.scale {
+                let from = ((y / self.scale) * self.image_width + x / self.scale) * image.channels;
+                let to = ((top + y) * self.width() + left + x) * image.channels;
+                sheet[to..to + image.channels].copy_from_slice(&image.bytes[from..from + image.channels]);
+            }
+        }
+    }
+}
+
+/// The scale that brings `count` images in a line, each `size` long, closest to [`LEGIBLE_SIDE`].
+fn legible_scale(count: usize, size: usize) -> usize {
+    let gaps = (count + 1) * GAP;
+    let unscaled = count * size;
+    ((LEGIBLE_SIDE.saturating_sub(gaps) + unscaled / 2) / unscaled).max(1)
+}
+
+/// The side of the smallest square grid with at least `count` places.
+fn square_side(count: usize) -> usize {
+    let side = count.isqrt();
+    if side * side < count { side + 1 } else { side }
+}
+
+fn into_image(bytes: Vec<u8>, height: usize, width: usize, channels: usize) -> DynamicImage {
+    let (height, width) = (height as u32, width as u32);
+    let image = match channels {
+        1 => GrayImage::from_raw(width, height, bytes).map(DynamicImage::from),
+        _ => RgbImage::from_raw(width, height, bytes).map(DynamicImage::from),
+    };
+    image.expect("there are height * width * channels bytes, and `Pictures` has 1 or 3 channels")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(count: usize, side: usize, columns: Option<usize>) -> (u32, u32) {
+        let bytes = vec![0; count * side * side];
+        let sheet = lay_out(&Pictures::new(&bytes, [side, side, 1]).unwrap(), columns).unwrap();
+        (sheet.width(), sheet.height())
+    }
+
+    /// Three images of one pixel each.
+    fn three_colours() -> DynamicImage {
+        let bytes = [[255, 0, 0], [0, 255, 0], [0, 0, 255]].concat();
+        lay_out(&Pictures::new(&bytes, [1, 1, 3]).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn the_smallest_square_that_holds_them() {
+        let sides = [1, 2, 3, 4, 5, 9, 10, 63, 64, 65].map(square_side);
+        assert_eq!(sides, [1, 2, 2, 2, 3, 3, 4, 8, 8, 9]);
+    }
+
+    #[test]
+    fn sheets_are_legible_and_no_larger_than_need_be() {
+        assert_eq!(size(64, 28, None), (8 * (3 * 28 + 2) + 2, 8 * (3 * 28 + 2) + 2)); // 690
+        assert_eq!(size(64, 64, None), (8 * (64 + 2) + 2, 8 * (64 + 2) + 2)); // 530
+        assert_eq!(size(10, 28, Some(10)), (10 * (2 * 28 + 2) + 2, 2 * 28 + 4));
+        assert_eq!(size(1, 28, None), (25 * 28 + 4, 25 * 28 + 4));
+        assert_eq!(size(1, 1000, None), (1004, 1004)); // never made smaller
+        assert_eq!(size(200, 28, Some(1)), (28 + 4, 200 * (28 + 2) + 2)); // a long column is not enlarged
+    }
+
+    #[test]
+    fn empty_columns_and_rows_are_left_out() {
+        assert_eq!(size(3, 28, Some(8)), size(3, 28, Some(3)));
+        let (width, height) = size(6, 28, None); // 3 x 2
+        assert!(width > height);
+    }
+
+    #[test]
+    fn images_are_in_reading_order_with_grey_between_and_around() {
+        let sheet = three_colours().into_rgb8();
+        let (side, gap) = (sheet.width(), GAP as u32);
+        let image = (side - 3 * gap) / 2;
+        let (near, far) = (gap, side - 1 - gap);
+        let grey = [GAP_COLOUR; 3];
+        for (x, y, colour) in [
+            (near, near, [255, 0, 0]),
+            (near + image - 1, near + image - 1, [255, 0, 0]),
+            (far, near, [0, 255, 0]),
+            (near, far, [0, 0, 255]),
+            (far, far, grey), // the fourth place is empty
+            (0, 0, grey),
+            (side - 1, side - 1, grey),
+            (near + image, near, grey),
+            (near, near + image, grey),
+        ] {
+            assert_eq!(sheet.get_pixel(x, y).0, colour, "at {x}, {y}");
+        }
+    }
+
+    #[test]
+    fn every_pixel_becomes_a_square() {
+        let bytes = [0, 40, 80, 120, 160, 200]; // one image of 2 x 3
+        let sheet = lay_out(&Pictures::new(&bytes, [2, 3, 1]).unwrap(), None).unwrap();
+        let scale = (sheet.width() - 2 * GAP as u32) / 3;
+        assert!(scale > 1);
+        for (x, y, pixel) in sheet.into_luma8().enumerate_pixels() {
+            let inside = |at: u32, length: u32| at.checked_sub(GAP as u32).filter(|&at| at < length * scale);
+            let expected = match (inside(x, 3), inside(y, 2)) {
+                (Some(x), Some(y)) => bytes[(y / scale * 3 + x / scale) as usize],
+                _ => GAP_COLOUR,
+            };
+            assert_eq!(pixel.0, [expected], "at {x}, {y}");
+        }
+    }
+
+    #[test]
+    fn a_png_read_again_is_the_same_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        let grey: Vec<u8> = (0..=255).collect();
+        let pictures = Pictures::new(&grey, [8, 8, 1]).unwrap();
+        for image in [lay_out(&pictures, None).unwrap(), three_colours(), single(&pictures, 3)] {
+            write_png(&path, &image).unwrap();
+            assert_eq!(image::open(&path).unwrap(), image);
+        }
+    }
+
+    #[test]
+    fn a_single_image_is_as_it_is() {
+        let bytes: Vec<u8> = (0..24).collect();
+        let image = single(&Pictures::new(&bytes, [2, 2, 3]).unwrap(), 1);
+        assert_eq!((image.width(), image.height()), (2, 2));
+        assert_eq!(image.as_bytes(), &bytes[12..]);
+    }
+
+    #[test]
+    fn no_columns_are_refused() {
+        let error = lay_out(&Pictures::new(&[0], [1, 1, 1]).unwrap(), Some(0)).unwrap_err();
+        assert!(error.to_string().contains("0 columns") && !error.hint().is_empty());
+    }
+
+    #[test]
+    fn a_sheet_that_cannot_be_written_is_an_error_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("not there/sheet.png");
+        let error = write_png(&path, &three_colours()).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("cannot write {}: ", path.display())),
+            "{error}"
+        );
+    }
+}
