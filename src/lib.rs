@@ -6,6 +6,7 @@
 //! the house, and which may use which, are in `docs/ARCHITECTURE.md`.
 
 pub mod error;
+pub mod net;
 pub mod program;
 
 pub use error::{Error, Result};
