@@ -121,10 +121,9 @@ impl Error {
             | Self::Device { hint, .. }
             | Self::TooLarge { hint, .. } => hint.clone(),
             Self::Diverged { last_good, .. } => match last_good {
-                Some(path) => format!(
-                    "the last good checkpoint is {}; try a lower --lr, or another --seed",
-                    path.display()
-                ),
+                Some(path) => {
+                    format!("the last good checkpoint is {}; try a lower --lr, or another --seed", path.display())
+                }
                 None => "no checkpoint was written before; try a lower --lr, or another --seed".into(),
             },
         }
@@ -140,9 +139,5 @@ pub fn bytes_for_people(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{bytes} bytes")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
+    if unit == 0 { format!("{bytes} bytes") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

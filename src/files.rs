@@ -47,14 +47,10 @@ pub fn create_folder(path: &Path) -> Result<()> {
 fn replaceable(path: &Path) -> io::Result<PathBuf> {
     match fs::metadata(path) {
         Ok(there) if there.is_file() => fs::canonicalize(path),
-        Ok(there) if there.is_dir() => Err(io::Error::new(
-            io::ErrorKind::IsADirectory,
-            "a folder of that name is there already",
-        )),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "what is there is not an ordinary file",
-        )),
+        Ok(there) if there.is_dir() => {
+            Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder of that name is there already"))
+        }
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "what is there is not an ordinary file")),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(path.to_path_buf()),
         Err(other) => Err(other),
     }
@@ -73,9 +69,7 @@ fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .prefix(".gpu-gan-")
         .suffix(".tmp")
-        .make_in(folder, |path| {
-            OpenOptions::new().write(true).create_new(true).open(path)
-        })
+        .make_in(folder, |path| OpenOptions::new().write(true).create_new(true).open(path))
 }
 
 /// Makes a rename in `folder` survive a power cut. The new file is whole and in place either way, so a file system
@@ -107,16 +101,12 @@ mod tests {
     use super::*;
 
     fn write_text(path: &Path, text: &str) -> Result<()> {
-        write_atomically(path, |out| {
-            out.write_all(text.as_bytes()).map_err(Error::file("write", path))
-        })
+        write_atomically(path, |out| out.write_all(text.as_bytes()).map_err(Error::file("write", path)))
     }
 
     fn names_in(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -166,10 +156,7 @@ mod tests {
         let path = folder.path().join("not there/notes.txt");
         let error = write_text(&path, "new").unwrap_err().to_string();
         let expected = format!("cannot write {}: ", path.display());
-        assert!(
-            error.starts_with(&expected) && !error.contains(".gpu-gan-"),
-            "got: {error}"
-        );
+        assert!(error.starts_with(&expected) && !error.contains(".gpu-gan-"), "got: {error}");
     }
 
     #[test]
@@ -236,10 +223,7 @@ mod tests {
         let path = folder.path().join("runs");
         fs::write(&path, "not a folder").unwrap();
         let error = create_folder(&path).unwrap_err().to_string();
-        let expected = format!(
-            "cannot create the folder {}: a file of that name is there already",
-            path.display()
-        );
+        let expected = format!("cannot create the folder {}: a file of that name is there already", path.display());
         assert_eq!(error, expected);
     }
 }

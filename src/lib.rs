@@ -5,11 +5,15 @@
 //! by a device: the GPU device runs each operation as a WGSL kernel, the CPU device runs its twin in Rust. The rooms of
 //! the house, and which may use which, are in `docs/ARCHITECTURE.md`.
 
+pub mod cli;
+pub mod cpu;
 pub mod data;
 pub mod error;
-pub mod gpu;
 pub mod files;
+pub mod gpu;
+pub mod net;
 pub mod program;
 pub mod report;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -27,25 +27,16 @@ pub(super) fn idx_files(source: &str) -> Result<IdxFiles> {
     let path = Path::new(source);
     match kind_of(path)? {
         Kind::Nothing => Err(data_error(format!("there is nothing at `{source}`"), WHAT_TO_NAME)),
-        Kind::Other => Err(data_error(
-            format!("{source} is neither a file nor a folder"),
-            WHAT_TO_NAME,
-        )),
-        Kind::File => Ok(IdxFiles {
-            name: name_of_file(path),
-            images: path.to_path_buf(),
-            labels: labels_beside(path)?,
-        }),
+        Kind::Other => Err(data_error(format!("{source} is neither a file nor a folder"), WHAT_TO_NAME)),
+        Kind::File => {
+            Ok(IdxFiles { name: name_of_file(path), images: path.to_path_buf(), labels: labels_beside(path)? })
+        }
         Kind::Folder => {
             let names = IMAGE_ENDINGS.map(|ending| format!("train-images{ending}"));
             let Some(images) = first_file(path, &names)? else {
                 return Err(no_idx_file(path)?);
             };
-            Ok(IdxFiles {
-                name: name_of_folder(path),
-                labels: labels_beside(&images)?,
-                images,
-            })
+            Ok(IdxFiles { name: name_of_folder(path), labels: labels_beside(&images)?, images })
         }
     }
 }
@@ -98,11 +89,8 @@ fn no_idx_file(folder: &Path) -> Result<Error> {
          each with and without .gz)",
         folder.display()
     );
-    let other_images = entries
-        .iter()
-        .map(fs::DirEntry::path)
-        .filter(|path| path.is_file() && is_named_like_images(path))
-        .min();
+    let other_images =
+        entries.iter().map(fs::DirEntry::path).filter(|path| path.is_file() && is_named_like_images(path)).min();
     let hint = match other_images {
         Some(path) => format!("to train on one of its other files, name the file: {}", path.display()),
         None => WHAT_TO_NAME.into(),
@@ -111,8 +99,7 @@ fn no_idx_file(folder: &Path) -> Result<Error> {
 }
 
 fn is_named_like_images(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().contains("idx3"))
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains("idx3"))
 }
 
 fn name_of_file(path: &Path) -> String {

@@ -134,19 +134,8 @@ impl<'a> Input<'a> {
     fn new(path: &'a Path, mut bytes: impl BufRead + 'a, length: u64) -> Result<Self> {
         let start = bytes.fill_buf().map_err(Error::file("read", path))?;
         let packed = start.starts_with(&GZIP_MAGIC);
-        let unpacked: Box<dyn Read + 'a> = if packed {
-            Box::new(MultiGzDecoder::new(bytes))
-        } else {
-            Box::new(bytes)
-        };
-        Ok(Self {
-            path,
-            unpacked,
-            length: (!packed).then_some(length),
-            seen: 0,
-            promised: 0,
-            header_is_read: false,
-        })
+        let unpacked: Box<dyn Read + 'a> = if packed { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
+        Ok(Self { path, unpacked, length: (!packed).then_some(length), seen: 0, promised: 0, header_is_read: false })
     }
 
     /// Reads the magic number and the `D` dimensions, none of which is zero.
@@ -219,10 +208,7 @@ impl<'a> Input<'a> {
         match error.kind() {
             io::ErrorKind::UnexpectedEof if self.seen < self.promised => self.cut_short(self.seen),
             io::ErrorKind::UnexpectedEof => data_error(
-                format!(
-                    "{} is cut short: the checksum at the end of its gzip stream is missing",
-                    self.name()
-                ),
+                format!("{} is cut short: the checksum at the end of its gzip stream is missing", self.name()),
                 GET_IT_AGAIN,
             ),
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => data_error(

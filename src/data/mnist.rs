@@ -37,11 +37,7 @@ mod tests {
     fn md5_unpacked(packed: &[u8]) -> String {
         let mut unpacked = Vec::new();
         flate2::read::GzDecoder::new(packed).read_to_end(&mut unpacked).unwrap();
-        Md5::digest(&unpacked)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .concat()
+        Md5::digest(&unpacked).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     }
 
     #[test]

@@ -69,14 +69,7 @@ impl ImageSet {
 
     fn from_idx(name: String, images: idx::Images, labels: Option<Vec<u8>>) -> Self {
         let idx::Images { height, width, pixels } = images;
-        Self {
-            name,
-            height,
-            width,
-            channels: 1,
-            pixels,
-            labels,
-        }
+        Self { name, height, width, channels: 1, pixels, labels }
     }
 }
 
@@ -117,8 +110,5 @@ pub fn open(source: &str) -> Result<ImageSet> {
 }
 
 fn data_error(message: impl Into<String>, hint: impl Into<String>) -> Error {
-    Error::Data {
-        message: message.into(),
-        hint: hint.into(),
-    }
+    Error::Data { message: message.into(), hint: hint.into() }
 }

@@ -22,11 +22,7 @@ const LABEL_FILE: &str = "train-labels-idx1-ubyte";
 
 fn idx(magic: [u8; 4], dimensions: &[u32], elements: &[u8]) -> Vec<u8> {
     let dimensions = dimensions.iter().flat_map(|d| d.to_be_bytes());
-    magic
-        .into_iter()
-        .chain(dimensions)
-        .chain(elements.iter().copied())
-        .collect()
+    magic.into_iter().chain(dimensions).chain(elements.iter().copied()).collect()
 }
 
 fn images() -> Vec<u8> {
@@ -99,19 +95,9 @@ fn every_spelling_of_the_files_is_found() {
     let (packed_images, packed_labels) = (packed(&images), packed(&labels));
     for (image_name, image_bytes, label_name, label_bytes) in [
         (IMAGE_FILE, &images, LABEL_FILE, &labels),
-        (
-            "train-images-idx3-ubyte.gz",
-            &packed_images,
-            "train-labels-idx1-ubyte.gz",
-            &packed_labels,
-        ),
+        ("train-images-idx3-ubyte.gz", &packed_images, "train-labels-idx1-ubyte.gz", &packed_labels),
         ("train-images.idx3-ubyte", &images, "train-labels.idx1-ubyte", &labels),
-        (
-            "train-images.idx3-ubyte.gz",
-            &packed_images,
-            "train-labels.idx1-ubyte",
-            &labels,
-        ),
+        ("train-images.idx3-ubyte.gz", &packed_images, "train-labels.idx1-ubyte", &labels),
         (IMAGE_FILE, &images, "train-labels-idx1-ubyte.gz", &packed_labels),
     ] {
         let folder = Folder::with(&[(image_name, image_bytes), (label_name, label_bytes)]);
@@ -144,10 +130,7 @@ fn only_the_file_name_leads_to_the_labels() {
 
 #[test]
 fn the_content_decides_what_is_packed_and_not_the_name() {
-    let folder = Folder::with(&[
-        ("train-images-idx3-ubyte.gz", &images()),
-        (LABEL_FILE, &packed(&labels())),
-    ]);
+    let folder = Folder::with(&[("train-images-idx3-ubyte.gz", &images()), (LABEL_FILE, &packed(&labels()))]);
     assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&LABELS[..]));
 }
 
@@ -161,10 +144,7 @@ fn a_gzip_of_several_members_is_read_to_its_end() {
 
 #[test]
 fn a_folder_named_like_the_file_in_it_is_passed_over_for_a_file() {
-    let folder = Folder::with(&[
-        ("train-images.idx3-ubyte", &images()),
-        ("train-labels.idx1-ubyte", &labels()),
-    ]);
+    let folder = Folder::with(&[("train-images.idx3-ubyte", &images()), ("train-labels.idx1-ubyte", &labels())]);
     fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
     assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&LABELS[..]));
 }
@@ -191,15 +171,8 @@ fn an_empty_folder() {
 #[test]
 fn a_folder_of_pictures() {
     let folder = Folder::with(&[("1.png", b"\x89PNG"), ("2.jpg", b"")]);
-    let error = assert_refused(
-        folder.open(),
-        &["holds no IDX file", IMAGE_FILE, "train-images.idx3-ubyte"],
-    );
-    assert!(
-        error
-            .hint()
-            .contains("folders of PNG or JPEG images are not supported yet")
-    );
+    let error = assert_refused(folder.open(), &["holds no IDX file", IMAGE_FILE, "train-images.idx3-ubyte"]);
+    assert!(error.hint().contains("folders of PNG or JPEG images are not supported yet"));
 }
 
 #[test]
@@ -207,11 +180,7 @@ fn a_folder_of_test_images_is_told_how_to_use_them() {
     let folder = Folder::with(&[("t10k-images-idx3-ubyte", &images())]);
     let error = assert_refused(folder.open(), &["holds no IDX file of training images"]);
     let file = folder.join("t10k-images-idx3-ubyte");
-    assert!(
-        error
-            .hint()
-            .ends_with(&format!("name the file: {}", Path::display(&file)))
-    );
+    assert!(error.hint().ends_with(&format!("name the file: {}", Path::display(&file))));
 }
 
 #[test]
@@ -312,10 +281,7 @@ fn a_gzip_cut_short_anywhere() {
 fn bytes_after_the_end() {
     let mut bytes = images();
     bytes.extend([0; 5]);
-    assert_refused(
-        open_bytes(&bytes),
-        &["goes on after its end: 45 bytes are there, but its header promises 40"],
-    );
+    assert_refused(open_bytes(&bytes), &["goes on after its end: 45 bytes are there, but its header promises 40"]);
     assert_refused(
         open_bytes(&packed(&bytes)),
         &["goes on after its end: more is there once unpacked, but its header promises 40"],
@@ -398,10 +364,7 @@ fn sizes_beyond_the_limits() {
     assert_refused(open_with([1, 4097, 1]), &["4097 x 1 pixels; at most 4096 x 4096"]);
     assert_refused(open_with([1, 1, u32::MAX]), &["1 x 4294967295 pixels"]);
     assert_refused(open_with([u32::MAX; 3]), &["4294967295 x 4294967295 pixels"]); // their product overflows 64 bits
-    assert_refused(
-        open_with([u32::MAX, 4096, 4096]),
-        &["promises 4294967295 x 4096 x 4096 bytes; at most 2147483648"],
-    );
+    assert_refused(open_with([u32::MAX, 4096, 4096]), &["promises 4294967295 x 4096 x 4096 bytes; at most 2147483648"]);
     assert_refused(open_with([129, 4096, 4096]), &["promises 129 x 4096 x 4096 bytes"]);
 }
 
@@ -411,18 +374,12 @@ fn sizes_beyond_the_limits() {
 fn a_promise_of_much_more_than_is_there() {
     let bytes = idx([0, 0, 8, 3], &[128, 4096, 4096], &PIXELS);
     assert_refused(open_bytes(&bytes), &["40 bytes are there", "promises 2147483664"]);
-    assert_refused(
-        open_bytes(&packed(&bytes)),
-        &["40 bytes are there once unpacked", "promises 2147483664"],
-    );
+    assert_refused(open_bytes(&packed(&bytes)), &["40 bytes are there once unpacked", "promises 2147483664"]);
 }
 
 #[test]
 fn another_number_of_labels_than_of_images() {
-    let folder = Folder::with(&[
-        (IMAGE_FILE, &images()),
-        (LABEL_FILE, &idx([0, 0, 8, 1], &[2], &LABELS[..2])),
-    ]);
+    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[2], &LABELS[..2]))]);
     assert_refused(folder.open(), &["holds 3 images, but the labels beside it are 2"]);
 }
 
@@ -433,11 +390,7 @@ fn good_set() -> ImageSet {
 #[test]
 fn the_fingerprint_depends_on_the_images_only() {
     let set = good_set();
-    let renamed = ImageSet {
-        name: "other".into(),
-        labels: Some(LABELS.to_vec()),
-        ..set.clone()
-    };
+    let renamed = ImageSet { name: "other".into(), labels: Some(LABELS.to_vec()), ..set.clone() };
     assert_eq!(set.fingerprint(), renamed.fingerprint());
 }
 
@@ -451,15 +404,7 @@ fn the_fingerprint_changes_with_any_pixel_and_with_the_shape() {
         prints.push(changed.fingerprint());
     }
     for [height, width, channels] in [[4, 2, 1], [1, 8, 1], [2, 2, 2], [1, 4, 1]] {
-        prints.push(
-            ImageSet {
-                height,
-                width,
-                channels,
-                ..set.clone()
-            }
-            .fingerprint(),
-        );
+        prints.push(ImageSet { height, width, channels, ..set.clone() }.fingerprint());
     }
     let all = prints.len();
     prints.sort_unstable();

@@ -98,19 +98,13 @@ impl GpuExecutor {
             scratch,
             routines: Vec::new(),
             in_flight: VecDeque::new(),
-            pace: Pace {
-                dispatches: 4,
-                last_end: None,
-            },
+            pace: Pace { dispatches: 4, last_end: None },
             readings: Vec::new(),
             staging: Vec::new(),
         };
         let pipelines = Pipelines::compile(&executor.gpu, lowered.iter().flatten())?;
         for dispatches in &lowered {
-            let passes = dispatches
-                .iter()
-                .map(|dispatch| executor.pass(&pipelines, dispatch))
-                .collect();
+            let passes = dispatches.iter().map(|dispatch| executor.pass(&pipelines, dispatch)).collect();
             executor.routines.push(passes);
         }
         executor.gpu.healthy()?;
@@ -120,9 +114,7 @@ impl GpuExecutor {
     /// Overwrites every tensor of f32 and all scratch memory with NaN, so that a test sees what is not written.
     pub fn poison(&mut self) {
         let floats = self.program.buffers().iter().zip(&self.buffers);
-        let floats = floats
-            .filter(|(info, _)| info.element == Element::F32)
-            .map(|(_, buffer)| buffer);
+        let floats = floats.filter(|(info, _)| info.element == Element::F32).map(|(_, buffer)| buffer);
         for buffer in floats.chain(self.scratch.values()) {
             let poison = vec![f32::NAN; buffer.size() as usize / 4];
             self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&poison));
@@ -146,10 +138,7 @@ impl GpuExecutor {
             .map(|Binding { name, number }| {
                 let source = dispatch.bindings.get(name.as_str());
                 let source = source.unwrap_or_else(|| panic!("{dispatch:?} binds nothing to `{name}`"));
-                wgpu::BindGroupEntry {
-                    binding: *number,
-                    resource: self.resource(*source),
-                }
+                wgpu::BindGroupEntry { binding: *number, resource: self.resource(*source) }
             })
             .collect();
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -157,14 +146,8 @@ impl GpuExecutor {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        let workgroups = dispatch
-            .workgroups
-            .map(|groups| u32::try_from(groups).expect("checked against the limits"));
-        Pass {
-            pipeline: pipeline.clone(),
-            bind_group,
-            workgroups,
-        }
+        let workgroups = dispatch.workgroups.map(|groups| u32::try_from(groups).expect("checked against the limits"));
+        Pass { pipeline: pipeline.clone(), bind_group, workgroups }
     }
 
     /// A tensor from its first element to the end of its buffer: a shader that writes too far is then seen to do so,
@@ -173,18 +156,11 @@ impl GpuExecutor {
         let (buffer, offset) = match source {
             Source::Tensor(tensor) => {
                 let info = self.program.info(tensor);
-                (
-                    self.buffer(info.buffer),
-                    info.offset * self.program.element(tensor).bytes(),
-                )
+                (self.buffer(info.buffer), info.offset * self.program.element(tensor).bytes())
             }
             Source::Scratch(name, _) => (&self.scratch[name], 0),
         };
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer,
-            offset: offset as u64,
-            size: None,
-        })
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: offset as u64, size: None })
     }
 
     fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
@@ -192,9 +168,7 @@ impl GpuExecutor {
     }
 
     fn encoder(&self, label: &str) -> wgpu::CommandEncoder {
-        self.gpu
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
     /// Submits, and waits until no more than [`IN_FLIGHT`] submissions are in hand.
@@ -213,10 +187,7 @@ impl GpuExecutor {
 
     /// The one place that waits for the GPU.
     fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        let wait = wgpu::PollType::Wait {
-            submission_index: Some(submission),
-            timeout: Some(PATIENCE),
-        };
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         let outcome = self.gpu.device.poll(wait);
         self.gpu.healthy()?;
         outcome.map(|_| ()).map_err(|error| Error::Device {
@@ -227,18 +198,11 @@ impl GpuExecutor {
 
     /// A buffer that the host can read, of at least that size; used again when its reading is collected.
     fn staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
-        match self
-            .staging
-            .iter()
-            .position(|buffer| buffer.size() >= bytes && buffer.size() <= 2 * bytes)
-        {
+        match self.staging.iter().position(|buffer| buffer.size() >= bytes && buffer.size() <= 2 * bytes) {
             Some(free) => Ok(self.staging.swap_remove(free)),
-            None => create_buffer(
-                &self.gpu,
-                "staging",
-                bytes,
-                wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            ),
+            None => {
+                create_buffer(&self.gpu, "staging", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+            }
         }
     }
 }
@@ -251,12 +215,7 @@ impl Executor for GpuExecutor {
             Values::U32(values) => (Element::U32, values.len(), bytemuck::cast_slice(values)),
             Values::U8(values) => (Element::U8, values.len(), values),
         };
-        assert_eq!(
-            (element, len),
-            (self.program.element(tensor), info.len()),
-            "values for {}",
-            info.name
-        );
+        assert_eq!((element, len), (self.program.element(tensor), info.len()), "values for {}", info.name);
         let offset = (info.offset * element.bytes()) as u64;
         let buffer = self.buffer(info.buffer);
         // Copies are made in words of four bytes.
@@ -297,12 +256,7 @@ impl Executor for GpuExecutor {
 
     fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
         let info = self.program.info(tensor);
-        assert_eq!(
-            self.program.element(tensor),
-            Element::F32,
-            "{} is read as f32",
-            info.name
-        );
+        assert_eq!(self.program.element(tensor), Element::F32, "{} is read as f32", info.name);
         let (id, len, offset) = (info.buffer, info.len(), 4 * info.offset as u64);
         let bytes = 4 * len as u64;
         let buffer = self.staging(bytes)?;
@@ -366,14 +320,8 @@ impl Pipelines {
             kernels.entry(kernel_name(dispatch)).or_insert(dispatch);
         }
         let mut modules: HashMap<&'static str, (wgpu::ShaderModule, Reflection)> = HashMap::new();
-        for shader in SHADERS
-            .iter()
-            .filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name))
-        {
-            modules.insert(
-                shader.name,
-                (create_module(gpu, shader.name, shader.source), Reflection::of(shader)),
-            );
+        for shader in SHADERS.iter().filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name)) {
+            modules.insert(shader.name, (create_module(gpu, shader.name, shader.source), Reflection::of(shader)));
         }
         let mut bindings = HashMap::new();
         for kernel in kernels.values() {
@@ -390,10 +338,7 @@ impl Pipelines {
     }
 
     fn of(&self, dispatch: &Dispatch) -> (&wgpu::ComputePipeline, &[Binding]) {
-        (
-            &self.by_kernel[&kernel_name(dispatch)],
-            &self.bindings[&(dispatch.shader, dispatch.entry)],
-        )
+        (&self.by_kernel[&kernel_name(dispatch)], &self.bindings[&(dispatch.shader, dispatch.entry)])
     }
 }
 
@@ -406,17 +351,12 @@ fn label(dispatch: &Dispatch) -> String {
 }
 
 fn create_module(gpu: &GpuDevice, name: &str, source: &str) -> wgpu::ShaderModule {
-    let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(name),
-        source: wgpu::ShaderSource::Wgsl(source.into()),
-    };
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
     // SAFETY: the shaders are this crate's own. Every index into a buffer is compared with the sizes that the host
     // derives from the tensors bound (`lower.rs`), every loop ends by a counter, no divisor is zero, and the tests run
     // each kernel at shapes that divide nothing, between guards. The checks would cost clamps in the innermost loops.
-    unsafe {
-        gpu.device
-            .create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-    }
+    unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
 fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Dispatch) -> wgpu::ComputePipeline {
@@ -438,21 +378,12 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
 fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let size = bytes.next_multiple_of(4);
-    let descriptor = wgpu::BufferDescriptor {
-        label: Some(name),
-        size,
-        usage,
-        mapped_at_creation: false,
-    };
+    let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
     let buffer = gpu.device.create_buffer(&descriptor);
     match pollster::block_on(scope.pop()) {
         None => Ok(buffer),
         Some(_) => Err(Error::Device {
-            message: format!(
-                "{} has no {} left for {name}",
-                gpu.name,
-                crate::error::bytes_for_people(size)
-            ),
+            message: format!("{} has no {} left for {name}", gpu.name, crate::error::bytes_for_people(size)),
             hint: "use a smaller --batch-size, or end other programs that use the GPU".into(),
         }),
     }

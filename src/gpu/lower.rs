@@ -84,13 +84,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 kernel.dispatch("grad", [c.div_ceil(64), 1, 1]),
             ]
         }
-        Op::BatchNorm {
-            x,
-            groups,
-            eps,
-            momentum,
-            ..
-        } => {
+        Op::BatchNorm { x, groups, eps, momentum, .. } => {
             let (kernel, slices, c) = batch_norm(op, program, x, groups);
             let kernel = kernel.constants(&[("EPS", eps), ("MOMENTUM", momentum)]);
             vec![
@@ -101,11 +95,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
         }
         Op::BatchNormEval { x, eps, .. } => {
             let (kernel, ..) = batch_norm(op, program, x, 1);
-            vec![
-                kernel
-                    .constants(&[("EPS", eps)])
-                    .dispatch("evaluate", elementwise(program, x)),
-            ]
+            vec![kernel.constants(&[("EPS", eps)]).dispatch("evaluate", elementwise(program, x))]
         }
         Op::BatchNormGrad { x, daffine, groups, .. } => {
             let (mut kernel, slices, c) = batch_norm(op, program, x, groups);
@@ -125,17 +115,8 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
         Op::ActivationGrad { kind, y, .. } => {
             vec![activation(op, program, kind, y).dispatch("grad", elementwise(program, y))]
         }
-        Op::Loss {
-            logits,
-            history,
-            real,
-            column,
-            ..
-        } => {
-            let [rows, columns] = program
-                .shape(history)
-                .try_into()
-                .expect("a history has rows and columns");
+        Op::Loss { logits, history, real, column, .. } => {
+            let [rows, columns] = program.shape(history).try_into().expect("a history has rows and columns");
             let constants = sizes(&[
                 ("N", program.shape(logits)[0]),
                 ("REAL", real),
@@ -145,14 +126,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             ]);
             vec![Kernel::new(op, "loss", constants).dispatch("non_saturating", [1, 1, 1])]
         }
-        Op::Adam {
-            param,
-            lr,
-            beta1,
-            beta2,
-            eps,
-            ..
-        } => {
+        Op::Adam { param, lr, beta1, beta2, eps, .. } => {
             let constants = vec![
                 ("LEN", program.info(param).len() as f64),
                 ("LR", lr),
@@ -163,10 +137,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             vec![Kernel::new(op, "adam", constants).dispatch("update", elementwise(program, param))]
         }
         Op::MovingAverage { param, decay, .. } => {
-            let constants = vec![
-                ("LEN", program.info(param).len() as f64),
-                ("ONE_MINUS_DECAY", 1.0 - decay),
-            ];
+            let constants = vec![("LEN", program.info(param).len() as f64), ("ONE_MINUS_DECAY", 1.0 - decay)];
             vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
         }
     }
@@ -195,11 +166,7 @@ fn conv_grad_weight(
     let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry))
         .constants(&sizes(&[("SLICES", slices), ("SLICE_PIXELS", slice_pixels)]));
     if slices == 1 {
-        return vec![
-            kernel
-                .bind("parts", Source::Tensor(dw))
-                .product("grad_weight", rows, c_out, 1),
-        ];
+        return vec![kernel.bind("parts", Source::Tensor(dw)).product("grad_weight", rows, c_out, 1)];
     }
     let kernel = kernel.scratch("parts", slices * rows * c_out);
     vec![
@@ -212,11 +179,7 @@ fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel
     let [n, h, w, c] = program.nhwc(x);
     let rows = n / groups * h * w;
     let slices = Slices::of(rows);
-    let constants = [
-        sizes(&[("GROUPS", groups), ("ROWS", rows), ("C", c)]),
-        slices.constants(),
-    ]
-    .concat();
+    let constants = [sizes(&[("GROUPS", groups), ("ROWS", rows), ("C", c)]), slices.constants()].concat();
     let kernel = Kernel::new(op, "batch_norm", constants).scratch("parts", groups * slices.count * 2 * c);
     (kernel, slices.count, c)
 }
@@ -227,11 +190,7 @@ fn activation(op: &Op, program: &Program, kind: Activation, x: TensorId) -> Kern
         Activation::Tanh => (1.0, 0.0),
         Activation::Sigmoid => (2.0, 0.0),
     };
-    let constants = vec![
-        ("LEN", program.info(x).len() as f64),
-        ("KIND", number),
-        ("SLOPE", slope),
-    ];
+    let constants = vec![("LEN", program.info(x).len() as f64), ("KIND", number), ("SLOPE", slope)];
     Kernel::new(op, "activation", constants)
 }
 
@@ -246,16 +205,9 @@ struct Kernel {
 impl Kernel {
     /// The operands of the operation are bound under their own names.
     fn new(op: &Op, shader: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
-        let bindings = op
-            .operands()
-            .into_iter()
-            .map(|operand| (operand.name, Source::Tensor(operand.tensor)))
-            .collect();
-        Self {
-            shader,
-            constants,
-            bindings,
-        }
+        let bindings =
+            op.operands().into_iter().map(|operand| (operand.name, Source::Tensor(operand.tensor))).collect();
+        Self { shader, constants, bindings }
     }
 
     fn constants(mut self, more: &[(&'static str, f64)]) -> Self {
@@ -275,26 +227,18 @@ impl Kernel {
     /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
     fn with_bias(self, bias: Option<TensorId>, placeholder: TensorId) -> Self {
         let flag = f64::from(u8::from(bias.is_some()));
-        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder)))
-            .constants(&[("HAS_BIAS", flag)])
+        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder))).constants(&[("HAS_BIAS", flag)])
     }
 
     fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
-        Dispatch {
-            shader: self.shader,
-            entry,
-            constants: self.constants,
-            bindings: self.bindings,
-            workgroups,
-        }
+        Dispatch { shader: self.shader, entry, constants: self.constants, bindings: self.bindings, workgroups }
     }
 
     /// A matrix product of so many rows and columns, `depth` times over.
     fn product(self, entry: &'static str, rows: usize, columns: usize, depth: usize) -> Dispatch {
         let tile = Tile::of(columns);
         let workgroups = [columns.div_ceil(tile.columns()), rows.div_ceil(tile.rows()), depth];
-        self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y)]))
-            .dispatch(entry, workgroups)
+        self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y)])).dispatch(entry, workgroups)
     }
 }
 
@@ -331,10 +275,7 @@ impl Slices {
     /// At most 64 slices, of at least 256 rows.
     fn of(rows: usize) -> Self {
         let slice = rows.div_ceil(64).max(256);
-        Self {
-            count: rows.div_ceil(slice),
-            rows: slice,
-        }
+        Self { count: rows.div_ceil(slice), rows: slice }
     }
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
@@ -343,11 +284,7 @@ impl Slices {
 }
 
 fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
-    [
-        program.info(tensor).len().div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS),
-        1,
-        1,
-    ]
+    [program.info(tensor).len().div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
 }
 
 fn seed_constants(seed: u64) -> Vec<(&'static str, f64)> {

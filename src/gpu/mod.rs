@@ -32,10 +32,7 @@ struct Faults(Arc<Mutex<Option<String>>>);
 
 impl Faults {
     fn report(&self, message: String) {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .get_or_insert(message);
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(message);
     }
 
     fn first(&self) -> Option<String> {
@@ -66,12 +63,7 @@ impl GpuDevice {
         });
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
-        Ok(Self {
-            device,
-            queue,
-            name,
-            faults,
-        })
+        Ok(Self { device, queue, name, faults })
     }
 
     /// A program on this device. As [`Device::build`], without the box.
@@ -95,14 +87,7 @@ impl GpuDevice {
 
     fn too_large(&self, tensor: &str, bytes: u64, limit: u64, limit_name: &'static str) -> Error {
         let (tensor, device) = (tensor.to_string(), self.name.clone());
-        Error::TooLarge {
-            tensor,
-            bytes,
-            limit,
-            limit_name,
-            device,
-            hint: "use a smaller --batch-size".into(),
-        }
+        Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: "use a smaller --batch-size".into() }
     }
 }
 
@@ -114,19 +99,12 @@ impl Device for GpuDevice {
     fn check(&self, program: &Program) -> Result<()> {
         let limits = self.device.limits();
         let (limit, limit_name) = if limits.max_storage_buffer_binding_size <= limits.max_buffer_size {
-            (
-                limits.max_storage_buffer_binding_size,
-                "max_storage_buffer_binding_size",
-            )
+            (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size")
         } else {
             (limits.max_buffer_size, "max_buffer_size")
         };
         let fits = |name: &str, bytes: u64| {
-            if bytes <= limit {
-                Ok(())
-            } else {
-                Err(self.too_large(name, bytes, limit, limit_name))
-            }
+            if bytes <= limit { Ok(()) } else { Err(self.too_large(name, bytes, limit, limit_name)) }
         };
         for buffer in program.buffers() {
             fits(&buffer.name, buffer.bytes())?;

@@ -81,11 +81,7 @@ impl Reflection {
             })
             .map(|(_, variable)| Binding {
                 name: variable.name.clone().expect("tensors of shaders have names"),
-                number: variable
-                    .binding
-                    .as_ref()
-                    .expect("tensors of shaders have bindings")
-                    .binding,
+                number: variable.binding.as_ref().expect("tensors of shaders have bindings").binding,
             })
             .collect()
     }
@@ -116,15 +112,10 @@ mod tests {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap().to_string();
             let text = std::fs::read_to_string(&path).unwrap();
-            let twin = text
-                .lines()
-                .find_map(|line| line.strip_prefix("// Twin      "))
-                .expect("a header with its twin");
+            let twin =
+                text.lines().find_map(|line| line.strip_prefix("// Twin      ")).expect("a header with its twin");
             assert!(twin.ends_with(&format!("/{name}.rs")), "{twin} is not called {name}.rs");
-            assert!(
-                root.join(twin).is_file(),
-                "{name}.wgsl names {twin}, which is not there"
-            );
+            assert!(root.join(twin).is_file(), "{name}.wgsl names {twin}, which is not there");
             files.insert(name);
         }
         let table: BTreeSet<String> = SHADERS.iter().map(|shader| shader.name.to_string()).collect();
@@ -151,20 +142,14 @@ mod tests {
                 }
             }
         }
-        visit(
-            &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-            &|path, text| {
-                if !path.contains("/gpu/") {
-                    assert!(!text.contains("wgpu::"), "{path} names wgpu");
-                }
-                let other = if path.contains("/gpu/") { "cpu" } else { "gpu" };
-                if path.contains("/gpu/") || path.contains("/cpu/") {
-                    assert!(
-                        !text.contains(&format!("crate::{other}")),
-                        "{path} knows the {other} room"
-                    );
-                }
-            },
-        );
+        visit(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &|path, text| {
+            if !path.contains("/gpu/") {
+                assert!(!text.contains("wgpu::"), "{path} names wgpu");
+            }
+            let other = if path.contains("/gpu/") { "cpu" } else { "gpu" };
+            if path.contains("/gpu/") || path.contains("/cpu/") {
+                assert!(!text.contains(&format!("crate::{other}")), "{path} knows the {other} room");
+            }
+        });
     }
 }

@@ -56,17 +56,8 @@ impl Program {
     pub fn tensor_of(&mut self, element: Element, name: impl Into<String>, shape: &[usize]) -> TensorId {
         let name = name.into();
         let len = shape.iter().product();
-        let buffer = self.add_buffer(Buffer {
-            name: name.clone(),
-            element,
-            len,
-        });
-        self.add_tensor(Tensor {
-            name,
-            shape: shape.to_vec(),
-            buffer,
-            offset: 0,
-        })
+        let buffer = self.add_buffer(Buffer { name: name.clone(), element, len });
+        self.add_tensor(Tensor { name, shape: shape.to_vec(), buffer, offset: 0 })
     }
 
     /// Tensors of f32 that lie one behind the other in one buffer, so that Adam or a checkpoint takes them at one go.
@@ -80,27 +71,13 @@ impl Program {
         }
         // A network without parameters still has a buffer: devices do not allow an empty one.
         let len = len.max(SLICE_ALIGNMENT);
-        let buffer = self.add_buffer(Buffer {
-            name: name.to_string(),
-            element: Element::F32,
-            len,
-        });
-        let whole = self.add_tensor(Tensor {
-            name: name.to_string(),
-            shape: vec![len],
-            buffer,
-            offset: 0,
-        });
+        let buffer = self.add_buffer(Buffer { name: name.to_string(), element: Element::F32, len });
+        let whole = self.add_tensor(Tensor { name: name.to_string(), shape: vec![len], buffer, offset: 0 });
         let ids = parts
             .iter()
             .zip(offsets)
             .map(|((name, shape), offset)| {
-                self.add_tensor(Tensor {
-                    name: name.clone(),
-                    shape: shape.clone(),
-                    buffer,
-                    offset,
-                })
+                self.add_tensor(Tensor { name: name.clone(), shape: shape.clone(), buffer, offset })
             })
             .collect();
         (whole, ids)
@@ -111,24 +88,18 @@ impl Program {
         let old = self.info(tensor).clone();
         assert_eq!(
             old.len(),
-            shape.iter().product(),
+            shape.iter().product::<usize>(),
             "{} {:?} cannot be seen as {shape:?}",
             old.name,
             old.shape
         );
-        self.add_tensor(Tensor {
-            shape: shape.to_vec(),
-            ..old
-        })
+        self.add_tensor(Tensor { shape: shape.to_vec(), ..old })
     }
 
     /// Begins a routine; operations are appended to it until the next one begins.
     pub fn begin(&mut self, name: &str) -> RoutineId {
         assert!(self.routine_named(name).is_none(), "two routines are called {name}");
-        self.routines.push(Routine {
-            name: name.to_string(),
-            ops: Vec::new(),
-        });
+        self.routines.push(Routine { name: name.to_string(), ops: Vec::new() });
         RoutineId(self.routines.len() - 1)
     }
 
@@ -143,11 +114,7 @@ impl Program {
             panic!("{op:?}: {message}");
         }
         self.check_aliases(&op);
-        self.routines
-            .last_mut()
-            .expect("an operation belongs to a routine that was begun")
-            .ops
-            .push(op);
+        self.routines.last_mut().expect("an operation belongs to a routine that was begun").ops.push(op);
     }
 
     /// What a device needs of WebGPU's rule on one dispatch: a buffer is read by it, or written by one operand alone.
@@ -175,10 +142,7 @@ impl Program {
 
     /// The routine of that name.
     pub fn routine_named(&self, name: &str) -> Option<RoutineId> {
-        self.routines
-            .iter()
-            .position(|routine| routine.name == name)
-            .map(RoutineId)
+        self.routines.iter().position(|routine| routine.name == name).map(RoutineId)
     }
 
     /// Name, shape and place of a tensor.
@@ -242,11 +206,7 @@ mod tests {
     #[test]
     fn slices_of_a_buffer_start_at_aligned_offsets_and_do_not_overlap() {
         let mut program = Program::new();
-        let parts = [
-            ("a".to_string(), vec![3]),
-            ("b".to_string(), vec![65]),
-            ("c".to_string(), vec![2, 2]),
-        ];
+        let parts = [("a".to_string(), vec![3]), ("b".to_string(), vec![65]), ("c".to_string(), vec![2, 2])];
         let (whole, ids) = program.slices("params", &parts);
         let offsets: Vec<usize> = ids.iter().map(|&id| program.info(id).offset).collect();
         assert_eq!(offsets, [0, 64, 192]);
@@ -259,11 +219,7 @@ mod tests {
         let mut program = Program::new();
         let x = program.tensor("x", &[1, 1, 1, 4]);
         program.begin("step");
-        program.push(Op::Activation {
-            kind: Activation::Tanh,
-            x,
-            y: x,
-        });
+        program.push(Op::Activation { kind: Activation::Tanh, x, y: x });
     }
 
     #[test]
@@ -274,17 +230,7 @@ mod tests {
         let w = program.tensor("w", &[4, 4, 3, 5]);
         let y = program.tensor("y", &[2, 9, 4, 5]);
         program.begin("step");
-        program.push(Op::Conv {
-            x,
-            w,
-            b: None,
-            y,
-            geometry: Geometry {
-                kernel: 4,
-                stride: 2,
-                pad: 1,
-            },
-        });
+        program.push(Op::Conv { x, w, b: None, y, geometry: Geometry { kernel: 4, stride: 2, pad: 1 } });
     }
 
     #[test]
@@ -293,11 +239,7 @@ mod tests {
         let x = program.tensor("x", &[2, 1, 1, 3]);
         let y = program.tensor("y", &[2, 1, 1, 3]);
         program.begin("step");
-        program.push(Op::Activation {
-            kind: Activation::Tanh,
-            x,
-            y,
-        });
+        program.push(Op::Activation { kind: Activation::Tanh, x, y });
         assert_eq!(program.to_string(), "step:\n  activation         x=x y=y\n");
     }
 }

@@ -300,64 +300,33 @@ impl Op {
             Self::Tick { clock } => vec![("clock", Some(clock), Update)],
             Self::Normal { clock, y, .. } => vec![("clock", Some(clock), Read), ("y", Some(y), Write)],
             Self::Batch { clock, images, y, .. } => {
-                vec![
-                    ("clock", Some(clock), Read),
-                    ("images", Some(images), Read),
-                    ("y", Some(y), Write),
-                ]
+                vec![("clock", Some(clock), Read), ("images", Some(images), Read), ("y", Some(y), Write)]
             }
             Self::Concat { a, b, y } => vec![("a", Some(a), Read), ("b", Some(b), Read), ("y", Some(y), Write)],
             Self::Conv { x, w, b, y, .. } => {
-                vec![
-                    ("x", Some(x), Read),
-                    ("w", Some(w), Read),
-                    ("b", b, Read),
-                    ("y", Some(y), Write),
-                ]
+                vec![("x", Some(x), Read), ("w", Some(w), Read), ("b", b, Read), ("y", Some(y), Write)]
             }
             Self::ConvGradInput { dy, w, b, dx, .. } => {
-                vec![
-                    ("dy", Some(dy), Read),
-                    ("w", Some(w), Read),
-                    ("b", b, Read),
-                    ("dx", Some(dx), Write),
-                ]
+                vec![("dy", Some(dy), Read), ("w", Some(w), Read), ("b", b, Read), ("dx", Some(dx), Write)]
             }
             Self::ConvGradWeight { x, dy, dw, .. } => {
                 vec![("x", Some(x), Read), ("dy", Some(dy), Read), ("dw", Some(dw), Write)]
             }
             Self::BiasGrad { dy, db } => vec![("dy", Some(dy), Read), ("db", Some(db), Write)],
-            Self::BatchNorm {
-                x,
-                affine,
-                y,
-                saved,
-                running,
-                ..
-            } => vec![
+            Self::BatchNorm { x, affine, y, saved, running, .. } => vec![
                 ("x", Some(x), Read),
                 ("affine", Some(affine), Read),
                 ("y", Some(y), Write),
                 ("saved", Some(saved), Write),
                 ("running", Some(running), Update),
             ],
-            Self::BatchNormEval {
-                x, affine, running, y, ..
-            } => vec![
+            Self::BatchNormEval { x, affine, running, y, .. } => vec![
                 ("x", Some(x), Read),
                 ("affine", Some(affine), Read),
                 ("running", Some(running), Read),
                 ("y", Some(y), Write),
             ],
-            Self::BatchNormGrad {
-                x,
-                dy,
-                affine,
-                saved,
-                dx,
-                daffine,
-                ..
-            } => vec![
+            Self::BatchNormGrad { x, dy, affine, saved, dx, daffine, .. } => vec![
                 ("x", Some(x), Read),
                 ("dy", Some(dy), Read),
                 ("affine", Some(affine), Read),
@@ -370,40 +339,21 @@ impl Op {
                 vec![("y", Some(y), Read), ("dy", Some(dy), Read), ("dx", Some(dx), Write)]
             }
             // A step writes its own cells of the history and leaves the others as they are.
-            Self::Loss {
-                clock,
-                logits,
-                dlogits,
-                history,
-                ..
-            } => vec![
+            Self::Loss { clock, logits, dlogits, history, .. } => vec![
                 ("clock", Some(clock), Read),
                 ("logits", Some(logits), Read),
                 ("dlogits", Some(dlogits), Write),
                 ("history", Some(history), Update),
             ],
-            Self::Adam {
-                clock,
-                param,
-                grad,
-                m,
-                v,
-                ..
-            } => vec![
+            Self::Adam { clock, param, grad, m, v, .. } => vec![
                 ("clock", Some(clock), Read),
                 ("param", Some(param), Update),
                 ("grad", Some(grad), Read),
                 ("m", Some(m), Update),
                 ("v", Some(v), Update),
             ],
-            Self::MovingAverage {
-                clock, param, average, ..
-            } => {
-                vec![
-                    ("clock", Some(clock), Read),
-                    ("param", Some(param), Read),
-                    ("average", Some(average), Update),
-                ]
+            Self::MovingAverage { clock, param, average, .. } => {
+                vec![("clock", Some(clock), Read), ("param", Some(param), Read), ("average", Some(average), Update)]
             }
         };
         list.into_iter()
@@ -457,36 +407,18 @@ impl Op {
             }
             Self::ConvGradWeight { x, dy, dw, geometry } => check_conv(program, x, dw, dy, geometry),
             Self::BiasGrad { dy, db } => equal("bias", shape(db), &[channels(dy)]),
-            Self::BatchNorm {
-                x,
-                affine,
-                y,
-                saved,
-                running,
-                groups,
-                ..
-            } => {
+            Self::BatchNorm { x, affine, y, saved, running, groups, .. } => {
                 same(x, y)?;
                 check_batch_norm(program, x, affine, groups)?;
                 equal("saved", shape(saved), &[groups, 2, channels(x)])?;
                 equal("running", shape(running), &[2, channels(x)])
             }
-            Self::BatchNormEval {
-                x, affine, running, y, ..
-            } => {
+            Self::BatchNormEval { x, affine, running, y, .. } => {
                 same(x, y)?;
                 same(affine, running)?;
                 equal("affine", shape(affine), &[2, channels(x)])
             }
-            Self::BatchNormGrad {
-                x,
-                dy,
-                affine,
-                saved,
-                dx,
-                daffine,
-                groups,
-            } => {
+            Self::BatchNormGrad { x, dy, affine, saved, dx, daffine, groups } => {
                 same(x, dy)?;
                 same(x, dx)?;
                 check_batch_norm(program, x, affine, groups)?;
@@ -495,28 +427,17 @@ impl Op {
             }
             Self::Activation { x, y, .. } => same(x, y),
             Self::ActivationGrad { y, dy, dx, .. } => same(y, dy).and_then(|()| same(y, dx)),
-            Self::Loss {
-                logits,
-                dlogits,
-                history,
-                real,
-                column,
-                ..
-            } => {
+            Self::Loss { logits, dlogits, history, real, column, .. } => {
                 same(logits, dlogits)?;
                 equal("logits", &shape(logits)[1..], &[1, 1, 1])?;
                 let rows = shape(logits)[0];
                 let columns = if real == 0 || real == rows { 3 } else { 6 };
                 let fits = real <= rows && column + columns <= channels(history);
-                if fits {
-                    Ok(())
-                } else {
-                    Err(format!("{real} real rows of {rows}, column {column}"))
-                }
+                if fits { Ok(()) } else { Err(format!("{real} real rows of {rows}, column {column}")) }
             }
-            Self::Adam { param, grad, m, v, .. } => same(param, grad)
-                .and_then(|()| same(param, m))
-                .and_then(|()| same(param, v)),
+            Self::Adam { param, grad, m, v, .. } => {
+                same(param, grad).and_then(|()| same(param, m)).and_then(|()| same(param, v))
+            }
             Self::MovingAverage { param, average, .. } => same(param, average),
         }
     }
@@ -529,11 +450,7 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
     equal("batches", &[n], &[n_out])?;
     // "Same" padding of an odd total puts the odd row behind the image, where it is not counted in `pad`.
     let fits = |out: usize, size: usize| {
-        [0, 1].iter().any(|odd| {
-            (size + odd + 2 * pad)
-                .checked_sub(kernel)
-                .is_some_and(|span| span / stride + 1 == out)
-        })
+        [0, 1].iter().any(|odd| (size + odd + 2 * pad).checked_sub(kernel).is_some_and(|span| span / stride + 1 == out))
     };
     if fits(h_out, h) && fits(w_out, width) {
         return Ok(());
@@ -549,28 +466,18 @@ fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: us
     let [n, h, w, c] = program.nhwc(x);
     equal("affine", program.shape(affine), &[2, c])?;
     if groups == 0 || !n.is_multiple_of(groups) || n / groups * h * w < 2 {
-        return Err(format!(
-            "{groups} groups of at least two rows each cannot be made of a batch of {n} {h} x {w}"
-        ));
+        return Err(format!("{groups} groups of at least two rows each cannot be made of a batch of {n} {h} x {w}"));
     }
     Ok(())
 }
 
 fn equal(what: &str, a: &[usize], b: &[usize]) -> Result<(), String> {
-    if a == b {
-        Ok(())
-    } else {
-        Err(format!("{what} differ: {a:?} and {b:?}"))
-    }
+    if a == b { Ok(()) } else { Err(format!("{what} differ: {a:?} and {b:?}")) }
 }
 
 impl Geometry {
     /// A kernel that covers one pixel at a time: a linear layer.
-    pub const POINT: Self = Self {
-        kernel: 1,
-        stride: 1,
-        pad: 0,
-    };
+    pub const POINT: Self = Self { kernel: 1, stride: 1, pad: 0 };
 
     /// Pixels of a convolution's output along an axis of `size` pixels with the same padding on both sides,
     /// `(size + 2 * pad - kernel) / stride + 1`, or `None` where the kernel does not fit.
@@ -581,8 +488,6 @@ impl Geometry {
     /// Pixels of a transposed convolution's output, `(size - 1) * stride + kernel - 2 * pad + output_pad`, or `None` where
     /// nothing would be left.
     pub fn transposed_output(self, size: usize, output_pad: usize) -> Option<usize> {
-        ((size - 1) * self.stride + self.kernel + output_pad)
-            .checked_sub(2 * self.pad)
-            .filter(|&out| out > 0)
+        ((size - 1) * self.stride + self.kernel + output_pad).checked_sub(2 * self.pad).filter(|&out| out > 0)
     }
 }

@@ -20,12 +20,7 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let a = u64::from(counter[0]) * 0xD251_1F53;
         let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
@@ -43,12 +38,7 @@ pub fn normal(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
     let radius = (-2.0 * uniform(words[pair]).ln()).sqrt();
     // Angles in [-pi, pi): WGSL promises nothing of sin and cos outside.
     let angle = std::f64::consts::TAU * (uniform(words[pair + 1]) - 0.5);
-    radius
-        * if index.is_multiple_of(2) {
-            angle.cos()
-        } else {
-            angle.sin()
-        }
+    radius * if index.is_multiple_of(2) { angle.cos() } else { angle.sin() }
 }
 
 /// A word as a number in (0, 1): the middle of one of 2^23 equal parts, exact in f32.
@@ -97,19 +87,10 @@ mod tests {
     #[test]
     fn philox_gives_the_published_known_answers() {
         // Random123, kat_vectors, philox4x32 with 10 rounds.
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         assert_eq!(
-            philox([0; 4], [0; 2]),
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-        );
-        assert_eq!(
-            philox([u32::MAX; 4], [u32::MAX; 2]),
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
-        );
-        assert_eq!(
-            philox(
-                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0]
-            ),
+            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
@@ -142,11 +123,7 @@ mod tests {
 
     #[test]
     fn shuffling_differs_between_epochs_and_seeds_and_leaves_few_images_in_their_place() {
-        let order = |seed, epoch: u32| {
-            (0..1000)
-                .map(|i| shuffled(seed, epoch * 1000 + i, 1000))
-                .collect::<Vec<_>>()
-        };
+        let order = |seed, epoch: u32| (0..1000).map(|i| shuffled(seed, epoch * 1000 + i, 1000)).collect::<Vec<_>>();
         for other in [order(1, 1), order(2, 0), (0..1000).collect()] {
             let equal = order(1, 0).iter().zip(&other).filter(|(a, b)| a == b).count();
             assert!(equal < 10, "{equal} of 1000 images at the same place"); // 1 is expected
@@ -156,11 +133,7 @@ mod tests {
     #[test]
     fn neighbours_are_torn_apart_by_shuffling() {
         let order: Vec<i64> = (0..60_000).map(|i| i64::from(shuffled(5, i, 60_000))).collect();
-        let mean_step = order
-            .windows(2)
-            .map(|pair| (pair[0] - pair[1]).abs() as f64)
-            .sum::<f64>()
-            / 59_999.0;
+        let mean_step = order.windows(2).map(|pair| (pair[0] - pair[1]).abs() as f64).sum::<f64>() / 59_999.0;
         assert!((mean_step - 20_000.0).abs() < 300.0, "mean distance {mean_step}"); // count / 3 for random order
     }
 }

@@ -12,9 +12,7 @@ use crate::files;
 
 /// Writes an `.npy` file of unsigned bytes: `(N, H, W)` for grey images, `(N, H, W, 3)` for colour.
 pub fn write_npy(path: &Path, pictures: &Pictures) -> Result<()> {
-    files::write_atomically(path, |out| {
-        write_array(out, pictures).map_err(Error::file("write", path))
-    })
+    files::write_atomically(path, |out| write_array(out, pictures).map_err(Error::file("write", path)))
 }
 
 fn write_array(out: &mut BufWriter<File>, pictures: &Pictures) -> io::Result<()> {
@@ -44,14 +42,8 @@ mod tests {
     #[test]
     fn grey_images_have_three_dimensions_and_colour_images_four() {
         let bytes: Vec<u8> = (0..24).collect();
-        assert_eq!(
-            written_and_read_again(&bytes, [3, 4, 1]),
-            (vec![2, 3, 4], bytes.clone())
-        );
-        assert_eq!(
-            written_and_read_again(&bytes, [2, 4, 3]),
-            (vec![1, 2, 4, 3], bytes.clone())
-        );
+        assert_eq!(written_and_read_again(&bytes, [3, 4, 1]), (vec![2, 3, 4], bytes.clone()));
+        assert_eq!(written_and_read_again(&bytes, [2, 4, 3]), (vec![1, 2, 4, 3], bytes.clone()));
     }
 
     #[test]

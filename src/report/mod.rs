@@ -44,12 +44,7 @@ impl<'a> Pictures<'a> {
             "{} bytes are no whole number of images of {height} x {width} x {channels}",
             bytes.len()
         );
-        Ok(Self {
-            bytes,
-            height,
-            width,
-            channels,
-        })
+        Ok(Self { bytes, height, width, channels })
     }
 
     /// How many there are; at least one.
@@ -60,10 +55,7 @@ impl<'a> Pictures<'a> {
     /// Image `i` on its own.
     #[must_use]
     pub fn one(&self, i: usize) -> Self {
-        Self {
-            bytes: &self.bytes[i * self.length()..][..self.length()],
-            ..*self
-        }
+        Self { bytes: &self.bytes[i * self.length()..][..self.length()], ..*self }
     }
 
     /// Bytes of one image.
@@ -87,19 +79,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_looked_at_is_refused() {
-        for (bytes, shape) in [
-            (8, [2, 2, 2]),
-            (16, [2, 2, 4]),
-            (4, [2, 2, 0]),
-            (4, [0, 2, 1]),
-            (4, [2, 0, 1]),
-            (0, [2, 2, 1]),
-        ] {
+        for (bytes, shape) in
+            [(8, [2, 2, 2]), (16, [2, 2, 4]), (4, [2, 2, 0]), (4, [0, 2, 1]), (4, [2, 0, 1]), (0, [2, 2, 1])]
+        {
             let error = Pictures::new(&vec![0; bytes], shape).unwrap_err();
-            assert!(
-                matches!(&error, Error::Request { hint, .. } if !hint.is_empty()),
-                "{error}"
-            );
+            assert!(matches!(&error, Error::Request { hint, .. } if !hint.is_empty()), "{error}");
         }
     }
 

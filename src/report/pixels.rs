@@ -14,10 +14,7 @@ pub fn to_value(byte: u8) -> f32 {
 pub fn to_bytes(values: &[f32]) -> Result<Vec<u8>> {
     if let Some(place) = values.iter().position(|x| x.is_nan()) {
         return Err(Error::Device {
-            message: format!(
-                "the network produced a value that is not a number (value {place} of {})",
-                values.len()
-            ),
+            message: format!("the network produced a value that is not a number (value {place} of {})", values.len()),
             hint: "its training diverged: use an earlier checkpoint, or train again with a lower --lr".into(),
         });
     }
@@ -33,26 +30,13 @@ mod tests {
     fn every_byte_survives_the_way_there_and_back() {
         let bytes: Vec<u8> = (0..=255).collect();
         let values: Vec<f32> = bytes.iter().map(|&byte| to_value(byte)).collect();
-        assert_eq!(
-            [values[0], values[255]].map(f32::to_bits),
-            [-1.0, 1.0].map(f32::to_bits)
-        );
+        assert_eq!([values[0], values[255]].map(f32::to_bits), [-1.0, 1.0].map(f32::to_bits));
         assert_eq!(to_bytes(&values).unwrap(), bytes);
     }
 
     #[test]
     fn values_are_rounded_and_those_out_of_range_clamped() {
-        let values = [
-            -1.0,
-            1.0,
-            0.0,
-            -0.99,
-            -7.0,
-            1.1,
-            f32::NEG_INFINITY,
-            f32::INFINITY,
-            f32::MAX,
-        ];
+        let values = [-1.0, 1.0, 0.0, -0.99, -7.0, 1.1, f32::NEG_INFINITY, f32::INFINITY, f32::MAX];
         assert_eq!(to_bytes(&values).unwrap(), [0, 255, 128, 1, 0, 255, 0, 255, 255]);
     }
 
@@ -60,10 +44,7 @@ mod tests {
     fn a_value_that_is_not_a_number_is_an_error_and_not_black() {
         let error = to_bytes(&[0.0, f32::NAN, 0.0]).unwrap_err();
         assert!(matches!(error, Error::Device { .. }));
-        assert_eq!(
-            error.to_string(),
-            "the network produced a value that is not a number (value 1 of 3)"
-        );
+        assert_eq!(error.to_string(), "the network produced a value that is not a number (value 1 of 3)");
         assert!(!error.hint().is_empty());
     }
 }

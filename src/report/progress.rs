@@ -68,10 +68,7 @@ impl Progress {
 
     /// Shows nothing.
     pub fn silent(plan: Plan) -> Self {
-        Self {
-            plan,
-            display: Display::Silent,
-        }
+        Self { plan, display: Display::Silent }
     }
 
     /// Tells how training stands. Cheap enough to be called after every step.
@@ -114,24 +111,12 @@ impl Progress {
             .with_style(style)
             .with_position(plan.start_step)
             .with_finish(ProgressFinish::Abandon); // an error is printed below the bar, not instead of it
-        Self {
-            plan,
-            display: Display::Bar(bar),
-        }
+        Self { plan, display: Display::Bar(bar) }
     }
 
     fn with_lines(plan: Plan, out: Box<dyn Write + Send>, interval: Duration) -> Self {
-        let lines = Lines {
-            out,
-            interval,
-            last_time: Instant::now(),
-            last_step: plan.start_step,
-            held_back: None,
-        };
-        Self {
-            plan,
-            display: Display::Lines(lines),
-        }
+        let lines = Lines { out, interval, last_time: Instant::now(), last_step: plan.start_step, held_back: None };
+        Self { plan, display: Display::Lines(lines) }
     }
 }
 
@@ -191,10 +176,7 @@ impl Plan {
             return String::new();
         }
         let digits = usize::from(rate < 10.0);
-        let images = self
-            .total_steps
-            .saturating_sub(status.step)
-            .saturating_mul(self.batch_size);
+        let images = self.total_steps.saturating_sub(status.step).saturating_mul(self.batch_size);
         match Duration::try_from_secs_f64(images as f64 / rate) {
             Ok(left) if images > 0 => format!("{rate:.digits$} images/s  {} left", duration_for_people(left)),
             _ => format!("{rate:.digits$} images/s"),
@@ -244,12 +226,7 @@ mod tests {
 
     use super::*;
 
-    const PLAN: Plan = Plan {
-        total_steps: 4690,
-        start_step: 0,
-        steps_per_epoch: 469,
-        batch_size: 128,
-    };
+    const PLAN: Plan = Plan { total_steps: 4690, start_step: 0, steps_per_epoch: 469, batch_size: 128 };
 
     fn status(step: u64) -> Status {
         Status {
@@ -379,22 +356,14 @@ mod tests {
     #[test]
     fn a_pace_that_is_not_known_is_left_out() {
         for images_per_second in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let status = Status {
-                images_per_second,
-                ..status(1200)
-            };
+            let status = Status { images_per_second, ..status(1200) };
             assert!(PLAN.line(&status).ends_with("D(G(z)) 0.28"));
         }
     }
 
     #[test]
     fn a_slow_pace_has_a_digit_more_and_one_without_end_no_time() {
-        let at_rate = |images_per_second| {
-            PLAN.pace(&Status {
-                images_per_second,
-                ..status(1200)
-            })
-        };
+        let at_rate = |images_per_second| PLAN.pace(&Status { images_per_second, ..status(1200) });
         assert_eq!(at_rate(3.21), "3.2 images/s  1 d 15 h left");
         assert_eq!(at_rate(f64::MIN_POSITIVE), "0.0 images/s");
     }
@@ -402,10 +371,7 @@ mod tests {
     #[test]
     fn lines_come_at_every_tenth_and_at_the_end() {
         let paper = Paper::default();
-        let plan = Plan {
-            total_steps: 105,
-            ..PLAN
-        };
+        let plan = Plan { total_steps: 105, ..PLAN };
         let mut progress = Progress::with_lines(plan, Box::new(paper.clone()), Duration::MAX);
         (1..=105).for_each(|step| progress.update(&status(step)));
         progress.finish();
@@ -425,11 +391,7 @@ mod tests {
     #[test]
     fn a_resumed_run_has_a_line_at_every_tenth_of_what_is_left() {
         let paper = Paper::default();
-        let plan = Plan {
-            total_steps: 1000,
-            start_step: 980,
-            ..PLAN
-        };
+        let plan = Plan { total_steps: 1000, start_step: 980, ..PLAN };
         let mut progress = Progress::with_lines(plan, Box::new(paper.clone()), Duration::MAX);
         (981..=985).for_each(|step| progress.update(&status(step)));
         progress.finish();
@@ -467,29 +429,15 @@ mod tests {
         let [.., bar, numbers] = &rows[..] else {
             panic!("too little was drawn: {rows:?}");
         };
-        assert!(
-            rows.iter().any(|row| row.trim_end() == "saved epoch-0001.png"),
-            "{rows:?}"
-        );
-        assert!(
-            bar.ends_with("━╸───────────────────────  50 %  1312 images/s  4 min left"),
-            "{bar}"
-        );
+        assert!(rows.iter().any(|row| row.trim_end() == "saved epoch-0001.png"), "{rows:?}");
+        assert!(bar.ends_with("━╸───────────────────────  50 %  1312 images/s  4 min left"), "{bar}");
         assert_eq!(numbers.trim_end(), PLAN.standing(&status(2345)));
     }
 
     #[test]
     fn the_numbers_fit_into_80_columns() {
-        let plan = Plan {
-            total_steps: 999_999,
-            steps_per_epoch: 100,
-            ..PLAN
-        };
-        let status = Status {
-            step: 999_999,
-            epoch: 9_999,
-            ..status(1)
-        };
+        let plan = Plan { total_steps: 999_999, steps_per_epoch: 100, ..PLAN };
+        let status = Status { step: 999_999, epoch: 9_999, ..status(1) };
         let standing = plan.standing(&status);
         assert!(standing.len() <= 80, "{standing}");
     }

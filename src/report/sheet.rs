@@ -43,9 +43,7 @@ pub fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
     let failed = || Error::file("write", path);
     // Encoded in memory first: the encoder writes its last bytes when dropped, where an error would be lost.
     let mut png = Cursor::new(Vec::new());
-    image
-        .write_to(&mut png, ImageFormat::Png)
-        .map_err(|error| failed()(io::Error::other(error)))?;
+    image.write_to(&mut png, ImageFormat::Png).map_err(|error| failed()(io::Error::other(error)))?;
     files::write_atomically(path, |out| out.write_all(png.get_ref()).map_err(failed()))
 }
 
@@ -237,9 +235,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not there/sheet.png");
         let error = write_png(&path, &three_colours()).unwrap_err().to_string();
-        assert!(
-            error.starts_with(&format!("cannot write {}: ", path.display())),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("cannot write {}: ", path.display())), "{error}");
     }
 }

@@ -1,0 +1,168 @@
+//! `gpu-gan sample`: images from a trained model, as a sheet, as single files or as an array.
+
+use std::path::{Path, PathBuf};
+
+use super::device::DeviceArgument;
+use super::{Outcome, print, within};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::report::{Pictures, arrays, sheet};
+use crate::train::{Checkpoint, Sampler};
+
+/// More images than this are asked for by mistake.
+const MOST_IMAGES: u64 = 1_000_000;
+/// A sheet of more images is too large to be looked at.
+const MOST_ON_A_SHEET: usize = 10_000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A run's folder (its newest checkpoint is used), or a checkpoint file
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+
+    /// How many images, those of the seeds 0, 1, 2, ... [default: 64]
+    #[arg(long, value_name = "N", conflicts_with = "seeds", allow_negative_numbers = true)]
+    count: Option<i128>,
+
+    /// Which images, such as 0-63,100
+    #[arg(long, value_name = "SEEDS")]
+    seeds: Option<String>,
+
+    /// Where to: a .png is one sheet; a .npy is an array of u8, (N, H, W) or (N, H, W, 3); a folder gets a PNG for each image
+    #[arg(long, value_name = "PATH", default_value = "sample.png")]
+    out: PathBuf,
+
+    /// Use the generator's weights as they are, not their moving average
+    #[arg(long)]
+    raw: bool,
+
+    #[command(flatten)]
+    device: DeviceArgument,
+}
+
+/// What the ending of `--out` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Sheet,
+    Array,
+    Folder,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let seeds = match (&arguments.seeds, arguments.count) {
+        (Some(text), _) => parse_seeds(text)?,
+        (None, count) => (0..within("--count", count.unwrap_or(64), 1, MOST_IMAGES)?).collect(),
+    };
+    let form = form_of(&arguments.out)?;
+    if form == Form::Sheet && seeds.len() > MOST_ON_A_SHEET {
+        return Err(Error::Request {
+            message: format!("{} images are too many for one sheet", seeds.len()),
+            hint: format!("ask for up to {MOST_ON_A_SHEET}, or write a folder or a .npy with --out"),
+        });
+    }
+    let path = Checkpoint::find(&arguments.run)?;
+    let checkpoint = Checkpoint::read(&path)?;
+    let (device, which) = arguments.device.open()?;
+    eprintln!("device      {which}");
+    eprintln!("checkpoint  {} (step {})", path.display(), checkpoint.step);
+
+    let shape = checkpoint.model.image;
+    let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.raw)?;
+    let out = &arguments.out;
+    if form == Form::Folder {
+        files::create_folder(out)?;
+        sampler.draw(&seeds, |seeds, bytes| {
+            let pictures = Pictures::new(bytes, shape)?;
+            for (i, seed) in seeds.iter().enumerate() {
+                sheet::write_png(&out.join(format!("seed-{seed:06}.png")), &sheet::single(&pictures, i))?;
+            }
+            Ok(())
+        })?;
+    } else {
+        let mut all = Vec::new();
+        sampler.draw(&seeds, |_, bytes| {
+            all.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        let pictures = Pictures::new(&all, shape)?;
+        match form {
+            Form::Array => arrays::write_npy(out, &pictures)?,
+            _ => sheet::write_png(out, &sheet::lay_out(&pictures, None)?)?,
+        }
+    }
+    let images = if seeds.len() == 1 { "image" } else { "images" };
+    print(&format!("{} {images} in {}", seeds.len(), out.display()))?;
+    Ok(Outcome::Done)
+}
+
+/// The seeds of a list such as `0-63,100`, in that order.
+fn parse_seeds(text: &str) -> Result<Vec<u64>> {
+    let wrong = |what: String| Error::Request {
+        message: format!("--seeds {text}: {what}"),
+        hint: "write seeds and ranges with commas between, such as 0-63,100".into(),
+    };
+    let number = |word: &str| {
+        let word = word.trim();
+        word.parse::<u64>().map_err(|_| wrong(format!("`{word}` is not a seed, a whole number from 0 to {}", u64::MAX)))
+    };
+    let mut seeds = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(part)?, number(part)?),
+        };
+        if first > last {
+            return Err(wrong(format!("{first}-{last} runs backwards")));
+        }
+        if last - first >= MOST_IMAGES - seeds.len() as u64 {
+            return Err(wrong(format!("more than {MOST_IMAGES} images")));
+        }
+        seeds.extend(first..=last);
+    }
+    Ok(seeds)
+}
+
+fn form_of(out: &Path) -> Result<Form> {
+    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    match ending.as_deref() {
+        _ if out.is_dir() => Ok(Form::Folder),
+        Some("png") => Ok(Form::Sheet),
+        Some("npy") => Ok(Form::Array),
+        None => Ok(Form::Folder),
+        Some(other) => Err(Error::Request {
+            message: format!("--out {}: images are not written as .{other}", out.display()),
+            hint: "end it in .png for a sheet or in .npy for an array, or name a folder for single files".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_numbers_and_ranges_in_the_order_given() {
+        assert_eq!(parse_seeds("7").unwrap(), [7]);
+        assert_eq!(parse_seeds("0-3, 100,2").unwrap(), [0, 1, 2, 3, 100, 2]);
+        assert_eq!(parse_seeds(&u64::MAX.to_string()).unwrap(), [u64::MAX]);
+    }
+
+    #[test]
+    fn nonsense_and_floods_of_seeds_are_refused() {
+        for text in ["", ",", "a", "-1", "3-1", "1-", "1.5", "0-1000000", "0-18446744073709551615", "0-999999,5"] {
+            let error = parse_seeds(text).unwrap_err();
+            assert!(error.to_string().starts_with("--seeds") && !error.hint().is_empty(), "{text}: {error}");
+        }
+        assert_eq!(parse_seeds("0-999999").unwrap().len(), 1_000_000);
+    }
+
+    #[test]
+    fn the_ending_of_out_decides_the_form() {
+        let form = |out: &str| form_of(Path::new(out)).ok();
+        assert_eq!(form("digits.png"), Some(Form::Sheet));
+        assert_eq!(form("digits.PNG"), Some(Form::Sheet));
+        assert_eq!(form("digits.npy"), Some(Form::Array));
+        assert_eq!(form("digits"), Some(Form::Folder));
+        assert_eq!(form("digits.jpg"), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! `gpu-gan train`: from images to a run folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::device::DeviceArgument;
+use super::{Outcome, print, within};
+use crate::data::{self, ImageSet};
+use crate::error::{Error, Result};
+use crate::net::{Model, Summary};
+use crate::program::Device;
+use crate::report::progress::{Plan, Progress, duration_for_people};
+use crate::train::{Checkpoint, Gan, Interval, RunFolder, Settings, Training, largest_batch, train};
+
+/// TOML and spreadsheets know no larger whole numbers.
+const LARGEST_SEED: u64 = i64::MAX as u64;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The images: `mnist`, which is built in, or a folder or file in IDX format, plain or gzipped
+    #[arg(value_name = "DATA", required_unless_present = "resume")]
+    data: Option<String>,
+
+    /// A model's name, or a model file (.toml) [default: dcgan-small]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// Passes over the images [default: the model's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    epochs: Option<i128>,
+
+    /// Steps, instead of epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true)]
+    steps: Option<i128>,
+
+    /// Real images in a step, and as many fakes [default: the model's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    batch_size: Option<i128>,
+
+    /// Learning rate of both networks [default: the model's]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    lr: Option<f64>,
+
+    /// Adam's decay of the first moment [default: the model's]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    beta1: Option<f64>,
+
+    /// Adam's decay of the second moment [default: the model's]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    beta2: Option<f64>,
+
+    /// What all random numbers are drawn from: the same seed on the same device gives the same bits [default: 0]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
+    seed: Option<i128>,
+
+    /// Where the results go: a new folder [default: runs/DATA-0001, or the next free number]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    device: DeviceArgument,
+
+    /// Go on with a run, exactly as if it had not stopped: its folder, or one of its checkpoints
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+
+    /// How often a sheet of images is drawn, such as 5epochs or 500steps
+    #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
+    sample_every: Interval,
+
+    /// How often a checkpoint is written, such as 5epochs or 500steps
+    #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
+    checkpoint_every: Interval,
+
+    /// Check everything and show what would be done, but train nothing and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let (start, images) = match &arguments.resume {
+        Some(run) => resume(arguments, run)?,
+        None => begin(arguments)?,
+    };
+    let (device, which) = arguments.device.open()?;
+    introduce(&start, &images, &which);
+    check_size(device.as_ref(), &start)?;
+    if arguments.dry_run {
+        print(&Summary::new(&start.model).to_string())?;
+        return Ok(Outcome::Done);
+    }
+
+    let folder = run_folder(arguments, &images)?;
+    folder.write_config(&start.settings, &start.model, &device.description())?;
+    eprintln!("run            {}\n", folder.path().display());
+    let clock = Instant::now();
+    let first_step = start.step;
+    let stop = stop_on_ctrl_c()?;
+    let ending = train(Training {
+        device: device.as_ref(),
+        images: &images,
+        progress: Progress::new(Plan {
+            total_steps: start.settings.steps,
+            start_step: start.step,
+            steps_per_epoch: start.settings.steps_of(1),
+            batch_size: start.settings.batch_size as u64,
+        }),
+        start,
+        folder: &folder,
+        sample_every: arguments.sample_every,
+        checkpoint_every: arguments.checkpoint_every,
+        stop: &stop,
+    })?;
+
+    let run = folder.path().display();
+    let steps = ending.step - first_step;
+    let took = duration_for_people(clock.elapsed());
+    let sheet = ending.sheet.display();
+    if ending.complete {
+        print(&format!(
+            "\n{steps} steps in {took}. Look at {sheet}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
+        ))?;
+        Ok(Outcome::Done)
+    } else {
+        print(&format!(
+            "\nStopped after step {}, {took}. Saved {}\nLook at {sheet}\nGo on:  gpu-gan train --resume {run}",
+            ending.step,
+            ending.checkpoint.display()
+        ))?;
+        Ok(Outcome::Stopped)
+    }
+}
+
+/// A new run from the command line.
+fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
+    let model = Model::open(arguments.model.as_deref().unwrap_or("dcgan-small"))?;
+    let source = arguments.data.as_deref().expect("clap asks for it");
+    let images = data::open(source)?;
+    let mut settings = Settings::new(&model, &images, source)?;
+    if let Some(size) = arguments.batch_size {
+        settings.batch_size = within("--batch-size", size, 1, 65_536)? as usize;
+    }
+    if let Some(seed) = arguments.seed {
+        settings.seed = within("--seed", seed, 0, LARGEST_SEED)?;
+    }
+    let adam = &mut settings.adam;
+    let sound = |rate: &f64| *rate > 0.0 && *rate <= 1.0;
+    let decay = |decay: &f64| (0.0..1.0).contains(decay);
+    adam.lr = checked("--lr", arguments.lr, adam.lr, sound, "a rate above 0 and up to 1, such as 0.0002")?;
+    adam.beta1 = checked("--beta1", arguments.beta1, adam.beta1, decay, "a number from 0 to below 1, such as 0.5")?;
+    adam.beta2 = checked("--beta2", arguments.beta2, adam.beta2, decay, "a number from 0 to below 1, such as 0.999")?;
+    settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.steps_of(model.training.epochs as u64));
+    settings.check(&model)?;
+    Ok((Checkpoint::initial(&model, &settings), images))
+}
+
+/// A run that goes on: its own settings, but for its length.
+fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
+    let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
+    let fixed = [
+        ("--model", arguments.model.is_some()),
+        ("--batch-size", arguments.batch_size.is_some()),
+        ("--lr", arguments.lr.is_some()),
+        ("--beta1", arguments.beta1.is_some()),
+        ("--beta2", arguments.beta2.is_some()),
+        ("--seed", arguments.seed.is_some()),
+        ("another DATA", arguments.data.as_ref().is_some_and(|data| *data != checkpoint.settings.data)),
+    ];
+    if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
+        return Err(Error::Request {
+            message: format!("{flag} cannot be given to a run that goes on: it keeps what it began with"),
+            hint: "leave it out, or begin a new run without --resume".into(),
+        });
+    }
+    let settings = &mut checkpoint.settings;
+    settings.steps = length(arguments, settings)?.unwrap_or(settings.steps);
+    settings.check(&checkpoint.model)?;
+    if checkpoint.step >= settings.steps {
+        return Err(Error::Request {
+            message: format!("{} is complete: {} of {} steps are done", run.display(), checkpoint.step, settings.steps),
+            hint: "ask for more with --epochs or --steps, which count from the run's beginning".into(),
+        });
+    }
+    let images = data::open(&settings.data)?;
+    if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint {
+        return Err(Error::Request {
+            message: format!("the images of {} are not those that the run began with", settings.data),
+            hint: "put the old ones back, or begin a new run".into(),
+        });
+    }
+    Ok((checkpoint, images))
+}
+
+/// The whole run's steps, if the command line says how many.
+fn length(arguments: &Arguments, settings: &Settings) -> Result<Option<u64>> {
+    match (arguments.epochs, arguments.steps) {
+        (Some(epochs), _) => Ok(Some(settings.steps_of(within("--epochs", epochs, 1, 1_000_000)?))),
+        (None, Some(steps)) => Ok(Some(within("--steps", steps, 1, u64::from(u32::MAX))?)),
+        (None, None) => Ok(None),
+    }
+}
+
+fn checked(flag: &str, given: Option<f64>, default: f64, sound: impl Fn(&f64) -> bool, wanted: &str) -> Result<f64> {
+    match given {
+        None => Ok(default),
+        Some(value) if sound(&value) => Ok(value),
+        Some(value) => {
+            Err(Error::Request { message: format!("{flag} cannot be {value}"), hint: format!("choose {wanted}") })
+        }
+    }
+}
+
+/// Whether the device has room, and if not, for what it has.
+fn check_size(device: &dyn Device, start: &Checkpoint) -> Result<()> {
+    let program = Gan::new(&start.model, &start.settings, start.settings.images).program;
+    device.check(&program).map_err(|mut error| {
+        if let Error::TooLarge { hint, .. } | Error::Device { hint, .. } = &mut error {
+            *hint = match largest_batch(device, &start.model, &start.settings) {
+                Some(size) => format!("--batch-size {size} is the largest that fits"),
+                None => "no batch size fits; choose a smaller model, fewer images, or --device cpu".into(),
+            };
+        }
+        error
+    })
+}
+
+/// The folder of the run: a new one, or that of the run that goes on.
+fn run_folder(arguments: &Arguments, images: &ImageSet) -> Result<RunFolder> {
+    match (&arguments.out, &arguments.resume) {
+        (None, Some(run)) if run.is_dir() => Ok(RunFolder::reopen(run)),
+        (None, Some(checkpoint)) => {
+            // RUN/checkpoints/step-00000469.safetensors
+            let folder = checkpoint.parent().filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent);
+            folder.map(RunFolder::reopen).ok_or_else(|| Error::Request {
+                message: format!("{} does not lie in a run's folder", checkpoint.display()),
+                hint: "say with --out where the results should go".into(),
+            })
+        }
+        (out, _) => RunFolder::create(out.as_deref(), &images.name),
+    }
+}
+
+/// What is about to happen, in a few lines.
+fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
+    let Settings { batch_size, steps, seed, adam, data, .. } = &start.settings;
+    let [h, w, c] = images.image_shape();
+    let summary = Summary::new(&start.model);
+    let [generator, discriminator] = &summary.networks;
+    let epochs = (steps * *batch_size as u64) as f64 / images.count() as f64;
+    eprintln!("device         {device}");
+    eprintln!("data           {data}: {} images of {h} x {w} x {c}", images.count());
+    eprintln!("model          {}", start.model.name);
+    eprintln!(
+        "generator      {} parameters, {} numbers -> {h} x {w} x {c}",
+        generator.parameters(),
+        start.model.latent
+    );
+    eprintln!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters());
+    eprintln!(
+        "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}), seed {seed}",
+        adam.lr, adam.beta1, adam.beta2
+    );
+    if start.step > 0 {
+        eprintln!("resumed        after step {}", start.step);
+    }
+}
+
+/// Set by the first Ctrl-C; the second one ends the program at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nfinishing the step and saving; press Ctrl-C again to end at once");
+    })
+    .map_err(|error| Error::Request {
+        message: format!("Ctrl-C cannot be handled: {error}"),
+        hint: "run the program from an ordinary terminal".into(),
+    })?;
+    Ok(stop)
+}

@@ -1,0 +1,277 @@
+//! Convolution and its two gradients. Twin of `conv.wgsl`.
+//!
+//! A convolution is a matrix product. Row (n, i, j) of the left matrix, the patches, is the K*K*`C_IN` inputs that the kernel
+//! covers at that position; `w` as it lies is a matrix (K*K*`C_IN`, `C_OUT`); and the product is `y`, one row a pixel. So
+//! `forward` is `patches(x) * w`; `grad_weight` is `patches(x)^T * dy`; and `grad_input` adds each row of `dy * w^T` back to
+//! the inputs that the patch was taken from.
+//!
+//! The patches take K*K/S^2 times the memory of `x`, so they are gathered for some lines (rows of pixels of `y`) at a
+//! time, few enough to stay in a core's cache. Where `x` already is the matrix of patches nothing is gathered, and the
+//! product itself is shared out over the cores.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::memory::Scratch;
+use super::product::{Cores, Matrix, product};
+use super::{CHUNK, Scalar};
+use crate::program::Geometry;
+
+/// Elements of patches that a core gathers at a time: in f32 half of a second-level cache of one MiB, as large cores have.
+const PATCHES: usize = 128 * 1024;
+
+/// How many pieces work is cut into at least, if there are as many lines or images: enough for the cores of a desktop.
+const PIECES: usize = 16;
+
+/// Columns of patches that a task of `grad_weight` gathers, if it can choose.
+const BLOCK: usize = 128;
+
+/// The sizes of a convolution: x (N, H, W, `C_IN`), y (N, `H_OUT`, `W_OUT`, `C_OUT`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    n: usize,
+    h: usize,
+    w: usize,
+    c_in: usize,
+    h_out: usize,
+    w_out: usize,
+    c_out: usize,
+    geometry: Geometry,
+}
+
+/// `y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*S+u-P, j*S+v-P, c] * w[u,v,c,o]`.
+pub(super) fn forward<T: Scalar>(sizes: Sizes, x: &[T], w: &[T], b: Option<&[T]>, y: &mut [T]) {
+    let (depth, w_out, c_out) = (sizes.depth(), sizes.w_out, sizes.c_out);
+    let w = Matrix::new(w, depth, c_out);
+    if sizes.x_is_patches() {
+        start_with(b, y);
+        return product(y, b.is_some(), Matrix::new(x, sizes.rows(), depth), w, Cores::All);
+    }
+    let lines = sizes.lines_at_a_time(depth).min(sizes.lines().div_ceil(PIECES));
+    y.par_chunks_mut(lines * w_out * c_out).enumerate().for_each(|(piece, y)| {
+        let rows = y.len() / c_out;
+        let first = piece * lines;
+        T::with_scratch(rows * depth, |patches| {
+            gather(sizes, x, first..first + rows / w_out, 0..depth, patches);
+            start_with(b, y);
+            product(y, b.is_some(), Matrix::new(patches, rows, depth), w, Cores::One);
+        });
+    });
+}
+
+/// `dx[n,h,w,c] = b[c] + sum dy[n,i,j,o] * w[u,v,c,o]` over all (i, j, u, v, o) with `h = i*S+u-P` and `w = j*S+v-P`.
+pub(super) fn grad_input<T: Scalar>(
+    sizes: Sizes,
+    dy: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    dx: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
+    let (depth, c_out) = (sizes.depth(), sizes.c_out);
+    // `gemm` takes a transposed matrix as well, but would bring it into order anew for each piece of work.
+    let transposed = scratch.take(w.len());
+    transpose(w, c_out, transposed);
+    let w = Matrix::new(transposed, c_out, depth); // (C_OUT, K*K*C_IN)
+    if sizes.x_is_patches() {
+        start_with(b, dx);
+        return product(dx, b.is_some(), Matrix::new(dy, sizes.rows(), c_out), w, Cores::All);
+    }
+    // Patches overlap within an image, so whoever takes an image takes it whole.
+    let lines = sizes.lines_at_a_time(depth);
+    let images = (lines / sizes.h_out).clamp(1, sizes.n.div_ceil(PIECES));
+    let line = sizes.w_out * c_out;
+    let pieces = dy.par_chunks(images * sizes.h_out * line);
+    dx.par_chunks_mut(images * sizes.image()).zip(pieces).for_each(|(dx, dy)| {
+        start_with(b, dx);
+        for (some, dy) in dy.chunks(lines * line).enumerate() {
+            let rows = dy.len() / c_out;
+            let first = some * lines;
+            T::with_scratch(rows * depth, |patches| {
+                product(patches, false, Matrix::new(dy, rows, c_out), w, Cores::One);
+                scatter(sizes, patches, first..first + rows / sizes.w_out, dx);
+            });
+        }
+    });
+}
+
+/// `dw[u,v,c,o] = sum_{n,i,j} x[n, i*S+u-P, j*S+v-P, c] * dy[n,i,j,o]`.
+///
+/// `dw` is cut into blocks of its K*K*`C_IN` rows. Where that gives too few pieces, the lines are cut into parts as well, and
+/// the sums of the parts are added up at the end, in their order.
+pub(super) fn grad_weight<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
+    let (depth, c_out) = (sizes.depth(), sizes.c_out);
+    let blocks = depth.div_ceil(BLOCK);
+    let parts = PIECES.div_ceil(blocks).min(sizes.rows().div_ceil(1024));
+    let lines = sizes.lines().div_ceil(parts); // of a part
+    let parts = sizes.lines().div_ceil(lines);
+
+    let sum_part = |part: usize, dw: &mut [T]| {
+        dw.par_chunks_mut(BLOCK * c_out).enumerate().for_each(|(block, dw)| {
+            let columns = block * BLOCK..block * BLOCK + dw.len() / c_out;
+            sum_lines(sizes, x, dy, part * lines..sizes.lines().min((part + 1) * lines), columns, dw);
+        });
+    };
+    if parts == 1 {
+        return sum_part(0, dw);
+    }
+    let partials = scratch.take(parts * dw.len());
+    partials.par_chunks_mut(dw.len()).enumerate().for_each(|(part, dw)| sum_part(part, dw));
+    let len = dw.len();
+    dw.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dw)| {
+        dw.fill(T::ZERO);
+        for partial in partials.chunks_exact(len) {
+            for (sum, &partial) in dw.iter_mut().zip(&partial[chunk * CHUNK..]) {
+                *sum += partial;
+            }
+        }
+    });
+}
+
+/// `patches(x)^T * dy` for some columns of the patches, summed over some lines.
+fn sum_lines<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], lines: Range<usize>, columns: Range<usize>, dw: &mut [T]) {
+    let Sizes { w_out, c_out, .. } = sizes;
+    let depth = columns.len();
+    let step = if sizes.x_is_patches() { lines.len() } else { sizes.lines_at_a_time(depth) };
+    for first in lines.clone().step_by(step) {
+        let some = first..lines.end.min(first + step);
+        let rows = some.start * w_out..some.end * w_out;
+        let accumulate = first > lines.start;
+        let dy = Matrix::new(&dy[rows.start * c_out..rows.end * c_out], rows.len(), c_out);
+        if sizes.x_is_patches() {
+            let x = &x[rows.start * sizes.depth()..rows.end * sizes.depth()];
+            let patches = Matrix::new(x, rows.len(), sizes.depth()).columns(columns.start, depth);
+            product(dw, accumulate, patches.transposed(), dy, Cores::One);
+            continue;
+        }
+        T::with_scratch(rows.len() * depth, |patches| {
+            gather(sizes, x, some, columns.clone(), patches);
+            let patches = Matrix::new(patches, rows.len(), depth);
+            product(dw, accumulate, patches.transposed(), dy, Cores::One);
+        });
+    }
+}
+
+impl Sizes {
+    pub(super) fn new(x: [usize; 4], y: [usize; 4], geometry: Geometry) -> Self {
+        let ([n, h, w, c_in], [_, h_out, w_out, c_out]) = (x, y);
+        Self { n, h, w, c_in, h_out, w_out, c_out, geometry }
+    }
+
+    /// Columns of the patches, K*K*`C_IN`.
+    fn depth(self) -> usize {
+        self.geometry.kernel * self.geometry.kernel * self.c_in
+    }
+
+    /// Rows of pixels of y, in all images.
+    fn lines(self) -> usize {
+        self.n * self.h_out
+    }
+
+    /// Rows of the patches and pixels of y.
+    fn rows(self) -> usize {
+        self.lines() * self.w_out
+    }
+
+    /// Elements of an image of x.
+    fn image(self) -> usize {
+        self.h * self.w * self.c_in
+    }
+
+    /// Whether x, as it lies, is the matrix of patches: where the kernel is a single pixel that visits each pixel, and where
+    /// it covers the whole image.
+    fn x_is_patches(self) -> bool {
+        let Geometry { kernel, stride, pad } = self.geometry;
+        let pixel = kernel == 1 && stride == 1 && (self.h_out, self.w_out) == (self.h, self.w);
+        let image = (self.h, self.w) == (kernel, kernel) && (self.h_out, self.w_out) == (1, 1);
+        pad == 0 && (pixel || image)
+    }
+
+    /// How many lines of patches with that many columns a core gathers at a time.
+    fn lines_at_a_time(self, columns: usize) -> usize {
+        (PATCHES / (self.w_out * columns)).max(1)
+    }
+
+    /// Whether the kernel reaches beyond the edges of the image.
+    fn has_padding(self) -> bool {
+        let Geometry { kernel, stride, pad } = self.geometry;
+        let beyond = |out: usize, size: usize| (out - 1) * stride + kernel > pad + size;
+        pad > 0 || beyond(self.h_out, self.h) || beyond(self.w_out, self.w)
+    }
+
+    /// Visits the patches of some lines, or some columns of them, in runs: where in the patches a run starts, where in the
+    /// images the same elements start, and how many they are. What lies outside the image is not visited.
+    fn for_each_run(self, lines: Range<usize>, columns: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
+        let Geometry { kernel, stride, pad } = self.geometry;
+        // Rows of the image and of the kernel are pixels after pixels, so padding cuts off either end of the latter.
+        let (image_row, kernel_row, padding) = (self.w * self.c_in, kernel * self.c_in, pad * self.c_in);
+        let width = columns.len();
+        for (some, line) in lines.enumerate() {
+            let (n, i) = (line / self.h_out, line % self.h_out);
+            for u in 0..kernel {
+                let wanted = columns.start.max(u * kernel_row)..columns.end.min((u + 1) * kernel_row);
+                let a = i * stride + u;
+                if wanted.is_empty() || a < pad || a >= self.h + pad {
+                    continue;
+                }
+                let image = (n * self.h + a - pad) * image_row;
+                for j in 0..self.w_out {
+                    let left = j * stride * self.c_in;
+                    let start = wanted.start.max((u * kernel_row + padding).saturating_sub(left));
+                    let end = wanted.end.min((u * kernel_row + image_row + padding).saturating_sub(left));
+                    if start < end {
+                        let patch = (some * self.w_out + j) * width;
+                        visit(
+                            patch + start - columns.start,
+                            image + left + start - u * kernel_row - padding,
+                            end - start,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The patches of some lines, or some columns of them.
+fn gather<T: Scalar>(sizes: Sizes, x: &[T], lines: Range<usize>, columns: Range<usize>, patches: &mut [T]) {
+    if sizes.has_padding() {
+        patches.fill(T::ZERO);
+    }
+    sizes.for_each_run(lines, columns, |patch, image, len| {
+        patches[patch..patch + len].copy_from_slice(&x[image..image + len]);
+    });
+}
+
+/// Adds the patches of some lines to the images that they would be gathered from.
+fn scatter<T: Scalar>(sizes: Sizes, patches: &[T], lines: Range<usize>, dx: &mut [T]) {
+    sizes.for_each_run(lines, 0..sizes.depth(), |patch, image, len| {
+        for (dx, &patch) in dx[image..image + len].iter_mut().zip(&patches[patch..patch + len]) {
+            *dx += patch;
+        }
+    });
+}
+
+/// What sums over a tensor start with: the bias in each row, or zeros.
+fn start_with<T: Scalar>(b: Option<&[T]>, y: &mut [T]) {
+    match b {
+        Some(b) => y.chunks_exact_mut(b.len()).for_each(|row| row.copy_from_slice(b)),
+        None => y.fill(T::ZERO),
+    }
+}
+
+/// Turns a matrix with that many columns into one with that many rows, in tiles so that both are walked along cache lines.
+fn transpose<T: Scalar>(matrix: &[T], columns: usize, transposed: &mut [T]) {
+    const TILE: usize = 16;
+    let rows = matrix.len() / columns;
+    transposed.par_chunks_mut(TILE * rows).enumerate().for_each(|(strip, transposed)| {
+        for tile in (0..rows).step_by(TILE) {
+            for (column, target) in (strip * TILE..).zip(transposed.chunks_exact_mut(rows)) {
+                for (row, target) in (tile..rows).zip(&mut target[tile..]).take(TILE) {
+                    *target = matrix[row * columns + column];
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,206 @@
+//! Where tensors lie: a vector for each buffer of the program, and scratch memory for operations.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::Scalar;
+use crate::error::{Error, Result, bytes_for_people};
+use crate::program::{Buffer, Element, Program, TensorId, Values};
+
+/// The buffers of a program.
+#[derive(Debug)]
+pub(super) struct Memory<T> {
+    program: Arc<Program>,
+    /// By [`BufferId`](crate::program::BufferId).
+    buffers: Vec<Storage<T>>,
+}
+
+/// The elements of a buffer.
+#[derive(Debug)]
+enum Storage<T> {
+    Floats(Vec<T>),
+    Counters(Vec<u32>),
+    Bytes(Vec<u8>),
+}
+
+impl<T: Scalar> Memory<T> {
+    /// Every buffer of the program, filled with zeros.
+    pub(super) fn new(program: &Arc<Program>) -> Result<Self> {
+        let storage = |buffer: &Buffer| {
+            Ok(match buffer {
+                Buffer { element: Element::F32, .. } => Storage::Floats(zeros(buffer)?),
+                Buffer { element: Element::U32, .. } => Storage::Counters(zeros(buffer)?),
+                Buffer { element: Element::U8, .. } => Storage::Bytes(zeros(buffer)?),
+            })
+        };
+        Ok(Self {
+            program: Arc::clone(program),
+            buffers: program.buffers().iter().map(storage).collect::<Result<_>>()?,
+        })
+    }
+
+    /// A tensor of floats.
+    pub(super) fn floats(&self, tensor: TensorId) -> &[T] {
+        let info = self.program.info(tensor);
+        match &self.buffers[info.buffer.0] {
+            Storage::Floats(values) => &values[info.range()],
+            other => panic!("{} holds {}, not floats", info.name, other.element()),
+        }
+    }
+
+    /// A tensor of floats, to write to.
+    pub(super) fn floats_mut(&mut self, tensor: TensorId) -> &mut [T] {
+        let info = self.program.info(tensor);
+        match &mut self.buffers[info.buffer.0] {
+            Storage::Floats(values) => &mut values[info.range()],
+            other => panic!("{} holds {}, not floats", info.name, other.element()),
+        }
+    }
+
+    /// A tensor of bytes.
+    pub(super) fn bytes(&self, tensor: TensorId) -> &[u8] {
+        let info = self.program.info(tensor);
+        match &self.buffers[info.buffer.0] {
+            Storage::Bytes(values) => &values[info.range()],
+            other => panic!("{} holds {}, not bytes", info.name, other.element()),
+        }
+    }
+
+    /// The value of a tensor of one counter.
+    pub(super) fn counter(&self, tensor: TensorId) -> u32 {
+        let info = self.program.info(tensor);
+        match &self.buffers[info.buffer.0] {
+            Storage::Counters(values) => values[info.offset],
+            other => panic!("{} holds {}, not counters", info.name, other.element()),
+        }
+    }
+
+    /// A tensor of one counter, to write to.
+    pub(super) fn counter_mut(&mut self, tensor: TensorId) -> &mut u32 {
+        let info = self.program.info(tensor);
+        match &mut self.buffers[info.buffer.0] {
+            Storage::Counters(values) => &mut values[info.offset],
+            other => panic!("{} holds {}, not counters", info.name, other.element()),
+        }
+    }
+
+    /// Lets `work` write to the outputs of an operation while it reads other tensors. [`Program::push`] has seen to it
+    /// that no output shares its buffer with another operand, so their buffers are taken out and put back.
+    pub(super) fn write<const N: usize>(&mut self, outputs: [TensorId; N], work: impl FnOnce(&Self, [&mut [T]; N])) {
+        let infos = outputs.map(|tensor| self.program.info(tensor));
+        let mut taken = infos.map(|info| mem::replace(&mut self.buffers[info.buffer.0], Storage::Floats(Vec::new())));
+        let mut places = infos.iter();
+        let slices = taken.each_mut().map(|storage| {
+            let info = places.next().expect("one for each output");
+            match storage {
+                Storage::Floats(values) => &mut values[info.range()],
+                other => panic!("{} holds {}, not floats", info.name, other.element()),
+            }
+        });
+        work(self, slices);
+        for (info, storage) in infos.iter().zip(taken) {
+            self.buffers[info.buffer.0] = storage;
+        }
+    }
+
+    /// Overwrites a tensor.
+    pub(super) fn upload(&mut self, tensor: TensorId, values: Values<'_>) {
+        let info = self.program.info(tensor);
+        let name = &info.name;
+        let check = |len| assert!(len == info.len(), "{len} values for {name} {:?}", info.shape);
+        match (&mut self.buffers[info.buffer.0], values) {
+            (Storage::Floats(target), Values::F32(values)) => {
+                check(values.len());
+                for (target, &value) in target[info.range()].iter_mut().zip(values) {
+                    *target = T::from_f64(f64::from(value));
+                }
+            }
+            (Storage::Counters(target), Values::U32(values)) => {
+                check(values.len());
+                target[info.range()].copy_from_slice(values);
+            }
+            (Storage::Bytes(target), Values::U8(values)) => {
+                check(values.len());
+                target[info.range()].copy_from_slice(values);
+            }
+            (storage, values) => panic!("{name} holds {}, not what was uploaded: {values:?}", storage.element()),
+        }
+    }
+}
+
+impl<T> Storage<T> {
+    fn element(&self) -> &'static str {
+        match self {
+            Self::Floats(_) => "floats",
+            Self::Counters(_) => "counters",
+            Self::Bytes(_) => "bytes",
+        }
+    }
+}
+
+fn zeros<E: Copy + Default>(buffer: &Buffer) -> Result<Vec<E>> {
+    let mut values = Vec::new();
+    if values.try_reserve_exact(buffer.len).is_err() {
+        let bytes = bytes_for_people((buffer.len as u64).saturating_mul(size_of::<E>() as u64));
+        return Err(Error::Device {
+            message: format!("the CPU's memory has no room for {} ({bytes})", buffer.name),
+            hint: "close other programs, or take a smaller batch or a smaller model".into(),
+        });
+    }
+    values.resize(buffer.len, E::default());
+    Ok(values)
+}
+
+/// Bytes that a buffer takes here, where floats may be f64.
+pub(super) fn bytes<T>(buffer: &Buffer) -> u64 {
+    let element = match buffer.element {
+        Element::F32 => size_of::<T>(),
+        Element::U32 | Element::U8 => buffer.element.bytes(),
+    };
+    (buffer.len as u64).saturating_mul(element as u64)
+}
+
+/// Bytes that the whole program takes here.
+pub(super) fn needed<T>(program: &Program) -> u64 {
+    let bytes = program.buffers().iter().map(bytes::<T>);
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// Bytes that can be had: what Linux says can be had without swapping, and elsewhere all that can be addressed.
+pub(super) fn available() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    mem_available(&meminfo).unwrap_or(isize::MAX as u64)
+}
+
+/// `MemAvailable` of the text of `/proc/meminfo`, which counts in KiB.
+fn mem_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Memory that is allocated when it is first wanted and kept for the next time.
+#[derive(Debug, Default)]
+pub(super) struct Scratch<T>(Vec<T>);
+
+impl<T: Scalar> Scratch<T> {
+    /// `len` numbers of any value.
+    pub(super) fn take(&mut self, len: usize) -> &mut [T] {
+        if self.0.len() < len {
+            self.0.resize(len, T::ZERO);
+        }
+        &mut self.0[..len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_where_linux_tells_it() {
+        let meminfo = "MemTotal:        4015232 kB\nMemFree:          262144 kB\nMemAvailable:    3145728 kB\n";
+        assert_eq!(mem_available(meminfo), Some(3 << 30));
+        assert_eq!(mem_available(""), None);
+    }
+}

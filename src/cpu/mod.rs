@@ -1,0 +1,244 @@
+//! A device that runs a program in Rust: in f32, with every core, where there is no GPU; in f64 as the reference that
+//! every kernel is compared with.
+//!
+//! Each file with the name of a shader is its twin and computes the same formulas, which [`Op`] defines. Convolution is
+//! a matrix product, done by the `gemm` crate; everything else is a plain loop, shared out over the cores in chunks.
+//! How work is cut up, and so the order in which numbers are added, depends on shapes alone: the same program gives the
+//! same bits each time, whatever the number of threads.
+
+mod activation;
+mod adam;
+mod batch;
+mod batch_norm;
+mod bias;
+mod clock;
+mod concat;
+mod conv;
+mod loss;
+mod memory;
+mod moving_average;
+mod noise;
+mod product;
+mod rows;
+mod scalar;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::error::{Error, Result, bytes_for_people};
+use crate::program::{Device, Executor, Op, Program, RoutineId, Snapshot, TensorId, Values};
+use memory::{Memory, Scratch};
+pub use scalar::Scalar;
+
+/// Elements of a tensor that one core takes at a time: about as much work (10 microseconds) as makes up for handing it
+/// to another core. A tensor of no more than this many elements stays on one core.
+const CHUNK: usize = 16 * 1024;
+
+/// The processor and its memory, computing in `T`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CpuDevice<T = f32>(PhantomData<fn() -> T>);
+
+impl<T: Scalar> CpuDevice<T> {
+    /// The processor: there is one.
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Scalar> Device for CpuDevice<T> {
+    fn description(&self) -> String {
+        match rayon::current_num_threads() {
+            1 => "CPU, 1 thread".into(),
+            threads => format!("CPU, {threads} threads"),
+        }
+    }
+
+    fn check(&self, program: &Program) -> Result<()> {
+        let needed = memory::needed::<T>(program);
+        let available = memory::available();
+        if needed <= available {
+            return Ok(());
+        }
+        let largest = program.buffers().iter().max_by_key(|buffer| memory::bytes::<T>(buffer));
+        let largest = largest.map_or(String::new(), |buffer| {
+            let bytes = bytes_for_people(memory::bytes::<T>(buffer));
+            format!(" (its largest buffer, {}, takes {bytes})", buffer.name)
+        });
+        Err(Error::TooLarge {
+            tensor: format!("the program{largest}"),
+            bytes: needed,
+            limit: available,
+            limit_name: "memory available",
+            device: self.description(),
+            hint: String::new(),
+        })
+    }
+
+    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+        self.check(program)?;
+        Ok(Box::new(CpuExecutor::<T>::new(program)?))
+    }
+}
+
+/// A program in memory, ready to run.
+#[derive(Debug)]
+pub struct CpuExecutor<T> {
+    program: Arc<Program>,
+    memory: Memory<T>,
+    scratch: Scratch<T>,
+    /// By [`Snapshot`]; those that were collected are empty and taken again.
+    snapshots: Vec<Option<Vec<f32>>>,
+}
+
+impl<T: Scalar> CpuExecutor<T> {
+    /// Allocates every buffer, filled with zeros.
+    pub fn new(program: &Program) -> Result<Self> {
+        let program = Arc::new(program.clone());
+        Ok(Self { memory: Memory::new(&program)?, program, scratch: Scratch::default(), snapshots: Vec::new() })
+    }
+
+    /// Overwrites a tensor of floats, without rounding.
+    pub fn write(&mut self, tensor: TensorId, values: &[T]) {
+        let target = self.memory.floats_mut(tensor);
+        assert_eq!(target.len(), values.len(), "the tensor and the values differ in length");
+        target.copy_from_slice(values);
+    }
+
+    /// The values of a tensor of floats, without rounding.
+    pub fn read(&self, tensor: TensorId) -> Vec<T> {
+        self.memory.floats(tensor).to_vec()
+    }
+}
+
+impl<T: Scalar> Executor for CpuExecutor<T> {
+    fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()> {
+        self.memory.upload(tensor, values);
+        Ok(())
+    }
+
+    fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
+        let Self { program, memory, scratch, .. } = self;
+        // Waking the pool once for all operations, and not once for each, saves some microseconds an operation.
+        rayon::scope(|_| {
+            for _ in 0..times {
+                for op in &program.routines()[routine.0].ops {
+                    execute(op, program, memory, scratch);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
+        let values = self.memory.floats(tensor).iter();
+        let values = Some(values.map(|value| value.to_f64() as f32).collect());
+        let free = self.snapshots.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.snapshots.push(None);
+            self.snapshots.len() - 1
+        });
+        self.snapshots[index] = values;
+        Ok(Snapshot(index))
+    }
+
+    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+        let values = self.snapshots[snapshot.0].take();
+        Ok(values.expect("a snapshot is a ticket of this executor and is collected once, as it is moved in here"))
+    }
+}
+
+/// Runs one operation.
+#[expect(clippy::too_many_lines, reason = "a table with one row for each operation")]
+fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
+    match *op {
+        Op::Tick { clock } => clock::tick(memory.counter_mut(clock)),
+        Op::Normal { clock, y, seed, stream } => {
+            let step = memory.counter(clock);
+            memory.write([y], |_, [y]| noise::normal(seed, stream, step, y));
+        }
+        Op::Batch { clock, images, y, seed } => {
+            let step = memory.counter(clock);
+            let n = program.shape(y)[0];
+            memory.write([y], |memory, [y]| {
+                batch::forward(seed, step, n, memory.bytes(images), y);
+            });
+        }
+        Op::Concat { a, b, y } => {
+            memory.write([y], |memory, [y]| {
+                concat::forward(memory.floats(a), memory.floats(b), y);
+            });
+        }
+        Op::Conv { x, w, b, y, geometry } => {
+            let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(y), geometry);
+            memory.write([y], |memory, [y]| {
+                let b = b.map(|b| memory.floats(b));
+                conv::forward(sizes, memory.floats(x), memory.floats(w), b, y);
+            });
+        }
+        Op::ConvGradInput { dy, w, b, dx, geometry } => {
+            let sizes = conv::Sizes::new(program.nhwc(dx), program.nhwc(dy), geometry);
+            memory.write([dx], |memory, [dx]| {
+                let b = b.map(|b| memory.floats(b));
+                conv::grad_input(sizes, memory.floats(dy), memory.floats(w), b, dx, scratch);
+            });
+        }
+        Op::ConvGradWeight { x, dy, dw, geometry } => {
+            let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(dy), geometry);
+            memory.write([dw], |memory, [dw]| {
+                conv::grad_weight(sizes, memory.floats(x), memory.floats(dy), dw, scratch);
+            });
+        }
+        Op::BiasGrad { dy, db } => {
+            memory.write([db], |memory, [db]| bias::grad(memory.floats(dy), db, scratch));
+        }
+        Op::BatchNorm { x, affine, y, saved, running, eps, momentum, .. } => {
+            let constants = batch_norm::Constants { eps, momentum };
+            memory.write([y, saved, running], |memory, [y, saved, running]| {
+                let (x, affine) = (memory.floats(x), memory.floats(affine));
+                batch_norm::forward(constants, x, affine, y, saved, running, scratch);
+            });
+        }
+        Op::BatchNormEval { x, affine, running, y, eps } => memory.write([y], |memory, [y]| {
+            batch_norm::eval(eps, memory.floats(x), memory.floats(affine), memory.floats(running), y, scratch);
+        }),
+        Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, .. } => {
+            let mut gradients = |memory: &Memory<T>, dx: &mut [T], daffine: Option<&mut [T]>| {
+                let (x, dy) = (memory.floats(x), memory.floats(dy));
+                batch_norm::grad(x, dy, memory.floats(affine), memory.floats(saved), dx, daffine, scratch);
+            };
+            match daffine {
+                Some(daffine) => memory.write([dx, daffine], |memory, [dx, d]| gradients(memory, dx, Some(d))),
+                None => memory.write([dx], |memory, [dx]| gradients(memory, dx, None)),
+            }
+        }
+        Op::Activation { kind, x, y } => {
+            memory.write([y], |memory, [y]| activation::forward(kind, memory.floats(x), y));
+        }
+        Op::ActivationGrad { kind, y, dy, dx } => {
+            memory.write([dx], |memory, [dx]| {
+                activation::grad(kind, memory.floats(y), memory.floats(dy), dx);
+            });
+        }
+        Op::Loss { clock, logits, dlogits, history, real, column } => {
+            let step = memory.counter(clock);
+            let columns = program.shape(history)[1];
+            memory.write([dlogits, history], |memory, [dlogits, history]| {
+                let cells = loss::cells(step, history, columns, column);
+                loss::non_saturating(memory.floats(logits), real, dlogits, cells);
+            });
+        }
+        Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps } => {
+            let rates = adam::Rates { lr, beta1, beta2, eps };
+            let t = memory.counter(clock);
+            memory.write([param, m, v], |memory, [param, m, v]| {
+                adam::update(rates, t, memory.floats(grad), param, m, v);
+            });
+        }
+        Op::MovingAverage { clock, param, average, decay } => {
+            let t = memory.counter(clock);
+            memory.write([average], |memory, [average]| {
+                moving_average::update(decay, t, memory.floats(param), average);
+            });
+        }
+    }
+}

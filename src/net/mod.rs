@@ -1,0 +1,20 @@
+//! What a layer and a network are: model files, shapes, parameters, and the operations that run them forward and backward.
+//!
+//! A [`Model`] is read from a file and checked to the last number, so that everything behind it may take it for
+//! granted. A [`Network`] is one of its two lists of layers in a [`Program`](crate::program::Program): tensors for its
+//! parameters, and operations appended for each pass. [`parameters`] gives them PyTorch's names and layouts where files
+//! are read and written, and [`Summary`] is the table that a person looks at.
+
+mod file;
+mod layer;
+mod model;
+mod network;
+pub mod parameters;
+mod passes;
+mod read;
+mod summary;
+
+pub use layer::{Layer, Shape};
+pub use model::{Adam, Draw, Initial, Model, Training};
+pub use network::{Mode, Network, Tape, Wrt};
+pub use summary::{NetworkSummary, Row, Summary};

@@ -1,0 +1,355 @@
+//! The model file: two lists of layers, how they start and how they are trained.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::file::{File, Span, listed};
+use super::layer::{self, Layer, Placed, Shape, Size};
+use super::read::{self, MAX_BATCH};
+use crate::error::{Error, Result};
+
+/// The models that come with the program, by name.
+const BUILT_IN: [(&str, &str); 1] = [("dcgan-small", include_str!("../../data/models/dcgan-small.toml"))];
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A generator, a discriminator, and how they are trained: everything that a model file says, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Letters, digits, `-`, `_` and `.`, so that it may be part of a file's name.
+    pub name: String,
+    /// One sentence on what it is.
+    pub about: String,
+    /// Height, width and channels of the images; their values are in [-1, 1].
+    pub image: Shape,
+    /// How many normal numbers the generator makes an image from.
+    pub latent: usize,
+    /// From [`Self::latents`] to an image.
+    pub generator: Vec<Layer>,
+    /// From an image to one logit, which is positive where the image is judged real.
+    pub discriminator: Vec<Layer>,
+    /// How it is trained.
+    pub training: Training,
+    /// How its parameters start.
+    pub initial: Initial,
+    source: String,
+}
+
+/// How a model is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Training {
+    /// Passes over the data set.
+    pub epochs: usize,
+    /// Real images in a step, and as many of the generator's.
+    pub batch_size: usize,
+    /// Decay of the moving average of the generator's parameters.
+    pub average: f64,
+    /// The optimiser of both networks.
+    pub adam: Adam,
+}
+
+/// The numbers of the Adam optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Adam {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+}
+
+/// How parameters start. Biases and the beta of batch normalisation start at 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Initial {
+    /// Of linear layers, convolutions and transposed convolutions.
+    pub weight: Draw,
+    /// The gamma of batch normalisation.
+    pub gamma: Draw,
+}
+
+/// A draw of normal numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draw {
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation; 0 makes all of them the mean.
+    pub std: f64,
+}
+
+impl Model {
+    /// The names of the models that come with the program.
+    pub fn built_in() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// A model that comes with the program.
+    pub fn named(name: &str) -> Result<Self> {
+        match BUILT_IN.iter().find(|(known, _)| *known == name) {
+            Some((_, text)) => Self::parse(text, name),
+            None => Err(Error::Model {
+                message: format!("there is no built-in model called {name:?}"),
+                hint: format!("built-in models: {}", listed(&Self::built_in().collect::<Vec<_>>())),
+            }),
+        }
+    }
+
+    /// A built-in model by its name, or else the model file at a path.
+    pub fn open(name_or_path: &str) -> Result<Self> {
+        let path = Path::new(name_or_path);
+        if Self::built_in().any(|name| name == name_or_path) {
+            return Self::named(name_or_path);
+        }
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            return Err(Error::Model {
+                message: format!("there is no model called {name_or_path:?}"),
+                hint: format!(
+                    "built-in models: {}; the path of a model file must end in .toml",
+                    listed(&Self::built_in().collect::<Vec<_>>())
+                ),
+            });
+        }
+        let bytes = read_at_most(path, MAX_FILE_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|error| Error::Model {
+            message: format!(
+                "{name_or_path} is not a model file: its byte {} is not UTF-8 text",
+                error.utf8_error().valid_up_to()
+            ),
+            hint: "a model file is written in TOML, as plain text".into(),
+        })?;
+        Self::parse(&text, name_or_path)
+    }
+
+    /// A model from the text of its file. `origin` is what sentences about mistakes call it.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let file = File { origin, text };
+        let top = read::top(file)?;
+        let (generator, generator_lines) = read::layers(file, &top, "generator")?;
+        let (discriminator, discriminator_lines) = read::layers(file, &top, "discriminator")?;
+        let model = Self {
+            name: read::name(&top)?,
+            about: read::about(&top)?,
+            image: read::image(&top)?,
+            latent: read::latent(&top)?,
+            generator,
+            discriminator,
+            training: read::training(&top)?,
+            initial: read::initial(&top)?,
+            source: text.to_string(),
+        };
+        model.check_generator(file, &generator_lines)?;
+        model.check_discriminator(file, &discriminator_lines)?;
+        match model.batch_mistake(model.training.batch_size) {
+            Some((message, hint)) => Err(file.mistake(&top.span("training"), &message, hint)),
+            None => Ok(model),
+        }
+    }
+
+    /// The text of the model file, word for word.
+    pub fn to_toml(&self) -> &str {
+        &self.source
+    }
+
+    /// The shape of the generator's input: an image of one pixel.
+    pub fn latents(&self) -> Shape {
+        [1, 1, self.latent]
+    }
+
+    /// Whether the networks can be trained with a batch of this many images; the model's own batch size can.
+    pub fn check_batch(&self, batch_size: usize) -> Result<()> {
+        match self.batch_mistake(batch_size) {
+            Some((message, hint)) => Err(Error::Request { message, hint }),
+            None => Ok(()),
+        }
+    }
+
+    /// Name, layers and input of both networks.
+    pub(super) fn networks(&self) -> [(&'static str, &[Layer], Shape); 2] {
+        [("generator", &self.generator, self.latents()), ("discriminator", &self.discriminator, self.image)]
+    }
+
+    /// Why a batch of this many images cannot be trained with, and what to change.
+    fn batch_mistake(&self, batch_size: usize) -> Option<(String, String)> {
+        if batch_size == 0 || batch_size > MAX_BATCH {
+            return Some((
+                format!("a batch cannot have {batch_size} images"),
+                format!("choose a batch size from 1 to {MAX_BATCH}"),
+            ));
+        }
+        self.networks().into_iter().find_map(|(network, layers, input)| {
+            let placed = layer::place(layers, input, "the input").expect("`parse` found that they fit");
+            let number = placed.iter().position(|Placed { layer, input: [h, w, _], .. }| {
+                matches!(layer, Layer::BatchNorm { .. }) && batch_size * h * w < 2
+            })?;
+            Some((
+                format!(
+                    "{network} layer {number} (batch-norm) cannot normalise a batch of {batch_size}: it needs at least two \
+                     pixels in each channel"
+                ),
+                "choose a batch size of at least 2".into(),
+            ))
+        })
+    }
+
+    fn check_generator(&self, file: File<'_>, lines: &[Span]) -> Result<()> {
+        let output = check_layers(file, "generator", &self.generator, lines, self.latents(), "the latent")?;
+        if output == self.image {
+            return Ok(());
+        }
+        Err(file.mistake(
+            &lines[lines.len() - 1],
+            &format!(
+                "the generator ends in {} ({}), but an image is {}",
+                Size(output),
+                last(&self.generator),
+                Size(self.image)
+            ),
+            "change its layers, or `image`",
+        ))
+    }
+
+    fn check_discriminator(&self, file: File<'_>, lines: &[Span]) -> Result<()> {
+        let layers = &self.discriminator;
+        let output = check_layers(file, "discriminator", layers, lines, self.image, "the image")?;
+        let (message, hint) = if output != [1, 1, 1] {
+            (
+                format!(
+                    "the discriminator ends in {} ({}), but must end in one logit, 1 x 1 x 1",
+                    Size(output),
+                    last(layers)
+                ),
+                "end it with { layer = \"flatten\" } and { layer = \"linear\", features = 1 }",
+            )
+        } else if layers.last() == Some(&Layer::Sigmoid) {
+            (
+                format!("the discriminator ends in a probability ({}), but must end in one logit", last(layers)),
+                "leave the last layer out: the loss applies the sigmoid itself",
+            )
+        } else {
+            return Ok(());
+        };
+        Err(file.mistake(&lines[lines.len() - 1], &message, hint))
+    }
+}
+
+/// `layer 11, tanh`.
+fn last(layers: &[Layer]) -> String {
+    let number = layers.len() - 1;
+    format!("layer {number}, {}", layers[number].kind())
+}
+
+/// Whether each layer takes what the one before gives; returns the shape that the last one gives.
+fn check_layers(
+    file: File<'_>,
+    network: &str,
+    layers: &[Layer],
+    lines: &[Span],
+    input: Shape,
+    source: &str,
+) -> Result<Shape> {
+    let placed = layer::place(layers, input, source)
+        .map_err(|misfit| file.mistake(&lines[misfit.layer], &format!("{network} {}", misfit.message), misfit.hint))?;
+    Ok(placed.last().map_or(input, |last| last.output))
+}
+
+fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(Error::file("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::Model {
+            message: format!("{} is larger than a model file may be, {limit} bytes", path.display()),
+            hint: "check that it is a model file: `gpu-gan summary FILE` shows what it holds".into(),
+        });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_model_parses_and_is_called_as_its_file() {
+        for (name, text) in BUILT_IN {
+            let model = Model::open(name).unwrap();
+            assert_eq!((model.name.as_str(), model.to_toml()), (name, text));
+        }
+    }
+
+    #[test]
+    fn dcgan_small_has_the_shapes_and_parameters_it_is_known_for() {
+        let model = Model::named("dcgan-small").unwrap();
+        let shapes = |layers: &[Layer], input| -> Vec<Shape> {
+            let placed = layer::place(layers, input, "the input").unwrap();
+            placed.iter().filter(|p| p.layer.weights(p.input).is_some()).map(|p| p.output).collect()
+        };
+        assert_eq!(shapes(&model.generator, model.latents()), [[3, 3, 256], [6, 6, 128], [13, 13, 64], [28, 28, 1]]);
+        assert_eq!(shapes(&model.discriminator, model.image), [[13, 13, 16], [5, 5, 32], [1, 1, 64], [1, 1, 1]]);
+        let kinds: Vec<&str> = model.generator.iter().map(Layer::kind).collect();
+        assert_eq!(kinds[..4], ["reshape", "transposed-conv", "batch-norm", "relu"]);
+        assert_eq!(kinds[10..], ["transposed-conv", "tanh"]);
+        let parameters = model.networks().map(|(_, layers, input)| -> usize {
+            layer::place(layers, input, "the input").unwrap().iter().map(Placed::parameters).sum()
+        });
+        // 64 -> 256 -> 128 -> 64 -> 1 with kernels of 3, 4, 3, 4, and two numbers for each normalised channel.
+        let generator = 9 * 64 * 256 + 16 * 256 * 128 + 9 * 128 * 64 + 16 * 64 + 1 + 2 * (256 + 128 + 64);
+        let discriminator = 9 * 16 + 25 * 16 * 32 + 25 * 32 * 64 + 64 + 1 + 2 * (16 + 32 + 64);
+        assert_eq!(parameters, [generator, discriminator]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_names_there_are() {
+        let named = Model::named("dcgan").unwrap_err();
+        assert_eq!(named.to_string(), "there is no built-in model called \"dcgan\"");
+        assert_eq!(named.hint(), "built-in models: dcgan-small");
+        for name in ["dcgan", "models/dcgan.json", "", "models/"] {
+            let error = Model::open(name).unwrap_err();
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+            assert!(error.hint().contains("dcgan-small"), "{}", error.hint());
+            assert!(error.hint().contains("must end in .toml"), "{}", error.hint());
+        }
+    }
+
+    #[test]
+    fn a_model_file_is_opened_by_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, BUILT_IN[0].1).unwrap();
+        let model = Model::open(path.to_str().unwrap()).unwrap();
+        assert_eq!(model, Model::named("dcgan-small").unwrap());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_a_model_is_refused_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("binary.toml"), [b'a', b'=', 0xff]).unwrap();
+        std::fs::write(path("huge.toml"), vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
+        std::fs::create_dir(path("folder.toml")).unwrap();
+        for (name, fact) in [
+            ("missing.toml", "cannot read"),
+            ("folder.toml", "cannot read"),
+            ("binary.toml", "byte 2 is not UTF-8"),
+            ("huge.toml", "larger than a model file may be"),
+        ] {
+            let error = Model::open(path(name).to_str().unwrap()).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(fact), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_batch_norm_cannot_normalise_is_refused_with_the_layer() {
+        let model = Model::named("dcgan-small").unwrap();
+        model.check_batch(2).unwrap();
+        let one = model.check_batch(1).unwrap_err();
+        assert!(one.to_string().contains("discriminator layer 7 (batch-norm)"), "{one}");
+        assert_eq!(one.hint(), "choose a batch size of at least 2");
+        for size in [0, MAX_BATCH + 1, usize::MAX] {
+            assert!(model.check_batch(size).unwrap_err().to_string().contains(&size.to_string()));
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! A network in a program: its parameters, and the operations of its passes.
+
+use std::ops::Range;
+
+use super::layer::{self, Layer, Placed, Shape};
+use super::model::Model;
+use super::parameters::{self, Layout, Part};
+use super::passes::{Pass, Wanted};
+use crate::program::{Activation, Geometry, Program, TensorId};
+
+/// The layers of a network, and the tensors of a program that hold what it has learnt.
+///
+/// Parameters, their gradients and both moments of Adam are a buffer each, laid out alike, so that an optimiser takes
+/// all of a network at one go. A network may run forward any number of times in a program; each pass is a [`Tape`] with
+/// images of its own, and all of them share the parameters.
+#[derive(Debug, Clone)]
+pub struct Network {
+    name: String,
+    input: Shape,
+    blocks: Vec<Block>,
+    /// The parameters that its passes use.
+    params: Slices,
+    grads: Slices,
+    m: TensorId,
+    v: TensorId,
+    running: Slices,
+    params_layout: Layout,
+    running_layout: Layout,
+}
+
+/// A layer in its place.
+#[derive(Debug, Clone)]
+struct Block {
+    placed: Placed,
+    /// Which parts of a buffer of parameters are its own.
+    params: Range<usize>,
+    /// Which part of the running statistics is its own.
+    running: Option<usize>,
+}
+
+/// A buffer and the tensors in it.
+#[derive(Debug, Clone)]
+struct Slices {
+    whole: TensorId,
+    parts: Vec<TensorId>,
+}
+
+/// Whether batch normalisation uses the statistics of the batch, or those gathered in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Of the batch, and gathers them; such a pass has gradients.
+    Train {
+        /// How many equal parts of the batch have statistics of their own: 2 where real images and fakes are one batch.
+        groups: usize,
+    },
+    /// Those gathered in training; such a pass has no gradients.
+    Evaluate,
+}
+
+/// What a backward pass differentiates with respect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrt {
+    /// The parameters: their gradients are overwritten.
+    Params,
+    /// The input: the parameters' gradients stay as they are.
+    Input,
+    /// Both.
+    Both,
+}
+
+/// A forward pass: what it gave, and what its gradients need.
+#[derive(Debug, Clone)]
+pub struct Tape {
+    /// What the last layer gave, (N, H, W, C).
+    pub y: TensorId,
+    label: String,
+    mode: Mode,
+    records: Vec<Record>,
+}
+
+/// A forward pass of one layer.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    x: TensorId,
+    y: TensorId,
+    saved: Option<TensorId>,
+}
+
+impl Network {
+    /// The generator of a model.
+    pub fn generator(program: &mut Program, model: &Model) -> Self {
+        Self::new(program, "generator", &model.generator, model.latents())
+    }
+
+    /// The discriminator of a model.
+    pub fn discriminator(program: &mut Program, model: &Model) -> Self {
+        Self::new(program, "discriminator", &model.discriminator, model.image)
+    }
+
+    /// Declares the tensors of a network: `params`, `grads`, `m`, `v` and `running`, all called after it.
+    ///
+    /// # Panics
+    ///
+    /// If the layers do not fit together; those of a [`Model`] do.
+    pub fn new(program: &mut Program, name: &str, layers: &[Layer], input: Shape) -> Self {
+        let placed = layer::place(layers, input, "the input").unwrap_or_else(|misfit| panic!("{}", misfit.message));
+        let (mut params, mut running) = (Vec::new(), Vec::new());
+        let mut blocks = Vec::with_capacity(layers.len());
+        for placed in placed {
+            let start = params.len();
+            params.extend(parameters::parts(name, &placed));
+            let statistics = parameters::running_part(name, &placed);
+            blocks.push(Block {
+                placed,
+                params: start..params.len(),
+                running: statistics.is_some().then_some(running.len()),
+            });
+            running.extend(statistics);
+        }
+        let params_slices = declare(program, &format!("{name}.params"), &params, "");
+        let running_slices = declare(program, &format!("{name}.running"), &running, "");
+        Self {
+            name: name.to_string(),
+            input,
+            blocks,
+            grads: declare(program, &format!("{name}.grads"), &params, ".grad"),
+            m: declare(program, &format!("{name}.m"), &params, ".m").whole,
+            v: declare(program, &format!("{name}.v"), &params, ".v").whole,
+            params_layout: Layout::new(program, params_slices.whole, &params, &params_slices.parts),
+            running_layout: Layout::new(program, running_slices.whole, &running, &running_slices.parts),
+            params: params_slices,
+            running: running_slices,
+        }
+    }
+
+    /// The same network with another buffer of parameters, for their moving average. Everything else is shared, running
+    /// statistics too.
+    #[must_use]
+    pub fn average(&self, program: &mut Program) -> Self {
+        let parts: Vec<(String, Vec<usize>)> = self
+            .params
+            .parts
+            .iter()
+            .map(|&part| {
+                let info = program.info(part);
+                (format!("{}.average", info.name), info.shape.clone())
+            })
+            .collect();
+        let (whole, parts) = program.slices(&format!("{}.average", self.name), &parts);
+        Self { params: Slices { whole, parts }, ..self.clone() }
+    }
+
+    /// `generator` or `discriminator`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The buffer of all parameters.
+    pub fn params(&self) -> TensorId {
+        self.params.whole
+    }
+
+    /// The buffer of their gradients, which every backward pass for [`Wrt::Params`] overwrites.
+    pub fn grads(&self) -> TensorId {
+        self.grads.whole
+    }
+
+    /// The buffer of Adam's first moments.
+    pub fn m(&self) -> TensorId {
+        self.m
+    }
+
+    /// The buffer of Adam's second moments.
+    pub fn v(&self) -> TensorId {
+        self.v
+    }
+
+    /// The buffer of batch normalisation's running statistics.
+    pub fn running(&self) -> TensorId {
+        self.running.whole
+    }
+
+    /// What lies where in [`Self::params`], [`Self::grads`], [`Self::m`] and [`Self::v`].
+    pub fn params_layout(&self) -> &Layout {
+        &self.params_layout
+    }
+
+    /// What lies where in [`Self::running`].
+    pub fn running_layout(&self) -> &Layout {
+        &self.running_layout
+    }
+
+    /// Appends a forward pass over `x` (N, H, W, C). `label` tells its tensors from those of other passes:
+    /// `discriminator.3.y (both)`.
+    ///
+    /// # Panics
+    ///
+    /// If a group of the batch is too small for batch normalisation; see [`Model::check_batch`].
+    pub fn forward(&self, program: &mut Program, x: TensorId, mode: Mode, label: &str) -> Tape {
+        let [n, h, w, c] = program.nhwc(x);
+        assert_eq!([h, w, c], self.input, "input of the {} in a batch of {n}", self.name);
+        let mut y = x;
+        let records = (0..self.blocks.len())
+            .map(|number| {
+                let record = self.forward_layer(&mut self.pass(program, number, label), number, y, mode);
+                y = record.y;
+                record
+            })
+            .collect();
+        Tape { y, label: label.to_string(), mode, records }
+    }
+
+    fn forward_layer(&self, pass: &mut Pass<'_>, number: usize, x: TensorId, mode: Mode) -> Record {
+        let Placed { layer, output, .. } = self.blocks[number].placed;
+        let params = self.params_of(number, &self.params);
+        let y = match layer {
+            Layer::Linear { .. } => pass.conv(x, params, output, Geometry::POINT),
+            Layer::Conv { geometry, .. } => pass.conv(x, params, output, geometry),
+            Layer::TransposedConv { geometry, .. } => pass.transposed_conv(x, params, output, geometry),
+            Layer::BatchNorm { eps, momentum } => match mode {
+                Mode::Train { groups } => {
+                    let running = self.running_of(number);
+                    let (y, saved) = pass.batch_norm(x, params[0], running, groups, (eps, momentum));
+                    return Record { x, y, saved: Some(saved) };
+                }
+                Mode::Evaluate => pass.batch_norm_eval(x, params[0], self.running_of(number), eps),
+            },
+            Layer::Relu | Layer::LeakyRelu { .. } | Layer::Tanh | Layer::Sigmoid => pass.activation(function(layer), x),
+            Layer::Reshape { .. } | Layer::Flatten => pass.reshape(x, output),
+        };
+        Record { x, y, saved: None }
+    }
+
+    /// Appends the backward pass of a forward pass, given the gradient for its output. Returns the gradient for its input
+    /// where that is asked for.
+    ///
+    /// # Panics
+    ///
+    /// If the forward pass was not one of training.
+    pub fn backward(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Option<TensorId> {
+        let Mode::Train { groups } = tape.mode else {
+            panic!("{} ({}) was not a pass of training", self.name, tape.label);
+        };
+        // Below the lowest layer with parameters nothing is wanted of Wrt::Params, and of that layer no gradient for its input.
+        let lowest = match wrt {
+            Wrt::Params => self.blocks.iter().position(|block| !block.params.is_empty())?,
+            Wrt::Input | Wrt::Both => 0,
+        };
+        let mut gradient = Some(dy);
+        for (number, &record) in tape.records.iter().enumerate().skip(lowest).rev() {
+            let wanted = Wanted {
+                params: (wrt != Wrt::Input).then(|| self.params_of(number, &self.grads)),
+                input: wrt != Wrt::Params || number > lowest,
+            };
+            let dy = gradient.expect("every layer above the lowest gives a gradient for its input");
+            let pass = &mut self.pass(program, number, &tape.label);
+            gradient = self.backward_layer(pass, number, record, groups, dy, wanted);
+        }
+        gradient
+    }
+
+    fn backward_layer(
+        &self,
+        pass: &mut Pass<'_>,
+        number: usize,
+        Record { x, y, saved }: Record,
+        groups: usize,
+        dy: TensorId,
+        wanted: Wanted<'_>,
+    ) -> Option<TensorId> {
+        let Placed { layer, input, .. } = self.blocks[number].placed;
+        let params = self.params_of(number, &self.params);
+        match layer {
+            Layer::Linear { .. } => pass.conv_grad(x, dy, params, Geometry::POINT, wanted),
+            Layer::Conv { geometry, .. } => pass.conv_grad(x, dy, params, geometry, wanted),
+            Layer::TransposedConv { geometry, .. } => pass.transposed_conv_grad(x, dy, params, geometry, wanted),
+            Layer::BatchNorm { .. } => {
+                let saved = saved.expect("a pass of training saves its statistics");
+                pass.batch_norm_grad(x, dy, params[0], (saved, groups), wanted)
+            }
+            Layer::Relu | Layer::LeakyRelu { .. } | Layer::Tanh | Layer::Sigmoid => {
+                pass.activation_grad(function(layer), y, dy, wanted)
+            }
+            Layer::Reshape { .. } | Layer::Flatten => pass.reshape_grad(dy, input, wanted),
+        }
+    }
+
+    fn pass<'a>(&self, program: &'a mut Program, number: usize, label: &'a str) -> Pass<'a> {
+        Pass { program, layer: self.blocks[number].placed.name(&self.name), label }
+    }
+
+    /// A layer's parameters, or their gradients: weights and perhaps a bias, or the affine of batch normalisation.
+    fn params_of<'a>(&self, number: usize, slices: &'a Slices) -> &'a [TensorId] {
+        &slices.parts[self.blocks[number].params.clone()]
+    }
+
+    fn running_of(&self, number: usize) -> TensorId {
+        let index = self.blocks[number].running.expect("batch normalisation has running statistics");
+        self.running.parts[index]
+    }
+}
+
+impl Tape {
+    /// What layer `number` gave.
+    pub fn layer(&self, number: usize) -> TensorId {
+        self.records[number].y
+    }
+}
+
+fn function(layer: Layer) -> Activation {
+    layer.activation().expect("the layer is an activation")
+}
+
+fn declare(program: &mut Program, whole: &str, parts: &[Part], suffix: &str) -> Slices {
+    let parts: Vec<(String, Vec<usize>)> =
+        parts.iter().map(|part| (format!("{}{suffix}", part.name), part.shape.clone())).collect();
+    let (whole, parts) = program.slices(whole, &parts);
+    Slices { whole, parts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Op;
+
+    const N: usize = 4;
+
+    /// A routine as the program prints it, a line for each operation.
+    fn lines(program: &Program, routine: &str) -> Vec<String> {
+        let text = program.to_string();
+        let ops = text.lines().skip_while(|line| *line != format!("{routine}:")).skip(1);
+        ops.take_while(|line| line.starts_with(' '))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+
+    fn dcgan_small() -> (Program, Network, Network) {
+        let model = Model::named("dcgan-small").unwrap();
+        let mut program = Program::new();
+        let g = Network::generator(&mut program, &model);
+        let d = Network::discriminator(&mut program, &model);
+        (program, g, d)
+    }
+
+    /// Images, their judgement and a gradient for it.
+    fn judged(program: &mut Program, d: &Network, groups: usize) -> (Tape, TensorId) {
+        let images = program.tensor("images", &[N, 28, 28, 1]);
+        let dlogits = program.tensor("dlogits", &[N, 1, 1, 1]);
+        program.begin("forward");
+        let tape = d.forward(program, images, Mode::Train { groups }, "both");
+        (tape, dlogits)
+    }
+
+    #[test]
+    fn parameters_gradients_and_moments_are_laid_out_alike() {
+        let (program, g, _) = dcgan_small();
+        let lens = [g.params(), g.grads(), g.m(), g.v()].map(|id| program.info(id).len());
+        assert_eq!(lens, [g.params_layout().len(); 4]);
+        let place = |slices: &Slices| -> Vec<_> {
+            let parts = slices.parts.iter().map(|&part| program.info(part));
+            parts.map(|part| (part.offset, part.shape.clone())).collect()
+        };
+        assert_eq!(place(&g.params), place(&g.grads));
+        let names = |slices: &Slices| -> Vec<String> {
+            slices.parts.iter().map(|&part| program.info(part).name.clone()).collect()
+        };
+        assert_eq!(names(&g.params)[..2], ["generator.1.weight", "generator.2.affine"]);
+        assert_eq!(names(&g.grads)[..2], ["generator.1.weight.grad", "generator.2.affine.grad"]);
+        assert_eq!(names(&g.params)[6..], ["generator.10.weight", "generator.10.bias"]);
+        assert_eq!(names(&g.running), ["generator.2.running", "generator.5.running", "generator.8.running"]);
+        // The weights of the convolution that is reversed: from 256 channels, which the layer gives, to 64.
+        assert_eq!(program.shape(g.params.parts[0]), [3, 3, 256, 64]);
+    }
+
+    #[test]
+    fn the_generator_runs_forward_from_latents_to_an_image() {
+        let (mut program, g, _) = dcgan_small();
+        let z = program.tensor("z", &[N, 1, 1, 64]);
+        program.begin("forward");
+        let tape = g.forward(&mut program, z, Mode::Train { groups: 1 }, "fake");
+        assert_eq!(program.nhwc(tape.y), [N, 28, 28, 1]);
+        assert_eq!(program.nhwc(tape.layer(1)), [N, 3, 3, 256]);
+        let lines = lines(&program, "forward");
+        assert_eq!(lines.len(), 11); // all layers but the reshape
+        assert_eq!(
+            lines[..3],
+            [
+                "conv_grad_input dy=z w=generator.1.weight dx=generator.1.y (fake)",
+                "batch_norm x=generator.1.y (fake) affine=generator.2.affine y=generator.2.y (fake) \
+                 saved=generator.2.saved (fake) running=generator.2.running",
+                "activation x=generator.2.y (fake) y=generator.3.y (fake)",
+            ]
+        );
+        assert_eq!(
+            lines[9..],
+            [
+                "conv_grad_input dy=generator.9.y (fake) w=generator.10.weight b=generator.10.bias dx=generator.10.y (fake)",
+                "activation x=generator.10.y (fake) y=generator.11.y (fake)",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_discriminator_runs_forward_from_an_image_to_a_logit() {
+        let (mut program, _, d) = dcgan_small();
+        let (tape, _) = judged(&mut program, &d, 2);
+        assert_eq!(program.nhwc(tape.y), [N, 1, 1, 1]);
+        let lines = lines(&program, "forward");
+        assert_eq!(lines.len(), 10); // all layers but the flatten
+        assert_eq!(lines[0], "conv x=images w=discriminator.0.weight y=discriminator.0.y (both)");
+        assert_eq!(
+            lines[9],
+            "conv x=discriminator.8.y (both) w=discriminator.10.weight b=discriminator.10.bias y=discriminator.10.y (both)"
+        );
+        let groups = program.routines()[0].ops.iter().filter_map(|op| match op {
+            Op::BatchNorm { groups, eps, momentum, .. } => Some((*groups, *eps, *momentum)),
+            _ => None,
+        });
+        assert_eq!(groups.collect::<Vec<_>>(), [(2, 1e-5, 0.1); 3]);
+    }
+
+    #[test]
+    fn a_backward_pass_for_parameters_stops_at_the_first_weights() {
+        let (mut program, _, d) = dcgan_small();
+        let (tape, dlogits) = judged(&mut program, &d, 2);
+        program.begin("backward");
+        assert_eq!(d.backward(&mut program, &tape, dlogits, Wrt::Params), None);
+        assert_eq!(
+            lines(&program, "backward"),
+            [
+                "conv_grad_weight x=discriminator.8.y (both) dy=dlogits dw=discriminator.10.weight.grad",
+                "bias_grad dy=dlogits db=discriminator.10.bias.grad",
+                "conv_grad_input dy=dlogits w=discriminator.10.weight dx=discriminator.10.dx (both)",
+                "activation_grad y=discriminator.8.y (both) dy=discriminator.10.dx (both) dx=discriminator.8.dx (both)",
+                "batch_norm_grad x=discriminator.6.y (both) dy=discriminator.8.dx (both) affine=discriminator.7.affine \
+                 saved=discriminator.7.saved (both) dx=discriminator.7.dx (both) daffine=discriminator.7.affine.grad",
+                "conv_grad_weight x=discriminator.5.y (both) dy=discriminator.7.dx (both) dw=discriminator.6.weight.grad",
+                "conv_grad_input dy=discriminator.7.dx (both) w=discriminator.6.weight dx=discriminator.6.dx (both)",
+                "activation_grad y=discriminator.5.y (both) dy=discriminator.6.dx (both) dx=discriminator.5.dx (both)",
+                "batch_norm_grad x=discriminator.3.y (both) dy=discriminator.5.dx (both) affine=discriminator.4.affine \
+                 saved=discriminator.4.saved (both) dx=discriminator.4.dx (both) daffine=discriminator.4.affine.grad",
+                "conv_grad_weight x=discriminator.2.y (both) dy=discriminator.4.dx (both) dw=discriminator.3.weight.grad",
+                "conv_grad_input dy=discriminator.4.dx (both) w=discriminator.3.weight dx=discriminator.3.dx (both)",
+                "activation_grad y=discriminator.2.y (both) dy=discriminator.3.dx (both) dx=discriminator.2.dx (both)",
+                "batch_norm_grad x=discriminator.0.y (both) dy=discriminator.2.dx (both) affine=discriminator.1.affine \
+                 saved=discriminator.1.saved (both) dx=discriminator.1.dx (both) daffine=discriminator.1.affine.grad",
+                "conv_grad_weight x=images dy=discriminator.1.dx (both) dw=discriminator.0.weight.grad",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_backward_pass_for_the_input_leaves_the_gradients_of_parameters_alone() {
+        let (mut program, _, d) = dcgan_small();
+        let (tape, dlogits) = judged(&mut program, &d, 1);
+        program.begin("backward");
+        let dimages = d.backward(&mut program, &tape, dlogits, Wrt::Input).unwrap();
+        assert_eq!(program.nhwc(dimages), [N, 28, 28, 1]);
+        let lines = lines(&program, "backward");
+        assert_eq!(lines.len(), 10);
+        assert!(lines.iter().all(|line| !line.contains(".grad")), "{lines:#?}");
+        assert_eq!(
+            lines[9],
+            "conv_grad_input dy=discriminator.1.dx (both) w=discriminator.0.weight dx=discriminator.0.dx (both)"
+        );
+    }
+
+    #[test]
+    fn a_backward_pass_for_both_has_the_operations_of_each() {
+        let (mut program, _, d) = dcgan_small();
+        let (tape, dlogits) = judged(&mut program, &d, 1);
+        let mut routine = |name: &str, wrt| {
+            program.begin(name);
+            d.backward(&mut program, &tape, dlogits, wrt);
+            lines(&program, name)
+        };
+        let both = routine("both", Wrt::Both);
+        let params = routine("params", Wrt::Params);
+        let last = "conv_grad_input dy=discriminator.1.dx (both) w=discriminator.0.weight dx=discriminator.0.dx (both)";
+        assert_eq!(both[..both.len() - 1], params);
+        assert_eq!(both.last().unwrap(), last);
+    }
+
+    #[test]
+    fn the_gradient_of_a_transposed_convolution_is_a_convolution() {
+        let (mut program, g, _) = dcgan_small();
+        let z = program.tensor("z", &[N, 1, 1, 64]);
+        let dimages = program.tensor("dimages", &[N, 28, 28, 1]);
+        program.begin("forward");
+        let tape = g.forward(&mut program, z, Mode::Train { groups: 1 }, "fake");
+        program.begin("params");
+        g.backward(&mut program, &tape, dimages, Wrt::Params);
+        let params = lines(&program, "params");
+        assert_eq!(
+            params[..4],
+            [
+                "activation_grad y=generator.11.y (fake) dy=dimages dx=generator.11.dx (fake)",
+                "conv_grad_weight x=generator.11.dx (fake) dy=generator.9.y (fake) dw=generator.10.weight.grad",
+                "bias_grad dy=generator.11.dx (fake) db=generator.10.bias.grad",
+                "conv x=generator.11.dx (fake) w=generator.10.weight y=generator.10.dx (fake)",
+            ]
+        );
+        assert_eq!(params.last().unwrap(), "conv_grad_weight x=generator.2.dx (fake) dy=z dw=generator.1.weight.grad");
+        program.begin("input");
+        let dz = g.backward(&mut program, &tape, dimages, Wrt::Input).unwrap();
+        assert_eq!(program.nhwc(dz), [N, 1, 1, 64]);
+    }
+
+    #[test]
+    fn the_average_draws_with_its_own_parameters_and_the_shared_statistics() {
+        let (mut program, g, _) = dcgan_small();
+        let average = g.average(&mut program);
+        assert_eq!(program.shape(average.params()), program.shape(g.params()));
+        assert_eq!(program.info(average.params()).name, "generator.average");
+        assert_eq!((average.running(), average.grads()), (g.running(), g.grads()));
+        let z = program.tensor("z", &[N, 1, 1, 64]);
+        program.begin("sheet");
+        average.forward(&mut program, z, Mode::Evaluate, "sheet");
+        assert_eq!(
+            lines(&program, "sheet")[..2],
+            [
+                "conv_grad_input dy=z w=generator.1.weight.average dx=generator.1.y (sheet)",
+                "batch_norm_eval x=generator.1.y (sheet) affine=generator.2.affine.average running=generator.2.running \
+                 y=generator.2.y (sheet)",
+            ]
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "was not a pass of training")]
+    fn a_pass_of_evaluation_has_no_gradients() {
+        let (mut program, g, _) = dcgan_small();
+        let z = program.tensor("z", &[N, 1, 1, 64]);
+        program.begin("sheet");
+        let tape = g.forward(&mut program, z, Mode::Evaluate, "sheet");
+        g.backward(&mut program, &tape, tape.y, Wrt::Both);
+    }
+
+    #[test]
+    fn a_network_of_every_layer_runs_forward_and_backward() {
+        let geometry = |kernel, stride, pad| Geometry { kernel, stride, pad };
+        let layers = [
+            Layer::BatchNorm { eps: 1e-5, momentum: 0.1 },
+            Layer::Conv { channels: 5, geometry: geometry(3, 2, 1), bias: true },
+            Layer::Sigmoid,
+            Layer::TransposedConv { channels: 3, geometry: geometry(3, 2, 1), output_pad: 1, bias: true },
+            Layer::LeakyRelu { slope: 0.1 },
+            Layer::Flatten,
+            Layer::Linear { features: 12, bias: false },
+            Layer::Reshape { shape: [2, 2, 3] },
+            Layer::Tanh,
+            Layer::Relu,
+        ];
+        let mut program = Program::new();
+        let network = Network::new(&mut program, "all", &layers, [7, 6, 2]);
+        let x = program.tensor("x", &[N, 7, 6, 2]);
+        let dy = program.tensor("dy", &[N, 2, 2, 3]);
+        program.begin("step");
+        let tape = network.forward(&mut program, x, Mode::Train { groups: 2 }, "one");
+        let shapes: Vec<_> = (0..layers.len()).map(|number| program.nhwc(tape.layer(number))[1..].to_vec()).collect();
+        assert_eq!(shapes[1], [4, 3, 5]);
+        assert_eq!(shapes[3], [8, 6, 3]); // (4 - 1) * 2 + 3 - 2 + 1
+        assert_eq!(shapes[5..8], [vec![1, 1, 144], vec![1, 1, 12], vec![2, 2, 3]]);
+        let dx = network.backward(&mut program, &tape, dy, Wrt::Both).unwrap();
+        assert_eq!(program.nhwc(dx), [N, 7, 6, 2]);
+        // The first layer's one operation for both gradients writes the input's even where it is not wanted.
+        assert_eq!(network.backward(&mut program, &tape, dy, Wrt::Params), None);
+    }
+}

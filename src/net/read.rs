@@ -1,0 +1,520 @@
+//! From a model file to a model: which keys there are, and which values they take.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::file::{File, Keys, Section, Span, listed};
+use super::layer::{Layer, MAX_SIDE, Shape};
+use super::model::{Adam, Draw, Initial, Training};
+use crate::error::Result;
+use crate::program::Geometry;
+
+const MAX_LAYERS: usize = 200;
+/// Of channels, features and latents.
+const MAX_WIDTH: usize = 1 << 16;
+/// Of kernels and strides.
+const MAX_KERNEL: usize = 1024;
+/// Height and width, of the images that a network learns.
+const MAX_IMAGE: usize = 1024;
+pub(super) const MAX_BATCH: usize = 1 << 16;
+
+const MODEL: Keys = Keys {
+    of: "a model (before its first [section])",
+    needed: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
+    optional: &["about"],
+};
+
+const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"], optional: &[] };
+
+const TRAINING: Keys = Keys { of: "[training]", needed: &["epochs", "batch-size", "average", "adam"], optional: &[] };
+
+const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
+
+const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight", "gamma"], optional: &[] };
+
+const DRAW: Keys = Keys { of: "a draw of normal numbers", needed: &["mean", "std"], optional: &[] };
+
+/// Every kind of layer, with its keys besides `layer`.
+const LAYERS: [Keys; 10] = [
+    keys("linear", &["features"], &["bias"]),
+    keys("conv", &["channels", "kernel"], &["stride", "pad", "bias"]),
+    keys("transposed-conv", &["channels", "kernel"], &["stride", "pad", "output-pad", "bias"]),
+    keys("batch-norm", &[], &["eps", "momentum"]),
+    keys("relu", &[], &[]),
+    keys("leaky-relu", &[], &["slope"]),
+    keys("tanh", &[], &[]),
+    keys("sigmoid", &[], &[]),
+    keys("reshape", &["height", "width", "channels"], &[]),
+    keys("flatten", &[], &[]),
+];
+
+const fn keys(of: &'static str, needed: &'static [&'static str], optional: &'static [&'static str]) -> Keys {
+    Keys { of, needed, optional }
+}
+
+/// The whole file as a table.
+pub(super) fn top(file: File<'_>) -> Result<Section<'_>> {
+    Section::new(file, "the model".into(), &(0..0), file.parse()?, &MODEL)
+}
+
+pub(super) fn name(top: &Section<'_>) -> Result<String> {
+    top.text(
+        "name",
+        is_name,
+        "name must be 1 to 64 letters, digits, `-`, `_` and `.`, and begin with a letter or digit",
+    )
+}
+
+pub(super) fn about(top: &Section<'_>) -> Result<String> {
+    let one_line = |text: &str| !text.chars().any(char::is_control);
+    top.or("about", String::new(), |top, key| top.text(key, one_line, "about must be one line of text"))
+}
+
+pub(super) fn latent(top: &Section<'_>) -> Result<usize> {
+    top.size("latent", 1..=MAX_WIDTH)
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+pub(super) fn image(top: &Section<'_>) -> Result<Shape> {
+    let image = top.section("image", "image", &IMAGE)?;
+    Ok([image.size("height", 1..=MAX_IMAGE)?, image.size("width", 1..=MAX_IMAGE)?, image.size("channels", 1..=4)?])
+}
+
+pub(super) fn training(top: &Section<'_>) -> Result<Training> {
+    let training = top.section("training", TRAINING.of, &TRAINING)?;
+    let adam = training.section("adam", ADAM.of, &ADAM)?;
+    Ok(Training {
+        epochs: training.size("epochs", 1..=100_000)?,
+        batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
+        average: share(&training, "average")?,
+        adam: Adam {
+            lr: adam.number("lr", |lr| (1e-12..=1.0).contains(&lr), "above 0 (at least 1e-12) and at most 1")?,
+            beta1: share(&adam, "beta1")?,
+            beta2: share(&adam, "beta2")?,
+            eps: tiny(&adam, "eps")?,
+        },
+    })
+}
+
+pub(super) fn initial(top: &Section<'_>) -> Result<Initial> {
+    let initial = top.section("initial", INITIAL.of, &INITIAL)?;
+    let draw = |key: &str| {
+        let draw = initial.section(key, &format!("[initial] {key}"), &DRAW)?;
+        Ok(Draw {
+            mean: draw.number("mean", |mean| mean.abs() <= 1000.0, "from -1000 to 1000")?,
+            std: draw.number("std", |std| (0.0..=1000.0).contains(&std), "from 0 to 1000")?,
+        })
+    };
+    Ok(Initial { weight: draw("weight")?, gamma: draw("gamma")? })
+}
+
+/// The layers of a network, and where each stands in the file.
+pub(super) fn layers<'a>(file: File<'a>, top: &Section<'a>, network: &str) -> Result<(Vec<Layer>, Vec<Span>)> {
+    let rule = format!("{network} must be a list of 1 to {MAX_LAYERS} layers");
+    let list = top.list(network, &rule)?;
+    if list.is_empty() || list.len() > MAX_LAYERS {
+        let message = format!("the {network} has {} layers", list.len());
+        return Err(file.mistake(&top.span(network), &message, rule));
+    }
+    let layers = list
+        .iter()
+        .enumerate()
+        .map(|(number, value)| layer(file, &format!("{network} layer {number}"), value))
+        .collect::<Result<Vec<_>>>()?;
+    if !layers.iter().any(Layer::learns) {
+        let message = format!("the {network} has no layer that can learn");
+        return Err(file.mistake(&top.span(network), &message, "give it a linear layer or a convolution"));
+    }
+    Ok((layers, list.iter().map(Spanned::span).collect()))
+}
+
+fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>) -> Result<Layer> {
+    let span = value.span();
+    let DeValue::Table(table) = value.get_ref() else {
+        let message = format!("{place} is {}", file.quote(&span));
+        return Err(file.mistake(&span, &message, "a layer is a table, such as { layer = \"relu\" }"));
+    };
+    let mut table = table.clone();
+    let keys = layer_keys(file, place, &span, &mut table)?;
+    let section = Section::new(file, format!("{place} ({})", keys.of), &span, table, keys)?;
+    layer_from(&section, keys.of)
+}
+
+/// Takes the kind of a layer out of its table, and finds which other keys it may have.
+fn layer_keys(file: File<'_>, place: &str, span: &Span, table: &mut DeTable<'_>) -> Result<&'static Keys> {
+    let kinds = format!("kinds of layers: {}", listed(&LAYERS.map(|keys| keys.of)));
+    let Some(kind) = table.remove("layer") else {
+        return Err(file.mistake(span, &format!("{place} has no `layer`, which says its kind"), kinds));
+    };
+    let known = LAYERS.iter().find(|keys| kind.get_ref().as_str() == Some(keys.of));
+    known.ok_or_else(|| {
+        let message = format!("{place} is of the unknown kind {}", file.quote(&kind.span()));
+        file.mistake(&kind.span(), &message, kinds)
+    })
+}
+
+fn layer_from(section: &Section<'_>, kind: &str) -> Result<Layer> {
+    let bias = |section: &Section<'_>| section.or("bias", true, Section::flag);
+    let channels = |section: &Section<'_>| section.size("channels", 1..=MAX_WIDTH);
+    Ok(match kind {
+        "linear" => Layer::Linear { features: section.size("features", 1..=MAX_WIDTH)?, bias: bias(section)? },
+        "conv" => Layer::Conv { channels: channels(section)?, geometry: geometry(section)?, bias: bias(section)? },
+        "transposed-conv" => {
+            let geometry = geometry(section)?;
+            Layer::TransposedConv {
+                channels: channels(section)?,
+                geometry,
+                output_pad: output_pad(section, geometry)?,
+                bias: bias(section)?,
+            }
+        }
+        "batch-norm" => {
+            Layer::BatchNorm { eps: section.or("eps", 1e-5, tiny)?, momentum: section.or("momentum", 0.1, share)? }
+        }
+        "relu" => Layer::Relu,
+        "leaky-relu" => Layer::LeakyRelu { slope: section.or("slope", 0.2, share)? },
+        "tanh" => Layer::Tanh,
+        "sigmoid" => Layer::Sigmoid,
+        "reshape" => Layer::Reshape {
+            shape: [section.size("height", 1..=MAX_SIDE)?, section.size("width", 1..=MAX_SIDE)?, channels(section)?],
+        },
+        "flatten" => Layer::Flatten,
+        _ => unreachable!("a kind of `LAYERS`"),
+    })
+}
+
+fn geometry(section: &Section<'_>) -> Result<Geometry> {
+    let kernel = section.size("kernel", 1..=MAX_KERNEL)?;
+    let stride = section.or("stride", 1, |section, key| section.size(key, 1..=MAX_KERNEL))?;
+    let pad = section.or("pad", 0, |section, key| section.size(key, 0..=MAX_KERNEL))?;
+    if pad >= kernel {
+        return Err(section.wrong("pad", &format!("pad must be smaller than kernel, which is {kernel}")));
+    }
+    Ok(Geometry { kernel, stride, pad })
+}
+
+fn output_pad(section: &Section<'_>, geometry: Geometry) -> Result<usize> {
+    let output_pad = section.or("output-pad", 0, |section, key| section.size(key, 0..=MAX_KERNEL))?;
+    if output_pad >= geometry.stride {
+        // Only an absent key is 0, and 0 is smaller than any stride.
+        let rule = format!("output-pad must be smaller than stride, which is {}", geometry.stride);
+        return Err(section.wrong("output-pad", &rule));
+    }
+    Ok(output_pad)
+}
+
+/// A number in [0, 1) that is below 1 in f32 too.
+fn share(section: &Section<'_>, key: &str) -> Result<f64> {
+    section.number(key, |share| share >= 0.0 && (share as f32) < 1.0, "that is at least 0 and below 1")
+}
+
+/// A positive number that does not vanish in f32, nor drown what it is added to.
+fn tiny(section: &Section<'_>, key: &str) -> Result<f64> {
+    section.number(key, |eps| (1e-20..=1.0).contains(&eps), "above 0 (at least 1e-20) and at most 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Model;
+    use crate::error::Error;
+
+    /// Layers that end as those of the discriminator must.
+    const END: &str = r#"{ layer = "flatten" }, { layer = "linear", features = 1 }"#;
+
+    fn built_in() -> String {
+        Model::named("dcgan-small").unwrap().to_toml().to_string()
+    }
+
+    /// What is said about a model file.
+    fn mistake(text: &str) -> String {
+        let error = Model::parse(text, "bad.toml").expect_err(text);
+        assert!(matches!(error, Error::Model { .. }), "{error:?}");
+        assert!(!error.hint().is_empty(), "{error}");
+        format!("{error} / {}", error.hint())
+    }
+
+    /// What is said about the built-in model when a piece of its text is replaced, wherever it stands.
+    fn changed(from: &str, to: &str) -> String {
+        let text = built_in();
+        assert!(text.contains(from), "{from}");
+        mistake(&text.replace(from, to))
+    }
+
+    /// What is said about a discriminator.
+    fn discriminator(layers: &str) -> String {
+        mistake(&with("discriminator", layers))
+    }
+
+    /// What is said about a generator.
+    fn generator(layers: &str) -> String {
+        mistake(&with("generator", layers))
+    }
+
+    /// The built-in model with another list of layers.
+    fn with(network: &str, layers: &str) -> String {
+        let text = built_in();
+        let start = text.find(&format!("{network} = [")).unwrap();
+        let end = start + text[start..].find("\n]").unwrap() + 2;
+        format!("{}{network} = [{layers}]{}", &text[..start], &text[end..])
+    }
+
+    #[track_caller]
+    fn says(mistake: &str, facts: &[&str]) {
+        for fact in facts {
+            assert!(mistake.contains(fact), "{mistake}\ndoes not say: {fact}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_refused_with_line_and_column() {
+        says(&mistake("name = \"x\"\nlatent = = 3\n"), &["bad.toml is not TOML: line 2, column 10"]);
+        says(&mistake("name = \"x"), &["line 1, column"]);
+        says(&mistake(&"[".repeat(100_000)), &["is not TOML"]);
+        says(&mistake(&format!("a = {}", "[".repeat(100_000))), &["is not TOML"]);
+        says(&mistake("latent = 1\nlatent = 2"), &["line 2", "duplicate key"]);
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_the_line_it_stands_in() {
+        for (from, to) in [
+            ("{ layer = \"tanh\" }", "{ layer = \"tan\" }"),
+            ("slope = 0.2", "slope = 2.0"),
+            ("beta2 = 0.99", "beta3 = 0.99"),
+            ("features = 1 ", "features = 2 "),
+        ] {
+            let text = built_in().replace(from, to);
+            let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
+            says(&mistake(&text), &[&format!("bad.toml, line {line}: ")]);
+        }
+        let adam = built_in().lines().position(|line| line.starts_with("[training.adam]")).unwrap() + 1;
+        says(&changed("eps = 1e-8", ""), &[&format!("line {adam}: [training.adam] has no `eps`")]);
+    }
+
+    #[test]
+    fn a_model_without_a_key_it_needs_is_told_which() {
+        says(&mistake(""), &["bad.toml, line 1: the model has no `name`", "generator"]);
+        says(&changed("latent = 64", ""), &["the model has no `latent`", "before its first [section]"]);
+        says(&changed("lr = 2e-4", ""), &["[training.adam] has no `lr`", "needs lr, beta1, beta2 and eps"]);
+        says(&changed("mean = 1.0, ", ""), &["[initial] gamma has no `mean`"]);
+        says(&changed("height = 28, ", ""), &["image has no `height`"]);
+        says(&changed(", kernel = 5", ""), &["discriminator layer 3 (conv) has no `kernel`"]);
+        says(&changed("layer = \"flatten\"", ""), &["discriminator layer 9 has no `layer`", "flatten"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_those_that_are_known() {
+        says(
+            &changed("slope = 0.2", "alpha = 0.2"),
+            &["discriminator layer 2 (leaky-relu) has the unknown key `alpha`", "leaky-relu may have slope"],
+        );
+        says(
+            &changed("{ layer = \"tanh\"", "{ layer = \"tanh\", gain = 1"),
+            &["generator layer 11 (tanh) has the unknown key `gain`", "tanh has no keys"],
+        );
+        says(&changed("epochs =", "epoch ="), &["[training] has the unknown key `epoch`"]);
+        says(&changed("latent =", "latents ="), &["the model has the unknown key `latents`"]);
+        says(&changed("[initial]", "[final]"), &["the model has the unknown key `final`"]);
+    }
+
+    #[test]
+    fn an_unknown_kind_of_layer_is_refused_with_those_there_are() {
+        says(
+            &changed("\"tanh\"", "\"softmax\""),
+            &["generator layer 11 is of the unknown kind \"softmax\"", "transposed-conv", "flatten"],
+        );
+        says(&changed("\"tanh\"", "1"), &["generator layer 11 is of the unknown kind 1"]);
+        says(&changed("{ layer = \"tanh\" }", "\"tanh\""), &["generator layer 11 is \"tanh\"", "a layer is a table"]);
+    }
+
+    #[test]
+    fn whole_numbers_out_of_bounds_are_refused_with_their_bounds() {
+        for (from, to, facts) in [
+            ("kernel = 4", "kernel = 0", ["generator layer 4 (transposed-conv) has kernel = 0", "from 1 to 1024"]),
+            ("kernel = 4", "kernel = 1025", ["has kernel = 1025", "from 1 to 1024"]),
+            ("stride = 1", "stride = 0", ["generator layer 4 (transposed-conv) has stride = 0", "from 1"]),
+            ("channels = 256", "channels = 0", ["generator layer 1 (transposed-conv) has channels = 0", "65536"]),
+            ("channels = 256", "channels = 65537", ["has channels = 65537", "65536"]),
+            ("channels = 256", "channels = -1", ["has channels = -1", "whole number"]),
+            ("channels = 256", "channels = 2.0", ["has channels = 2.0", "whole number"]),
+            ("channels = 256", "channels = \"many\"", ["has channels = \"many\"", "whole number"]),
+            ("channels = 256", "channels = 99999999999999999999999", ["has channels = 99", "65536"]),
+            ("features = 1", "features = 0", ["discriminator layer 10 (linear) has features = 0", "65536"]),
+            ("latent = 64", "latent = 0", ["the model has latent = 0", "65536"]),
+            ("height = 28", "height = 1025", ["image has height = 1025", "1024"]),
+            ("channels = 1 }       #", "channels = 5 }       #", ["image has channels = 5", "1 to 4"]),
+            ("batch-size = 128", "batch-size = 0", ["[training] has batch-size = 0", "from 1"]),
+            ("epochs = 10", "epochs = 0", ["[training] has epochs = 0", "from 1"]),
+        ] {
+            says(&changed(from, to), &facts);
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused_with_their_bounds() {
+        for (from, to, facts) in [
+            ("slope = 0.2", "slope = 1.0", ["(leaky-relu) has slope = 1.0", "below 1"]),
+            ("slope = 0.2", "slope = -0.1", ["has slope = -0.1", "at least 0"]),
+            ("slope = 0.2", "slope = nan", ["has slope = nan", "at least 0"]),
+            ("lr = 2e-4", "lr = 0", ["[training.adam] has lr = 0", "above 0"]),
+            ("lr = 2e-4", "lr = -1e-3", ["has lr = -1e-3", "above 0"]),
+            ("lr = 2e-4", "lr = inf", ["has lr = inf", "at most 1"]),
+            ("lr = 2e-4", "lr = 1e999", ["has lr = 1e999", "at most 1"]),
+            ("beta1 = 0.5", "beta1 = 1", ["has beta1 = 1", "below 1"]),
+            ("beta2 = 0.99", "beta2 = 0.999999999999", ["has beta2 = 0.999999999999", "below 1"]), // 1 in f32
+            ("eps = 1e-8", "eps = 0.0", ["[training.adam] has eps = 0.0", "above 0"]),
+            ("eps = 1e-8", "eps = 1e-50", ["has eps = 1e-50", "at least 1e-20"]), // 0 in f32
+            ("average = 0.999", "average = 1.0", ["[training] has average = 1.0", "below 1"]),
+            ("mean = 0.0, std = 0.02", "mean = 0.0, std = -0.02", ["[initial] weight has std = -0.02", "from 0"]),
+            ("mean = 0.0", "mean = nan", ["[initial] weight has mean = nan", "number"]),
+            (
+                "{ layer = \"batch-norm\"",
+                "{ layer = \"batch-norm\", eps = 0",
+                ["layer 2 (batch-norm) has eps = 0", "above"],
+            ),
+            (
+                "{ layer = \"batch-norm\"",
+                "{ layer = \"batch-norm\", momentum = 1.5",
+                ["layer 2 (batch-norm) has momentum = 1.5", "below 1"],
+            ),
+        ] {
+            says(&changed(from, to), &facts);
+        }
+    }
+
+    #[test]
+    fn values_of_another_type_are_refused() {
+        says(&changed("bias = false", "bias = 0"), &["has bias = 0", "true or false"]);
+        says(&changed("name = \"dcgan-small\"", "name = 3"), &["the model has name = 3"]);
+        says(&changed("dcgan-small\"", "../x\""), &["has name = \"../x\"", "letters, digits"]);
+        says(&changed("about = \"A", "about = \"\\u001b[2J"), &["about must be one line of text"]);
+        says(
+            &mistake(&built_in().replace("[training]", "[[training]]").replace("[training.adam]", "")),
+            &["has training ="],
+        );
+        says(&changed("{ mean = 0.0, std = 0.02 }", "0.02"), &["[initial]", "has weight = 0.02", "mean and std"]);
+    }
+
+    #[test]
+    fn paddings_that_only_add_zeros_are_refused() {
+        let bias = "channels = 1, kernel = 4, stride = 2";
+        says(
+            &changed(bias, &format!("{bias}, pad = 4")),
+            &["generator layer 10 (transposed-conv) has pad = 4", "smaller than kernel, which is 4"],
+        );
+        says(
+            &changed(bias, &format!("{bias}, output-pad = 2")),
+            &["generator layer 10 (transposed-conv) has output-pad = 2", "smaller than stride, which is 2"],
+        );
+    }
+
+    #[test]
+    fn a_list_of_layers_that_cannot_be_a_network_is_refused() {
+        says(&generator(""), &["the generator has 0 layers", "1 to 200"]);
+        says(&discriminator(&"{ layer = \"relu\" },".repeat(201)), &["has 201 layers", "1 to 200"]);
+        says(
+            &generator(r#"{ layer = "reshape", height = 8, width = 8, channels = 1 }"#),
+            &["the generator has no layer that can learn", "linear"],
+        );
+        says(&mistake(&with("generator", "").replace("generator = []", "generator = 3")), &["has generator = 3"]);
+    }
+
+    #[test]
+    fn a_linear_layer_on_an_image_is_refused_with_both_layers() {
+        let layers =
+            r#"{ layer = "conv", channels = 8, kernel = 4 }, { layer = "relu" }, { layer = "linear", features = 1 }"#;
+        says(
+            &discriminator(layers),
+            &[
+                "discriminator layer 2 (linear) takes a flat vector, but layer 1 (relu) gives 25 x 25 x 8",
+                "put a flatten layer between them",
+            ],
+        );
+        says(
+            &discriminator(r#"{ layer = "linear", features = 1 }"#),
+            &["layer 0 (linear) takes a flat vector, but the image is 28 x 28 x 1"],
+        );
+    }
+
+    #[test]
+    fn a_kernel_larger_than_its_image_is_refused_with_both_sizes() {
+        says(
+            &discriminator(&format!(r#"{{ layer = "conv", channels = 8, kernel = 31, pad = 1 }}, {END}"#)),
+            &[
+                "discriminator layer 0 (conv) needs at least 29 x 29 pixels for kernel 31 and pad 1, but the image is 28 x 28 x 1",
+            ],
+        );
+        says(
+            &generator(r#"{ layer = "transposed-conv", channels = 8, kernel = 4, pad = 2 }"#),
+            &["layer 0 (transposed-conv) cuts off all of its output with pad 2: the latent is 1 x 1 x 64"],
+        );
+    }
+
+    #[test]
+    fn a_reshape_to_another_number_of_elements_is_refused_with_both_numbers() {
+        says(
+            &changed("height = 1, width = 1, channels = 64", "height = 2, width = 2, channels = 64"),
+            &[
+                "generator layer 0 (reshape) makes 2 x 2 x 64, which is 256 numbers, but the latent is 1 x 1 x 64, which is 64",
+            ],
+        );
+        says(
+            &changed("height = 1, width = 1, channels = 64", "height = 65536, width = 65536, channels = 65536"),
+            &["which is too many numbers"],
+        );
+    }
+
+    #[test]
+    fn networks_that_do_not_end_as_they_must_are_refused_with_both_shapes() {
+        says(
+            &changed("height = 28", "height = 32"),
+            &["the generator ends in 28 x 28 x 1 (layer 11, tanh), but an image is 32 x 28 x 1"],
+        );
+        says(
+            &changed("features = 1 ", "features = 2 "),
+            &["the discriminator ends in 1 x 1 x 2 (layer 10, linear), but must end in one logit, 1 x 1 x 1"],
+        );
+        says(
+            &discriminator(&format!(r#"{END}, {{ layer = "sigmoid" }}"#)),
+            &["the discriminator ends in a probability (layer 2, sigmoid)", "leave the last layer out"],
+        );
+    }
+
+    #[test]
+    fn networks_too_large_for_any_device_are_refused_without_overflow() {
+        let large = |layers: &str, fact: &str| says(&generator(layers), &["generator layer", fact]);
+        let wide = r#"{ layer = "linear", features = 65536 }"#;
+        large(&format!("{wide}, {wide}"), "would make 1 x 1 x 65536 x 65536 weights, more than the 268435456");
+        let grow = r#"{ layer = "transposed-conv", channels = 65536, kernel = 1024, stride = 1024 },"#;
+        large(&grow.repeat(200), "layer 0 (transposed-conv) would make 1024 x 1024 x 65536 numbers for each image");
+        let grow = r#"{ layer = "transposed-conv", channels = 1, kernel = 1024, stride = 1024 },"#;
+        large(&grow.repeat(200), "layer 1 (transposed-conv) would make 1048576 x 1048576 x 1 numbers for each image");
+        let grow = r#"{ layer = "transposed-conv", channels = 64, kernel = 256 }, { layer = "conv", channels = 64, kernel = 128 }"#;
+        large(grow, "multiply-adds for each image, more than the 68719476736");
+    }
+
+    #[test]
+    fn a_batch_size_that_batch_norm_cannot_normalise_is_refused_with_the_layer() {
+        says(
+            &changed("batch-size = 128", "batch-size = 1"),
+            &["discriminator layer 7 (batch-norm) cannot normalise a batch of 1", "at least 2"],
+        );
+    }
+
+    #[test]
+    fn no_damage_to_a_model_file_makes_the_reader_panic() {
+        let text = built_in();
+        let pieces = ["", "9", "-", "e9", "\"", "{", "]", "\n", "nan", "\u{e9}", "0x"];
+        for (number, at) in (0..text.len()).step_by(3).enumerate() {
+            let piece = pieces[number % pieces.len()];
+            let end = (at + number % 5).min(text.len());
+            let damaged = format!("{}{piece}{}", &text[..at], &text[end..]);
+            drop(Model::parse(&damaged, "damaged.toml"));
+            drop(Model::parse(&text[..at], "cut.toml"));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What a model is made of, for a person: shapes, parameters and the work of each layer.
+
+use std::fmt;
+
+use super::layer::{self, Layer, Shape, Size};
+use super::model::Model;
+use super::network::{Mode, Network, Wrt};
+use crate::program::{Op, Program};
+
+/// A model as tables. Floating-point operations are those of matrix products, two for each multiply-add.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// The model's name.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// The generator, then the discriminator.
+    pub networks: [NetworkSummary; 2],
+    /// Floating-point operations of a training step, for each real image of its batch: one update of each network,
+    /// with the fakes made once.
+    pub step_flops: u64,
+}
+
+/// A network as a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkSummary {
+    /// `generator` or `discriminator`.
+    pub name: &'static str,
+    /// What it takes.
+    pub input: Shape,
+    /// A row for each layer.
+    pub rows: Vec<Row>,
+}
+
+/// A layer in a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Counted from 0.
+    pub number: usize,
+    /// The layer.
+    pub layer: Layer,
+    /// What it gives.
+    pub output: Shape,
+    /// How many parameters it learns.
+    pub parameters: u64,
+    /// Floating-point operations of its forward pass for one image.
+    pub flops: u64,
+}
+
+impl Summary {
+    /// The tables of a model.
+    pub fn new(model: &Model) -> Self {
+        Self {
+            name: model.name.clone(),
+            about: model.about.clone(),
+            networks: model.networks().map(|(name, layers, input)| NetworkSummary::new(name, layers, input)),
+            step_flops: step_flops(model),
+        }
+    }
+}
+
+impl NetworkSummary {
+    fn new(name: &'static str, layers: &[Layer], input: Shape) -> Self {
+        let placed = layer::place(layers, input, "the input").expect("a model's layers fit together");
+        let rows = placed.iter().map(|placed| Row {
+            number: placed.number,
+            layer: placed.layer,
+            output: placed.output,
+            parameters: placed.parameters() as u64,
+            flops: 2 * placed.multiply_adds(),
+        });
+        Self { name, input, rows: rows.collect() }
+    }
+
+    /// How many parameters all layers learn.
+    pub fn parameters(&self) -> u64 {
+        self.rows.iter().map(|row| row.parameters).sum()
+    }
+
+    /// Floating-point operations of the forward pass for one image.
+    pub fn flops(&self) -> u64 {
+        self.rows.iter().map(|row| row.flops).sum()
+    }
+}
+
+/// Counted from the operations themselves: the passes of a step, for a batch of two images, the least that batch
+/// normalisation takes.
+fn step_flops(model: &Model) -> u64 {
+    const BATCH: usize = 2;
+    let program = &mut Program::new();
+    let (g, d) = (Network::generator(program, model), Network::discriminator(program, model));
+    let [h, w, c] = model.image;
+    let z = program.tensor("z", &[BATCH, 1, 1, model.latent]);
+    let real = program.tensor("real", &[BATCH, h, w, c]);
+    let both = program.tensor("both", &[2 * BATCH, h, w, c]);
+    let dlogits = [2 * BATCH, BATCH].map(|n| program.tensor("dlogits", &[n, 1, 1, 1]));
+
+    let step = program.begin("step");
+    let fake = g.forward(program, z, Mode::Train { groups: 1 }, "fake");
+    program.push(Op::Concat { a: real, b: fake.y, y: both });
+    let judged = d.forward(program, both, Mode::Train { groups: 2 }, "both");
+    d.backward(program, &judged, dlogits[0], Wrt::Params);
+    let judged = d.forward(program, fake.y, Mode::Train { groups: 1 }, "fake");
+    let dfake = d.backward(program, &judged, dlogits[1], Wrt::Input).expect("the gradient for the input was asked for");
+    g.backward(program, &fake, dfake, Wrt::Params);
+    program.flops(step) / BATCH as u64
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.name)?;
+        if !self.about.is_empty() {
+            writeln!(f, "{}", self.about)?;
+        }
+        for network in &self.networks {
+            write!(f, "\n{network}")?;
+        }
+        writeln!(
+            f,
+            "\nA training step takes {:.1} MFLOP for each image of its batch: one update of each network.",
+            mflop(self.step_flops)
+        )
+    }
+}
+
+impl fmt::Display for NetworkSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let input = Size(self.input).to_string();
+        let header = [self.name, "output", "parameters", "MFLOP"].map(String::from);
+        let rows = self.rows.iter().map(|row| {
+            [
+                format!("{:>3}  {}", row.number, row.layer),
+                Size(row.output).to_string(),
+                some(row.parameters, |parameters| parameters.to_string()),
+                some(row.flops, |flops| format!("{:.2}", mflop(flops))),
+            ]
+        });
+        let total = [
+            "     total, for each image forward".to_string(),
+            String::new(),
+            self.parameters().to_string(),
+            format!("{:.2}", mflop(self.flops())),
+        ];
+        let table: Vec<[String; 4]> = std::iter::once(header)
+            .chain([["     input".to_string(), input, String::new(), String::new()]])
+            .chain(rows)
+            .chain([total])
+            .collect();
+        let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths = [0, 1, 2, 3].map(width);
+        for [what, output, parameters, flops] in &table {
+            let [a, b, c, d] = widths;
+            let line = format!("{what:<a$}  {output:>b$}  {parameters:>c$}  {flops:>d$}");
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing where there is nothing: most layers of a network have neither weights nor matrix products.
+fn some(number: u64, format: impl Fn(u64) -> String) -> String {
+    if number == 0 { String::new() } else { format(number) }
+}
+
+fn mflop(flops: u64) -> f64 {
+    flops as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dcgan_small() -> Summary {
+        Summary::new(&Model::named("dcgan-small").unwrap())
+    }
+
+    #[test]
+    fn a_step_of_dcgan_small_takes_52_mflop_for_each_image() {
+        let Summary { networks: [g, d], step_flops, .. } = dcgan_small();
+        // Weights times positions of the kernel, two for each multiply-add.
+        assert_eq!(g.flops(), 2 * (147_456 + 9 * 524_288 + 36 * 73_728 + 169 * 1024));
+        assert_eq!(d.flops(), 2 * (169 * 144 + 25 * 12_800 + 51_200 + 64));
+        // A backward pass costs a forward pass for the weights and one for the images, without that of the first layer.
+        let generator = 3 * g.flops() - g.rows[1].flops;
+        let discriminator = 2 * (3 * d.flops() - d.rows[0].flops) + 2 * d.flops();
+        assert_eq!(step_flops, generator + discriminator);
+        assert_eq!(format!("{:.1}", mflop(step_flops)), "52.1");
+    }
+
+    #[test]
+    fn a_layers_work_is_that_of_its_operation() {
+        let model = Model::named("dcgan-small").unwrap();
+        let mut program = Program::new();
+        let g = Network::generator(&mut program, &model);
+        let z = program.tensor("z", &[1, 1, 1, 64]);
+        let sheet = program.begin("sheet");
+        g.forward(&mut program, z, Mode::Evaluate, "sheet");
+        let rows = dcgan_small().networks[0].rows.clone();
+        let of_operations = program.routines()[0].ops.iter().map(|op| op.flops(&program));
+        assert_eq!(of_operations.collect::<Vec<_>>(), rows[1..].iter().map(|row| row.flops).collect::<Vec<_>>());
+        assert_eq!(program.flops(sheet), dcgan_small().networks[0].flops());
+    }
+
+    #[test]
+    fn a_summary_prints_as_aligned_tables() {
+        let text = dcgan_small().to_string();
+        for line in [
+            "generator                                       output  parameters  MFLOP",
+            "     input                                  1 x 1 x 64",
+            "  1  transposed-conv, kernel 3, stride 2   3 x 3 x 256      147456   0.29",
+            "     total, for each image forward                          747393  15.39",
+            " 10  linear                            1 x 1 x 1          65   0.00",
+            "  9  flatten                          1 x 1 x 64",
+            "A training step takes 52.1 MFLOP for each image of its batch: one update of each network.",
+        ] {
+            assert!(text.lines().any(|printed| printed == line), "{text}\nhas no line\n{line}");
+        }
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+    }
+}

@@ -1,0 +1,223 @@
+//! A run at rest: both networks, the moving average, both states of Adam, and what the run was asked to do.
+//!
+//! A checkpoint is a safetensors file. Weights have PyTorch's names and layouts, so other programs can load them: `generator.1.weight`;
+//! the moving average of the same is `average.generator.1.weight`, Adam's moments are `adam.m.generator.1.weight` and `adam.v...`.
+//! The metadata has one entry, `gpu-gan`, a JSON object of step, settings and the text of the model file: a checkpoint needs
+//! no other file beside it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::net::Model;
+use crate::net::parameters::{self, Layout, Stored};
+
+/// What the names of the moving average begin with.
+pub(super) const AVERAGE: &str = "average.";
+/// What the names of Adam's first moments begin with.
+pub(super) const ADAM_M: &str = "adam.m.";
+/// What the names of Adam's second moments begin with.
+pub(super) const ADAM_V: &str = "adam.v.";
+
+/// The entry of the file's metadata that is ours.
+const METADATA: &str = "gpu-gan";
+/// Counts up when older programs could not read what newer ones write.
+const FORMAT: u32 = 1;
+/// No checkpoint of a model that can be trained here is larger.
+const LARGEST_FILE: u64 = 16 << 30;
+
+/// A run at rest, after some step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The model, with the text of its file.
+    pub model: Model,
+    /// What the run was asked to do.
+    pub settings: Settings,
+    /// How many steps were done.
+    pub step: u64,
+    tensors: BTreeMap<String, Stored<f32>>,
+}
+
+/// The metadata of a file.
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    format: u32,
+    version: String,
+    step: u64,
+    settings: Settings,
+    model: String,
+}
+
+impl Checkpoint {
+    /// A run that has not begun: initial weights from the settings' seed, moments of zero.
+    pub fn initial(model: &Model, settings: &Settings) -> Self {
+        let start = parameters::initial(model, settings.seed);
+        let mut checkpoint = Self::empty(model, settings, 0);
+        checkpoint.put(AVERAGE, start.generator.params.clone());
+        for state in [start.generator, start.discriminator] {
+            for prefix in [ADAM_M, ADAM_V] {
+                let zero = |stored: &Stored<f32>| Stored { values: vec![0.0; stored.values.len()], ..stored.clone() };
+                checkpoint.put(prefix, state.params.iter().map(zero).collect());
+            }
+            checkpoint.put("", state.params);
+            checkpoint.put("", state.running);
+        }
+        checkpoint
+    }
+
+    /// A checkpoint without tensors yet.
+    pub(super) fn empty(model: &Model, settings: &Settings, step: u64) -> Self {
+        Self { model: model.clone(), settings: settings.clone(), step, tensors: BTreeMap::new() }
+    }
+
+    /// Adds tensors, under their names behind `prefix`.
+    pub(super) fn put(&mut self, prefix: &str, tensors: Vec<Stored<f32>>) {
+        self.tensors.extend(tensors.into_iter().map(|tensor| (format!("{prefix}{}", tensor.name), tensor)));
+    }
+
+    /// The tensors of a layout, as one buffer.
+    ///
+    /// # Errors
+    ///
+    /// Where one is missing or of another shape.
+    pub(super) fn buffer(&self, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
+        let named = layout.tensors().filter_map(|(name, _)| self.tensors.get(&format!("{prefix}{name}")));
+        layout.pack(&named.cloned().collect::<Vec<_>>())
+    }
+
+    /// All tensors, by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Stored<f32>> {
+        &self.tensors
+    }
+
+    /// The name of the first tensor with a value that is not a finite number.
+    pub fn not_finite(&self) -> Option<&str> {
+        let broken = self.tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|value| !value.is_finite()));
+        broken.map(|(name, _)| name.as_str())
+    }
+
+    /// Writes the checkpoint, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let metadata = Metadata {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            step: self.step,
+            settings: self.settings.clone(),
+            model: self.model.to_toml().into(),
+        };
+        // One entry, since the crate would write several in an order that changes from run to run.
+        let metadata = serde_json::to_string(&metadata).expect("plain data has a JSON form");
+        let metadata = HashMap::from([(METADATA.to_string(), metadata)]);
+        let views = self.tensors.iter().map(|(name, tensor)| {
+            let bytes = bytemuck::cast_slice(&tensor.values);
+            (name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).expect("values fill their shape"))
+        });
+        let bytes = safetensors::serialize(views, Some(metadata)).expect("names are unique and shapes fit");
+        files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::file("write", path)))
+    }
+
+    /// Reads a checkpoint and checks that it is whole: all its tensors are finite and are those of its model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] says what is wrong with the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let broken = |what: String| Error::Checkpoint {
+            message: format!("{} is not a checkpoint that can be used: {what}", path.display()),
+            hint: "use another checkpoint of the same run; each is written whole, so the one before is good".into(),
+        };
+        let length = fs::metadata(path).map_err(Error::file("read", path))?.len();
+        if length > LARGEST_FILE {
+            return Err(broken(format!("it is {} large", crate::error::bytes_for_people(length))));
+        }
+        let bytes = fs::read(path).map_err(Error::file("read", path))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(format!("{error}")))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(format!("{error}")))?;
+        let metadata = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
+        let metadata = metadata.ok_or_else(|| broken("gpu-gan did not write it".into()))?;
+        let metadata: Metadata = serde_json::from_str(metadata).map_err(|error| broken(format!("{error}")))?;
+        if metadata.format != FORMAT {
+            return Err(broken(format!(
+                "gpu-gan {} wrote it in format {}, and this is {} with format {FORMAT}",
+                metadata.version,
+                metadata.format,
+                env!("CARGO_PKG_VERSION")
+            )));
+        }
+        let model = Model::parse(&metadata.model, &format!("the model in {}", path.display()))?;
+        let mut checkpoint = Self::empty(&model, &metadata.settings, metadata.step);
+        for (name, view) in file.tensors() {
+            let values = floats(&view).ok_or_else(|| broken(format!("{name} is not of f32")))?;
+            checkpoint
+                .tensors
+                .insert(name.clone(), Stored { name: plain(&name), shape: view.shape().to_vec(), values });
+        }
+        checkpoint.check(&broken)?;
+        Ok(checkpoint)
+    }
+
+    /// Whether the tensors are those of the model, and finite.
+    fn check(&self, broken: &dyn Fn(String) -> Error) -> Result<()> {
+        self.settings.check(&self.model).map_err(|error| broken(error.to_string()))?;
+        for (name, tensor) in &Self::initial(&self.model, &self.settings).tensors {
+            match self.tensors.get(name) {
+                None => return Err(broken(format!("{name} is missing"))),
+                Some(there) if there.shape != tensor.shape => {
+                    return Err(broken(format!("{name} is {:?}, but the model's is {:?}", there.shape, tensor.shape)));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.not_finite() {
+            Some(name) => Err(broken(format!("{name} has values that are not finite numbers"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The checkpoint that a person means: a checkpoint file, or the newest of a run folder.
+    pub fn find(run: &Path) -> Result<PathBuf> {
+        if run.is_file() {
+            return Ok(run.to_path_buf());
+        }
+        let folder = run.join("checkpoints");
+        if !run.exists() || (run.is_dir() && !folder.is_dir()) {
+            return Err(Error::Checkpoint {
+                message: if run.exists() {
+                    format!("{} has no folder checkpoints, so it is not a run", run.display())
+                } else {
+                    format!("there is no run or checkpoint at {}", run.display())
+                },
+                hint: "name a folder that `gpu-gan train` made, such as runs/mnist-0001, or a .safetensors file in it"
+                    .into(),
+            });
+        }
+        let mut found: Vec<PathBuf> = fs::read_dir(&folder)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .map_err(Error::file("read", &folder))?;
+        found.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+        // Steps are written with leading zeros, so the last name is the newest.
+        found.into_iter().max().ok_or_else(|| Error::Checkpoint {
+            message: format!("{} holds no checkpoint", folder.display()),
+            hint: "the run ended before its first one; train again".into(),
+        })
+    }
+}
+
+/// The name without the prefix that tells what the tensor is for.
+fn plain(name: &str) -> String {
+    let prefix = [AVERAGE, ADAM_M, ADAM_V].into_iter().find(|prefix| name.starts_with(prefix));
+    name[prefix.map_or(0, str::len)..].to_string()
+}
+
+/// The values of a view, which need not be aligned; `None` where they are not f32.
+fn floats(view: &TensorView) -> Option<Vec<f32>> {
+    let words = view.data().as_chunks::<4>().0;
+    (view.dtype() == Dtype::F32).then(|| words.iter().map(|&word| f32::from_le_bytes(word)).collect())
+}

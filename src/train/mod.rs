@@ -1,0 +1,21 @@
+//! In which order things are asked: the adversarial schedule, the loop around it, the run folder and checkpoints.
+//!
+//! [`Gan`] writes one training step as a program. [`train`] runs it, step after step, and writes what comes of it into a
+//! [`RunFolder`]. A [`Checkpoint`] holds all that a run needs to go on as if it had never stopped, and all that a
+//! [`Sampler`] needs to draw images.
+
+mod adversarial;
+mod checkpoint;
+mod log;
+mod run_folder;
+mod sampler;
+mod settings;
+mod trainer;
+
+pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
+pub use checkpoint::Checkpoint;
+pub use log::Row;
+pub use run_folder::RunFolder;
+pub use sampler::{Sampler, latent};
+pub use settings::{Interval, Settings};
+pub use trainer::{Ending, Training, largest_batch, train};

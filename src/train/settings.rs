@@ -1,0 +1,201 @@
+//! Everything about a run that was decided before it began.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::ImageSet;
+use crate::error::{Error, Result};
+use crate::net::{Adam, Model};
+
+/// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The images, as the person named them: `mnist`, or a path.
+    pub data: String,
+    /// Notices when the images are no longer those that the run began with.
+    pub data_fingerprint: String,
+    /// How many images there are.
+    pub images: usize,
+    /// The model's name.
+    pub model: String,
+    /// Real images in a step, and as many fakes.
+    pub batch_size: usize,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// What every random number of the run is drawn from.
+    pub seed: u64,
+    /// In the long run, the share of the old average in the moving average of the generator's parameters.
+    pub average: f64,
+    /// The optimiser of both networks.
+    pub adam: Adam,
+}
+
+impl Settings {
+    /// The model's own settings, for `epochs` passes over the images.
+    ///
+    /// # Errors
+    ///
+    /// Where the images are not of the model's shape.
+    pub fn new(model: &Model, images: &ImageSet, data: &str) -> Result<Self> {
+        if images.image_shape() != model.image {
+            let words =
+                |[h, w, c]: [usize; 3]| format!("{h} x {w} pixels with {c} channel{}", if c == 1 { "" } else { "s" });
+            return Err(Error::Request {
+                message: format!(
+                    "the images of {data} are {}, but the model {} makes {}",
+                    words(images.image_shape()),
+                    model.name,
+                    words(model.image)
+                ),
+                hint: "choose other images, or a model of their shape with --model FILE".into(),
+            });
+        }
+        let mut settings = Self {
+            data: data.to_string(),
+            data_fingerprint: format!("{:016x}", images.fingerprint()),
+            images: images.count(),
+            model: model.name.clone(),
+            batch_size: model.training.batch_size,
+            steps: 0,
+            seed: 0,
+            average: model.training.average,
+            adam: model.training.adam,
+        };
+        settings.steps = settings.steps_of(model.training.epochs as u64);
+        Ok(settings)
+    }
+
+    /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.
+    pub fn steps_of(&self, epochs: u64) -> u64 {
+        (epochs * self.images as u64).div_ceil(self.batch_size as u64)
+    }
+
+    /// The epoch that a step begins in, both counted from 1.
+    pub fn epoch_of(&self, step: u64) -> u64 {
+        (step.max(1) - 1) * self.batch_size as u64 / self.images as u64 + 1
+    }
+
+    /// The epoch that a step completes, if it completes one; 0 for step 0.
+    pub fn completed_epoch(&self, step: u64) -> Option<u64> {
+        let epoch = step * self.batch_size as u64 / self.images as u64;
+        (self.steps_of(epoch) == step).then_some(epoch)
+    }
+
+    /// Whether this can be run at all.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        model.check_batch(self.batch_size)?;
+        // The place of an image in the run is counted in 32 bits on the device.
+        let most = u64::from(u32::MAX) / self.batch_size as u64;
+        if self.steps == 0 || self.steps > most {
+            return Err(Error::Request {
+                message: format!("a run of {} steps of {} images is not possible", self.steps, self.batch_size),
+                hint: format!("choose --epochs or --steps so that there are 1 to {most} steps"),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How often something happens: every so many steps, or every so many epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    /// `500steps`.
+    Steps(u64),
+    /// `5epochs`.
+    Epochs(u64),
+}
+
+impl Interval {
+    /// The first step after `step` at which it is due.
+    pub fn next_after(self, step: u64, settings: &Settings) -> u64 {
+        match self {
+            Self::Steps(every) => (step / every + 1) * every,
+            Self::Epochs(every) => {
+                // Epochs complete by now; the multiple that follows may fall on this very step.
+                let done = step * settings.batch_size as u64 / settings.images as u64;
+                let due = (done / every + 1) * every;
+                settings.steps_of(due).max(step + 1)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(every) => write!(f, "{every}steps"),
+            Self::Epochs(every) => write!(f, "{every}epochs"),
+        }
+    }
+}
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let number = digits.parse().ok().filter(|&number| (1..=1_000_000_000).contains(&number));
+        match (number, &text[digits.len()..]) {
+            (Some(every), "step" | "steps") => Ok(Self::Steps(every)),
+            (Some(every), "epoch" | "epochs") => Ok(Self::Epochs(every)),
+            _ => Err("an interval is a number of steps or epochs, such as 500steps or 5epochs".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::train) fn settings(images: usize, batch_size: usize) -> Settings {
+        let model = Model::named("dcgan-small").unwrap();
+        Settings {
+            data: "mnist".into(),
+            data_fingerprint: "0".into(),
+            images,
+            model: model.name.clone(),
+            batch_size,
+            steps: 100,
+            seed: 1,
+            average: 0.999,
+            adam: model.training.adam,
+        }
+    }
+
+    #[test]
+    fn an_epoch_ends_with_the_step_that_takes_its_last_image() {
+        let settings = settings(60_000, 128);
+        assert_eq!([1, 2].map(|epochs| settings.steps_of(epochs)), [469, 938]);
+        assert_eq!([1, 469, 470].map(|step| settings.epoch_of(step)), [1, 1, 2]);
+        assert_eq!([0, 468, 469, 470].map(|step| settings.completed_epoch(step)), [Some(0), None, Some(1), None]);
+    }
+
+    #[test]
+    fn epochs_smaller_than_a_batch_still_have_their_steps() {
+        let settings = settings(3, 8);
+        assert_eq!([1, 2, 3, 8].map(|epochs| settings.steps_of(epochs)), [1, 1, 2, 3]);
+        assert_eq!([1, 2].map(|step| settings.epoch_of(step)), [1, 3]);
+        assert_eq!(Interval::Epochs(1).next_after(1, &settings), 2);
+    }
+
+    #[test]
+    fn an_interval_is_due_at_its_multiples() {
+        let settings = settings(60_000, 128);
+        assert_eq!([0, 499, 500].map(|step| Interval::Steps(500).next_after(step, &settings)), [500, 500, 1000]);
+        assert_eq!([0, 468, 469].map(|step| Interval::Epochs(1).next_after(step, &settings)), [469, 469, 938]);
+        assert_eq!([0, 938].map(|step| Interval::Epochs(5).next_after(step, &settings)), [2344, 2344]);
+    }
+
+    #[test]
+    fn an_interval_is_read_as_it_is_written_and_nonsense_is_refused() {
+        for interval in [Interval::Steps(500), Interval::Epochs(5)] {
+            assert_eq!(interval.to_string().parse(), Ok(interval));
+        }
+        assert_eq!("1epoch".parse(), Ok(Interval::Epochs(1)));
+        for nonsense in ["", "5", "0steps", "-1steps", "5 parsecs", "steps", "9999999999999steps", "5epochsé"] {
+            assert!(nonsense.parse::<Interval>().is_err(), "{nonsense}");
+        }
+    }
+}

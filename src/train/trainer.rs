@@ -1,0 +1,298 @@
+//! The loop around the step: it asks the device for steps, reads losses rarely and late, and writes what comes of it.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::log::Log;
+use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, latent};
+use crate::data::ImageSet;
+use crate::error::{Error, Result};
+use crate::net::Model;
+use crate::program::random::shuffled;
+use crate::program::{Device, Executor, Snapshot, Values};
+use crate::report::progress::{Progress, Status};
+use crate::report::{Pictures, pixels, sheet};
+
+/// How long the device works between two looks at its losses.
+const BURST: Duration = Duration::from_millis(250);
+/// Bursts in the device's hands: while the host looks at one, the device works on the other.
+const BURSTS_AHEAD: usize = 2;
+/// So many bursts fit into the history before the first one is written over.
+const LONGEST_BURST: u64 = HISTORY_ROWS as u64 / (BURSTS_AHEAD as u64 + 1);
+
+/// A run to be carried out.
+pub struct Training<'a> {
+    /// Where it runs.
+    pub device: &'a dyn Device,
+    /// What it learns from.
+    pub images: &'a ImageSet,
+    /// Where it starts; settings and model are in it.
+    pub start: Checkpoint,
+    /// Where its results go.
+    pub folder: &'a RunFolder,
+    /// How often a sheet is drawn, beside start and end.
+    pub sample_every: Interval,
+    /// How often a checkpoint is written, beside the end.
+    pub checkpoint_every: Interval,
+    /// Who is told.
+    pub progress: Progress,
+    /// Set from outside to end the run after the steps that the device has in hand.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The last step that was done.
+    pub step: u64,
+    /// Whether that was the last step of all.
+    pub complete: bool,
+    /// The checkpoint of that step.
+    pub checkpoint: PathBuf,
+    /// The sheet of that step.
+    pub sheet: PathBuf,
+}
+
+/// The largest batch, up to that of the settings, that a device has room for.
+pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings) -> Option<usize> {
+    let fits = |batch_size: usize| {
+        let settings = Settings { batch_size, ..settings.clone() };
+        model.check_batch(batch_size).is_ok()
+            && device.check(&Gan::new(model, &settings, settings.images).program).is_ok()
+    };
+    // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
+    let (mut good, mut bad) = ((1..=settings.batch_size).take(4).find(|&size| fits(size))?, settings.batch_size + 1);
+    while bad - good > 1 {
+        let middle = usize::midpoint(good, bad);
+        if fits(middle) { good = middle } else { bad = middle }
+    }
+    Some(good)
+}
+
+/// Carries out a run to its end, or until it is told to stop. Every step's losses are in the folder's log; a checkpoint
+/// and a sheet of the last step are there in either case.
+///
+/// # Errors
+///
+/// [`Error::Diverged`] where a loss is no longer a finite number; then nothing is written of the steps since.
+pub fn train(training: Training) -> Result<Ending> {
+    let mut run = Run::begin(training)?;
+    let outcome = run.go();
+    run.log.flush().and(outcome)
+}
+
+/// A run that is being carried out.
+struct Run<'a> {
+    training: Training<'a>,
+    gan: Gan,
+    executor: Box<dyn Executor>,
+    log: Log,
+    /// The last step that the device was asked for.
+    step: u64,
+    /// Steps whose losses were asked for and not yet looked at.
+    pending: VecDeque<(RangeInclusive<u64>, Snapshot)>,
+    /// The sheet and the checkpoint that were written last.
+    last_sheet: Option<(u64, PathBuf)>,
+    last_checkpoint: Option<(u64, PathBuf)>,
+    pace: Pace,
+}
+
+impl<'a> Run<'a> {
+    fn begin(training: Training<'a>) -> Result<Self> {
+        let Training { device, images, start, folder, .. } = &training;
+        let gan = Gan::new(&start.model, &start.settings, images.count());
+        device.check(&gan.program)?;
+        let mut executor = device.build(&gan.program)?;
+        gan.load(executor.as_mut(), start)?;
+        executor.upload(gan.data, Values::U8(&images.pixels))?;
+        let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
+        executor.upload(gan.sheet_latents, Values::F32(&latents))?;
+        let log = Log::open(folder.path(), start.step)?;
+        let step = start.step;
+        let mut run = Self {
+            gan,
+            executor,
+            log,
+            step,
+            pending: VecDeque::new(),
+            last_sheet: None,
+            last_checkpoint: None,
+            pace: Pace::new(),
+            training,
+        };
+        if step == 0 {
+            run.write_reals()?;
+            run.write_sheet()?;
+        }
+        Ok(run)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.training.start.settings
+    }
+
+    fn go(&mut self) -> Result<Ending> {
+        let total = self.settings().steps;
+        self.pace.restart();
+        while self.step < total && !self.training.stop.load(Ordering::Relaxed) {
+            let sheet = self.training.sample_every.next_after(self.step, self.settings());
+            let checkpoint = self.training.checkpoint_every.next_after(self.step, self.settings());
+            self.run_until(total.min(sheet).min(checkpoint))?;
+            if self.step == sheet {
+                self.write_sheet()?;
+            }
+            if self.step == checkpoint {
+                self.write_checkpoint()?;
+            }
+        }
+        self.end()
+    }
+
+    /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
+    fn run_until(&mut self, end: u64) -> Result<()> {
+        while self.step < end && !self.training.stop.load(Ordering::Relaxed) {
+            let burst = self.pace.burst().min(end - self.step);
+            self.executor.run(self.gan.step, burst as usize)?;
+            let snapshot = self.executor.snapshot(self.gan.history)?;
+            self.pending.push_back((self.step + 1..=self.step + burst, snapshot));
+            self.step += burst;
+            if self.pending.len() >= BURSTS_AHEAD {
+                self.look_at_oldest()?;
+            }
+        }
+        while !self.pending.is_empty() {
+            self.look_at_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the losses of the oldest burst and writes them down.
+    fn look_at_oldest(&mut self) -> Result<()> {
+        let Some((steps, snapshot)) = self.pending.pop_front() else { return Ok(()) };
+        let history = self.executor.collect(snapshot)?;
+        let count = steps.end() - steps.start() + 1;
+        let images_per_second = self.pace.observe(count) * self.settings().batch_size as f64;
+        for step in steps {
+            let losses = Losses::of_step(&history, step);
+            if let Some(what) = losses.diverged() {
+                return Err(self.diverged(step, what));
+            }
+            let row = Row {
+                step,
+                epoch: self.settings().epoch_of(step),
+                d_loss: losses.d_loss(),
+                g_loss: losses.g_loss,
+                d_real: losses.d_real,
+                d_fake: losses.d_fake,
+                d_accuracy: losses.d_accuracy,
+                images_per_second: images_per_second as f32,
+            };
+            self.log.write(&row)?;
+            self.training.progress.update(&Status {
+                step,
+                epoch: row.epoch,
+                d_loss: row.d_loss,
+                g_loss: row.g_loss,
+                d_real: row.d_real,
+                d_fake: row.d_fake,
+                images_per_second,
+            });
+        }
+        self.log.flush()
+    }
+
+    fn diverged(&self, step: u64, what: &'static str) -> Error {
+        Error::Diverged { step, what, last_good: self.training.folder.newest_checkpoint() }
+    }
+
+    /// Some of the images to learn from, in the order of a shuffled deck.
+    fn write_reals(&mut self) -> Result<()> {
+        let images = self.training.images;
+        let count = images.count() as u32;
+        let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(self.settings().seed, g, count) as usize);
+        let bytes: Vec<u8> = chosen.flat_map(|index| images.image(index)).copied().collect();
+        let pictures = Pictures::new(&bytes, images.image_shape())?;
+        sheet::write_png(&self.training.folder.reals(), &sheet::lay_out(&pictures, None)?)
+    }
+
+    /// Draws the sheet of this step.
+    fn write_sheet(&mut self) -> Result<()> {
+        self.executor.run(self.gan.sheet, 1)?;
+        let values = self.executor.download(self.gan.sheet_images)?;
+        if values.iter().any(|value| value.is_nan()) {
+            return Err(self.diverged(self.step, "an image"));
+        }
+        let bytes = pixels::to_bytes(&values)?;
+        let pictures = Pictures::new(&bytes, self.training.start.model.image)?;
+        let path = self.training.folder.sheet(self.step, self.settings());
+        sheet::write_png(&path, &sheet::lay_out(&pictures, None)?)?;
+        self.training.progress.line(&format!("images      {}", path.display()));
+        self.last_sheet = Some((self.step, path));
+        self.pace.restart();
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self) -> Result<()> {
+        let Checkpoint { model, settings, .. } = &self.training.start;
+        let checkpoint = self.gan.save(self.executor.as_mut(), model, settings, self.step)?;
+        if checkpoint.not_finite().is_some() {
+            return Err(self.diverged(self.step, "a weight"));
+        }
+        let path = self.training.folder.checkpoint(self.step);
+        checkpoint.write(&path)?;
+        self.training.progress.line(&format!("checkpoint  {}", path.display()));
+        self.last_checkpoint = Some((self.step, path));
+        self.pace.restart();
+        Ok(())
+    }
+
+    /// Makes sure that the last step has its checkpoint and its sheet.
+    fn end(&mut self) -> Result<Ending> {
+        if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.step) {
+            self.write_checkpoint()?;
+        }
+        if self.last_sheet.as_ref().is_none_or(|(step, _)| *step != self.step) {
+            self.write_sheet()?;
+        }
+        let path = |last: &Option<(u64, PathBuf)>| last.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
+        Ok(Ending {
+            step: self.step,
+            complete: self.step == self.settings().steps,
+            checkpoint: path(&self.last_checkpoint),
+            sheet: path(&self.last_sheet),
+        })
+    }
+}
+
+/// How fast steps go, and how many make a burst.
+struct Pace {
+    since: Instant,
+    seconds_per_step: Option<f64>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), seconds_per_step: None }
+    }
+
+    /// Begins to count time anew, so that work other than steps is not counted.
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Takes note that so many steps are done; returns steps per second, lately.
+    fn observe(&mut self, steps: u64) -> f64 {
+        let seconds = self.since.elapsed().as_secs_f64() / steps as f64;
+        self.since = Instant::now();
+        let average = self.seconds_per_step.map_or(seconds, |before| 0.8 * before + 0.2 * seconds);
+        self.seconds_per_step = Some(average);
+        1.0 / average.max(1e-9)
+    }
+
+    fn burst(&self) -> u64 {
+        self.seconds_per_step.map_or(1, |seconds| (BURST.as_secs_f64() / seconds) as u64).clamp(1, LONGEST_BURST)
+    }
+}
