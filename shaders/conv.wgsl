@@ -2,17 +2,21 @@
 //
 //   forward           y[n,i,j,o]  = b[o] + sum_{u,v,c} x[n,p,q,c] * w[u,v,c,o]
 //   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  transposed convolution is this, of dy
-//   grad_weight       parts[s,u,v,c,o] = sum over the pixels (n,i,j) of slice s of x[n,p,q,c] * dy[n,i,j,o]
-//   add_parts         dw[u,v,c,o] = sum of parts[s,u,v,c,o] over all s, in order
+//   grad_weight       dw[u,v,c,o] = sum_{n,i,j} x[n,p,q,c] * dy[n,i,j,o]
 //                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
+//   add_parts         result = b + sum of parts[s] over all slices s, in order
 //
-// Shapes    x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    parts (SLICES, dw)
-//           b (C_OUT) in forward, (C_IN) in grad_input
+//           A sum may be cut into SLICES of SLICE_DEPTH terms, where there would be too few workgroups, or too long loops:
+//           then each slice writes its own part, and add_parts adds them. Else the only part is the result, bias included.
+//
+// Shapes    x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
+//           parts (SLICES, shape of the result), result (LEN)
 // Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
 //           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory:
 //             forward       rows (n,i,j)              depth (u,v,c)          columns o
-//             grad_input    rows (p,q,n) of a phase   depth (u,v,o)          columns c;  phases are along z
-//             grad_weight   rows (u,v,c)              depth (n,i,j)          columns o;  slices are along z
+//             grad_input    rows (p,q,n) of a phase   depth (u,v,o)          columns c;  phases are along z, too
+//             grad_weight   rows (u,v,c)              depth (n,i,j)          columns o
+//           Slices are along z.
 //           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
 //           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
 //           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
@@ -31,7 +35,9 @@ override STRIDE: u32;
 override PAD: u32;
 override HAS_BIAS: bool = false;
 override SLICES: u32 = 1u;
-override SLICE_PIXELS: u32 = 1u;
+override SLICE_DEPTH: u32 = 1u;
+override LEN: u32 = 1u;
+override BIAS_LEN: u32 = 1u;
 override TX: u32 = 8u;
 override TY: u32 = 8u;
 
@@ -42,10 +48,8 @@ const NOWHERE = 0xffffffffu;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(6) var<storage, read_write> parts: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(4) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(5) var<storage, read_write> result: array<f32>;
 
 // Tiles of A and B, depth after depth, and what of a row's address does not depend on the depth.
 var<workgroup> tile_a: array<f32, DEPTH * 8u * TY>;
@@ -90,6 +94,12 @@ fn multiply(products: ptr<function, Products>, lane: u32) {
     }
 }
 
+// The bias of a result that is complete as it is.
+fn bias_of(channel: u32) -> f32 {
+    if HAS_BIAS && SLICES == 1u { return b[channel]; }
+    return 0.0;
+}
+
 fn product_row(products: ptr<function, Products>, row: u32) -> array<f32, 8> {
     var left: vec4<f32>;
     var right: vec4<f32>;
@@ -109,7 +119,8 @@ fn forward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let rows = N * H_OUT * W_OUT;
-    let depths = K * K * C_IN;
+    let first_depth = group.z * SLICE_DEPTH;
+    let depths = min(K * K * C_IN, first_depth + SLICE_DEPTH);
     let first_row = group.y * 8u * TY;
     let first_column = group.x * 8u * TX;
 
@@ -125,7 +136,7 @@ fn forward(
     }
 
     var products = Products();
-    for (var start = 0u; start < depths; start += DEPTH) {
+    for (var start = first_depth; start < depths; start += DEPTH) {
         workgroupBarrier();
         for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
             let depth = start + e % DEPTH;
@@ -159,9 +170,7 @@ fn forward(
         let values = product_row(&products, r);
         for (var o = 0u; o < 8u; o++) {
             if row + r < rows && column + o < C_OUT {
-                var value = values[o];
-                if HAS_BIAS { value += b[column + o]; }
-                y[(row + r) * C_OUT + column + o] = value;
+                parts[(group.z * rows + row + r) * C_OUT + column + o] = values[o] + bias_of(column + o);
             }
         }
     }
@@ -183,13 +192,15 @@ fn grad_input(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let phase = vec2<u32>(group.z / STRIDE, group.z % STRIDE);
+    let slice = group.z / (STRIDE * STRIDE);
+    let phase = vec2<u32>(group.z / STRIDE % STRIDE, group.z % STRIDE);
     let lines = phase_pixels(phase.x, H);
     let columns = phase_pixels(phase.y, W);
     let rows = N * lines.y * columns.y;
     // Taps u = phase, phase + STRIDE, ...: how many there are along each axis.
     let taps = (vec2<u32>(K + STRIDE - 1u) - min(phase, vec2<u32>(K + STRIDE - 1u))) / STRIDE;
-    let depths = taps.x * taps.y * C_OUT;
+    let first_depth = slice * SLICE_DEPTH;
+    let depths = min(taps.x * taps.y * C_OUT, first_depth + SLICE_DEPTH);
     let first_row = group.y * 8u * TY;
     let first_column = group.x * 8u * TX;
     if first_row >= rows { return; } // phases differ in size
@@ -215,7 +226,7 @@ fn grad_input(
     let last_q = columns.x + STRIDE * select(columns.y - 1u, last_pixel % columns.y, one_line);
 
     var products = Products();
-    for (var start = 0u; start < depths; start += DEPTH) {
+    for (var start = first_depth; start < depths; start += DEPTH) {
         let tap_of_all = start / C_OUT;
         if tap_of_all == (min(start + DEPTH, depths) - 1u) / C_OUT
             && !(tap_reaches(first_p, last_p, tap_of_all / taps.y, H_OUT)
@@ -262,9 +273,7 @@ fn grad_input(
         let q = columns.x + STRIDE * ((row / N) % columns.y);
         for (var c = 0u; c < 8u; c++) {
             if row < rows && column + c < C_IN {
-                var value = values[c];
-                if HAS_BIAS { value += b[column + c]; }
-                dx[((n * H + p) * W + q) * C_IN + column + c] = value;
+                parts[(((slice * N + n) * H + p) * W + q) * C_IN + column + c] = values[c] + bias_of(column + c);
             }
         }
     }
@@ -278,7 +287,7 @@ fn grad_weight(
     let rows = K * K * C_IN;
     let first_row = group.y * 8u * TY;
     let first_column = group.x * 8u * TX;
-    let end = min(N * H_OUT * W_OUT, (group.z + 1u) * SLICE_PIXELS);
+    let end = min(N * H_OUT * W_OUT, (group.z + 1u) * SLICE_DEPTH);
 
     // Each row's tap and channel.
     for (var row = lane; row < 8u * TY; row += TX * TY) {
@@ -289,7 +298,7 @@ fn grad_weight(
     }
 
     var products = Products();
-    for (var start = group.z * SLICE_PIXELS; start < end; start += DEPTH) {
+    for (var start = group.z * SLICE_DEPTH; start < end; start += DEPTH) {
         workgroupBarrier();
         for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
             let pixel = start + e / (8u * TY);
@@ -335,12 +344,12 @@ fn add_parts(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    let len = K * K * C_IN * C_OUT;
-    for (var i = id.x; i < len; i += 256u * groups.x) {
+    for (var i = id.x; i < LEN; i += 256u * groups.x) {
         var sum = 0.0;
         for (var s = 0u; s < SLICES; s++) {
-            sum += parts[s * len + i];
+            sum += parts[s * LEN + i];
         }
-        dw[i] = sum;
+        if HAS_BIAS { sum += b[i % BIAS_LEN]; }
+        result[i] = sum;
     }
 }

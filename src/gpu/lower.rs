@@ -6,6 +6,8 @@ use crate::program::{Activation, Geometry, Op, Program, TensorId, random};
 
 /// Invocations of an elementwise workgroup, as in the shaders.
 const ELEMENTWISE: usize = 256;
+/// Terms of a product's sums that go through workgroup memory together, as in `conv.wgsl`.
+const DEPTH: usize = 16;
 /// Workgroups along one dimension that every adapter allows.
 const MOST_WORKGROUPS: usize = 65_535;
 
@@ -63,17 +65,27 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
         }
         Op::Conv { x, w, b, y, geometry } => {
             let [n, h_out, w_out, c_out] = program.nhwc(y);
+            let [k, _, c_in, _] = program.nhwc(w);
+            let size = Size { rows: n * h_out * w_out, columns: c_out, depth: k * k * c_in, phases: 1 };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, y, geometry)).with_bias(b, w);
-            vec![kernel.product("forward", n * h_out * w_out, c_out, 1)]
+            kernel.product("forward", &size, program, y)
         }
         Op::ConvGradInput { dy, w, b, dx, geometry } => {
             let [n, h, width, c_in] = program.nhwc(dx);
-            let phases = geometry.stride;
-            let rows = n * h.div_ceil(phases) * width.div_ceil(phases); // of the largest phase
+            let [k, _, _, c_out] = program.nhwc(w);
+            let stride = geometry.stride;
+            let (lines, taps) = (h.div_ceil(stride) * width.div_ceil(stride), k.div_ceil(stride).pow(2)); // at most
+            let size = Size { rows: n * lines, columns: c_in, depth: taps * c_out, phases: stride * stride };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, dx, dy, geometry)).with_bias(b, w);
-            vec![kernel.product("grad_input", rows, c_in, phases * phases)]
+            kernel.product("grad_input", &size, program, dx)
         }
-        Op::ConvGradWeight { x, dy, dw, geometry } => conv_grad_weight(op, program, x, dy, dw, geometry),
+        Op::ConvGradWeight { x, dy, dw, geometry } => {
+            let [n, h_out, w_out, c_out] = program.nhwc(dy);
+            let [k, _, c_in, _] = program.nhwc(dw);
+            let size = Size { rows: k * k * c_in, columns: c_out, depth: n * h_out * w_out, phases: 1 };
+            let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry)).with_bias(None, x);
+            kernel.product("grad_weight", &size, program, dw)
+        }
         Op::BiasGrad { dy, .. } => {
             let [n, h, w, c] = program.nhwc(dy);
             let slices = Slices::of(n * h * w);
@@ -143,38 +155,6 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
     }
 }
 
-fn conv_grad_weight(
-    op: &Op,
-    program: &Program,
-    x: TensorId,
-    dy: TensorId,
-    dw: TensorId,
-    geometry: Geometry,
-) -> Vec<Dispatch> {
-    let [n, h_out, w_out, c_out] = program.nhwc(dy);
-    let [.., c_in, _] = program.nhwc(dw);
-    let rows = geometry.kernel * geometry.kernel * c_in;
-    let pixels = n * h_out * w_out;
-    let tile = Tile::of(c_out);
-    let tiles = rows.div_ceil(tile.rows()) * c_out.div_ceil(tile.columns());
-    // Few tiles leave a GPU idle, so the sum over the pixels is split: until there are about 128 workgroups, though not
-    // into slices of less than 128 pixels, nor of more than 2048, since Mesa before 25.1 ends loops after 65,535
-    // iterations in all.
-    let slices = (128 / tiles).clamp(1, pixels.div_ceil(128)).max(pixels.div_ceil(2048));
-    let slice_pixels = pixels.div_ceil(slices);
-    let slices = pixels.div_ceil(slice_pixels);
-    let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry))
-        .constants(&sizes(&[("SLICES", slices), ("SLICE_PIXELS", slice_pixels)]));
-    if slices == 1 {
-        return vec![kernel.bind("parts", Source::Tensor(dw)).product("grad_weight", rows, c_out, 1)];
-    }
-    let kernel = kernel.scratch("parts", slices * rows * c_out);
-    vec![
-        kernel.clone().product("grad_weight", rows, c_out, slices),
-        kernel.dispatch("add_parts", elementwise(program, dw)),
-    ]
-}
-
 fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, usize) {
     let [n, h, w, c] = program.nhwc(x);
     let rows = n / groups * h * w;
@@ -234,12 +214,34 @@ impl Kernel {
         Dispatch { shader: self.shader, entry, constants: self.constants, bindings: self.bindings, workgroups }
     }
 
-    /// A matrix product of so many rows and columns, `depth` times over.
-    fn product(self, entry: &'static str, rows: usize, columns: usize, depth: usize) -> Dispatch {
-        let tile = Tile::of(columns);
-        let workgroups = [columns.div_ceil(tile.columns()), rows.div_ceil(tile.rows()), depth];
-        self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y)])).dispatch(entry, workgroups)
+    /// A matrix product into `result`; where its sums are cut into slices, another dispatch adds the parts.
+    fn product(self, entry: &'static str, size: &Size, program: &Program, result: TensorId) -> Vec<Dispatch> {
+        let tile = Tile::of(size.columns);
+        let [x, y] = [size.columns.div_ceil(tile.columns()), size.rows.div_ceil(tile.rows())];
+        let slices = tile.slices(x * y * size.phases, size.depth);
+        let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
+        let slices = size.depth.div_ceil(slice_depth);
+        let workgroups = [x, y, size.phases * slices];
+        let kernel =
+            self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y), ("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
+        if slices == 1 {
+            return vec![kernel.bind("parts", Source::Tensor(result)).dispatch(entry, workgroups)];
+        }
+        let len = program.info(result).len();
+        let kernel = kernel
+            .scratch("parts", slices * len)
+            .bind("result", Source::Tensor(result))
+            .constants(&sizes(&[("LEN", len), ("BIAS_LEN", size.columns)]));
+        vec![kernel.clone().dispatch(entry, workgroups), kernel.dispatch("add_parts", elementwise(program, result))]
     }
+}
+
+/// The size of a matrix product: of the largest phase, where there are several.
+struct Size {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    phases: usize,
 }
 
 /// How many invocations of a product's workgroup lie along columns and rows; each computes 8 x 8.
@@ -254,6 +256,15 @@ impl Tile {
     fn of(columns: usize) -> Self {
         let x = columns.div_ceil(8).next_power_of_two().min(8);
         Self { x, y: (64 / x).min(16) }
+    }
+
+    /// Into how many slices a sum of `depth` terms is cut: where there are few workgroups into more, until there are
+    /// about 128 or a slice has only 128 terms; and always so that no invocation runs more than 40,000 iterations,
+    /// since Mesa before 25.1 silently ends all loops after 65,535.
+    fn slices(&self, workgroups: usize, depth: usize) -> usize {
+        let iterations = 1 + 128 / self.x + 128 / self.y + DEPTH; // of one step: the loop itself, both loads, the product
+        let longest = 40_000 / iterations * DEPTH;
+        (128 / workgroups).clamp(1, depth.div_ceil(128)).max(depth.div_ceil(longest))
     }
 
     fn columns(&self) -> usize {

@@ -293,72 +293,110 @@ impl Op {
     }
 
     /// Its tensors, by the letters of the formula.
-    #[expect(clippy::too_many_lines, reason = "a table with one row for each operation")]
     pub fn operands(&self) -> Vec<Operand> {
+        let mut list = Vec::new();
+        self.clone().visit(&mut |name, &mut tensor, access| list.push(Operand { name, tensor, access }));
+        list
+    }
+
+    /// The same operation on other tensors.
+    #[must_use]
+    pub fn on(&self, mut other: impl FnMut(Operand) -> TensorId) -> Self {
+        let mut op = self.clone();
+        op.visit(&mut |name, tensor, access| *tensor = other(Operand { name, tensor: *tensor, access }));
+        op
+    }
+
+    /// Each tensor with its letter and what is done to it: the one table of operands.
+    fn visit(&mut self, each: &mut dyn FnMut(&'static str, &mut TensorId, Access)) {
         use Access::{Read, Update, Write};
-        let list: Vec<(&'static str, Option<TensorId>, Access)> = match *self {
-            Self::Tick { clock } => vec![("clock", Some(clock), Update)],
-            Self::Normal { clock, y, .. } => vec![("clock", Some(clock), Read), ("y", Some(y), Write)],
-            Self::Batch { clock, images, y, .. } => {
-                vec![("clock", Some(clock), Read), ("images", Some(images), Read), ("y", Some(y), Write)]
+        match self {
+            Self::Tick { clock } => each("clock", clock, Update),
+            Self::Normal { clock, y, .. } => {
+                each("clock", clock, Read);
+                each("y", y, Write);
             }
-            Self::Concat { a, b, y } => vec![("a", Some(a), Read), ("b", Some(b), Read), ("y", Some(y), Write)],
+            Self::Batch { clock, images, y, .. } => {
+                each("clock", clock, Read);
+                each("images", images, Read);
+                each("y", y, Write);
+            }
+            Self::Concat { a, b, y } => {
+                each("a", a, Read);
+                each("b", b, Read);
+                each("y", y, Write);
+            }
             Self::Conv { x, w, b, y, .. } => {
-                vec![("x", Some(x), Read), ("w", Some(w), Read), ("b", b, Read), ("y", Some(y), Write)]
+                each("x", x, Read);
+                each("w", w, Read);
+                b.iter_mut().for_each(|b| each("b", b, Read));
+                each("y", y, Write);
             }
             Self::ConvGradInput { dy, w, b, dx, .. } => {
-                vec![("dy", Some(dy), Read), ("w", Some(w), Read), ("b", b, Read), ("dx", Some(dx), Write)]
+                each("dy", dy, Read);
+                each("w", w, Read);
+                b.iter_mut().for_each(|b| each("b", b, Read));
+                each("dx", dx, Write);
             }
             Self::ConvGradWeight { x, dy, dw, .. } => {
-                vec![("x", Some(x), Read), ("dy", Some(dy), Read), ("dw", Some(dw), Write)]
+                each("x", x, Read);
+                each("dy", dy, Read);
+                each("dw", dw, Write);
             }
-            Self::BiasGrad { dy, db } => vec![("dy", Some(dy), Read), ("db", Some(db), Write)],
-            Self::BatchNorm { x, affine, y, saved, running, .. } => vec![
-                ("x", Some(x), Read),
-                ("affine", Some(affine), Read),
-                ("y", Some(y), Write),
-                ("saved", Some(saved), Write),
-                ("running", Some(running), Update),
-            ],
-            Self::BatchNormEval { x, affine, running, y, .. } => vec![
-                ("x", Some(x), Read),
-                ("affine", Some(affine), Read),
-                ("running", Some(running), Read),
-                ("y", Some(y), Write),
-            ],
-            Self::BatchNormGrad { x, dy, affine, saved, dx, daffine, .. } => vec![
-                ("x", Some(x), Read),
-                ("dy", Some(dy), Read),
-                ("affine", Some(affine), Read),
-                ("saved", Some(saved), Read),
-                ("dx", Some(dx), Write),
-                ("daffine", daffine, Write),
-            ],
-            Self::Activation { x, y, .. } => vec![("x", Some(x), Read), ("y", Some(y), Write)],
+            Self::BiasGrad { dy, db } => {
+                each("dy", dy, Read);
+                each("db", db, Write);
+            }
+            Self::BatchNorm { x, affine, y, saved, running, .. } => {
+                each("x", x, Read);
+                each("affine", affine, Read);
+                each("y", y, Write);
+                each("saved", saved, Write);
+                each("running", running, Update);
+            }
+            Self::BatchNormEval { x, affine, running, y, .. } => {
+                each("x", x, Read);
+                each("affine", affine, Read);
+                each("running", running, Read);
+                each("y", y, Write);
+            }
+            Self::BatchNormGrad { x, dy, affine, saved, dx, daffine, .. } => {
+                each("x", x, Read);
+                each("dy", dy, Read);
+                each("affine", affine, Read);
+                each("saved", saved, Read);
+                each("dx", dx, Write);
+                daffine.iter_mut().for_each(|daffine| each("daffine", daffine, Write));
+            }
+            Self::Activation { x, y, .. } => {
+                each("x", x, Read);
+                each("y", y, Write);
+            }
             Self::ActivationGrad { y, dy, dx, .. } => {
-                vec![("y", Some(y), Read), ("dy", Some(dy), Read), ("dx", Some(dx), Write)]
+                each("y", y, Read);
+                each("dy", dy, Read);
+                each("dx", dx, Write);
             }
             // A step writes its own cells of the history and leaves the others as they are.
-            Self::Loss { clock, logits, dlogits, history, .. } => vec![
-                ("clock", Some(clock), Read),
-                ("logits", Some(logits), Read),
-                ("dlogits", Some(dlogits), Write),
-                ("history", Some(history), Update),
-            ],
-            Self::Adam { clock, param, grad, m, v, .. } => vec![
-                ("clock", Some(clock), Read),
-                ("param", Some(param), Update),
-                ("grad", Some(grad), Read),
-                ("m", Some(m), Update),
-                ("v", Some(v), Update),
-            ],
-            Self::MovingAverage { clock, param, average, .. } => {
-                vec![("clock", Some(clock), Read), ("param", Some(param), Read), ("average", Some(average), Update)]
+            Self::Loss { clock, logits, dlogits, history, .. } => {
+                each("clock", clock, Read);
+                each("logits", logits, Read);
+                each("dlogits", dlogits, Write);
+                each("history", history, Update);
             }
-        };
-        list.into_iter()
-            .filter_map(|(name, tensor, access)| tensor.map(|tensor| Operand { name, tensor, access }))
-            .collect()
+            Self::Adam { clock, param, grad, m, v, .. } => {
+                each("clock", clock, Read);
+                each("param", param, Update);
+                each("grad", grad, Read);
+                each("m", m, Update);
+                each("v", v, Update);
+            }
+            Self::MovingAverage { clock, param, average, .. } => {
+                each("clock", clock, Read);
+                each("param", param, Read);
+                each("average", average, Update);
+            }
+        }
     }
 
     /// Floating-point operations of its matrix product: two for each multiply-add, and 0 for all other operations.
