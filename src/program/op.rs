@@ -329,13 +329,17 @@ impl Op {
             Self::Conv { x, w, b, y, .. } => {
                 each("x", x, Read);
                 each("w", w, Read);
-                b.iter_mut().for_each(|b| each("b", b, Read));
+                if let Some(b) = b {
+                    each("b", b, Read);
+                }
                 each("y", y, Write);
             }
             Self::ConvGradInput { dy, w, b, dx, .. } => {
                 each("dy", dy, Read);
                 each("w", w, Read);
-                b.iter_mut().for_each(|b| each("b", b, Read));
+                if let Some(b) = b {
+                    each("b", b, Read);
+                }
                 each("dx", dx, Write);
             }
             Self::ConvGradWeight { x, dy, dw, .. } => {
@@ -366,7 +370,9 @@ impl Op {
                 each("affine", affine, Read);
                 each("saved", saved, Read);
                 each("dx", dx, Write);
-                daffine.iter_mut().for_each(|daffine| each("daffine", daffine, Write));
+                if let Some(daffine) = daffine {
+                    each("daffine", daffine, Write);
+                }
             }
             Self::Activation { x, y, .. } => {
                 each("x", x, Read);

@@ -9,19 +9,19 @@ use gpu_gan::program::random::{philox, uniform};
 
 /// How far a value may be from its reference: `absolute + relative * |reference|`, for each element.
 #[derive(Debug, Clone, Copy)]
-pub struct Tolerance {
-    pub absolute: f64,
-    pub relative: f64,
+pub(crate) struct Tolerance {
+    pub(crate) absolute: f64,
+    pub(crate) relative: f64,
 }
 
 impl Tolerance {
     /// For values that are a few roundings in f32 away from exact ones (2^-24 = 6e-8 each), at a scale of about 1.
-    pub const ROUNDING: Self = Self { absolute: 2e-6, relative: 2e-6 };
+    pub(crate) const ROUNDING: Self = Self { absolute: 2e-6, relative: 2e-6 };
 
     /// For sums of `length` products of numbers in [-1, 1]. Each addition rounds a partial sum that has grown to about
     /// sqrt(k) / 3 by 2^-24 of it, and the roundings add up like a random walk: to a deviation of 8e-9 * length, of which
     /// seven are allowed, since the worst of a million elements is five away.
-    pub fn of_sum(length: usize) -> Self {
+    pub(crate) fn of_sum(length: usize) -> Self {
         Self { absolute: 2e-6 + 6e-8 * length as f64, relative: 1e-6 }
     }
 }
@@ -29,14 +29,14 @@ impl Tolerance {
 /// Fails unless every element is within the tolerance and the normalised mean squared error is below the square of what
 /// the tolerance means for a typical element. Written so that NaN fails.
 #[track_caller]
-pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {
+pub(crate) fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {
     if let Err(message) = compare(got, want, tolerance) {
         panic!("{what}: {message}");
     }
 }
 
 /// The comparison of [`assert_close`], with its complaint.
-pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<(), String> {
+pub(crate) fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<(), String> {
     if got.len() != want.len() {
         return Err(format!("{} elements instead of {}", got.len(), want.len()));
     }
@@ -72,7 +72,7 @@ pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<(), St
 }
 
 /// Numbers in [-1, 1], different for each name.
-pub fn pattern(name: &str, len: usize) -> Vec<f32> {
+pub(crate) fn pattern(name: &str, len: usize) -> Vec<f32> {
     let key = name.bytes().fold([7, len as u32], |[a, b], byte| [a.wrapping_mul(31).wrapping_add(u32::from(byte)), b]);
     (0..len.div_ceil(4) as u32)
         .flat_map(|block| philox([block, 0, 0, 0], key))
@@ -83,7 +83,7 @@ pub fn pattern(name: &str, len: usize) -> Vec<f32> {
 
 /// The adapter that the tests run on: `GPU_GAN_TEST_ADAPTER` is a part of its name, else it is the first one. Opened
 /// once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
-pub fn gpu() -> Option<&'static GpuDevice> {
+pub(crate) fn gpu() -> Option<&'static GpuDevice> {
     static GPU: OnceLock<Option<GpuDevice>> = OnceLock::new();
     GPU.get_or_init(|| {
         if std::env::var("GPU_GAN_SKIP_GPU").is_ok_and(|value| value == "1") {

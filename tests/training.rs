@@ -1,0 +1,256 @@
+//! Whole training steps: the GPU device against the CPU device, a run against itself, and a resumed run against one that
+//! never stopped.
+
+mod common;
+
+use common::gpu;
+use gpu_gan::cpu::{CpuDevice, CpuExecutor};
+use gpu_gan::data::{ImageSet, mnist};
+use gpu_gan::net::{Adam, Model};
+use gpu_gan::program::{Device, Executor, Values};
+use gpu_gan::train::{Checkpoint, Gan, HISTORY_ROWS, Losses, SHEET_IMAGES, Settings, latent};
+
+/// Some digits to learn from.
+fn digits(count: usize) -> ImageSet {
+    let mut images = mnist::train().unwrap();
+    images.pixels.truncate(count * 28 * 28);
+    images.labels = None;
+    images
+}
+
+fn settings(model: &Model, images: &ImageSet, batch_size: usize) -> Settings {
+    Settings { batch_size, steps: 10_000, seed: 7, ..Settings::new(model, images, "digits").unwrap() }
+}
+
+/// A program on a device with everything in place for its first step.
+struct Trainee {
+    gan: Gan,
+    model: Model,
+    settings: Settings,
+    executor: Box<dyn Executor>,
+}
+
+impl Trainee {
+    fn new(device: &dyn Device, batch_size: usize) -> Self {
+        Self::with(device, batch_size, Model::named("dcgan-small").unwrap().training.adam)
+    }
+
+    fn with(device: &dyn Device, batch_size: usize, adam: Adam) -> Self {
+        let (model, images) = (Model::named("dcgan-small").unwrap(), digits(1000));
+        let settings = Settings { adam, ..settings(&model, &images, batch_size) };
+        let start = Checkpoint::initial(&model, &settings);
+        Self::from_checkpoint(device, start)
+    }
+
+    fn from_checkpoint(device: &dyn Device, start: Checkpoint) -> Self {
+        let images = digits(start.settings.images);
+        let gan = Gan::new(&start.model, &start.settings, images.count());
+        let executor = device.build(&gan.program).unwrap();
+        Self::on(executor, gan, &start, &images)
+    }
+
+    fn on(mut executor: Box<dyn Executor>, gan: Gan, start: &Checkpoint, images: &ImageSet) -> Self {
+        gan.load(executor.as_mut(), start).unwrap();
+        executor.upload(gan.data, Values::U8(&images.pixels)).unwrap();
+        let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
+        executor.upload(gan.sheet_latents, Values::F32(&latents)).unwrap();
+        Self { gan, model: start.model.clone(), settings: start.settings.clone(), executor }
+    }
+
+    /// Runs steps `first` to `last` and returns their losses.
+    fn steps(&mut self, first: u64, last: u64) -> Vec<Losses> {
+        assert!(last - first < HISTORY_ROWS as u64);
+        self.executor.run(self.gan.step, (last - first + 1) as usize).unwrap();
+        let history = self.executor.download(self.gan.history).unwrap();
+        (first..=last).map(|step| Losses::of_step(&history, step)).collect()
+    }
+
+    fn checkpoint(&mut self, step: u64) -> Checkpoint {
+        self.gan.save(self.executor.as_mut(), &self.model, &self.settings, step).unwrap()
+    }
+
+    fn sheet(&mut self) -> Vec<f32> {
+        self.executor.run(self.gan.sheet, 1).unwrap();
+        self.executor.download(self.gan.sheet_images).unwrap()
+    }
+}
+
+/// The watched numbers of a step.
+fn numbers(losses: &Losses) -> [f32; 5] {
+    [losses.d_loss(), losses.g_loss, losses.d_real, losses.d_fake, losses.d_fake_for_g]
+}
+
+/// The largest difference of any watched number between two runs.
+fn largest_difference(a: &[Losses], b: &[Losses]) -> f32 {
+    let pairs = a.iter().zip(b).flat_map(|(a, b)| numbers(a).into_iter().zip(numbers(b)));
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, difference| {
+        assert!(difference.is_finite(), "a loss is not a finite number");
+        largest.max(difference)
+    })
+}
+
+/// The distance of two checkpoints' tensors of one kind, relative to how far training has moved them from `start`.
+fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f64 {
+    let chosen = |name: &&String| name.starts_with(prefix);
+    let (mut apart, mut moved) = (0.0, 0.0);
+    for name in a.tensors().keys().filter(chosen) {
+        let values = |checkpoint: &Checkpoint| checkpoint.tensors()[name].values.clone();
+        for ((a, b), start) in values(a).into_iter().zip(values(b)).zip(values(start)) {
+            apart += f64::from(a - b).powi(2);
+            moved += f64::from(b - start).powi(2);
+        }
+    }
+    (apart / moved).sqrt()
+}
+
+/// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. With an eps
+/// above the gradients' rounding errors it does not, and then runs stay together. How far rounding leads is measured, by
+/// the CPU device in f32 against f64; the GPU, which adds term after term, may stray ten times as far.
+#[test]
+fn twenty_steps_on_the_gpu_are_those_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
+    let [(exact, exact_end), (rounded, rounded_end), (on_gpu, gpu_end)] = devices.map(|device| {
+        let mut trainee = Trainee::with(device, 16, Adam { lr: 1e-2, beta1: 0.5, beta2: 0.99, eps: 1e-3 });
+        let losses = trainee.steps(1, 20);
+        (losses, (trainee.checkpoint(20), trainee.sheet()))
+    });
+    let first = largest_difference(&on_gpu[..1], &exact[..1]);
+    assert!(first < 1e-5, "the losses of the first step differ by {first}");
+    let (rounding, strayed) = (largest_difference(&rounded, &exact), largest_difference(&on_gpu, &exact));
+    println!("losses of 20 steps: f32 and f64 differ by {rounding:e}, GPU and f64 by {strayed:e}");
+    assert!(strayed < 10.0 * rounding + 1e-4, "the GPU strays by {strayed}, rounding by {rounding}");
+
+    let start = Checkpoint::initial(&exact_end.0.model, &exact_end.0.settings);
+    for prefix in ["generator.", "discriminator.", "average.", "adam.m.", "adam.v."] {
+        let rounding = drift(prefix, &rounded_end.0, &exact_end.0, &start);
+        let strayed = drift(prefix, &gpu_end.0, &exact_end.0, &start);
+        println!("{prefix}*: f32 and f64 differ by {rounding:e} of the way, GPU and f64 by {strayed:e}");
+        assert!(strayed < 10.0 * rounding + 1e-4, "{prefix}*: the GPU strays by {strayed}, rounding by {rounding}");
+        assert!(rounding < 0.1, "{prefix}*: rounding alone explains everything: {rounding}");
+    }
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (rounding, strayed) = (apart(&rounded_end.1, &exact_end.1), apart(&gpu_end.1, &exact_end.1));
+    println!("pixels of a sheet: f32 and f64 differ by {rounding:e}, GPU and f64 by {strayed:e}");
+    assert!(strayed < 10.0 * rounding + 1e-4, "pixels: the GPU strays by {strayed}, rounding by {rounding}");
+}
+
+/// Training is chaotic: after many steps two runs that differ in rounding share only their statistics. How far rounding
+/// leads is measured, by the CPU device in f32 against f64; the GPU may stray twice as far, and 0.01 more for the luck of
+/// one run. The losses must move by twice all that, else the test would say nothing.
+#[test]
+fn after_two_hundred_steps_the_losses_on_the_gpu_follow_those_on_the_cpu() {
+    const WINDOW: usize = 20;
+    let Some(gpu) = gpu() else { return };
+    let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
+    let [exact, rounded, on_gpu] = devices.map(|device| {
+        let losses = Trainee::with(device, 16, Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 1e-8 }).steps(1, 200);
+        assert!(losses.iter().all(|losses| losses.diverged().is_none()));
+        let mean = |window: &[Losses]| -> [f32; 5] {
+            std::array::from_fn(|i| window.iter().map(|losses| numbers(losses)[i]).sum::<f32>() / WINDOW as f32)
+        };
+        losses.chunks(WINDOW).map(mean).collect::<Vec<_>>()
+    });
+    let apart = |a: &[[f32; 5]], b: &[[f32; 5]]| {
+        a.as_flattened().iter().zip(b.as_flattened()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let (rounding, strayed) = (apart(&rounded, &exact), apart(&on_gpu, &exact));
+    let moved = apart(&exact[..1], &exact[9..]);
+    println!(
+        "means over {WINDOW} steps: f32 and f64 differ by {rounding}, GPU and f64 by {strayed}; they moved by {moved}"
+    );
+    assert!(strayed <= 2.0 * rounding + 0.01, "the GPU strays by {strayed}, rounding by {rounding}");
+    assert!(moved > 2.0 * (2.0 * rounding + 0.01), "nothing was learnt that could differ: {moved}");
+}
+
+fn same_seed_same_bits(device: &dyn Device) {
+    let [first, second] = [(); 2].map(|()| {
+        let mut trainee = Trainee::new(device, 6);
+        (trainee.steps(1, 6), trainee.checkpoint(6), trainee.sheet())
+    });
+    assert!(first == second, "two runs of the same seed differ on {}", device.description());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        same_seed_same_bits(gpu);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_on_the_cpu() {
+    same_seed_same_bits(&CpuDevice::<f32>::new());
+}
+
+fn resuming_is_not_stopping(device: &dyn Device) {
+    let mut through = Trainee::new(device, 6);
+    through.steps(1, 7);
+    let end = through.checkpoint(7);
+
+    let mut before = Trainee::new(device, 6);
+    before.steps(1, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("step-3.safetensors");
+    before.checkpoint(3).write(&path).unwrap();
+    let mut after = Trainee::from_checkpoint(device, Checkpoint::read(&path).unwrap());
+    after.steps(4, 7);
+    assert!(after.checkpoint(7) == end, "resuming differs from not stopping on {}", device.description());
+}
+
+#[test]
+fn resuming_equals_not_stopping_bit_for_bit_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        resuming_is_not_stopping(gpu);
+    }
+}
+
+#[test]
+fn resuming_equals_not_stopping_bit_for_bit_on_the_cpu() {
+    resuming_is_not_stopping(&CpuDevice::<f32>::new());
+}
+
+#[test]
+fn steps_on_the_gpu_make_no_new_buffers() {
+    let Some(gpu) = gpu() else { return };
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(100));
+    let gan = Gan::new(&model, &settings(&model, &images, 4), 100);
+    let mut executor = gpu.executor(&gan.program).unwrap();
+    let mut round = || {
+        executor.run(gan.step, 2).unwrap();
+        let _ = executor.download(gan.history).unwrap();
+        executor.buffer_count()
+    };
+    let after_the_first = round();
+    for _ in 0..3 {
+        assert_eq!(round(), after_the_first);
+    }
+}
+
+#[test]
+fn what_the_order_of_a_step_is() {
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(100));
+    let program = Gan::new(&model, &settings(&model, &images, 4), 100).program.to_string();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/step.txt");
+    if std::env::var_os("GPU_GAN_WRITE_GOLDEN").is_some() {
+        std::fs::write(path, &program).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap();
+    assert!(
+        program == committed,
+        "the step is no longer that of tests/golden/step.txt (GPU_GAN_WRITE_GOLDEN=1 renews it):\n{program}"
+    );
+}
+
+#[test]
+fn losses_of_the_first_step_are_those_of_a_coin() {
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(200));
+    let settings = settings(&model, &images, 50);
+    let gan = Gan::new(&model, &settings, 200);
+    let executor = CpuExecutor::<f64>::new(&gan.program).unwrap();
+    let start = Checkpoint::initial(&model, &settings);
+    let losses = Trainee::on(Box::new(executor), gan, &start, &images).steps(1, 1)[0];
+    // Weights with a deviation of 0.02 give logits close to 0: each verdict costs ln 2, and D(x) is a half.
+    assert!((losses.d_loss() - 2.0 * 2f32.ln()).abs() < 0.1, "{losses:?}");
+    assert!((losses.d_real - 0.5).abs() < 0.05, "{losses:?}");
+}
