@@ -1,0 +1,553 @@
+//! The CPU device in f64 against PyTorch's numbers, one operation at a time and then whole steps of training.
+//!
+//! `tests/golden/README.md` says what the golden files hold, and `tests/golden/generate.py` is the program that made them.
+
+#[path = "golden/support.rs"]
+mod support;
+
+use gpu_gan::cpu::CpuExecutor;
+use gpu_gan::net::parameters::{Layout, Stored};
+use gpu_gan::net::{Adam, Model, Network};
+use gpu_gan::program::random::{normal, philox, stream};
+use gpu_gan::program::{Access, Activation, Element, Executor, Geometry, Op, Program, RoutineId, TensorId};
+use gpu_gan::train::{Gan, Losses, Settings};
+use serde_json::Value;
+
+use support::{Array, Case, Goldens, assert_agrees};
+
+const OPERATIONS: &[u8] = include_bytes!("golden/operations.safetensors");
+const STEP: &[u8] = include_bytes!("golden/step.safetensors");
+
+/// One test for each kind of operation: its name, how many cases of which kind the file has, and what checks a case.
+macro_rules! operations {
+    ($($fact:ident: $count:literal of $op:literal by $check:path;)*) => {
+        const CASES: &[(&str, usize)] = &[$(($op, $count)),*];
+
+        $(
+            #[test]
+            fn $fact() {
+                let goldens = Goldens::read(OPERATIONS);
+                let mut count = 0;
+                for case in goldens.cases().filter(|case| case.op() == $op) {
+                    $check(&case);
+                    goldens.assert_all_used(&format!("{}/", case.name));
+                    count += 1;
+                }
+                assert_eq!(count, $count, "cases of {}", $op);
+            }
+        )*
+    };
+}
+
+operations! {
+    convolution_agrees_with_pytorch: 8 of "conv" by convolution;
+    transposed_convolution_agrees_with_pytorch: 7 of "conv-transpose" by transposed_convolution;
+    a_linear_layer_agrees_with_pytorch: 2 of "linear" by convolution;
+    batch_norm_agrees_with_pytorch_in_training_and_evaluation: 4 of "batch-norm" by batch_norm;
+    relu_agrees_with_pytorch: 1 of "relu" by activation;
+    leaky_relu_agrees_with_pytorch: 2 of "leaky-relu" by activation;
+    tanh_agrees_with_pytorch: 1 of "tanh" by activation;
+    sigmoid_agrees_with_pytorch: 1 of "sigmoid" by activation;
+    the_losses_of_both_networks_agree_with_pytorch: 2 of "loss" by loss;
+    five_steps_of_adam_agree_with_pytorch: 2 of "adam" by adam;
+    five_steps_of_the_moving_average_agree_with_pytorch: 2 of "moving-average" by moving_average;
+    philox_gives_the_known_answers: 1 of "philox" by philox_words;
+    normal_numbers_are_those_of_the_formula: 1 of "normal" by normal_numbers;
+}
+
+#[test]
+fn every_case_of_the_golden_file_has_a_test() {
+    let goldens = Goldens::read(OPERATIONS);
+    for case in goldens.cases() {
+        assert!(CASES.iter().any(|(op, _)| *op == case.op()), "{} is of the unknown kind {}", case.name, case.op());
+    }
+    assert_eq!(goldens.cases().count(), CASES.iter().map(|(_, count)| count).sum::<usize>());
+    for name in goldens.names() {
+        let described = name.split_once('/').is_some_and(|(name, _)| goldens.cases().any(|case| case.name == name));
+        assert!(described, "{name} belongs to no case");
+    }
+}
+
+// One operation at a time
+
+/// A small program: what goes in, and what has to come out.
+struct Trial<'a> {
+    case: &'a Case<'a>,
+    program: Program,
+    contents: Vec<(TensorId, Vec<f64>)>,
+    wanted: Vec<(TensorId, Array)>,
+}
+
+impl<'a> Trial<'a> {
+    fn new(case: &'a Case<'a>) -> Self {
+        Self { case, program: Program::new(), contents: Vec::new(), wanted: Vec::new() }
+    }
+
+    fn clock(&mut self) -> TensorId {
+        self.program.tensor_of(Element::U32, "clock", &[1])
+    }
+
+    /// A tensor with these values.
+    fn given(&mut self, name: &str, Array { shape, values }: Array) -> TensorId {
+        let tensor = self.program.tensor(name, &shape);
+        self.contents.push((tensor, values));
+        tensor
+    }
+
+    /// A tensor that is written to. Until then it is poisoned: what is not written, or is read before, shows.
+    fn poisoned(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        self.given(name, Array::filled(shape, f64::NAN))
+    }
+
+    /// A poisoned tensor that has these values afterwards.
+    fn wanted(&mut self, name: &str, after: Array) -> TensorId {
+        let tensor = self.poisoned(name, &after.shape);
+        self.wanted.push((tensor, after));
+        tensor
+    }
+
+    /// A tensor that is changed in place.
+    fn changed(&mut self, name: &str, before: Array, after: Array) -> TensorId {
+        let tensor = self.given(name, before);
+        self.wanted.push((tensor, after));
+        tensor
+    }
+
+    /// The executor, ready to run the operations.
+    fn build(&mut self, ops: Vec<Op>) -> (CpuExecutor<f64>, RoutineId) {
+        let routine = self.program.begin("trial");
+        for op in ops {
+            self.program.push(op);
+        }
+        let mut executor = CpuExecutor::new(&self.program).unwrap();
+        for (tensor, values) in &self.contents {
+            executor.write(*tensor, values);
+        }
+        (executor, routine)
+    }
+
+    /// Runs the operations and compares everything that is wanted.
+    fn run(mut self, ops: Vec<Op>) {
+        let (mut executor, routine) = self.build(ops);
+        executor.run(routine, 1).unwrap();
+        for (tensor, want) in &self.wanted {
+            let place = format!("{}: {}", self.case.name, self.program.info(*tensor).name);
+            assert_agrees(&place, &executor.read(*tensor), want);
+        }
+    }
+}
+
+fn geometry(case: &Case<'_>) -> Geometry {
+    let size = |key| case.integer(key) as usize;
+    match case.op() {
+        "linear" => Geometry::POINT,
+        // Output padding is in the shapes.
+        _ => Geometry { kernel: size("kernel"), stride: size("stride"), pad: size("pad") },
+    }
+}
+
+fn convolution(case: &Case<'_>) {
+    let (geometry, mut trial) = (geometry(case), Trial::new(case));
+    let x = trial.given("x", case.get("x").images());
+    let w = trial.given("w", case.get("w").weights());
+    let b = case.flag("bias").then(|| trial.given("b", case.get("b").clone()));
+    let dy = trial.given("dy", case.get("dy").images());
+    let y = trial.wanted("y", case.get("y").images());
+    let dx = trial.wanted("dx", case.get("dx").images());
+    let dw = trial.wanted("dw", case.get("dw").weights());
+    let mut ops = vec![
+        Op::Conv { x, w, b, y, geometry },
+        Op::ConvGradInput { dy, w, b: None, dx, geometry },
+        Op::ConvGradWeight { x, dy, dw, geometry },
+    ];
+    if b.is_some() {
+        ops.push(Op::BiasGrad { dy, db: trial.wanted("db", case.get("db").clone()) });
+    }
+    trial.run(ops);
+}
+
+/// The convolution that is reversed takes `y`, the larger image, and gives `x`.
+fn transposed_convolution(case: &Case<'_>) {
+    let (geometry, mut trial) = (geometry(case), Trial::new(case));
+    let x = trial.given("x", case.get("x").images());
+    let w = trial.given("w", case.get("w").weights());
+    let b = case.flag("bias").then(|| trial.given("b", case.get("b").clone()));
+    let dy = trial.given("dy", case.get("dy").images());
+    let y = trial.wanted("y", case.get("y").images());
+    let dx = trial.wanted("dx", case.get("dx").images());
+    let dw = trial.wanted("dw", case.get("dw").weights());
+    let mut ops = vec![
+        Op::ConvGradInput { dy: x, w, b, dx: y, geometry },
+        Op::Conv { x: dy, w, b: None, y: dx, geometry },
+        Op::ConvGradWeight { x: dy, dy: x, dw, geometry },
+    ];
+    if b.is_some() {
+        ops.push(Op::BiasGrad { dy, db: trial.wanted("db", case.get("db").clone()) });
+    }
+    trial.run(ops);
+}
+
+fn batch_norm(case: &Case<'_>) {
+    let (eps, momentum) = (case.real("eps"), case.real("momentum"));
+    let mut trial = Trial::new(case);
+    let x = trial.given("x", case.get("x").images());
+    let affine = trial.given("affine", case.pair("weight", "bias"));
+    let y = trial.wanted("y", case.get("y").images());
+    let running = trial.changed(
+        "running",
+        case.pair("running_mean_before", "running_var_before"),
+        case.pair("running_mean_after", "running_var_after"),
+    );
+    if !case.flag("training") {
+        return trial.run(vec![Op::BatchNormEval { x, affine, running, y, eps }]);
+    }
+    let channels = case.get("weight").values.len();
+    let saved = trial.poisoned("saved", &[1, 2, channels]);
+    let dy = trial.given("dy", case.get("dy").images());
+    let [dx, dx_alone] = ["dx", "dx without daffine"].map(|name| trial.wanted(name, case.get("dx").images()));
+    let daffine = Some(trial.wanted("daffine", case.pair("dweight", "dbias")));
+    trial.run(vec![
+        Op::BatchNorm { x, affine, y, saved, running, groups: 1, eps, momentum },
+        Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, groups: 1 },
+        Op::BatchNormGrad { x, dy, affine, saved, dx: dx_alone, daffine: None, groups: 1 },
+    ]);
+}
+
+fn activation(case: &Case<'_>) {
+    let kind = match case.op() {
+        "relu" => Activation::LeakyRelu { slope: 0.0 },
+        "leaky-relu" => Activation::LeakyRelu { slope: case.real("negative_slope") },
+        "tanh" => Activation::Tanh,
+        "sigmoid" => Activation::Sigmoid,
+        other => unreachable!("the table has no activation {other}"),
+    };
+    let mut trial = Trial::new(case);
+    let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    trial.run(vec![Op::Activation { kind, x, y }, Op::ActivationGrad { kind, y, dy, dx }]);
+}
+
+/// The discriminator's loss, of reals and fakes as one batch, and the generator's, which wants the fakes real.
+fn loss(case: &Case<'_>) {
+    assert_eq!(case.logits(&["real"]).shape, case.logits(&["fake"]).shape);
+    let rows = case.logits(&["fake"]).values.len();
+    let mut trial = Trial::new(case);
+    let clock = trial.clock();
+    let both = trial.given("logits of both", case.logits(&["real", "fake"]));
+    let fake = trial.given("logits of fakes", case.logits(&["fake"]));
+    let dboth = trial.wanted("dlogits of both", case.logits(&["d_real_grad", "d_fake_grad"]));
+    let dfake = trial.wanted("dlogits of fakes", case.logits(&["g_grad"]));
+    // In the second step the second row of three is written, and no other.
+    let untouched = 7.0;
+    let means = [
+        ["d_loss_real", "d_real", "accuracy_real"].map(|name| case.number(name)),
+        ["d_loss_fake", "d_fake", "accuracy_fake"].map(|name| case.number(name)),
+        // What is judged fake is not judged as the generator wants it.
+        [case.number("g_loss"), case.number("d_fake"), 1.0 - case.number("accuracy_fake")],
+    ];
+    let before = Array::filled(&[3, 9], untouched);
+    let mut after = before.clone();
+    after.values[9..18].copy_from_slice(means.as_flattened());
+    let history = trial.changed("history", before, after);
+    trial.run(vec![
+        Op::Tick { clock },
+        Op::Tick { clock },
+        Op::Loss { clock, logits: both, dlogits: dboth, history, real: rows, column: 0 },
+        Op::Loss { clock, logits: fake, dlogits: dfake, history, real: rows, column: 6 },
+    ]);
+}
+
+fn adam(case: &Case<'_>) {
+    let [lr, beta1, beta2, eps] = ["lr", "beta1", "beta2", "eps"].map(|key| case.real(key));
+    let (before, grads) = (case.get("param_before"), case.get("grads"));
+    assert_eq!(grads.shape[0] as u64, case.integer("steps"));
+    let mut trial = Trial::new(case);
+    let clock = trial.clock();
+    let param = trial.given("param", before.clone());
+    let grad = trial.poisoned("grad", &before.shape);
+    let [m, v] = ["m", "v"].map(|name| trial.given(name, Array::filled(&before.shape, 0.0)));
+    let (mut executor, step) =
+        trial.build(vec![Op::Tick { clock }, Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps }]);
+    for (t, values) in (1..).zip(grads.rows()) {
+        executor.write(grad, values);
+        executor.run(step, 1).unwrap();
+        let param_name = format!("param_after_{t}");
+        if !case.has(&param_name) {
+            continue;
+        }
+        for (name, tensor) in [("param", param), ("m", m), ("v", v)] {
+            let name = format!("{name}_after_{t}");
+            assert_agrees(&format!("{}: {name}", case.name), &executor.read(tensor), case.get(&name));
+        }
+        // A parameter is thousands of times larger than its updates, so they are compared by themselves too.
+        let change = |after: &[f64]| after.iter().zip(&before.values).map(|(after, before)| after - before).collect();
+        let got: Vec<f64> = change(&executor.read(param));
+        let want = Array { shape: before.shape.clone(), values: change(&case.get(&param_name).values) };
+        assert_agrees(&format!("{}: change of param after {t}", case.name), &got, &want);
+    }
+}
+
+fn moving_average(case: &Case<'_>) {
+    let (before, params, decay) = (case.get("ema_before"), case.get("params"), case.real("decay"));
+    assert_eq!(params.shape[0] as u64, case.integer("steps"));
+    let mut trial = Trial::new(case);
+    let clock = trial.clock();
+    let average = trial.given("average", before.clone());
+    let param = trial.poisoned("param", &before.shape);
+    let (mut executor, step) =
+        trial.build(vec![Op::Tick { clock }, Op::MovingAverage { clock, param, average, decay }]);
+    for values in params.rows() {
+        executor.write(param, values);
+        executor.run(step, 1).unwrap();
+    }
+    let name = format!("ema_after_{}", case.integer("steps"));
+    assert_agrees(&format!("{}: {name}", case.name), &executor.read(average), case.get(&name));
+}
+
+fn philox_words(case: &Case<'_>) {
+    assert_eq!(case.integer("rounds"), 10);
+    let words = |name| -> Vec<Vec<u32>> {
+        case.get(name).rows().map(|row| row.iter().map(|&word| word as u32).collect()).collect()
+    };
+    let (counters, keys, outputs) = (words("counter"), words("key"), words("output"));
+    assert_eq!([counters.len(), keys.len()], [outputs.len(); 2]);
+    for ((counter, key), output) in counters.iter().zip(&keys).zip(&outputs) {
+        assert_eq!(philox(counter[..].try_into().unwrap(), key[..].try_into().unwrap()), output[..]);
+    }
+}
+
+fn normal_numbers(case: &Case<'_>) {
+    let [seed, stream, step, count] = ["seed", "stream", "step", "count"].map(|key| case.integer(key));
+    let (stream, want) = (stream as u32, case.get("z"));
+    let host: Vec<f64> = (0..count as u32).map(|index| normal(seed, stream, step as u32, index)).collect();
+    assert_agrees(&format!("{}: z on the host", case.name), &host, want);
+
+    let mut trial = Trial::new(case);
+    let clock = trial.clock();
+    let y = trial.wanted("z", want.clone());
+    let mut ops = vec![Op::Tick { clock }; step as usize];
+    ops.push(Op::Normal { clock, y, seed, stream });
+    trial.run(ops);
+}
+
+// Whole steps
+
+/// Images come from here: the stream that generate.py takes, and that no program draws from.
+const IMAGE_STREAM: u32 = 2;
+
+#[test]
+fn a_whole_step_of_dcgan_small_agrees_with_pytorch_in_every_gradient_and_update() {
+    let goldens = Goldens::read(STEP);
+    let mut run = Run::new(&goldens);
+    run.compare_params("step0/param", Network::params);
+    for step in 1..=goldens.about("training")["steps"].as_u64().unwrap() as u32 {
+        run.step(step);
+        run.compare_step(step);
+    }
+    goldens.assert_all_used("");
+}
+
+/// A run of the program that trains `dcgan-small`, but with real images that are not pixels of a data set.
+struct Run<'a> {
+    goldens: &'a Goldens,
+    seed: u64,
+    gan: Gan,
+    latents: TensorId,
+    reals: TensorId,
+    step: RoutineId,
+    executor: CpuExecutor<f64>,
+    projections: Projections,
+}
+
+impl<'a> Run<'a> {
+    fn new(goldens: &'a Goldens) -> Self {
+        let (model, settings) = model_and_settings(goldens);
+        let mut gan = Gan::new(&model, &settings, 1);
+        let (step, latents, reals) = step_with_images_of_ours(&mut gan);
+        let mut executor = CpuExecutor::new(&gan.program).unwrap();
+        poison_what_is_written(&mut executor, &gan.program);
+
+        let layouts = [&gan.generator, &gan.discriminator].map(|network| network.params_layout().clone());
+        let longest = layouts.iter().flat_map(Layout::tensors).map(|(_, shape)| shape.iter().product()).max();
+        let projections = Projections::new(goldens, longest.unwrap());
+        let names = layouts.iter().flat_map(Layout::tensors).map(|(name, _)| name);
+        assert!(names.eq(goldens.about("parameters")["order"].as_array().unwrap()), "the order of parameters");
+
+        let [g, d] = initial_params(&layouts, settings.seed);
+        executor.write(gan.generator.params(), &g);
+        executor.write(gan.average.params(), &g);
+        executor.write(gan.discriminator.params(), &d);
+        for network in [&gan.generator, &gan.discriminator] {
+            executor.write(network.running(), &initial_running(network.running_layout()));
+        }
+        Self { goldens, seed: settings.seed, gan, latents, reals, step, executor, projections }
+    }
+
+    fn step(&mut self, step: u32) {
+        let len = self.gan.program.info(self.reals).len() as u32;
+        let images: Vec<f64> = (0..len).map(|index| normal(self.seed, IMAGE_STREAM, step, index).tanh()).collect();
+        self.executor.write(self.reals, &images);
+        self.executor.run(self.step, 1).unwrap();
+    }
+
+    /// Everything that a step computed. One channel makes PyTorch's order of images the same as ours.
+    fn compare_step(&mut self, step: u32) {
+        for (name, tensor) in [("latents", self.latents), ("real", self.reals), ("fake", self.gan.fakes)] {
+            self.compare(&format!("step{step}/{name}"), &self.executor.read(tensor));
+        }
+        self.compare_losses(step);
+        // The discriminator's gradients are those of its own update: the generator's writes none of them.
+        self.compare_params(&format!("step{step}/grad"), Network::grads);
+        self.compare_params(&format!("step{step}/param"), Network::params);
+        self.compare_params(&format!("step{step}/m"), Network::m);
+        self.compare_params(&format!("step{step}/v"), Network::v);
+        for network in [&self.gan.generator, &self.gan.discriminator] {
+            self.compare_all(&format!("step{step}/running"), network.running(), network.running_layout());
+        }
+        let average = &self.gan.average;
+        self.compare_all(&format!("step{step}/ema"), average.params(), average.params_layout());
+    }
+
+    fn compare_losses(&mut self, step: u32) {
+        let want = self.goldens.get(&format!("step{step}/losses"));
+        let order = ["d_loss_real", "d_loss_fake", "g_loss", "d_real", "d_fake", "d_fake_for_g"];
+        assert!(order.iter().eq(self.goldens.about("losses")["order"].as_array().unwrap()), "the order of losses");
+        // A row of the history: loss, mean sigmoid and accuracy of reals, of fakes, and of fakes for the generator.
+        let history = self.executor.read(self.gan.history);
+        let columns = self.gan.program.shape(self.gan.history)[1];
+        let row = &history[(step - 1) as usize * columns..][..columns];
+        let row = [0, 3, 6, 1, 4, 7].map(|column| row[column]);
+        assert_agrees(&format!("step{step}: losses"), &row, want);
+
+        // What people are shown is the same numbers, rounded, under their names.
+        let history = self.executor.download(self.gan.history).unwrap();
+        let Losses { d_loss_real, d_loss_fake, g_loss, d_real, d_fake, d_fake_for_g, .. } =
+            Losses::of_step(&history, u64::from(step));
+        let shown = [d_loss_real, d_loss_fake, g_loss, d_real, d_fake, d_fake_for_g];
+        assert_eq!(shown.map(f32::to_bits), row.map(|value| (value as f32).to_bits()), "step{step}: losses by name");
+    }
+
+    fn compare_params(&self, case: &str, buffer: impl Fn(&Network) -> TensorId) {
+        for network in [&self.gan.generator, &self.gan.discriminator] {
+            self.compare_all(case, buffer(network), network.params_layout());
+        }
+    }
+
+    fn compare_all(&self, case: &str, buffer: TensorId, layout: &Layout) {
+        for Stored { name, values, .. } in layout.unpack(&self.executor.read(buffer)) {
+            self.compare(&format!("{case}/{name}"), &values);
+        }
+    }
+
+    fn compare(&self, name: &str, values: &[f64]) {
+        self.projections.compare(name, values, self.goldens.get(name));
+    }
+}
+
+fn model_and_settings(goldens: &Goldens) -> (Model, Settings) {
+    let (about, training, streams) = (goldens.about("model"), goldens.about("training"), goldens.about("streams"));
+    assert_eq!(streams["latents"], stream::LATENTS);
+    assert_eq!(streams["images"], IMAGE_STREAM);
+    assert_eq!(streams["first_parameter"], stream::INITIAL);
+    let model = Model::named(about["name"].as_str().unwrap()).unwrap();
+    let real = |key: &str| training[key].as_f64().unwrap();
+    let settings = Settings {
+        data: "none".into(),
+        data_fingerprint: String::new(),
+        images: 1,
+        model: model.name.clone(),
+        batch_size: about["batch"].as_u64().unwrap() as usize,
+        steps: training["steps"].as_u64().unwrap(),
+        seed: streams["seed"].as_u64().unwrap(),
+        average: real("ema_decay"),
+        adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
+    };
+    (model, settings)
+}
+
+/// The same step but for the operation that takes images from the data set; its latents, and the images that are to be
+/// written before it runs.
+fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId) {
+    let step = gan.program.routines().iter().find(|routine| routine.name == "step").unwrap().ops.clone();
+    let routine = gan.program.begin("step with images of ours");
+    let (mut latents, mut reals) = (Vec::new(), Vec::new());
+    for op in step {
+        match op {
+            Op::Batch { y, .. } => {
+                reals.push(y);
+                continue;
+            }
+            Op::Normal { y, .. } => latents.push(y),
+            _ => {}
+        }
+        gan.program.push(op);
+    }
+    let [latents, reals] = [latents, reals].map(|tensors| {
+        let [tensor] = tensors[..] else { panic!("a step draws latents once and takes images once") };
+        tensor
+    });
+    (routine, latents, reals)
+}
+
+/// A number that a step reads before it has written it becomes NaN in all that follows.
+fn poison_what_is_written(executor: &mut CpuExecutor<f64>, program: &Program) {
+    let operands = program.routines().iter().flat_map(|routine| &routine.ops).flat_map(Op::operands);
+    for operand in operands.filter(|operand| operand.access == Access::Write) {
+        executor.write(operand.tensor, &vec![f64::NAN; program.info(operand.tensor).len()]);
+    }
+}
+
+/// All of it normal numbers, biases too, so that a forgotten one shows.
+fn initial_params(layouts: &[Layout; 2], seed: u64) -> [Vec<f64>; 2] {
+    let mut streams = stream::INITIAL..;
+    layouts.each_ref().map(|layout| {
+        let params = layout.tensors().zip(&mut streams).map(|((name, shape), stream)| {
+            // Of all weights only those of batch norm have one dimension.
+            let mean = if name.ends_with("weight") && shape.len() == 1 { 1.0 } else { 0.0 };
+            let len = shape.iter().product::<usize>() as u32;
+            let values = (0..len).map(|index| mean + 0.02 * normal(seed, stream, 0, index)).collect();
+            Stored { name: name.to_string(), shape: shape.to_vec(), values }
+        });
+        layout.pack(&params.collect::<Vec<_>>()).unwrap()
+    })
+}
+
+fn initial_running(layout: &Layout) -> Vec<f64> {
+    let running = layout.tensors().map(|(name, shape)| {
+        let start = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+        Stored { name: name.to_string(), shape: shape.to_vec(), values: vec![start; shape.iter().product()] }
+    });
+    layout.pack(&running.collect::<Vec<_>>()).unwrap()
+}
+
+/// What the fingerprint of a tensor is made with: random directions, and how many of its elements are kept as they are.
+struct Projections {
+    directions: Vec<Vec<f64>>,
+    samples: usize,
+}
+
+impl Projections {
+    fn new(goldens: &Goldens, longest: usize) -> Self {
+        let about: &Value = goldens.about("fingerprint");
+        let [seed, count, samples] = ["seed", "projections", "samples"].map(|key| about[key].as_u64().unwrap());
+        let direction = |stream| (0..longest as u32).map(|index| normal(seed, stream, 0, index)).collect();
+        Self { directions: (0..count as u32).map(direction).collect(), samples: samples as usize }
+    }
+
+    /// Projections sum over a whole tensor and are far larger than its elements, so the two are compared apart.
+    fn compare(&self, place: &str, values: &[f64], want: &Array) {
+        let n = values.len();
+        let project = |direction: &Vec<f64>| values.iter().zip(&direction[..n]).map(|(value, q)| value * q).sum();
+        let projections: Vec<f64> = self.directions.iter().map(project).collect();
+        let samples: Vec<f64> = if n <= self.samples {
+            values.to_vec()
+        } else {
+            (0..self.samples).map(|i| values[i * n / self.samples]).collect()
+        };
+        let (want_projections, want_samples) = want.values.split_at(projections.len());
+        for (part, got, want) in [("projections", projections, want_projections), ("samples", samples, want_samples)] {
+            let want = Array { shape: vec![want.len()], values: want.to_vec() };
+            assert_agrees(&format!("{place}, {part}"), &got, &want);
+        }
+    }
+}
