@@ -13,6 +13,7 @@ fn main() -> ExitCode {
             "hint:  please report it, with the command and the lines above; checkpoints written before are whole"
         );
     }));
+    calm_vulkan_layers();
     match Cli::parse().run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped) => ExitCode::from(130),
@@ -24,5 +25,14 @@ fn main() -> ExitCode {
             }
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Mesa's device selection layer asks the desktop which GPU it uses, and where there is no desktop, as in a container, prints
+/// an error of its own. We choose by what adapters are, so the layer is not needed there.
+fn calm_vulkan_layers() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: this is the program's only thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
