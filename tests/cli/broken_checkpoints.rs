@@ -1,0 +1,120 @@
+//! Checkpoints that were cut short, damaged or changed: whoever reads them says what is wrong, and changes nothing.
+
+use crate::checkpoint::Checkpoint;
+use crate::place::Place;
+
+const LAST: &str = "run/checkpoints/step-00000006.safetensors";
+
+/// A run of six steps, in `run`.
+fn trained() -> Place {
+    Place::with_run("--steps 6")
+}
+
+/// Puts `bytes` where the run's checkpoint was; both who reads it, `sample` and `train --resume`, say `error`.
+#[track_caller]
+fn is_told(place: &Place, bytes: &[u8], error: &str) {
+    place.write(LAST, bytes);
+    place.sample("run", "").refused().error(LAST).error(error);
+    place.resume("run", "--steps 8").refused().error(LAST).error(error);
+}
+
+#[test]
+fn a_checkpoint_that_was_cut_short_is_refused() {
+    let place = trained();
+    let good = place.read(LAST);
+    for length in [0, 4, 8, 100, good.len() / 2, good.len() - 1] {
+        is_told(&place, &good[..length], "is not a checkpoint that can be used");
+    }
+    is_told(&place, &[&good[..], b"more"].concat(), "is not a checkpoint that can be used");
+}
+
+#[test]
+fn a_checkpoint_of_garbage_is_refused() {
+    let place = trained();
+    let good = place.read(LAST);
+    let garbage: Vec<u8> = (0..good.len() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let zeros = vec![0; good.len()];
+    let huge_header = [&[0xff; 8], &good[8..]].concat();
+    let broken_header = [&good[..8], &garbage[8..]].concat();
+    for bytes in [garbage, zeros, huge_header, broken_header] {
+        is_told(&place, &bytes, "is not a checkpoint that can be used");
+    }
+}
+
+#[test]
+fn a_checkpoint_with_a_value_that_is_no_number_is_refused_with_its_name() {
+    let place = trained();
+    let good = Checkpoint::of(&place.read(LAST));
+    for (name, value) in [
+        ("generator.0.weight", f32::NAN),
+        ("average.generator.4.weight", f32::INFINITY),
+        ("adam.v.discriminator.0.weight", f32::NAN),
+        ("discriminator.1.running_var", f32::NEG_INFINITY),
+    ] {
+        let bad = good.clone().with(name, |tensor| tensor.set_first(value));
+        is_told(&place, &bad.to_bytes(), name);
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_tensors_are_not_those_of_its_model_is_refused_with_both_shapes() {
+    let place = trained();
+    let good = Checkpoint::of(&place.read(LAST));
+    let other = good.clone().with("generator.0.weight", |tensor| tensor.shape = vec![4, 32]);
+    is_told(&place, &other.to_bytes(), "generator.0.weight is [4, 32], but the model's is [32, 4]");
+
+    for name in ["generator.4.bias", "average.generator.0.weight", "adam.m.discriminator.4.bias"] {
+        let mut less = good.clone();
+        less.tensors.remove(name).unwrap();
+        is_told(&place, &less.to_bytes(), &format!("{name} is missing"));
+    }
+
+    let halves = good.clone().with("generator.4.weight", |tensor| {
+        tensor.dtype = safetensors::Dtype::F16;
+        tensor.bytes.truncate(16);
+    });
+    is_told(&place, &halves.to_bytes(), "generator.4.weight is not of f32");
+
+    let other_model = good.said("latent = 4", "latent = 5");
+    is_told(&place, &other_model.to_bytes(), "[32, 4], but the model's is [32, 5]");
+}
+
+#[test]
+fn a_checkpoint_of_another_program_or_format_is_refused() {
+    let place = trained();
+    let good = Checkpoint::of(&place.read(LAST));
+    is_told(&place, &Checkpoint { metadata: [].into(), ..good.clone() }.to_bytes(), "gpu-gan did not write it");
+    is_told(&place, &good.clone().said("\"format\":1", "\"format\":2").to_bytes(), "format 2");
+    is_told(&place, &good.clone().said("\"settings\"", "\"wishes\"").to_bytes(), "settings");
+}
+
+/// A run does not go on with metadata in which `from` has become `to`.
+#[track_caller]
+fn settings_are_refused(from: &str, to: &str) {
+    let place = trained();
+    place.write(LAST, &Checkpoint::of(&place.read(LAST)).said(from, to).to_bytes());
+    place.resume("run", "--steps 8").refused();
+}
+
+#[test]
+fn settings_that_contradict_the_images_are_refused() {
+    settings_are_refused("\"images\":40", "\"images\":0");
+    settings_are_refused("\"images\":40", "\"images\":39"); // there are 40
+    settings_are_refused("\"images\":40", "\"images\":4000000000000");
+}
+
+#[test]
+fn settings_that_no_run_can_have_are_refused() {
+    for (from, to) in [
+        ("\"batch_size\":4", "\"batch_size\":0"),
+        ("\"steps\":6", "\"steps\":-6"),
+        ("\"eps\":1e-8", "\"eps\":0.0"),
+        ("\"lr\":0.002", "\"lr\":-1.0"),
+        ("\"lr\":0.002", "\"lr\":1e30"),
+        ("\"beta1\":0.5", "\"beta1\":1.0"),
+        ("\"beta2\":0.99", "\"beta2\":-0.5"),
+        ("\"average\":0.9", "\"average\":2.0"),
+    ] {
+        settings_are_refused(from, to);
+    }
+}

@@ -1,0 +1,85 @@
+//! What the program says of itself, and of a command line that is none.
+
+use crate::place::Place;
+
+#[test]
+fn the_program_explains_itself() {
+    let place = Place::empty();
+    for help in ["--help", "-h", "help"] {
+        let said = place.gpu_gan(help).succeeds().prints("Usage: gpu-gan <COMMAND>");
+        ["train", "sample", "summary", "devices"]
+            .iter()
+            .fold(said, |said, command| said.prints(&format!("\n  {command} ")));
+    }
+    place.gpu_gan("--help").succeeds().prints("gpu-gan train mnist");
+}
+
+#[test]
+fn every_command_explains_its_flags() {
+    let place = Place::empty();
+    for (command, words) in [
+        (
+            "train",
+            &[
+                "[DATA]",
+                "mnist",
+                "--model",
+                "--epochs",
+                "--steps",
+                "--batch-size",
+                "--lr",
+                "--beta1",
+                "--beta2",
+                "--seed",
+                "--out",
+                "--device",
+                "--resume",
+                "--sample-every",
+                "--checkpoint-every",
+                "--dry-run",
+                "[default: dcgan-small]",
+                "[default: 1epoch]",
+            ][..],
+        ),
+        ("sample", &["<RUN>", "--count", "--seeds", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"][..]),
+        ("summary", &["[MODEL]", "[default: dcgan-small]"][..]),
+        ("devices", &["List the GPUs"][..]),
+    ] {
+        for help in [format!("{command} --help"), format!("help {command}")] {
+            let said = place.gpu_gan(&help).succeeds().prints(&format!("Usage: gpu-gan {command}"));
+            words.iter().fold(said, |said, word| said.prints(word));
+        }
+    }
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let said = Place::empty().gpu_gan("--version").succeeds();
+    assert_eq!(said.stdout(), format!("gpu-gan {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_command_line_that_is_none_is_exit_code_2() {
+    let place = Place::with_run("--steps 1");
+    for nonsense in [
+        "",
+        "paint",
+        "--paint",
+        "train",
+        "train shapes --paint",
+        "train shapes more-shapes",
+        "train shapes --lr",
+        "train shapes --lr fast",
+        "train shapes --steps 1.5",
+        "train shapes --steps 1 --epochs 1",
+        "train shapes --sample-every 5parsecs",
+        "train shapes --checkpoint-every 0steps",
+        "sample",
+        "sample run --count many",
+        "sample run --count 1 --seeds 1",
+        "summary --steps 1",
+        "devices cpu",
+    ] {
+        place.gpu_gan(nonsense).misused();
+    }
+}

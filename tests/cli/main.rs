@@ -1,0 +1,23 @@
+//! The program as a person meets it: what is typed, what is printed, what lies in the folder afterwards, and the exit
+//! code.
+//!
+//! Every test has a folder of its own as current folder, a [`Place`](place::Place), with forty images of 8 x 8 pixels and
+//! a model so small that a run takes milliseconds. Tests compute with `--device cpu`, unless they are about devices.
+
+mod checkpoint;
+mod place;
+
+mod broken_checkpoints;
+mod data;
+mod devices;
+mod disks;
+mod divergence;
+mod help;
+mod pipes;
+mod refusals;
+mod resume;
+mod sample;
+#[cfg(unix)]
+mod stop;
+mod summary;
+mod train;

@@ -1,0 +1,426 @@
+//! A folder to try the program in, and sentences about what it did there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use assert_cmd::assert::Assert;
+use predicates::prelude::*;
+use predicates::str::contains;
+
+/// How many images [`SHAPES`] holds.
+pub(crate) const IMAGES: usize = 40;
+/// Their height and width.
+pub(crate) const SIDE: usize = 8;
+/// Where the images lie in a [`Place`].
+pub(crate) const SHAPES: &str = "shapes/train-images-idx3-ubyte";
+
+/// Every kind of tensor that a checkpoint knows: weights with and without a bias, batch normalisation, a transposed
+/// convolution. Ten steps are an epoch.
+pub(crate) const TINY: &str = r#"
+name = "tiny"
+about = "As small as a model can be"
+image = { height = 8, width = 8, channels = 1 }
+latent = 4
+generator = [
+    { layer = "linear", features = 32, bias = false },
+    { layer = "reshape", height = 4, width = 4, channels = 2 },
+    { layer = "batch-norm" },
+    { layer = "relu" },
+    { layer = "transposed-conv", channels = 1, kernel = 2, stride = 2 },
+    { layer = "tanh" },
+]
+discriminator = [
+    { layer = "conv", channels = 2, kernel = 4, stride = 2, pad = 1, bias = false },
+    { layer = "batch-norm" },
+    { layer = "leaky-relu", slope = 0.2 },
+    { layer = "flatten" },
+    { layer = "linear", features = 1 },
+]
+
+[training]
+epochs = 2
+batch-size = 4
+average = 0.9
+
+[training.adam]
+lr = 2e-3
+beta1 = 0.5
+beta2 = 0.99
+eps = 1e-8
+
+[initial]
+weight = { mean = 0.0, std = 0.2 }
+gamma = { mean = 1.0, std = 0.02 }
+"#;
+
+/// More than any call here takes on a busy machine: whatever takes longer hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The file of images, as IDX.
+pub(crate) fn images(pixel: impl Fn(usize, usize, usize) -> u8) -> Vec<u8> {
+    let places = (0..IMAGES * SIDE * SIDE).map(|at| (at / (SIDE * SIDE), at / SIDE % SIDE, at % SIDE));
+    let pixels = places.map(|(i, y, x)| pixel(i, y, x)).collect::<Vec<_>>();
+    [idx_header([0, 0, 8, 3], &[IMAGES, SIDE, SIDE]), pixels].concat()
+}
+
+/// The beginning of an IDX file.
+pub(crate) fn idx_header(magic: [u8; 4], dimensions: &[usize]) -> Vec<u8> {
+    let dimensions = dimensions.iter().flat_map(|&size| (size as u32).to_be_bytes());
+    magic.into_iter().chain(dimensions).collect()
+}
+
+/// Bars and squares, no two images alike.
+pub(crate) fn shapes() -> Vec<u8> {
+    images(|i, y, x| if (x + i) % 5 < 2 || (y * (i / 5 + 1)) % 7 == 0 { 255 - i as u8 } else { i as u8 })
+}
+
+/// The current folder of a test.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A folder with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A folder with the images `shapes`, their labels, and the model `tiny.toml`.
+    pub(crate) fn new() -> Self {
+        let place = Self::empty();
+        place.write(SHAPES, &shapes());
+        let labels = (0..IMAGES).map(|i| (i % 10) as u8).collect();
+        place.write("shapes/train-labels-idx1-ubyte", &[idx_header([0, 0, 8, 1], &[IMAGES]), labels].concat());
+        place.write("tiny.toml", TINY.as_bytes());
+        place
+    }
+
+    /// The same with a finished run of these arguments in `run`.
+    #[track_caller]
+    pub(crate) fn with_run(arguments: &str) -> Self {
+        let place = Self::new();
+        place.train(&format!("--out run {arguments}")).succeeds();
+        place
+    }
+
+    /// The program with these arguments, which are separated by spaces.
+    pub(crate) fn gpu_gan(&self, arguments: &str) -> Call<'_> {
+        Call { place: self, command: self.command(arguments) }
+    }
+
+    /// `gpu-gan train` on the shapes.
+    pub(crate) fn train(&self, arguments: &str) -> Call<'_> {
+        self.gpu_gan(&format!("train shapes --model tiny.toml --device cpu {arguments}"))
+    }
+
+    /// `gpu-gan train --resume`.
+    pub(crate) fn resume(&self, run: &str, arguments: &str) -> Call<'_> {
+        self.gpu_gan(&format!("train --resume {run} --device cpu {arguments}"))
+    }
+
+    /// `gpu-gan sample`.
+    pub(crate) fn sample(&self, run: &str, arguments: &str) -> Call<'_> {
+        self.gpu_gan(&format!("sample {run} --device cpu {arguments}"))
+    }
+
+    /// The program as the standard library starts it.
+    pub(crate) fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-gan"));
+        command.args(arguments.split_whitespace()).current_dir(self.folder.path()).envs(self.environment());
+        command
+    }
+
+    /// A shell script in which `"$0" "$@"` is the program with these arguments.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn shell(&self, script: &str, arguments: &str) -> Call<'_> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_gpu-gan")]).args(arguments.split_whitespace());
+        command.current_dir(self.folder.path()).envs(self.environment());
+        Call { place: self, command }
+    }
+
+    fn environment(&self) -> [(&'static str, PathBuf); 2] {
+        [
+            ("RAYON_NUM_THREADS", "2".into()),              // the device's name has their number
+            ("XDG_RUNTIME_DIR", self.folder.path().into()), // without it, Mesa's drivers print errors of their own
+        ]
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}; there is {:#?}", self.all_names()))
+    }
+
+    #[track_caller]
+    pub(crate) fn text(&self, name: &str) -> String {
+        String::from_utf8(self.read(name)).unwrap()
+    }
+
+    /// The size and the pixels of a grey PNG.
+    #[track_caller]
+    pub(crate) fn picture(&self, name: &str) -> image::GrayImage {
+        let picture = image::load_from_memory_with_format(&self.read(name), image::ImageFormat::Png).unwrap();
+        assert_eq!(picture.color(), image::ColorType::L8, "{name}");
+        picture.into_luma8()
+    }
+
+    /// The shape and the bytes of an .npy file.
+    #[track_caller]
+    pub(crate) fn array(&self, name: &str) -> (Vec<u64>, Vec<u8>) {
+        let file = self.read(name);
+        let array = npyz::NpyFile::new(file.as_slice()).unwrap();
+        assert_eq!(array.order(), npyz::Order::C);
+        (array.shape().to_vec(), array.into_vec::<u8>().unwrap())
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// The names in a folder, sorted.
+    #[track_caller]
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn all_names(&self) -> Vec<PathBuf> {
+        self.everything().into_keys().collect()
+    }
+
+    /// Every file with its content, and every folder.
+    pub(crate) fn everything(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+        let mut all = BTreeMap::new();
+        let mut folders = vec![self.folder.path().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = path.strip_prefix(self.folder.path()).unwrap().to_path_buf();
+                let content = path.is_file().then(|| fs::read(&path).unwrap());
+                all.insert(name, content);
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        all
+    }
+
+    /// No file is there that the program should have cleaned up.
+    #[track_caller]
+    pub(crate) fn has_no_temporary_files(&self) {
+        let temporary = |path: &PathBuf| {
+            path.to_string_lossy().contains(".gpu-gan-") || path.extension().is_some_and(|ending| ending == "tmp")
+        };
+        let found: Vec<_> = self.all_names().into_iter().filter(temporary).collect();
+        assert!(found.is_empty(), "left behind: {found:?}");
+    }
+}
+
+/// A command line that was typed, before Enter.
+pub(crate) struct Call<'a> {
+    place: &'a Place,
+    command: Command,
+}
+
+impl Call<'_> {
+    /// With a variable in its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// From a folder of the place.
+    pub(crate) fn within(mut self, folder: &str) -> Self {
+        self.command.current_dir(self.place.path(folder));
+        self
+    }
+
+    /// Exit code 0, whatever is printed.
+    #[track_caller]
+    pub(crate) fn succeeds(self) -> Said {
+        Said(self.ends().success())
+    }
+
+    /// Exit code 1; the last two lines are a sentence with the facts, and what to do next.
+    #[track_caller]
+    pub(crate) fn fails(self) -> Said {
+        let said = Said(self.ends().code(1).stdout(predicate::str::is_empty()));
+        let text = said.stderr();
+        let lines: Vec<_> = text.lines().collect();
+        let errors = lines.iter().filter(|line| line.starts_with("error: ")).count();
+        let [.., error, hint] = lines[..] else { panic!("no error with a hint:\n{text}") };
+        assert!(error.starts_with("error: ") && errors == 1, "no sentence before the last line:\n{text}");
+        assert!(
+            hint.strip_prefix("hint:  ").is_some_and(|hint| !hint.trim().is_empty()),
+            "no hint at the end:\n{text}"
+        );
+        let mistake =
+            ["panicked", "mistake of its own", "RUST_BACKTRACE", "src/"].iter().find(|word| text.contains(**word));
+        assert_eq!(mistake, None, "{text}");
+        said
+    }
+
+    /// As [`Self::fails`], and every file and folder is as it was.
+    #[track_caller]
+    pub(crate) fn refused(self) -> Said {
+        let place = self.place;
+        let before = place.everything();
+        let said = self.fails();
+        let after = place.everything();
+        let is_new = |(path, content): &(&PathBuf, &Option<Vec<u8>>)| before.get(*path) != Some(*content);
+        let new: Vec<_> = after.iter().filter(is_new).map(|(path, _)| path).collect();
+        assert!(before == after, "left behind or changed: {new:?}\n{}", said.stderr());
+        said
+    }
+
+    /// Exit code 2, with clap's own explanation, and every file and folder is as it was.
+    #[track_caller]
+    pub(crate) fn misused(self) -> Said {
+        let place = self.place;
+        let before = place.everything();
+        let said = Said(self.ends().code(2).stdout(predicate::str::is_empty()).stderr(contains("--help")));
+        assert!(before == place.everything(), "{}", said.stderr());
+        said
+    }
+
+    #[track_caller]
+    fn ends(self) -> Assert {
+        assert_cmd::Command::from_std(self.command).timeout(PATIENCE).assert()
+    }
+}
+
+/// What the program said.
+pub(crate) struct Said(Assert);
+
+impl Said {
+    /// On standard output.
+    #[track_caller]
+    pub(crate) fn prints(self, text: &str) -> Self {
+        Self(self.0.stdout(contains(text)))
+    }
+
+    /// On standard error.
+    #[track_caller]
+    pub(crate) fn remarks(self, text: &str) -> Self {
+        Self(self.0.stderr(contains(text)))
+    }
+
+    /// In the sentence with the facts.
+    #[track_caller]
+    pub(crate) fn error(self, text: &str) -> Self {
+        self.line("error: ", text)
+    }
+
+    /// In the line that says what to do next.
+    #[track_caller]
+    pub(crate) fn hint(self, text: &str) -> Self {
+        self.line("hint:  ", text)
+    }
+
+    #[track_caller]
+    fn line(self, start: &str, text: &str) -> Self {
+        let stderr = self.stderr();
+        let line = stderr.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+        assert!(line.contains(text), "`{text}` is not said in\n{line}\nof\n{stderr}");
+        self
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8(self.0.get_output().stdout.clone()).unwrap()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8(self.0.get_output().stderr.clone()).unwrap()
+    }
+}
+
+/// Says that a test could not be done here, so that it is not taken for one that passed. The test harness holds back
+/// what `eprintln` prints, but not this.
+#[cfg_attr(not(unix), expect(dead_code, reason = "what may be missing is asked for on unix only"))]
+pub(crate) fn skipped(test: &str, reason: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED {test}: {reason}");
+}
+
+/// The files of a folder with their contents.
+#[track_caller]
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+/// The checks see what they are there for.
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    const EXPLAINED: &str = "echo 'error: it is so' >&2; echo 'hint:  do that' >&2; exit 1";
+
+    fn script<'a>(place: &'a Place, script: &str) -> Call<'a> {
+        place.shell(script, "")
+    }
+
+    #[test]
+    fn a_failure_with_its_hint_is_a_failure() {
+        let place = Place::new();
+        script(&place, EXPLAINED).refused().error("it is so").hint("do that");
+        script(&place, &format!("echo more > notes; {EXPLAINED}")).fails();
+    }
+
+    #[test]
+    #[should_panic(expected = "left behind or changed: [\"notes\"]")]
+    fn a_file_left_behind_is_noticed() {
+        script(&Place::new(), &format!("echo more > notes; {EXPLAINED}")).refused();
+    }
+
+    #[test]
+    #[should_panic(expected = "left behind or changed: [\"tiny.toml\"]")]
+    fn a_file_that_changed_is_noticed() {
+        script(&Place::new(), &format!("echo more >> tiny.toml; {EXPLAINED}")).refused();
+    }
+
+    #[test]
+    #[should_panic(expected = "left behind or changed: []")]
+    fn a_file_that_went_away_is_noticed() {
+        script(&Place::new(), &format!("rm tiny.toml; {EXPLAINED}")).refused();
+    }
+
+    #[test]
+    #[should_panic(expected = "no hint at the end")]
+    fn a_failure_with_an_empty_hint_is_noticed() {
+        script(&Place::new(), "echo 'error: it is so' >&2; echo 'hint:  ' >&2; exit 1").fails();
+    }
+
+    #[test]
+    #[should_panic(expected = "no sentence before the last line")]
+    fn two_errors_are_noticed() {
+        script(&Place::new(), &format!("echo 'error: and so' >&2; {EXPLAINED}")).fails();
+    }
+
+    #[test]
+    #[should_panic(expected = "Unexpected return code")]
+    fn another_exit_code_is_noticed() {
+        script(&Place::new(), &EXPLAINED.replace("exit 1", "exit 101")).fails();
+    }
+
+    #[test]
+    #[should_panic(expected = "is not said in")]
+    fn a_fact_that_is_not_said_is_noticed() {
+        script(&Place::new(), EXPLAINED).fails().error("do that");
+    }
+}

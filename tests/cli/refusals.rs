@@ -1,0 +1,169 @@
+//! `gpu-gan train` with numbers, models and folders that cannot be.
+
+use crate::place::{Place, TINY};
+
+#[test]
+fn numbers_that_cannot_be_are_refused_with_what_can() {
+    let place = Place::new();
+    for (flag, value, hint) in [
+        ("--batch-size", "0", "1 to 65536"),
+        ("--batch-size", "-3", "1 to 65536"),
+        ("--batch-size", "99999999999", "1 to 65536"),
+        ("--epochs", "0", "1 to 1000000"),
+        ("--epochs", "-1", "1 to 1000000"),
+        ("--steps", "0", "1 to 4294967295"),
+        ("--steps", "-1", "1 to 4294967295"),
+        ("--lr", "0", "above 0 and up to 1"),
+        ("--lr", "-1", "above 0 and up to 1"),
+        ("--lr", "2", "above 0 and up to 1"),
+        ("--lr", "NaN", "above 0 and up to 1"),
+        ("--lr", "inf", "above 0 and up to 1"),
+        ("--beta1", "1", "from 0 to below 1"),
+        ("--beta1", "-0.1", "from 0 to below 1"),
+        ("--beta2", "1", "from 0 to below 1"),
+        ("--beta2", "-0.1", "from 0 to below 1"),
+        ("--beta2", "NaN", "from 0 to below 1"),
+        ("--seed", "-1", "0 to 9223372036854775807"),
+        ("--seed", "9223372036854775808", "0 to 9223372036854775807"),
+    ] {
+        place.train(&format!("{flag} {value}")).refused().error(&format!("{flag} cannot be {value}")).hint(hint);
+    }
+    place.train("--lr nan").refused().error("--lr cannot be NaN");
+}
+
+#[test]
+fn numbers_that_vanish_in_single_precision_are_refused_as_in_a_model_file() {
+    let place = Place::new();
+    for (flag, key, good, bad) in [
+        ("--lr", "lr", "2e-3", "1e-300"),             // would be 0: a run that learns nothing
+        ("--beta1", "beta1", "0.5", "0.99999999999"), // would be 1
+        ("--beta2", "beta2", "0.99", "0.99999999999"),
+    ] {
+        place.write("bad.toml", TINY.replace(&format!("{key} = {good}"), &format!("{key} = {bad}")).as_bytes());
+        place.gpu_gan("summary bad.toml").refused().error(&format!("has {key} = {bad}"));
+        place.train(&format!("--steps 2 {flag} {bad}")).refused().error(flag);
+    }
+}
+
+#[test]
+fn more_steps_than_can_be_counted_are_refused() {
+    let place = Place::new();
+    let said = place.train("--steps 4294967295").refused();
+    said.error("4294967295 steps of 4 images").hint("1 to 1073741823 steps");
+}
+
+#[test]
+fn a_batch_that_no_memory_holds_is_refused_with_the_largest_that_fits() {
+    let place = Place::new();
+    let wide =
+        "{ layer = \"conv\", channels = 65536, kernel = 1 },\n    { layer = \"conv\", channels = 1, kernel = 1 },";
+    let wide = TINY.replace("discriminator = [", &format!("discriminator = [\n    {wide}"));
+    place.write("wide.toml", wide.as_bytes());
+    for dry in ["", "--dry-run"] {
+        let call =
+            place.gpu_gan(&format!("train shapes --model wide.toml --batch-size 65536 --device cpu --steps 1 {dry}"));
+        call.refused().error("TiB").error("CPU").hint("--batch-size");
+    }
+}
+
+#[test]
+fn a_model_that_is_not_there_is_refused_with_those_that_are() {
+    let place = Place::new();
+    let train = |model: &str| place.gpu_gan(&format!("train shapes --device cpu --model {model}"));
+    train("biggan").refused().error("there is no model called \"biggan\"").hint("dcgan-small").hint(".toml");
+    train("biggan.toml").refused().error("cannot read biggan.toml").hint("check the spelling");
+    train("shapes").refused().error("there is no model called \"shapes\"");
+    std::fs::create_dir(place.path("folder.toml")).unwrap();
+    train("folder.toml").refused().error("folder.toml");
+}
+
+#[test]
+fn a_model_file_with_a_mistake_is_refused_with_its_line() {
+    let place = Place::new();
+    for (from, to, facts) in [
+        ("latent = 4", "latent = = 4", &["bad.toml is not TOML: line 5"][..]),
+        ("latent = 4\n", "", &["the model has no `latent`"]),
+        ("\"tanh\"", "\"tanhh\"", &["line 12: generator layer 5 is of the unknown kind \"tanhh\""]),
+        ("slope = 0.2", "slope = 2.0", &["discriminator layer 2 (leaky-relu) has slope = 2.0"]),
+        ("lr = 2e-3", "lr = nan", &["[training.adam] has lr = nan"]),
+        ("batch-size = 4", "batch-size = 0", &["[training] has batch-size = 0"]),
+        // Layers that do not fit, with both shapes.
+        (
+            "height = 4, width = 4, channels = 2",
+            "height = 5, width = 4, channels = 2",
+            &["generator layer 1 (reshape)", "5 x 4 x 2", "layer 0 (linear) gives 1 x 1 x 32"],
+        ),
+        (
+            "{ layer = \"flatten\" },\n",
+            "",
+            &["discriminator layer 3 (linear)", "takes a flat vector", "layer 2 (leaky-relu) gives 4 x 4 x 2"],
+        ),
+        ("kernel = 4, stride = 2", "kernel = 11, stride = 2", &["discriminator layer 0 (conv)", "9 x 9", "8 x 8 x 1"]),
+        (
+            "kernel = 2, stride = 2",
+            "kernel = 3, stride = 2",
+            &["the generator ends in 9 x 9 x 1 (layer 5, tanh)", "8 x 8 x 1"],
+        ),
+        ("features = 1 }", "features = 3 }", &["the discriminator ends in 1 x 1 x 3 (layer 4, linear)", "1 x 1 x 1"]),
+    ] {
+        assert!(TINY.contains(from), "{from}");
+        place.write("bad.toml", TINY.replace(from, to).as_bytes());
+        for call in ["train shapes --device cpu --model bad.toml", "summary bad.toml"] {
+            let said = place.gpu_gan(call).refused().error("bad.toml");
+            facts.iter().fold(said, |said, fact| said.error(fact));
+        }
+    }
+    place.write("bad.toml", b"name = \"\xff\"");
+    place.gpu_gan("summary bad.toml").refused().error("not UTF-8");
+}
+
+#[test]
+fn a_batch_that_batch_norm_cannot_normalise_is_refused_with_the_layer() {
+    let place = Place::new();
+    let flat = TINY.replace("{ layer = \"flatten\" },", "{ layer = \"flatten\" },\n    { layer = \"batch-norm\" },");
+    place.write("flat.toml", flat.as_bytes());
+    let call = place.gpu_gan("train shapes --model flat.toml --device cpu --steps 1 --batch-size 1");
+    call.refused().error("discriminator layer 4 (batch-norm)").hint("at least 2");
+}
+
+#[test]
+fn a_folder_that_is_in_use_is_refused() {
+    let place = Place::with_run("--steps 1");
+    for (out, error) in [
+        ("run", "run is there already, and not empty"),
+        (".", ". is there already, and not empty"),
+        ("tiny.toml", "tiny.toml is there already, and is not a folder"),
+    ] {
+        place.train(&format!("--steps 1 --out {out}")).refused().error(error).hint("--out");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_refused() {
+    let place = Place::new();
+    place.train("--steps 1 --out tiny.toml/run").refused().error("cannot create the folder tiny.toml/run");
+    place.write("runs", b"a file where the folder of all runs should be");
+    place.train("--steps 1").refused().error("runs");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_place_that_may_not_be_written_to_is_refused() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    let place = Place::with_run("--steps 1");
+    fs::create_dir(place.path("locked")).unwrap();
+    fs::set_permissions(place.path("locked"), Permissions::from_mode(0o555)).unwrap();
+    if fs::write(place.path("locked/try"), "").is_ok() {
+        crate::place::skipped("a_place_that_may_not_be_written_to_is_refused", "permissions do not bind this user");
+        return;
+    }
+    let hint = "choose a place that you may write to";
+    place.train("--steps 1 --out locked/new").refused().error("locked/new").hint(hint);
+    place.train("--steps 1 --out locked").refused().error("locked").hint(hint);
+    place.sample("run", "--out locked/sheet.png").refused().error("locked/sheet.png").hint(hint);
+    place.sample("run", "--out locked/images.npy").refused().error("locked/images.npy").hint(hint);
+    place.sample("run", "--out locked/images").refused().error("locked/images").hint(hint);
+    fs::set_permissions(place.path("locked"), Permissions::from_mode(0o755)).unwrap();
+}

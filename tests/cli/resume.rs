@@ -1,0 +1,173 @@
+//! `gpu-gan train --resume`: a run that goes on is a run that never stopped.
+
+use crate::checkpoint::assert_same_bits;
+use crate::place::{Place, SHAPES, images};
+
+const STEP_4: &str = "run/checkpoints/step-00000004.safetensors";
+const STEP_8: &str = "run/checkpoints/step-00000008.safetensors";
+
+/// The rows of losses.csv without how fast the steps were.
+fn rows(place: &Place, run: &str) -> Vec<String> {
+    let csv = place.text(&format!("{run}/losses.csv"));
+    csv.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect()
+}
+
+/// The run `whole`, eight steps at once, is what `run` has become.
+#[track_caller]
+fn assert_as_if_it_had_not_stopped(place: &Place) {
+    place.train("--steps 8 --out whole").succeeds();
+    assert_same_bits(&place.read(STEP_8), &place.read("whole/checkpoints/step-00000008.safetensors"));
+    assert_eq!(rows(place, "run"), rows(place, "whole"));
+    assert_eq!(place.text("run/log.jsonl").lines().count(), 8);
+    let sheet = "samples/epoch-0001-step-000008.png";
+    assert!(place.read(&format!("run/{sheet}")) == place.read(&format!("whole/{sheet}")));
+    assert_eq!(place.text("run/config.toml"), place.text("whole/config.toml"));
+    place.has_no_temporary_files();
+}
+
+#[test]
+fn going_on_equals_not_stopping() {
+    let place = Place::with_run("--steps 4");
+    let said = place.resume("run", "--steps 8").succeeds();
+    said.remarks("resumed        after step 4").prints("4 steps in ").prints("run/samples/epoch-0001-step-000008.png");
+    assert_as_if_it_had_not_stopped(&place);
+    assert!(place.has(STEP_4), "the checkpoint that it went on from is gone");
+}
+
+#[test]
+fn going_on_twice_equals_not_stopping() {
+    let place = Place::with_run("--steps 1");
+    place.resume("run", "--steps 5").succeeds();
+    place.resume("run", "--steps 8").succeeds();
+    assert_as_if_it_had_not_stopped(&place);
+}
+
+#[test]
+fn a_run_goes_on_across_the_end_of_an_epoch() {
+    let place = Place::with_run("--steps 7");
+    place.resume("run", "--epochs 3").succeeds().prints("23 steps in ");
+    place.train("--epochs 3 --out whole").succeeds();
+    for step in ["step-00000010", "step-00000020", "step-00000030"] {
+        let checkpoint = |run: &str| place.read(&format!("{run}/checkpoints/{step}.safetensors"));
+        if step == "step-00000030" {
+            assert_same_bits(&checkpoint("run"), &checkpoint("whole"));
+        } else {
+            assert!(checkpoint("run") == checkpoint("whole"), "{step}");
+        }
+    }
+    assert_eq!(rows(&place, "run"), rows(&place, "whole"));
+}
+
+#[test]
+fn a_run_goes_on_from_one_of_its_checkpoints_and_forgets_what_came_after() {
+    let place = Place::with_run("--steps 8 --checkpoint-every 4steps");
+    let (before, first) = (place.read(STEP_8), place.read(STEP_4));
+    place.resume(STEP_4, "").succeeds().remarks("resumed        after step 4");
+    assert!(place.read(STEP_8) == before && place.read(STEP_4) == first);
+    assert_as_if_it_had_not_stopped(&place);
+
+    place.resume(STEP_4, "--steps 6").succeeds();
+    assert_eq!(rows(&place, "run").len(), 1 + 6);
+    assert_eq!(place.text("run/log.jsonl").lines().count(), 6);
+}
+
+#[test]
+fn a_run_goes_on_whichever_folder_the_person_stands_in() {
+    let place = Place::new();
+    let data = place.path("shapes");
+    let data = data.to_str().unwrap();
+    for (run, stand_in, name) in [
+        ("a", "a", "."),
+        ("b", "b", "checkpoints/step-00000004.safetensors"),
+        ("c", "c/checkpoints", "step-00000004.safetensors"),
+        ("d", "d/checkpoints", ".."),
+    ] {
+        place.gpu_gan(&format!("train {data} --model tiny.toml --device cpu --steps 4 --out {run}")).succeeds();
+        let said = place.resume(name, "--steps 8").within(stand_in).succeeds();
+        assert!(place.has(&format!("{run}/checkpoints/step-00000008.safetensors")), "{name} in {stand_in}");
+        // What is proposed has to work from there too.
+        let text = said.stdout();
+        let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
+        place.gpu_gan(&format!("{proposal} --device cpu")).within(stand_in).succeeds();
+        assert!(place.has(&format!("{stand_in}/more.png")));
+    }
+}
+
+#[test]
+fn a_checkpoint_away_from_its_run_goes_on_in_a_new_folder() {
+    let place = Place::with_run("--steps 4");
+    place.write("away.safetensors", &place.read(STEP_4));
+    place.resume("away.safetensors", "--steps 8").refused().error("away.safetensors").hint("--out");
+    place.resume("away.safetensors", "--steps 8 --out new").succeeds();
+    place.resume("run", "--steps 8").succeeds();
+    assert_same_bits(&place.read("new/checkpoints/step-00000008.safetensors"), &place.read(STEP_8));
+    place.resume("run", "--steps 9 --out shapes").refused().error("shapes is there already");
+}
+
+#[test]
+fn a_complete_run_is_refused_until_more_steps_are_asked_for() {
+    let place = Place::with_run("--steps 4");
+    for steps in ["", "--steps 4", "--steps 3"] {
+        place.resume("run", steps).refused().error("run is complete").hint("--epochs or --steps");
+    }
+    place.resume("run", "--steps 5").succeeds();
+}
+
+#[test]
+fn what_a_run_began_with_cannot_be_changed() {
+    let place = Place::with_run("--steps 4");
+    for (flag, name) in [
+        ("--lr 0.1", "--lr"),
+        ("--beta1 0.1", "--beta1"),
+        ("--beta2 0.1", "--beta2"),
+        ("--seed 1", "--seed"),
+        ("--batch-size 8", "--batch-size"),
+        ("--model tiny.toml", "--model"),
+        ("mnist", "another DATA"),
+    ] {
+        place.resume("run", &format!("--steps 8 {flag}")).refused().error(name).hint("leave it out");
+    }
+    place.resume("run", "--steps 8 shapes").succeeds(); // the same DATA again is no change
+}
+
+#[test]
+fn images_that_changed_or_went_away_are_refused() {
+    let place = Place::with_run("--steps 4");
+    let mut pixels = place.read(SHAPES);
+    pixels[1000] ^= 1;
+    place.write(SHAPES, &pixels);
+    place
+        .resume("run", "--steps 8")
+        .refused()
+        .error("the images of shapes are not those")
+        .hint("put the old ones back");
+    place.write(SHAPES, &images(|_, y, x| (y * x) as u8));
+    place.resume("run", "--steps 8").refused().error("the images of shapes are not those");
+    std::fs::remove_dir_all(place.path("shapes")).unwrap();
+    place.resume("run", "--steps 8").refused().error("shapes");
+}
+
+#[test]
+fn what_is_no_run_is_refused() {
+    let place = Place::with_run("--steps 1");
+    std::fs::create_dir_all(place.path("hollow/checkpoints")).unwrap();
+    for (run, error) in [
+        ("nothing", "there is no run or checkpoint at nothing"),
+        ("shapes", "shapes has no folder checkpoints"),
+        ("hollow", "holds no checkpoint"),
+        ("tiny.toml", "tiny.toml is not a checkpoint"),
+    ] {
+        place.resume(run, "--steps 8").refused().error(error);
+    }
+}
+
+#[test]
+fn a_newest_checkpoint_that_is_broken_is_named_and_the_one_before_still_goes_on() {
+    let place = Place::with_run("--steps 6 --checkpoint-every 4steps");
+    let newest = "run/checkpoints/step-00000006.safetensors";
+    let half = place.read(newest).len() / 2;
+    place.write(newest, &place.read(newest)[..half]);
+    place.resume("run", "--steps 8").refused().error(newest).hint("another checkpoint of the same run");
+    place.resume(STEP_4, "--steps 8").succeeds();
+    assert_as_if_it_had_not_stopped(&place);
+}

@@ -1,0 +1,178 @@
+//! `gpu-gan sample`: one seed, one image, in the form that is asked for.
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::place::{Place, SIDE};
+
+const LAST: &str = "run/checkpoints/step-00000006.safetensors";
+
+/// A run of six steps, in `run`.
+fn trained() -> Place {
+    Place::with_run("--steps 6")
+}
+
+/// Draws into an array and takes it apart into its images.
+#[track_caller]
+fn drawn(place: &Place, arguments: &str) -> Vec<Vec<u8>> {
+    place.sample("run", &format!("{arguments} --out drawn.npy")).succeeds();
+    let (shape, bytes) = place.array("drawn.npy");
+    assert_eq!(shape[1..], [SIDE as u64, SIDE as u64]);
+    assert_eq!(bytes.len() as u64, shape[0] * shape[1] * shape[2]);
+    bytes.chunks(SIDE * SIDE).map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn without_more_words_it_is_a_sheet_of_64_images() {
+    let place = trained();
+    place.sample("run", "").succeeds().prints("64 images in sample.png").remarks("step 6");
+    let side = 8 * (8 * 11 + 2) + 2;
+    assert_eq!(place.picture("sample.png").dimensions(), (side, side));
+    place.sample("run", "--seeds 0-63 --out same.png").succeeds();
+    assert!(place.read("sample.png") == place.read("same.png"));
+}
+
+#[test]
+fn the_training_sheet_shows_the_seeds_0_to_63_in_order() {
+    let place = trained();
+    place.sample("run", "--out sheet.png").succeeds();
+    assert!(place.read("sheet.png") == place.read("run/samples/epoch-0001-step-000006.png"));
+
+    // Tile k, in rows of 8, 11 times enlarged and with 2 pixels around, is the image of seed k.
+    let sheet = place.picture("sheet.png");
+    for (seed, image) in (0..).zip(drawn(&place, "--count 64")) {
+        let (left, top) = (2 + seed % 8 * 90, 2 + seed / 8 * 90);
+        let tile: Vec<u8> = (0..64).map(|at| sheet.get_pixel(left + 11 * (at % 8), top + 11 * (at / 8)).0[0]).collect();
+        assert_eq!(tile, image, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_folder_gets_a_png_for_each_seed_that_is_named_by_it() {
+    let place = trained();
+    place.sample("run", "--seeds 3,1000000,5-7 --out few").succeeds().prints("5 images in few");
+    let names = ["seed-000003.png", "seed-000005.png", "seed-000006.png", "seed-000007.png", "seed-1000000.png"];
+    assert_eq!(place.names("few"), names);
+    for (seed, name) in [3, 5, 6, 7, 1_000_000].into_iter().zip(names) {
+        let picture = place.picture(&format!("few/{name}"));
+        assert_eq!(picture.dimensions(), (8, 8));
+        assert_eq!(vec![picture.into_raw()], drawn(&place, &format!("--seeds {seed}")));
+    }
+    place.sample("run", "--seeds 8 --out few").succeeds().prints("1 image in few");
+    assert_eq!(place.names("few").len(), 6, "a folder that is there gets more");
+}
+
+#[test]
+fn an_array_is_of_bytes_with_an_image_for_each_seed_in_the_order_asked_for() {
+    let place = trained();
+    let one_by_one: Vec<_> =
+        ["3", "5", "6", "7", "0"].iter().flat_map(|seed| drawn(&place, &format!("--seeds {seed}"))).collect();
+    assert_eq!(drawn(&place, "--seeds 3,5-7,0"), one_by_one);
+    assert_eq!(drawn(&place, "--seeds 5,5"), [one_by_one[1].clone(), one_by_one[1].clone()]);
+    assert!(one_by_one[0] != one_by_one[1]);
+}
+
+#[test]
+fn a_seed_gives_the_same_image_whatever_is_drawn_beside_it() {
+    let place = trained();
+    let many = drawn(&place, "--count 70"); // more than are drawn at once
+    assert_eq!(many.len(), 70);
+    assert_eq!(drawn(&place, "--count 1"), many[..1]);
+    assert_eq!(drawn(&place, "--seeds 65"), many[65..66]);
+    assert_eq!(drawn(&place, "--seeds 60-69,0"), [&many[60..], &many[..1]].concat());
+}
+
+#[test]
+fn the_largest_seed_is_a_seed() {
+    assert_eq!(drawn(&trained(), &format!("--seeds {}", u64::MAX)).len(), 1);
+}
+
+#[test]
+fn raw_weights_draw_other_images_than_their_average() {
+    let place = trained();
+    let (average, raw) = (drawn(&place, "--count 4"), drawn(&place, "--count 4 --raw"));
+    assert!(average != raw);
+    // With the average in the place of the weights, there is no difference left.
+    let mut checkpoint = Checkpoint::of(&place.read(LAST));
+    let averages: Vec<(String, Tensor)> = checkpoint
+        .tensors
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix("average.")?.to_string(), tensor.clone())))
+        .collect();
+    checkpoint.tensors.extend(averages);
+    place.write(LAST, &checkpoint.to_bytes());
+    assert_eq!(drawn(&place, "--count 4 --raw"), average);
+    assert_eq!(drawn(&place, "--count 4"), average);
+}
+
+#[test]
+fn a_run_is_drawn_from_its_newest_checkpoint_and_a_file_from_itself() {
+    let place = Place::with_run("--steps 8 --checkpoint-every 4steps");
+    let draw = |run: &str| {
+        place.sample(run, "--out drawn.npy").succeeds();
+        place.array("drawn.npy").1
+    };
+    let [old, new] = ["4", "8"].map(|step| draw(&format!("run/checkpoints/step-0000000{step}.safetensors")));
+    assert!(old != new);
+    assert!(draw("run") == new);
+    // A checkpoint needs no other file beside it.
+    place.write("alone.safetensors", &place.read("run/checkpoints/step-00000004.safetensors"));
+    std::fs::remove_dir_all(place.path("run")).unwrap();
+    std::fs::remove_dir_all(place.path("shapes")).unwrap();
+    assert!(draw("alone.safetensors") == old);
+}
+
+#[test]
+fn a_file_that_is_there_is_replaced() {
+    let place = trained();
+    place.write("sheet.png", b"an old one");
+    place.sample("run", "--out sheet.png").succeeds();
+    place.picture("sheet.png");
+    place.has_no_temporary_files();
+}
+
+#[test]
+fn images_that_cannot_be_asked_for_are_refused() {
+    let place = trained();
+    for (arguments, error) in [
+        ("--count 0", "--count cannot be 0"),
+        ("--count -1", "--count cannot be -1"),
+        ("--count 99999999999", "--count cannot be 99999999999"),
+        ("--count 10001", "10001 images are too many for one sheet"),
+        ("--seeds 5-3", "5-3 runs backwards"),
+        ("--seeds x", "`x` is not a seed"),
+        ("--seeds 1,,2", "`` is not a seed"),
+        ("--seeds 18446744073709551616", "is not a seed"),
+        ("--seeds 0-18446744073709551615", "more than 1000000 images"),
+        ("--out picture.jpg", "images are not written as .jpg"),
+        ("--out nowhere/picture.png", "cannot write nowhere/picture.png"),
+        ("--out tiny.toml/picture.png", "cannot write tiny.toml/picture.png"),
+        ("--out tiny.toml/pictures", "cannot create the folder tiny.toml/pictures"),
+    ] {
+        place.sample("run", arguments).refused().error(error);
+    }
+    place.write("notes", b"hello");
+    place.sample("run", "--out notes").refused().error("notes");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_device_file_is_not_written_to() {
+    let place = trained();
+    for device in ["/dev/full", "/dev/null"] {
+        place.sample("run", &format!("--out {device}")).refused().error(device);
+    }
+}
+
+#[test]
+fn what_is_no_run_is_refused() {
+    let place = trained();
+    std::fs::create_dir_all(place.path("hollow/checkpoints")).unwrap();
+    for (run, error) in [
+        ("nothing", "there is no run or checkpoint at nothing"),
+        ("shapes", "shapes has no folder checkpoints"),
+        ("hollow", "holds no checkpoint"),
+        ("tiny.toml", "tiny.toml is not a checkpoint"),
+        ("shapes/train-images-idx3-ubyte", "is not a checkpoint"),
+    ] {
+        place.sample(run, "").refused().error(error);
+    }
+}

@@ -1,0 +1,105 @@
+//! Ctrl-C: the step is finished, everything is saved, and the run goes on later as if nothing had happened.
+
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::assert_same_bits;
+use crate::place::{PATIENCE, Place};
+
+/// A run that no one waits for the end of.
+struct Endless(Option<Child>);
+
+impl Endless {
+    fn begin(place: &Place, arguments: &str) -> Self {
+        let arguments = format!("{arguments} --checkpoint-every 1000000000steps --sample-every 1000000000steps");
+        let mut command = place.command(&arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    /// Waits until the run has logged more than so many steps.
+    fn has_passed(&mut self, step: usize, place: &Place) {
+        let losses = place.path("run/losses.csv");
+        // A header comes before the rows.
+        self.wait("no step was logged", |_| {
+            fs::read_to_string(&losses).is_ok_and(|text| text.lines().count() > 1 + step).then_some(())
+        });
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.0.as_ref().unwrap().id();
+        // The shell's own `kill`, which is there where the program is not.
+        assert!(Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap().success());
+    }
+
+    fn ends(mut self) -> Output {
+        self.wait("it does not stop", |child| child.try_wait().unwrap());
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+
+    #[track_caller]
+    fn wait<T>(&mut self, problem: &str, mut ready: impl FnMut(&mut Child) -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(found) = ready(self.0.as_mut().unwrap()) {
+                return found;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{problem}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Endless {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Stops the run with a signal; checks what is said and what is there; returns the step that it stopped after.
+fn stop(run: Endless, signal: &str, place: &Place) -> usize {
+    run.signal(signal);
+    let output = run.ends();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert_eq!(output.status.code(), Some(130), "{stdout}{stderr}");
+    assert!(stderr.contains("finishing the step and saving"), "{stderr}");
+    let word_after = |before: &str| {
+        let rest = stdout.split(before).nth(1).unwrap_or_else(|| panic!("no `{before}` in {stdout}"));
+        rest.split_whitespace().next().unwrap().to_string()
+    };
+    let step = word_after("Stopped after step ").trim_end_matches(',').parse().unwrap();
+    assert_eq!(word_after("Saved "), format!("run/checkpoints/step-{step:08}.safetensors"));
+    assert_eq!(word_after("gpu-gan train --resume "), "run");
+    assert_eq!(place.text("run/losses.csv").lines().count(), 1 + step, "not every step is logged");
+    place.picture(&word_after("Look at "));
+    place.has_no_temporary_files();
+    step
+}
+
+#[test]
+fn ctrl_c_saves_the_run_and_going_on_equals_not_stopping() {
+    for signal in ["INT", "TERM"] {
+        let place = Place::new();
+        let mut run =
+            Endless::begin(&place, "train shapes --model tiny.toml --device cpu --steps 1000000000 --out run");
+        run.has_passed(0, &place);
+        let step = stop(run, signal, &place);
+
+        // A run that goes on can be stopped again.
+        let mut run = Endless::begin(&place, "train --resume run --device cpu");
+        run.has_passed(step, &place);
+        let step = stop(run, signal, &place);
+
+        let end = step + 5;
+        place.resume("run", &format!("--steps {end}")).succeeds().prints("5 steps in ");
+        place.train(&format!("--steps {end} --out whole")).succeeds();
+        let last = |run: &str| place.read(&format!("{run}/checkpoints/step-{end:08}.safetensors"));
+        assert_same_bits(&last("run"), &last("whole"));
+    }
+}

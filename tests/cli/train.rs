@@ -1,0 +1,247 @@
+//! `gpu-gan train`: what a run leaves behind.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::Dtype;
+
+use crate::checkpoint::{Checkpoint, assert_same_bits};
+use crate::place::{IMAGES, Place, TINY, contents, shapes};
+
+const COLUMNS: [&str; 8] = ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "images_per_second"];
+
+#[test]
+fn a_run_is_a_folder_with_everything_about_it() {
+    let place = Place::with_run("--steps 6");
+    assert_eq!(place.names("run"), ["checkpoints", "config.toml", "log.jsonl", "losses.csv", "model.toml", "samples"]);
+    assert_eq!(place.names("run/samples"), ["epoch-0000.png", "epoch-0001-step-000006.png", "reals.png"]);
+    assert_eq!(place.names("run/checkpoints"), ["step-00000006.safetensors"]);
+}
+
+#[test]
+fn the_configuration_says_what_was_decided() {
+    let place = Place::with_run("--steps 6 --batch-size 5 --seed 7 --lr 0.001 --beta1 0.25 --beta2 0.75");
+    let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
+    assert_eq!(config["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
+    assert_eq!(config["device"].as_str(), Some("CPU, 2 threads"));
+    let settings = config["settings"].as_table().unwrap();
+    assert_eq!(settings["data"].as_str(), Some("shapes"));
+    assert_eq!(settings["model"].as_str(), Some("tiny"));
+    for (key, value) in [("images", IMAGES as i64), ("batch_size", 5), ("steps", 6), ("seed", 7)] {
+        assert_eq!(settings[key].as_integer(), Some(value), "{key}");
+    }
+    for (key, value) in [("lr", 0.001), ("beta1", 0.25), ("beta2", 0.75), ("eps", 1e-8)] {
+        assert_eq!(settings["adam"][key].as_float(), Some(value), "{key}");
+    }
+    assert_eq!(place.text("run/model.toml"), TINY);
+}
+
+#[test]
+fn what_is_not_asked_for_is_as_the_model_has_it() {
+    let place = Place::with_run("");
+    let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
+    let settings = config["settings"].as_table().unwrap();
+    for (key, value) in [("batch_size", 4), ("steps", 20), ("seed", 0)] {
+        assert_eq!(settings[key].as_integer(), Some(value), "{key}");
+    }
+    assert_eq!(settings["adam"]["lr"].as_float(), Some(2e-3));
+    assert_eq!(place.names("run/samples"), ["epoch-0000.png", "epoch-0001.png", "epoch-0002.png", "reals.png"]);
+    assert_eq!(place.names("run/checkpoints"), ["step-00000010.safetensors", "step-00000020.safetensors"]);
+}
+
+#[test]
+fn every_step_has_its_row_in_both_logs() {
+    let place = Place::with_run("--steps 12");
+    let csv = place.text("run/losses.csv");
+    let mut table = csv::Reader::from_reader(csv.as_bytes());
+    assert_eq!(table.headers().unwrap(), &COLUMNS[..]);
+    let rows: Vec<Vec<f64>> =
+        table.records().map(|row| row.unwrap().iter().map(|field| field.parse().unwrap()).collect()).collect();
+    let lines = place.text("run/log.jsonl");
+    let lines: Vec<BTreeMap<String, f64>> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((rows.len(), lines.len()), (12, 12));
+    for (number, (row, line)) in rows.iter().zip(&lines).enumerate() {
+        assert_eq!(row[..2], [number as f64 + 1.0, if number < 10 { 1.0 } else { 2.0 }], "step and epoch");
+        assert_eq!(line.len(), COLUMNS.len());
+        for (column, value) in COLUMNS.iter().zip(row) {
+            assert!(value.is_finite() && *value >= 0.0, "{column} is {value} in row {number}");
+            assert_eq!(line[*column].to_bits(), value.to_bits(), "{column} of line {number}");
+        }
+    }
+}
+
+#[test]
+fn sheets_are_pictures_of_the_sizes_of_what_they_show() {
+    let place = Place::with_run("--steps 6");
+    // 64 images in 8 rows, 11 times enlarged, and 2 pixels around each.
+    let side = 8 * (8 * 11 + 2) + 2;
+    for sheet in ["epoch-0000", "epoch-0001-step-000006"] {
+        assert_eq!(place.picture(&format!("run/samples/{sheet}.png")).dimensions(), (side, side), "{sheet}");
+    }
+    // The 40 images there are, in 6 rows of 7, 12 times enlarged.
+    let reals = place.picture("run/samples/reals.png");
+    assert_eq!(reals.dimensions(), (7 * (8 * 12 + 2) + 2, 6 * (8 * 12 + 2) + 2));
+    let first: Vec<u8> = (0..64).map(|at| reals.get_pixel(2 + 12 * (at % 8), 2 + 12 * (at / 8)).0[0]).collect();
+    assert!(shapes()[16..].chunks(64).any(|image| image == first), "the first real image is none of the data set");
+}
+
+#[test]
+fn a_checkpoint_is_a_safetensors_file_with_both_networks_the_average_and_adams_moments() {
+    let place = Place::with_run("--steps 6");
+    let checkpoint = Checkpoint::of(&place.read("run/checkpoints/step-00000006.safetensors"));
+    let shape = |name: &str| checkpoint.tensors.get(name).unwrap_or_else(|| panic!("no {name}")).shape.clone();
+    for (name, expected) in [
+        ("generator.0.weight", &[32, 4][..]), // PyTorch's layouts: (out, in), (in, out, K, K), (out, in, K, K)
+        ("generator.2.weight", &[2]),
+        ("generator.2.bias", &[2]),
+        ("generator.4.weight", &[2, 1, 2, 2]),
+        ("generator.4.bias", &[1]),
+        ("discriminator.0.weight", &[2, 1, 4, 4]),
+        ("discriminator.1.weight", &[2]),
+        ("discriminator.1.bias", &[2]),
+        ("discriminator.4.weight", &[1, 32]),
+        ("discriminator.4.bias", &[1]),
+    ] {
+        let average = name.starts_with("generator").then_some("average.");
+        for prefix in ["", "adam.m.", "adam.v."].into_iter().chain(average) {
+            assert_eq!(shape(&format!("{prefix}{name}")), expected, "{prefix}{name}");
+        }
+    }
+    for name in ["generator.2", "discriminator.1"] {
+        for statistic in ["running_mean", "running_var"] {
+            assert_eq!(shape(&format!("{name}.{statistic}")), [2]);
+        }
+    }
+    assert_eq!(checkpoint.tensors.len(), 3 * 10 + 5 + 4, "more tensors than those");
+    assert!(checkpoint.tensors.values().all(|tensor| tensor.dtype == Dtype::F32));
+    assert!(checkpoint.is_finite());
+    let moved = |name: &str| checkpoint.tensors[name].values().iter().any(|value| *value != 0.0);
+    for name in ["adam.m.generator.0.weight", "adam.v.discriminator.4.weight", "generator.2.running_mean"] {
+        assert!(moved(name), "{name} is still as it began");
+    }
+    assert!(checkpoint.tensors["generator.0.weight"] != checkpoint.tensors["average.generator.0.weight"]);
+}
+
+#[test]
+fn at_the_end_the_person_is_told_where_to_look_and_how_to_go_on() {
+    let place = Place::new();
+    let text = place.train("--steps 6").succeeds().prints("6 steps in ").stdout();
+    let sheet = text.split("Look at ").nth(1).unwrap().lines().next().unwrap();
+    assert_eq!(Path::new(sheet), Path::new("runs/shapes-0001/samples/epoch-0001-step-000006.png"));
+    place.picture(sheet);
+    let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
+    place.gpu_gan(&format!("{proposal} --device cpu")).succeeds();
+    place.picture("more.png");
+}
+
+#[test]
+fn what_is_going_on_is_told_on_standard_error() {
+    let said = Place::new().train("--steps 6").succeeds();
+    ["device         CPU, 2 threads", "shapes: 40 images of 8 x 8 x 1", "141 parameters", "69 parameters", "step 6/6"]
+        .iter()
+        .fold(said, |said, fact| said.remarks(fact));
+}
+
+#[test]
+fn runs_without_a_name_are_numbered() {
+    let place = Place::new();
+    for number in ["0001", "0002"] {
+        place.train("--steps 1").succeeds().prints(&format!("shapes-{number}"));
+    }
+    assert_eq!(place.names("runs"), ["shapes-0001", "shapes-0002"]);
+    place.gpu_gan("train shapes/train-images-idx3-ubyte --model tiny.toml --device cpu --steps 1").succeeds();
+    assert_eq!(place.names("runs"), ["shapes-0001", "shapes-0002", "train-images-0001"]);
+}
+
+#[test]
+fn the_digits_are_built_in_and_need_no_file() {
+    let place = Place::empty();
+    place
+        .gpu_gan("train mnist --device cpu --steps 1 --batch-size 4")
+        .succeeds()
+        .remarks("60000 images of 28 x 28 x 1");
+    assert_eq!(place.names("."), ["runs"]);
+    assert_eq!(place.names("runs"), ["mnist-0001"]);
+    assert_eq!(place.picture("runs/mnist-0001/samples/epoch-0001-step-000001.png").dimensions(), (690, 690));
+}
+
+#[test]
+fn a_new_folder_below_others_that_are_not_there_is_made_and_an_empty_one_taken() {
+    let place = Place::new();
+    place.train("--steps 1 --out a/b/c").succeeds().prints("a/b/c");
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place.train("--steps 1 --out empty").succeeds();
+    assert!(place.has("a/b/c/config.toml") && place.has("empty/config.toml"));
+    assert!(!place.has("runs"));
+}
+
+#[test]
+fn sheets_and_checkpoints_come_when_they_are_asked_for_and_at_the_end() {
+    let place = Place::with_run("--steps 8 --sample-every 3steps --checkpoint-every 5steps");
+    let sheets = [0, 3, 6, 8].map(|step| match step {
+        0 => "epoch-0000.png".to_string(),
+        step => format!("epoch-0001-step-{step:06}.png"),
+    });
+    assert_eq!(place.names("run/samples")[..4], sheets);
+    assert_eq!(place.names("run/checkpoints"), ["step-00000005.safetensors", "step-00000008.safetensors"]);
+}
+
+#[test]
+fn looking_more_often_changes_nothing_of_what_is_learnt() {
+    let place = Place::with_run("--steps 12");
+    place.train("--steps 12 --sample-every 1step --checkpoint-every 1step --out often").succeeds();
+    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000012.safetensors"));
+    assert_same_bits(&last("run"), &last("often"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
+    let place = Place::new();
+    for (out, seed) in [("one", 3), ("two", 3), ("other", 4)] {
+        place.train(&format!("--steps 12 --seed {seed} --out {out}")).succeeds();
+    }
+    for step in ["step-00000010", "step-00000012"] {
+        let checkpoint = |run: &str| place.read(&format!("{run}/checkpoints/{step}.safetensors"));
+        assert_same_bits(&checkpoint("one"), &checkpoint("two"));
+        let [one, other] = ["one", "other"].map(|run| Checkpoint::of(&checkpoint(run)));
+        assert!(one.tensors["generator.0.weight"] != other.tensors["generator.0.weight"]);
+    }
+    let sheets = |run: &str| contents(&place.path(&format!("{run}/samples")));
+    assert_eq!(sheets("one").len(), 4);
+    assert!(sheets("one") == sheets("two"));
+    for (name, sheet) in sheets("other") {
+        assert!(sheet != sheets("one")[&name], "{name} is the same with another seed");
+    }
+}
+
+#[test]
+fn a_dry_run_shows_the_tables_and_writes_nothing() {
+    let place = Place::new();
+    let before = place.everything();
+    for out in ["", "--out run"] {
+        let said = place.train(&format!("--steps 6 --dry-run {out}")).succeeds();
+        let said =
+            said.prints("tiny\n").prints("\ngenerator ").prints("\ndiscriminator ").remarks("training       6 steps");
+        assert!(!said.stdout().contains("Look at"));
+    }
+    assert!(place.everything() == before);
+}
+
+#[test]
+fn a_dry_run_of_a_run_that_goes_on_writes_nothing() {
+    let place = Place::with_run("--steps 2");
+    let before = place.everything();
+    place.resume("run", "--steps 4 --dry-run").succeeds().remarks("resumed        after step 2").prints("tiny\n");
+    assert!(place.everything() == before);
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_run_would() {
+    let place = Place::with_run("--steps 1");
+    for mistake in ["--lr 0", "--batch-size 0", "--beta1 1", "--out run", "--out tiny.toml"] {
+        let error = |text: String| text.lines().find(|line| line.starts_with("error: ")).map(String::from);
+        let run = error(place.train(&format!("--steps 2 {mistake}")).refused().stderr());
+        let dry_run = error(place.train(&format!("--steps 2 --dry-run {mistake}")).refused().stderr());
+        assert_eq!(run, dry_run);
+    }
+}
