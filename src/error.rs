@@ -111,8 +111,16 @@ impl Error {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space, or choose another disk with --out; what was written before is whole".into()
                 }
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => {
+                    "choose another path: a file is where a folder should be, or the other way round".into()
+                }
+                io::ErrorKind::FileTooLarge => {
+                    "raise the limit on the size of files (`ulimit -f`), or choose another disk with --out; what was \
+                     written before is whole"
+                        .into()
+                }
                 io::ErrorKind::ReadOnlyFilesystem => "choose another place with --out".into(),
-                _ => String::new(),
+                _ => "try again, or choose another path".into(),
             },
             Self::Data { hint, .. }
             | Self::Model { hint, .. }

@@ -1,6 +1,7 @@
 //! The program: parses, runs, prints errors with their hints, and decides the exit code: 0 done, 1 failed, 2 wrong usage,
 //! 130 stopped by Ctrl-C with everything saved.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,8 +9,9 @@ use gpu_gan::cli::{Cli, Outcome};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("error: gpu-gan made a mistake of its own: {panic}");
-        eprintln!(
+        let _ = writeln!(io::stderr(), "error: gpu-gan made a mistake of its own: {panic}");
+        let _ = writeln!(
+            io::stderr(),
             "hint:  please report it, with the command and the lines above; checkpoints written before are whole"
         );
     }));
@@ -18,10 +20,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             let hint = error.hint();
             if !hint.is_empty() {
-                eprintln!("hint:  {hint}");
+                let _ = writeln!(io::stderr(), "hint:  {hint}");
             }
             ExitCode::FAILURE
         }

@@ -7,7 +7,7 @@ use common::gpu;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::net::{Adam, Model};
-use gpu_gan::program::{Device, Executor, Values};
+use gpu_gan::program::{Access, Device, Element, Executor, Values};
 use gpu_gan::train::{Checkpoint, Gan, HISTORY_ROWS, Losses, SHEET_IMAGES, Settings, latent};
 
 /// Some digits to learn from.
@@ -103,36 +103,78 @@ fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f6
     (apart / moved).sqrt()
 }
 
-/// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. With an eps
-/// above the gradients' rounding errors it does not, and then runs stay together. How far rounding leads is measured, by
-/// the CPU device in f32 against f64; the GPU, which adds term after term, may stray ten times as far.
+/// How far two tensors are apart, relative to the second.
+fn apart(got: &[f32], want: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
+}
+
+/// Every tensor of the step is compared: activations, gradients, moments, parameters. The yardstick is how far f32 is from
+/// f64 on the CPU; the GPU adds in another order, and may be three times as far.
+#[test]
+fn one_step_on_the_gpu_is_that_on_the_cpu_in_every_tensor() {
+    let Some(gpu) = gpu() else { return };
+    let adam = Adam { lr: 1e-2, beta1: 0.5, beta2: 0.99, eps: 0.1 }; // see below
+    let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
+    let [mut exact, mut rounded, mut on_gpu] = devices.map(|device| {
+        let mut trainee = Trainee::with(device, 16, adam);
+        trainee.steps(1, 1);
+        trainee
+    });
+    let program = exact.gan.program.clone();
+    let mut worst = (0.0, String::new());
+    for op in &program.routine(exact.gan.step).ops {
+        for operand in op.operands() {
+            let name = &program.info(operand.tensor).name;
+            if operand.access == Access::Read || program.element(operand.tensor) != Element::F32 {
+                continue;
+            }
+            let want = exact.executor.download(operand.tensor).unwrap();
+            let rounding = apart(&rounded.executor.download(operand.tensor).unwrap(), &want);
+            let strayed = apart(&on_gpu.executor.download(operand.tensor).unwrap(), &want);
+            let bound = 3.0 * rounding + 1e-6;
+            assert!(
+                strayed <= bound,
+                "{} of {}: the GPU strays by {strayed:e}, rounding by {rounding:e}",
+                operand.name,
+                name
+            );
+            if strayed / bound > worst.0 {
+                worst = (strayed / bound, format!("{name}: {strayed:e}, while f32 on the CPU has {rounding:e}"));
+            }
+        }
+    }
+    println!("the farthest from f64 is {}", worst.1);
+}
+
+/// Over several steps, rounding grows by two mechanisms: Adam divides a gradient by its own size, so that weights whose
+/// gradient is close to 0 move by rounding alone, which a large eps prevents; and a value that crosses the kink of a leaky
+/// ReLU on one device only changes gradients at once. So what the bounds allow is the luck of a few crossings: a hundredth
+/// of a loss, and a tenth of the way that training went.
 #[test]
 fn twenty_steps_on_the_gpu_are_those_on_the_cpu() {
     let Some(gpu) = gpu() else { return };
-    let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
-    let [(exact, exact_end), (rounded, rounded_end), (on_gpu, gpu_end)] = devices.map(|device| {
+    let devices: [&dyn Device; 2] = [&CpuDevice::<f64>::new(), gpu];
+    let [(exact, exact_end), (on_gpu, gpu_end)] = devices.map(|device| {
         let mut trainee = Trainee::with(device, 16, Adam { lr: 1e-2, beta1: 0.5, beta2: 0.99, eps: 0.1 });
         let losses = trainee.steps(1, 20);
         (losses, (trainee.checkpoint(20), trainee.sheet()))
     });
     let first = largest_difference(&on_gpu[..1], &exact[..1]);
     assert!(first < 1e-5, "the losses of the first step differ by {first}");
-    let (rounding, strayed) = (largest_difference(&rounded, &exact), largest_difference(&on_gpu, &exact));
-    println!("losses of 20 steps: f32 and f64 differ by {rounding:e}, GPU and f64 by {strayed:e}");
-    assert!(strayed < 10.0 * rounding + 1e-4, "the GPU strays by {strayed}, rounding by {rounding}");
+    let strayed = largest_difference(&on_gpu, &exact);
+    println!("losses of 20 steps differ by {strayed:e}");
+    assert!(strayed < 1e-2, "losses differ by {strayed}");
 
     let start = Checkpoint::initial(&exact_end.0.model, &exact_end.0.settings);
-    for prefix in ["generator.", "discriminator.", "average.", "adam.m.", "adam.v."] {
-        let rounding = drift(prefix, &rounded_end.0, &exact_end.0, &start);
+    for prefix in ["generator.", "discriminator.", "average.", "adam.m."] {
         let strayed = drift(prefix, &gpu_end.0, &exact_end.0, &start);
-        println!("{prefix}*: f32 and f64 differ by {rounding:e} of the way, GPU and f64 by {strayed:e}");
-        assert!(strayed < 10.0 * rounding + 1e-4, "{prefix}*: the GPU strays by {strayed}, rounding by {rounding}");
-        assert!(rounding < 0.1, "{prefix}*: rounding alone explains everything: {rounding}");
+        println!("{prefix}* differs by {strayed:e} of the way");
+        assert!(strayed < 0.1, "{prefix}* differs by {strayed} of the way");
     }
-    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    let (rounding, strayed) = (apart(&rounded_end.1, &exact_end.1), apart(&gpu_end.1, &exact_end.1));
-    println!("pixels of a sheet: f32 and f64 differ by {rounding:e}, GPU and f64 by {strayed:e}");
-    assert!(strayed < 10.0 * rounding + 1e-4, "pixels: the GPU strays by {strayed}, rounding by {rounding}");
+    let pixels = apart(&gpu_end.1, &exact_end.1);
+    println!("a sheet differs by {pixels:e}");
+    assert!(pixels < 0.01, "a sheet differs by {pixels}");
 }
 
 /// Training is chaotic: after many steps two runs that differ in rounding share only their statistics. How far rounding
@@ -151,16 +193,16 @@ fn after_two_hundred_steps_the_losses_on_the_gpu_follow_those_on_the_cpu() {
         };
         losses.chunks(WINDOW).map(mean).collect::<Vec<_>>()
     });
-    let apart = |a: &[[f32; 5]], b: &[[f32; 5]]| {
+    let farthest = |a: &[[f32; 5]], b: &[[f32; 5]]| {
         a.as_flattened().iter().zip(b.as_flattened()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     };
-    let (rounding, strayed) = (apart(&rounded, &exact), apart(&on_gpu, &exact));
-    let moved = apart(&exact[..1], &exact[9..]);
+    let (rounding, strayed) = (farthest(&rounded, &exact), farthest(&on_gpu, &exact));
+    let moved = farthest(&exact[..1], &exact[9..]);
     println!(
         "means over {WINDOW} steps: f32 and f64 differ by {rounding}, GPU and f64 by {strayed}; they moved by {moved}"
     );
     assert!(strayed <= 2.0 * rounding + 0.01, "the GPU strays by {strayed}, rounding by {rounding}");
-    assert!(moved > 2.0 * (2.0 * rounding + 0.01), "nothing was learnt that could differ: {moved}");
+    assert!(moved > 2.0 * (2.0 * rounding + 0.01), "too little was learnt to see a difference: {moved}");
 }
 
 fn same_seed_same_bits(device: &dyn Device) {

@@ -65,6 +65,11 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Tells the person something beside the result. Where no one reads it any more (`2>&1 | head`), the work goes on.
+fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A whole number from the command line, if it makes sense. `name` is the flag.
 fn within(name: &str, value: i128, least: u64, most: u64) -> Result<u64> {
     u64::try_from(value).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| Error::Request {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::device::DeviceArgument;
-use super::{Outcome, print, within};
+use super::{Outcome, print, remark, within};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::{Pictures, arrays, sheet};
@@ -63,8 +63,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let path = Checkpoint::find(&arguments.run)?;
     let checkpoint = Checkpoint::read(&path)?;
     let (device, which) = arguments.device.open()?;
-    eprintln!("device      {which}");
-    eprintln!("checkpoint  {} (step {})", path.display(), checkpoint.step);
+    remark(&format!("device      {which}"));
+    remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
     let shape = checkpoint.model.image;
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.raw)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::device::DeviceArgument;
-use super::{Outcome, print, within};
+use super::{Outcome, print, remark, within};
 use crate::data::{self, ImageSet};
 use crate::error::{Error, Result};
 use crate::net::{Model, Summary};
@@ -88,13 +88,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     introduce(&start, &images, &which);
     check_size(device.as_ref(), &start)?;
     if arguments.dry_run {
+        arguments.out.as_deref().map_or(Ok(()), RunFolder::check_free)?;
         print(&Summary::new(&start.model).to_string())?;
         return Ok(Outcome::Done);
     }
 
     let folder = run_folder(arguments, &images)?;
     folder.write_config(&start.settings, &start.model, &device.description())?;
-    eprintln!("run            {}\n", folder.path().display());
+    remark(&format!("run            {}\n", folder.path().display()));
     let clock = Instant::now();
     let first_step = start.step;
     let stop = stop_on_ctrl_c()?;
@@ -115,12 +116,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     })?;
 
     let run = folder.path().display();
-    let steps = ending.step - first_step;
+    let steps = match ending.step - first_step {
+        1 => "1 step".to_string(),
+        steps => format!("{steps} steps"),
+    };
     let took = duration_for_people(clock.elapsed());
     let sheet = ending.sheet.display();
     if ending.complete {
         print(&format!(
-            "\n{steps} steps in {took}. Look at {sheet}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
+            "\n{steps} in {took}. Look at {sheet}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
         ))?;
         Ok(Outcome::Done)
     } else {
@@ -146,11 +150,9 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
         settings.seed = within("--seed", seed, 0, LARGEST_SEED)?;
     }
     let adam = &mut settings.adam;
-    let sound = |rate: &f64| *rate > 0.0 && *rate <= 1.0;
-    let decay = |decay: &f64| (0.0..1.0).contains(decay);
-    adam.lr = checked("--lr", arguments.lr, adam.lr, sound, "a rate above 0 and up to 1, such as 0.0002")?;
-    adam.beta1 = checked("--beta1", arguments.beta1, adam.beta1, decay, "a number from 0 to below 1, such as 0.5")?;
-    adam.beta2 = checked("--beta2", arguments.beta2, adam.beta2, decay, "a number from 0 to below 1, such as 0.999")?;
+    adam.lr = arguments.lr.unwrap_or(adam.lr);
+    adam.beta1 = arguments.beta1.unwrap_or(adam.beta1);
+    adam.beta2 = arguments.beta2.unwrap_or(adam.beta2);
     settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.steps_of(model.training.epochs as u64));
     settings.check(&model)?;
     Ok((Checkpoint::initial(&model, &settings), images))
@@ -179,12 +181,17 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     settings.check(&checkpoint.model)?;
     if checkpoint.step >= settings.steps {
         return Err(Error::Request {
-            message: format!("{} is complete: {} of {} steps are done", run.display(), checkpoint.step, settings.steps),
+            message: format!(
+                "{} has {} steps done, and {} were asked for",
+                run.display(),
+                checkpoint.step,
+                settings.steps
+            ),
             hint: "ask for more with --epochs or --steps, which count from the run's beginning".into(),
         });
     }
     let images = data::open(&settings.data)?;
-    if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint {
+    if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
         return Err(Error::Request {
             message: format!("the images of {} are not those that the run began with", settings.data),
             hint: "put the old ones back, or begin a new run".into(),
@@ -199,16 +206,6 @@ fn length(arguments: &Arguments, settings: &Settings) -> Result<Option<u64>> {
         (Some(epochs), _) => Ok(Some(settings.steps_of(within("--epochs", epochs, 1, 1_000_000)?))),
         (None, Some(steps)) => Ok(Some(within("--steps", steps, 1, u64::from(u32::MAX))?)),
         (None, None) => Ok(None),
-    }
-}
-
-fn checked(flag: &str, given: Option<f64>, default: f64, sound: impl Fn(&f64) -> bool, wanted: &str) -> Result<f64> {
-    match given {
-        None => Ok(default),
-        Some(value) if sound(&value) => Ok(value),
-        Some(value) => {
-            Err(Error::Request { message: format!("{flag} cannot be {value}"), hint: format!("choose {wanted}") })
-        }
     }
 }
 
@@ -230,16 +227,23 @@ fn check_size(device: &dyn Device, start: &Checkpoint) -> Result<()> {
 fn run_folder(arguments: &Arguments, images: &ImageSet) -> Result<RunFolder> {
     match (&arguments.out, &arguments.resume) {
         (None, Some(run)) if run.is_dir() => Ok(RunFolder::reopen(run)),
-        (None, Some(checkpoint)) => {
-            // RUN/checkpoints/step-00000469.safetensors
-            let folder = checkpoint.parent().filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent);
-            folder.map(RunFolder::reopen).ok_or_else(|| Error::Request {
-                message: format!("{} does not lie in a run's folder", checkpoint.display()),
-                hint: "say with --out where the results should go".into(),
-            })
-        }
+        (None, Some(checkpoint)) => folder_around(checkpoint),
         (out, _) => RunFolder::create(out.as_deref(), &images.name),
     }
+}
+
+/// The run that a checkpoint lies in: RUN/checkpoints/step-00000469.safetensors.
+fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
+    // As the person wrote it, where that says enough; standing in the folder, it does not.
+    let absolute = std::fs::canonicalize(checkpoint).map_err(Error::file("read", checkpoint))?;
+    let run_of = |path: &Path| {
+        let run = path.parent().filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent)?;
+        (run != Path::new("")).then(|| RunFolder::reopen(run))
+    };
+    run_of(checkpoint).or_else(|| run_of(&absolute)).ok_or_else(|| Error::Request {
+        message: format!("{} does not lie in a run's folder", checkpoint.display()),
+        hint: "say with --out where the results should go".into(),
+    })
 }
 
 /// What is about to happen, in a few lines.
@@ -249,21 +253,21 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
     let epochs = (steps * *batch_size as u64) as f64 / images.count() as f64;
-    eprintln!("device         {device}");
-    eprintln!("data           {data}: {} images of {h} x {w} x {c}", images.count());
-    eprintln!("model          {}", start.model.name);
-    eprintln!(
+    remark(&format!("device         {device}"));
+    remark(&format!("data           {data}: {} images of {h} x {w} x {c}", images.count()));
+    remark(&format!("model          {}", start.model.name));
+    remark(&format!(
         "generator      {} parameters, {} numbers -> {h} x {w} x {c}",
         generator.parameters(),
         start.model.latent
-    );
-    eprintln!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters());
-    eprintln!(
+    ));
+    remark(&format!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters()));
+    remark(&format!(
         "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}), seed {seed}",
         adam.lr, adam.beta1, adam.beta2
-    );
+    ));
     if start.step > 0 {
-        eprintln!("resumed        after step {}", start.step);
+        remark(&format!("resumed        after step {}", start.step));
     }
 }
 
@@ -275,7 +279,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nfinishing the step and saving; press Ctrl-C again to end at once");
+        remark("\nfinishing the step and saving; press Ctrl-C again to end at once");
     })
     .map_err(|error| Error::Request {
         message: format!("Ctrl-C cannot be handled: {error}"),

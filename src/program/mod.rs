@@ -140,6 +140,11 @@ impl Program {
         &self.routines
     }
 
+    /// A routine.
+    pub fn routine(&self, id: RoutineId) -> &Routine {
+        &self.routines[id.0]
+    }
+
     /// The routine of that name.
     pub fn routine_named(&self, name: &str) -> Option<RoutineId> {
         self.routines.iter().position(|routine| routine.name == name).map(RoutineId)

@@ -42,6 +42,22 @@ impl RunFolder {
         Ok(Self { path })
     }
 
+    /// Whether a new run may begin at `path`: nothing is there, or an empty folder.
+    pub fn check_free(path: &Path) -> Result<()> {
+        let taken = |what: &str| Error::Request {
+            message: format!("{} {what}", path.display()),
+            hint: "choose a new folder with --out, or go on with a run by --resume".into(),
+        };
+        if path.is_dir() {
+            if fs::read_dir(path).map_err(Error::file("read", path))?.next().is_some() {
+                return Err(taken("is there already, and not empty"));
+            }
+        } else if path.exists() {
+            return Err(taken("is there already, and is not a folder"));
+        }
+        Ok(())
+    }
+
     /// The folder of a run that goes on.
     pub fn reopen(path: &Path) -> Self {
         Self { path: path.to_path_buf() }
@@ -92,17 +108,7 @@ impl RunFolder {
 }
 
 fn given(path: &Path) -> Result<PathBuf> {
-    let taken = |what: &str| Error::Request {
-        message: format!("{} {what}", path.display()),
-        hint: "choose a new folder with --out, or go on with a run by --resume".into(),
-    };
-    if path.is_dir() {
-        if fs::read_dir(path).map_err(Error::file("read", path))?.next().is_some() {
-            return Err(taken("is there already, and not empty"));
-        }
-    } else if path.exists() {
-        return Err(taken("is there already, and is not a folder"));
-    }
+    RunFolder::check_free(path)?;
     files::create_folder(path)?;
     Ok(path.to_path_buf())
 }

@@ -83,9 +83,32 @@ impl Settings {
         (self.steps_of(epoch) == step).then_some(epoch)
     }
 
-    /// Whether this can be run at all.
+    /// Whether this can be run at all. Settings come from the command line or from a checkpoint; a sentence calls them by
+    /// their flags.
     pub fn check(&self, model: &Model) -> Result<()> {
         model.check_batch(self.batch_size)?;
+        let Adam { lr, beta1, beta2, eps } = self.adam;
+        // What is within bounds here still is when a device rounds it to f32.
+        let share = |share: f64| share >= 0.0 && (share as f32) < 1.0;
+        let settings = [
+            ("--lr", lr, (1e-12..=1.0).contains(&lr), "a rate above 0 and up to 1, such as 0.0002"),
+            ("--beta1", beta1, share(beta1), "a number from 0 to below 1, such as 0.5"),
+            ("--beta2", beta2, share(beta2), "a number from 0 to below 1, such as 0.999"),
+            ("Adam's eps", eps, (1e-20..=1.0).contains(&eps), "a number above 0 and up to 1, such as 1e-8"),
+            (
+                "the decay of the average",
+                self.average,
+                share(self.average),
+                "a number from 0 to below 1, such as 0.999",
+            ),
+            ("the number of images", self.images as f64, self.images > 0, "a data set with images"),
+        ];
+        if let Some((name, value, _, wanted)) = settings.iter().find(|(_, _, sound, _)| !sound) {
+            return Err(Error::Request {
+                message: format!("{name} cannot be {value}"),
+                hint: format!("choose {wanted}"),
+            });
+        }
         // The place of an image in the run is counted in 32 bits on the device.
         let most = u64::from(u32::MAX) / self.batch_size as u64;
         if self.steps == 0 || self.steps > most {
