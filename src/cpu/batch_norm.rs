@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::Scalar;
 use super::memory::Scratch;
-use super::rows::{ROWS, sums};
+use super::rows::sums;
+use super::{CHUNK, Scalar};
 
 /// What batch normalisation is set to.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +130,8 @@ fn statistics<T: Scalar>(
 fn normalize<T: Scalar>(x: &[T], affine: &[T], mean: &[T], inv_std: &[T], y: &mut [T]) {
     let c = mean.len();
     let (gamma, beta) = affine.split_at(c);
-    y.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c)).for_each(|(y, x)| {
+    let chunk = CHUNK.next_multiple_of(c); // whole rows
+    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
         for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
             let channels = gamma.iter().zip(beta).zip(mean).zip(inv_std);
             for ((y, &x), (((&gamma, &beta), &mean), &inv_std)) in y.iter_mut().zip(x).zip(channels) {
@@ -170,8 +171,9 @@ fn grad_input<T: Scalar>(
         *dbeta = *dbeta / n;
     }
     let (slope, mean_dy) = (&*dgamma, &*dbeta);
-    let chunks = x.par_chunks(ROWS * c).zip(dy.par_chunks(ROWS * c));
-    dx.par_chunks_mut(ROWS * c).zip(chunks).for_each(|(dx, (x, dy))| {
+    let chunk = CHUNK.next_multiple_of(c); // whole rows
+    let chunks = x.par_chunks(chunk).zip(dy.par_chunks(chunk));
+    dx.par_chunks_mut(chunk).zip(chunks).for_each(|(dx, (x, dy))| {
         for ((dx, x), dy) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c)) {
             let channels = gamma.iter().zip(inv_std).zip(mean).zip(slope).zip(mean_dy);
             for (((dx, &x), &dy), ((((&gamma, &inv_std), &mean), &slope), &mean_dy)) in

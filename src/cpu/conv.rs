@@ -24,8 +24,11 @@ const PATCHES: usize = 128 * 1024;
 /// How many pieces work is cut into at least, if there are as many lines or images: enough for the cores of a desktop.
 const PIECES: usize = 16;
 
-/// Columns of patches that a task of `grad_weight` gathers, if it can choose.
+/// Columns of patches that a task of `grad_weight` gathers, where there are so many.
 const BLOCK: usize = 128;
+
+/// Rows of patches that a part of `grad_weight` sums over at least, so that adding the parts costs little beside.
+const PART: usize = 1024;
 
 /// The sizes of a convolution: x (N, H, W, `C_IN`), y (N, `H_OUT`, `W_OUT`, `C_OUT`).
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +48,7 @@ pub(super) fn forward<T: Scalar>(sizes: Sizes, x: &[T], w: &[T], b: Option<&[T]>
     let (depth, w_out, c_out) = (sizes.depth(), sizes.w_out, sizes.c_out);
     let w = Matrix::new(w, depth, c_out);
     if sizes.x_is_patches() {
-        start_with(b, y);
-        return product(y, b.is_some(), Matrix::new(x, sizes.rows(), depth), w, Cores::All);
+        return product_and_bias(y, Matrix::new(x, sizes.rows(), depth), w, b, Cores::All);
     }
     let lines = sizes.lines_at_a_time(depth).min(sizes.lines().div_ceil(PIECES));
     y.par_chunks_mut(lines * w_out * c_out).enumerate().for_each(|(piece, y)| {
@@ -54,8 +56,7 @@ pub(super) fn forward<T: Scalar>(sizes: Sizes, x: &[T], w: &[T], b: Option<&[T]>
         let first = piece * lines;
         T::with_scratch(rows * depth, |patches| {
             gather(sizes, x, first..first + rows / w_out, 0..depth, patches);
-            start_with(b, y);
-            product(y, b.is_some(), Matrix::new(patches, rows, depth), w, Cores::One);
+            product_and_bias(y, Matrix::new(patches, rows, depth), w, b, Cores::One);
         });
     });
 }
@@ -75,8 +76,7 @@ pub(super) fn grad_input<T: Scalar>(
     transpose(w, c_out, transposed);
     let w = Matrix::new(transposed, c_out, depth); // (C_OUT, K*K*C_IN)
     if sizes.x_is_patches() {
-        start_with(b, dx);
-        return product(dx, b.is_some(), Matrix::new(dy, sizes.rows(), c_out), w, Cores::All);
+        return product_and_bias(dx, Matrix::new(dy, sizes.rows(), c_out), w, b, Cores::All);
     }
     // Patches overlap within an image, so whoever takes an image takes it whole.
     let lines = sizes.lines_at_a_time(depth);
@@ -84,7 +84,10 @@ pub(super) fn grad_input<T: Scalar>(
     let line = sizes.w_out * c_out;
     let pieces = dy.par_chunks(images * sizes.h_out * line);
     dx.par_chunks_mut(images * sizes.image()).zip(pieces).for_each(|(dx, dy)| {
-        start_with(b, dx);
+        match b {
+            Some(b) => fill_rows(dx, b),
+            None => dx.fill(T::ZERO),
+        }
         for (some, dy) in dy.chunks(lines * line).enumerate() {
             let rows = dy.len() / c_out;
             let first = some * lines;
@@ -103,7 +106,7 @@ pub(super) fn grad_input<T: Scalar>(
 pub(super) fn grad_weight<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
     let blocks = depth.div_ceil(BLOCK);
-    let parts = PIECES.div_ceil(blocks).min(sizes.rows().div_ceil(1024));
+    let parts = PIECES.div_ceil(blocks).min(sizes.rows().div_ceil(PART));
     let lines = sizes.lines().div_ceil(parts); // of a part
     let parts = sizes.lines().div_ceil(lines);
 
@@ -139,17 +142,18 @@ fn sum_lines<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], lines: Range<usize>, co
         let rows = some.start * w_out..some.end * w_out;
         let accumulate = first > lines.start;
         let dy = Matrix::new(&dy[rows.start * c_out..rows.end * c_out], rows.len(), c_out);
+        let add = |dw: &mut [T], patches: Matrix<'_, T>| {
+            product(dw, accumulate, patches.transposed(), dy, Cores::One);
+        };
         if sizes.x_is_patches() {
             let x = &x[rows.start * sizes.depth()..rows.end * sizes.depth()];
-            let patches = Matrix::new(x, rows.len(), sizes.depth()).columns(columns.start, depth);
-            product(dw, accumulate, patches.transposed(), dy, Cores::One);
-            continue;
+            add(dw, Matrix::new(x, rows.len(), sizes.depth()).columns(columns.start, depth));
+        } else {
+            T::with_scratch(rows.len() * depth, |patches| {
+                gather(sizes, x, some, columns.clone(), patches);
+                add(dw, Matrix::new(patches, rows.len(), depth));
+            });
         }
-        T::with_scratch(rows.len() * depth, |patches| {
-            gather(sizes, x, some, columns.clone(), patches);
-            let patches = Matrix::new(patches, rows.len(), depth);
-            product(dw, accumulate, patches.transposed(), dy, Cores::One);
-        });
     }
 }
 
@@ -253,12 +257,16 @@ fn scatter<T: Scalar>(sizes: Sizes, patches: &[T], lines: Range<usize>, dx: &mut
     });
 }
 
-/// What sums over a tensor start with: the bias in each row, or zeros.
-fn start_with<T: Scalar>(b: Option<&[T]>, y: &mut [T]) {
-    match b {
-        Some(b) => y.chunks_exact_mut(b.len()).for_each(|row| row.copy_from_slice(b)),
-        None => y.fill(T::ZERO),
+/// `y = patches * w + b`, which is added in the same pass: sums start with it.
+fn product_and_bias<T: Scalar>(y: &mut [T], patches: Matrix<'_, T>, w: Matrix<'_, T>, b: Option<&[T]>, cores: Cores) {
+    if let Some(b) = b {
+        fill_rows(y, b);
     }
+    product(y, b.is_some(), patches, w, cores);
+}
+
+fn fill_rows<T: Scalar>(y: &mut [T], row: &[T]) {
+    y.chunks_exact_mut(row.len()).for_each(|y| y.copy_from_slice(row));
 }
 
 /// Turns a matrix with that many columns into one with that many rows, in tiles so that both are walked along cache lines.
@@ -268,9 +276,9 @@ fn transpose<T: Scalar>(matrix: &[T], columns: usize, transposed: &mut [T]) {
     transposed.par_chunks_mut(TILE * rows).enumerate().for_each(|(strip, transposed)| {
         for tile in (0..rows).step_by(TILE) {
             for (column, target) in (strip * TILE..).zip(transposed.chunks_exact_mut(rows)) {
-                for (row, target) in (tile..rows).zip(&mut target[tile..]).take(TILE) {
-                    *target = matrix[row * columns + column];
-                }
+                let target = target[tile..].iter_mut().take(TILE);
+                let source = matrix[tile * columns + column..].iter().step_by(columns);
+                target.zip(source).for_each(|(target, &source)| *target = source);
             }
         }
     });

@@ -21,6 +21,8 @@ mod noise;
 mod product;
 mod rows;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -148,7 +150,6 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
 }
 
 /// Runs one operation.
-#[expect(clippy::too_many_lines, reason = "a table with one row for each operation")]
 fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
     match *op {
         Op::Tick { clock } => clock::tick(memory.counter_mut(clock)),

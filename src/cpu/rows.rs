@@ -1,13 +1,15 @@
 //! Sums over the rows of a tensor, which is all that reductions here are.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Scalar;
 use super::memory::Scratch;
 
-/// Rows whose sum one core makes at a time. So few that their sum in f32 is good to seven digits, and enough to make up
-/// for handing them to another core.
-pub(super) const ROWS: usize = 256;
+/// Rows whose sum one core makes at a time: so few that rounding in f32 hardly adds up, and enough to make up for handing
+/// them to another core.
+const ROWS: usize = 256;
 
 /// `width` sums over `rows` rows. `add` adds a part of the rows, given as first and last, to sums that start at zero; the
 /// sums of the parts are added up in their order, in f64, so the result does not depend on who made which.
@@ -15,7 +17,7 @@ pub(super) fn sums<T: Scalar>(
     rows: usize,
     width: usize,
     scratch: &mut Scratch<T>,
-    add: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync,
+    add: impl Fn(Range<usize>, &mut [T]) + Sync,
 ) -> &mut [T] {
     let parts = rows.div_ceil(ROWS);
     let (totals, partials) = scratch.take((1 + parts) * width).split_at_mut(width);

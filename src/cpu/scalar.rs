@@ -42,6 +42,7 @@ pub trait Scalar:
     fn tanh(self) -> Self;
 
     /// Lends `len` numbers of any value out of memory that the running thread keeps, so that none is allocated in a step.
+    /// `work` must not wait for other tasks: the thread would run one meanwhile, which might want the same memory.
     #[doc(hidden)]
     fn with_scratch(len: usize, work: impl FnOnce(&mut [Self]));
 }

@@ -1,0 +1,203 @@
+//! Each gradient against central differences of its forward pass, in f64.
+
+use super::*;
+use crate::program::{Activation, Element, Geometry, Op, Values};
+
+/// Sizes of a convolution that tests are made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case {
+    pub(super) n: usize,
+    pub(super) x: (usize, usize, usize),
+    pub(super) y: (usize, usize, usize),
+    pub(super) geometry: Geometry,
+}
+
+/// Convolutions whose sizes divide nothing: x (H, W, `C_IN`), y (`H_OUT`, `W_OUT`, `C_OUT`), and K, S, P.
+pub(super) const CASES: [Case; 13] = [
+    case(2, (5, 4, 3), (5, 4, 2), (3, 1, 1)),
+    case(2, (6, 8, 2), (3, 4, 3), (4, 2, 1)), // the layer of DCGAN
+    case(3, (7, 5, 2), (3, 2, 3), (3, 2, 0)),
+    case(1, (8, 9, 1), (3, 3, 2), (2, 3, 0)), // a kernel smaller than its stride, so that pixels are left out
+    case(2, (7, 7, 2), (4, 4, 1), (5, 2, 2)), // padding and kernel wider than half of the image
+    case(2, (6, 6, 2), (3, 3, 2), (3, 2, 1)), // transposed: one pixel of output padding
+    case(2, (6, 6, 2), (3, 3, 2), (3, 2, 0)), // "same" padding of one pixel, which goes behind the image
+    case(3, (4, 3, 5), (4, 3, 2), (1, 1, 0)), // a single pixel
+    case(3, (5, 3, 2), (3, 2, 3), (1, 2, 0)), // a single pixel that skips
+    case(3, (4, 4, 3), (1, 1, 5), (4, 1, 0)), // the whole image, as in the discriminator's head
+    case(2, (4, 4, 2), (1, 1, 3), (4, 3, 1)), // one position, which does not cover the whole image
+    case(5, (1, 1, 7), (1, 1, 3), (1, 1, 0)), // a linear layer
+    case(1, (1, 1, 2), (3, 3, 2), (3, 1, 2)), // nearly all is padding
+];
+
+const fn case(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), ksp: (usize, usize, usize)) -> Case {
+    let (kernel, stride, pad) = ksp;
+    Case { n, x, y, geometry: Geometry { kernel, stride, pad } }
+}
+
+/// The tensors of a convolution and its gradients, and a routine for each operation.
+pub(super) struct Convolution {
+    pub(super) program: Program,
+    pub(super) x: TensorId,
+    pub(super) dx: TensorId,
+    pub(super) w: TensorId,
+    pub(super) dw: TensorId,
+    pub(super) y: TensorId,
+    pub(super) dy: TensorId,
+    pub(super) b_in: TensorId,
+    pub(super) b_out: TensorId,
+    pub(super) forward: RoutineId,
+    pub(super) grad_input: RoutineId,
+    pub(super) transposed: RoutineId,
+    pub(super) grad_weight: RoutineId,
+}
+
+impl Convolution {
+    pub(super) fn new(case: Case) -> Self {
+        let Case { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
+        let mut program = Program::new();
+        let x = program.tensor("x", &[n, h, w, c_in]);
+        let dx = program.tensor("dx", &[n, h, w, c_in]);
+        let dw = program.tensor("dw", &[geometry.kernel, geometry.kernel, c_in, c_out]);
+        let w = program.tensor("w", &[geometry.kernel, geometry.kernel, c_in, c_out]);
+        let y = program.tensor("y", &[n, h_out, w_out, c_out]);
+        let dy = program.tensor("dy", &[n, h_out, w_out, c_out]);
+        let b_in = program.tensor("b_in", &[c_in]);
+        let b_out = program.tensor("b_out", &[c_out]);
+        let forward = program.begin("forward");
+        program.push(Op::Conv { x, w, b: Some(b_out), y, geometry });
+        let grad_input = program.begin("grad_input");
+        program.push(Op::ConvGradInput { dy, w, b: None, dx, geometry });
+        let transposed = program.begin("transposed");
+        program.push(Op::ConvGradInput { dy, w, b: Some(b_in), dx, geometry });
+        let grad_weight = program.begin("grad_weight");
+        program.push(Op::ConvGradWeight { x, dy, dw, geometry });
+        Self { program, x, dx, w, dw, y, dy, b_in, b_out, forward, grad_input, transposed, grad_weight }
+    }
+
+    pub(super) fn executor(&self) -> CpuExecutor<f64> {
+        with_noise(&self.program, &[self.x, self.w, self.dy, self.b_in, self.b_out])
+    }
+}
+
+#[test]
+fn a_convolution_has_the_gradients_of_its_input_and_weights() {
+    for case in CASES {
+        let conv = Convolution::new(case);
+        let mut executor = conv.executor();
+        let r = executor.read(conv.dy);
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(conv.y), &r);
+        for (x, dx, gradient) in [(conv.x, conv.dx, conv.grad_input), (conv.w, conv.dw, conv.grad_weight)] {
+            let gradient = result(&mut executor, gradient, dx);
+            assert_gradient(&format!("{case:?}"), &mut executor, conv.forward, x, objective, &gradient);
+        }
+    }
+}
+
+#[test]
+fn a_transposed_convolution_has_the_gradients_of_its_input_and_weights() {
+    for case in CASES {
+        let mut conv = Convolution::new(case);
+        // Backwards, what comes in is called dy and what comes out dx, and the gradients are a convolution's other passes.
+        let Convolution { x, dx, w, dw, y, dy, .. } = conv;
+        let grad_input = conv.program.begin("transposed.grad_input");
+        conv.program.push(Op::Conv { x, w, b: None, y, geometry: case.geometry });
+        let mut executor = conv.executor();
+        let r = executor.read(x);
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(dx), &r);
+        for (input, gradient, routine) in [(dy, y, grad_input), (w, dw, conv.grad_weight)] {
+            let gradient = result(&mut executor, routine, gradient);
+            assert_gradient(&format!("{case:?}"), &mut executor, conv.transposed, input, objective, &gradient);
+        }
+    }
+}
+
+#[test]
+fn a_bias_has_its_gradient_in_a_convolution_and_in_a_transposed_one() {
+    for case in CASES {
+        let mut conv = Convolution::new(case);
+        let Convolution { x, dx, y, dy, b_in, b_out, forward, transposed, .. } = conv;
+        // x and dy hold noise, and stand in for the gradients of dx and y.
+        for (b, y, r, routine) in [(b_out, y, dy, forward), (b_in, dx, x, transposed)] {
+            let db = conv.program.tensor("db", conv.program.shape(b).to_vec().as_slice());
+            let gradient = conv.program.begin(&format!("bias {b:?}"));
+            conv.program.push(Op::BiasGrad { dy: r, db });
+            let mut executor = conv.executor();
+            let (gradient, r) = (result(&mut executor, gradient, db), executor.read(r));
+            let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+            assert_gradient(&format!("{case:?}"), &mut executor, routine, b, objective, &gradient);
+        }
+    }
+}
+
+#[test]
+fn batch_normalisation_has_its_gradients_through_mean_and_variance_too() {
+    for (groups, shape) in [(1, [3, 2, 2, 5]), (2, [4, 2, 1, 3]), (3, [6, 1, 2, 2])] {
+        let c = shape[3];
+        let mut program = Program::new();
+        let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &shape));
+        let [affine, daffine, running] = ["affine", "daffine", "running"].map(|name| program.tensor(name, &[2, c]));
+        let saved = program.tensor("saved", &[groups, 2, c]);
+        let forward = program.begin("forward");
+        let (eps, momentum) = (1e-5, 0.1);
+        program.push(Op::BatchNorm { x, affine, y, saved, running, groups, eps, momentum });
+        let backward = program.begin("backward");
+        program.push(Op::BatchNormGrad { x, dy, affine, saved, dx, daffine: Some(daffine), groups });
+        let input_only = program.begin("input only");
+        program.push(Op::BatchNormGrad { x, dy, affine, saved, dx, daffine: None, groups });
+
+        let mut executor = with_noise(&program, &[x, affine, dy]);
+        let r = executor.read(dy);
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        for (x, dx) in [(x, dx), (affine, daffine)] {
+            executor.run(forward, 1).unwrap();
+            let gradient = result(&mut executor, backward, dx);
+            assert_gradient(&format!("{groups} groups"), &mut executor, forward, x, objective, &gradient);
+        }
+
+        executor.run(forward, 1).unwrap(); // at x itself: differences moved it
+        let gradient = result(&mut executor, backward, dx);
+        assert_eq!(result(&mut executor, input_only, dx), gradient);
+    }
+}
+
+#[test]
+fn activations_have_the_gradients_that_their_outputs_tell() {
+    let leaky = [0.0, 0.2].map(|slope| Activation::LeakyRelu { slope });
+    for kind in [leaky[0], leaky[1], Activation::Tanh, Activation::Sigmoid] {
+        let mut program = Program::new();
+        let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &[3, 7]));
+        let forward = program.begin("forward");
+        program.push(Op::Activation { kind, x, y });
+        let backward = program.begin("backward");
+        program.push(Op::ActivationGrad { kind, y, dy, dx });
+
+        let mut executor = with_noise(&program, &[x, dy]);
+        let away_from_the_kink: Vec<f64> = executor.read(x).iter().map(|x| x + 0.1 * x.signum()).collect();
+        executor.write(x, &away_from_the_kink);
+        executor.run(forward, 1).unwrap();
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&format!("{kind:?}"), &mut executor, forward, x, objective, &gradient);
+    }
+}
+
+#[test]
+fn the_loss_has_its_gradient_whatever_is_real() {
+    for real in [0, 3, 7] {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[7, 1, 1, 1]));
+        let history = program.tensor("history", &[1, 6]);
+        let forward = program.begin("forward");
+        program.push(Op::Loss { clock, logits, dlogits, history, real, column: 0 });
+
+        let mut executor = with_noise(&program, &[logits]);
+        executor.upload(clock, Values::U32(&[1])).unwrap();
+        let gradient = result(&mut executor, forward, dlogits);
+        let sum_of_losses = |executor: &CpuExecutor<f64>| {
+            let history = executor.read(history);
+            history[0] + history[3]
+        };
+        assert_gradient(&format!("{real} real"), &mut executor, forward, logits, sum_of_losses, &gradient);
+    }
+}

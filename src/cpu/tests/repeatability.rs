@@ -1,0 +1,205 @@
+//! A whole small step of training, which contains every operation: the same bits each time, f32 close to f64, and NaN
+//! never hidden.
+
+use super::*;
+use crate::program::{Activation, Element, Geometry, Op, Values};
+
+/// So many images that each operation is shared out over cores.
+const N: usize = 40;
+const HALVES: Geometry = Geometry { kernel: 4, stride: 2, pad: 1 };
+const WHOLE: Geometry = Geometry { kernel: 8, stride: 1, pad: 0 };
+const LEAKY: Activation = Activation::LeakyRelu { slope: 0.2 };
+
+/// An adversarial step of two small networks.
+struct Step {
+    program: Program,
+    routine: RoutineId,
+    images: TensorId,
+    /// The parameters of the generator, then those of the discriminator.
+    params: [TensorId; 2],
+    /// What there is to see afterwards: losses, gradients, statistics and images, and last what Adam made of it.
+    results: Vec<TensorId>,
+    losses: TensorId,
+}
+
+impl Step {
+    fn new() -> Self {
+        let mut p = Program::new();
+        let clock = p.tensor_of(Element::U32, "clock", &[1]);
+        let images = p.tensor_of(Element::U8, "images", &[100, 16, 16, 3]);
+        let losses = p.tensor("losses", &[4, 9]);
+        let routine = p.begin("step");
+        p.push(Op::Tick { clock });
+
+        let shapes: [&[usize]; 4] = [&[8, 8, 24, 12], &[2, 24], &[4, 4, 3, 24], &[3]];
+        let (g, [g_w1, g_affine, g_w2, g_b], g_grad, dg) = params(&mut p, "g", shapes);
+        let (d, [d_w1, d_w2], d_grad, dd) = params(&mut p, "d", [&[4, 4, 3, 20], &[8, 8, 20, 1]]);
+
+        // G(z), and what its running statistics give.
+        let z = p.tensor("z", &[N, 1, 1, 12]);
+        let [x1, x2, x3, dx1, dx2, dx3, eval] =
+            ["x1", "x2", "x3", "dx1", "dx2", "dx3", "eval"].map(|name| p.tensor(name, &[N, 8, 8, 24]));
+        let [pre, dpre, fake, dfake, real] =
+            ["pre", "dpre", "fake", "dfake", "real"].map(|name| p.tensor(name, &[N, 16, 16, 3]));
+        let (groups, eps, momentum) = (2, 1e-5, 0.1);
+        let saved = p.tensor("saved", &[groups, 2, 24]);
+        let running = p.tensor("running", &[2, 24]);
+        p.push(Op::Normal { clock, y: z, seed: 1, stream: 1 });
+        p.push(Op::ConvGradInput { dy: z, w: g_w1, b: None, dx: x1, geometry: WHOLE });
+        p.push(Op::BatchNorm { x: x1, affine: g_affine, y: x2, saved, running, groups, eps, momentum });
+        p.push(Op::BatchNormEval { x: x1, affine: g_affine, running, y: eval, eps });
+        p.push(Op::Activation { kind: LEAKY, x: x2, y: x3 });
+        p.push(Op::ConvGradInput { dy: x3, w: g_w2, b: Some(g_b), dx: pre, geometry: HALVES });
+        p.push(Op::Activation { kind: Activation::Tanh, x: pre, y: fake });
+
+        // D on real and fake.
+        let both = p.tensor("both", &[2 * N, 16, 16, 3]);
+        p.push(Op::Batch { clock, images, y: real, seed: 1 });
+        p.push(Op::Concat { a: real, b: fake, y: both });
+        let judged = judge(&mut p, clock, both, 2 * N, [d_w1, d_w2], losses, 0);
+        p.push(Op::ConvGradWeight { x: both, dy: judged.dx1, dw: dd[0], geometry: HALVES });
+        p.push(Op::ConvGradWeight { x: judged.x2, dy: judged.dlogits, dw: dd[1], geometry: WHOLE });
+        adam(&mut p, clock, d, d_grad);
+
+        // G against the new D.
+        let judged = judge(&mut p, clock, fake, N, [d_w1, d_w2], losses, 6);
+        p.push(Op::ConvGradInput { dy: judged.dx1, w: d_w1, b: None, dx: dfake, geometry: HALVES });
+        p.push(Op::ActivationGrad { kind: Activation::Tanh, y: fake, dy: dfake, dx: dpre });
+        p.push(Op::BiasGrad { dy: dpre, db: dg[3] });
+        p.push(Op::ConvGradWeight { x: dpre, dy: x3, dw: dg[2], geometry: HALVES });
+        p.push(Op::Conv { x: dpre, w: g_w2, b: None, y: dx3, geometry: HALVES });
+        p.push(Op::ActivationGrad { kind: LEAKY, y: x3, dy: dx3, dx: dx2 });
+        let daffine = Some(dg[1]);
+        p.push(Op::BatchNormGrad { x: x1, dy: dx2, affine: g_affine, saved, dx: dx1, daffine, groups });
+        p.push(Op::ConvGradWeight { x: dx1, dy: z, dw: dg[0], geometry: WHOLE });
+        adam(&mut p, clock, g, g_grad);
+        let shape_of_g = p.shape(g).to_vec();
+        let average = p.tensor("average", &shape_of_g);
+        p.push(Op::MovingAverage { clock, param: g, average, decay: 0.9 });
+
+        let results = vec![losses, g_grad, d_grad, running, fake, eval, g, d, average];
+        Self { program: p, routine, images, params: [g, d], results, losses }
+    }
+
+    fn executor<T: Scalar>(&self) -> CpuExecutor<T> {
+        let mut executor = CpuExecutor::new(&self.program).unwrap();
+        for (seed, param) in (1..).zip(self.params) {
+            let values = noise(seed, executor.read(param).len());
+            let small: Vec<T> = values.iter().map(|value| T::from_f64(0.1 * value)).collect();
+            executor.write(param, &small);
+        }
+        let len = self.program.info(self.images).len();
+        let pixels: Vec<u8> = (0..len).map(|i| (i * 37 % 256) as u8).collect();
+        executor.upload(self.images, Values::U8(&pixels)).unwrap();
+        executor
+    }
+
+    /// The results after some steps.
+    fn results<T: Scalar>(&self, steps: usize) -> Vec<Vec<T>> {
+        let mut executor = self.executor();
+        executor.run(self.routine, steps).unwrap();
+        self.results.iter().map(|&tensor| executor.read(tensor)).collect()
+    }
+}
+
+/// Parameters and gradients: all, and each.
+fn params<const L: usize>(
+    p: &mut Program,
+    name: &str,
+    shapes: [&[usize]; L],
+) -> (TensorId, [TensorId; L], TensorId, [TensorId; L]) {
+    let parts: Vec<_> = shapes.iter().map(|shape| (name.to_string(), shape.to_vec())).collect();
+    let [(all, each), (grad, grads)] = [name, "grad"].map(|name| p.slices(name, &parts));
+    (all, each.try_into().unwrap(), grad, grads.try_into().unwrap())
+}
+
+fn adam(p: &mut Program, clock: TensorId, param: TensorId, grad: TensorId) {
+    let shape = p.shape(param).to_vec();
+    let [m, v] = ["m", "v"].map(|name| p.tensor(name, &shape));
+    p.push(Op::Adam { clock, param, grad, m, v, lr: 1e-3, beta1: 0.5, beta2: 0.999, eps: 1e-8 });
+}
+
+/// Tensors of the discriminator's two layers.
+struct Judged {
+    x2: TensorId,
+    dlogits: TensorId,
+    dx1: TensorId,
+}
+
+/// The discriminator on n images of which N are wanted real, and back to its first layer's output.
+fn judge(
+    p: &mut Program,
+    clock: TensorId,
+    images: TensorId,
+    n: usize,
+    [w1, w2]: [TensorId; 2],
+    history: TensorId,
+    column: usize,
+) -> Judged {
+    let [x1, x2, dx1, dx2] = ["x1", "x2", "dx1", "dx2"].map(|name| p.tensor(name, &[n, 8, 8, 20]));
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| p.tensor(name, &[n, 1, 1, 1]));
+    p.push(Op::Conv { x: images, w: w1, b: None, y: x1, geometry: HALVES });
+    p.push(Op::Activation { kind: LEAKY, x: x1, y: x2 });
+    p.push(Op::Conv { x: x2, w: w2, b: None, y: logits, geometry: WHOLE });
+    p.push(Op::Loss { clock, logits, dlogits, history, real: N, column });
+    p.push(Op::ConvGradInput { dy: dlogits, w: w2, b: None, dx: dx2, geometry: WHOLE });
+    p.push(Op::ActivationGrad { kind: LEAKY, y: x2, dy: dx2, dx: dx1 });
+    Judged { x2, dlogits, dx1 }
+}
+
+#[test]
+fn a_step_gives_the_same_bits_each_time_whatever_the_number_of_threads() {
+    let step = Step::new();
+    let with_threads = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| step.results::<f32>(3))
+    };
+    let bits = |results: Vec<Vec<f32>>| -> Vec<u32> { results.into_iter().flatten().map(f32::to_bits).collect() };
+    let first = bits(with_threads(1));
+    for threads in [1, 2, 3, 2] {
+        assert!(bits(with_threads(threads)) == first, "{threads} threads differ from one");
+    }
+}
+
+#[test]
+fn running_two_steps_at_once_is_running_one_step_twice() {
+    let step = Step::new();
+    let mut executor = step.executor::<f32>();
+    executor.run(step.routine, 1).unwrap();
+    executor.run(step.routine, 1).unwrap();
+    let results: Vec<Vec<f32>> = step.results.iter().map(|&tensor| executor.read(tensor)).collect();
+    assert_eq!(results, step.results::<f32>(2));
+}
+
+#[test]
+fn f32_agrees_with_f64() {
+    let step = Step::new();
+    let results = step.results::<f32>(1).into_iter().zip(step.results::<f64>(1));
+    // Parameters are left out: Adam's first step is lr or -lr, and a gradient of almost zero has either sign.
+    for ((f32s, f64s), &tensor) in results.zip(&step.results).take(6) {
+        let f32s: Vec<f64> = f32s.into_iter().map(f64::from).collect();
+        let scale = f64s.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
+        let [f32s, f64s] = [f32s, f64s].map(|values| values.iter().map(|value| value / scale).collect::<Vec<_>>());
+        assert_close(&step.program.info(tensor).name, &f32s, &f64s, 2e-6);
+    }
+}
+
+#[test]
+fn a_parameter_that_is_nan_shows_in_every_loss_and_parameter_it_reaches() {
+    let step = Step::new();
+    for param in step.params {
+        let mut executor = step.executor::<f32>();
+        let mut values = executor.read(param);
+        values[0] = f32::NAN;
+        executor.write(param, &values);
+        executor.run(step.routine, 1).unwrap();
+        let losses = executor.read(step.losses);
+        assert!(losses[6].is_nan(), "the generator's loss is {}", losses[6]);
+        assert!(losses[3].is_nan(), "the loss on fake images is {}", losses[3]);
+        for param in step.params {
+            let len = executor.read(param).len();
+            let nan = executor.read(param).iter().filter(|value| value.is_nan()).count();
+            assert!(nan > len / 2, "{nan} of {len} parameters are NaN");
+        }
+    }
+}

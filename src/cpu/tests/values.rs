@@ -1,0 +1,323 @@
+//! Each operation against naive loops or numbers worked out by hand.
+
+use super::gradients::{CASES, Case, Convolution};
+use super::*;
+use crate::program::{Activation, Element, Geometry, Op, Values};
+
+/// Convolutions that are cut into pieces, each in another way.
+const LARGE: [Case; 5] = [
+    large(37, (9, 11, 3), (5, 6, 5), 3, 2, 1),
+    large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0), // an image has more patches than are gathered at a time
+    large(67, (6, 7, 17), (6, 7, 9), 3, 1, 1),    // several blocks and several parts of the gradient for weights
+    large(30, (9, 9, 45), (9, 9, 16), 5, 1, 2),   // a part is gathered in several steps
+    large(130, (5, 5, 11), (1, 1, 13), 5, 1, 0),
+];
+
+const fn large(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), k: usize, s: usize, p: usize) -> Case {
+    let geometry = Geometry { kernel: k, stride: s, pad: p };
+    Case { n, x, y, geometry }
+}
+
+/// Calls `add` with the indices of x, w and y of every product that the sum of a convolution is made of.
+fn for_each_product(case: Case, mut add: impl FnMut(usize, usize, usize)) {
+    let Case { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
+    let Geometry { kernel, stride, pad } = geometry;
+    for n in 0..n {
+        for (i, j) in (0..h_out).flat_map(|i| (0..w_out).map(move |j| (i, j))) {
+            for (u, v) in (0..kernel).flat_map(|u| (0..kernel).map(move |v| (u, v))) {
+                let (a, e) = ((i * stride + u) as isize - pad as isize, (j * stride + v) as isize - pad as isize);
+                if a < 0 || e < 0 || a >= h as isize || e >= w as isize {
+                    continue;
+                }
+                let pixel = (n * h + a as usize) * w + e as usize;
+                for (c, o) in (0..c_in).flat_map(|c| (0..c_out).map(move |o| (c, o))) {
+                    let weight = ((u * kernel + v) * c_in + c) * c_out + o;
+                    add(pixel * c_in + c, weight, ((n * h_out + i) * w_out + j) * c_out + o);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_and_its_gradients_agree_with_naive_loops() {
+    for case in CASES.into_iter().chain(LARGE) {
+        let what = format!("{case:?}");
+        let conv = Convolution::new(case);
+        let mut executor = conv.executor();
+        let [x, w, dy, b_in, b_out] = [conv.x, conv.w, conv.dy, conv.b_in, conv.b_out].map(|t| executor.read(t));
+
+        let mut y = b_out.repeat(dy.len() / b_out.len());
+        let mut dx = vec![0.0; x.len()];
+        let mut transposed = b_in.repeat(x.len() / b_in.len());
+        let mut dw = vec![0.0; w.len()];
+        for_each_product(case, |i, k, o| {
+            y[o] += x[i] * w[k];
+            dx[i] += dy[o] * w[k];
+            transposed[i] += dy[o] * w[k];
+            dw[k] += x[i] * dy[o];
+        });
+        for (routine, tensor, expected) in [
+            (conv.forward, conv.y, y),
+            (conv.grad_input, conv.dx, dx),
+            (conv.transposed, conv.dx, transposed),
+            (conv.grad_weight, conv.dw, dw),
+        ] {
+            assert_close(&what, &result(&mut executor, routine, tensor), &expected, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_a_bias_is_the_sum_over_all_rows() {
+    let mut program = Program::new();
+    let dy = program.tensor("dy", &[5, 23, 17, 3]);
+    let db = program.tensor("db", &[3]);
+    let backward = program.begin("backward");
+    program.push(Op::BiasGrad { dy, db });
+    let mut executor = with_noise(&program, &[dy]);
+    executor.run(backward, 1).unwrap();
+    let dy = executor.read(dy);
+    let sums = [0, 1, 2].map(|c| dy.iter().skip(c).step_by(3).sum());
+    assert_close("db", &executor.read(db), &sums, 1e-12);
+}
+
+#[test]
+fn the_clock_counts_steps() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let y = program.tensor("y", &[3]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Normal { clock, y, seed: 5, stream: 2 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.upload(clock, Values::U32(&[40])).unwrap();
+    executor.run(step, 2).unwrap();
+    let expected: Vec<f64> = (0..3).map(|i| random::normal(5, 2, 42, i)).collect();
+    assert_eq!(executor.read(y), expected);
+}
+
+#[test]
+fn batches_show_every_image_once_in_an_epoch_and_reach_from_minus_one_to_one() {
+    const COUNT: usize = 12;
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let images = program.tensor_of(Element::U8, "images", &[COUNT, 1, 2, 1]);
+    let y = program.tensor("y", &[5, 1, 2, 1]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Batch { clock, images, y, seed: 3 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Image i is the pixels 20 * i and 255 - 20 * i.
+    let pixels: Vec<u8> = (0..COUNT as u8).flat_map(|i| [20 * i, 255 - 20 * i]).collect();
+    executor.upload(images, Values::U8(&pixels)).unwrap();
+
+    let mut shown = Vec::new(); // five images a step, so that epochs end within a batch
+    for _ in 0..COUNT {
+        executor.run(step, 1).unwrap();
+        for pair in executor.read(y).chunks(2) {
+            assert!((pair[0] + pair[1]).abs() < 1e-12, "{pair:?} are not of one image");
+            shown.push(((pair[0] + 1.0) * 127.5 / 20.0).round() as usize);
+        }
+    }
+    for epoch in shown.chunks(COUNT) {
+        let mut epoch = epoch.to_vec();
+        epoch.sort_unstable();
+        assert!(epoch.into_iter().eq(0..COUNT));
+    }
+    executor.upload(images, Values::U8(&[0, 255].repeat(COUNT))).unwrap();
+    executor.run(step, 1).unwrap();
+    assert_eq!(executor.read(y), [-1.0, 1.0].repeat(5));
+}
+
+#[test]
+fn concat_puts_the_second_batch_behind_the_first() {
+    let mut program = Program::new();
+    let a = program.tensor("a", &[1, 1, 2, 1]);
+    let b = program.tensor("b", &[2, 1, 2, 1]);
+    let y = program.tensor("y", &[3, 1, 2, 1]);
+    let forward = program.begin("forward");
+    program.push(Op::Concat { a, b, y });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(a, &[1.0, 2.0]);
+    executor.write(b, &[3.0, 4.0, 5.0, 6.0]);
+    executor.run(forward, 1).unwrap();
+    assert_eq!(executor.read(y), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+#[test]
+fn activations_are_stable_far_from_zero() {
+    let run = |kind, values: [f32; 4]| {
+        let mut program = Program::new();
+        let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[4]));
+        let forward = program.begin("forward");
+        program.push(Op::Activation { kind, x, y });
+        let mut executor = CpuExecutor::<f32>::new(&program).unwrap();
+        executor.write(x, &values);
+        executor.run(forward, 1).unwrap();
+        executor.read(y)
+    };
+    let leaky = Activation::LeakyRelu { slope: 0.25 };
+    assert_eq!(run(leaky, [-8.0, -0.0, 0.0, 8.0]), [-2.0, 0.0, 0.0, 8.0]);
+    assert_eq!(run(Activation::Tanh, [-100.0, 1e-20, 0.0, 100.0]), [-1.0, 1e-20, 0.0, 1.0]);
+    assert_eq!(run(Activation::Sigmoid, [-200.0, 0.0, 20.0, 200.0]), [0.0, 0.5, 1.0, 1.0]);
+}
+
+#[test]
+fn tanh_of_f32_is_good_to_three_units_in_the_last_place() {
+    for i in -60_000..60_000 {
+        let x = i as f32 * 1.7e-4;
+        let (value, exact) = (Scalar::tanh(x), f64::from(x).tanh());
+        let nearest = (exact as f32).abs();
+        let unit = f64::from(nearest.next_up()) - f64::from(nearest);
+        let error = (f64::from(value) - exact).abs();
+        assert!(error <= 3.0 * unit, "tanh({x}) is {value}, not {exact}");
+    }
+}
+
+/// A program of one batch normalisation, with its tensors x, affine, y, saved and running.
+fn batch_norm(shape: [usize; 4], groups: usize, momentum: f64) -> (Program, [TensorId; 5]) {
+    let mut program = Program::new();
+    let c = shape[3];
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &shape));
+    let [affine, running] = ["affine", "running"].map(|name| program.tensor(name, &[2, c]));
+    let saved = program.tensor("saved", &[groups, 2, c]);
+    program.begin("forward");
+    program.push(Op::BatchNorm { x, affine, y, saved, running, groups, eps: 1e-5, momentum });
+    program.begin("eval");
+    program.push(Op::BatchNormEval { x, affine, running, y, eps: 1e-5 });
+    (program, [x, affine, y, saved, running])
+}
+
+#[test]
+fn running_statistics_follow_each_group_in_turn_with_the_unbiased_variance() {
+    let (program, [x, _, _, saved, running]) = batch_norm([4, 1, 1, 1], 2, 0.1);
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(x, &[1.0, 3.0, 10.0, 16.0]);
+    executor.write(running, &[0.0, 1.0]);
+    executor.run(program.routine_named("forward").unwrap(), 1).unwrap();
+    // Means 2 and 13, variances 1 and 9, unbiased 2 and 18.
+    let mean = 0.9 * (0.9 * 0.0 + 0.1 * 2.0) + 0.1 * 13.0;
+    let variance = 0.9 * (0.9 * 1.0 + 0.1 * 2.0) + 0.1 * 18.0;
+    assert_close("running", &executor.read(running), &[mean, variance], 1e-15);
+    let inv_std = |variance: f64| 1.0 / (variance + 1e-5).sqrt();
+    assert_close("saved", &executor.read(saved), &[2.0, inv_std(1.0), 13.0, inv_std(9.0)], 1e-15);
+}
+
+#[test]
+fn batch_normalisation_gives_each_channel_of_each_group_the_mean_beta_and_the_deviation_gamma() {
+    let (program, [x, affine, y, _, running]) = batch_norm([6, 11, 13, 3], 2, 1.0);
+    let mut executor = with_noise(&program, &[x]);
+    let far_off: Vec<f64> = executor.read(x).iter().map(|x| 1000.0 + 10.0 * x).collect();
+    executor.write(x, &far_off);
+    executor.write(affine, &[2.0, 3.0, 4.0, -1.0, 0.0, 1.0]);
+    executor.run(program.routine_named("forward").unwrap(), 1).unwrap();
+    let forward = executor.read(y);
+    for group in forward.chunks(forward.len() / 2) {
+        for (c, (gamma, beta)) in [(2.0, -1.0), (3.0, 0.0), (4.0, 1.0)].into_iter().enumerate() {
+            let values: Vec<f64> = group.iter().skip(c).step_by(3).copied().collect();
+            let n = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / n;
+            let variance = values.iter().map(|y| (y - mean).powi(2)).sum::<f64>() / n;
+            assert_close("mean and deviation", &[mean, variance.sqrt()], &[beta, gamma], 1e-6);
+        }
+    }
+
+    // With a momentum of 1 the running statistics are those of the last group, but for the unbiased variance.
+    executor.run(program.routine_named("eval").unwrap(), 1).unwrap();
+    let half = forward.len() / 2;
+    let n = (half / 3) as f64;
+    let (scale, beta) = (((n - 1.0) / n).sqrt(), [-1.0, 0.0, 1.0]);
+    let expected: Vec<f64> =
+        forward[half..].iter().zip(beta.iter().cycle()).map(|(y, b)| (y - b) * scale + b).collect();
+    assert_close("eval", &executor.read(y)[half..], &expected, 1e-6);
+    assert!(executor.read(running)[3] > 90.0);
+}
+
+#[test]
+fn statistics_in_f32_are_good_where_the_mean_is_large_and_the_batch_too() {
+    fn statistics<T: Scalar>(values: &[f32]) -> Vec<f64> {
+        let (program, [x, _, _, saved, _]) = batch_norm([256, 16, 16, 2], 1, 0.1);
+        let mut executor = CpuExecutor::<T>::new(&program).unwrap();
+        executor.upload(x, Values::F32(values)).unwrap();
+        executor.run(program.routine_named("forward").unwrap(), 1).unwrap();
+        executor.read(saved).iter().map(|value| value.to_f64()).collect()
+    }
+    let values: Vec<f32> = noise(1, 256 * 16 * 16 * 2).iter().map(|z| (100.0 + 0.5 * z) as f32).collect();
+    assert_close("saved", &statistics::<f32>(&values), &statistics::<f64>(&values), 1e-6);
+}
+
+#[test]
+fn a_loss_writes_its_own_cells_of_its_own_row() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[5, 1, 1, 1]));
+    let history = program.tensor("history", &[2, 8]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Loss { clock, logits, dlogits, history, real: 3, column: 1 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(logits, &[0.0, 1000.0, -1000.0, -1000.0, 1000.0]);
+    executor.write(history, &[7.0; 16]);
+    executor.upload(clock, Values::U32(&[3])).unwrap(); // the fourth step is the second in a history of two rows
+
+    executor.run(step, 1).unwrap();
+    let mut expected = vec![7.0; 9];
+    expected.extend([(std::f64::consts::LN_2 + 1000.0) / 3.0, 0.5, 1.0 / 3.0]); // a logit of 0 is not judged real
+    expected.extend([500.0, 0.5, 0.5, 7.0]);
+    assert_close("history", &executor.read(history), &expected, 1e-15);
+    assert_close("dlogits", &executor.read(dlogits), &[-0.5 / 3.0, 0.0, -1.0 / 3.0, 0.0, 0.5], 1e-15);
+}
+
+#[test]
+fn adam_follows_a_case_worked_out_by_hand() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[1]));
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Adam { clock, param, grad, m, v, lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.5 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(param, &[1.0]);
+    executor.write(grad, &[2.0]);
+    executor.run(step, 1).unwrap();
+    // m = 1 and v = 1, both divided by 1 - beta: 2 and 4. So 1 - 0.1 * 2 / (2 + 0.5).
+    let values = [param, m, v].map(|tensor| executor.read(tensor)[0]);
+    assert_close("first step", &values, &[0.92, 1.0, 1.0], 1e-15);
+    executor.write(grad, &[-1.0]);
+    executor.run(step, 1).unwrap();
+    // m = 0.5 - 0.5 = 0 and v = 0.75 + 0.25 = 1.
+    let values = [param, m, v].map(|tensor| executor.read(tensor)[0]);
+    assert_close("second step", &values, &[0.92, 0.0, 1.0], 1e-15);
+}
+
+#[test]
+fn adam_takes_full_steps_from_the_start_where_beta_is_almost_one() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[1]));
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    let beta = 1.0 - 1.5e-8;
+    program.push(Op::Adam { clock, param, grad, m, v, lr: 0.1, beta1: beta, beta2: beta, eps: 0.0 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(grad, &[3.0]);
+    executor.run(step, 3).unwrap();
+    assert_close("param", &executor.read(param), &[-0.3], 1e-12);
+}
+
+#[test]
+fn a_young_moving_average_forgets_faster() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
+    let step = program.begin("step");
+    program.push(Op::MovingAverage { clock, param, average, decay: 0.75 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(param, &[1.0]);
+    for (t, expected) in [(10, 0.5), (10_000, 0.625)] {
+        executor.upload(clock, Values::U32(&[t])).unwrap();
+        executor.run(step, 1).unwrap();
+        assert_close("average", &executor.read(average), &[expected], 1e-15);
+    }
+}
