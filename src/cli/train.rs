@@ -182,7 +182,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     if checkpoint.step >= settings.steps {
         return Err(Error::Request {
             message: format!(
-                "{} has {} steps done, and {} were asked for",
+                "{} is complete: {} steps are done, and {} were asked for",
                 run.display(),
                 checkpoint.step,
                 settings.steps
