@@ -6,7 +6,7 @@
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::gpu::{GpuDevice, adapters};
-use gpu_gan::program::{Device, Executor, Geometry, Op, Program, Values};
+use gpu_gan::program::{Device, Geometry, Op, Program, Values};
 
 /// Images, pixels of x and of y along an axis, channels of both, kernel and stride.
 const SHAPES: [(&str, [usize; 7]); 7] = [

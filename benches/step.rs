@@ -7,7 +7,7 @@ use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::mnist;
 use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::net::Model;
-use gpu_gan::program::{Device, Executor, Values};
+use gpu_gan::program::{Device, Values};
 use gpu_gan::train::{Checkpoint, Gan, Settings};
 
 fn steps(criterion: &mut Criterion) {

@@ -52,21 +52,26 @@ impl Case {
 
     /// Values for an operand; what the operation writes is NaN before.
     fn values(&self, operand: &Operand) -> Vec<f32> {
-        let len = self.program.info(operand.tensor).len();
-        let half = |values: &mut [f32]| {
-            // Variances and inverse deviations are positive.
-            let channels = self.program.shape(operand.tensor).last().copied().unwrap_or(1);
-            for pair in values.chunks_mut(2 * channels) {
-                pair[channels..].iter_mut().for_each(|value| *value = value.abs() + 0.1);
-            }
-        };
-        let mut values = pattern(operand.name, len);
+        let mut values = pattern(operand.name, self.program.info(operand.tensor).len());
+        let product = matches!(self.op, Op::Conv { .. } | Op::ConvGradWeight { .. });
         match operand.name {
             _ if operand.access == Access::Write => values.fill(f32::NAN),
-            "saved" | "running" => half(&mut values),
-            "v" => values.iter_mut().for_each(|value| *value = value.abs()),
-            "logits" | "x" if !matches!(self.op, Op::Conv { .. } | Op::ConvGradWeight { .. }) => {
-                values.iter_mut().for_each(|value| *value *= 3.0)
+            // Means, then variances or inverse deviations, which are positive.
+            "saved" | "running" => {
+                let channels = self.program.shape(operand.tensor).last().copied().unwrap_or(1);
+                for positive in values.chunks_mut(channels).skip(1).step_by(2).flatten() {
+                    *positive = positive.abs() + 0.1;
+                }
+            }
+            "v" => {
+                for value in &mut values {
+                    *value = value.abs();
+                }
+            }
+            "logits" | "x" if !product => {
+                for value in &mut values {
+                    *value *= 3.0;
+                }
             }
             _ => {}
         }

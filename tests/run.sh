@@ -34,5 +34,8 @@ if [ "$(uname -s)" = Linux ] && [ "${GPU_GAN_SKIP_GPU:-}" != 1 ] && ! has_vulkan
     fi
 fi
 
+# Without a desktop, Mesa's device selection layer prints errors of its own.
+[ -n "${XDG_RUNTIME_DIR:-}" ] || export NODEVICE_SELECT=1
+
 # In release, as `cargo run --release` builds it: the tests train networks.
 exec cargo test --release --locked "$@"

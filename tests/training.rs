@@ -39,14 +39,14 @@ impl Trainee {
         let (model, images) = (Model::named("dcgan-small").unwrap(), digits(1000));
         let settings = Settings { adam, ..settings(&model, &images, batch_size) };
         let start = Checkpoint::initial(&model, &settings);
-        Self::from_checkpoint(device, start)
+        Self::from_checkpoint(device, &start)
     }
 
-    fn from_checkpoint(device: &dyn Device, start: Checkpoint) -> Self {
+    fn from_checkpoint(device: &dyn Device, start: &Checkpoint) -> Self {
         let images = digits(start.settings.images);
         let gan = Gan::new(&start.model, &start.settings, images.count());
         let executor = device.build(&gan.program).unwrap();
-        Self::on(executor, gan, &start, &images)
+        Self::on(executor, gan, start, &images)
     }
 
     fn on(mut executor: Box<dyn Executor>, gan: Gan, start: &Checkpoint, images: &ImageSet) -> Self {
@@ -236,7 +236,7 @@ fn resuming_is_not_stopping(device: &dyn Device) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("step-3.safetensors");
     before.checkpoint(3).write(&path).unwrap();
-    let mut after = Trainee::from_checkpoint(device, Checkpoint::read(&path).unwrap());
+    let mut after = Trainee::from_checkpoint(device, &Checkpoint::read(&path).unwrap());
     after.steps(4, 7);
     assert!(after.checkpoint(7) == end, "resuming differs from not stopping on {}", device.description());
 }

@@ -262,9 +262,13 @@ impl Tile {
     /// about 128 or a slice has only 128 terms; and always so that no invocation runs more than 40,000 iterations,
     /// since Mesa before 25.1 silently ends all loops after 65,535.
     fn slices(&self, workgroups: usize, depth: usize) -> usize {
-        let iterations = 1 + 128 / self.x + 128 / self.y + DEPTH; // of one step: the loop itself, both loads, the product
-        let longest = 40_000 / iterations * DEPTH;
+        let longest = 40_000 / self.iterations() * DEPTH;
         (128 / workgroups).clamp(1, depth.div_ceil(128)).max(depth.div_ceil(longest))
+    }
+
+    /// Loop iterations of one step: the step itself, both loads, the product.
+    fn iterations(&self) -> usize {
+        1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH
     }
 
     fn columns(&self) -> usize {
@@ -283,9 +287,10 @@ struct Slices {
 }
 
 impl Slices {
-    /// At most 64 slices, of at least 256 rows.
+    /// About 64 slices, of 256 rows at least, and of 131,072 at most: its 8 lanes read them twice, and so stay at half of
+    /// the iterations after which Mesa before 25.1 ends loops.
     fn of(rows: usize) -> Self {
-        let slice = rows.div_ceil(64).max(256);
+        let slice = rows.div_ceil(64).clamp(256, 131_072);
         Self { count: rows.div_ceil(slice), rows: slice }
     }
 
@@ -321,4 +326,48 @@ fn conv_sizes(program: &Program, x: TensorId, y: TensorId, geometry: Geometry) -
 
 fn sizes(list: &[(&'static str, usize)]) -> Vec<(&'static str, f64)> {
     list.iter().map(|&(name, size)| (name, size as f64)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mesa before 25.1 counts all iterations of an invocation.
+    const MESA_LIMIT: usize = 65_535;
+
+    #[test]
+    fn tiles_fit_into_the_workgroup_memory_and_invocations_that_every_adapter_has() {
+        for columns in 1..=100 {
+            let tile = Tile::of(columns);
+            let origins = 16 * tile.rows(); // a vec3 takes 16 bytes
+            let bytes = 4 * DEPTH * (tile.rows() + tile.columns()) + origins;
+            assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes");
+            assert!(tile.x * tile.y <= 256, "{columns} columns");
+            assert!(tile.columns() >= columns.min(64), "{columns} columns");
+        }
+    }
+
+    #[test]
+    fn no_invocation_of_a_product_comes_near_mesas_limit_of_iterations() {
+        for columns in [1, 3, 8, 9, 64, 1000] {
+            for depth in [1, 16, 4096, 65_536, 1 << 22] {
+                for workgroups in [1, 127, 128, 5000] {
+                    let tile = Tile::of(columns);
+                    let slices = tile.slices(workgroups, depth);
+                    let steps = depth.div_ceil(slices).div_ceil(DEPTH);
+                    let iterations = steps * tile.iterations() + 200;
+                    assert!(iterations < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_lane_of_a_reduction_comes_near_mesas_limit_of_iterations() {
+        for rows in [1, 255, 257, 1_000_000, 100_000_000, 1 << 31] {
+            let slices = Slices::of(rows);
+            assert!(slices.count * slices.rows >= rows && (slices.count - 1) * slices.rows < rows, "{rows} rows");
+            assert!(2 * slices.rows / 8 + 16 < MESA_LIMIT && 2 * slices.count < MESA_LIMIT, "{rows} rows");
+        }
+    }
 }
