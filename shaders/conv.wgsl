@@ -20,7 +20,7 @@
 //           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
 //           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
 //           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
-//           add_parts: one invocation for each weight, in a grid-stride loop
+//           add_parts: one invocation for each element of the result, in a grid-stride loop
 // Twin      src/cpu/conv.rs
 
 override N: u32;
@@ -198,7 +198,7 @@ fn grad_input(
     let columns = phase_pixels(phase.y, W);
     let rows = N * lines.y * columns.y;
     // Taps u = phase, phase + STRIDE, ...: how many there are along each axis.
-    let taps = (vec2<u32>(K + STRIDE - 1u) - min(phase, vec2<u32>(K + STRIDE - 1u))) / STRIDE;
+    let taps = (K + STRIDE - 1u - phase) / STRIDE;
     let first_depth = slice * SLICE_DEPTH;
     let depths = min(taps.x * taps.y * C_OUT, first_depth + SLICE_DEPTH);
     let first_row = group.y * 8u * TY;

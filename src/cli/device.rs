@@ -57,9 +57,10 @@ pub(super) fn automatic(adapters: Vec<Adapter>) -> Choice {
             let reason = format!("the best of this machine's GPUs, {}", adapter.kind);
             Choice::gpu(adapter, reason)
         }
-        (_, Some(software)) => Choice::cpu(format!(
-            "no hardware GPU was found; the software adapter {software} would be slower, and is used with --device gpu"
-        )),
+        (_, Some(software)) => {
+            let name = software.split(" (").next().unwrap_or(&software);
+            Choice::cpu(format!("no hardware GPU was found, and {name} is software (--device gpu takes it)"))
+        }
         _ => Choice::cpu("no GPU was found"),
     }
 }

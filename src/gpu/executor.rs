@@ -1,9 +1,9 @@
 //! A program on a GPU: buffers, pipelines and bind groups made once, routines replayed as submissions.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use futures::channel::oneshot;
 use rayon::prelude::*;
 
 use super::GpuDevice;
@@ -46,7 +46,7 @@ struct Pass {
 struct Reading {
     buffer: wgpu::Buffer,
     len: usize,
-    mapped: mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 /// How many dispatches make a submission of about [`SUBMISSION`]. Starts low, since nothing is known of the GPU, and
@@ -263,7 +263,7 @@ impl Executor for GpuExecutor {
         let mut encoder = self.encoder("snapshot");
         encoder.copy_buffer_to_buffer(self.buffer(id), offset, &buffer, 0, bytes);
         self.submit(encoder)?;
-        let (send, mapped) = mpsc::channel();
+        let (send, mapped) = oneshot::channel();
         buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |outcome| {
             // The executor may be gone by then, and then nobody wants to know.
             let _ = send.send(outcome);
@@ -279,16 +279,16 @@ impl Executor for GpuExecutor {
     }
 
     fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
-        let reading = self.readings[snapshot.0].take().expect("a snapshot is collected once");
+        let mut reading = self.readings[snapshot.0].take().expect("a snapshot is collected once");
         let failed = |what: String| Error::Device {
             message: format!("results cannot be read from {}: {what}", self.gpu.name),
             hint: "go on from the last checkpoint with --resume".into(),
         };
         loop {
             match reading.mapped.try_recv() {
-                Ok(outcome) => break outcome.map_err(|error| failed(error.to_string()))?,
-                Err(mpsc::TryRecvError::Disconnected) => return Err(failed("the driver forgot them".into())),
-                Err(mpsc::TryRecvError::Empty) => {}
+                Ok(Some(outcome)) => break outcome.map_err(|error| failed(error.to_string()))?,
+                Ok(None) => {}
+                Err(oneshot::Canceled) => return Err(failed("the driver forgot them".into())),
             }
             self.gpu.healthy()?;
             let oldest = self.in_flight.pop_front();

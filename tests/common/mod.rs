@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::neg_cmp_op_on_partial_ord, reason = "`!(error <= bound)` is what makes NaN fail")]
 
+use std::io::Write;
 use std::sync::OnceLock;
 
 use gpu_gan::gpu::{GpuDevice, adapters, what_to_install};
@@ -82,20 +83,25 @@ pub(crate) fn pattern(name: &str, len: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Says something that is seen when tests pass, too: the test harness keeps back what `println!` prints.
+fn aloud(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// The adapter that the tests run on: `GPU_GAN_TEST_ADAPTER` is a part of its name, else it is the first one. Opened
 /// once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
 pub(crate) fn gpu() -> Option<&'static GpuDevice> {
     static GPU: OnceLock<Option<GpuDevice>> = OnceLock::new();
     GPU.get_or_init(|| {
         if std::env::var("GPU_GAN_SKIP_GPU").is_ok_and(|value| value == "1") {
-            println!("SKIPPED: GPU_GAN_SKIP_GPU=1, so nothing is known of the shaders");
+            aloud("SKIPPED: GPU_GAN_SKIP_GPU=1, so nothing is known of the shaders");
             return None;
         }
         let wanted = std::env::var("GPU_GAN_TEST_ADAPTER").unwrap_or_default().to_lowercase();
         let found = adapters().into_iter().find(|adapter| adapter.name.to_lowercase().contains(&wanted));
         let adapter =
             found.unwrap_or_else(|| panic!("no adapter `{wanted}` to test the shaders on: {}", what_to_install()));
-        println!("adapter: {adapter}, {}, driver {}", adapter.kind, adapter.driver);
+        aloud(&format!("adapter: {adapter}, {}, driver {}", adapter.kind, adapter.driver));
         Some(GpuDevice::open(&adapter).unwrap())
     })
     .as_ref()
