@@ -21,15 +21,22 @@ const SIGMOID = 2u;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 
+// By its bits: drivers may take it that there is no NaN, and some have an exp that makes a number of it.
+fn is_nan(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+}
+
 // Of |x| only, so that exp never overflows: the built-in tanh is NaN for large x on some drivers.
 fn tanh_of(value: f32) -> f32 {
     let t = exp(-2.0 * abs(value));
-    return select(1.0, -1.0, value < 0.0) * ((1.0 - t) / (1.0 + t));
+    let y = select(1.0, -1.0, value < 0.0) * ((1.0 - t) / (1.0 + t));
+    return select(y, value, is_nan(value));
 }
 
 fn sigmoid_of(value: f32) -> f32 {
     let t = exp(-abs(value));
-    return select(1.0, t, value < 0.0) / (1.0 + t);
+    let y = select(1.0, t, value < 0.0) / (1.0 + t);
+    return select(y, value, is_nan(value));
 }
 
 @compute @workgroup_size(256)

@@ -1,6 +1,6 @@
 // batch.wgsl: the images of this step, taken from the data set in shuffled order. Begins with random.wgsl.
 //
-//   gather    y[i] = images[shuffled(g)] / 127.5 - 1   with g = (step - 1) * N + i
+//   gather    y[i] = (2 * images[shuffled(g)] - 255) / 255   with g = (step - 1) * N + i
 //
 // Shapes    clock (1), u32    images (COUNT, PIXELS), u8, four in a word    y (N, PIXELS), in [-1, 1]
 // Mapping   one workgroup for each image
@@ -30,6 +30,7 @@ fn gather(
     for (var pixel = lane; pixel < PIXELS; pixel += 256u) {
         let byte = image * PIXELS + pixel;
         let value = (images[byte / 4u] >> (8u * (byte % 4u))) & 0xffu;
-        y[i * PIXELS + pixel] = f32(value) / 127.5 - 1.0;
+        // A whole number and one multiplication, which WGSL rounds correctly: the same bits everywhere.
+        y[i * PIXELS + pixel] = (2.0 * f32(value) - 255.0) * (1.0 / 255.0);
     }
 }

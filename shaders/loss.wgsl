@@ -21,14 +21,20 @@ override COLUMN: u32;
 
 var<workgroup> lanes: array<vec3<f32>, 256>;
 
+// By its bits: drivers may take it that there is no NaN, and some have an exp that makes a number of it. The loss is where
+// training is seen to have diverged, so it must not.
+fn is_nan(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+}
+
 // log(1 + exp(l)), without overflow.
 fn softplus(l: f32) -> f32 {
-    return max(l, 0.0) + log(1.0 + exp(-abs(l)));
+    return select(max(l, 0.0) + log(1.0 + exp(-abs(l))), l, is_nan(l));
 }
 
 fn sigmoid(l: f32) -> f32 {
     let t = exp(-abs(l));
-    return select(1.0, t, l < 0.0) / (1.0 + t);
+    return select(select(1.0, t, l < 0.0) / (1.0 + t), l, is_nan(l));
 }
 
 // One part of the batch: its gradients, and its three means from `column` of this step's row on.

@@ -17,13 +17,38 @@ fn uniform_numbers(words: vec4<u32>) -> vec4<f32> {
     return (vec4<f32>(words >> vec4<u32>(9u)) + 0.5) * 0x1p-23;
 }
 
+// WGSL allows the built-in log, sin and cos errors of 2^-21 to 2^-11, and drivers differ. Latents are to be the same
+// everywhere, so these are our own, good to the last digits of f32.
+
+// The natural logarithm of u in [2^-24, 1): u = 2^e * m with m in [0.7, 1.4), ln m = 2 artanh((m - 1) / (m + 1)).
+fn log_of(u: f32) -> f32 {
+    let bits = bitcast<u32>(u) - 0x3f330000u; // of 0.7, so that the exponent counts from there
+    let e = bitcast<i32>(bits) >> 23u;
+    let m = bitcast<f32>((bits & 0x007fffffu) + 0x3f330000u);
+    let s = (m - 1.0) / (m + 1.0);
+    let q = s * s;
+    let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0)))));
+    return f32(e) * 0.6931471805599453 + 2.0 * s * series;
+}
+
+// Cosine and sine of so many turns, in [-0.5, 0.5]: Taylor's series on the nearest eighth of a turn.
+fn circle(turns: f32) -> vec2<f32> {
+    let quarter = round(4.0 * turns);
+    let a = 6.283185307179586 * (turns - 0.25 * quarter); // the difference is exact
+    let q = a * a;
+    let c = 1.0 - q * (1.0 / 2.0 - q * (1.0 / 24.0 - q * (1.0 / 720.0 - q * (1.0 / 40320.0 - q * (1.0 / 3628800.0)))));
+    let s = a * (1.0 - q * (1.0 / 6.0 - q * (1.0 / 120.0 - q * (1.0 / 5040.0 - q * (1.0 / 362880.0)))));
+    switch i32(quarter) {
+        case 0: { return vec2<f32>(c, s); }
+        case 1: { return vec2<f32>(-s, c); }
+        case -1: { return vec2<f32>(s, -c); }
+        default: { return vec2<f32>(-c, -s); }
+    }
+}
+
 // Two independent normal numbers of two uniform ones.
 fn box_muller(u: vec2<f32>) -> vec2<f32> {
-    // log may be off by 2^-21 near 1, and then be positive.
-    let radius = sqrt(max(-2.0 * log(u.x), 0.0));
-    // In [-pi, pi): WGSL promises nothing of sin and cos outside.
-    let angle = 6.283185307179586 * (u.y - 0.5);
-    return radius * vec2<f32>(cos(angle), sin(angle));
+    return sqrt(-2.0 * log_of(u.x)) * circle(u.y - 0.5);
 }
 
 @compute @workgroup_size(64)

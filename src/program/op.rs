@@ -26,7 +26,7 @@ pub enum Op {
         /// Which of the run's independent sequences.
         stream: u32,
     },
-    /// The images of this step: `y[i] = images[shuffled(g)] / 127.5 - 1` with `g = (step - 1) * N + i`, where
+    /// The images of this step: `y[i] = (2 * images[shuffled(g)] - 255) / 255` with `g = (step - 1) * N + i`, where
     /// [`random::shuffled`](super::random::shuffled) passes once over all images before it takes one again.
     Batch {
         /// u32 (1).
