@@ -31,7 +31,7 @@ fn log_of(u: f32) -> f32 {
     return f32(e) * 0.6931471805599453 + 2.0 * s * series;
 }
 
-// Cosine and sine of so many turns, in [-0.5, 0.5]: Taylor's series on the nearest eighth of a turn.
+// Cosine and sine of so many turns, in [-0.5, 0.5]: Taylor's series, after the nearest quarter of a turn is taken off.
 fn circle(turns: f32) -> vec2<f32> {
     let quarter = round(4.0 * turns);
     let a = 6.283185307179586 * (turns - 0.25 * quarter); // the difference is exact

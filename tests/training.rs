@@ -259,6 +259,7 @@ fn steps_on_the_gpu_make_no_new_buffers() {
     let (model, images) = (Model::named("dcgan-small").unwrap(), digits(100));
     let gan = Gan::new(&model, &settings(&model, &images, 4), 100);
     let mut executor = gpu.executor(&gan.program).unwrap();
+    println!("a step is {} dispatches", executor.dispatch_count(gan.step));
     let mut round = || {
         executor.run(gan.step, 2).unwrap();
         let _ = executor.download(gan.history).unwrap();
