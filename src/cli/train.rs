@@ -142,7 +142,7 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     let model = Model::open(arguments.model.as_deref().unwrap_or("dcgan-small"))?;
     let source = arguments.data.as_deref().expect("clap asks for it");
     let images = data::open(source)?;
-    let mut settings = Settings::new(&model, &images, source)?;
+    let mut settings = Settings::new(&model, &images, &data::anywhere(source))?;
     if let Some(size) = arguments.batch_size {
         settings.batch_size = within("--batch-size", size, 1, 65_536)? as usize;
     }
@@ -168,7 +168,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--beta1", arguments.beta1.is_some()),
         ("--beta2", arguments.beta2.is_some()),
         ("--seed", arguments.seed.is_some()),
-        ("another DATA", arguments.data.as_ref().is_some_and(|data| *data != checkpoint.settings.data)),
+        ("another DATA", arguments.data.as_ref().is_some_and(|data| data::anywhere(data) != checkpoint.settings.data)),
     ];
     if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
         return Err(Error::Request {

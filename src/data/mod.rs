@@ -85,6 +85,14 @@ impl fmt::Debug for ImageSet {
     }
 }
 
+/// What a person called the images, so that it means the same from any folder: `mnist`, or an absolute path.
+pub fn anywhere(source: &str) -> String {
+    match std::fs::canonicalize(source) {
+        Ok(path) if source != mnist::NAME => path.display().to_string(),
+        _ => source.to_string(),
+    }
+}
+
 /// Reads the images that `source` names: exactly `mnist` is the built-in set (a folder of that name is `./mnist`),
 /// anything else is the path of an IDX file of images, or of a folder that holds one. Labels beside it come along.
 pub fn open(source: &str) -> Result<ImageSet> {

@@ -12,7 +12,7 @@ use crate::net::{Adam, Model};
 /// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The images, as the person named them: `mnist`, or a path.
+    /// The images: `mnist`, or an absolute path, so that a run goes on from any folder.
     pub data: String,
     /// Notices when the images are no longer those that the run began with.
     pub data_fingerprint: String,

@@ -25,7 +25,7 @@ fn the_configuration_says_what_was_decided() {
     assert_eq!(config["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
     assert_eq!(config["device"].as_str(), Some("CPU, 2 threads"));
     let settings = config["settings"].as_table().unwrap();
-    assert_eq!(settings["data"].as_str(), Some("shapes"));
+    assert_eq!(settings["data"].as_str(), std::fs::canonicalize(place.path("shapes")).unwrap().to_str());
     assert_eq!(settings["model"].as_str(), Some("tiny"));
     for (key, value) in [("images", IMAGES as i64), ("batch_size", 5), ("steps", 6), ("seed", 7)] {
         assert_eq!(settings[key].as_integer(), Some(value), "{key}");
