@@ -33,7 +33,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The model's own settings, for `epochs` passes over the images.
+    /// The model's own settings, for as many passes over the images as it asks for. `data` is what they are called.
     ///
     /// # Errors
     ///
