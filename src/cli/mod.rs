@@ -31,7 +31,7 @@ enum Command {
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
-    Devices,
+    Devices(devices::Arguments),
 }
 
 /// How a command ended that did not fail.
@@ -50,7 +50,7 @@ impl Cli {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
-            Command::Devices => devices::run(),
+            Command::Devices(arguments) => devices::run(&arguments),
         }
     }
 }

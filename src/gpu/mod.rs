@@ -1,4 +1,4 @@
-//! A device that runs a program with the WGSL shaders of `shaders/`, through wgpu: Vulkan, Metal or DX12.
+//! A device that runs a program with the WGSL shaders of `shaders/`, through wgpu: Vulkan, Metal, DX12 or OpenGL.
 //!
 //! The only room that names wgpu. [`adapters`] lists what there is, [`GpuDevice`] is one of them, opened, and
 //! [`GpuExecutor`] is a program on it.
@@ -10,7 +10,7 @@ mod shaders;
 
 use std::sync::{Arc, Mutex};
 
-pub use adapters::{Adapter, AdapterKind, adapters, what_to_install};
+pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
 

@@ -143,9 +143,10 @@ impl Place {
         Call { place: self, command }
     }
 
-    fn environment(&self) -> [(&'static str, PathBuf); 2] {
+    fn environment(&self) -> [(&'static str, PathBuf); 3] {
         [
-            ("RAYON_NUM_THREADS", "2".into()),              // the device's name has their number
+            ("GPU_GAN_DEVICE", "auto".into()), // whatever the person who runs the tests prefers
+            ("RAYON_NUM_THREADS", "2".into()), // the device's name has their number
             ("XDG_RUNTIME_DIR", self.folder.path().into()), // without it, Mesa's drivers print errors of their own
         ]
     }

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-use gpu_gan::gpu::{GpuDevice, adapters, what_to_install};
+use gpu_gan::gpu::{Adapter, GpuDevice, adapters, matching, what_to_install};
 use gpu_gan::program::random::{philox, uniform};
 
 /// How far a value may be from its reference: `absolute + relative * |reference|`, for each element.
@@ -88,8 +88,8 @@ fn aloud(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The adapter that the tests run on: `GPU_GAN_TEST_ADAPTER` is a part of its name, else it is the first one. Opened
-/// once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
+/// The adapter that the tests run on: `GPU_GAN_TEST_ADAPTER` is its number, a part of its name or its backend, else it is
+/// the first one. Opened once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
 pub(crate) fn gpu() -> Option<&'static GpuDevice> {
     static GPU: OnceLock<Option<GpuDevice>> = OnceLock::new();
     GPU.get_or_init(|| {
@@ -97,12 +97,15 @@ pub(crate) fn gpu() -> Option<&'static GpuDevice> {
             aloud("SKIPPED: GPU_GAN_SKIP_GPU=1, so nothing is known of the shaders");
             return None;
         }
-        let wanted = std::env::var("GPU_GAN_TEST_ADAPTER").unwrap_or_default().to_lowercase();
-        let found = adapters().into_iter().find(|adapter| adapter.name.to_lowercase().contains(&wanted));
-        let adapter =
-            found.unwrap_or_else(|| panic!("no adapter `{wanted}` to test the shaders on: {}", what_to_install()));
-        aloud(&format!("adapter: {adapter}, {}, driver {}", adapter.kind, adapter.driver));
-        Some(GpuDevice::open(&adapter).unwrap())
+        let wanted = std::env::var("GPU_GAN_TEST_ADAPTER").unwrap_or_default();
+        let adapters = adapters();
+        let found = matching(&adapters, &wanted);
+        let Some(adapter) = found.first() else {
+            panic!("no adapter `{wanted}` to test the shaders on: {}", what_to_install())
+        };
+        let Adapter { kind, driver, driver_version, .. } = adapter;
+        aloud(&format!("adapter: {adapter}, {kind}, driver {driver} {driver_version}"));
+        Some(GpuDevice::open(adapter).unwrap())
     })
     .as_ref()
 }
