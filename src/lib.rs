@@ -15,5 +15,6 @@ pub mod net;
 pub mod program;
 pub mod report;
 pub mod train;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -17,18 +17,35 @@ pub(super) struct DeviceArgument {
 impl DeviceArgument {
     /// Opens the device that is meant; the text says which one it is and why.
     pub(super) fn open(&self) -> Result<(Box<dyn Device>, String)> {
-        let choice = match self.device.to_lowercase().as_str() {
-            "cpu" => Choice::cpu("asked for"),
-            "auto" => automatic(&adapters()),
-            "gpu" => any_gpu(&adapters())?,
-            word => meant(&adapters(), word)?,
-        };
+        let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
             Some(adapter) => Box::new(GpuDevice::open(adapter)?),
             None => Box::new(CpuDevice::<f32>::new()),
         };
         let text = format!("{}: {}", device.description(), choice.reason);
         Ok((device, text))
+    }
+
+    /// Opens the GPU that is meant, for what only shaders can do; `auto` takes a software one too.
+    pub(super) fn open_gpu(&self) -> Result<(GpuDevice, String)> {
+        let choice = match self.choose()? {
+            Choice { adapter: None, .. } if self.device.eq_ignore_ascii_case("auto") => any_gpu(&adapters())?,
+            choice => choice,
+        };
+        let adapter = choice.adapter.ok_or_else(|| Error::Request {
+            message: "the CPU device has no shaders: it is the reference that they are compared with".into(),
+            hint: "name a GPU with --device (see `gpu-gan devices`), or leave it out".into(),
+        })?;
+        Ok((GpuDevice::open(&adapter)?, format!("{adapter}: {}", choice.reason)))
+    }
+
+    fn choose(&self) -> Result<Choice> {
+        match self.device.to_lowercase().as_str() {
+            "cpu" => Ok(Choice::cpu("asked for")),
+            "auto" => Ok(automatic(&adapters())),
+            "gpu" => any_gpu(&adapters()),
+            word => meant(&adapters(), word),
+        }
     }
 }
 

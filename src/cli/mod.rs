@@ -5,6 +5,7 @@ mod devices;
 mod sample;
 mod summary;
 mod train;
+mod verify;
 
 use std::io::{self, Write};
 
@@ -32,6 +33,8 @@ enum Command {
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
     Devices(devices::Arguments),
+    /// Check that a GPU and its driver compute correctly, against the CPU
+    Verify(verify::Arguments),
 }
 
 /// How a command ended that did not fail.
@@ -51,6 +54,7 @@ impl Cli {
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
+            Command::Verify(arguments) => verify::run(&arguments),
         }
     }
 }

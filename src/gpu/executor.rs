@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::GpuDevice;
 use super::lower::{Dispatch, Source, lower};
-use super::shaders::{Binding, Reflection, SHADERS};
+use super::shaders::{Binding, Reflection, SHADERS, Shader};
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 
@@ -321,7 +321,7 @@ impl Pipelines {
         }
         let mut modules: HashMap<&'static str, (wgpu::ShaderModule, Reflection)> = HashMap::new();
         for shader in SHADERS.iter().filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name)) {
-            modules.insert(shader.name, (create_module(gpu, shader.name, shader.source), Reflection::of(shader)));
+            modules.insert(shader.name, (create_module(gpu, shader), Reflection::of(shader)));
         }
         let mut bindings = HashMap::new();
         for kernel in kernels.values() {
@@ -350,9 +350,13 @@ fn label(dispatch: &Dispatch) -> String {
     format!("{}.{}", dispatch.shader, dispatch.entry)
 }
 
-fn create_module(gpu: &GpuDevice, name: &str, source: &str) -> wgpu::ShaderModule {
+fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
+    let source = gpu.compilation.replaced.get(shader.name).map_or(shader.source, |replaced| &**replaced);
     let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+    if gpu.compilation.checked {
+        return gpu.device.create_shader_module(descriptor);
+    }
     // SAFETY: the shaders are this crate's own. Every index into a buffer is compared with the sizes that the host
     // derives from the tensors bound (`lower.rs`), every loop ends by a counter, no divisor is zero, and the tests run
     // each kernel at shapes that divide nothing, between guards. The checks would cost clamps in the innermost loops.
@@ -368,7 +372,7 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
         compilation_options: wgpu::PipelineCompilationOptions {
             constants: &dispatch.constants,
             // Every kernel writes workgroup memory before it reads it.
-            zero_initialize_workgroup_memory: false,
+            zero_initialize_workgroup_memory: gpu.compilation.checked,
         },
         cache: None,
     })

@@ -8,6 +8,7 @@ mod executor;
 mod lower;
 mod shaders;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
@@ -15,7 +16,12 @@ pub use executor::GpuExecutor;
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
 
 use crate::error::{Error, Result};
-use crate::program::{Device, Executor, Program};
+use crate::program::{Device, Executor, Op, Program};
+
+/// The entry points that run an operation, as (shader, entry point), in order.
+pub fn entry_points_of(op: &Op, program: &Program) -> Vec<(&'static str, &'static str)> {
+    lower::lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
+}
 
 /// An adapter, opened.
 #[derive(Clone)]
@@ -24,6 +30,16 @@ pub struct GpuDevice {
     queue: wgpu::Queue,
     name: String,
     faults: Faults,
+    compilation: Compilation,
+}
+
+/// How shaders are compiled.
+#[derive(Clone, Default)]
+struct Compilation {
+    /// Shaders with another text than their file's, by name.
+    replaced: HashMap<&'static str, Arc<str>>,
+    /// Whether the driver's code checks every index, loop and divisor.
+    checked: bool,
 }
 
 /// What the driver reported outside of any call: the first report is the cause, the others are its consequences.
@@ -63,7 +79,23 @@ impl GpuDevice {
         });
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
-        Ok(Self { device, queue, name, faults })
+        Ok(Self { device, queue, name, faults, compilation: Compilation::default() })
+    }
+
+    /// The same device, whose shaders check every index, loop and divisor, and begin with workgroup memory of zeros. Kernels need
+    /// none of that; with and without, they give the same numbers.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.compilation.checked = true;
+        self
+    }
+
+    /// The same device with another text for a shader, for tests that break one. As the text is not trusted, it is
+    /// compiled with all checks.
+    #[must_use]
+    pub fn replacing(mut self, shader: &'static str, source: &str) -> Self {
+        self.compilation.replaced.insert(shader, source.into());
+        self.checked()
     }
 
     /// A program on this device. As [`Device::build`], without the box.

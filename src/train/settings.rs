@@ -52,19 +52,28 @@ impl Settings {
                 hint: "choose other images, or a model of their shape with --model FILE".into(),
             });
         }
-        let mut settings = Self {
+        Ok(Self {
             data: data.to_string(),
             data_fingerprint: format!("{:016x}", images.fingerprint()),
-            images: images.count(),
+            ..Self::bare(model, images.count(), model.training.batch_size)
+        })
+    }
+
+    /// The model's own settings for so many images of which nothing else is known, but for the batch size.
+    pub fn bare(model: &Model, images: usize, batch_size: usize) -> Self {
+        let mut settings = Self {
+            data: String::new(),
+            data_fingerprint: String::new(),
+            images,
             model: model.name.clone(),
-            batch_size: model.training.batch_size,
+            batch_size,
             steps: 0,
             seed: 0,
             average: model.training.average,
             adam: model.training.adam,
         };
         settings.steps = settings.steps_of(model.training.epochs as u64);
-        Ok(settings)
+        settings
     }
 
     /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.
