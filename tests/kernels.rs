@@ -11,7 +11,7 @@ use gpu_gan::net::Model;
 use gpu_gan::program::{
     Access, Activation, Element, Executor, Geometry, Op, Operand, Program, RoutineId, TensorId, Values,
 };
-use gpu_gan::train::{Gan, Settings};
+use gpu_gan::train::{Augment, Gan, Settings};
 
 /// What lies behind a written tensor, and must lie there still.
 const GUARD: f32 = 12_345.0;
@@ -135,6 +135,12 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         }
         Op::ConvGradWeight { dy, .. } | Op::BiasGrad { dy, .. } | Op::BatchNormGrad { dy, .. } => {
             Tolerance::of_sum(3 * rows(dy))
+        }
+        // A place in the image, some tens of pixels times an angle with a few roundings, times the steepest slope between
+        // two pixels of [-3, 3], along both axes.
+        Op::Augment { x, .. } => {
+            let [_, h, w, _] = program.nhwc(x);
+            Tolerance { absolute: 2e-6 + 1e-6 * (h + w) as f64, relative: 2e-6 }
         }
         // Quotients by 1 - beta^t and by a root that may be small.
         Op::Adam { .. } => Tolerance { absolute: 2e-6, relative: 1e-5 },
@@ -456,6 +462,70 @@ fn batches_are_the_same_images_as_its_twins_in_any_epoch() {
     }
 }
 
+/// x, y (N, H, W, C) and how they are augmented.
+fn augment(shape: [usize; 4], seed: u64, rotate: f64, flip: bool, quarter_turns: bool) -> Case {
+    alone(|program| Op::Augment {
+        clock: program.tensor_of(Element::U32, "clock", &[1]),
+        x: program.tensor("x", &shape),
+        y: program.tensor("y", &shape),
+        seed,
+        rotate,
+        flip,
+        quarter_turns,
+    })
+}
+
+#[test]
+fn turned_images_agree_with_its_twins() {
+    for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]]
+    {
+        for (step, seed, rotate) in [(1, 0, 20.0), (7, u64::MAX, 180.0), (u32::MAX, 99, 0.5)] {
+            for flip in [false, true] {
+                let case = augment(shape, seed, rotate, flip, flip && h == w);
+                case.agrees(step, tolerance_of(&case.op, &case.program));
+            }
+        }
+    }
+}
+
+#[test]
+fn without_an_angle_pixels_only_change_places() {
+    for shape @ [_, h, w, _] in [[9, 7, 5, 3], [40, 6, 6, 1], [3, 28, 28, 1], [2, 1, 1, 4]] {
+        for (flip, quarter_turns) in [(false, false), (true, false), (false, true), (true, true)] {
+            if h == w || !quarter_turns {
+                let case = augment(shape, 5, 0.0, flip, quarter_turns);
+                case.agrees(3, Tolerance { absolute: 0.0, relative: 0.0 });
+            }
+        }
+    }
+}
+
+#[test]
+fn turned_images_stay_within_their_range_and_are_the_same_each_time() {
+    let Some(gpu) = gpu() else { return };
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[64, 9, 7, 1]));
+    let run = program.begin("run");
+    program.push(Op::Tick { clock });
+    program.push(Op::Augment { clock, x, y, seed: 8, rotate: 180.0, flip: true, quarter_turns: false });
+    let values = pattern("x", 64 * 63);
+    let step = |before: u32| {
+        let mut executor = gpu.executor(&program).unwrap();
+        executor.poison();
+        executor.upload(clock, Values::U32(&[before])).unwrap();
+        executor.upload(x, Values::F32(&values)).unwrap();
+        executor.run(run, 1).unwrap();
+        executor.download(y).unwrap()
+    };
+    let (first, again, next) = (step(0), step(0), step(1));
+    assert!(first == again && first != next);
+    for (x, y) in values.chunks(63).zip(first.chunks(63)) {
+        let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        assert!(y.iter().all(|y| (low..=high).contains(y)), "{y:?} is not within {low} to {high}");
+    }
+}
+
 #[test]
 fn concatenation_is_exact() {
     for (a, b) in [(1, 1), (3, 5), (128, 1)] {
@@ -553,6 +623,7 @@ fn settings(model: &Model) -> Settings {
         seed: 3,
         average: model.training.average,
         adam: model.training.adam,
+        augment: Augment::default(),
     }
 }
 
