@@ -10,7 +10,7 @@ use gpu_gan::net::parameters::{Layout, Stored};
 use gpu_gan::net::{Adam, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{Access, Activation, Element, Executor, Geometry, Op, Program, RoutineId, TensorId};
-use gpu_gan::train::{Gan, Losses, Settings};
+use gpu_gan::train::{Augment, Gan, Losses, Settings};
 use serde_json::Value;
 
 use support::{Array, Case, Goldens, assert_agrees};
@@ -461,6 +461,7 @@ fn model_and_settings(goldens: &Goldens) -> (Model, Settings) {
         seed: streams["seed"].as_u64().unwrap(),
         average: real("ema_decay"),
         adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
+        augment: Augment::default(),
     };
     (model, settings)
 }

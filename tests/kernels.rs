@@ -90,6 +90,11 @@ fn batches_are_the_same_images_as_its_twins_in_any_epoch_and_concatenation_is_ex
 }
 
 #[test]
+fn turned_images_agree_with_their_twin_and_without_an_angle_pixels_only_change_places() {
+    agree(&["augment"]);
+}
+
+#[test]
 fn very_long_sums_are_not_cut_short() {
     let Some(gpu) = gpu() else { return };
     for case in &long() {
@@ -217,4 +222,30 @@ fn the_clock_counts() {
         executor.run(run, 3).unwrap();
     }
     assert_close("noise of step 44", &on_gpu.download(y).unwrap(), &in_f64.read(y), Tolerance::ROUNDING);
+}
+
+#[test]
+fn turned_images_stay_within_their_range_and_are_the_same_each_time() {
+    let Some(gpu) = gpu() else { return };
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[64, 9, 7, 1]));
+    let run = program.begin("run");
+    program.push(Op::Tick { clock });
+    program.push(Op::Augment { clock, x, y, seed: 8, rotate: 180.0, flip: true, quarter_turns: false });
+    let values = pattern("x", 64 * 63);
+    let step = |before: u32| {
+        let mut executor = gpu.executor(&program).unwrap();
+        executor.poison();
+        executor.upload(clock, Values::U32(&[before])).unwrap();
+        executor.upload(x, Values::F32(&values)).unwrap();
+        executor.run(run, 1).unwrap();
+        executor.download(y).unwrap()
+    };
+    let (first, again, next) = (step(0), step(0), step(1));
+    assert!(first == again && first != next);
+    for (x, y) in values.chunks(63).zip(first.chunks(63)) {
+        let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        assert!(y.iter().all(|y| (low..=high).contains(y)), "{y:?} is not within {low} to {high}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::net::{Model, Summary};
 use crate::program::Device;
 use crate::report::progress::{Plan, Progress, duration_for_people};
-use crate::train::{Checkpoint, Gan, Interval, RunFolder, Settings, Training, largest_batch, train};
+use crate::train::{Augment, Checkpoint, Gan, Interval, RunFolder, Settings, Training, largest_batch, train};
 
 /// TOML and spreadsheets know no larger whole numbers.
 const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -50,6 +50,18 @@ pub(super) struct Arguments {
     /// Adam's decay of the second moment [default: the model's]
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     beta2: Option<f64>,
+
+    /// Turn each real image by a random angle of up to so many degrees to either side, anew each time it is shown
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    rotate: Option<f64>,
+
+    /// Mirror each real image left to right, every second time it is shown
+    #[arg(long)]
+    flip: bool,
+
+    /// Turn each real image, which must be square, by 0, 90, 180 or 270 degrees, each time it is shown
+    #[arg(long)]
+    quarter_turns: bool,
 
     /// What all random numbers are drawn from: the same seed on the same device gives the same bits [default: 0]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
@@ -153,6 +165,11 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     adam.lr = arguments.lr.unwrap_or(adam.lr);
     adam.beta1 = arguments.beta1.unwrap_or(adam.beta1);
     adam.beta2 = arguments.beta2.unwrap_or(adam.beta2);
+    settings.augment = Augment {
+        rotate: arguments.rotate.unwrap_or(0.0),
+        flip: arguments.flip,
+        quarter_turns: arguments.quarter_turns,
+    };
     settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.steps_of(model.training.epochs as u64));
     settings.check(&model)?;
     Ok((Checkpoint::initial(&model, &settings), images))
@@ -167,6 +184,9 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--lr", arguments.lr.is_some()),
         ("--beta1", arguments.beta1.is_some()),
         ("--beta2", arguments.beta2.is_some()),
+        ("--rotate", arguments.rotate.is_some()),
+        ("--flip", arguments.flip),
+        ("--quarter-turns", arguments.quarter_turns),
         ("--seed", arguments.seed.is_some()),
         ("another DATA", arguments.data.as_ref().is_some_and(|data| data::anywhere(data) != checkpoint.settings.data)),
     ];
@@ -248,7 +268,7 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 
 /// What is about to happen, in a few lines.
 fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
-    let Settings { batch_size, steps, seed, adam, data, .. } = &start.settings;
+    let Settings { batch_size, steps, seed, adam, augment, data, .. } = &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
@@ -266,6 +286,9 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
         "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}), seed {seed}",
         adam.lr, adam.beta1, adam.beta2
     ));
+    if augment.is_on() {
+        remark(&format!("augmentation   real images are {augment}"));
+    }
     if start.step > 0 {
         remark(&format!("resumed        after step {}", start.step));
     }

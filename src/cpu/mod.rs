@@ -8,6 +8,7 @@
 
 mod activation;
 mod adam;
+mod augment;
 mod batch;
 mod batch_norm;
 mod bias;
@@ -163,6 +164,11 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([y], |memory, [y]| {
                 batch::forward(seed, step, n, memory.bytes(images), y);
             });
+        }
+        Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns } => {
+            let (step, shape) = (memory.counter(clock), program.nhwc(x));
+            let chances = augment::Chances { rotate, flip, quarter_turns };
+            memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
         }
         Op::Concat { a, b, y } => {
             memory.write([y], |memory, [y]| {

@@ -58,6 +58,13 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             ]));
             vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
         }
+        Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {
+            let [n, h, w, c] = program.nhwc(x);
+            let mut constants = seed_constants(seed);
+            constants.extend(sizes(&[("H", h), ("W", w), ("C", c)]));
+            constants.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
+            vec![Kernel::new(op, "augment", constants).dispatch("forward", [n, 1, 1])]
+        }
         Op::Concat { a, b, y } => {
             let (len_a, len_b) = (program.info(a).len(), program.info(b).len());
             let constants = sizes(&[("LEN_A", len_a), ("LEN_B", len_b)]);
@@ -206,8 +213,8 @@ impl Kernel {
 
     /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
     fn with_bias(self, bias: Option<TensorId>, placeholder: TensorId) -> Self {
-        let flag = f64::from(u8::from(bias.is_some()));
-        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder))).constants(&[("HAS_BIAS", flag)])
+        let has_bias = flag("HAS_BIAS", bias.is_some());
+        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder))).constants(&[has_bias])
     }
 
     fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
@@ -301,6 +308,10 @@ impl Slices {
 
 fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
     [program.info(tensor).len().div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+}
+
+fn flag(name: &'static str, set: bool) -> (&'static str, f64) {
+    (name, f64::from(u8::from(set)))
 }
 
 fn seed_constants(seed: u64) -> Vec<(&'static str, f64)> {

@@ -27,6 +27,7 @@ macro_rules! shader {
 pub const SHADERS: &[Shader] = &[
     shader!("activation"),
     shader!("adam"),
+    shader!("augment", after "random"),
     shader!("batch", after "random"),
     shader!("batch_norm"),
     shader!("bias"),
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
     use crate::data::ImageSet;
     use crate::net::Model;
-    use crate::train::{Gan, Settings};
+    use crate::train::{Augment, Gan, Settings};
 
     #[test]
     fn every_shader_file_is_in_the_table_and_has_the_twin_that_its_header_names() {
@@ -146,7 +147,9 @@ mod tests {
             let [height, width, channels] = model.image;
             let pixels = vec![0; 10 * height * width * channels];
             let images = ImageSet { name: "blank".into(), height, width, channels, pixels, labels: None };
-            let program = Gan::new(&model, &Settings::new(&model, &images, "blank").unwrap(), 10).program;
+            let augment = Augment { rotate: 20.0, flip: true, quarter_turns: height == width };
+            let settings = Settings { augment, ..Settings::new(&model, &images, "blank").unwrap() };
+            let program = Gan::new(&model, &settings, 10).program;
             let ops = program.routines().iter().flat_map(|routine| &routine.ops);
             for dispatch in ops.flat_map(|op| lower(op, &program)) {
                 if translated.insert(format!("{} {} {:?}", dispatch.shader, dispatch.entry, dispatch.constants)) {

@@ -38,6 +38,33 @@ pub enum Op {
         /// The run's seed.
         seed: u64,
     },
+    /// Each image of `x`, turned and mirrored by chance: about its middle, counter-clockwise as seen, by an angle drawn from
+    /// +-`rotate` degrees; then mirrored left to right with probability 1/2 if `flip`; then turned by 0 to 3 quarter turns
+    /// if `quarter_turns`. The angle, in turns, is `rotate / 180 * (u - 1/2)` with `u` the [`random::uniform`] of the first
+    /// of four words; the highest bit of the second mirrors, the highest two of the third are the quarter turns. The words
+    /// are the [`random::philox`] of (i, step, [`AUGMENT`](super::random::stream::AUGMENT), 0) for image i of the batch.
+    ///
+    /// Between pixels values are interpolated linearly along both axes, and beyond the edges the image is seen mirrored at
+    /// them, so `y` is continuous in the angle and never leaves the range of `x`. Without an angle pixels only change places.
+    ///
+    /// [`random::uniform`]: super::random::uniform
+    /// [`random::philox`]: super::random::philox
+    Augment {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, H, W, C).
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// The largest angle in degrees, 0 to 180.
+        rotate: f64,
+        /// Whether images are mirrored.
+        flip: bool,
+        /// Whether images, which are square then, are turned by quarter turns.
+        quarter_turns: bool,
+    },
     /// `y` is the images of `a` followed by those of `b`.
     Concat {
         /// (`N_A`, H, W, C).
@@ -276,6 +303,7 @@ impl Op {
             Self::Tick { .. } => "tick",
             Self::Normal { .. } => "normal",
             Self::Batch { .. } => "batch",
+            Self::Augment { .. } => "augment",
             Self::Concat { .. } => "concat",
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
@@ -319,6 +347,11 @@ impl Op {
             Self::Batch { clock, images, y, .. } => {
                 each("clock", clock, Read);
                 each("images", images, Read);
+                each("y", y, Write);
+            }
+            Self::Augment { clock, x, y, .. } => {
+                each("clock", clock, Read);
+                each("x", x, Read);
                 each("y", y, Write);
             }
             Self::Concat { a, b, y } => {
@@ -436,6 +469,15 @@ impl Op {
         match *self {
             Self::Tick { .. } | Self::Normal { .. } => Ok(()),
             Self::Batch { images, y, .. } => equal("images", &shape(images)[1..], &shape(y)[1..]),
+            Self::Augment { x, y, rotate, quarter_turns, .. } => {
+                same(x, y)?;
+                let [_, h, w, _] = program.nhwc(x);
+                if quarter_turns && h != w {
+                    return Err(format!("{h} x {w} is not square, so a quarter turn changes it"));
+                }
+                let bounded = (0.0..=180.0).contains(&rotate);
+                if bounded { Ok(()) } else { Err(format!("{rotate} is no angle from 0 to 180")) }
+            }
             Self::Concat { a, b, y } => {
                 equal("images", &shape(a)[1..], &shape(b)[1..])?;
                 equal("images", &shape(a)[1..], &shape(y)[1..])?;

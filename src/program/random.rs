@@ -11,6 +11,8 @@ pub mod stream {
     pub const LATENTS: u32 = 1;
     /// The latent of an image that a person asks for by its seed.
     pub const SAMPLE: u32 = 2;
+    /// How the images of a training step are turned and mirrored.
+    pub const AUGMENT: u32 = 3;
     /// The initial parameters; the n-th tensor uses `INITIAL + n`.
     pub const INITIAL: u32 = 100;
 }

@@ -7,7 +7,7 @@ use crate::net::{Adam, Mode, Model, Network, Wrt};
 use crate::program::random::stream;
 use crate::program::{Element, Executor, Op, Program, RoutineId, TensorId, Values};
 
-use super::{Checkpoint, Settings, checkpoint};
+use super::{Augment, Checkpoint, Settings, checkpoint};
 
 /// Steps whose losses a device remembers before it writes over them.
 pub const HISTORY_ROWS: usize = 256;
@@ -37,6 +37,10 @@ pub struct Gan {
     pub sheet_latents: TensorId,
     /// (64, H, W, C) in [-1, 1].
     pub sheet_images: TensorId,
+    /// The real images of the running step as the discriminator sees them, (N, H, W, C) in [-1, 1].
+    pub reals: TensorId,
+    /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]. Only where they are augmented.
+    pub augmented: Option<RoutineId>,
     /// The images that the running step's generator made, (N, H, W, C) in [-1, 1].
     pub fakes: TensorId,
     /// The network that makes images.
@@ -58,14 +62,23 @@ impl Gan {
         let generator = Network::generator(&mut program, model);
         let average = generator.average(&mut program);
         let discriminator = Network::discriminator(&mut program, model);
+        let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
 
         let step = program.begin("step");
-        let draft = Step { model, settings, clock, data, history };
+        let draft = Step { model, settings, clock, reals, take_reals: &take_reals, history };
         let fakes = draft.write(&mut program, &generator, &average, &discriminator);
 
         let sheet = program.begin("sheet");
         let sheet_latents = program.tensor("sheet.latents", &[SHEET_IMAGES, 1, 1, model.latent]);
         let sheet_images = average.forward(&mut program, sheet_latents, Mode::Evaluate, "sheet").y;
+
+        let augmented = settings.augment.is_on().then(|| {
+            let augmented = program.begin("augmented");
+            for op in take_reals {
+                program.push(op);
+            }
+            augmented
+        });
 
         Self {
             program,
@@ -76,6 +89,8 @@ impl Gan {
             history,
             sheet_latents,
             sheet_images,
+            reals,
+            augmented,
             fakes,
             generator,
             average,
@@ -129,8 +144,31 @@ struct Step<'a> {
     model: &'a Model,
     settings: &'a Settings,
     clock: TensorId,
-    data: TensorId,
+    reals: TensorId,
+    take_reals: &'a [Op],
     history: TensorId,
+}
+
+/// The tensor of the images that the discriminator sees as real, and the operations that write it.
+fn reals(
+    program: &mut Program,
+    model: &Model,
+    settings: &Settings,
+    clock: TensorId,
+    data: TensorId,
+) -> (TensorId, Vec<Op>) {
+    let [h, w, c] = model.image;
+    let shape = [settings.batch_size, h, w, c];
+    let seed = settings.seed;
+    let batch = |y| Op::Batch { clock, images: data, y, seed };
+    let reals = program.tensor("reals", &shape);
+    if !settings.augment.is_on() {
+        return (reals, vec![batch(reals)]);
+    }
+    let originals = program.tensor("originals", &shape);
+    let Augment { rotate, flip, quarter_turns } = settings.augment;
+    let augment = Op::Augment { clock, x: originals, y: reals, seed, rotate, flip, quarter_turns };
+    (reals, vec![batch(originals), augment])
 }
 
 impl Step<'_> {
@@ -139,16 +177,17 @@ impl Step<'_> {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
         let [h, w, c] = self.model.image;
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
-        let reals = program.tensor("reals", &[n, h, w, c]);
         let both = program.tensor("both", &[2 * n, h, w, c]);
 
         program.push(Op::Tick { clock });
         program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
         let fakes = g.forward(program, latents, Mode::Train { groups: 1 }, "fakes"); // G(z), for both halves
-        program.push(Op::Batch { clock, images: self.data, y: reals, seed });
+        for op in self.take_reals {
+            program.push(op.clone());
+        }
 
         // Discriminator: minimise softplus(-D(x)) + softplus(D(G(z))). Reals and fakes are one batch of two groups.
-        program.push(Op::Concat { a: reals, b: fakes.y, y: both });
+        program.push(Op::Concat { a: self.reals, b: fakes.y, y: both });
         let verdict = d.forward(program, both, Mode::Train { groups: 2 }, "both");
         let dlogits = self.loss(program, verdict.y, n, D_COLUMN);
         d.backward(program, &verdict, dlogits, Wrt::Params);

@@ -17,5 +17,5 @@ pub use checkpoint::Checkpoint;
 pub use log::Row;
 pub use run_folder::RunFolder;
 pub use sampler::{Sampler, latent};
-pub use settings::{Interval, Settings};
+pub use settings::{Augment, Interval, Settings};
 pub use trainer::{Ending, Training, largest_batch, train};

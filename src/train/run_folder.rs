@@ -86,6 +86,11 @@ impl RunFolder {
         self.path.join("samples/reals.png")
     }
 
+    /// Where some of them are shown as the discriminator sees them.
+    pub fn augmented_reals(&self) -> PathBuf {
+        self.path.join("samples/reals-augmented.png")
+    }
+
     /// Where the sheet of a step goes. Names sort by time: `epoch-0001.png` when an epoch is complete, and in the middle
     /// of one `epoch-0002-step-000500.png`.
     pub fn sheet(&self, step: u64, settings: &Settings) -> PathBuf {

@@ -125,6 +125,7 @@ impl<'a> Run<'a> {
         };
         if step == 0 {
             run.write_reals()?;
+            run.write_augmented_reals()?;
             run.write_sheet()?;
         }
         Ok(run)
@@ -216,6 +217,23 @@ impl<'a> Run<'a> {
         let bytes: Vec<u8> = chosen.flat_map(|index| images.image(index)).copied().collect();
         let pictures = Pictures::new(&bytes, images.image_shape())?;
         sheet::write_png(&self.training.folder.reals(), &sheet::lay_out(&pictures, None)?)
+    }
+
+    /// As many real images as a sheet has, as the discriminator sees them in the first steps, if that is not as they are.
+    fn write_augmented_reals(&mut self) -> Result<()> {
+        let Some(augmented) = self.gan.augmented else { return Ok(()) };
+        let image = self.training.start.model.image;
+        let wanted = SHEET_IMAGES.min(self.training.images.count());
+        let mut values = Vec::new();
+        for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
+            self.executor.upload(self.gan.clock, Values::U32(&[step]))?;
+            self.executor.run(augmented, 1)?;
+            values.extend(self.executor.download(self.gan.reals)?);
+        }
+        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32]))?;
+        let bytes = pixels::to_bytes(&values[..wanted * image.iter().product::<usize>()])?;
+        let pictures = Pictures::new(&bytes, image)?;
+        sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
     }
 
     /// Draws the sheet of this step.

@@ -174,6 +174,13 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         Op::ConvGradWeight { dy, .. } | Op::BiasGrad { dy, .. } | Op::BatchNormGrad { dy, .. } => {
             Tolerance::of_sum(3 * rows(dy))
         }
+        Op::Augment { rotate: 0.0, .. } => Tolerance::EXACT,
+        Op::Augment { x, .. } => {
+            let [_, h, w, _] = program.nhwc(x);
+            let why = "a place in the image, some tens of pixels times an angle with a few roundings, times the steepest \
+                       slope between two pixels of [-3, 3]";
+            Tolerance { absolute: 2e-6 + 1e-6 * (h + w) as f64, relative: 2e-6, why }
+        }
         Op::Adam { .. } => Tolerance {
             absolute: 2e-6,
             relative: 1e-5,

@@ -291,6 +291,21 @@ fn inputs() -> Vec<Case> {
             seed: 99,
         }));
     }
+    for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]] {
+        for (step, seed, rotate) in [(1, 0, 20.0), (7, u64::MAX, 180.0), (u32::MAX, 99, 0.5), (3, 5, 0.0)] {
+            for flip in [false, true] {
+                cases.push(Case::alone(step, |program| Op::Augment {
+                    clock: clock(program),
+                    x: program.tensor("x", &shape),
+                    y: program.tensor("y", &shape),
+                    seed,
+                    rotate,
+                    flip,
+                    quarter_turns: flip && h == w,
+                }));
+            }
+        }
+    }
     for (a, b) in [(1, 1), (3, 5), (128, 1)] {
         cases.push(Case::alone(1, |program| Op::Concat {
             a: program.tensor("a", &[a, 3, 3, 5]),

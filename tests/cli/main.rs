@@ -7,6 +7,7 @@
 mod checkpoint;
 mod place;
 
+mod augment;
 mod broken_checkpoints;
 mod data;
 mod devices;
