@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use common::{Tolerance, assert_close, gpu, pattern};
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::Model;
+use gpu_gan::program::random::shuffled;
 use gpu_gan::program::{
     Access, Activation, Element, Executor, Geometry, Op, Operand, Program, RoutineId, TensorId, Values,
 };
@@ -78,11 +79,25 @@ impl Case {
         values
     }
 
+    /// The step, or the class of each row.
+    fn counters(&self, operand: &Operand, step: u32) -> Vec<u32> {
+        match self.op {
+            Op::CrossEntropy { logits, .. } if operand.name == "labels" => {
+                let [n, _, _, classes] = self.program.nhwc(logits);
+                (0..n).map(|row| (row * 7 % classes) as u32).collect()
+            }
+            _ => vec![step],
+        }
+    }
+
     fn fill(&self, executor: &mut dyn Executor, step: u32) {
         for (operand, whole) in &self.operands {
             let shape = self.program.shape(operand.tensor);
             match self.program.element(operand.tensor) {
-                Element::U32 => executor.upload(operand.tensor, Values::U32(&[step])).unwrap(),
+                Element::U32 => {
+                    let counters = self.counters(operand, step);
+                    executor.upload(operand.tensor, Values::U32(&counters)).unwrap();
+                }
                 Element::U8 => {
                     let bytes: Vec<u8> = (0..shape.iter().product()).map(|i: usize| (i * 7 + i / 251) as u8).collect();
                     executor.upload(operand.tensor, Values::U8(&bytes)).unwrap();
@@ -401,6 +416,54 @@ fn a_logit_that_is_not_a_number_makes_a_loss_that_is_none() {
 }
 
 #[test]
+fn the_cross_entropy_its_gradient_and_its_statistics_agree_with_their_twin() {
+    for (rows, classes) in [(1, 1), (1, 2), (10, 3), (256, 10), (257, 10), (1001, 256)] {
+        for (step, column) in [(1, 0), (2, 3), (300, 1)] {
+            check(step, |program| Op::CrossEntropy {
+                clock: program.tensor_of(Element::U32, "clock", &[1]),
+                logits: program.tensor("logits", &[rows, 1, 1, classes]),
+                labels: program.tensor_of(Element::U32, "labels", &[rows]),
+                dlogits: program.tensor("dlogits", &[rows, 1, 1, classes]),
+                history: program.tensor("history", &[256, 9]),
+                column,
+            });
+        }
+    }
+}
+
+#[test]
+fn huge_logits_have_a_finite_cross_entropy_and_those_that_are_no_numbers_have_none() {
+    let Some(gpu) = gpu() else { return };
+    let run = |rows: &[[f32; 3]]| {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let labels = program.tensor_of(Element::U32, "labels", &[rows.len()]);
+        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows.len(), 1, 1, 3]));
+        let history = program.tensor("history", &[1, 2]);
+        let run = program.begin("run");
+        program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
+        let mut executor = gpu.executor(&program).unwrap();
+        executor.upload(clock, Values::U32(&[1])).unwrap();
+        executor.upload(logits, Values::F32(rows.as_flattened())).unwrap();
+        executor.run(run, 1).unwrap();
+        (executor.download(history).unwrap(), executor.download(dlogits).unwrap())
+    };
+    let (means, gradients) = run(&[[1e30, -1e30, 0.0], [-1e30, 1e30, 3e38]]);
+    assert!(means.iter().chain(&gradients).all(|value| value.is_finite()), "{means:?} {gradients:?}");
+    assert_eq!(gradients, [0.0, 0.0, 0.0, -0.5, 0.0, 0.5]);
+    for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for place in 0..3 {
+            let mut row = [0.5, 1.0, -2.0];
+            row[place] = broken;
+            let (means, gradients) = run(&[[1.0, 2.0, 3.0], row]);
+            assert!(!means[0].is_finite(), "{row:?} has the loss {}", means[0]);
+            assert!(gradients[..3].iter().all(|value| value.is_finite()), "{row:?} spoils another row");
+            assert!(gradients[3..].iter().all(|value| !value.is_finite()), "{row:?} is hidden: {gradients:?}");
+        }
+    }
+}
+
+#[test]
 fn adam_agrees_with_its_twin_at_the_first_step_and_after_a_million() {
     for len in [1, 37, 1000, 70_000] {
         for step in [1, 2, 3, 10, 1000, 1_000_000] {
@@ -453,6 +516,37 @@ fn batches_are_the_same_images_as_its_twins_in_any_epoch() {
             seed: 99,
         });
         case.agrees(step, Tolerance { absolute: 0.0, relative: 2e-7 }); // two roundings
+    }
+}
+
+/// What counters hold can only be seen by what is made of them: the gradient of equal logits is negative at the class.
+#[test]
+fn labels_are_those_of_its_twin_in_any_epoch() {
+    let Some(gpu) = gpu() else { return };
+    for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let labels = program.tensor_of(Element::U8, "labels", &[count]);
+        let y = program.tensor_of(Element::U32, "y", &[n]);
+        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[n, 1, 1, 251]));
+        let history = program.tensor("history", &[1, 2]);
+        let run = program.begin("run");
+        program.push(Op::Labels { clock, labels, y, seed: 99 });
+        program.push(Op::CrossEntropy { clock, logits, labels: y, dlogits, history, column: 0 });
+        let classes: Vec<u8> = (0..count).map(|i| (i * 97 % 251) as u8).collect();
+        let seen = |executor: &mut dyn Executor| -> Vec<usize> {
+            executor.upload(clock, Values::U32(&[step])).unwrap();
+            executor.upload(labels, Values::U8(&classes)).unwrap();
+            executor.run(run, 1).unwrap();
+            let gradients = executor.download(dlogits).unwrap();
+            let class = |row: &[f32]| row.iter().position(|&value| value < 0.0).expect("a row has its class");
+            gradients.chunks(251).map(class).collect()
+        };
+        let on_gpu = seen(&mut gpu.executor(&program).unwrap());
+        let images = (0..n as u32).map(|i| shuffled(99, (step - 1) * n as u32 + i, count as u32));
+        let wanted: Vec<usize> = images.map(|image| usize::from(classes[image as usize])).collect();
+        assert_eq!(on_gpu, wanted, "{n} of {count} in step {step}");
+        assert_eq!(seen(&mut CpuExecutor::<f64>::new(&program).unwrap()), wanted, "the twin");
     }
 }
 

@@ -14,6 +14,8 @@ mod bias;
 mod clock;
 mod concat;
 mod conv;
+mod cross_entropy;
+mod labels;
 mod loss;
 mod memory;
 mod moving_average;
@@ -150,6 +152,7 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
 }
 
 /// Runs one operation.
+#[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
 fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
     match *op {
         Op::Tick { clock } => clock::tick(memory.counter_mut(clock)),
@@ -163,6 +166,10 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([y], |memory, [y]| {
                 batch::forward(seed, step, n, memory.bytes(images), y);
             });
+        }
+        Op::Labels { clock, labels, y, seed } => {
+            let step = memory.counter(clock);
+            memory.write_counters(y, |memory, y| labels::forward(seed, step, memory.bytes(labels), y));
         }
         Op::Concat { a, b, y } => {
             memory.write([y], |memory, [y]| {
@@ -226,6 +233,14 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([dlogits, history], |memory, [dlogits, history]| {
                 let cells = loss::cells(step, history, columns, column);
                 loss::non_saturating(memory.floats(logits), real, dlogits, cells);
+            });
+        }
+        Op::CrossEntropy { clock, logits, labels, dlogits, history, column } => {
+            let step = memory.counter(clock);
+            let columns = program.shape(history)[1];
+            memory.write([dlogits, history], |memory, [dlogits, history]| {
+                let cells = loss::cells(step, history, columns, column);
+                cross_entropy::softmax(memory.floats(logits), memory.counters(labels), dlogits, cells);
             });
         }
         Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps } => {
