@@ -20,7 +20,7 @@ mod loss;
 mod memory;
 mod moving_average;
 mod noise;
-mod product;
+pub(crate) mod product;
 mod rows;
 mod scalar;
 #[cfg(test)]
