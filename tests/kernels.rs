@@ -70,6 +70,11 @@ fn the_loss_its_gradient_and_its_statistics_agree_with_their_twin() {
 }
 
 #[test]
+fn the_cross_entropy_its_gradient_and_its_statistics_agree_with_their_twin() {
+    agree(&["cross_entropy"]);
+}
+
+#[test]
 fn adam_agrees_with_its_twin_at_the_first_step_and_after_a_million() {
     agree(&["adam"]);
 }
@@ -115,13 +120,13 @@ fn every_operation_of_every_shipped_model_agrees_with_its_twin_at_its_own_shapes
     }
 }
 
-/// Every entry point has a case at an awkward shape, but for the clock's, which has nothing to compare by itself.
+/// Every entry point has a case at an awkward shape.
 #[test]
 fn no_entry_point_is_left_out() {
     let reached: BTreeSet<_> = awkward().iter().flat_map(|case| entry_points_of(case.op(), case.program())).collect();
     let missing: Vec<_> = entry_points()
         .into_iter()
-        .filter(|(shader, entry, _)| *shader != "clock" && !reached.contains(&(*shader, entry.as_str())))
+        .filter(|(shader, entry, _)| !reached.contains(&(*shader, entry.as_str())))
         .map(|(shader, entry, _)| format!("{shader}.{entry}"))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -207,21 +212,8 @@ fn a_logit_that_is_not_a_number_makes_a_loss_that_is_none() {
 }
 
 #[test]
-fn the_clock_counts() {
-    let Some(gpu) = gpu() else { return };
-    let mut program = Program::new();
-    let clock = program.tensor_of(Element::U32, "clock", &[1]);
-    let y = program.tensor("y", &[64]);
-    let run = program.begin("run");
-    program.push(Op::Tick { clock });
-    program.push(Op::Normal { clock, y, seed: 5, stream: 1 });
-    let mut on_gpu = gpu.executor(&program).unwrap();
-    let mut in_f64 = CpuExecutor::<f64>::new(&program).unwrap();
-    for executor in [&mut on_gpu as &mut dyn Executor, &mut in_f64] {
-        executor.upload(clock, Values::U32(&[41])).unwrap();
-        executor.run(run, 3).unwrap();
-    }
-    assert_close("noise of step 44", &on_gpu.download(y).unwrap(), &in_f64.read(y), Tolerance::ROUNDING);
+fn the_clock_counts_and_labels_are_those_of_the_images() {
+    agree(&["tick", "labels"]);
 }
 
 #[test]
@@ -247,5 +239,37 @@ fn turned_images_stay_within_their_range_and_are_the_same_each_time() {
     for (x, y) in values.chunks(63).zip(first.chunks(63)) {
         let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));
         assert!(y.iter().all(|y| (low..=high).contains(y)), "{y:?} is not within {low} to {high}");
+    }
+}
+
+#[test]
+fn huge_logits_have_a_finite_cross_entropy_and_those_that_are_no_numbers_have_none() {
+    let Some(gpu) = gpu() else { return };
+    let run = |rows: &[[f32; 3]]| {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let labels = program.tensor_of(Element::U32, "labels", &[rows.len()]);
+        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows.len(), 1, 1, 3]));
+        let history = program.tensor("history", &[1, 2]);
+        let run = program.begin("run");
+        program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
+        let mut executor = gpu.executor(&program).unwrap();
+        executor.upload(clock, Values::U32(&[1])).unwrap();
+        executor.upload(logits, Values::F32(rows.as_flattened())).unwrap();
+        executor.run(run, 1).unwrap();
+        (executor.download(history).unwrap(), executor.download(dlogits).unwrap())
+    };
+    let (means, gradients) = run(&[[1e30, -1e30, 0.0], [-1e30, 1e30, 3e38]]);
+    assert!(means.iter().chain(&gradients).all(|value| value.is_finite()), "{means:?} {gradients:?}");
+    assert_eq!(gradients, [0.0, 0.0, 0.0, -0.5, 0.0, 0.5]);
+    for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for place in 0..3 {
+            let mut row = [0.5, 1.0, -2.0];
+            row[place] = broken;
+            let (means, gradients) = run(&[[1.0, 2.0, 3.0], row]);
+            assert!(!means[0].is_finite(), "{row:?} has the loss {}", means[0]);
+            assert!(gradients[..3].iter().all(|value| value.is_finite()), "{row:?} spoils another row");
+            assert!(gradients[3..].iter().all(|value| !value.is_finite()), "{row:?} is hidden: {gradients:?}");
+        }
     }
 }

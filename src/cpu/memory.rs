@@ -66,13 +66,18 @@ impl<T: Scalar> Memory<T> {
         }
     }
 
-    /// The value of a tensor of one counter.
-    pub(super) fn counter(&self, tensor: TensorId) -> u32 {
+    /// A tensor of counters.
+    pub(super) fn counters(&self, tensor: TensorId) -> &[u32] {
         let info = self.program.info(tensor);
         match &self.buffers[info.buffer.0] {
-            Storage::Counters(values) => values[info.offset],
+            Storage::Counters(values) => &values[info.range()],
             other => panic!("{} holds {}, not counters", info.name, other.element()),
         }
+    }
+
+    /// The value of a tensor of one counter.
+    pub(super) fn counter(&self, tensor: TensorId) -> u32 {
+        self.counters(tensor)[0]
     }
 
     /// A tensor of one counter, to write to.
@@ -82,6 +87,18 @@ impl<T: Scalar> Memory<T> {
             Storage::Counters(values) => &mut values[info.offset],
             other => panic!("{} holds {}, not counters", info.name, other.element()),
         }
+    }
+
+    /// As [`Self::write`], to one tensor of counters.
+    pub(super) fn write_counters(&mut self, output: TensorId, work: impl FnOnce(&Self, &mut [u32])) {
+        let info = self.program.info(output);
+        let (buffer, range, name) = (info.buffer.0, info.range(), info.name.clone());
+        let mut taken = mem::replace(&mut self.buffers[buffer], Storage::Floats(Vec::new()));
+        match &mut taken {
+            Storage::Counters(values) => work(self, &mut values[range]),
+            other => panic!("{name} holds {}, not counters", other.element()),
+        }
+        self.buffers[buffer] = taken;
     }
 
     /// Lets `work` write to the outputs of an operation while it reads other tensors. [`Program::push`] has seen to it

@@ -15,11 +15,13 @@ mod bias;
 mod clock;
 mod concat;
 mod conv;
+mod cross_entropy;
+mod labels;
 mod loss;
 mod memory;
 mod moving_average;
 mod noise;
-mod product;
+pub(crate) mod product;
 mod rows;
 mod scalar;
 #[cfg(test)]
@@ -148,9 +150,14 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
         let values = self.snapshots[snapshot.0].take();
         Ok(values.expect("a snapshot is a ticket of this executor and is collected once, as it is moved in here"))
     }
+
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+        Ok(self.memory.counters(tensor).to_vec())
+    }
 }
 
 /// Runs one operation.
+#[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
 fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
     match *op {
         Op::Tick { clock } => clock::tick(memory.counter_mut(clock)),
@@ -169,6 +176,10 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let (step, shape) = (memory.counter(clock), program.nhwc(x));
             let chances = augment::Chances { rotate, flip, quarter_turns };
             memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
+        }
+        Op::Labels { clock, labels, y, seed } => {
+            let step = memory.counter(clock);
+            memory.write_counters(y, |memory, y| labels::forward(seed, step, memory.bytes(labels), y));
         }
         Op::Concat { a, b, y } => {
             memory.write([y], |memory, [y]| {
@@ -232,6 +243,14 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([dlogits, history], |memory, [dlogits, history]| {
                 let cells = loss::cells(step, history, columns, column);
                 loss::non_saturating(memory.floats(logits), real, dlogits, cells);
+            });
+        }
+        Op::CrossEntropy { clock, logits, labels, dlogits, history, column } => {
+            let step = memory.counter(clock);
+            let columns = program.shape(history)[1];
+            memory.write([dlogits, history], |memory, [dlogits, history]| {
+                let cells = loss::cells(step, history, columns, column);
+                cross_entropy::softmax(memory.floats(logits), memory.counters(labels), dlogits, cells);
             });
         }
         Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps } => {

@@ -255,8 +255,25 @@ impl Executor for GpuExecutor {
     }
 
     fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
+        assert_eq!(self.program.element(tensor), Element::F32, "{} is read as f32", self.program.info(tensor).name);
+        self.snapshot_words(tensor)
+    }
+
+    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+        Ok(self.collect_words(&snapshot)?.into_iter().map(f32::from_bits).collect())
+    }
+
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+        assert_eq!(self.program.element(tensor), Element::U32, "{} is read as u32", self.program.info(tensor).name);
+        let snapshot = self.snapshot_words(tensor)?;
+        self.collect_words(&snapshot)
+    }
+}
+
+impl GpuExecutor {
+    /// Remembers a tensor of numbers of 32 bits, whatever they mean.
+    fn snapshot_words(&mut self, tensor: TensorId) -> Result<Snapshot> {
         let info = self.program.info(tensor);
-        assert_eq!(self.program.element(tensor), Element::F32, "{} is read as f32", info.name);
         let (id, len, offset) = (info.buffer, info.len(), 4 * info.offset as u64);
         let bytes = 4 * len as u64;
         let buffer = self.staging(bytes)?;
@@ -278,7 +295,7 @@ impl Executor for GpuExecutor {
         Ok(Snapshot(slot))
     }
 
-    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+    fn collect_words(&mut self, snapshot: &Snapshot) -> Result<Vec<u32>> {
         let mut reading = self.readings[snapshot.0].take().expect("a snapshot is collected once");
         let failed = |what: String| Error::Device {
             message: format!("results cannot be read from {}: {what}", self.gpu.name),

@@ -65,6 +65,13 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             constants.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
             vec![Kernel::new(op, "augment", constants).dispatch("forward", [n, 1, 1])]
         }
+        Op::Labels { labels, y, seed, .. } => {
+            let (count, n) = (program.shape(labels)[0], program.shape(y)[0]);
+            let mut constants = seed_constants(seed);
+            let half_bits = random::half_bits(count as u32) as usize;
+            constants.extend(sizes(&[("N", n), ("COUNT", count), ("HALF_BITS", half_bits)]));
+            vec![Kernel::new(op, "labels", constants).dispatch("gather", [n.div_ceil(64), 1, 1])]
+        }
         Op::Concat { a, b, y } => {
             let (len_a, len_b) = (program.info(a).len(), program.info(b).len());
             let constants = sizes(&[("LEN_A", len_a), ("LEN_B", len_b)]);
@@ -135,7 +142,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             vec![activation(op, program, kind, y).dispatch("grad", elementwise(program, y))]
         }
         Op::Loss { logits, history, real, column, .. } => {
-            let [rows, columns] = program.shape(history).try_into().expect("a history has rows and columns");
+            let [rows, columns] = history_shape(program, history);
             let constants = sizes(&[
                 ("N", program.shape(logits)[0]),
                 ("REAL", real),
@@ -144,6 +151,12 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 ("COLUMN", column),
             ]);
             vec![Kernel::new(op, "loss", constants).dispatch("non_saturating", [1, 1, 1])]
+        }
+        Op::CrossEntropy { logits, history, column, .. } => {
+            let ([n, _, _, classes], [rows, columns]) = (program.nhwc(logits), history_shape(program, history));
+            let constants =
+                sizes(&[("N", n), ("CLASSES", classes), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
+            vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
         Op::Adam { param, lr, beta1, beta2, eps, .. } => {
             let constants = vec![
@@ -160,6 +173,10 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
         }
     }
+}
+
+fn history_shape(program: &Program, history: TensorId) -> [usize; 2] {
+    program.shape(history).try_into().expect("a history has rows and columns")
 }
 
 fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, usize) {

@@ -34,6 +34,8 @@ pub const SHADERS: &[Shader] = &[
     shader!("clock"),
     shader!("concat"),
     shader!("conv"),
+    shader!("cross_entropy"),
+    shader!("labels", after "random"),
     shader!("loss"),
     shader!("moving_average"),
     shader!("noise", after "random"),

@@ -43,6 +43,9 @@ pub trait Executor {
         let snapshot = self.snapshot(tensor)?;
         self.collect(snapshot)
     }
+
+    /// The values of a tensor of u32 now.
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>>;
 }
 
 /// A ticket for values that a device is still computing, from [`Executor::snapshot`].

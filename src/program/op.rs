@@ -5,6 +5,10 @@
 
 use super::{Element, Program, TensorId};
 
+/// The most logits of [`Op::CrossEntropy`]: a lane of its one workgroup reads its share of them three times, and stays
+/// below the iterations after which Mesa before 25.1 ends loops.
+pub const MOST_LOGITS: usize = 1 << 22;
+
 /// One operation on tensors of a program. Plain data: printable, comparable, the same for every device.
 ///
 /// Images are (N, H, W, C), and a row is the C channels of one pixel. Weights of a convolution are (K, K, `C_IN`, `C_OUT`).
@@ -64,6 +68,17 @@ pub enum Op {
         flip: bool,
         /// Whether images, which are square then, are turned by quarter turns.
         quarter_turns: bool,
+    },
+    /// The classes of this step's images: `y[i] = labels[shuffled(g)]` with g as in [`Op::Batch`].
+    Labels {
+        /// u32 (1).
+        clock: TensorId,
+        /// u8 (COUNT): the class of each image of the data set.
+        labels: TensorId,
+        /// u32 (N).
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
     },
     /// `y` is the images of `a` followed by those of `b`.
     Concat {
@@ -212,6 +227,24 @@ pub enum Op {
         /// Where in the row of `history` the means go.
         column: usize,
     },
+    /// The cross-entropy of softmax on logits: a row with class k has the loss `ln(sum_j exp(l_j - max)) + max - l_k`, and
+    /// `dlogits = (softmax(l) - onehot(k)) / N` is the gradient of the mean loss. Row `(step - 1) % ROWS` of `history` gets,
+    /// from `column` on, the mean loss and the share of rows whose first largest logit is that of their class. A row with a
+    /// logit that is not finite has a loss and gradients that are none either.
+    CrossEntropy {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, 1, 1, K), up to [`MOST_LOGITS`] in all.
+        logits: TensorId,
+        /// u32 (N): the class of each row, below K.
+        labels: TensorId,
+        /// (N, 1, 1, K).
+        dlogits: TensorId,
+        /// (ROWS, COLUMNS).
+        history: TensorId,
+        /// Where in the row of `history` both means go.
+        column: usize,
+    },
     /// Adam (Kingma and Ba 2015, algorithm 1), with t the step: `m = beta1*m + (1-beta1)*g`, `v = beta2*v + (1-beta2)*g^2`,
     /// `param -= lr * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + eps)`.
     Adam {
@@ -304,6 +337,7 @@ impl Op {
             Self::Normal { .. } => "normal",
             Self::Batch { .. } => "batch",
             Self::Augment { .. } => "augment",
+            Self::Labels { .. } => "labels",
             Self::Concat { .. } => "concat",
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
@@ -315,6 +349,7 @@ impl Op {
             Self::Activation { .. } => "activation",
             Self::ActivationGrad { .. } => "activation_grad",
             Self::Loss { .. } => "loss",
+            Self::CrossEntropy { .. } => "cross_entropy",
             Self::Adam { .. } => "adam",
             Self::MovingAverage { .. } => "moving_average",
         }
@@ -336,6 +371,7 @@ impl Op {
     }
 
     /// Each tensor with its letter and what is done to it: the one table of operands.
+    #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
     fn visit(&mut self, each: &mut dyn FnMut(&'static str, &mut TensorId, Access)) {
         use Access::{Read, Update, Write};
         match self {
@@ -352,6 +388,11 @@ impl Op {
             Self::Augment { clock, x, y, .. } => {
                 each("clock", clock, Read);
                 each("x", x, Read);
+                each("y", y, Write);
+            }
+            Self::Labels { clock, labels, y, .. } => {
+                each("clock", clock, Read);
+                each("labels", labels, Read);
                 each("y", y, Write);
             }
             Self::Concat { a, b, y } => {
@@ -423,6 +464,13 @@ impl Op {
                 each("dlogits", dlogits, Write);
                 each("history", history, Update);
             }
+            Self::CrossEntropy { clock, logits, labels, dlogits, history, .. } => {
+                each("clock", clock, Read);
+                each("logits", logits, Read);
+                each("labels", labels, Read);
+                each("dlogits", dlogits, Write);
+                each("history", history, Update);
+            }
             Self::Adam { clock, param, grad, m, v, .. } => {
                 each("clock", clock, Read);
                 each("param", param, Update);
@@ -457,9 +505,9 @@ impl Op {
         let channels = |tensor: TensorId| shape(tensor).last().copied().unwrap_or(0);
         let same = |a: TensorId, b: TensorId| equal("shapes", shape(a), shape(b));
         for Operand { name, tensor, .. } in self.operands() {
-            let wanted = match name {
-                "clock" => Element::U32,
-                "images" => Element::U8,
+            let wanted = match (self, name) {
+                (_, "clock") | (Self::Labels { .. }, "y") | (Self::CrossEntropy { .. }, "labels") => Element::U32,
+                (_, "images") | (Self::Labels { .. }, "labels") => Element::U8,
                 _ => Element::F32,
             };
             if program.element(tensor) != wanted {
@@ -478,6 +526,7 @@ impl Op {
                 let bounded = (0.0..=180.0).contains(&rotate);
                 if bounded { Ok(()) } else { Err(format!("{rotate} is no angle from 0 to 180")) }
             }
+            Self::Labels { labels, y, .. } => equal("dimensions", &[shape(labels).len(), shape(y).len()], &[1, 1]),
             Self::Concat { a, b, y } => {
                 equal("images", &shape(a)[1..], &shape(b)[1..])?;
                 equal("images", &shape(a)[1..], &shape(y)[1..])?;
@@ -520,6 +569,14 @@ impl Op {
                 let columns = if real == 0 || real == rows { 3 } else { 6 };
                 let fits = real <= rows && column + columns <= channels(history);
                 if fits { Ok(()) } else { Err(format!("{real} real rows of {rows}, column {column}")) }
+            }
+            Self::CrossEntropy { logits, labels, dlogits, history, column, .. } => {
+                same(logits, dlogits)?;
+                let [n, h, w, k] = program.nhwc(logits);
+                equal("logits", &[h, w], &[1, 1])?;
+                equal("labels", shape(labels), &[n])?;
+                let fits = n * k <= MOST_LOGITS && column + 2 <= channels(history);
+                if fits { Ok(()) } else { Err(format!("{n} rows of {k} classes, column {column}")) }
             }
             Self::Adam { param, grad, m, v, .. } => {
                 same(param, grad).and_then(|()| same(param, m)).and_then(|()| same(param, v))

@@ -49,7 +49,7 @@ const IMAGES: [[usize; 4]; 6] =
 /// More elements than invocations can be dispatched along one dimension, so that some compute two.
 const LONG: usize = 16_800_002;
 
-/// Every operation that computes with floats, at awkward shapes.
+/// Every operation at awkward shapes.
 pub fn awkward() -> Vec<Case> {
     let parts = [convolutions(), biases(), batch_norms(), activations(), losses(), optimisers(), inputs()];
     parts.into_iter().flatten().collect()
@@ -63,8 +63,7 @@ pub fn of_model(model: &Model, batch_size: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     for op in gan.program.routines().iter().flat_map(|routine| &routine.ops) {
         let case = Case::of(op, &gan.program, 3);
-        // The clock alone has nothing to compare.
-        if seen.insert(format!("{:?}", case.op())) && !matches!(op, Op::Tick { .. }) {
+        if seen.insert(format!("{:?}", case.op())) {
             cases.push(case);
         }
     }
@@ -238,6 +237,18 @@ fn losses() -> Vec<Case> {
             }));
         }
     }
+    for (rows, classes) in [(1, 1), (1, 2), (10, 3), (256, 10), (257, 10), (1001, 256)] {
+        for (step, column) in [(1, 0), (2, 3), (300, 1)] {
+            cases.push(Case::alone(step, |program| Op::CrossEntropy {
+                clock: clock(program),
+                logits: program.tensor("logits", &[rows, 1, 1, classes]),
+                labels: program.tensor_of(Element::U32, "labels", &[rows]),
+                dlogits: program.tensor("dlogits", &[rows, 1, 1, classes]),
+                history: program.tensor("history", &[256, 9]),
+                column,
+            }));
+        }
+    }
     cases
 }
 
@@ -272,7 +283,8 @@ fn moving_average(program: &mut Program, len: usize) -> Op {
 
 /// Where a step's numbers come from.
 fn inputs() -> Vec<Case> {
-    let mut cases = Vec::new();
+    let mut cases: Vec<Case> =
+        [0, 1, 41].map(|step| Case::alone(step, |program| Op::Tick { clock: clock(program) })).into();
     let draws = [(1, 1, 0, 0), (1001, 7, 0x1234_5678_9abc_def0, 3), (1 << 20, u32::MAX, u64::MAX, 1)];
     for (len, step, seed, stream) in draws {
         cases.push(Case::alone(step, |program| Op::Normal {
@@ -291,7 +303,16 @@ fn inputs() -> Vec<Case> {
             seed: 99,
         }));
     }
-    for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]] {
+    for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
+        cases.push(Case::alone(step, |program| Op::Labels {
+            clock: clock(program),
+            labels: program.tensor_of(Element::U8, "labels", &[count]),
+            y: program.tensor_of(Element::U32, "y", &[n]),
+            seed: 99,
+        }));
+    }
+    for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]]
+    {
         for (step, seed, rotate) in [(1, 0, 20.0), (7, u64::MAX, 180.0), (u32::MAX, 99, 0.5), (3, 5, 0.0)] {
             for flip in [false, true] {
                 cases.push(Case::alone(step, |program| Op::Augment {

@@ -201,3 +201,24 @@ fn the_loss_has_its_gradient_whatever_is_real() {
         assert_gradient(&format!("{real} real"), &mut executor, forward, logits, sum_of_losses, &gradient);
     }
 }
+
+#[test]
+fn the_cross_entropy_has_its_gradient_in_every_logit() {
+    for (n, classes) in [(1, 2), (4, 3), (3, 7)] {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let labels = program.tensor_of(Element::U32, "labels", &[n]);
+        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[n, 1, 1, classes]));
+        let history = program.tensor("history", &[1, 2]);
+        let forward = program.begin("forward");
+        program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
+
+        let mut executor = with_noise(&program, &[logits]);
+        executor.upload(clock, Values::U32(&[1])).unwrap();
+        let classes: Vec<u32> = (0..n).map(|row| (row * 5 % classes) as u32).collect();
+        executor.upload(labels, Values::U32(&classes)).unwrap();
+        let gradient = result(&mut executor, forward, dlogits);
+        let loss = |executor: &CpuExecutor<f64>| executor.read(history)[0];
+        assert_gradient(&format!("{n} rows"), &mut executor, forward, logits, loss, &gradient);
+    }
+}

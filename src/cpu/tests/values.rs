@@ -270,6 +270,61 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
 }
 
 #[test]
+fn cross_entropy_follows_a_case_worked_out_by_hand() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let labels = program.tensor_of(Element::U32, "labels", &[4]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[4, 1, 1, 3]));
+    let history = program.tensor("history", &[2, 5]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 2 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Even odds; 2 to 1 to 1; sure and right; sure and wrong. The first largest of equal logits counts.
+    let ln2 = std::f64::consts::LN_2;
+    executor.write(logits, &[0.0, 0.0, 0.0, 700.0 + ln2, 700.0, 700.0, 0.0, 1e6, 0.0, 1e6, 0.0, 0.0]);
+    executor.write(history, &[7.0; 10]);
+    executor.upload(labels, Values::U32(&[0, 1, 1, 2])).unwrap();
+    executor.upload(clock, Values::U32(&[1])).unwrap(); // the second step, in the second row
+    executor.run(step, 1).unwrap();
+    let mut expected = vec![7.0; 7];
+    expected.extend([(3_f64.ln() + 2.0 * ln2 + 0.0 + 1e6) / 4.0, 0.5, 7.0]);
+    assert_close("history", &executor.read(history), &expected, 1e-14);
+    let third = 1.0 / 3.0;
+    let by_row = [third - 1.0, third, third, 0.5, -0.75, 0.25, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0];
+    assert_close("dlogits", &executor.read(dlogits), &by_row.map(|value| value / 4.0), 1e-13);
+}
+
+#[test]
+fn labels_are_those_of_the_images_that_a_batch_shows() {
+    const COUNT: usize = 12;
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let images = program.tensor_of(Element::U8, "images", &[COUNT, 1, 1, 1]);
+    let classes = program.tensor_of(Element::U8, "classes", &[COUNT]);
+    let labels = program.tensor_of(Element::U32, "labels", &[5]);
+    let x = program.tensor("x", &[5, 1, 1, 1]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[5, 1, 1, COUNT]));
+    let history = program.tensor("history", &[1, 2]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Batch { clock, images, y: x, seed: 3 });
+    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3 });
+    program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Image i has the grey 20 * i and the class COUNT - 1 - i.
+    executor.upload(images, Values::U8(&(0..COUNT as u8).map(|i| 20 * i).collect::<Vec<_>>())).unwrap();
+    executor.upload(classes, Values::U8(&(0..COUNT as u8).rev().collect::<Vec<_>>())).unwrap();
+    for _ in 0..COUNT {
+        executor.run(step, 1).unwrap();
+        for (x, dlogits) in executor.read(x).iter().zip(executor.read(dlogits).chunks(COUNT)) {
+            let image = ((x + 1.0) * 127.5 / 20.0).round() as usize;
+            assert_eq!(dlogits.iter().position(|&value| value < 0.0), Some(COUNT - 1 - image));
+        }
+    }
+}
+
+#[test]
 fn adam_follows_a_case_worked_out_by_hand() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
