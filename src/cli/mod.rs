@@ -2,7 +2,9 @@
 
 mod device;
 mod devices;
+mod interpolate;
 mod sample;
+mod seeds;
 mod summary;
 mod train;
 
@@ -28,6 +30,8 @@ enum Command {
     Train(train::Arguments),
     /// Draw images from a trained model: one seed, one image
     Sample(sample::Arguments),
+    /// Turn images into one another: an animation through the latents of some seeds, and back to the first
+    Interpolate(interpolate::Arguments),
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
@@ -49,6 +53,7 @@ impl Cli {
         match self.command {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Interpolate(arguments) => interpolate::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices => devices::run(),
         }
