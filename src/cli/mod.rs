@@ -2,7 +2,9 @@
 
 mod device;
 mod devices;
+mod interpolate;
 mod sample;
+mod seeds;
 mod summary;
 mod train;
 mod verify;
@@ -29,6 +31,8 @@ enum Command {
     Train(Box<train::Arguments>),
     /// Draw images from a trained model: one seed, one image
     Sample(sample::Arguments),
+    /// Turn images into one another: an animation through the latents of some seeds, and back to the first
+    Interpolate(interpolate::Arguments),
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
@@ -52,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Interpolate(arguments) => interpolate::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Verify(arguments) => verify::run(&arguments),

@@ -133,15 +133,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         steps => format!("{steps} steps"),
     };
     let took = duration_for_people(clock.elapsed());
-    let sheet = ending.sheet.display();
+    let look = format!(
+        "Look at {}\nThe run:      {} and {}",
+        ending.sheet.display(),
+        folder.report().display(),
+        folder.progress().display()
+    );
     if ending.complete {
         print(&format!(
-            "\n{steps} in {took}. Look at {sheet}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
+            "\n{steps} in {took}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
         ))?;
         Ok(Outcome::Done)
     } else {
         print(&format!(
-            "\nStopped after step {}, {took}. Saved {}\nLook at {sheet}\nGo on:  gpu-gan train --resume {run}",
+            "\nStopped after step {}, {took}. Saved {}\n{look}\nGo on:        gpu-gan train --resume {run}",
             ending.step,
             ending.checkpoint.display()
         ))?;

@@ -6,7 +6,9 @@
 
 mod adversarial;
 mod checkpoint;
+mod latents;
 mod log;
+mod portfolio;
 mod run_folder;
 mod sampler;
 mod settings;
@@ -14,8 +16,9 @@ mod trainer;
 
 pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
 pub use checkpoint::Checkpoint;
+pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
 pub use run_folder::RunFolder;
-pub use sampler::{Sampler, latent};
+pub use sampler::Sampler;
 pub use settings::{Augment, Interval, Settings};
 pub use trainer::{Ending, Training, largest_batch, train};

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::log::Log;
+use super::portfolio::Portfolio;
 use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, latent};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::Model;
-use crate::program::random::shuffled;
 use crate::program::{Device, Executor, Snapshot, Values};
 use crate::report::progress::{Progress, Status};
 use crate::report::{Pictures, pixels, sheet};
@@ -90,6 +90,7 @@ struct Run<'a> {
     gan: Gan,
     executor: Box<dyn Executor>,
     log: Log,
+    portfolio: Portfolio,
     /// The last step that the device was asked for.
     step: u64,
     /// Steps whose losses were asked for and not yet looked at.
@@ -110,12 +111,15 @@ impl<'a> Run<'a> {
         executor.upload(gan.data, Values::U8(&images.pixels))?;
         let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
         executor.upload(gan.sheet_latents, Values::F32(&latents))?;
-        let log = Log::open(folder.path(), start.step)?;
+        let (log, rows) = Log::open(folder.path(), start.step)?;
+        let portfolio = Portfolio::new(folder, start, *device, images, &rows);
+        let begins = start.step == 0 || !folder.reals().exists();
         let step = start.step;
         let mut run = Self {
             gan,
             executor,
             log,
+            portfolio,
             step,
             pending: VecDeque::new(),
             last_sheet: None,
@@ -123,10 +127,11 @@ impl<'a> Run<'a> {
             pace: Pace::new(),
             training,
         };
-        if step == 0 {
-            run.write_reals()?;
+        if begins {
+            run.portfolio.write_reals()?;
             run.write_augmented_reals()?;
             run.write_sheet()?;
+            run.draw()?;
         }
         Ok(run)
     }
@@ -147,6 +152,9 @@ impl<'a> Run<'a> {
             }
             if self.step == checkpoint {
                 self.write_checkpoint()?;
+            }
+            if self.step == sheet {
+                self.draw()?; // last, so that whatever becomes of it, the checkpoint is there
             }
         }
         self.end()
@@ -189,9 +197,11 @@ impl<'a> Run<'a> {
                 d_real: losses.d_real,
                 d_fake: losses.d_fake,
                 d_accuracy: losses.d_accuracy,
+                fd: None,
                 images_per_second: images_per_second as f32,
             };
             self.log.write(&row)?;
+            self.portfolio.record(&row);
             self.training.progress.update(&Status {
                 step,
                 epoch: row.epoch,
@@ -207,16 +217,6 @@ impl<'a> Run<'a> {
 
     fn diverged(&self, step: u64, what: &'static str) -> Error {
         Error::Diverged { step, what, last_good: self.training.folder.newest_checkpoint() }
-    }
-
-    /// Some of the images to learn from, in the order of a shuffled deck.
-    fn write_reals(&mut self) -> Result<()> {
-        let images = self.training.images;
-        let count = images.count() as u32;
-        let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(self.settings().seed, g, count) as usize);
-        let bytes: Vec<u8> = chosen.flat_map(|index| images.image(index)).copied().collect();
-        let pictures = Pictures::new(&bytes, images.image_shape())?;
-        sheet::write_png(&self.training.folder.reals(), &sheet::lay_out(&pictures, None)?)
     }
 
     /// As many real images as a sheet has, as the discriminator sees them in the first steps, if that is not as they are.
@@ -249,6 +249,14 @@ impl<'a> Run<'a> {
         sheet::write_png(&path, &sheet::lay_out(&pictures, None)?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
         self.last_sheet = Some((self.step, path));
+        self.portfolio.show(bytes);
+        self.pace.restart();
+        Ok(())
+    }
+
+    /// Brings plots and page up to date, where that takes little of the run's time.
+    fn draw(&mut self) -> Result<()> {
+        self.portfolio.draw(self.step, &mut self.training.progress)?;
         self.pace.restart();
         Ok(())
     }
@@ -267,7 +275,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Makes sure that the last step has its checkpoint and its sheet.
+    /// Makes sure that the last step has its checkpoint and its sheet, and that they are in film, plots and page.
     fn end(&mut self) -> Result<Ending> {
         if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.step) {
             self.write_checkpoint()?;
@@ -275,6 +283,7 @@ impl<'a> Run<'a> {
         if self.last_sheet.as_ref().is_none_or(|(step, _)| *step != self.step) {
             self.write_sheet()?;
         }
+        self.portfolio.finish(self.step, &mut self.training.progress)?;
         let path = |last: &Option<(u64, PathBuf)>| last.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
         Ok(Ending {
             step: self.step,

@@ -8,7 +8,8 @@ use safetensors::Dtype;
 use crate::checkpoint::{Checkpoint, assert_same_bits};
 use crate::place::{IMAGES, Place, TINY, contents, shapes};
 
-const COLUMNS: [&str; 8] = ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "images_per_second"];
+const COLUMNS: [&str; 9] =
+    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "images_per_second"];
 
 #[test]
 fn a_run_is_a_folder_with_everything_about_it() {
