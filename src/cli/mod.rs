@@ -2,6 +2,7 @@
 
 mod device;
 mod devices;
+mod models;
 mod sample;
 mod summary;
 mod train;
@@ -25,9 +26,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train a model on images
-    Train(train::Arguments),
+    Train(Box<train::Arguments>),
     /// Draw images from a trained model: one seed, one image
     Sample(sample::Arguments),
+    /// List the models that come with the program
+    Models,
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
@@ -49,6 +52,7 @@ impl Cli {
         match self.command {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Models => models::run(),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices => devices::run(),
         }

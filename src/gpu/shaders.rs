@@ -33,9 +33,12 @@ pub const SHADERS: &[Shader] = &[
     shader!("clock"),
     shader!("concat"),
     shader!("conv"),
+    shader!("dropout", after "random"),
     shader!("loss"),
+    shader!("max_pool"),
     shader!("moving_average"),
     shader!("noise", after "random"),
+    shader!("upsample"),
 ];
 
 /// A tensor of a shader.

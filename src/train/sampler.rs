@@ -24,6 +24,7 @@ pub struct Sampler {
     images: TensorId,
     latent_size: usize,
     image_len: usize,
+    range: [f64; 2],
 }
 
 impl Sampler {
@@ -42,7 +43,7 @@ impl Sampler {
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
         let image_len = model.image.iter().product();
-        Ok(Self { executor, draw, latents, images, latent_size: model.latent, image_len })
+        Ok(Self { executor, draw, latents, images, latent_size: model.latent, image_len, range: model.range() })
     }
 
     /// The images of these seeds, as bytes (N, H, W, C), handed over a few at a time.
@@ -53,7 +54,7 @@ impl Sampler {
             self.executor.upload(self.latents, Values::F32(&latents))?;
             self.executor.run(self.draw, 1)?;
             let images = self.executor.download(self.images)?;
-            each(seeds, &pixels::to_bytes(&images[..seeds.len() * self.image_len])?)?;
+            each(seeds, &pixels::to_bytes(&images[..seeds.len() * self.image_len], self.range)?)?;
         }
         Ok(())
     }

@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
         if values.iter().any(|value| value.is_nan()) {
             return Err(self.diverged(self.step, "an image"));
         }
-        let bytes = pixels::to_bytes(&values)?;
+        let bytes = pixels::to_bytes(&values, self.training.start.model.range())?;
         let pictures = Pictures::new(&bytes, self.training.start.model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
         sheet::write_png(&path, &sheet::lay_out(&pictures, None)?)?;
