@@ -10,7 +10,7 @@ use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::gpu::{GpuDevice, entry_points, entry_points_of};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Activation, Element, Executor, Op, Program, Values};
-use gpu_gan::verify::{Case, Tolerance, awkward, long, of_model, pattern};
+use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
 fn assert_agrees(gpu: &GpuDevice, case: &Case) {
@@ -47,6 +47,21 @@ fn the_input_gradient_of_convolution_agrees_with_its_twin() {
 #[test]
 fn the_weight_and_bias_gradients_of_convolution_agree_with_their_twins() {
     agree(&["conv_grad_weight", "bias_grad"]);
+}
+
+#[test]
+fn upsampling_and_its_gradient_agree_with_their_twin() {
+    agree(&["upsample", "upsample_grad"]);
+}
+
+#[test]
+fn max_pooling_and_its_gradient_agree_with_their_twin_where_maxima_are_equal_too() {
+    agree(&["max_pool", "max_pool_grad"]);
+}
+
+#[test]
+fn dropout_drops_the_same_numbers_as_its_twin_for_any_seed_stream_step_and_length() {
+    agree(&["dropout"]);
 }
 
 #[test]
@@ -110,13 +125,11 @@ fn very_long_sums_are_not_cut_short() {
 #[test]
 fn every_operation_of_every_shipped_model_agrees_with_its_twin_at_its_own_shapes() {
     let Some(gpu) = gpu() else { return };
-    for name in Model::built_in() {
-        let model = Model::named(name).unwrap();
-        let cases = of_model(&model, model.training.batch_size);
-        assert!(cases.len() > 30, "{name}: {} operations", cases.len());
-        for case in &cases {
-            assert_agrees(gpu, case);
-        }
+    let models: Vec<Model> = Model::built_in().map(|name| Model::named(name).unwrap()).collect();
+    let cases = of_models(&models, 7_000_000_000);
+    assert!(cases.len() > 200, "{} operations", cases.len());
+    for case in &cases {
+        assert_agrees(gpu, case);
     }
 }
 
@@ -270,6 +283,46 @@ fn huge_logits_have_a_finite_cross_entropy_and_those_that_are_no_numbers_have_no
             assert!(!means[0].is_finite(), "{row:?} has the loss {}", means[0]);
             assert!(gradients[..3].iter().all(|value| value.is_finite()), "{row:?} spoils another row");
             assert!(gradients[3..].iter().all(|value| !value.is_finite()), "{row:?} is hidden: {gradients:?}");
+        }
+    }
+}
+
+#[test]
+fn max_pooling_does_not_hide_a_value_that_is_not_a_number() {
+    let Some(gpu) = gpu() else { return };
+    let mut program = Program::new();
+    let x = program.tensor("x", &[1, 2, 8, 1]);
+    let y = program.tensor("y", &[1, 1, 4, 1]);
+    let run = program.begin("run");
+    program.push(Op::MaxPool { x, y, size: 2 });
+    let nan = f32::NAN;
+    let mut executor = gpu.executor(&program).unwrap();
+    // Four windows: a NaN at the first, at the second, at the last place, and none but an infinity.
+    let rows = [nan, 1.0, 1.0, nan, 1.0, 2.0, -1.0, f32::NEG_INFINITY, 2.0, 3.0, 2.0, 3.0, 3.0, nan, 1e30, -2.0];
+    executor.upload(x, Values::F32(&rows)).unwrap();
+    executor.run(run, 1).unwrap();
+    let values = executor.download(y).unwrap();
+    assert!(values[..3].iter().all(|value| value.is_nan()), "{values:?}");
+    assert_eq!(values[3..], [1e30]);
+}
+
+#[test]
+fn black_and_white_are_the_ends_of_the_range_exactly() {
+    let Some(gpu) = gpu() else { return };
+    for range @ [low, high] in [[-1.0, 1.0], [0.0, 1.0]] {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let images = program.tensor_of(Element::U8, "images", &[1, 1, 2, 1]);
+        let y = program.tensor("y", &[1, 1, 2, 1]);
+        let run = program.begin("run");
+        program.push(Op::Batch { clock, images, y, seed: 1, range });
+        let mut on_gpu = gpu.executor(&program).unwrap();
+        let mut on_cpu = CpuExecutor::<f32>::new(&program).unwrap();
+        for executor in [&mut on_gpu as &mut dyn Executor, &mut on_cpu] {
+            executor.upload(clock, Values::U32(&[1])).unwrap();
+            executor.upload(images, Values::U8(&[0, 255])).unwrap();
+            executor.run(run, 1).unwrap();
+            assert_eq!(executor.download(y).unwrap(), [low as f32, high as f32]);
         }
     }
 }

@@ -3,6 +3,7 @@
 mod device;
 mod devices;
 mod interpolate;
+mod models;
 mod sample;
 mod seeds;
 mod summary;
@@ -33,6 +34,8 @@ enum Command {
     Sample(sample::Arguments),
     /// Turn images into one another: an animation through the latents of some seeds, and back to the first
     Interpolate(interpolate::Arguments),
+    /// List the models that come with the program
+    Models,
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
@@ -57,6 +60,7 @@ impl Cli {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Interpolate(arguments) => interpolate::run(&arguments),
+            Command::Models => models::run(),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Verify(arguments) => verify::run(&arguments),

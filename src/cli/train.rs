@@ -27,6 +27,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
+    /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
+
     /// Passes over the images [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<i128>,
@@ -156,7 +160,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// A new run from the command line.
 fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
-    let model = Model::open(arguments.model.as_deref().unwrap_or("dcgan-small"))?;
+    let mut model = Model::open(arguments.model.as_deref().unwrap_or("dcgan-small"))?;
+    if let Some(channels) = arguments.channels {
+        model = model.with_channels(channels)?;
+    }
     let source = arguments.data.as_deref().expect("clap asks for it");
     let images = data::open(source)?;
     let mut settings = Settings::new(&model, &images, &data::anywhere(source))?;
@@ -185,6 +192,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
     let fixed = [
         ("--model", arguments.model.is_some()),
+        ("--channels", arguments.channels.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--lr", arguments.lr.is_some()),
         ("--beta1", arguments.beta1.is_some()),

@@ -16,8 +16,10 @@ mod clock;
 mod concat;
 mod conv;
 mod cross_entropy;
+mod dropout;
 mod labels;
 mod loss;
+mod max_pool;
 mod memory;
 mod moving_average;
 mod noise;
@@ -26,6 +28,7 @@ mod rows;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod upsample;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -165,11 +168,11 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let step = memory.counter(clock);
             memory.write([y], |_, [y]| noise::normal(seed, stream, step, y));
         }
-        Op::Batch { clock, images, y, seed } => {
+        Op::Batch { clock, images, y, seed, range } => {
             let step = memory.counter(clock);
             let n = program.shape(y)[0];
             memory.write([y], |memory, [y]| {
-                batch::forward(seed, step, n, memory.bytes(images), y);
+                batch::forward(seed, step, n, range, memory.bytes(images), y);
             });
         }
         Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns } => {
@@ -236,6 +239,28 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([dx], |memory, [dx]| {
                 activation::grad(kind, memory.floats(y), memory.floats(dy), dx);
             });
+        }
+        Op::Upsample { x, y } => {
+            let (small, large) = (program.nhwc(x), program.nhwc(y));
+            memory.write([y], |memory, [y]| upsample::forward(small, large, memory.floats(x), y));
+        }
+        Op::UpsampleGrad { dy, dx } => {
+            let (small, large) = (program.nhwc(dx), program.nhwc(dy));
+            memory.write([dx], |memory, [dx]| upsample::grad(small, large, memory.floats(dy), dx));
+        }
+        Op::MaxPool { x, y, size } => {
+            let shape = program.nhwc(x);
+            memory.write([y], |memory, [y]| max_pool::forward(shape, size, memory.floats(x), y));
+        }
+        Op::MaxPoolGrad { x, dy, dx, size } => {
+            let shape = program.nhwc(x);
+            memory.write([dx], |memory, [dx]| {
+                max_pool::grad(shape, size, memory.floats(x), memory.floats(dy), dx);
+            });
+        }
+        Op::Dropout { clock, x, y, seed, stream, rate } => {
+            let step = memory.counter(clock);
+            memory.write([y], |memory, [y]| dropout::forward(seed, stream, step, rate, memory.floats(x), y));
         }
         Op::Loss { clock, logits, dlogits, history, real, column } => {
             let step = memory.counter(clock);

@@ -47,7 +47,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let groups = len.div_ceil(4 * 64).min(MOST_WORKGROUPS);
             vec![Kernel::new(op, "noise", constants).dispatch("normal", [groups, 1, 1])]
         }
-        Op::Batch { images, y, seed, .. } => {
+        Op::Batch { images, y, seed, range: [low, high], .. } => {
             let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
             let mut constants = seed_constants(seed);
             constants.extend(sizes(&[
@@ -56,6 +56,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 ("COUNT", count),
                 ("HALF_BITS", random::half_bits(count as u32) as usize),
             ]));
+            constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low)]);
             vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
         }
         Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {
@@ -140,6 +141,36 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
         }
         Op::ActivationGrad { kind, y, .. } => {
             vec![activation(op, program, kind, y).dispatch("grad", elementwise(program, y))]
+        }
+        Op::Upsample { x, y } => {
+            vec![
+                Kernel::new(op, "upsample", upsample_sizes(program, x, y)).dispatch("forward", elementwise(program, y)),
+            ]
+        }
+        Op::UpsampleGrad { dy, dx } => {
+            vec![
+                Kernel::new(op, "upsample", upsample_sizes(program, dx, dy)).dispatch("grad", elementwise(program, dx)),
+            ]
+        }
+        Op::MaxPool { x, y, size } => {
+            let kernel = Kernel::new(op, "max_pool", max_pool_sizes(program, x, size));
+            vec![kernel.dispatch("forward", elementwise(program, y))]
+        }
+        Op::MaxPoolGrad { x, size, .. } => {
+            let [n, h, w, c] = program.nhwc(x);
+            let kernel = Kernel::new(op, "max_pool", max_pool_sizes(program, x, size));
+            vec![kernel.dispatch("grad", invocations(n * h.div_ceil(size) * w.div_ceil(size) * c))]
+        }
+        Op::Dropout { x, seed, stream, rate, .. } => {
+            let len = program.info(x).len();
+            let mut constants = seed_constants(seed);
+            constants.extend([
+                ("LEN", len as f64),
+                ("STREAM", f64::from(stream)),
+                ("DROPPED", f64::from(random::dropped(rate))),
+                ("SCALE", 1.0 / (1.0 - rate)),
+            ]);
+            vec![Kernel::new(op, "dropout", constants).dispatch("forward", invocations(len.div_ceil(4)))]
         }
         Op::Loss { logits, history, real, column, .. } => {
             let [rows, columns] = history_shape(program, history);
@@ -324,7 +355,22 @@ impl Slices {
 }
 
 fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
-    [program.info(tensor).len().div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+    invocations(program.info(tensor).len())
+}
+
+/// Workgroups of so many invocations in all, or fewer for a grid-stride loop.
+fn invocations(count: usize) -> [usize; 3] {
+    [count.div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+}
+
+fn upsample_sizes(program: &Program, small: TensorId, large: TensorId) -> Vec<(&'static str, f64)> {
+    let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(small), program.nhwc(large));
+    sizes(&[("N", n), ("H", h), ("W", w), ("C", c), ("FACTOR", h_out / h)])
+}
+
+fn max_pool_sizes(program: &Program, x: TensorId, size: usize) -> Vec<(&'static str, f64)> {
+    let [n, h, w, c] = program.nhwc(x);
+    sizes(&[("N", n), ("H", h), ("W", w), ("C", c), ("SIZE", size)])
 }
 
 fn flag(name: &'static str, set: bool) -> (&'static str, f64) {
@@ -359,6 +405,7 @@ fn sizes(list: &[(&'static str, usize)]) -> Vec<(&'static str, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::MAX_WINDOW;
 
     /// Mesa before 25.1 counts all iterations of an invocation.
     const MESA_LIMIT: usize = 65_535;
@@ -388,6 +435,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_window_of_a_model_comes_near_mesas_limit_of_iterations() {
+        // The gradient of pooling runs over a window twice, and over each of its rows.
+        let iterations = 2 * MAX_WINDOW * (MAX_WINDOW + 1) + 16;
+        assert!(iterations < MESA_LIMIT, "{iterations}");
     }
 
     #[test]

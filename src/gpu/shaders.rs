@@ -35,10 +35,13 @@ pub const SHADERS: &[Shader] = &[
     shader!("concat"),
     shader!("conv"),
     shader!("cross_entropy"),
+    shader!("dropout", after "random"),
     shader!("labels", after "random"),
     shader!("loss"),
+    shader!("max_pool"),
     shader!("moving_average"),
     shader!("noise", after "random"),
+    shader!("upsample"),
 ];
 
 /// A tensor of a shader.

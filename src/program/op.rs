@@ -30,17 +30,19 @@ pub enum Op {
         /// Which of the run's independent sequences.
         stream: u32,
     },
-    /// The images of this step: `y[i] = (2 * images[shuffled(g)] - 255) / 255` with `g = (step - 1) * N + i`, where
+    /// The images of this step: `y[i] = low + (high - low) * images[shuffled(g)] / 255` with `g = (step - 1) * N + i`, where
     /// [`random::shuffled`](super::random::shuffled) passes once over all images before it takes one again.
     Batch {
         /// u32 (1).
         clock: TensorId,
         /// u8 (COUNT, H, W, C): the data set.
         images: TensorId,
-        /// (N, H, W, C), in [-1, 1].
+        /// (N, H, W, C), from `low` to `high`.
         y: TensorId,
         /// The run's seed.
         seed: u64,
+        /// `low` and `high`: what a pixel of 0 becomes, and one of 255.
+        range: [f64; 2],
     },
     /// Each image of `x`, turned and mirrored by chance: about its middle, counter-clockwise as seen, by an angle drawn from
     /// +-`rotate` degrees; then mirrored left to right with probability 1/2 if `flip`; then turned by 0 to 3 quarter turns
@@ -209,6 +211,59 @@ pub enum Op {
         /// The same.
         dx: TensorId,
     },
+    /// A larger image, by the nearest pixel: `y[n,h,w,c] = x[n, h/F, w/F, c]`, where the factor F follows from the shapes.
+    Upsample {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, F * H, F * W, C).
+        y: TensorId,
+    },
+    /// The gradient of upsampling: `dx[n,h,w,c] = sum_{u,v} dy[n, h*F+u, w*F+v, c]` over all u and v from 0 to F - 1.
+    UpsampleGrad {
+        /// (N, F * H, F * W, C).
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+    },
+    /// The largest of each window of S x S pixels: `y[n,i,j,c] = max_{u,v} x[n, i*S+u, j*S+v, c]`. Windows do not overlap, and
+    /// rows and columns behind the last whole window are left out. A window with a NaN gives NaN.
+    MaxPool {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H / S, W / S, C), rounded down.
+        y: TensorId,
+        /// S.
+        size: usize,
+    },
+    /// The gradient of the largest: `dx[n,h,w,c] = dy[n, h/S, w/S, c]` at the first maximum of each window, row by row, and 0 at
+    /// every other pixel and at those left out. Where the maximum is, is found again from `x`.
+    MaxPoolGrad {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H / S, W / S, C), rounded down.
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+        /// S.
+        size: usize,
+    },
+    /// Dropout (Srivastava et al. 2014), with what is kept scaled up: `y = x * keep / (1 - rate)`, where
+    /// [`random::kept`](super::random::kept) draws keep from seed, stream, step and position. The gradient is the same
+    /// operation on `dy`: the same numbers are drawn again, and nothing is stored.
+    Dropout {
+        /// u32 (1).
+        clock: TensorId,
+        /// Any shape.
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// Which of the run's independent sequences.
+        stream: u32,
+        /// The share that becomes 0, in [0, 1).
+        rate: f64,
+    },
     /// The non-saturating loss on logits (Goodfellow et al. 2014, section 3): the first `real` rows are wanted real, the rest
     /// fake. `softplus(-l)` is averaged over the first part, `softplus(l)` over the second, and `dlogits` is the gradient of
     /// the sum of both averages. Row `(step - 1) % ROWS` of `history` gets, from `column` on and for each part
@@ -281,6 +336,10 @@ pub enum Op {
     },
 }
 
+/// The largest factor of upsampling, and the largest window of pooling: a kernel runs over all pixels of one in a loop, and some
+/// drivers end loops after 65,535 iterations.
+pub const MAX_WINDOW: usize = 128;
+
 /// How a square kernel moves over an image. `pad` is what is added before the first row and column; what is added
 /// behind the last follows from the shapes of the images, so "same" and output padding need no field of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -348,6 +407,11 @@ impl Op {
             Self::BatchNormGrad { .. } => "batch_norm_grad",
             Self::Activation { .. } => "activation",
             Self::ActivationGrad { .. } => "activation_grad",
+            Self::Upsample { .. } => "upsample",
+            Self::UpsampleGrad { .. } => "upsample_grad",
+            Self::MaxPool { .. } => "max_pool",
+            Self::MaxPoolGrad { .. } => "max_pool_grad",
+            Self::Dropout { .. } => "dropout",
             Self::Loss { .. } => "loss",
             Self::CrossEntropy { .. } => "cross_entropy",
             Self::Adam { .. } => "adam",
@@ -385,7 +449,7 @@ impl Op {
                 each("images", images, Read);
                 each("y", y, Write);
             }
-            Self::Augment { clock, x, y, .. } => {
+            Self::Augment { clock, x, y, .. } | Self::Dropout { clock, x, y, .. } => {
                 each("clock", clock, Read);
                 each("x", x, Read);
                 each("y", y, Write);
@@ -448,12 +512,21 @@ impl Op {
                     each("daffine", daffine, Write);
                 }
             }
-            Self::Activation { x, y, .. } => {
+            Self::Activation { x, y, .. } | Self::Upsample { x, y } | Self::MaxPool { x, y, .. } => {
                 each("x", x, Read);
                 each("y", y, Write);
             }
             Self::ActivationGrad { y, dy, dx, .. } => {
                 each("y", y, Read);
+                each("dy", dy, Read);
+                each("dx", dx, Write);
+            }
+            Self::UpsampleGrad { dy, dx } => {
+                each("dy", dy, Read);
+                each("dx", dx, Write);
+            }
+            Self::MaxPoolGrad { x, dy, dx, .. } => {
+                each("x", x, Read);
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
@@ -562,6 +635,16 @@ impl Op {
             }
             Self::Activation { x, y, .. } => same(x, y),
             Self::ActivationGrad { y, dy, dx, .. } => same(y, dy).and_then(|()| same(y, dx)),
+            Self::Upsample { x, y } | Self::UpsampleGrad { dy: y, dx: x } => check_upsample(program, x, y),
+            Self::MaxPool { x, y, size } => check_max_pool(program, x, y, size),
+            Self::MaxPoolGrad { x, dy, dx, size } => {
+                same(x, dx)?;
+                check_max_pool(program, x, dy, size)
+            }
+            Self::Dropout { x, y, rate, .. } => {
+                same(x, y)?;
+                if (0.0..1.0).contains(&rate) { Ok(()) } else { Err(format!("the rate {rate} is not in [0, 1)")) }
+            }
             Self::Loss { logits, dlogits, history, real, column, .. } => {
                 same(logits, dlogits)?;
                 equal("logits", &shape(logits)[1..], &[1, 1, 1])?;
@@ -603,6 +686,24 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
         geometry.output(h),
         geometry.output(width)
     ))
+}
+
+/// `y` is larger than `x` by one factor in both directions.
+fn check_upsample(program: &Program, x: TensorId, y: TensorId) -> Result<(), String> {
+    let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(x), program.nhwc(y));
+    let factor = h_out / h;
+    if factor > MAX_WINDOW {
+        return Err(format!("the factor {factor} is larger than {MAX_WINDOW}"));
+    }
+    equal("images", &[n, factor * h, factor * w, c], program.shape(y))
+}
+
+fn check_max_pool(program: &Program, x: TensorId, y: TensorId, size: usize) -> Result<(), String> {
+    let [n, h, w, c] = program.nhwc(x);
+    if !(1..=MAX_WINDOW).contains(&size) || h < size || w < size {
+        return Err(format!("no window of {size} x {size}, at most {MAX_WINDOW}, fits into {h} x {w}"));
+    }
+    equal("images", &[n, h / size, w / size, c], program.shape(y))
 }
 
 fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {

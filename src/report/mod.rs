@@ -2,7 +2,7 @@
 //! progress on the terminal.
 //!
 //! Images come here as bytes, one or three per pixel, in the order in which a network has them: image after image, row
-//! after row, pixel after pixel. [`pixels`] is the border to the values between -1 and 1 that networks compute with.
+//! after row, pixel after pixel. [`pixels`] is the border to the values that networks compute with.
 
 use crate::error::{Error, Result};
 

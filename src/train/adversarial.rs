@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::net::parameters::Layout;
-use crate::net::{Adam, Mode, Model, Network, Wrt};
+use crate::net::{Adam, Chance, Mode, Model, Network, Wrt};
 use crate::program::random::stream;
 use crate::program::{Element, Executor, Op, Program, RoutineId, TensorId, Values};
 
@@ -35,13 +35,13 @@ pub struct Gan {
     pub history: TensorId,
     /// (64, 1, 1, latent).
     pub sheet_latents: TensorId,
-    /// (64, H, W, C) in [-1, 1].
+    /// (64, H, W, C) in the model's range.
     pub sheet_images: TensorId,
-    /// The real images of the running step as the discriminator sees them, (N, H, W, C) in [-1, 1].
+    /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
     pub reals: TensorId,
     /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]. Only where they are augmented.
     pub augmented: Option<RoutineId>,
-    /// The images that the running step's generator made, (N, H, W, C) in [-1, 1].
+    /// The images that the running step's generator made, (N, H, W, C) in the model's range.
     pub fakes: TensorId,
     /// The network that makes images.
     pub generator: Network,
@@ -160,7 +160,7 @@ fn reals(
     let [h, w, c] = model.image;
     let shape = [settings.batch_size, h, w, c];
     let seed = settings.seed;
-    let batch = |y| Op::Batch { clock, images: data, y, seed };
+    let batch = |y| Op::Batch { clock, images: data, y, seed, range: model.range() };
     let reals = program.tensor("reals", &shape);
     if !settings.augment.is_on() {
         return (reals, vec![batch(reals)]);
@@ -175,26 +175,27 @@ impl Step<'_> {
     /// Appends the step; returns the tensor of its fakes.
     fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> TensorId {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
+        let chance = Chance { clock, seed };
         let [h, w, c] = self.model.image;
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
         let both = program.tensor("both", &[2 * n, h, w, c]);
 
         program.push(Op::Tick { clock });
         program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
-        let fakes = g.forward(program, latents, Mode::Train { groups: 1 }, "fakes"); // G(z), for both halves
+        let fakes = g.forward(program, latents, Mode::Train { groups: 1, chance }, "fakes"); // G(z), for both halves
         for op in self.take_reals {
             program.push(op.clone());
         }
 
         // Discriminator: minimise softplus(-D(x)) + softplus(D(G(z))). Reals and fakes are one batch of two groups.
         program.push(Op::Concat { a: self.reals, b: fakes.y, y: both });
-        let verdict = d.forward(program, both, Mode::Train { groups: 2 }, "both");
+        let verdict = d.forward(program, both, Mode::Train { groups: 2, chance }, "both");
         let dlogits = self.loss(program, verdict.y, n, D_COLUMN);
         d.backward(program, &verdict, dlogits, Wrt::Params);
         self.adam(program, d);
 
         // Generator: minimise softplus(-D(G(z))), with the discriminator as it is now.
-        let verdict = d.forward(program, fakes.y, Mode::Train { groups: 1 }, "fakes");
+        let verdict = d.forward(program, fakes.y, Mode::Train { groups: 1, chance }, "fakes");
         let dlogits = self.loss(program, verdict.y, n, G_COLUMN);
         let dfakes = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
         g.backward(program, &fakes, dfakes, Wrt::Params);

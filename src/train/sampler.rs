@@ -18,6 +18,7 @@ pub struct Sampler {
     images: TensorId,
     latent_size: usize,
     image_len: usize,
+    range: [f64; 2],
 }
 
 impl Sampler {
@@ -36,7 +37,7 @@ impl Sampler {
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
         let image_len = model.image.iter().product();
-        Ok(Self { executor, draw, latents, images, latent_size: model.latent, image_len })
+        Ok(Self { executor, draw, latents, images, latent_size: model.latent, image_len, range: model.range() })
     }
 
     /// How many numbers a latent has.
@@ -61,7 +62,7 @@ impl Sampler {
             self.executor.upload(self.latents, Values::F32(&batch))?;
             self.executor.run(self.draw, 1)?;
             let images = self.executor.download(self.images)?;
-            each(&pixels::to_bytes(&images[..latents.len() * self.image_len])?)?;
+            each(&pixels::to_bytes(&images[..latents.len() * self.image_len], self.range)?)?;
         }
         Ok(())
     }

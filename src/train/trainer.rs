@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
     /// As many real images as a sheet has, as the discriminator sees them in the first steps, if that is not as they are.
     fn write_augmented_reals(&mut self) -> Result<()> {
         let Some(augmented) = self.gan.augmented else { return Ok(()) };
-        let image = self.training.start.model.image;
+        let model = &self.training.start.model;
         let wanted = SHEET_IMAGES.min(self.training.images.count());
         let mut values = Vec::new();
         for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
@@ -231,8 +231,8 @@ impl<'a> Run<'a> {
             values.extend(self.executor.download(self.gan.reals)?);
         }
         self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32]))?;
-        let bytes = pixels::to_bytes(&values[..wanted * image.iter().product::<usize>()])?;
-        let pictures = Pictures::new(&bytes, image)?;
+        let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
+        let pictures = Pictures::new(&bytes, model.image)?;
         sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
     }
 
@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
         if values.iter().any(|value| value.is_nan()) {
             return Err(self.diverged(self.step, "an image"));
         }
-        let bytes = pixels::to_bytes(&values)?;
+        let bytes = pixels::to_bytes(&values, self.training.start.model.range())?;
         let pictures = Pictures::new(&bytes, self.training.start.model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
         sheet::write_png(&path, &sheet::lay_out(&pictures, None)?)?;

@@ -164,6 +164,12 @@ impl Case {
                     *value = value.abs();
                 }
             }
+            // Whole numbers from -3 to 3, so that many windows have their maximum more than once.
+            "x" if matches!(self.op, Op::MaxPool { .. } | Op::MaxPoolGrad { .. }) => {
+                for value in &mut values {
+                    *value = (*value * 3.5).trunc();
+                }
+            }
             "logits" | "x" if !product => {
                 for value in &mut values {
                     *value *= 3.0;
@@ -179,7 +185,12 @@ impl Case {
 fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
     let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
     match *op {
-        Op::Tick { .. } | Op::Labels { .. } | Op::Augment { rotate: 0.0, .. } | Op::Concat { .. } => Tolerance::EXACT,
+        Op::Tick { .. }
+        | Op::Labels { .. }
+        | Op::Augment { rotate: 0.0, .. }
+        | Op::Concat { .. }
+        | Op::Upsample { .. }
+        | Op::MaxPool { .. } => Tolerance::EXACT,
         Op::Conv { w, .. } => {
             let [k, _, c_in, _] = program.nhwc(w);
             Tolerance::of_sum(k * k * c_in)
@@ -191,6 +202,7 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         Op::ConvGradWeight { dy, .. } | Op::BiasGrad { dy, .. } | Op::BatchNormGrad { dy, .. } => {
             Tolerance::of_sum(3 * rows(dy))
         }
+        Op::UpsampleGrad { dy, dx } => Tolerance::of_sum(rows(dy) / rows(dx)),
         Op::Augment { x, .. } => {
             let [_, h, w, _] = program.nhwc(x);
             let why = "a place in the image, some tens of pixels times an angle with a few roundings, times the steepest \

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Case;
-use crate::net::Model;
+use crate::net::{Model, Summary};
 use crate::program::{Activation, Element, Geometry, Op, Program, TensorId};
 use crate::train::{Gan, Settings};
 
@@ -51,20 +51,44 @@ const LONG: usize = 16_800_002;
 
 /// Every operation at awkward shapes.
 pub fn awkward() -> Vec<Case> {
-    let parts = [convolutions(), biases(), batch_norms(), activations(), losses(), optimisers(), inputs()];
+    let parts = [
+        convolutions(),
+        same_padding(),
+        biases(),
+        resizing(),
+        batch_norms(),
+        activations(),
+        dropouts(),
+        losses(),
+        optimisers(),
+        inputs(),
+    ];
     parts.into_iter().flatten().collect()
 }
 
-/// The operations of a model's step and sheet at a batch size, each shape once.
-pub fn of_model(model: &Model, batch_size: usize) -> Vec<Case> {
+/// The operations of models' steps and sheets, each shape once. Batches are the models' own, but no larger than makes a
+/// step of so many floating-point operations, or two images.
+pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     const COUNT: usize = 1000;
-    let gan = Gan::new(model, &Settings::bare(model, COUNT, batch_size), COUNT);
-    let mut seen = BTreeSet::new();
-    let mut cases = Vec::new();
-    for op in gan.program.routines().iter().flat_map(|routine| &routine.ops) {
-        let case = Case::of(op, &gan.program, 3);
-        if seen.insert(format!("{:?}", case.op())) {
-            cases.push(case);
+    let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for model in models {
+        let batch_size = (flops / Summary::new(model).step_flops).clamp(2, model.training.batch_size as u64);
+        let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
+        for op in program.routines().iter().flat_map(|routine| &routine.ops) {
+            let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
+            // Images without their batch, and the buffers of Adam, of one dimension, without their length.
+            let shortened: Vec<_> = shapes
+                .iter()
+                .map(|shape| if matches!(shape.len(), 1 | 4) { &shape[1..] } else { &shape[..] })
+                .collect();
+            let new = seen.insert(format!("{} {shortened:?}", op.name()));
+            // A large operation that differs from one before it in nothing else, such as those of a sheet of images, is only
+            // another number of rows to the same kernel.
+            let largest: usize = shapes.iter().map(|shape| shape.iter().product()).max().unwrap_or(0);
+            let large = op.flops(&program) > 100_000_000 || largest > 1_000_000;
+            if (new || !large) && compared.insert(format!("{} {shapes:?}", op.name())) {
+                cases.push(Case::of(op, &program, 3));
+            }
         }
     }
     cases
@@ -143,6 +167,113 @@ fn convolutions() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// What is added before the image and what behind it differ by one, which only the shapes say.
+fn same_padding() -> Vec<Case> {
+    let same = |size: usize, [kernel, stride]: [usize; 2]| {
+        let out = size.div_ceil(stride);
+        (out, ((out - 1) * stride + kernel).saturating_sub(size) / 2)
+    };
+    let mut cases = Vec::new();
+    for (n, [h, w], [c_in, c_out], [kernel, stride]) in [
+        (2, [6, 8], [3, 5], [3, 2]),    // one behind
+        (3, [28, 14], [1, 9], [5, 2]),  // one before, two behind
+        (2, [7, 5], [4, 3], [4, 1]),    // the same, at a stride of 1
+        (2, [9, 5], [2, 70], [5, 3]),   // height is padded evenly, width is not
+        (2, [7, 8], [3, 2], [2, 3]),    // one behind the height, none at the width, and pixels that nothing reaches
+        (1, [16, 16], [65, 7], [5, 1]), // even
+    ] {
+        let ((h_out, pad), (w_out, pad_of_width)) = (same(h, [kernel, stride]), same(w, [kernel, stride]));
+        assert_eq!(pad, pad_of_width, "the geometry has one pad for both");
+        let geometry = Geometry { kernel, stride, pad };
+        let tensors = |program: &mut Program, [x, weight, y]: [&str; 3]| {
+            [
+                program.tensor(x, &[n, h, w, c_in]),
+                program.tensor(weight, &[kernel, kernel, c_in, c_out]),
+                program.tensor(y, &[n, h_out, w_out, c_out]),
+            ]
+        };
+        cases.push(Case::alone(1, |program| {
+            let [x, w, y] = tensors(program, ["x", "w", "y"]);
+            Op::Conv { x, w, b: None, y, geometry }
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [dx, w, dy] = tensors(program, ["dx", "w", "dy"]);
+            Op::ConvGradInput { dy, w, b: Some(program.tensor("b", &[c_in])), dx, geometry }
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [x, dw, dy] = tensors(program, ["x", "dw", "dy"]);
+            Op::ConvGradWeight { x, dy, dw, geometry }
+        }));
+    }
+    cases
+}
+
+/// Upsampling and pooling. Of all windows, those with two maxima are what devices might differ in, and rows that fill no
+/// window.
+fn resizing() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([n, h, w, c], factor) in [
+        ([1, 1, 1, 1], 1),
+        ([1, 1, 1, 1], 5),
+        ([3, 5, 7, 3], 2),
+        ([2, 3, 1, 65], 3),
+        ([2, 9, 4, 33], 2),
+        ([1, 1, 2, 1], 128),
+    ] {
+        let (small, large) = ([n, h, w, c], [n, factor * h, factor * w, c]);
+        cases.push(Case::alone(1, |program| Op::Upsample {
+            x: program.tensor("x", &small),
+            y: program.tensor("y", &large),
+        }));
+        cases.push(Case::alone(1, |program| Op::UpsampleGrad {
+            dy: program.tensor("dy", &large),
+            dx: program.tensor("dx", &small),
+        }));
+    }
+    for ([n, h, w, c], size) in [
+        ([1, 1, 1, 1], 1),
+        ([2, 4, 6, 3], 2),
+        ([3, 7, 5, 33], 2), // a row and a column are left out
+        ([2, 8, 11, 5], 3), // two of each
+        ([1, 13, 13, 65], 2),
+        ([2, 5, 5, 2], 5),
+        ([1, 130, 255, 1], 128),
+    ] {
+        let (shape, pooled) = ([n, h, w, c], [n, h / size, w / size, c]);
+        cases.push(Case::alone(1, |program| Op::MaxPool {
+            x: program.tensor("x", &shape),
+            y: program.tensor("y", &pooled),
+            size,
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
+            Op::MaxPoolGrad { x, dy: program.tensor("dy", &pooled), dx, size }
+        }));
+    }
+    cases
+}
+
+fn dropouts() -> Vec<Case> {
+    let draws = [
+        (1, 1, 0, 1_000_000, 0.5),
+        (1001, 7, 0x1234_5678_9abc_def0, 1_000_001, 0.25),
+        (70_003, u32::MAX, u64::MAX, 1_000_007, 0.3),
+        (5, 2, 3, 4, 0.0),
+        (1 << 20, 3, 9, 1_000_002, 0.9),
+    ];
+    let case = |(len, step, seed, stream, rate): (usize, u32, u64, u32, f64)| {
+        Case::alone(step, |program| Op::Dropout {
+            clock: clock(program),
+            x: program.tensor("x", &[len]),
+            y: program.tensor("y", &[len]),
+            seed,
+            stream,
+            rate,
+        })
+    };
+    draws.into_iter().map(case).collect()
 }
 
 fn biases() -> Vec<Case> {
@@ -294,13 +425,20 @@ fn inputs() -> Vec<Case> {
             stream,
         }));
     }
-    let batches = [(1, 1, [1, 1, 1], 1), (10, 4, [3, 5, 1], 1), (10, 4, [3, 5, 3], 9), (1000, 33, [7, 7, 1], 1234)];
-    for (count, n, [h, w, c], step) in batches {
+    let (unit, around_zero) = ([0.0, 1.0], [-1.0, 1.0]);
+    let batches = [
+        (1, 1, [1, 1, 1], 1, around_zero),
+        (10, 4, [3, 5, 1], 1, unit),
+        (10, 4, [3, 5, 3], 9, around_zero),
+        (1000, 33, [7, 7, 1], 1234, around_zero),
+    ];
+    for (count, n, [h, w, c], step, range) in batches {
         cases.push(Case::alone(step, |program| Op::Batch {
             clock: clock(program),
             images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
             y: program.tensor("y", &[n, h, w, c]),
             seed: 99,
+            range,
         }));
     }
     for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {

@@ -2,7 +2,7 @@
 //! and runs against themselves.
 //!
 //! A [`Case`] is one operation alone in a program, between guards, on poisoned memory. [`awkward`] lists them at shapes that divide
-//! nothing, [`of_model`] at those of a model. The tests of the shaders run the same cases as `gpu-gan verify`.
+//! nothing, [`of_models`] at those of models. The tests of the shaders run the same cases as `gpu-gan verify`.
 
 mod case;
 mod cases;
@@ -14,14 +14,14 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub use case::{Case, pattern};
-pub use cases::{awkward, long, of_model};
+pub use cases::{awkward, long, of_models};
 pub use report::{Report, Row};
 pub use steps::{Steps, one_step, repeats};
 pub use tolerance::{Comparison, Tolerance};
 
 use crate::error::Result;
 use crate::gpu::{self, GpuDevice};
-use crate::net::Model;
+use crate::net::{Model, Summary};
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,15 @@ pub enum Scope {
     /// Very long sums as well, the models' shapes at their own batch sizes, and a whole step of every model.
     Full,
 }
+
+/// The model of which a whole step is tried quickly.
+const QUICK_MODEL: &str = "dcgan-small";
+
+/// Floating-point operations of the step of a model whose operations are tried quickly.
+const QUICK_FLOPS: u64 = 1_000_000_000;
+
+/// The same of whole steps.
+const STEP_FLOPS: u64 = 7_000_000_000;
 
 /// Tries a GPU. What is wrong with it is in the report, as is what it could not run at all; `now` is told what is being done
 /// and how far that is, from 0 to 1.
@@ -44,9 +53,7 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let mut report = Report::new(gpu, scope);
 
     let mut cases = awkward();
-    for model in &models {
-        cases.extend(of_model(model, batch_of(model, scope)));
-    }
+    cases.extend(of_models(&models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX }));
     if scope == Scope::Full {
         cases.extend(long());
     }
@@ -60,21 +67,13 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     }
     report.not_reached(missing.into_iter().map(|(shader, entry)| format!("{shader}.{entry}")));
 
-    let models = if scope == Scope::Quick { &models[..1] } else { &models[..] };
+    let models: Vec<_> = models.iter().filter(|model| scope == Scope::Full || model.name == QUICK_MODEL).collect();
     for (done, model) in models.iter().enumerate() {
         now(&format!("a step of {}", model.name), done as f64 / models.len() as f64);
-        let batch_size = model.training.batch_size.min(if model.latent < 100 { 16 } else { 2 });
+        let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
         report.add_steps(&model.name, one_step(gpu, model, batch_size));
         report.add_repeat(&model.name, repeats(gpu, model, batch_size, 3));
     }
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
-}
-
-/// A batch size at which a software adapter can run every operation of a model within seconds, or the model's own.
-fn batch_of(model: &Model, scope: Scope) -> usize {
-    match scope {
-        Scope::Quick => model.training.batch_size.min(2),
-        Scope::Full => model.training.batch_size,
-    }
 }

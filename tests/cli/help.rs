@@ -7,7 +7,7 @@ fn the_program_explains_itself() {
     let place = Place::empty();
     for help in ["--help", "-h", "help"] {
         let said = place.gpu_gan(help).succeeds().prints("Usage: gpu-gan <COMMAND>");
-        ["train", "sample", "summary", "devices"]
+        ["train", "sample", "models", "summary", "devices"]
             .iter()
             .fold(said, |said, command| said.prints(&format!("\n  {command} ")));
     }
@@ -24,6 +24,7 @@ fn every_command_explains_its_flags() {
                 "[DATA]",
                 "mnist",
                 "--model",
+                "--channels",
                 "--epochs",
                 "--steps",
                 "--batch-size",
@@ -45,7 +46,8 @@ fn every_command_explains_its_flags() {
             ][..],
         ),
         ("sample", &["<RUN>", "--count", "--seeds", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"][..]),
-        ("summary", &["[MODEL]", "[default: dcgan-small]"][..]),
+        ("models", &["List the models"][..]),
+        ("summary", &["[MODEL]", "--channels", "[default: dcgan-small]"][..]),
         ("devices", &["List the GPUs"][..]),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {

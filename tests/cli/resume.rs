@@ -121,6 +121,7 @@ fn what_a_run_began_with_cannot_be_changed() {
         ("--seed 1", "--seed"),
         ("--batch-size 8", "--batch-size"),
         ("--model tiny.toml", "--model"),
+        ("--channels 1", "--channels"),
         ("mnist", "another DATA"),
     ] {
         place.resume("run", &format!("--steps 8 {flag}")).refused().error(name).hint("leave it out");
