@@ -16,7 +16,7 @@ use crate::files;
 const COLOUR_EFFORT: i32 = 10;
 
 /// A film shows no more sheets than this,
-const MOST_FRAMES: usize = 60;
+const MOST_FRAMES: usize = 40;
 /// none larger than this on its longer side, in pixels,
 const LARGEST_SIDE: u32 = 280;
 /// each for so long, in hundredths of a second,
@@ -110,7 +110,7 @@ pub struct Film {
     pub unreadable: Vec<PathBuf>,
 }
 
-/// Makes a GIF of PNG files of one size, in their order, whole or not at all: at most 60 of them, evenly chosen, none
+/// Makes a GIF of PNG files of one size, in their order, whole or not at all: at most 40 of them, evenly chosen, none
 /// larger than 280 pixels. `None` where no sheet can be read.
 pub fn film(path: &Path, sheets: &[PathBuf]) -> Result<Option<Film>> {
     let chosen: Vec<_> = super::evenly(sheets.len(), MOST_FRAMES).into_iter().map(|at| &sheets[at]).collect();

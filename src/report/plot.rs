@@ -8,11 +8,11 @@ use super::trace::Trace;
 use super::{Flaw, raster};
 
 /// Width and height of a plot, in its own units: pixels of a browser.
-const SIZE: (u32, u32) = (960, 480);
+const SIZE: (u32, u32) = (760, 420);
 /// The plotting crate places everything at whole units, so it draws on a larger sheet, which is then shown smaller.
 const FINENESS: i32 = 8;
 /// Pixels of a PNG for each unit.
-const PIXELS_PER_UNIT: f32 = 1.5;
+const PIXELS_PER_UNIT: f32 = 2.0;
 
 /// For what helps to read the curves.
 const GREY: RGBColor = RGBColor(90, 90, 90);
@@ -164,7 +164,7 @@ impl Plot<'_> {
         sheet.present()
     }
 
-    /// One line above the curves, where it covers none of them.
+    /// What is which, in a line above the curves, where it covers none of them; how they are drawn, in the corner below.
     fn draw_legend(
         &self,
         sheet: &DrawingArea<SVGBackend, plotters::coord::Shift>,
@@ -190,9 +190,9 @@ impl Plot<'_> {
             x += units(30);
             sheet.draw(&Text::new(name, (x, y), font.color(&GREY).pos(middle)))?;
         }
-        let right = (units(SIZE.0 as i32 - 24), y);
-        let anchor = Pos::new(HPos::Right, VPos::Center);
-        sheet.draw(&Text::new(self.how_it_is_drawn(), right, font.color(&GREY).pos(anchor)))
+        let corner = (units(SIZE.0 as i32 - 24), units(SIZE.1 as i32 - 8));
+        let small = ("sans-serif", units(16)).into_font().color(&GREY).pos(Pos::new(HPos::Right, VPos::Bottom));
+        sheet.draw(&Text::new(self.how_it_is_drawn(), corner, small))
     }
 
     /// What the pale and the strong line are.
@@ -202,7 +202,7 @@ impl Plot<'_> {
         let together = (2 * reach(trace.bins().len()) as u64 + 1) * trace.width();
         match trace.width() {
             1 => format!("pale: each {}; line: mean of {together}", self.x),
-            width => format!("pale: lowest to highest of {width} {}s; line: mean of {together}", self.x),
+            width => format!("pale: range of {width} {}s; line: mean of {together}", self.x),
         }
     }
 
@@ -296,8 +296,8 @@ mod tests {
         assert!(texts.iter().any(|text| text == "pale: each step; line: mean of 5"), "{texts:?}");
         let document = roxmltree::Document::parse(&svg).unwrap();
         let root = document.root_element();
-        assert_eq!([root.attribute("width"), root.attribute("height")], [Some("960"), Some("480")]);
-        assert_eq!(root.attribute("viewBox"), Some("0 0 7680 3840"));
+        assert_eq!([root.attribute("width"), root.attribute("height")], [Some("760"), Some("420")]);
+        assert_eq!(root.attribute("viewBox"), Some("0 0 6080 3360"));
     }
 
     #[test]
@@ -305,8 +305,8 @@ mod tests {
         let traces = [trace([1.0, 2.0]), trace((0..60).map(|at| at as f32 / 30.0)), trace(vec![1.5; 5000])];
         let svg = plot(&traces.each_ref()).svg().unwrap();
         let image = Plot::pixels(&svg).unwrap();
-        assert_eq!((image.width(), image.height()), (1440, 720));
-        // The line in the legend is some 36 x 4 pixels; the curve comes on top.
+        assert_eq!((image.width(), image.height()), (1520, 840));
+        // The line in the legend is some 48 x 6 pixels; the curve comes on top.
         for colour in [Colour::Blue, Colour::Vermilion, Colour::Green] {
             let seen = pixels_of(colour, &image);
             assert!(seen > 150, "{colour:?} has {seen} pixels");
@@ -329,7 +329,7 @@ mod tests {
         };
         let (_, highest) = *points("polygon").iter().min_by_key(|(_, y)| *y).unwrap();
         assert!((units(76)..units(110)).contains(&highest), "the band ends at {highest}");
-        let how = "pale: lowest to highest of 512 steps; line: mean of";
+        let how = "pale: range of 512 steps; line: mean of";
         assert!(texts(&svg).iter().any(|text| text.starts_with(how)), "{:?}", texts(&svg));
     }
 

@@ -14,8 +14,10 @@ mod devices;
 mod disks;
 mod divergence;
 mod help;
+mod interpolate;
 mod pipes;
 mod refusals;
+mod report;
 mod resume;
 mod sample;
 #[cfg(unix)]
