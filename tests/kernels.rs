@@ -9,7 +9,7 @@ use common::{Tolerance, assert_close, gpu, pattern};
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::Model;
 use gpu_gan::program::{
-    Access, Activation, Element, Executor, Geometry, Op, Operand, Program, RoutineId, TensorId, Values,
+    Access, Activation, Element, Executor, Geometry, Op, Operand, Order, Program, RoutineId, TensorId, Values,
 };
 use gpu_gan::train::{Augment, Gan, Settings};
 
@@ -452,13 +452,16 @@ fn batches_are_the_same_images_as_its_twins_in_any_epoch() {
     for (count, n, [h, w, c], step) in
         [(1, 1, [1, 1, 1], 1), (10, 4, [3, 5, 1], 1), (10, 4, [3, 5, 3], 9), (1000, 33, [7, 7, 1], 1234)]
     {
-        let case = alone(|program| Op::Batch {
-            clock: program.tensor_of(Element::U32, "clock", &[1]),
-            images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
-            y: program.tensor("y", &[n, h, w, c]),
-            seed: 99,
-        });
-        case.agrees(step, Tolerance { absolute: 0.0, relative: 2e-7 }); // two roundings
+        for order in [Order::Shuffled, Order::Window] {
+            let case = alone(|program| Op::Batch {
+                clock: program.tensor_of(Element::U32, "clock", &[1]),
+                images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
+                y: program.tensor("y", &[n, h, w, c]),
+                seed: 99,
+                order,
+            });
+            case.agrees(step, Tolerance { absolute: 0.0, relative: 2e-7 }); // two roundings
+        }
     }
 }
 
@@ -536,6 +539,23 @@ fn concatenation_is_exact() {
         });
         case.agrees(1, Tolerance { absolute: 0.0, relative: 0.0 });
     }
+}
+
+#[test]
+fn what_is_uploaded_in_several_pieces_arrives_whole_and_after_what_was_asked_for_before() {
+    const LEN: usize = (16 << 20) / 4 * 2 + 3; // two pieces of 16 MiB and a little
+    let Some(gpu) = gpu() else { return };
+    let mut program = Program::new();
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LEN]));
+    let run = program.begin("run");
+    program.push(Op::Activation { kind: Activation::LeakyRelu { slope: 0.0 }, x, y });
+    let mut executor = gpu.executor(&program).unwrap();
+    let values = |sign: f32| (0..LEN).map(|i| sign * i as f32).collect::<Vec<f32>>();
+    executor.upload(x, Values::F32(&values(1.0))).unwrap();
+    executor.run(run, 1).unwrap();
+    executor.upload(x, Values::F32(&values(-1.0))).unwrap();
+    assert!(executor.download(y).unwrap() == values(1.0), "a run saw what was uploaded after it");
+    assert!(executor.download(x).unwrap() == values(-1.0));
 }
 
 #[test]

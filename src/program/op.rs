@@ -26,17 +26,19 @@ pub enum Op {
         /// Which of the run's independent sequences.
         stream: u32,
     },
-    /// The images of this step: `y[i] = (2 * images[shuffled(g)] - 255) / 255` with `g = (step - 1) * N + i`, where
-    /// [`random::shuffled`](super::random::shuffled) passes once over all images before it takes one again.
+    /// The images of this step: `y[i] = (2 * images[row(g)] - 255) / 255`, where `g = (step - 1) * N + i` counts the images
+    /// that the run has shown, and the row is that of [`Order`].
     Batch {
         /// u32 (1).
         clock: TensorId,
-        /// u8 (COUNT, H, W, C): the data set.
+        /// u8 (COUNT, H, W, C): the data set, or a part of it.
         images: TensorId,
         /// (N, H, W, C), in [-1, 1].
         y: TensorId,
         /// The run's seed.
         seed: u64,
+        /// Which images those are, and in which order they lie.
+        order: Order,
     },
     /// Each image of `x`, turned and mirrored by chance: about its middle, counter-clockwise as seen, by an angle drawn from
     /// +-`rotate` degrees; then mirrored left to right with probability 1/2 if `flip`; then turned by 0 to 3 quarter turns
@@ -246,6 +248,17 @@ pub enum Op {
         /// d in the long run.
         decay: f64,
     },
+}
+
+/// Where a batch finds number g of the images that a run shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// All images of the data set lie there in any order: it is row [`shuffled(g)`](super::random::shuffled), which passes
+    /// once over all images before it takes one again.
+    Shuffled,
+    /// The images that are due lie there in the order in which they are shown: it is row `g % COUNT`. Whoever runs the
+    /// program replaces them in time.
+    Window,
 }
 
 /// How a square kernel moves over an image. `pad` is what is added before the first row and column; what is added

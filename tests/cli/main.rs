@@ -22,3 +22,4 @@ mod sample;
 mod stop;
 mod summary;
 mod train;
+mod windows;
