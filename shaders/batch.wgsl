@@ -1,6 +1,7 @@
-// batch.wgsl: the images of this step, taken from the data set in shuffled order. Begins with random.wgsl.
+// batch.wgsl: the images of this step, in the order of the shuffled data set. Begins with random.wgsl.
 //
-//   gather    y[i] = (SCALE * images[shuffled(g)] + SHIFT) / 255   with g = (step - 1) * N + i
+//   gather    y[i] = (SCALE * images[row] + SHIFT) / 255   with g = (step - 1) * N + i
+//             and row = shuffled(g) of a whole data set, or g % COUNT in a window of those that are due
 //
 // Shapes    clock (1), u32    images (COUNT, PIXELS), u8, four in a word    y (N, PIXELS), from low to high
 // Mapping   one workgroup for each image
@@ -12,6 +13,7 @@ override COUNT: u32;
 override HALF_BITS: u32; // of shuffled()
 override SCALE: f32; // high - low
 override SHIFT: f32; // 255 * low
+override WINDOW: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> images: array<u32>;
@@ -26,7 +28,12 @@ fn gather(
 ) {
     let i = group.x;
     if lane == 0u {
-        image = shuffled((clock[0] - 1u) * N + i, COUNT, HALF_BITS);
+        let g = (clock[0] - 1u) * N + i;
+        if WINDOW {
+            image = g % COUNT;
+        } else {
+            image = shuffled(g, COUNT, HALF_BITS);
+        }
     }
     workgroupBarrier();
     for (var pixel = lane; pixel < PIXELS; pixel += 256u) {

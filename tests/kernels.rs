@@ -9,7 +9,7 @@ use common::{assert_close, gpu};
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::gpu::{GpuDevice, entry_points, entry_points_of};
 use gpu_gan::net::Model;
-use gpu_gan::program::{Activation, Element, Executor, Op, Program, Values};
+use gpu_gan::program::{Activation, Element, Executor, Op, Order, Program, Values};
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
@@ -315,7 +315,7 @@ fn black_and_white_are_the_ends_of_the_range_exactly() {
         let images = program.tensor_of(Element::U8, "images", &[1, 1, 2, 1]);
         let y = program.tensor("y", &[1, 1, 2, 1]);
         let run = program.begin("run");
-        program.push(Op::Batch { clock, images, y, seed: 1, range });
+        program.push(Op::Batch { clock, images, y, seed: 1, order: Order::Shuffled, range });
         let mut on_gpu = gpu.executor(&program).unwrap();
         let mut on_cpu = CpuExecutor::<f32>::new(&program).unwrap();
         for executor in [&mut on_gpu as &mut dyn Executor, &mut on_cpu] {
@@ -325,4 +325,21 @@ fn black_and_white_are_the_ends_of_the_range_exactly() {
             assert_eq!(executor.download(y).unwrap(), [low as f32, high as f32]);
         }
     }
+}
+
+#[test]
+fn what_is_uploaded_in_several_pieces_arrives_whole_and_after_what_was_asked_for_before() {
+    const LEN: usize = (16 << 20) / 4 * 2 + 3; // two pieces of 16 MiB and a little
+    let Some(gpu) = gpu() else { return };
+    let mut program = Program::new();
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LEN]));
+    let run = program.begin("run");
+    program.push(Op::Activation { kind: Activation::LeakyRelu { slope: 0.0 }, x, y });
+    let mut executor = gpu.executor(&program).unwrap();
+    let values = |sign: f32| (0..LEN).map(|i| sign * i as f32).collect::<Vec<f32>>();
+    executor.upload(x, Values::F32(&values(1.0))).unwrap();
+    executor.run(run, 1).unwrap();
+    executor.upload(x, Values::F32(&values(-1.0))).unwrap();
+    assert!(executor.download(y).unwrap() == values(1.0), "a run saw what was uploaded after it");
+    assert!(executor.download(x).unwrap() == values(-1.0));
 }

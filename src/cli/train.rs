@@ -8,11 +8,19 @@ use std::time::Instant;
 use super::device::DeviceArgument;
 use super::{Outcome, print, remark, within};
 use crate::data::{self, ImageSet};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, bytes_for_people};
 use crate::net::{Model, Summary};
 use crate::program::Device;
 use crate::report::progress::{Plan, Progress, duration_for_people};
-use crate::train::{Augment, Checkpoint, Gan, Interval, RunFolder, Settings, Training, largest_batch, train};
+use crate::train::{
+    Augment, Checkpoint, Gan, Interval, RunFolder, Settings, Training, capacity, largest_batch, train,
+    with_fewer_images,
+};
+
+/// What to do where a new run is too large for its device, or a run that goes on.
+const SMALLER_BATCH: &str = "choose a smaller --batch-size, or end other programs that use the device's memory";
+const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs that use the device's memory, or go on with \
+                               another --device (see `gpu-gan devices`)";
 
 /// TOML and spreadsheets know no larger whole numbers.
 const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -78,6 +86,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     device: DeviceArgument,
 
+    /// At most so many MiB of the device's memory for images; where there are more images, they take turns there. Nothing
+    /// of what is learnt depends on it [default: what the device takes in one piece]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    data_memory: Option<i128>,
+
     /// Go on with a run, exactly as if it had not stopped: its folder, or one of its checkpoints
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
@@ -101,8 +114,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => begin(arguments)?,
     };
     let (device, which) = arguments.device.open()?;
-    introduce(&start, &images, &which);
-    check_size(device.as_ref(), &start)?;
+    let place = place_for_images(arguments, device.as_ref(), &start);
+    introduce(&start, &images, &which, place.as_ref().ok());
+    let capacity = place?.capacity;
     if arguments.dry_run {
         arguments.out.as_deref().map_or(Ok(()), RunFolder::check_free)?;
         print(&Summary::new(&start.model).to_string())?;
@@ -118,6 +132,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let ending = train(Training {
         device: device.as_ref(),
         images: &images,
+        capacity,
         progress: Progress::new(Plan {
             total_steps: start.settings.steps,
             start_step: start.step,
@@ -129,6 +144,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         sample_every: arguments.sample_every,
         checkpoint_every: arguments.checkpoint_every,
         stop: &stop,
+    })
+    .map_err(|error| {
+        // Found out when it was built: the checks before know a device's limits, and not what others take of its memory.
+        match error {
+            Error::OutOfMemory { tensor, bytes, device, .. } => {
+                let hint = if arguments.resume.is_some() { KEEPS_ITS_BATCH } else { SMALLER_BATCH }.into();
+                Error::OutOfMemory { tensor, bytes, device, hint }
+            }
+            other => other,
+        }
     })?;
 
     let run = folder.path().display();
@@ -242,18 +267,56 @@ fn length(arguments: &Arguments, settings: &Settings) -> Result<Option<u64>> {
     }
 }
 
-/// Whether the device has room, and if not, for what it has.
-fn check_size(device: &dyn Device, start: &Checkpoint) -> Result<()> {
-    let program = Gan::new(&start.model, &start.settings, start.settings.images).program;
-    device.check(&program).map_err(|mut error| {
+/// Where the images lie while the run learns from them.
+struct Place {
+    /// How many of them are on the device at a time.
+    capacity: usize,
+    /// Why it is not all of them, if it is not.
+    reason: String,
+}
+
+/// Makes room on the device, or says for what it has some.
+fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoint) -> Result<Place> {
+    let Checkpoint { model, settings, .. } = start;
+    let asked = arguments.data_memory.map(|mebibytes| within("--data-memory", mebibytes, 1, 1 << 24)).transpose()?;
+    let (limit, asked) = (device.room_for_images(), asked.map(|mebibytes| mebibytes << 20));
+    let bytes = limit.min(asked.unwrap_or(u64::MAX));
+    let source = if bytes < limit { "--data-memory" } else { "the device" };
+    let largest = || match largest_batch(device, model, settings, bytes) {
+        _ if arguments.resume.is_some() => KEEPS_ITS_BATCH.into(),
+        Some(size) => format!("--batch-size {size} is the largest that fits"),
+        None => "no batch size fits; choose a smaller model, or --device cpu".into(),
+    };
+
+    let Some(capacity) = capacity(model, settings, bytes) else {
+        let images = settings.batch_size.min(settings.images);
+        let batch = (images * model.image.iter().product::<usize>()) as u64;
+        return Err(Error::Request {
+            message: format!(
+                "the {images} images of a batch need {}, but {source} allows {}",
+                bytes_for_people(batch),
+                bytes_for_people(bytes)
+            ),
+            hint: if bytes < limit {
+                format!("allow at least --data-memory {}, or leave it out", batch.div_ceil(1 << 20))
+            } else {
+                largest()
+            },
+        });
+    };
+    let check = |capacity| device.check(&Gan::new(model, settings, capacity).program);
+    let (fits, ()) = with_fewer_images(settings, capacity, check).map_err(|mut error| {
         if let Error::TooLarge { hint, .. } | Error::Device { hint, .. } = &mut error {
-            *hint = match largest_batch(device, &start.model, &start.settings) {
-                Some(size) => format!("--batch-size {size} is the largest that fits"),
-                None => "no batch size fits; choose a smaller model, fewer images, or --device cpu".into(),
-            };
+            *hint = largest();
         }
         error
-    })
+    })?;
+    let reason = match source {
+        _ if fits < capacity => "the device has no room for more".into(),
+        "the device" => format!("the device takes at most {} in one piece", bytes_for_people(bytes)),
+        _ => format!("--data-memory allows {}", bytes_for_people(bytes)),
+    };
+    Ok(Place { capacity: fits, reason })
 }
 
 /// The folder of the run: a new one, or that of the run that goes on.
@@ -280,14 +343,19 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 }
 
 /// What is about to happen, in a few lines.
-fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
+fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
     let Settings { batch_size, steps, seed, adam, augment, data, .. } = &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
     let epochs = (steps * *batch_size as u64) as f64 / images.count() as f64;
     remark(&format!("device         {device}"));
-    remark(&format!("data           {data}: {} images of {h} x {w} x {c}", images.count()));
+    let windows = place.filter(|place| place.capacity < images.count()).map(|Place { capacity, reason }| {
+        let [part, all] = [*capacity, images.count()].map(|images| bytes_for_people((images * h * w * c) as u64));
+        format!(", in windows of {capacity} ({part} of {all}), as {reason}")
+    });
+    let windows = windows.unwrap_or_default();
+    remark(&format!("data           {data}: {} images of {h} x {w} x {c}{windows}", images.count()));
     remark(&format!("model          {}", start.model.name));
     remark(&format!(
         "generator      {} parameters, {} numbers -> {h} x {w} x {c}",

@@ -90,7 +90,7 @@ fn reflected(k: i64, size: usize) -> usize {
 }
 
 /// The value at `f` in [0, 1] on the way from `a` to `b`. Rounding may carry it past `b`, but not past `a`.
-fn between<T: Scalar>(a: T, b: T, f: T) -> T {
+pub(super) fn between<T: Scalar>(a: T, b: T, f: T) -> T {
     let value = a + f * (b - a);
     if (a < b && value > b) || (a > b && value < b) { b } else { value }
 }

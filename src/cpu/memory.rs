@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::Scalar;
-use crate::error::{Error, Result, bytes_for_people};
+use crate::error::{Error, Result};
 use crate::program::{Buffer, Element, Program, TensorId, Values};
 
 /// The buffers of a program.
@@ -158,10 +158,11 @@ impl<T> Storage<T> {
 fn zeros<E: Copy + Default>(buffer: &Buffer) -> Result<Vec<E>> {
     let mut values = Vec::new();
     if values.try_reserve_exact(buffer.len).is_err() {
-        let bytes = bytes_for_people((buffer.len as u64).saturating_mul(size_of::<E>() as u64));
-        return Err(Error::Device {
-            message: format!("the CPU's memory has no room for {} ({bytes})", buffer.name),
-            hint: "close other programs, or take a smaller batch or a smaller model".into(),
+        return Err(Error::OutOfMemory {
+            tensor: buffer.name.clone(),
+            bytes: (buffer.len as u64).saturating_mul(size_of::<E>() as u64),
+            device: "the CPU's memory".into(),
+            hint: "close other programs, or take a smaller model".into(),
         });
     }
     values.resize(buffer.len, E::default());

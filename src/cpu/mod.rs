@@ -61,6 +61,11 @@ impl<T: Scalar> Device for CpuDevice<T> {
         }
     }
 
+    /// A quarter of the memory that is available, so that there is room for the rest of the program and for other ones.
+    fn room_for_images(&self) -> u64 {
+        memory::available() / 4
+    }
+
     fn check(&self, program: &Program) -> Result<()> {
         let needed = memory::needed::<T>(program);
         let available = memory::available();
@@ -168,11 +173,11 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let step = memory.counter(clock);
             memory.write([y], |_, [y]| noise::normal(seed, stream, step, y));
         }
-        Op::Batch { clock, images, y, seed, range } => {
+        Op::Batch { clock, images, y, seed, order, range } => {
             let step = memory.counter(clock);
             let n = program.shape(y)[0];
             memory.write([y], |memory, [y]| {
-                batch::forward(seed, step, n, range, memory.bytes(images), y);
+                batch::forward(seed, order, step, n, range, memory.bytes(images), y);
             });
         }
         Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns } => {

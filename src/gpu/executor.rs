@@ -19,6 +19,8 @@ const SUBMISSION: Duration = Duration::from_millis(100);
 const IN_FLIGHT: usize = 2;
 /// The most dispatches in one submission, whatever they take.
 const MOST_DISPATCHES: usize = 8192;
+/// Bytes of an upload that go with one submission, so that a large one does not need its size in memory once more.
+const UPLOAD: usize = 16 << 20;
 /// After this long without an answer a GPU is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -192,7 +194,9 @@ impl GpuExecutor {
         self.gpu.healthy()?;
         outcome.map(|_| ()).map_err(|error| Error::Device {
             message: format!("{} does not answer: {error}", self.gpu.name),
-            hint: "go on from the last checkpoint with --resume; a smaller --batch-size may help".into(),
+            hint: "go on from the last checkpoint with --resume; where it happens again, a new run with a smaller \
+                   --batch-size may help"
+                .into(),
         })
     }
 
@@ -217,18 +221,24 @@ impl Executor for GpuExecutor {
         };
         assert_eq!((element, len), (self.program.element(tensor), info.len()), "values for {}", info.name);
         let offset = (info.offset * element.bytes()) as u64;
-        let buffer = self.buffer(info.buffer);
-        // Copies are made in words of four bytes.
-        let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
-        self.gpu.queue.write_buffer(buffer, offset, words);
-        if !rest.is_empty() {
-            let mut last = [0; 4];
-            last[..rest.len()].copy_from_slice(rest);
-            self.gpu.queue.write_buffer(buffer, offset + words.len() as u64, &last);
+        let buffer = self.buffer(info.buffer).clone();
+        for (number, piece) in bytes.chunks(UPLOAD).enumerate() {
+            let offset = offset + (number * UPLOAD) as u64;
+            // Copies are made in words of four bytes.
+            let (words, rest) = piece.split_at(piece.len() / 4 * 4);
+            self.gpu.queue.write_buffer(&buffer, offset, words);
+            if !rest.is_empty() {
+                let mut last = [0; 4];
+                last[..rest.len()].copy_from_slice(rest);
+                self.gpu.queue.write_buffer(&buffer, offset + words.len() as u64, &last);
+            }
+            // Written data waits in memory of its own until something is submitted, and is in place before what is submitted
+            // next. How long that takes says nothing of dispatches.
+            self.pace.last_end = None;
+            let encoder = self.encoder("upload");
+            self.submit(encoder)?;
         }
-        // Written data waits on the host until something is submitted.
-        let encoder = self.encoder("upload");
-        self.submit(encoder)
+        Ok(())
     }
 
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
@@ -403,9 +413,11 @@ fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsa
     let buffer = gpu.device.create_buffer(&descriptor);
     match pollster::block_on(scope.pop()) {
         None => Ok(buffer),
-        Some(_) => Err(Error::Device {
-            message: format!("{} has no {} left for {name}", gpu.name, crate::error::bytes_for_people(size)),
-            hint: "use a smaller --batch-size, or end other programs that use the GPU".into(),
+        Some(_) => Err(Error::OutOfMemory {
+            tensor: name.to_string(),
+            bytes: size,
+            device: gpu.name.clone(),
+            hint: "end other programs that use the GPU, or choose another device with --device".into(),
         }),
     }
 }

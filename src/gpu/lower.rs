@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::program::{Activation, Geometry, Op, Program, TensorId, random};
+use crate::program::{Activation, Geometry, Op, Order, Program, TensorId, random};
 
 /// Invocations of an elementwise workgroup, as in the shaders.
 const ELEMENTWISE: usize = 256;
@@ -47,7 +47,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let groups = len.div_ceil(4 * 64).min(MOST_WORKGROUPS);
             vec![Kernel::new(op, "noise", constants).dispatch("normal", [groups, 1, 1])]
         }
-        Op::Batch { images, y, seed, range: [low, high], .. } => {
+        Op::Batch { images, y, seed, order, range: [low, high], .. } => {
             let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
             let mut constants = seed_constants(seed);
             constants.extend(sizes(&[
@@ -56,7 +56,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 ("COUNT", count),
                 ("HALF_BITS", random::half_bits(count as u32) as usize),
             ]));
-            constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low)]);
+            constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
             vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
         }
         Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {

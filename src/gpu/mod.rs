@@ -23,6 +23,9 @@ pub fn entry_points_of(op: &Op, program: &Program) -> Vec<(&'static str, &'stati
     lower::lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
 }
 
+/// The next step where a program is too large; whoever wrote the program may know a better one.
+const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
+
 /// An adapter, opened.
 #[derive(Clone)]
 pub struct GpuDevice {
@@ -119,7 +122,14 @@ impl GpuDevice {
 
     fn too_large(&self, tensor: &str, bytes: u64, limit: u64, limit_name: &'static str) -> Error {
         let (tensor, device) = (tensor.to_string(), self.name.clone());
-        Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: "use a smaller --batch-size".into() }
+        Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: OTHER_DEVICE.into() }
+    }
+
+    /// The largest buffer that a shader can see, and the name of the limit that says so.
+    fn largest_buffer(&self) -> (u64, &'static str) {
+        let limits = self.device.limits();
+        let binding = (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size");
+        binding.min((limits.max_buffer_size, "max_buffer_size"))
     }
 }
 
@@ -128,13 +138,13 @@ impl Device for GpuDevice {
         self.name.clone()
     }
 
+    /// A byte of them is found by a number of 32 bits, whatever the size of a buffer.
+    fn room_for_images(&self) -> u64 {
+        self.largest_buffer().0.min(u64::from(u32::MAX))
+    }
+
     fn check(&self, program: &Program) -> Result<()> {
-        let limits = self.device.limits();
-        let (limit, limit_name) = if limits.max_storage_buffer_binding_size <= limits.max_buffer_size {
-            (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size")
-        } else {
-            (limits.max_buffer_size, "max_buffer_size")
-        };
+        let (limit, limit_name) = self.largest_buffer();
         let fits = |name: &str, bytes: u64| {
             if bytes <= limit { Ok(()) } else { Err(self.too_large(name, bytes, limit, limit_name)) }
         };
@@ -148,7 +158,7 @@ impl Device for GpuDevice {
                         fits(name, 4 * len as u64)?;
                     }
                 }
-                let most = u64::from(limits.max_compute_workgroups_per_dimension);
+                let most = u64::from(self.device.limits().max_compute_workgroups_per_dimension);
                 if let Some(&groups) = dispatch.workgroups.iter().find(|&&groups| groups as u64 > most) {
                     return Err(Error::Device {
                         message: format!(
@@ -158,7 +168,7 @@ impl Device for GpuDevice {
                             program.info(op.operands()[0].tensor).name,
                             self.name
                         ),
-                        hint: "use a smaller --batch-size".into(),
+                        hint: OTHER_DEVICE.into(),
                     });
                 }
             }

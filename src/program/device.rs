@@ -8,6 +8,9 @@ pub trait Device {
     /// The device in a few words, for people: `CPU, 2 threads`.
     fn description(&self) -> String;
 
+    /// Bytes of images that can lie on the device in one tensor.
+    fn room_for_images(&self) -> u64;
+
     /// Whether the program's buffers fit into the device's limits, without allocating anything.
     ///
     /// # Errors

@@ -30,17 +30,19 @@ pub enum Op {
         /// Which of the run's independent sequences.
         stream: u32,
     },
-    /// The images of this step: `y[i] = low + (high - low) * images[shuffled(g)] / 255` with `g = (step - 1) * N + i`, where
-    /// [`random::shuffled`](super::random::shuffled) passes once over all images before it takes one again.
+    /// The images of this step: `y[i] = low + (high - low) * images[row(g)] / 255`, where `g = (step - 1) * N + i` counts the
+    /// images that the run has shown, and the row is that of [`Order`].
     Batch {
         /// u32 (1).
         clock: TensorId,
-        /// u8 (COUNT, H, W, C): the data set.
+        /// u8 (COUNT, H, W, C): the data set, or a part of it.
         images: TensorId,
         /// (N, H, W, C), from `low` to `high`.
         y: TensorId,
         /// The run's seed.
         seed: u64,
+        /// Which images those are, and in which order they lie.
+        order: Order,
         /// `low` and `high`: what a pixel of 0 becomes, and one of 255.
         range: [f64; 2],
     },
@@ -339,6 +341,17 @@ pub enum Op {
 /// The largest factor of upsampling, and the largest window of pooling: a kernel runs over all pixels of one in a loop, and some
 /// drivers end loops after 65,535 iterations.
 pub const MAX_WINDOW: usize = 128;
+
+/// Where a batch finds number g of the images that a run shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// All images of the data set lie there in any order: it is row [`shuffled(g)`](super::random::shuffled), which passes
+    /// once over all images before it takes one again.
+    Shuffled,
+    /// The images that are due lie there in the order in which they are shown: it is row `g % COUNT`. Whoever runs the
+    /// program replaces them in time.
+    Window,
+}
 
 /// How a square kernel moves over an image. `pad` is what is added before the first row and column; what is added
 /// behind the last follows from the shapes of the images, so "same" and output padding need no field of their own.

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::net::parameters::Layout;
 use crate::net::{Adam, Chance, Mode, Model, Network, Wrt};
 use crate::program::random::stream;
-use crate::program::{Element, Executor, Op, Program, RoutineId, TensorId, Values};
+use crate::program::{Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
 
 use super::{Augment, Checkpoint, Settings, checkpoint};
 
@@ -29,7 +29,7 @@ pub struct Gan {
     pub sheet: RoutineId,
     /// u32 (1): how many steps were done.
     pub clock: TensorId,
-    /// u8 (COUNT, H, W, C): all images to learn from.
+    /// u8 (capacity, H, W, C): the images to learn from, or a window of them; [`Supply`](super::Supply) fills it.
     pub data: TensorId,
     /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`].
     pub history: TensorId,
@@ -52,12 +52,13 @@ pub struct Gan {
 }
 
 impl Gan {
-    /// The program that trains a model with these settings on `count` images.
-    pub fn new(model: &Model, settings: &Settings, count: usize) -> Self {
+    /// The program that trains a model with these settings, with `capacity` images on the device: all of them, or whole
+    /// batches of fewer.
+    pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
         let [h, w, c] = model.image;
-        let data = program.tensor_of(Element::U8, "data", &[count, h, w, c]);
+        let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
         let generator = Network::generator(&mut program, model);
         let average = generator.average(&mut program);
@@ -160,7 +161,8 @@ fn reals(
     let [h, w, c] = model.image;
     let shape = [settings.batch_size, h, w, c];
     let seed = settings.seed;
-    let batch = |y| Op::Batch { clock, images: data, y, seed, range: model.range() };
+    let order = if program.shape(data)[0] < settings.images { Order::Window } else { Order::Shuffled };
+    let batch = |y| Op::Batch { clock, images: data, y, seed, order, range: model.range() };
     let reals = program.tensor("reals", &shape);
     if !settings.augment.is_on() {
         return (reals, vec![batch(reals)]);

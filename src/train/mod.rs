@@ -13,6 +13,7 @@ mod run_folder;
 mod sampler;
 mod settings;
 mod trainer;
+mod windows;
 
 pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
 pub use checkpoint::Checkpoint;
@@ -22,3 +23,4 @@ pub use run_folder::RunFolder;
 pub use sampler::Sampler;
 pub use settings::{Augment, Interval, Settings};
 pub use trainer::{Ending, Training, largest_batch, train};
+pub use windows::{Supply, capacity, with_fewer_images};

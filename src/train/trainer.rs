@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::log::Log;
 use super::portfolio::Portfolio;
-use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, latent};
+use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
+use super::{capacity, latent, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::Model;
@@ -29,6 +30,8 @@ pub struct Training<'a> {
     pub device: &'a dyn Device,
     /// What it learns from.
     pub images: &'a ImageSet,
+    /// How many images are to lie on the device at a time, as [`capacity`] says; fewer do where there is no room for them.
+    pub capacity: usize,
     /// Where it starts; settings and model are in it.
     pub start: Checkpoint,
     /// Where its results go.
@@ -56,12 +59,14 @@ pub struct Ending {
     pub sheet: PathBuf,
 }
 
-/// The largest batch, up to that of the settings, that a device has room for.
-pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings) -> Option<usize> {
+/// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
+pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
     let fits = |batch_size: usize| {
         let settings = Settings { batch_size, ..settings.clone() };
+        let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
         model.check_batch(batch_size).is_ok()
-            && device.check(&Gan::new(model, &settings, settings.images).program).is_ok()
+            && capacity(model, &settings, bytes)
+                .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
     };
     // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
     let (mut good, mut bad) = ((1..=settings.batch_size).take(4).find(|&size| fits(size))?, settings.batch_size + 1);
@@ -89,6 +94,7 @@ struct Run<'a> {
     training: Training<'a>,
     gan: Gan,
     executor: Box<dyn Executor>,
+    supply: Supply<'a>,
     log: Log,
     portfolio: Portfolio,
     /// The last step that the device was asked for.
@@ -102,22 +108,30 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn begin(training: Training<'a>) -> Result<Self> {
-        let Training { device, images, start, folder, .. } = &training;
-        let gan = Gan::new(&start.model, &start.settings, images.count());
-        device.check(&gan.program)?;
-        let mut executor = device.build(&gan.program)?;
+    fn begin(mut training: Training<'a>) -> Result<Self> {
+        let Training { device, images, ref start, folder, .. } = training;
+        let (capacity, (gan, mut executor)) = with_fewer_images(&start.settings, training.capacity, |capacity| {
+            let gan = Gan::new(&start.model, &start.settings, capacity);
+            device.check(&gan.program)?;
+            let executor = device.build(&gan.program)?;
+            Ok((gan, executor))
+        })?;
+        if capacity < training.capacity {
+            let had_no_room = format!("no room for {} of them on the device at a time", training.capacity);
+            training.progress.line(&format!("data        in windows of {capacity} images: {had_no_room}"));
+        }
+        let supply = Supply::new(images, &start.settings, capacity);
         gan.load(executor.as_mut(), start)?;
-        executor.upload(gan.data, Values::U8(&images.pixels))?;
         let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
         executor.upload(gan.sheet_latents, Values::F32(&latents))?;
         let (log, rows) = Log::open(folder.path(), start.step)?;
-        let portfolio = Portfolio::new(folder, start, *device, images, &rows);
+        let portfolio = Portfolio::new(folder, start, device, images, &rows);
         let begins = start.step == 0 || !folder.reals().exists();
         let step = start.step;
         let mut run = Self {
             gan,
             executor,
+            supply,
             log,
             portfolio,
             step,
@@ -163,7 +177,8 @@ impl<'a> Run<'a> {
     /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
     fn run_until(&mut self, end: u64) -> Result<()> {
         while self.step < end && !self.training.stop.load(Ordering::Relaxed) {
-            let burst = self.pace.burst().min(end - self.step);
+            let provided = self.supply.provide(self.executor.as_mut(), self.gan.data, self.step + 1)?;
+            let burst = self.pace.burst().min(end.min(provided) - self.step);
             self.executor.run(self.gan.step, burst as usize)?;
             let snapshot = self.executor.snapshot(self.gan.history)?;
             self.pending.push_back((self.step + 1..=self.step + burst, snapshot));
@@ -226,6 +241,7 @@ impl<'a> Run<'a> {
         let wanted = SHEET_IMAGES.min(self.training.images.count());
         let mut values = Vec::new();
         for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
+            self.supply.provide(self.executor.as_mut(), self.gan.data, step.into())?;
             self.executor.upload(self.gan.clock, Values::U32(&[step]))?;
             self.executor.run(augmented, 1)?;
             values.extend(self.executor.download(self.gan.reals)?);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Case;
 use crate::net::{Model, Summary};
-use crate::program::{Activation, Element, Geometry, Op, Program, TensorId};
+use crate::program::{Activation, Element, Geometry, Op, Order, Program, TensorId};
 use crate::train::{Gan, Settings};
 
 /// x (N, H, W, `C_IN`), w, y of a convolution.
@@ -433,13 +433,16 @@ fn inputs() -> Vec<Case> {
         (1000, 33, [7, 7, 1], 1234, around_zero),
     ];
     for (count, n, [h, w, c], step, range) in batches {
-        cases.push(Case::alone(step, |program| Op::Batch {
-            clock: clock(program),
-            images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
-            y: program.tensor("y", &[n, h, w, c]),
-            seed: 99,
-            range,
-        }));
+        for order in [Order::Shuffled, Order::Window] {
+            cases.push(Case::alone(step, |program| Op::Batch {
+                clock: clock(program),
+                images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
+                y: program.tensor("y", &[n, h, w, c]),
+                seed: 99,
+                order,
+                range,
+            }));
+        }
     }
     for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
         cases.push(Case::alone(step, |program| Op::Labels {

@@ -37,6 +37,7 @@ fn every_command_explains_its_flags() {
                 "--seed",
                 "--out",
                 "--device",
+                "--data-memory",
                 "--resume",
                 "--sample-every",
                 "--checkpoint-every",

@@ -24,3 +24,4 @@ mod sample;
 mod stop;
 mod summary;
 mod train;
+mod windows;

@@ -1,7 +1,7 @@
 //! Augmentation against what can be said of it without its formulas.
 
 use super::*;
-use crate::cpu::augment::{Chances, Turn, forward};
+use crate::cpu::augment::{Chances, Turn, between, forward};
 
 const ROTATE: Chances = Chances { rotate: 20.0, flip: false, quarter_turns: false };
 const TURN: Turn = Turn { angle: 0.0, mirrored: false, quarters: 0 };
@@ -174,6 +174,18 @@ fn values_never_leave_the_range_of_their_image() {
         }
         assert!(x != y);
     }
+}
+
+#[test]
+fn what_lies_between_two_values_is_not_beyond_them_however_it_is_rounded() {
+    for pair in noise_in_f32(20_000).windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        for f in [0.0, f32::MIN_POSITIVE, 0.3, 1.0_f32.next_down(), 1.0] {
+            assert!((a.min(b)..=a.max(b)).contains(&between(a, b, f)), "{a} to {b} at {f}");
+        }
+        assert!(between(a, b, 0.0).to_bits() == a.to_bits() && between(a, a, 0.7).to_bits() == a.to_bits());
+    }
+    assert!(between(f32::NAN, 1.0, 0.5).is_nan() && between(1.0, f32::NAN, 0.5).is_nan());
 }
 
 #[test]

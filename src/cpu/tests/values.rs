@@ -2,7 +2,7 @@
 
 use super::gradients::{CASES, Case, Convolution};
 use super::*;
-use crate::program::{Activation, Element, Geometry, Op, Values};
+use crate::program::{Activation, Element, Geometry, Op, Order, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
 const LARGE: [Case; 5] = [
@@ -106,7 +106,7 @@ fn batches_show_every_image_once_in_an_epoch_and_reach_from_minus_one_to_one() {
     let y = program.tensor("y", &[5, 1, 2, 1]);
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Batch { clock, images, y, seed: 3, range: [-1.0, 1.0] });
+    program.push(Op::Batch { clock, images, y, seed: 3, order: Order::Shuffled, range: [-1.0, 1.0] });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     // Image i is the pixels 20 * i and 255 - 20 * i.
     let pixels: Vec<u8> = (0..COUNT as u8).flat_map(|i| [20 * i, 255 - 20 * i]).collect();
@@ -390,7 +390,7 @@ fn labels_are_those_of_the_images_that_a_batch_shows() {
     let history = program.tensor("history", &[1, 2]);
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Batch { clock, images, y: x, seed: 3, range: [-1.0, 1.0] });
+    program.push(Op::Batch { clock, images, y: x, seed: 3, order: Order::Shuffled, range: [-1.0, 1.0] });
     program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3 });
     program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
