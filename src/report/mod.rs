@@ -9,6 +9,7 @@ pub mod arrays;
 pub mod pixels;
 pub mod progress;
 pub mod sheet;
+pub mod work;
 
 /// Images to look at: borrowed bytes with their shape.
 #[derive(Clone, Copy, Debug)]
