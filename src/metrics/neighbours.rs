@@ -106,7 +106,8 @@ impl Neighbourhoods {
         }
     }
 
-    fn len(&self) -> usize {
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
         self.squares.len()
     }
 
