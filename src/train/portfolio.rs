@@ -38,8 +38,6 @@ pub(super) struct Portfolio {
     /// The images of the newest sheet.
     fakes: Vec<u8>,
     shape: [usize; 3],
-    began: Instant,
-    first_step: u64,
     /// When everything was drawn last, and how long that took.
     drawn: Option<(Instant, Duration)>,
 }
@@ -55,7 +53,9 @@ struct History {
     d_fake: Trace,
     d_accuracy: Trace,
     fd: Trace,
-    images_per_second: Trace,
+    /// Real images that were taken, and the seconds that this took.
+    images: f64,
+    seconds: f64,
 }
 
 impl Portfolio {
@@ -78,8 +78,6 @@ impl Portfolio {
             reals: chosen.flat_map(|index| images.image(index)).copied().collect(),
             fakes: Vec::new(),
             shape: images.image_shape(),
-            began: Instant::now(),
-            first_step: start.step,
             drawn: None,
         };
         for row in rows {
@@ -91,6 +89,12 @@ impl Portfolio {
     /// Takes note of a step.
     pub(super) fn record(&mut self, row: &Row) {
         let history = &mut self.history;
+        let images = self.settings.batch_size as f64;
+        let seconds = images / f64::from(row.images_per_second);
+        if seconds.is_finite() {
+            history.images += images;
+            history.seconds += seconds;
+        }
         for (trace, position, value) in [
             (&mut history.d_loss, row.step, Some(row.d_loss)),
             (&mut history.g_loss, row.step, Some(row.g_loss)),
@@ -100,7 +104,6 @@ impl Portfolio {
             (&mut history.d_fake, row.step, Some(row.d_fake)),
             (&mut history.d_accuracy, row.step, Some(row.d_accuracy)),
             (&mut history.fd, row.step, row.fd),
-            (&mut history.images_per_second, row.step, Some(row.images_per_second)),
         ] {
             if let Some(value) = value {
                 trace.push(position, value);
@@ -189,10 +192,12 @@ impl Portfolio {
             ("Steps", format!("{step} of {steps}")),
             ("Epochs", format!("{:.1} of {:.1}", epochs(step), epochs(*steps))),
             ("Device", self.device.clone()),
-            ("Duration", self.duration()),
         ];
-        if let Some(speed) = self.history.images_per_second.mean() {
-            numbers.push(("Images per second", format!("{speed:.0}")));
+        let History { images: taken, seconds, .. } = self.history;
+        if seconds > 0.0 {
+            let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+            numbers.push(("Time of all steps", duration_for_people(time)));
+            numbers.push(("Images per second", format!("{:.0}", taken / seconds)));
         }
         numbers.push(("gpu-gan", env!("CARGO_PKG_VERSION").to_string()));
         let mut files: Vec<(String, &'static str)> = [
@@ -223,12 +228,6 @@ impl Portfolio {
             folder: absolute.display().to_string(),
             files,
         })
-    }
-
-    /// How long the run takes by now; of one that went on, only since then.
-    fn duration(&self) -> String {
-        let duration = duration_for_people(self.began.elapsed());
-        if self.first_step == 0 { duration } else { format!("{duration} since step {}", self.first_step) }
     }
 }
 

@@ -144,6 +144,8 @@ fn the_page_has_all_of_it_in_one_file_and_needs_no_network() {
         "<h1>run</h1>",
         "6 of 6",
         "CPU, 2 threads",
+        "Time of all steps",
+        "Images per second",
         env!("CARGO_PKG_VERSION"),
         "adam.lr",
         ">77<",
