@@ -2,6 +2,7 @@
 
 mod device;
 mod devices;
+mod eval;
 mod sample;
 mod summary;
 mod train;
@@ -28,6 +29,8 @@ enum Command {
     Train(train::Arguments),
     /// Draw images from a trained model: one seed, one image
     Sample(sample::Arguments),
+    /// Say in numbers how good a trained model's images are
+    Eval(eval::Arguments),
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
@@ -49,6 +52,7 @@ impl Cli {
         match self.command {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Eval(arguments) => eval::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices => devices::run(),
         }

@@ -7,7 +7,7 @@ fn the_program_explains_itself() {
     let place = Place::empty();
     for help in ["--help", "-h", "help"] {
         let said = place.gpu_gan(help).succeeds().prints("Usage: gpu-gan <COMMAND>");
-        ["train", "sample", "summary", "devices"]
+        ["train", "sample", "eval", "summary", "devices"]
             .iter()
             .fold(said, |said, command| said.prints(&format!("\n  {command} ")));
     }
@@ -42,6 +42,7 @@ fn every_command_explains_its_flags() {
             ][..],
         ),
         ("sample", &["<RUN>", "--count", "--seeds", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"][..]),
+        ("eval", &["<RUN>", "--count", "--raw", "--json", "--device", "[default: 10000"][..]),
         ("summary", &["[MODEL]", "[default: dcgan-small]"][..]),
         ("devices", &["List the GPUs"][..]),
     ] {
@@ -77,6 +78,8 @@ fn a_command_line_that_is_none_is_exit_code_2() {
         "sample",
         "sample run --count many",
         "sample run --count 1 --seeds 1",
+        "eval",
+        "eval run --count many",
         "summary --steps 1",
         "devices cpu",
     ] {

@@ -12,6 +12,7 @@ mod data;
 mod devices;
 mod disks;
 mod divergence;
+mod eval;
 mod help;
 mod pipes;
 mod refusals;
