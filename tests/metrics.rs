@@ -1,5 +1,7 @@
 //! What the judge says of images whose worth is known: real ones, noise, and those of a generator that has begun to learn.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -169,5 +171,18 @@ fn of_few_images_one_half_is_compared_with_the_other_and_too_few_are_refused() {
     for (images, count) in [(stripes(11, |_| 0), 11), (stripes(41, |_| 0), 5)] {
         let error = Judge::new(&cpu(), &images, None, count, None, Audience::Nobody).err().unwrap();
         assert!(error.to_string().contains("too few") && error.hint().contains("12 images"), "{error}");
+    }
+}
+
+#[test]
+fn a_gpu_judges_as_the_processor_does() {
+    let Some(gpu) = common::gpu() else { return };
+    let images = stripes(40, |_| 0);
+    let distances = |device: &dyn Device| {
+        let mut judge = judge(device, &images, 20, None);
+        [judge.floor().unwrap().frechet, judge.noise().unwrap().frechet]
+    };
+    for (on_gpu, on_cpu) in distances(gpu).into_iter().zip(distances(&cpu())) {
+        assert!((on_gpu - on_cpu).abs() <= 1e-3 * on_cpu, "{on_gpu} and {on_cpu}");
     }
 }

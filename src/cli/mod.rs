@@ -2,6 +2,7 @@
 
 mod device;
 mod devices;
+mod eval;
 mod interpolate;
 mod models;
 mod sample;
@@ -36,6 +37,8 @@ enum Command {
     Interpolate(interpolate::Arguments),
     /// List the models that come with the program
     Models,
+    /// Say in numbers how good a trained model's images are
+    Eval(eval::Arguments),
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
@@ -61,6 +64,7 @@ impl Cli {
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Interpolate(arguments) => interpolate::run(&arguments),
             Command::Models => models::run(),
+            Command::Eval(arguments) => eval::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Verify(arguments) => verify::run(&arguments),

@@ -7,7 +7,7 @@ fn the_program_explains_itself() {
     let place = Place::empty();
     for help in ["--help", "-h", "help"] {
         let said = place.gpu_gan(help).succeeds().prints("Usage: gpu-gan <COMMAND>");
-        ["train", "sample", "interpolate", "models", "summary", "devices", "verify"]
+        ["train", "sample", "interpolate", "eval", "models", "summary", "devices", "verify"]
             .iter()
             .fold(said, |said, command| said.prints(&format!("\n  {command} ")));
     }
@@ -55,6 +55,7 @@ fn every_command_explains_its_flags() {
         ),
         ("devices", &["List the GPUs", "--json"][..]),
         ("verify", &["Check that a GPU", "--quick", "--full", "--json", "--device"][..]),
+        ("eval", &["<RUN>", "--count", "--raw", "--json", "--device", "[default: 10000"][..]),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {
             let said = place.gpu_gan(&help).succeeds().prints(&format!("Usage: gpu-gan {command}"));
@@ -90,6 +91,8 @@ fn a_command_line_that_is_none_is_exit_code_2() {
         "sample run --count 1 --seeds 1",
         "interpolate run",
         "interpolate run --seeds 1,2 --frames many",
+        "eval",
+        "eval run --count many",
         "summary --steps 1",
         "devices cpu",
     ] {

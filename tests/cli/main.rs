@@ -13,6 +13,7 @@ mod data;
 mod devices;
 mod disks;
 mod divergence;
+mod eval;
 mod help;
 mod interpolate;
 mod pipes;
