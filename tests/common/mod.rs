@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-use gpu_gan::gpu::{GpuDevice, adapters, what_to_install};
+use gpu_gan::gpu::{AdapterKind, GpuDevice, adapters, what_to_install};
 use gpu_gan::program::random::{philox, uniform};
 
 /// How far a value may be from its reference: `absolute + relative * |reference|`, for each element.
@@ -73,6 +73,16 @@ pub(crate) fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result
     Ok(())
 }
 
+/// How far two tensors are apart, relative to the second.
+pub(crate) fn apart(got: &[f32], want: &[f32]) -> f64 {
+    norm(got.iter().zip(want).map(|(got, want)| got - want)) / norm(want.iter().copied())
+}
+
+/// The root of the sum of squares.
+pub(crate) fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
 /// Numbers in [-1, 1], different for each name.
 pub(crate) fn pattern(name: &str, len: usize) -> Vec<f32> {
     let key = name.bytes().fold([7, len as u32], |[a, b], byte| [a.wrapping_mul(31).wrapping_add(u32::from(byte)), b]);
@@ -91,7 +101,12 @@ fn aloud(text: &str) {
 /// The adapter that the tests run on: `GPU_GAN_TEST_ADAPTER` is a part of its name, else it is the first one. Opened
 /// once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
 pub(crate) fn gpu() -> Option<&'static GpuDevice> {
-    static GPU: OnceLock<Option<GpuDevice>> = OnceLock::new();
+    gpu_and_kind().map(|(device, _)| device)
+}
+
+/// The adapter that the tests run on, and what it is: a software adapter is good for numbers, but slow.
+pub(crate) fn gpu_and_kind() -> Option<&'static (GpuDevice, AdapterKind)> {
+    static GPU: OnceLock<Option<(GpuDevice, AdapterKind)>> = OnceLock::new();
     GPU.get_or_init(|| {
         if std::env::var("GPU_GAN_SKIP_GPU").is_ok_and(|value| value == "1") {
             aloud("SKIPPED: GPU_GAN_SKIP_GPU=1, so nothing is known of the shaders");
@@ -102,7 +117,7 @@ pub(crate) fn gpu() -> Option<&'static GpuDevice> {
         let adapter =
             found.unwrap_or_else(|| panic!("no adapter `{wanted}` to test the shaders on: {}", what_to_install()));
         aloud(&format!("adapter: {adapter}, {}, driver {}", adapter.kind, adapter.driver));
-        Some(GpuDevice::open(&adapter).unwrap())
+        Some((GpuDevice::open(&adapter).unwrap(), adapter.kind))
     })
     .as_ref()
 }
