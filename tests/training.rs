@@ -1,16 +1,16 @@
-//! Whole training steps: the GPU device against the CPU device, a run against itself, and a resumed run against one that
-//! never stopped.
+//! Many training steps of `dcgan-small`: the GPU device against the CPU device, a run against itself, and a resumed run
+//! against one that never stopped. `models.rs` has the other models.
 
 mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::gpu;
+use common::{apart, gpu};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::net::{Adam, Model};
-use gpu_gan::program::{Access, Device, Element, Executor, Program, Values};
+use gpu_gan::program::{Device, Executor, Program, Values};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
     Augment, Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, RunFolder, SHEET_IMAGES, Settings, Supply, Training,
@@ -113,49 +113,6 @@ fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f6
 /// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. A large eps
 /// prevents that, and runs that differ in rounding stay together for longer.
 const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
-
-/// How far two tensors are apart, relative to the second.
-fn apart(got: &[f32], want: &[f32]) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
-}
-
-/// Every tensor of the step is compared: activations, gradients, moments, parameters. The yardstick is how far f32 is from
-/// f64 on the CPU; the GPU adds in another order, and may be three times as far.
-#[test]
-fn one_step_on_the_gpu_is_that_on_the_cpu_in_every_tensor() {
-    let Some(gpu) = gpu() else { return };
-    let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
-    let [mut exact, mut rounded, mut on_gpu] = devices.map(|device| {
-        let mut trainee = Trainee::with(device, 16, SMOOTH);
-        trainee.steps(1, 1);
-        trainee
-    });
-    let program = exact.gan.program.clone();
-    let mut worst = (0.0, String::new());
-    for op in &program.routine(exact.gan.step).ops {
-        for operand in op.operands() {
-            let name = &program.info(operand.tensor).name;
-            if operand.access == Access::Read || program.element(operand.tensor) != Element::F32 {
-                continue;
-            }
-            let want = exact.executor.download(operand.tensor).unwrap();
-            let rounding = apart(&rounded.executor.download(operand.tensor).unwrap(), &want);
-            let strayed = apart(&on_gpu.executor.download(operand.tensor).unwrap(), &want);
-            let bound = 3.0 * rounding + 1e-6;
-            assert!(
-                strayed <= bound,
-                "{} of {}: the GPU strays by {strayed:e}, rounding by {rounding:e}",
-                operand.name,
-                name
-            );
-            if strayed / bound > worst.0 {
-                worst = (strayed / bound, format!("{name}: {strayed:e}, while f32 on the CPU has {rounding:e}"));
-            }
-        }
-    }
-    println!("the farthest from f64 is {}", worst.1);
-}
 
 /// A value that crosses the kink of a leaky ReLU on one device only changes gradients at once, so over several steps the
 /// bounds allow for a few crossings: a thousandth of a loss, and a hundredth of the way that training went.

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-use gpu_gan::gpu::{Adapter, GpuDevice, adapters, matching, what_to_install};
+use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
 use gpu_gan::verify::{Comparison, Tolerance};
 
 /// Fails unless every element is within the tolerance, and so are all together. Written so that NaN fails.
@@ -16,6 +16,12 @@ pub(crate) fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: Tol
     }
 }
 
+/// How far two tensors are apart, relative to the second.
+pub(crate) fn apart(got: &[f32], want: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
+}
+
 /// Says something that is seen when tests pass, too: the test harness keeps back what `println!` prints.
 pub(crate) fn aloud(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
@@ -24,7 +30,12 @@ pub(crate) fn aloud(text: &str) {
 /// The adapter that the tests run on: `GPU_GAN_TEST_ADAPTER` is its number, a part of its name or its backend, else it is
 /// the first one. Opened once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
 pub(crate) fn gpu() -> Option<&'static GpuDevice> {
-    static GPU: OnceLock<Option<GpuDevice>> = OnceLock::new();
+    gpu_and_kind().map(|(device, _)| device)
+}
+
+/// The adapter that the tests run on, and what it is: a software adapter is good for numbers, but slow.
+pub(crate) fn gpu_and_kind() -> Option<&'static (GpuDevice, AdapterKind)> {
+    static GPU: OnceLock<Option<(GpuDevice, AdapterKind)>> = OnceLock::new();
     GPU.get_or_init(|| {
         if std::env::var("GPU_GAN_SKIP_GPU").is_ok_and(|value| value == "1") {
             aloud("SKIPPED: GPU_GAN_SKIP_GPU=1, so nothing is known of the shaders");
@@ -38,7 +49,7 @@ pub(crate) fn gpu() -> Option<&'static GpuDevice> {
         };
         let Adapter { kind, driver, driver_version, .. } = adapter;
         aloud(&format!("adapter: {adapter}, {kind}, driver {driver} {driver_version}"));
-        Some(GpuDevice::open(adapter).unwrap())
+        Some((GpuDevice::open(adapter).unwrap(), *kind))
     })
     .as_ref()
 }
