@@ -8,6 +8,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
+use etcetera::{BaseStrategy, choose_base_strategy};
+
 use crate::error::{Error, Result};
 
 /// Writes the file at `path` with `write`, whole or not at all: on any failure what was there before is still there,
@@ -53,6 +55,15 @@ fn replaceable(path: &Path) -> io::Result<PathBuf> {
         Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "what is there is not an ordinary file")),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(path.to_path_buf()),
         Err(other) => Err(other),
+    }
+}
+
+/// Where a program keeps what it can make again: the folder that `GPU_GAN_CACHE` names, or else `gpu-gan` in the place
+/// that the system has for that (`~/.cache` on Linux). None where the person has no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    match std::env::var_os("GPU_GAN_CACHE") {
+        Some(folder) if !folder.is_empty() => Some(folder.into()),
+        _ => Some(choose_base_strategy().ok()?.cache_dir().join("gpu-gan")),
     }
 }
 

@@ -544,7 +544,7 @@ fn every_operation_of_every_shipped_model_agrees_with_its_twin_at_its_own_shapes
 
 fn settings(model: &Model) -> Settings {
     Settings {
-        data: String::new(),
+        data: "".into(),
         data_fingerprint: String::new(),
         images: 1000,
         model: model.name.clone(),

@@ -25,7 +25,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train a model on images
-    Train(train::Arguments),
+    Train(Box<train::Arguments>),
     /// Draw images from a trained model: one seed, one image
     Sample(sample::Arguments),
     /// Show a model's layers, shapes, parameters and work

@@ -57,7 +57,7 @@ impl<T: Scalar> Device for CpuDevice<T> {
 
     fn check(&self, program: &Program) -> Result<()> {
         let needed = memory::needed::<T>(program);
-        let available = memory::available();
+        let available = crate::memory::available();
         if needed <= available {
             return Ok(());
         }

@@ -145,7 +145,15 @@ mod tests {
         for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
             let [height, width, channels] = model.image;
             let pixels = vec![0; 10 * height * width * channels];
-            let images = ImageSet { name: "blank".into(), height, width, channels, pixels, labels: None };
+            let images = ImageSet {
+                name: "blank".into(),
+                height,
+                width,
+                channels,
+                pixels,
+                labels: None,
+                label_names: Vec::new(),
+            };
             let program = Gan::new(&model, &Settings::new(&model, &images, "blank").unwrap(), 10).program;
             let ops = program.routines().iter().flat_map(|routine| &routine.ops);
             for dispatch in ops.flat_map(|op| lower(op, &program)) {

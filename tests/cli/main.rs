@@ -13,6 +13,7 @@ mod devices;
 mod disks;
 mod divergence;
 mod help;
+mod photographs;
 mod pipes;
 mod refusals;
 mod resume;
