@@ -74,7 +74,7 @@ fn images([height, width, channels]: [usize; 3]) -> ImageSet {
         (127.5 + 120.0 * phase.sin()) as u8
     };
     let pixels = (0..10 * height * width * channels).map(pixel).collect();
-    ImageSet { name: "waves".into(), height, width, channels, pixels, labels: None }
+    ImageSet { name: "waves".into(), height, width, channels, pixels, labels: None, label_names: Vec::new() }
 }
 
 /// The start of a run and the images it learns from.
