@@ -106,6 +106,7 @@ impl Place {
             }
             tensors.push(Stored { name, shape: view.shape().to_vec(), values });
         }
+        tensors.sort_by(|a, b| a.name.cmp(&b.name)); // the crate gives them in any order
         Ok(Some(Kept { tensors, accuracy: metadata.accuracy }))
     }
 }
