@@ -11,6 +11,7 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod gpu;
+mod memory;
 pub mod metrics;
 pub mod net;
 pub mod program;

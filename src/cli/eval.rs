@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::device::DeviceArgument;
+use super::train::model_for;
 use super::{Outcome, print, remark, within};
-use crate::data::{self, ImageSet, mnist};
+use crate::data::{self, ImageSet, Source, mnist};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::{Figures, Judge, Lens, NEAREST};
 use crate::program::Device;
+use crate::report::progress::Reading;
 use crate::report::work::Audience;
 use crate::train::{Checkpoint, Sampler};
 
@@ -29,6 +31,10 @@ pub(super) struct Arguments {
     /// and the worst figures that are possible
     #[arg(value_name = "RUN")]
     run: String,
+
+    /// Where RUN is images: the model for which they are made, a name or a file [default: as for `train`]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
 
     /// How many images, those of the seeds 1000000, 1000001, ... [default: 10000, or as many as there are real ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -77,9 +83,13 @@ struct Judged {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let checkpoint = checkpoint(&arguments.run)?;
-    let (images, source) = match &checkpoint {
-        Some((_, checkpoint)) => (images_of(checkpoint)?, checkpoint.settings.data.clone()),
-        None => (data::open(&arguments.run)?, arguments.run.clone()),
+    let cache = files::cache_folder();
+    let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
+        (images_of(checkpoint, cache.as_deref())?, checkpoint.settings.data.clone())
+    } else {
+        let source = Source::new(&arguments.run, None, None, false)?;
+        let model = model_for(&source, arguments.model.as_deref())?;
+        (data::open(&source, model.image, cache.as_deref(), &Reading::new())?, source)
     };
     let count = match arguments.count {
         Some(count) => within("--count", count, NEAREST as u64 + 1, images.count() as u64)? as usize,
@@ -87,8 +97,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let (device, which) = arguments.device.open()?;
     remark(&format!("device      {which}"));
-    let test = (source == mnist::NAME).then(mnist::test).transpose()?;
-    let cache = files::cache_folder();
+    let is_built_in = source.name == mnist::NAME && images.image_shape() == [28, 28, 1];
+    let test = is_built_in.then(mnist::test).transpose()?;
     let mut judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), Audience::Person)?;
 
     let judged = match checkpoint {
@@ -104,7 +114,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         device: device.description(),
-        data: source,
+        data: source.name,
         lens: judge.lens(),
         features: judge.features(),
         floor: judge.floor()?,
@@ -143,12 +153,12 @@ fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
 }
 
 /// The images that a run learnt from.
-fn images_of(Checkpoint { settings, model, .. }: &Checkpoint) -> Result<ImageSet> {
+fn images_of(Checkpoint { settings, model, .. }: &Checkpoint, cache: Option<&Path>) -> Result<ImageSet> {
     let changed = |message: String| Error::Request {
         message,
         hint: "put the old ones back: a run is judged by the images that it learnt from".into(),
     };
-    let images = data::open(&settings.data)
+    let images = data::open(&settings.data, model.image, cache, &Reading::new())
         .map_err(|error| changed(format!("the images that the run learnt from cannot be opened: {error}")))?;
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {
         return Err(changed(format!("the images of {} are not those that the run learnt from", settings.data)));

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use super::device::DeviceArgument;
 use super::{Outcome, print, remark, within};
-use crate::data::{self, ImageSet};
+use crate::data::{self, ImageSet, Source};
 use crate::error::{Error, Result, bytes_for_people};
+use crate::files;
 use crate::net::{Model, Summary};
 use crate::program::Device;
-use crate::report::progress::{Plan, Progress, duration_for_people};
+use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
 use crate::train::{
     Augment, Checkpoint, Gan, Interval, RunFolder, Settings, Training, capacity, largest_batch, train,
     with_fewer_images,
@@ -25,13 +26,18 @@ const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs th
 /// TOML and spreadsheets know no larger whole numbers.
 const LARGEST_SEED: u64 = i64::MAX as u64;
 
+/// No image that can be read is larger.
+const LARGEST_TILE: u64 = 65_536;
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The images: `mnist`, which is built in, or a folder or file in IDX format, plain or gzipped
+    /// The images: `mnist` (digits) or `aerial` (forests from the air), which are built in; a folder of PNG, JPEG, WebP,
+    /// BMP, TIFF or GIF images, or one such image; or a folder or file in IDX format, plain or gzipped
     #[arg(value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
 
-    /// A model's name, or a model file (.toml) [default: dcgan-small]
+    /// A model's name, or a model file (.toml) [default: dcgan-small, or dcgan-64 for photographs]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -83,6 +89,22 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 
+    /// Cut each image into squares of so many pixels, which are the images then [default for aerial: 64]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
+    tile: Option<i128>,
+
+    /// From one tile to the next, so many pixels [default: the tile's, and half of it for aerial]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
+    stride: Option<i128>,
+
+    /// Enlarge images that are smaller than the model's, instead of leaving them out
+    #[arg(long)]
+    upscale: bool,
+
+    /// Read the images again, and keep nothing of them for the next time (in `GPU_GAN_CACHE`, or the user's cache folder)
+    #[arg(long)]
+    no_cache: bool,
+
     #[command(flatten)]
     device: DeviceArgument,
 
@@ -103,7 +125,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     checkpoint_every: Interval,
 
-    /// Check everything and show what would be done, but train nothing and write nothing
+    /// Check everything and show what would be done, but train nothing and write nothing (except to the cache)
     #[arg(long)]
     dry_run: bool,
 }
@@ -185,13 +207,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// A new run from the command line.
 fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
-    let mut model = Model::open(arguments.model.as_deref().unwrap_or("dcgan-small"))?;
+    let source = source(arguments)?;
+    let mut model = model_for(&source, arguments.model.as_deref())?;
     if let Some(channels) = arguments.channels {
         model = model.with_channels(channels)?;
     }
-    let source = arguments.data.as_deref().expect("clap asks for it");
-    let images = data::open(source)?;
-    let mut settings = Settings::new(&model, &images, &data::anywhere(source))?;
+    let images = images(arguments, &source, &model)?;
+    let mut settings = Settings::new(&model, &images, source)?;
     if let Some(size) = arguments.batch_size {
         settings.batch_size = within("--batch-size", size, 1, 65_536)? as usize;
     }
@@ -212,6 +234,30 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     Ok((Checkpoint::initial(&model, &settings), images))
 }
 
+/// The model that is asked for, or else the one that suits the images.
+pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
+    match asked {
+        Some(model) => Model::open(model),
+        None if source.is_of_photographs()? => Model::named("dcgan-64"),
+        None => Model::named("dcgan-small"),
+    }
+}
+
+/// What the command line says about the images.
+fn source(arguments: &Arguments) -> Result<Source> {
+    let pixels = |flag, value: Option<i128>| {
+        value.map(|value| within(flag, value, 1, LARGEST_TILE).map(|value| value as usize)).transpose()
+    };
+    let name = arguments.data.as_deref().expect("clap asks for it");
+    Source::new(name, pixels("--tile", arguments.tile)?, pixels("--stride", arguments.stride)?, arguments.upscale)
+}
+
+/// The images as the model wants them.
+fn images(arguments: &Arguments, source: &Source, model: &Model) -> Result<ImageSet> {
+    let cache = if arguments.no_cache { None } else { files::cache_folder() };
+    data::open(source, model.image, cache.as_deref(), &Reading::new())
+}
+
 /// A run that goes on: its own settings, but for its length.
 fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
@@ -226,7 +272,13 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--flip", arguments.flip),
         ("--quarter-turns", arguments.quarter_turns),
         ("--seed", arguments.seed.is_some()),
-        ("another DATA", arguments.data.as_ref().is_some_and(|data| data::anywhere(data) != checkpoint.settings.data)),
+        ("--tile", arguments.tile.is_some()),
+        ("--stride", arguments.stride.is_some()),
+        ("--upscale", arguments.upscale),
+        (
+            "another DATA",
+            arguments.data.as_deref().is_some_and(|data| Source::from(data).name != checkpoint.settings.data.name),
+        ),
     ];
     if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
         return Err(Error::Request {
@@ -248,10 +300,10 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
             hint: "ask for more with --epochs or --steps, which count from the run's beginning".into(),
         });
     }
-    let images = data::open(&settings.data)?;
+    let images = images(arguments, &settings.data, &checkpoint.model)?;
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
         return Err(Error::Request {
-            message: format!("the images of {} are not those that the run began with", settings.data),
+            message: format!("the images of {} are not those that the run began with", settings.data.name),
             hint: "put the old ones back, or begin a new run".into(),
         });
     }

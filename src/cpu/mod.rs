@@ -63,12 +63,12 @@ impl<T: Scalar> Device for CpuDevice<T> {
 
     /// A quarter of the memory that is available, so that there is room for the rest of the program and for other ones.
     fn room_for_images(&self) -> u64 {
-        memory::available() / 4
+        crate::memory::available() / 4
     }
 
     fn check(&self, program: &Program) -> Result<()> {
         let needed = memory::needed::<T>(program);
-        let available = memory::available();
+        let available = crate::memory::available();
         if needed <= available {
             return Ok(());
         }

@@ -271,7 +271,7 @@ fn wrong_magic(file: &str, found: [u8; 4], content: Content) -> Error {
             "only unsigned bytes are read from IDX files; write the values as 0 to 255"
         }
         (_, [0x89, b'P', b'N', b'G'] | [0xff, 0xd8, 0xff, _]) => {
-            "this is a PNG or JPEG image; those are not supported yet, only files in IDX format"
+            "this is a PNG or JPEG image; name it so (.png, .jpg), and put it where no IDX file is looked for"
         }
         (_, [b'P', b'K', 3, 4]) => "this is a ZIP archive; unpack it and name the folder",
         _ => "name a file in IDX format; http://yann.lecun.com/exdb/mnist/ describes it",

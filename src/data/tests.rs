@@ -8,7 +8,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
-use super::*;
+use super::{ImageSet, Silent, Source};
+use crate::error::{Error, Result};
+
+mod pictures;
 
 const PIXELS: [u8; 24] = [
     0, 1, 2, 3, 4, 5, 6, 7, //
@@ -62,6 +65,11 @@ impl Folder {
     fn open_file(&self, name: &str) -> Result<ImageSet> {
         open(self.join(name).to_str().unwrap())
     }
+}
+
+/// Of the size of the good images.
+fn open(name: &str) -> Result<ImageSet> {
+    super::open(&Source::from(name), [2, 4, 1], None, &Silent)
 }
 
 fn open_bytes(bytes: &[u8]) -> Result<ImageSet> {
@@ -151,7 +159,7 @@ fn a_folder_named_like_the_file_in_it_is_passed_over_for_a_file() {
 
 #[test]
 fn mnist_is_the_built_in_set() {
-    let set = open("mnist").unwrap();
+    let set = super::open(&"mnist".into(), [28, 28, 1], None, &Silent).unwrap();
     assert_eq!((set.name.as_str(), set.count()), ("mnist", 60_000));
 }
 
@@ -169,16 +177,16 @@ fn an_empty_folder() {
 }
 
 #[test]
-fn a_folder_of_pictures() {
-    let folder = Folder::with(&[("1.png", b"\x89PNG"), ("2.jpg", b"")]);
-    let error = assert_refused(folder.open(), &["holds no IDX file", IMAGE_FILE, "train-images.idx3-ubyte"]);
-    assert!(error.hint().contains("folders of PNG or JPEG images are not supported yet"));
+fn a_folder_without_images() {
+    let folder = Folder::with(&[("1.txt", b"\x89PNG"), ("2", b"")]);
+    let error = assert_refused(folder.open(), &["holds no image", ".png", IMAGE_FILE, "train-images.idx3-ubyte"]);
+    assert!(error.hint().contains("`mnist` or `aerial`"));
 }
 
 #[test]
 fn a_folder_of_test_images_is_told_how_to_use_them() {
     let folder = Folder::with(&[("t10k-images-idx3-ubyte", &images())]);
-    let error = assert_refused(folder.open(), &["holds no IDX file of training images"]);
+    let error = assert_refused(folder.open(), &["it holds no IDX file of training images"]);
     let file = folder.join("t10k-images-idx3-ubyte");
     assert!(error.hint().ends_with(&format!("name the file: {}", Path::display(&file))));
 }
@@ -321,8 +329,8 @@ fn a_gzip_with_something_behind_it() {
 #[test]
 fn the_wrong_magic_number() {
     let refused_with = |magic: [u8; 4], shown: &str, hint: &str| {
-        let bytes = idx(magic, &[3, 2, 4], &PIXELS);
-        let error = assert_refused(open_bytes(&bytes), &["not an IDX file of images", shown, "00 00 08 03"]);
+        let folder = Folder::with(&[(IMAGE_FILE, &idx(magic, &[3, 2, 4], &PIXELS))]);
+        let error = assert_refused(folder.open(), &["not an IDX file of images", shown, "00 00 08 03"]);
         assert!(error.hint().contains(hint), "no `{hint}` in: {}", error.hint());
     };
     refused_with([0xca, 0xfe, 0x00, 0x01], "ca fe 00 01", "yann.lecun.com");

@@ -114,7 +114,6 @@ mod tests {
 
     use super::super::lower::{Dispatch, lower};
     use super::*;
-    use crate::data::ImageSet;
     use crate::net::Model;
     use crate::program::Program;
     use crate::train::{Augment, Gan, Settings};
@@ -159,11 +158,8 @@ mod tests {
         };
         translate_all(&crate::metrics::lesson([28, 28, 1], 10));
         for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
-            let [height, width, channels] = model.image;
-            let pixels = vec![0; 10 * height * width * channels];
-            let images = ImageSet { name: "blank".into(), height, width, channels, pixels, labels: None };
-            let augment = Augment { rotate: 20.0, flip: true, quarter_turns: height == width };
-            let settings = Settings { augment, ..Settings::new(&model, &images, "blank").unwrap() };
+            let augment = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
+            let settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
             translate_all(&Gan::new(&model, &settings, 10).program);
         }
         assert!(translated.len() > 50, "{} kernels", translated.len());

@@ -1,9 +1,12 @@
 //! How far training is, on standard error: a bar on a terminal, now and then a line anywhere else.
 
 use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+
+use crate::data::Listener;
 
 /// Away from a terminal a line is printed when this much time has passed since the last one,
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -120,6 +123,63 @@ impl Progress {
     }
 }
 
+/// Shows a person how far the reading of images is: a bar that goes away when it is full, or else a line now and then.
+pub struct Reading(Mutex<Task>);
+
+/// What is being done.
+struct Task {
+    /// Hidden away from a terminal.
+    bar: ProgressBar,
+    name: String,
+    done: usize,
+    all: usize,
+    last_line: Instant,
+}
+
+impl Reading {
+    /// Shows nothing before something begins.
+    #[expect(clippy::new_without_default, reason = "a display is made, not a value")]
+    pub fn new() -> Self {
+        let (bar, name) = (ProgressBar::hidden(), String::new());
+        Self(Mutex::new(Task { bar, name, done: 0, all: 0, last_line: Instant::now() }))
+    }
+
+    fn task(&self) -> MutexGuard<'_, Task> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Reading {
+    fn remark(&self, line: &str) {
+        self.task().bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "{line}");
+        });
+    }
+
+    fn begin(&self, name: &str, all: usize) {
+        let style = ProgressStyle::with_template("{msg} {wide_bar:.cyan/dim} {pos}/{len}  {eta} left")
+            .expect("the template is a constant")
+            .progress_chars("━╸─");
+        let bar = ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr())
+            .with_style(style)
+            .with_message(name.to_string())
+            .with_finish(ProgressFinish::AndClear);
+        *self.task() = Task { bar, name: name.into(), done: 0, all, last_line: Instant::now() };
+    }
+
+    fn advance(&self) {
+        let mut task = self.task();
+        task.done += 1;
+        task.bar.set_position(task.done as u64);
+        if task.done == task.all {
+            task.bar.finish_and_clear();
+        } else if task.bar.is_hidden() && task.last_line.elapsed() >= LINE_INTERVAL {
+            let _ = writeln!(io::stderr(), "{} {}", task.name, out_of(task.done as u64, task.all as u64));
+            task.last_line = Instant::now();
+        }
+    }
+}
+
 /// Prints some of the statuses it gets, and holds the newest of the others back for the end.
 struct Lines {
     out: Box<dyn Write + Send>,
@@ -220,7 +280,7 @@ fn with_remainder(amount: u64, per_unit: u64, [unit, smaller]: [&str; 2]) -> Str
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use indicatif::TermLike;
 

@@ -5,15 +5,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::ImageSet;
+use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
 use crate::net::{Adam, Model};
 
 /// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The images: `mnist`, or an absolute path, so that a run goes on from any folder.
-    pub data: String,
+    /// The images; its keys stand among the others here.
+    #[serde(flatten)]
+    pub data: Source,
     /// Notices when the images are no longer those that the run began with.
     pub data_fingerprint: String,
     /// How many images there are.
@@ -68,18 +69,20 @@ impl fmt::Display for Augment {
 }
 
 impl Settings {
-    /// The model's own settings, for as many passes over the images as it asks for. `data` is what they are called.
+    /// The model's own settings, for as many passes over the images as it asks for. `data` is where they come from.
     ///
     /// # Errors
     ///
     /// Where the images are not of the model's shape.
-    pub fn new(model: &Model, images: &ImageSet, data: &str) -> Result<Self> {
+    pub fn new(model: &Model, images: &ImageSet, data: impl Into<Source>) -> Result<Self> {
+        let data = data.into();
         if images.image_shape() != model.image {
             let words =
                 |[h, w, c]: [usize; 3]| format!("{h} x {w} pixels with {c} channel{}", if c == 1 { "" } else { "s" });
             return Err(Error::Request {
                 message: format!(
-                    "the images of {data} are {}, but the model {} makes {}",
+                    "the images of {} are {}, but the model {} makes {}",
+                    data.name,
                     words(images.image_shape()),
                     model.name,
                     words(model.image)
@@ -88,7 +91,7 @@ impl Settings {
             });
         }
         Ok(Self {
-            data: data.to_string(),
+            data,
             data_fingerprint: format!("{:016x}", images.fingerprint()),
             ..Self::bare(model, images.count(), model.training.batch_size)
         })
@@ -97,7 +100,7 @@ impl Settings {
     /// The model's own settings for so many images of which nothing else is known, but for the batch size.
     pub fn bare(model: &Model, images: usize, batch_size: usize) -> Self {
         let mut settings = Self {
-            data: String::new(),
+            data: "".into(),
             data_fingerprint: String::new(),
             images,
             model: model.name.clone(),

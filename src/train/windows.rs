@@ -157,7 +157,15 @@ mod tests {
     fn windows_are_uploaded_when_a_step_needs_another_one_and_hold_the_deck_in_order() {
         // Image i is the pixels i and 100 + i; 10 of them, two in a batch, so that windows of 6 do not end with an epoch.
         let pixels: Vec<u8> = (0..10).flat_map(|i| [i, 100 + i]).collect();
-        let images = ImageSet { name: "ten".into(), height: 1, width: 2, channels: 1, pixels, labels: None };
+        let images = ImageSet {
+            name: "ten".into(),
+            height: 1,
+            width: 2,
+            channels: 1,
+            pixels,
+            labels: None,
+            label_names: Vec::new(),
+        };
         let settings = settings(10, 2);
         let mut program = crate::program::Program::new();
         let data = program.tensor_of(crate::program::Element::U8, "data", &[6, 1, 2, 1]);

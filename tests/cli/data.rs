@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::checkpoint::assert_same_bits;
-use crate::place::{IMAGES, Place, SHAPES, SIDE, idx_header, shapes};
+use crate::place::{COLOUR, IMAGES, Place, SHAPES, SIDE, idx_header, shapes};
 
 const LABELS: &str = "shapes/train-labels-idx1-ubyte";
 
@@ -45,7 +45,7 @@ fn a_folder_without_images_is_refused() {
     place.gpu_gan("train bare --model tiny.toml --device cpu").refused().error("bare is empty").hint("IDX");
     place.write("notes/todo.txt", b"hello");
     let call = place.gpu_gan("train notes --model tiny.toml --device cpu");
-    call.refused().error("notes holds no IDX file").error("train-images-idx3-ubyte");
+    call.refused().error("notes holds no image").error(".png").error("train-images-idx3-ubyte");
 }
 
 #[test]
@@ -126,10 +126,23 @@ fn labels_that_do_not_belong_to_the_images_are_refused_with_both_numbers() {
 }
 
 #[test]
-fn images_of_another_size_than_the_models_are_refused_with_both() {
+fn images_smaller_than_the_models_are_refused_until_they_may_be_enlarged() {
     let place = Place::new();
-    let said = place.gpu_gan("train shapes --device cpu --steps 1").refused();
-    said.error("8 x 8 pixels").error("dcgan-small").error("28 x 28 pixels").hint("--model");
-    let said = place.gpu_gan("train mnist --model tiny.toml --device cpu --steps 1").refused();
-    said.error("mnist").error("28 x 28 pixels").error("tiny").error("8 x 8 pixels");
+    place.write("large.toml", COLOUR.replace("channels = 3", "channels = 1").as_bytes());
+    let train = |arguments: &str| place.gpu_gan(&format!("train shapes --model large.toml --device cpu {arguments}"));
+    let said = train("--steps 1").refused();
+    said.error("all 40 are smaller (the largest is 8 x 8 pixels)").error("16 x 16").hint("--upscale").hint("--model");
+    train("--steps 2 --upscale --out run").succeeds().remarks("40 images of 16 x 16 x 1");
+    // It goes on with the same images, enlarged as before.
+    place.resume("run", "--steps 4").succeeds();
+    train("--steps 4 --upscale --out whole").succeeds();
+    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000004.safetensors"));
+    assert_same_bits(&last("run"), &last("whole"));
+}
+
+#[test]
+fn images_larger_than_the_models_are_scaled_down() {
+    let place = Place::new();
+    let call = place.gpu_gan("train mnist --model tiny.toml --device cpu --steps 1 --batch-size 4");
+    call.succeeds().remarks("mnist: 60000 images of 8 x 8 x 1");
 }

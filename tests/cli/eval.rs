@@ -69,10 +69,11 @@ fn a_run_has_figures_beside_those_of_real_images_as_a_table_and_as_json() {
 fn images_without_labels_have_the_best_and_the_worst_figures_there_can_be() {
     let place = Place::new();
     std::fs::remove_file(place.path("shapes/train-labels-idx1-ubyte")).unwrap();
-    let said = eval(&place, "shapes --count 20").succeeds().prints("256 features of a random network");
+    let said =
+        eval(&place, "shapes --model tiny.toml --count 20").succeeds().prints("256 features of a random network");
     let text = said.stdout();
     assert!(text.contains("real images         noise") && !text.contains("score") && !text.contains("class"), "{text}");
-    let report = json(&eval(&place, "shapes --count 20 --json").succeeds().stdout());
+    let report = json(&eval(&place, "shapes --model tiny.toml --count 20 --json").succeeds().stdout());
     assert!(report["run"].is_null());
     assert_eq!(report["network"], "random");
     let distance = |name: &str| report[name]["frechet"].as_f64().unwrap();

@@ -57,6 +57,43 @@ weight = { mean = 0.0, std = 0.2 }
 gamma = { mean = 1.0, std = 0.02 }
 "#;
 
+/// A model of images in colour, 16 x 16 pixels.
+pub(crate) const COLOUR: &str = r#"
+name = "colour"
+about = "A small model of images in colour"
+image = { height = 16, width = 16, channels = 3 }
+latent = 4
+generator = [
+    { layer = "linear", features = 128, bias = false },
+    { layer = "reshape", height = 8, width = 8, channels = 2 },
+    { layer = "batch-norm" },
+    { layer = "relu" },
+    { layer = "transposed-conv", channels = 3, kernel = 2, stride = 2 },
+    { layer = "tanh" },
+]
+discriminator = [
+    { layer = "conv", channels = 2, kernel = 4, stride = 4 },
+    { layer = "leaky-relu", slope = 0.2 },
+    { layer = "flatten" },
+    { layer = "linear", features = 1 },
+]
+
+[training]
+epochs = 1
+batch-size = 4
+average = 0.9
+
+[training.adam]
+lr = 2e-3
+beta1 = 0.5
+beta2 = 0.99
+eps = 1e-8
+
+[initial]
+weight = { mean = 0.0, std = 0.2 }
+gamma = { mean = 1.0, std = 0.02 }
+"#;
+
 /// More than any call here takes on a busy machine: whatever takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -78,15 +115,25 @@ pub(crate) fn shapes() -> Vec<u8> {
     images(|i, y, x| if (x + i) % 5 < 2 || (y * (i / 5 + 1)) % 7 == 0 { 255 - i as u8 } else { i as u8 })
 }
 
+/// A PNG in colour, another for each number.
+pub(crate) fn photograph(height: u32, width: u32, number: usize) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(width, height, |x, y| [x as u8 * 9, y as u8 * 9, number as u8 * 5].into());
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
 /// The current folder of a test.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
+    /// The user's cache: not in the current folder, where a test may look for what was left behind.
+    cache: tempfile::TempDir,
 }
 
 impl Place {
     /// A folder with nothing in it.
     pub(crate) fn empty() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
 
     /// A folder with the images `shapes`, their labels, and the model `tiny.toml`.
@@ -96,6 +143,17 @@ impl Place {
         let labels = (0..IMAGES).map(|i| (i % 10) as u8).collect();
         place.write("shapes/train-labels-idx1-ubyte", &[idx_header([0, 0, 8, 1], &[IMAGES]), labels].concat());
         place.write("tiny.toml", TINY.as_bytes());
+        place
+    }
+
+    /// A folder with the model `colour.toml`, and so many photographs of 20 x 24 pixels in colour in `photographs`.
+    pub(crate) fn with_photographs(count: usize) -> Self {
+        let place = Self::empty();
+        place.write("colour.toml", COLOUR.as_bytes());
+        fs::create_dir(place.path("photographs")).unwrap();
+        for i in 0..count {
+            place.write(&format!("photographs/{i:02}.png"), &photograph(20, 24, i));
+        }
         place
     }
 
@@ -143,12 +201,19 @@ impl Place {
         Call { place: self, command }
     }
 
-    fn environment(&self) -> [(&'static str, PathBuf); 3] {
+    fn environment(&self) -> [(&'static str, PathBuf); 4] {
         [
             ("GPU_GAN_DEVICE", "auto".into()), // whatever the person who runs the tests prefers
+            ("GPU_GAN_CACHE", self.cache.path().into()),
             ("RAYON_NUM_THREADS", "2".into()), // the device's name has their number
             ("XDG_RUNTIME_DIR", self.folder.path().into()), // without it, Mesa's drivers print errors of their own
         ]
+    }
+
+    /// What is kept of data sets.
+    pub(crate) fn cached(&self) -> Vec<PathBuf> {
+        let folder = fs::read_dir(self.cache.path().join("images"));
+        folder.map_or(Vec::new(), |files| files.map(|file| file.unwrap().path()).collect())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -23,6 +23,10 @@ fn numbers_that_cannot_be_are_refused_with_what_can() {
         ("--beta2", "1", "from 0 to below 1"),
         ("--beta2", "-0.1", "from 0 to below 1"),
         ("--beta2", "NaN", "from 0 to below 1"),
+        ("--tile", "0", "1 to 65536"),
+        ("--tile", "-8", "1 to 65536"),
+        ("--tile", "65537", "1 to 65536"),
+        ("--stride", "0", "1 to 65536"),
         ("--seed", "-1", "0 to 9223372036854775807"),
         ("--seed", "9223372036854775808", "0 to 9223372036854775807"),
     ] {

@@ -122,6 +122,9 @@ fn what_a_run_began_with_cannot_be_changed() {
         ("--batch-size 8", "--batch-size"),
         ("--model tiny.toml", "--model"),
         ("--channels 1", "--channels"),
+        ("--tile 8", "--tile"),
+        ("--stride 8", "--stride"),
+        ("--upscale", "--upscale"),
         ("mnist", "another DATA"),
     ] {
         place.resume("run", &format!("--steps 8 {flag}")).refused().error(name).hint("leave it out");
