@@ -12,38 +12,17 @@ override STREAM: u32;
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
-// The middle of one of 2^23 equal parts of (0, 1): exact in f32, and never 0 or 1.
-fn uniform_numbers(words: vec4<u32>) -> vec4<f32> {
-    return (vec4<f32>(words >> vec4<u32>(9u)) + 0.5) * 0x1p-23;
-}
-
-// WGSL allows the built-in log, sin and cos errors of 2^-21 to 2^-11, and drivers differ. Latents are to be the same
-// everywhere, so these are our own, good to the last digits of f32.
-
 // The natural logarithm of u in [2^-24, 1): u = 2^e * m with m in [0.7, 1.4), ln m = 2 artanh((m - 1) / (m + 1)).
+// WGSL allows the built-in one errors of 2^-21, and drivers differ. Latents are to be the same everywhere, so this is our
+// own, good to the last digits of f32.
 fn log_of(u: f32) -> f32 {
     let bits = bitcast<u32>(u) - 0x3f330000u; // of 0.7, so that the exponent counts from there
     let e = bitcast<i32>(bits) >> 23u;
     let m = bitcast<f32>((bits & 0x007fffffu) + 0x3f330000u);
     let s = (m - 1.0) / (m + 1.0);
     let q = s * s;
-    let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0)))));
+    let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0))));
     return f32(e) * 0.6931471805599453 + 2.0 * s * series;
-}
-
-// Cosine and sine of so many turns, in [-0.5, 0.5]: Taylor's series, after the nearest quarter of a turn is taken off.
-fn circle(turns: f32) -> vec2<f32> {
-    let quarter = round(4.0 * turns);
-    let a = 6.283185307179586 * (turns - 0.25 * quarter); // the difference is exact
-    let q = a * a;
-    let c = 1.0 - q * (1.0 / 2.0 - q * (1.0 / 24.0 - q * (1.0 / 720.0 - q * (1.0 / 40320.0 - q * (1.0 / 3628800.0)))));
-    let s = a * (1.0 - q * (1.0 / 6.0 - q * (1.0 / 120.0 - q * (1.0 / 5040.0 - q * (1.0 / 362880.0)))));
-    switch i32(quarter) {
-        case 0: { return vec2<f32>(c, s); }
-        case 1: { return vec2<f32>(-s, c); }
-        case -1: { return vec2<f32>(s, -c); }
-        default: { return vec2<f32>(-c, -s); }
-    }
 }
 
 // Two independent normal numbers of two uniform ones.

@@ -1,7 +1,9 @@
 // random.wgsl: counter-based random numbers, put in front of the shaders that draw some.
 //
-//   philox    four random words of a counter and a key: Philox 4x32-10 (Salmon et al. 2011)
-//   shuffled  which of `count` images is number g of a run: a keyed permutation for each pass over the data set
+//   philox           four random words of a counter and a key: Philox 4x32-10 (Salmon et al. 2011)
+//   shuffled         which of `count` images is number g of a run: a keyed permutation for each pass over the data set
+//   uniform_numbers  random words as numbers in (0, 1)
+//   circle           cosine and sine of an angle
 //
 // The same integers as on the host, bit for bit.
 // Twin      src/program/random.rs
@@ -10,6 +12,7 @@ override SEED_LOW: u32 = 0u;
 override SEED_HIGH: u32 = 0u;
 
 const STREAM_SHUFFLE = 0u;
+const STREAM_AUGMENT = 3u;
 
 // The high word of a * b; WGSL has no such operation.
 fn multiply_high(a: u32, b: u32) -> u32 {
@@ -65,4 +68,26 @@ fn shuffled(g: u32, count: u32, half_bits: u32) -> u32 {
         if value < count { break; }
     }
     return value;
+}
+
+// The middle of one of 2^23 equal parts of (0, 1): exact in f32, and never 0 or 1.
+fn uniform_numbers(words: vec4<u32>) -> vec4<f32> {
+    return (vec4<f32>(words >> vec4<u32>(9u)) + 0.5) * 0x1p-23;
+}
+
+// Cosine and sine of so many turns, in [-0.5, 0.5]: Taylor's series, after the nearest quarter of a turn is taken off.
+// WGSL allows the built-in ones errors of 2^-11, and drivers differ. What is drawn is to be the same everywhere, so this is
+// our own, good to the last digits of f32.
+fn circle(turns: f32) -> vec2<f32> {
+    let quarter = round(4.0 * turns);
+    let a = 6.283185307179586 * (turns - 0.25 * quarter); // the difference is exact
+    let q = a * a;
+    let c = 1.0 - q * (1.0 / 2.0 - q * (1.0 / 24.0 - q * (1.0 / 720.0 - q * (1.0 / 40320.0 - q * (1.0 / 3628800.0)))));
+    let s = a * (1.0 - q * (1.0 / 6.0 - q * (1.0 / 120.0 - q * (1.0 / 5040.0 - q * (1.0 / 362880.0)))));
+    switch i32(quarter) {
+        case 0: { return vec2<f32>(c, s); }
+        case 1: { return vec2<f32>(-s, c); }
+        case -1: { return vec2<f32>(s, -c); }
+        default: { return vec2<f32>(-c, -s); }
+    }
 }

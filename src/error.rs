@@ -79,6 +79,18 @@ pub enum Error {
         /// The next step, filled in by who knows what would fit.
         hint: String,
     },
+    /// A device had no memory left for a tensor that is within its limits.
+    #[error("{device} has no room for {tensor} ({})", bytes_for_people(*bytes))]
+    OutOfMemory {
+        /// The tensor's name, as in the program.
+        tensor: String,
+        /// What it needs.
+        bytes: u64,
+        /// The device's name.
+        device: String,
+        /// The next step, filled in by who knows what would fit.
+        hint: String,
+    },
     /// A loss became NaN or infinite.
     #[error("training diverged: {what} is not a finite number at step {step}")]
     Diverged {
@@ -127,7 +139,8 @@ impl Error {
             | Self::Checkpoint { hint, .. }
             | Self::Request { hint, .. }
             | Self::Device { hint, .. }
-            | Self::TooLarge { hint, .. } => hint.clone(),
+            | Self::TooLarge { hint, .. }
+            | Self::OutOfMemory { hint, .. } => hint.clone(),
             Self::Diverged { last_good, .. } => match last_good {
                 Some(path) => {
                     format!("the last good checkpoint is {}; try a lower --lr, or another --seed", path.display())

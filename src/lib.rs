@@ -12,9 +12,11 @@ pub mod error;
 pub mod files;
 pub mod gpu;
 mod memory;
+pub mod metrics;
 pub mod net;
 pub mod program;
 pub mod report;
 pub mod train;
+pub mod verify;
 
 pub use error::{Error, Result};

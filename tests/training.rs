@@ -1,14 +1,21 @@
-//! Whole training steps: the GPU device against the CPU device, a run against itself, and a resumed run against one that
-//! never stopped.
+//! Many training steps of `dcgan-small`: the GPU device against the CPU device, a run against itself, and a resumed run
+//! against one that never stopped. `models.rs` has the other models.
 
 mod common;
 
-use common::gpu;
+use std::sync::atomic::AtomicBool;
+
+use common::{apart, gpu};
+use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::net::{Adam, Model};
-use gpu_gan::program::{Access, Device, Element, Executor, Values};
-use gpu_gan::train::{Checkpoint, Gan, HISTORY_ROWS, Losses, SHEET_IMAGES, Settings, latent};
+use gpu_gan::program::{Device, Executor, Program, Values};
+use gpu_gan::report::progress::{Plan, Progress};
+use gpu_gan::train::{
+    Augment, Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, RunFolder, SHEET_IMAGES, Settings, Supply, Training,
+    capacity, latent, train,
+};
 
 /// Some digits to learn from.
 fn digits(count: usize) -> ImageSet {
@@ -106,49 +113,6 @@ fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f6
 /// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. A large eps
 /// prevents that, and runs that differ in rounding stay together for longer.
 const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
-
-/// How far two tensors are apart, relative to the second.
-fn apart(got: &[f32], want: &[f32]) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
-}
-
-/// Every tensor of the step is compared: activations, gradients, moments, parameters. The yardstick is how far f32 is from
-/// f64 on the CPU; the GPU adds in another order, and may be three times as far.
-#[test]
-fn one_step_on_the_gpu_is_that_on_the_cpu_in_every_tensor() {
-    let Some(gpu) = gpu() else { return };
-    let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
-    let [mut exact, mut rounded, mut on_gpu] = devices.map(|device| {
-        let mut trainee = Trainee::with(device, 16, SMOOTH);
-        trainee.steps(1, 1);
-        trainee
-    });
-    let program = exact.gan.program.clone();
-    let mut worst = (0.0, String::new());
-    for op in &program.routine(exact.gan.step).ops {
-        for operand in op.operands() {
-            let name = &program.info(operand.tensor).name;
-            if operand.access == Access::Read || program.element(operand.tensor) != Element::F32 {
-                continue;
-            }
-            let want = exact.executor.download(operand.tensor).unwrap();
-            let rounding = apart(&rounded.executor.download(operand.tensor).unwrap(), &want);
-            let strayed = apart(&on_gpu.executor.download(operand.tensor).unwrap(), &want);
-            let bound = 3.0 * rounding + 1e-6;
-            assert!(
-                strayed <= bound,
-                "{} of {}: the GPU strays by {strayed:e}, rounding by {rounding:e}",
-                operand.name,
-                name
-            );
-            if strayed / bound > worst.0 {
-                worst = (strayed / bound, format!("{name}: {strayed:e}, while f32 on the CPU has {rounding:e}"));
-            }
-        }
-    }
-    println!("the farthest from f64 is {}", worst.1);
-}
 
 /// A value that crosses the kink of a leaky ReLU on one device only changes gradients at once, so over several steps the
 /// bounds allow for a few crossings: a thousandth of a loss, and a hundredth of the way that training went.
@@ -251,6 +215,109 @@ fn resuming_equals_not_stopping_bit_for_bit_on_the_gpu() {
 #[test]
 fn resuming_equals_not_stopping_bit_for_bit_on_the_cpu() {
     resuming_is_not_stopping(&CpuDevice::<f32>::new());
+}
+
+/// What becomes of a run of steps of 6 images on 50 images, in parts that each go on from a checkpoint: how many images
+/// lie on the device at a time, and the last step. The ninth step takes images of the second epoch.
+fn in_windows(device: &dyn Device, parts: &[(usize, u64)]) -> (Vec<Losses>, Checkpoint) {
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(50));
+    let augment = Augment { rotate: 20.0, flip: true, quarter_turns: true };
+    let settings = Settings { augment, ..settings(&model, &images, 6) };
+    let mut state = Checkpoint::initial(&model, &settings);
+    let mut losses = Vec::new();
+    for &(capacity, end) in parts {
+        let gan = Gan::new(&model, &settings, capacity);
+        let mut executor = device.build(&gan.program).unwrap();
+        gan.load(executor.as_mut(), &state).unwrap();
+        let mut supply = Supply::new(&images, &settings, capacity);
+        let (first, mut step) = (state.step + 1, state.step);
+        while step < end {
+            let last = supply.provide(executor.as_mut(), gan.data, step + 1).unwrap().min(end);
+            executor.run(gan.step, (last - step) as usize).unwrap();
+            step = last;
+        }
+        let history = executor.download(gan.history).unwrap();
+        losses.extend((first..=end).map(|step| Losses::of_step(&history, step)));
+        state = gan.save(executor.as_mut(), &model, &settings, end).unwrap();
+    }
+    (losses, state)
+}
+
+fn windows_change_nothing(device: &dyn Device, runs: &[&[(usize, u64)]]) {
+    let whole = in_windows(device, &[(50, 10)]);
+    assert!(whole.0.iter().all(|losses| losses.diverged().is_none()));
+    for parts in runs {
+        let windows = in_windows(device, parts);
+        assert!(windows == whole, "{parts:?} differs from all images at a time on {}", device.description());
+    }
+}
+
+#[test]
+fn training_in_windows_gives_the_bits_of_training_with_all_images_in_place_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        // Windows of two steps, then of three, and a stop in the middle of one.
+        windows_change_nothing(gpu, &[&[(12, 5), (18, 10)]]);
+    }
+}
+
+#[test]
+fn training_in_windows_gives_the_bits_of_training_with_all_images_in_place_on_the_cpu() {
+    let device = CpuDevice::<f32>::new();
+    windows_change_nothing(&device, &[&[(6, 10)], &[(12, 5), (18, 7), (12, 10)], &[(12, 8), (48, 9), (50, 10)]]);
+}
+
+/// A device whose memory others have taken, but for so many bytes: its limits do not tell.
+struct Cramped(u64);
+
+impl Device for Cramped {
+    fn description(&self) -> String {
+        "cramped".into()
+    }
+
+    fn room_for_images(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn check(&self, _: &Program) -> gpu_gan::Result<()> {
+        Ok(())
+    }
+
+    fn build(&self, program: &Program) -> gpu_gan::Result<Box<dyn Executor>> {
+        let images = program.buffers().iter().find(|buffer| buffer.name == "data").unwrap();
+        if images.bytes() <= self.0 {
+            return CpuDevice::<f32>::new().build(program);
+        }
+        let (tensor, bytes) = (images.name.clone(), images.bytes());
+        Err(Error::OutOfMemory { tensor, bytes, device: self.description(), hint: String::new() })
+    }
+}
+
+#[test]
+fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(50));
+    let settings = Settings { steps: 15, ..settings(&model, &images, 6) };
+    let place = tempfile::tempdir().unwrap();
+    let run = |name: &str, device: &dyn Device| {
+        let folder = RunFolder::create(Some(&place.path().join(name)), "digits").unwrap();
+        let plan = Plan { total_steps: 15, start_step: 0, steps_per_epoch: 9, batch_size: 6 };
+        let ending = train(Training {
+            device,
+            images: &images,
+            capacity: capacity(&model, &settings, device.room_for_images()).unwrap(),
+            start: Checkpoint::initial(&model, &settings),
+            folder: &folder,
+            sample_every: Interval::Steps(100),
+            checkpoint_every: Interval::Steps(100),
+            progress: Progress::silent(plan),
+            stop: &AtomicBool::new(false),
+        })?;
+        assert!(ending.complete && ending.step == 15);
+        Checkpoint::read(&ending.checkpoint)
+    };
+    let roomy = run("roomy", &CpuDevice::<f32>::new()).unwrap();
+    assert!(run("cramped", &Cramped(13 * 28 * 28)).unwrap() == roomy); // 50 images, 24, and 12
+    let error = run("full", &Cramped(5 * 28 * 28)).unwrap_err();
+    assert_eq!(error.to_string(), "cramped has no room for data (4.6 KiB)");
 }
 
 #[test]

@@ -2,32 +2,50 @@
 
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
-use crate::gpu::{Adapter, AdapterKind, GpuDevice, adapters, what_to_install};
+use crate::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
 use crate::program::Device;
 
 /// The flag, for the commands that compute.
 #[derive(Debug, clap::Args)]
 pub(super) struct DeviceArgument {
-    /// Where to compute: auto, cpu, gpu, or a part of a GPU's name (see `gpu-gan devices`)
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    /// Where to compute: auto, cpu, gpu, or one that `gpu-gan devices` lists, by its number, a part of its name or its
+    /// backend (vulkan, metal, dx12, gl)
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "GPU_GAN_DEVICE")]
     device: String,
 }
 
 impl DeviceArgument {
     /// Opens the device that is meant; the text says which one it is and why.
     pub(super) fn open(&self) -> Result<(Box<dyn Device>, String)> {
-        let choice = match self.device.to_lowercase().as_str() {
-            "cpu" => Choice::cpu("asked for"),
-            "auto" => automatic(adapters()),
-            "gpu" => any_gpu(adapters())?,
-            name => named(adapters(), name)?,
-        };
+        let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
             Some(adapter) => Box::new(GpuDevice::open(adapter)?),
             None => Box::new(CpuDevice::<f32>::new()),
         };
         let text = format!("{}: {}", device.description(), choice.reason);
         Ok((device, text))
+    }
+
+    /// Opens the GPU that is meant, for what only shaders can do; `auto` takes a software one too.
+    pub(super) fn open_gpu(&self) -> Result<(GpuDevice, String)> {
+        let choice = match self.choose()? {
+            Choice { adapter: None, .. } if self.device.eq_ignore_ascii_case("auto") => any_gpu(&adapters())?,
+            choice => choice,
+        };
+        let adapter = choice.adapter.ok_or_else(|| Error::Request {
+            message: "the CPU device has no shaders: it is the reference that they are compared with".into(),
+            hint: "name a GPU with --device (see `gpu-gan devices`), or leave it out".into(),
+        })?;
+        Ok((GpuDevice::open(&adapter)?, format!("{adapter}: {}", choice.reason)))
+    }
+
+    fn choose(&self) -> Result<Choice> {
+        match self.device.to_lowercase().as_str() {
+            "cpu" => Ok(Choice::cpu("asked for")),
+            "auto" => Ok(automatic(&adapters())),
+            "gpu" => any_gpu(&adapters()),
+            word => meant(&adapters(), word),
+        }
     }
 }
 
@@ -44,21 +62,21 @@ impl Choice {
         Self { adapter: None, reason: reason.into() }
     }
 
-    fn gpu(adapter: Adapter, reason: impl Into<String>) -> Self {
-        Self { adapter: Some(adapter), reason: reason.into() }
+    fn gpu(adapter: &Adapter, reason: impl Into<String>) -> Self {
+        Self { adapter: Some(adapter.clone()), reason: reason.into() }
     }
 }
 
 /// A hardware GPU where there is one, else the CPU device: a software adapter computes on the same processor, and slower.
-pub(super) fn automatic(adapters: Vec<Adapter>) -> Choice {
-    let software = adapters.iter().find(|adapter| !adapter.kind.is_hardware()).map(|adapter| adapter.name.clone());
+pub(super) fn automatic(adapters: &[Adapter]) -> Choice {
+    let software = adapters.iter().find(|adapter| !adapter.kind.is_hardware());
     match (best(adapters), software) {
         (Some(adapter), _) if adapter.kind.is_hardware() => {
             let reason = format!("the best of this machine's GPUs, {}", adapter.kind);
             Choice::gpu(adapter, reason)
         }
         (_, Some(software)) => {
-            let name = software.split(" (").next().unwrap_or(&software);
+            let name = software.name.split(" (").next().unwrap_or(&software.name);
             Choice::cpu(format!("no hardware GPU was found, and {name} is software (--device gpu takes it)"))
         }
         _ => Choice::cpu("no GPU was found"),
@@ -66,7 +84,7 @@ pub(super) fn automatic(adapters: Vec<Adapter>) -> Choice {
 }
 
 /// The best adapter, software ones included: who says `gpu` wants the shaders to run.
-fn any_gpu(adapters: Vec<Adapter>) -> Result<Choice> {
+fn any_gpu(adapters: &[Adapter]) -> Result<Choice> {
     let adapter = best(adapters).ok_or_else(|| Error::Device {
         message: "no GPU was found on this machine, nor a software one".into(),
         hint: format!("{}; or use --device cpu, which needs no driver", what_to_install()),
@@ -78,22 +96,25 @@ fn any_gpu(adapters: Vec<Adapter>) -> Result<Choice> {
     Ok(Choice::gpu(adapter, reason))
 }
 
-fn named(adapters: Vec<Adapter>, name: &str) -> Result<Choice> {
-    let names: Vec<String> = adapters.iter().map(ToString::to_string).collect();
-    let found = adapters.into_iter().find(|adapter| adapter.name.to_lowercase().contains(name));
-    found.map(|adapter| Choice::gpu(adapter, "asked for")).ok_or_else(|| Error::Device {
-        message: if names.is_empty() {
-            format!("no device is called {name}: no GPU was found on this machine")
-        } else {
-            format!("no device is called {name}; there are {}", names.join(", "))
-        },
-        hint: "use auto, cpu, gpu, or a part of a name that `gpu-gan devices` lists".into(),
+/// The first adapter of that number, name or backend.
+fn meant(adapters: &[Adapter], word: &str) -> Result<Choice> {
+    let found = matching(adapters, word).first().map(|adapter| Choice::gpu(adapter, "asked for"));
+    found.ok_or_else(|| {
+        let there: Vec<String> = adapters.iter().map(|adapter| format!("{}: {adapter}", adapter.index)).collect();
+        Error::Device {
+            message: if there.is_empty() {
+                format!("no device is called {word}: no GPU was found on this machine")
+            } else {
+                format!("no device is called {word}; there are {}", there.join(", "))
+            },
+            hint: "use auto, cpu, gpu, or a number, a part of a name or a backend that `gpu-gan devices` lists".into(),
+        }
     })
 }
 
 /// The first adapter of the best kind.
-fn best(adapters: Vec<Adapter>) -> Option<Adapter> {
-    adapters.into_iter().min_by_key(|adapter| match adapter.kind {
+fn best(adapters: &[Adapter]) -> Option<&Adapter> {
+    adapters.iter().min_by_key(|adapter| match adapter.kind {
         AdapterKind::Discrete => 0,
         AdapterKind::Integrated => 1,
         AdapterKind::Virtual => 2,

@@ -2,9 +2,14 @@
 
 mod device;
 mod devices;
+mod eval;
+mod interpolate;
+mod models;
 mod sample;
+mod seeds;
 mod summary;
 mod train;
+mod verify;
 
 use std::io::{self, Write};
 
@@ -28,10 +33,18 @@ enum Command {
     Train(Box<train::Arguments>),
     /// Draw images from a trained model: one seed, one image
     Sample(sample::Arguments),
+    /// Turn images into one another: an animation through the latents of some seeds, and back to the first
+    Interpolate(interpolate::Arguments),
+    /// List the models that come with the program
+    Models,
+    /// Say in numbers how good a trained model's images are
+    Eval(eval::Arguments),
     /// Show a model's layers, shapes, parameters and work
     Summary(summary::Arguments),
     /// List the GPUs of this machine, and which device `auto` takes
-    Devices,
+    Devices(devices::Arguments),
+    /// Check that a GPU and its driver compute correctly, against the CPU
+    Verify(verify::Arguments),
 }
 
 /// How a command ended that did not fail.
@@ -49,8 +62,12 @@ impl Cli {
         match self.command {
             Command::Train(arguments) => train::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Interpolate(arguments) => interpolate::run(&arguments),
+            Command::Models => models::run(),
+            Command::Eval(arguments) => eval::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
-            Command::Devices => devices::run(),
+            Command::Devices(arguments) => devices::run(&arguments),
+            Command::Verify(arguments) => verify::run(&arguments),
         }
     }
 }

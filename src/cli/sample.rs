@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::device::DeviceArgument;
+use super::seeds::parse_seeds;
 use super::{Outcome, print, remark, within};
 use crate::error::{Error, Result};
 use crate::files;
@@ -50,7 +51,7 @@ enum Form {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let seeds = match (&arguments.seeds, arguments.count) {
-        (Some(text), _) => parse_seeds(text)?,
+        (Some(text), _) => parse_seeds(text, MOST_IMAGES)?,
         (None, count) => (0..within("--count", count.unwrap_or(64), 1, MOST_IMAGES)?).collect(),
     };
     let form = form_of(&arguments.out)?;
@@ -95,33 +96,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The seeds of a list such as `0-63,100`, in that order.
-fn parse_seeds(text: &str) -> Result<Vec<u64>> {
-    let wrong = |what: String| Error::Request {
-        message: format!("--seeds {text}: {what}"),
-        hint: "write seeds and ranges with commas between, such as 0-63,100".into(),
-    };
-    let number = |word: &str| {
-        let word = word.trim();
-        word.parse::<u64>().map_err(|_| wrong(format!("`{word}` is not a seed, a whole number from 0 to {}", u64::MAX)))
-    };
-    let mut seeds = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(part)?, number(part)?),
-        };
-        if first > last {
-            return Err(wrong(format!("{first}-{last} runs backwards")));
-        }
-        if last - first >= MOST_IMAGES - seeds.len() as u64 {
-            return Err(wrong(format!("more than {MOST_IMAGES} images")));
-        }
-        seeds.extend(first..=last);
-    }
-    Ok(seeds)
-}
-
 fn form_of(out: &Path) -> Result<Form> {
     let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     match ending.as_deref() {
@@ -139,22 +113,6 @@ fn form_of(out: &Path) -> Result<Form> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seeds_are_numbers_and_ranges_in_the_order_given() {
-        assert_eq!(parse_seeds("7").unwrap(), [7]);
-        assert_eq!(parse_seeds("0-3, 100,2").unwrap(), [0, 1, 2, 3, 100, 2]);
-        assert_eq!(parse_seeds(&u64::MAX.to_string()).unwrap(), [u64::MAX]);
-    }
-
-    #[test]
-    fn nonsense_and_floods_of_seeds_are_refused() {
-        for text in ["", ",", "a", "-1", "3-1", "1-", "1.5", "0-1000000", "0-18446744073709551615", "0-999999,5"] {
-            let error = parse_seeds(text).unwrap_err();
-            assert!(error.to_string().starts_with("--seeds") && !error.hint().is_empty(), "{text}: {error}");
-        }
-        assert_eq!(parse_seeds("0-999999").unwrap().len(), 1_000_000);
-    }
 
     #[test]
     fn the_ending_of_out_decides_the_form() {

@@ -12,12 +12,20 @@ pub(super) struct Arguments {
     /// A model's name, a model file (.toml), or a run
     #[arg(value_name = "MODEL", default_value = "dcgan-small")]
     model: String,
+
+    /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let path = Path::new(&arguments.model);
     let is_run = path.is_dir() || path.extension().is_some_and(|ending| ending == "safetensors");
-    let model = if is_run { Checkpoint::read(&Checkpoint::find(path)?)?.model } else { Model::open(&arguments.model)? };
+    let mut model =
+        if is_run { Checkpoint::read(&Checkpoint::find(path)?)?.model } else { Model::open(&arguments.model)? };
+    if let Some(channels) = arguments.channels {
+        model = model.with_channels(channels)?;
+    }
     print(&Summary::new(&model).to_string())?;
     Ok(Outcome::Done)
 }

@@ -8,12 +8,20 @@ use std::time::Instant;
 use super::device::DeviceArgument;
 use super::{Outcome, print, remark, within};
 use crate::data::{self, ImageSet, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::net::{Model, Summary};
 use crate::program::Device;
 use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
-use crate::train::{Checkpoint, Gan, Interval, RunFolder, Settings, Training, largest_batch, train};
+use crate::train::{
+    Augment, Checkpoint, Gan, Interval, RunFolder, Settings, Training, capacity, largest_batch, train,
+    with_fewer_images,
+};
+
+/// What to do where a new run is too large for its device, or a run that goes on.
+const SMALLER_BATCH: &str = "choose a smaller --batch-size, or end other programs that use the device's memory";
+const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs that use the device's memory, or go on with \
+                               another --device (see `gpu-gan devices`)";
 
 /// TOML and spreadsheets know no larger whole numbers.
 const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -21,6 +29,7 @@ const LARGEST_SEED: u64 = i64::MAX as u64;
 /// No image that can be read is larger.
 const LARGEST_TILE: u64 = 65_536;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The images: `mnist` (digits) or `aerial` (forests from the air), which are built in; a folder of PNG, JPEG, WebP,
@@ -31,6 +40,10 @@ pub(super) struct Arguments {
     /// A model's name, or a model file (.toml) [default: dcgan-small, or dcgan-64 for photographs]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+
+    /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
 
     /// Passes over the images [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -55,6 +68,18 @@ pub(super) struct Arguments {
     /// Adam's decay of the second moment [default: the model's]
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     beta2: Option<f64>,
+
+    /// Turn each real image by a random angle of up to so many degrees to either side, anew each time it is shown
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    rotate: Option<f64>,
+
+    /// Mirror each real image left to right, every second time it is shown
+    #[arg(long)]
+    flip: bool,
+
+    /// Turn each real image, which must be square, by 0, 90, 180 or 270 degrees, each time it is shown
+    #[arg(long)]
+    quarter_turns: bool,
 
     /// What all random numbers are drawn from: the same seed on the same device gives the same bits [default: 0]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
@@ -83,6 +108,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     device: DeviceArgument,
 
+    /// At most so many MiB of the device's memory for images; where there are more images, they take turns there. Nothing
+    /// of what is learnt depends on it [default: what the device takes in one piece]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    data_memory: Option<i128>,
+
     /// Go on with a run, exactly as if it had not stopped: its folder, or one of its checkpoints
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
@@ -106,8 +136,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => begin(arguments)?,
     };
     let (device, which) = arguments.device.open()?;
-    introduce(&start, &images, &which);
-    check_size(device.as_ref(), &start)?;
+    let place = place_for_images(arguments, device.as_ref(), &start);
+    introduce(&start, &images, &which, place.as_ref().ok());
+    let capacity = place?.capacity;
     if arguments.dry_run {
         arguments.out.as_deref().map_or(Ok(()), RunFolder::check_free)?;
         print(&Summary::new(&start.model).to_string())?;
@@ -123,6 +154,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let ending = train(Training {
         device: device.as_ref(),
         images: &images,
+        capacity,
         progress: Progress::new(Plan {
             total_steps: start.settings.steps,
             start_step: start.step,
@@ -134,6 +166,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         sample_every: arguments.sample_every,
         checkpoint_every: arguments.checkpoint_every,
         stop: &stop,
+    })
+    .map_err(|error| {
+        // Found out when it was built: the checks before know a device's limits, and not what others take of its memory.
+        match error {
+            Error::OutOfMemory { tensor, bytes, device, .. } => {
+                let hint = if arguments.resume.is_some() { KEEPS_ITS_BATCH } else { SMALLER_BATCH }.into();
+                Error::OutOfMemory { tensor, bytes, device, hint }
+            }
+            other => other,
+        }
     })?;
 
     let run = folder.path().display();
@@ -142,15 +184,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         steps => format!("{steps} steps"),
     };
     let took = duration_for_people(clock.elapsed());
-    let sheet = ending.sheet.display();
+    let look = format!(
+        "Look at {}\nThe run:      {} and {}",
+        ending.sheet.display(),
+        folder.report().display(),
+        folder.progress().display()
+    );
     if ending.complete {
         print(&format!(
-            "\n{steps} in {took}. Look at {sheet}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
+            "\n{steps} in {took}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
         ))?;
         Ok(Outcome::Done)
     } else {
         print(&format!(
-            "\nStopped after step {}, {took}. Saved {}\nLook at {sheet}\nGo on:  gpu-gan train --resume {run}",
+            "\nStopped after step {}, {took}. Saved {}\n{look}\nGo on:        gpu-gan train --resume {run}",
             ending.step,
             ending.checkpoint.display()
         ))?;
@@ -161,11 +208,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 /// A new run from the command line.
 fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     let source = source(arguments)?;
-    let model = match &arguments.model {
-        Some(model) => Model::open(model)?,
-        None if source.is_of_photographs()? => Model::open("dcgan-64")?,
-        None => Model::open("dcgan-small")?,
-    };
+    let mut model = model_for(&source, arguments.model.as_deref())?;
+    if let Some(channels) = arguments.channels {
+        model = model.with_channels(channels)?;
+    }
     let images = images(arguments, &source, &model)?;
     let mut settings = Settings::new(&model, &images, source)?;
     if let Some(size) = arguments.batch_size {
@@ -178,9 +224,23 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     adam.lr = arguments.lr.unwrap_or(adam.lr);
     adam.beta1 = arguments.beta1.unwrap_or(adam.beta1);
     adam.beta2 = arguments.beta2.unwrap_or(adam.beta2);
+    settings.augment = Augment {
+        rotate: arguments.rotate.unwrap_or(0.0),
+        flip: arguments.flip,
+        quarter_turns: arguments.quarter_turns,
+    };
     settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.steps_of(model.training.epochs as u64));
     settings.check(&model)?;
     Ok((Checkpoint::initial(&model, &settings), images))
+}
+
+/// The model that is asked for, or else the one that suits the images.
+pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
+    match asked {
+        Some(model) => Model::open(model),
+        None if source.is_of_photographs()? => Model::named("dcgan-64"),
+        None => Model::named("dcgan-small"),
+    }
 }
 
 /// What the command line says about the images.
@@ -203,10 +263,14 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
     let fixed = [
         ("--model", arguments.model.is_some()),
+        ("--channels", arguments.channels.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--lr", arguments.lr.is_some()),
         ("--beta1", arguments.beta1.is_some()),
         ("--beta2", arguments.beta2.is_some()),
+        ("--rotate", arguments.rotate.is_some()),
+        ("--flip", arguments.flip),
+        ("--quarter-turns", arguments.quarter_turns),
         ("--seed", arguments.seed.is_some()),
         ("--tile", arguments.tile.is_some()),
         ("--stride", arguments.stride.is_some()),
@@ -255,18 +319,56 @@ fn length(arguments: &Arguments, settings: &Settings) -> Result<Option<u64>> {
     }
 }
 
-/// Whether the device has room, and if not, for what it has.
-fn check_size(device: &dyn Device, start: &Checkpoint) -> Result<()> {
-    let program = Gan::new(&start.model, &start.settings, start.settings.images).program;
-    device.check(&program).map_err(|mut error| {
+/// Where the images lie while the run learns from them.
+struct Place {
+    /// How many of them are on the device at a time.
+    capacity: usize,
+    /// Why it is not all of them, if it is not.
+    reason: String,
+}
+
+/// Makes room on the device, or says for what it has some.
+fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoint) -> Result<Place> {
+    let Checkpoint { model, settings, .. } = start;
+    let asked = arguments.data_memory.map(|mebibytes| within("--data-memory", mebibytes, 1, 1 << 24)).transpose()?;
+    let (limit, asked) = (device.room_for_images(), asked.map(|mebibytes| mebibytes << 20));
+    let bytes = limit.min(asked.unwrap_or(u64::MAX));
+    let source = if bytes < limit { "--data-memory" } else { "the device" };
+    let largest = || match largest_batch(device, model, settings, bytes) {
+        _ if arguments.resume.is_some() => KEEPS_ITS_BATCH.into(),
+        Some(size) => format!("--batch-size {size} is the largest that fits"),
+        None => "no batch size fits; choose a smaller model, or --device cpu".into(),
+    };
+
+    let Some(capacity) = capacity(model, settings, bytes) else {
+        let images = settings.batch_size.min(settings.images);
+        let batch = (images * model.image.iter().product::<usize>()) as u64;
+        return Err(Error::Request {
+            message: format!(
+                "the {images} images of a batch need {}, but {source} allows {}",
+                bytes_for_people(batch),
+                bytes_for_people(bytes)
+            ),
+            hint: if bytes < limit {
+                format!("allow at least --data-memory {}, or leave it out", batch.div_ceil(1 << 20))
+            } else {
+                largest()
+            },
+        });
+    };
+    let check = |capacity| device.check(&Gan::new(model, settings, capacity).program);
+    let (fits, ()) = with_fewer_images(settings, capacity, check).map_err(|mut error| {
         if let Error::TooLarge { hint, .. } | Error::Device { hint, .. } = &mut error {
-            *hint = match largest_batch(device, &start.model, &start.settings) {
-                Some(size) => format!("--batch-size {size} is the largest that fits"),
-                None => "no batch size fits; choose a smaller model, fewer images, or --device cpu".into(),
-            };
+            *hint = largest();
         }
         error
-    })
+    })?;
+    let reason = match source {
+        _ if fits < capacity => "the device has no room for more".into(),
+        "the device" => format!("the device takes at most {} in one piece", bytes_for_people(bytes)),
+        _ => format!("--data-memory allows {}", bytes_for_people(bytes)),
+    };
+    Ok(Place { capacity: fits, reason })
 }
 
 /// The folder of the run: a new one, or that of the run that goes on.
@@ -293,14 +395,19 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 }
 
 /// What is about to happen, in a few lines.
-fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
-    let Settings { batch_size, steps, seed, adam, data, .. } = &start.settings;
+fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
+    let Settings { batch_size, steps, seed, adam, augment, data, .. } = &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
     let epochs = (steps * *batch_size as u64) as f64 / images.count() as f64;
     remark(&format!("device         {device}"));
-    remark(&format!("data           {data}: {} images of {h} x {w} x {c}", images.count()));
+    let windows = place.filter(|place| place.capacity < images.count()).map(|Place { capacity, reason }| {
+        let [part, all] = [*capacity, images.count()].map(|images| bytes_for_people((images * h * w * c) as u64));
+        format!(", in windows of {capacity} ({part} of {all}), as {reason}")
+    });
+    let windows = windows.unwrap_or_default();
+    remark(&format!("data           {data}: {} images of {h} x {w} x {c}{windows}", images.count()));
     remark(&format!("model          {}", start.model.name));
     remark(&format!(
         "generator      {} parameters, {} numbers -> {h} x {w} x {c}",
@@ -312,6 +419,9 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str) {
         "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}), seed {seed}",
         adam.lr, adam.beta1, adam.beta2
     ));
+    if augment.is_on() {
+        remark(&format!("augmentation   real images are {augment}"));
+    }
     if start.step > 0 {
         remark(&format!("resumed        after step {}", start.step));
     }

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::Scalar;
-use crate::error::{Error, Result, bytes_for_people};
+use crate::error::{Error, Result};
 use crate::program::{Buffer, Element, Program, TensorId, Values};
 
 /// The buffers of a program.
@@ -66,13 +66,18 @@ impl<T: Scalar> Memory<T> {
         }
     }
 
-    /// The value of a tensor of one counter.
-    pub(super) fn counter(&self, tensor: TensorId) -> u32 {
+    /// A tensor of counters.
+    pub(super) fn counters(&self, tensor: TensorId) -> &[u32] {
         let info = self.program.info(tensor);
         match &self.buffers[info.buffer.0] {
-            Storage::Counters(values) => values[info.offset],
+            Storage::Counters(values) => &values[info.range()],
             other => panic!("{} holds {}, not counters", info.name, other.element()),
         }
+    }
+
+    /// The value of a tensor of one counter.
+    pub(super) fn counter(&self, tensor: TensorId) -> u32 {
+        self.counters(tensor)[0]
     }
 
     /// A tensor of one counter, to write to.
@@ -82,6 +87,18 @@ impl<T: Scalar> Memory<T> {
             Storage::Counters(values) => &mut values[info.offset],
             other => panic!("{} holds {}, not counters", info.name, other.element()),
         }
+    }
+
+    /// As [`Self::write`], to one tensor of counters.
+    pub(super) fn write_counters(&mut self, output: TensorId, work: impl FnOnce(&Self, &mut [u32])) {
+        let info = self.program.info(output);
+        let (buffer, range, name) = (info.buffer.0, info.range(), info.name.clone());
+        let mut taken = mem::replace(&mut self.buffers[buffer], Storage::Floats(Vec::new()));
+        match &mut taken {
+            Storage::Counters(values) => work(self, &mut values[range]),
+            other => panic!("{name} holds {}, not counters", other.element()),
+        }
+        self.buffers[buffer] = taken;
     }
 
     /// Lets `work` write to the outputs of an operation while it reads other tensors. [`Program::push`] has seen to it
@@ -141,10 +158,11 @@ impl<T> Storage<T> {
 fn zeros<E: Copy + Default>(buffer: &Buffer) -> Result<Vec<E>> {
     let mut values = Vec::new();
     if values.try_reserve_exact(buffer.len).is_err() {
-        let bytes = bytes_for_people((buffer.len as u64).saturating_mul(size_of::<E>() as u64));
-        return Err(Error::Device {
-            message: format!("the CPU's memory has no room for {} ({bytes})", buffer.name),
-            hint: "close other programs, or take a smaller batch or a smaller model".into(),
+        return Err(Error::OutOfMemory {
+            tensor: buffer.name.clone(),
+            bytes: (buffer.len as u64).saturating_mul(size_of::<E>() as u64),
+            device: "the CPU's memory".into(),
+            hint: "close other programs, or take a smaller model".into(),
         });
     }
     values.resize(buffer.len, E::default());

@@ -8,21 +8,27 @@
 
 mod activation;
 mod adam;
+mod augment;
 mod batch;
 mod batch_norm;
 mod bias;
 mod clock;
 mod concat;
 mod conv;
+mod cross_entropy;
+mod dropout;
+mod labels;
 mod loss;
+mod max_pool;
 mod memory;
 mod moving_average;
 mod noise;
-mod product;
+pub(crate) mod product;
 mod rows;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod upsample;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -53,6 +59,11 @@ impl<T: Scalar> Device for CpuDevice<T> {
             1 => "CPU, 1 thread".into(),
             threads => format!("CPU, {threads} threads"),
         }
+    }
+
+    /// A quarter of the memory that is available, so that there is room for the rest of the program and for other ones.
+    fn room_for_images(&self) -> u64 {
+        crate::memory::available() / 4
     }
 
     fn check(&self, program: &Program) -> Result<()> {
@@ -147,9 +158,14 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
         let values = self.snapshots[snapshot.0].take();
         Ok(values.expect("a snapshot is a ticket of this executor and is collected once, as it is moved in here"))
     }
+
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+        Ok(self.memory.counters(tensor).to_vec())
+    }
 }
 
 /// Runs one operation.
+#[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
 fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
     match *op {
         Op::Tick { clock } => clock::tick(memory.counter_mut(clock)),
@@ -157,12 +173,21 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let step = memory.counter(clock);
             memory.write([y], |_, [y]| noise::normal(seed, stream, step, y));
         }
-        Op::Batch { clock, images, y, seed } => {
+        Op::Batch { clock, images, y, seed, order, range } => {
             let step = memory.counter(clock);
             let n = program.shape(y)[0];
             memory.write([y], |memory, [y]| {
-                batch::forward(seed, step, n, memory.bytes(images), y);
+                batch::forward(seed, order, step, n, range, memory.bytes(images), y);
             });
+        }
+        Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns } => {
+            let (step, shape) = (memory.counter(clock), program.nhwc(x));
+            let chances = augment::Chances { rotate, flip, quarter_turns };
+            memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
+        }
+        Op::Labels { clock, labels, y, seed } => {
+            let step = memory.counter(clock);
+            memory.write_counters(y, |memory, y| labels::forward(seed, step, memory.bytes(labels), y));
         }
         Op::Concat { a, b, y } => {
             memory.write([y], |memory, [y]| {
@@ -220,12 +245,42 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 activation::grad(kind, memory.floats(y), memory.floats(dy), dx);
             });
         }
+        Op::Upsample { x, y } => {
+            let (small, large) = (program.nhwc(x), program.nhwc(y));
+            memory.write([y], |memory, [y]| upsample::forward(small, large, memory.floats(x), y));
+        }
+        Op::UpsampleGrad { dy, dx } => {
+            let (small, large) = (program.nhwc(dx), program.nhwc(dy));
+            memory.write([dx], |memory, [dx]| upsample::grad(small, large, memory.floats(dy), dx));
+        }
+        Op::MaxPool { x, y, size } => {
+            let shape = program.nhwc(x);
+            memory.write([y], |memory, [y]| max_pool::forward(shape, size, memory.floats(x), y));
+        }
+        Op::MaxPoolGrad { x, dy, dx, size } => {
+            let shape = program.nhwc(x);
+            memory.write([dx], |memory, [dx]| {
+                max_pool::grad(shape, size, memory.floats(x), memory.floats(dy), dx);
+            });
+        }
+        Op::Dropout { clock, x, y, seed, stream, rate } => {
+            let step = memory.counter(clock);
+            memory.write([y], |memory, [y]| dropout::forward(seed, stream, step, rate, memory.floats(x), y));
+        }
         Op::Loss { clock, logits, dlogits, history, real, column } => {
             let step = memory.counter(clock);
             let columns = program.shape(history)[1];
             memory.write([dlogits, history], |memory, [dlogits, history]| {
                 let cells = loss::cells(step, history, columns, column);
                 loss::non_saturating(memory.floats(logits), real, dlogits, cells);
+            });
+        }
+        Op::CrossEntropy { clock, logits, labels, dlogits, history, column } => {
+            let step = memory.counter(clock);
+            let columns = program.shape(history)[1];
+            memory.write([dlogits, history], |memory, [dlogits, history]| {
+                let cells = loss::cells(step, history, columns, column);
+                cross_entropy::softmax(memory.floats(logits), memory.counters(labels), dlogits, cells);
             });
         }
         Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps } => {

@@ -4,7 +4,7 @@ use super::Scalar;
 
 /// A matrix that is read: element (i, j) is `values[i * row_step + j * column_step]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Matrix<'a, T> {
+pub(crate) struct Matrix<'a, T> {
     values: &'a [T],
     rows: usize,
     columns: usize,
@@ -14,7 +14,7 @@ pub(super) struct Matrix<'a, T> {
 
 /// Who shares in a product. The result is the same, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cores {
+pub(crate) enum Cores {
     /// The core that asks.
     One,
     /// All of them.
@@ -23,19 +23,19 @@ pub(super) enum Cores {
 
 impl<'a, T> Matrix<'a, T> {
     /// All of `values`, row after row.
-    pub(super) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "{rows} x {columns} elements");
         Self { values, rows, columns, row_step: columns, column_step: 1 }
     }
 
     /// `count` of its columns, from `first`.
-    pub(super) fn columns(self, first: usize, count: usize) -> Self {
+    pub(crate) fn columns(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.columns, "columns {first} + {count} of {}", self.columns);
         Self { values: &self.values[first * self.column_step..], columns: count, ..self }
     }
 
     /// Rows for columns.
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self {
             values: self.values,
             rows: self.columns,
@@ -53,7 +53,7 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// `c = a * b`, or `c += a * b` to `accumulate`; `c` lies row after row.
-pub(super) fn product<T: Scalar>(c: &mut [T], accumulate: bool, a: Matrix<'_, T>, b: Matrix<'_, T>, cores: Cores) {
+pub(crate) fn product<T: Scalar>(c: &mut [T], accumulate: bool, a: Matrix<'_, T>, b: Matrix<'_, T>, cores: Cores) {
     let (rows, columns, depth) = (a.rows, b.columns, a.columns);
     assert!(rows > 0 && columns > 0 && depth > 0, "{a:?} and {b:?} have elements");
     assert_eq!(depth, b.rows, "the columns of a and the rows of b");

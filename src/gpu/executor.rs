@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::GpuDevice;
 use super::lower::{Dispatch, Source, lower};
-use super::shaders::{Binding, Reflection, SHADERS};
+use super::shaders::{Binding, Reflection, SHADERS, Shader};
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 
@@ -19,6 +19,8 @@ const SUBMISSION: Duration = Duration::from_millis(100);
 const IN_FLIGHT: usize = 2;
 /// The most dispatches in one submission, whatever they take.
 const MOST_DISPATCHES: usize = 8192;
+/// Bytes of an upload that go with one submission, so that a large one does not need its size in memory once more.
+const UPLOAD: usize = 16 << 20;
 /// After this long without an answer a GPU is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -192,7 +194,9 @@ impl GpuExecutor {
         self.gpu.healthy()?;
         outcome.map(|_| ()).map_err(|error| Error::Device {
             message: format!("{} does not answer: {error}", self.gpu.name),
-            hint: "go on from the last checkpoint with --resume; a smaller --batch-size may help".into(),
+            hint: "go on from the last checkpoint with --resume; where it happens again, a new run with a smaller \
+                   --batch-size may help"
+                .into(),
         })
     }
 
@@ -217,18 +221,24 @@ impl Executor for GpuExecutor {
         };
         assert_eq!((element, len), (self.program.element(tensor), info.len()), "values for {}", info.name);
         let offset = (info.offset * element.bytes()) as u64;
-        let buffer = self.buffer(info.buffer);
-        // Copies are made in words of four bytes.
-        let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
-        self.gpu.queue.write_buffer(buffer, offset, words);
-        if !rest.is_empty() {
-            let mut last = [0; 4];
-            last[..rest.len()].copy_from_slice(rest);
-            self.gpu.queue.write_buffer(buffer, offset + words.len() as u64, &last);
+        let buffer = self.buffer(info.buffer).clone();
+        for (number, piece) in bytes.chunks(UPLOAD).enumerate() {
+            let offset = offset + (number * UPLOAD) as u64;
+            // Copies are made in words of four bytes.
+            let (words, rest) = piece.split_at(piece.len() / 4 * 4);
+            self.gpu.queue.write_buffer(&buffer, offset, words);
+            if !rest.is_empty() {
+                let mut last = [0; 4];
+                last[..rest.len()].copy_from_slice(rest);
+                self.gpu.queue.write_buffer(&buffer, offset + words.len() as u64, &last);
+            }
+            // Written data waits in memory of its own until something is submitted, and is in place before what is submitted
+            // next. How long that takes says nothing of dispatches.
+            self.pace.last_end = None;
+            let encoder = self.encoder("upload");
+            self.submit(encoder)?;
         }
-        // Written data waits on the host until something is submitted.
-        let encoder = self.encoder("upload");
-        self.submit(encoder)
+        Ok(())
     }
 
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
@@ -255,8 +265,25 @@ impl Executor for GpuExecutor {
     }
 
     fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
+        assert_eq!(self.program.element(tensor), Element::F32, "{} is read as f32", self.program.info(tensor).name);
+        self.snapshot_words(tensor)
+    }
+
+    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+        Ok(self.collect_words(&snapshot)?.into_iter().map(f32::from_bits).collect())
+    }
+
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+        assert_eq!(self.program.element(tensor), Element::U32, "{} is read as u32", self.program.info(tensor).name);
+        let snapshot = self.snapshot_words(tensor)?;
+        self.collect_words(&snapshot)
+    }
+}
+
+impl GpuExecutor {
+    /// Remembers a tensor of numbers of 32 bits, whatever they mean.
+    fn snapshot_words(&mut self, tensor: TensorId) -> Result<Snapshot> {
         let info = self.program.info(tensor);
-        assert_eq!(self.program.element(tensor), Element::F32, "{} is read as f32", info.name);
         let (id, len, offset) = (info.buffer, info.len(), 4 * info.offset as u64);
         let bytes = 4 * len as u64;
         let buffer = self.staging(bytes)?;
@@ -278,7 +305,7 @@ impl Executor for GpuExecutor {
         Ok(Snapshot(slot))
     }
 
-    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+    fn collect_words(&mut self, snapshot: &Snapshot) -> Result<Vec<u32>> {
         let mut reading = self.readings[snapshot.0].take().expect("a snapshot is collected once");
         let failed = |what: String| Error::Device {
             message: format!("results cannot be read from {}: {what}", self.gpu.name),
@@ -321,7 +348,7 @@ impl Pipelines {
         }
         let mut modules: HashMap<&'static str, (wgpu::ShaderModule, Reflection)> = HashMap::new();
         for shader in SHADERS.iter().filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name)) {
-            modules.insert(shader.name, (create_module(gpu, shader.name, shader.source), Reflection::of(shader)));
+            modules.insert(shader.name, (create_module(gpu, shader), Reflection::of(shader)));
         }
         let mut bindings = HashMap::new();
         for kernel in kernels.values() {
@@ -350,9 +377,13 @@ fn label(dispatch: &Dispatch) -> String {
     format!("{}.{}", dispatch.shader, dispatch.entry)
 }
 
-fn create_module(gpu: &GpuDevice, name: &str, source: &str) -> wgpu::ShaderModule {
+fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
+    let source = gpu.compilation.replaced.get(shader.name).map_or(shader.source, |replaced| &**replaced);
     let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+    if gpu.compilation.checked {
+        return gpu.device.create_shader_module(descriptor);
+    }
     // SAFETY: the shaders are this crate's own. Every index into a buffer is compared with the sizes that the host
     // derives from the tensors bound (`lower.rs`), every loop ends by a counter, no divisor is zero, and the tests run
     // each kernel at shapes that divide nothing, between guards. The checks would cost clamps in the innermost loops.
@@ -368,7 +399,7 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
         compilation_options: wgpu::PipelineCompilationOptions {
             constants: &dispatch.constants,
             // Every kernel writes workgroup memory before it reads it.
-            zero_initialize_workgroup_memory: false,
+            zero_initialize_workgroup_memory: gpu.compilation.checked,
         },
         cache: None,
     })
@@ -382,9 +413,11 @@ fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsa
     let buffer = gpu.device.create_buffer(&descriptor);
     match pollster::block_on(scope.pop()) {
         None => Ok(buffer),
-        Some(_) => Err(Error::Device {
-            message: format!("{} has no {} left for {name}", gpu.name, crate::error::bytes_for_people(size)),
-            hint: "use a smaller --batch-size, or end other programs that use the GPU".into(),
+        Some(_) => Err(Error::OutOfMemory {
+            tensor: name.to_string(),
+            bytes: size,
+            device: gpu.name.clone(),
+            hint: "end other programs that use the GPU, or choose another device with --device".into(),
         }),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::program::{Activation, Geometry, Op, Program, TensorId, random};
+use crate::program::{Activation, Geometry, Op, Order, Program, TensorId, random};
 
 /// Invocations of an elementwise workgroup, as in the shaders.
 const ELEMENTWISE: usize = 256;
@@ -47,7 +47,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let groups = len.div_ceil(4 * 64).min(MOST_WORKGROUPS);
             vec![Kernel::new(op, "noise", constants).dispatch("normal", [groups, 1, 1])]
         }
-        Op::Batch { images, y, seed, .. } => {
+        Op::Batch { images, y, seed, order, range: [low, high], .. } => {
             let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
             let mut constants = seed_constants(seed);
             constants.extend(sizes(&[
@@ -56,7 +56,22 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 ("COUNT", count),
                 ("HALF_BITS", random::half_bits(count as u32) as usize),
             ]));
+            constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
             vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
+        }
+        Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {
+            let [n, h, w, c] = program.nhwc(x);
+            let mut constants = seed_constants(seed);
+            constants.extend(sizes(&[("H", h), ("W", w), ("C", c)]));
+            constants.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
+            vec![Kernel::new(op, "augment", constants).dispatch("forward", [n, 1, 1])]
+        }
+        Op::Labels { labels, y, seed, .. } => {
+            let (count, n) = (program.shape(labels)[0], program.shape(y)[0]);
+            let mut constants = seed_constants(seed);
+            let half_bits = random::half_bits(count as u32) as usize;
+            constants.extend(sizes(&[("N", n), ("COUNT", count), ("HALF_BITS", half_bits)]));
+            vec![Kernel::new(op, "labels", constants).dispatch("gather", [n.div_ceil(64), 1, 1])]
         }
         Op::Concat { a, b, y } => {
             let (len_a, len_b) = (program.info(a).len(), program.info(b).len());
@@ -127,8 +142,38 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
         Op::ActivationGrad { kind, y, .. } => {
             vec![activation(op, program, kind, y).dispatch("grad", elementwise(program, y))]
         }
+        Op::Upsample { x, y } => {
+            vec![
+                Kernel::new(op, "upsample", upsample_sizes(program, x, y)).dispatch("forward", elementwise(program, y)),
+            ]
+        }
+        Op::UpsampleGrad { dy, dx } => {
+            vec![
+                Kernel::new(op, "upsample", upsample_sizes(program, dx, dy)).dispatch("grad", elementwise(program, dx)),
+            ]
+        }
+        Op::MaxPool { x, y, size } => {
+            let kernel = Kernel::new(op, "max_pool", max_pool_sizes(program, x, size));
+            vec![kernel.dispatch("forward", elementwise(program, y))]
+        }
+        Op::MaxPoolGrad { x, size, .. } => {
+            let [n, h, w, c] = program.nhwc(x);
+            let kernel = Kernel::new(op, "max_pool", max_pool_sizes(program, x, size));
+            vec![kernel.dispatch("grad", invocations(n * h.div_ceil(size) * w.div_ceil(size) * c))]
+        }
+        Op::Dropout { x, seed, stream, rate, .. } => {
+            let len = program.info(x).len();
+            let mut constants = seed_constants(seed);
+            constants.extend([
+                ("LEN", len as f64),
+                ("STREAM", f64::from(stream)),
+                ("DROPPED", f64::from(random::dropped(rate))),
+                ("SCALE", 1.0 / (1.0 - rate)),
+            ]);
+            vec![Kernel::new(op, "dropout", constants).dispatch("forward", invocations(len.div_ceil(4)))]
+        }
         Op::Loss { logits, history, real, column, .. } => {
-            let [rows, columns] = program.shape(history).try_into().expect("a history has rows and columns");
+            let [rows, columns] = history_shape(program, history);
             let constants = sizes(&[
                 ("N", program.shape(logits)[0]),
                 ("REAL", real),
@@ -137,6 +182,12 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 ("COLUMN", column),
             ]);
             vec![Kernel::new(op, "loss", constants).dispatch("non_saturating", [1, 1, 1])]
+        }
+        Op::CrossEntropy { logits, history, column, .. } => {
+            let ([n, _, _, classes], [rows, columns]) = (program.nhwc(logits), history_shape(program, history));
+            let constants =
+                sizes(&[("N", n), ("CLASSES", classes), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
+            vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
         Op::Adam { param, lr, beta1, beta2, eps, .. } => {
             let constants = vec![
@@ -153,6 +204,10 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
         }
     }
+}
+
+fn history_shape(program: &Program, history: TensorId) -> [usize; 2] {
+    program.shape(history).try_into().expect("a history has rows and columns")
 }
 
 fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, usize) {
@@ -206,8 +261,8 @@ impl Kernel {
 
     /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
     fn with_bias(self, bias: Option<TensorId>, placeholder: TensorId) -> Self {
-        let flag = f64::from(u8::from(bias.is_some()));
-        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder))).constants(&[("HAS_BIAS", flag)])
+        let has_bias = flag("HAS_BIAS", bias.is_some());
+        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder))).constants(&[has_bias])
     }
 
     fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
@@ -300,7 +355,26 @@ impl Slices {
 }
 
 fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
-    [program.info(tensor).len().div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+    invocations(program.info(tensor).len())
+}
+
+/// Workgroups of so many invocations in all, or fewer for a grid-stride loop.
+fn invocations(count: usize) -> [usize; 3] {
+    [count.div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+}
+
+fn upsample_sizes(program: &Program, small: TensorId, large: TensorId) -> Vec<(&'static str, f64)> {
+    let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(small), program.nhwc(large));
+    sizes(&[("N", n), ("H", h), ("W", w), ("C", c), ("FACTOR", h_out / h)])
+}
+
+fn max_pool_sizes(program: &Program, x: TensorId, size: usize) -> Vec<(&'static str, f64)> {
+    let [n, h, w, c] = program.nhwc(x);
+    sizes(&[("N", n), ("H", h), ("W", w), ("C", c), ("SIZE", size)])
+}
+
+fn flag(name: &'static str, set: bool) -> (&'static str, f64) {
+    (name, f64::from(u8::from(set)))
 }
 
 fn seed_constants(seed: u64) -> Vec<(&'static str, f64)> {
@@ -331,6 +405,7 @@ fn sizes(list: &[(&'static str, usize)]) -> Vec<(&'static str, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::MAX_WINDOW;
 
     /// Mesa before 25.1 counts all iterations of an invocation.
     const MESA_LIMIT: usize = 65_535;
@@ -360,6 +435,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_window_of_a_model_comes_near_mesas_limit_of_iterations() {
+        // The gradient of pooling runs over a window twice, and over each of its rows.
+        let iterations = 2 * MAX_WINDOW * (MAX_WINDOW + 1) + 16;
+        assert!(iterations < MESA_LIMIT, "{iterations}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A device that runs a program with the WGSL shaders of `shaders/`, through wgpu: Vulkan, Metal or DX12.
+//! A device that runs a program with the WGSL shaders of `shaders/`, through wgpu: Vulkan, Metal, DX12 or OpenGL.
 //!
 //! The only room that names wgpu. [`adapters`] lists what there is, [`GpuDevice`] is one of them, opened, and
 //! [`GpuExecutor`] is a program on it.
@@ -8,14 +8,23 @@ mod executor;
 mod lower;
 mod shaders;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-pub use adapters::{Adapter, AdapterKind, adapters, what_to_install};
+pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
 
 use crate::error::{Error, Result};
-use crate::program::{Device, Executor, Program};
+use crate::program::{Device, Executor, Op, Program};
+
+/// The entry points that run an operation, as (shader, entry point), in order.
+pub fn entry_points_of(op: &Op, program: &Program) -> Vec<(&'static str, &'static str)> {
+    lower::lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
+}
+
+/// The next step where a program is too large; whoever wrote the program may know a better one.
+const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
 
 /// An adapter, opened.
 #[derive(Clone)]
@@ -24,6 +33,16 @@ pub struct GpuDevice {
     queue: wgpu::Queue,
     name: String,
     faults: Faults,
+    compilation: Compilation,
+}
+
+/// How shaders are compiled.
+#[derive(Clone, Default)]
+struct Compilation {
+    /// Shaders with another text than their file's, by name.
+    replaced: HashMap<&'static str, Arc<str>>,
+    /// Whether the driver's code checks every index, loop and divisor.
+    checked: bool,
 }
 
 /// What the driver reported outside of any call: the first report is the cause, the others are its consequences.
@@ -63,7 +82,23 @@ impl GpuDevice {
         });
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
-        Ok(Self { device, queue, name, faults })
+        Ok(Self { device, queue, name, faults, compilation: Compilation::default() })
+    }
+
+    /// The same device, whose shaders check every index, loop and divisor, and begin with workgroup memory of zeros. Kernels need
+    /// none of that; with and without, they give the same numbers.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.compilation.checked = true;
+        self
+    }
+
+    /// The same device with another text for a shader, for tests that break one. As the text is not trusted, it is
+    /// compiled with all checks.
+    #[must_use]
+    pub fn replacing(mut self, shader: &'static str, source: &str) -> Self {
+        self.compilation.replaced.insert(shader, source.into());
+        self.checked()
     }
 
     /// A program on this device. As [`Device::build`], without the box.
@@ -87,7 +122,14 @@ impl GpuDevice {
 
     fn too_large(&self, tensor: &str, bytes: u64, limit: u64, limit_name: &'static str) -> Error {
         let (tensor, device) = (tensor.to_string(), self.name.clone());
-        Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: "use a smaller --batch-size".into() }
+        Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: OTHER_DEVICE.into() }
+    }
+
+    /// The largest buffer that a shader can see, and the name of the limit that says so.
+    fn largest_buffer(&self) -> (u64, &'static str) {
+        let limits = self.device.limits();
+        let binding = (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size");
+        binding.min((limits.max_buffer_size, "max_buffer_size"))
     }
 }
 
@@ -96,13 +138,13 @@ impl Device for GpuDevice {
         self.name.clone()
     }
 
+    /// A byte of them is found by a number of 32 bits, whatever the size of a buffer.
+    fn room_for_images(&self) -> u64 {
+        self.largest_buffer().0.min(u64::from(u32::MAX))
+    }
+
     fn check(&self, program: &Program) -> Result<()> {
-        let limits = self.device.limits();
-        let (limit, limit_name) = if limits.max_storage_buffer_binding_size <= limits.max_buffer_size {
-            (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size")
-        } else {
-            (limits.max_buffer_size, "max_buffer_size")
-        };
+        let (limit, limit_name) = self.largest_buffer();
         let fits = |name: &str, bytes: u64| {
             if bytes <= limit { Ok(()) } else { Err(self.too_large(name, bytes, limit, limit_name)) }
         };
@@ -116,7 +158,7 @@ impl Device for GpuDevice {
                         fits(name, 4 * len as u64)?;
                     }
                 }
-                let most = u64::from(limits.max_compute_workgroups_per_dimension);
+                let most = u64::from(self.device.limits().max_compute_workgroups_per_dimension);
                 if let Some(&groups) = dispatch.workgroups.iter().find(|&&groups| groups as u64 > most) {
                     return Err(Error::Device {
                         message: format!(
@@ -126,7 +168,7 @@ impl Device for GpuDevice {
                             program.info(op.operands()[0].tensor).name,
                             self.name
                         ),
-                        hint: "use a smaller --batch-size".into(),
+                        hint: OTHER_DEVICE.into(),
                     });
                 }
             }

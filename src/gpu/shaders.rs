@@ -27,15 +27,21 @@ macro_rules! shader {
 pub const SHADERS: &[Shader] = &[
     shader!("activation"),
     shader!("adam"),
+    shader!("augment", after "random"),
     shader!("batch", after "random"),
     shader!("batch_norm"),
     shader!("bias"),
     shader!("clock"),
     shader!("concat"),
     shader!("conv"),
+    shader!("cross_entropy"),
+    shader!("dropout", after "random"),
+    shader!("labels", after "random"),
     shader!("loss"),
+    shader!("max_pool"),
     shader!("moving_average"),
     shader!("noise", after "random"),
+    shader!("upsample"),
 ];
 
 /// A tensor of a shader.
@@ -108,9 +114,9 @@ mod tests {
 
     use super::super::lower::{Dispatch, lower};
     use super::*;
-    use crate::data::ImageSet;
     use crate::net::Model;
-    use crate::train::{Gan, Settings};
+    use crate::program::Program;
+    use crate::train::{Augment, Gan, Settings};
 
     #[test]
     fn every_shader_file_is_in_the_table_and_has_the_twin_that_its_header_names() {
@@ -140,27 +146,21 @@ mod tests {
 
     /// Where the tests run there is neither Metal nor DX12, but what their drivers are given can be made anywhere.
     #[test]
-    fn every_kernel_of_every_shipped_model_translates_for_metal_and_dx12() {
+    fn every_kernel_of_every_shipped_model_and_of_the_judges_translates_for_metal_and_dx12() {
         let mut translated = BTreeSet::new();
-        for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
-            let [height, width, channels] = model.image;
-            let pixels = vec![0; 10 * height * width * channels];
-            let images = ImageSet {
-                name: "blank".into(),
-                height,
-                width,
-                channels,
-                pixels,
-                labels: None,
-                label_names: Vec::new(),
-            };
-            let program = Gan::new(&model, &Settings::new(&model, &images, "blank").unwrap(), 10).program;
+        let mut translate_all = |program: &Program| {
             let ops = program.routines().iter().flat_map(|routine| &routine.ops);
-            for dispatch in ops.flat_map(|op| lower(op, &program)) {
+            for dispatch in ops.flat_map(|op| lower(op, program)) {
                 if translated.insert(format!("{} {} {:?}", dispatch.shader, dispatch.entry, dispatch.constants)) {
                     translate(&dispatch);
                 }
             }
+        };
+        translate_all(&crate::metrics::lesson([28, 28, 1], 10));
+        for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
+            let augment = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
+            let settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
+            translate_all(&Gan::new(&model, &settings, 10).program);
         }
         assert!(translated.len() > 50, "{} kernels", translated.len());
     }

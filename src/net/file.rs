@@ -148,6 +148,18 @@ impl<'a> Section<'a> {
         number.filter(|number| range.contains(number)).ok_or_else(|| self.wrong(key, &rule))
     }
 
+    /// A whole number, or `None` where the value is `word`.
+    pub(super) fn size_or(&self, key: &str, word: &str, range: RangeInclusive<usize>) -> Result<Option<usize>> {
+        match self.get(key).get_ref() {
+            DeValue::String(text) if text == word => Ok(None),
+            DeValue::Integer(_) => self.size(key, range).map(Some),
+            _ => {
+                let (least, most) = (range.start(), range.end());
+                Err(self.wrong(key, &format!("{key} must be \"{word}\" or a whole number from {least} to {most}")))
+            }
+        }
+    }
+
     /// A number that passes a test, of which `rule` is the sentence. NaN and infinity pass no test.
     pub(super) fn number(&self, key: &str, passes: impl Fn(f64) -> bool, rule: &str) -> Result<f64> {
         let number = match self.get(key).get_ref() {
@@ -160,6 +172,11 @@ impl<'a> Section<'a> {
         number
             .filter(|&number: &f64| number.is_finite() && passes(number))
             .ok_or_else(|| self.wrong(key, &format!("{key} must be a number {rule}")))
+    }
+
+    /// The value of a key where it is text.
+    pub(super) fn word(&self, key: &str) -> Option<&str> {
+        self.get(key).get_ref().as_str()
     }
 
     /// A yes or no.

@@ -28,8 +28,12 @@ pub enum Layer {
     Conv {
         /// Of its output.
         channels: usize,
-        /// Kernel, stride and padding.
-        geometry: Geometry,
+        /// Height and width of the kernel.
+        kernel: usize,
+        /// Pixels from one position to the next.
+        stride: usize,
+        /// What is added around its input.
+        pad: Pad,
         /// Whether a number is added to each channel.
         bias: bool,
     },
@@ -37,9 +41,14 @@ pub enum Layer {
     TransposedConv {
         /// Of its output.
         channels: usize,
-        /// Of the convolution that it reverses.
-        geometry: Geometry,
-        /// Rows and columns added behind its output: a stride rounds several sizes to one, and this says which it was.
+        /// Height and width of the kernel.
+        kernel: usize,
+        /// The stride of the convolution that it reverses.
+        stride: usize,
+        /// What that convolution adds around its input, which is cut off here.
+        pad: Pad,
+        /// Rows and columns added behind its output: a stride rounds several sizes to one, and this says which it was. 0 with
+        /// [`Pad::Same`].
         output_pad: usize,
         /// Whether a number is added to each channel.
         bias: bool,
@@ -48,8 +57,23 @@ pub enum Layer {
     BatchNorm {
         /// Added to the variance.
         eps: f64,
-        /// The share of the newest batch in the running statistics.
+        /// The share of the running statistics that a new batch leaves as it was, as Keras counts it; PyTorch's is 1 less this.
         momentum: f64,
+    },
+    /// Each pixel becomes a square of equal ones.
+    Upsample {
+        /// Height and width of the square.
+        factor: usize,
+    },
+    /// The largest of each square of pixels, in each channel by itself.
+    MaxPool {
+        /// Height and width of the square.
+        size: usize,
+    },
+    /// In training, some numbers chosen at random become 0, and the others are divided by the share that is left.
+    Dropout {
+        /// The share that becomes 0, in [0, 1).
+        rate: f64,
     },
     /// `max(x, 0)`.
     Relu,
@@ -69,6 +93,29 @@ pub enum Layer {
     },
     /// The same numbers as a flat vector, in the order (H, W, C).
     Flatten,
+}
+
+/// What a convolution adds around an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pad {
+    /// So many rows and columns of zeros on each side.
+    Pixels(usize),
+    /// As many as make the output's sides those of the input, divided by the stride and rounded up; where their number is odd,
+    /// one more behind the image than before it, as in TensorFlow. A transposed convolution multiplies by the stride.
+    Same,
+}
+
+impl Pad {
+    /// Rows before an image of `size` rows and in all, for a convolution.
+    fn of(self, kernel: usize, stride: usize, size: usize) -> (usize, usize) {
+        match self {
+            Self::Pixels(pad) => (pad, 2 * pad),
+            Self::Same => {
+                let total = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
+                (total / 2, total)
+            }
+        }
+    }
 }
 
 /// Why layers do not fit together.
@@ -117,6 +164,16 @@ impl Placed {
         format!("{network}.{}", self.number)
     }
 
+    /// How the convolution that it is or that it reverses moves over an image.
+    pub(super) fn geometry(&self) -> Geometry {
+        self.layer.geometry(self.input).expect("only a layer with weights is asked")
+    }
+
+    /// How many numbers it gathers of the batches in training, and does not learn.
+    pub(super) fn statistics(&self) -> usize {
+        if matches!(self.layer, Layer::BatchNorm { .. }) { 2 * self.output[2] } else { 0 }
+    }
+
     /// How many parameters it learns.
     pub(super) fn parameters(&self) -> usize {
         let weights = self.layer.weights(self.input).map_or(0, |w| w.iter().product());
@@ -141,6 +198,9 @@ impl Layer {
             Self::Conv { .. } => "conv",
             Self::TransposedConv { .. } => "transposed-conv",
             Self::BatchNorm { .. } => "batch-norm",
+            Self::Upsample { .. } => "upsample",
+            Self::MaxPool { .. } => "max-pool",
+            Self::Dropout { .. } => "dropout",
             Self::Relu => "relu",
             Self::LeakyRelu { .. } => "leaky-relu",
             Self::Tanh => "tanh",
@@ -165,8 +225,22 @@ impl Layer {
     pub fn weights(&self, [_, _, c]: Shape) -> Option<[usize; 4]> {
         match *self {
             Self::Linear { features, .. } => Some([1, 1, c, features]),
-            Self::Conv { channels, geometry, .. } => Some([geometry.kernel, geometry.kernel, c, channels]),
-            Self::TransposedConv { channels, geometry, .. } => Some([geometry.kernel, geometry.kernel, channels, c]),
+            Self::Conv { channels, kernel, .. } => Some([kernel, kernel, c, channels]),
+            Self::TransposedConv { channels, kernel, .. } => Some([kernel, kernel, channels, c]),
+            _ => None,
+        }
+    }
+
+    /// How the convolution that it is or that it reverses moves over an image, given the layer's input.
+    pub fn geometry(&self, [h, ..]: Shape) -> Option<Geometry> {
+        match *self {
+            Self::Linear { .. } => Some(Geometry::POINT),
+            Self::Conv { kernel, stride, pad, .. } => {
+                Some(Geometry { kernel, stride, pad: pad.of(kernel, stride, h).0 })
+            }
+            Self::TransposedConv { kernel, stride, pad, .. } => {
+                Some(Geometry { kernel, stride, pad: pad.of(kernel, stride, h * stride).0 })
+            }
             _ => None,
         }
     }
@@ -225,8 +299,8 @@ impl Layer {
             Self::Linear { .. } => {
                 Err((format!("takes a flat vector, but {given}"), "put a flatten layer between them".to_string()))
             }
-            Self::Conv { channels, geometry, .. } => {
-                let Geometry { kernel, pad, .. } = geometry;
+            Self::Conv { channels, kernel, stride, pad: Pad::Pixels(pad), .. } => {
+                let geometry = Geometry { kernel, stride, pad };
                 image(input, channels, |size| geometry.output(size)).ok_or_else(|| {
                     let least = kernel - 2 * pad;
                     (
@@ -237,13 +311,41 @@ impl Layer {
                     )
                 })
             }
-            Self::TransposedConv { channels, geometry, output_pad, .. } => {
+            Self::Conv { channels, kernel, stride, pad: Pad::Same, .. } => {
+                let [above, left] = [input[0], input[1]].map(|size| Pad::Same.of(kernel, stride, size).0);
+                if above == left {
+                    return Ok([input[0].div_ceil(stride), input[1].div_ceil(stride), channels]);
+                }
+                Err((
+                    format!("would pad {above} rows above and {left} columns to the left with pad \"same\": {given}"),
+                    "give pad as a number, or make height and width leave the same rest when divided by the stride"
+                        .to_string(),
+                ))
+            }
+            Self::TransposedConv { channels, kernel, stride, pad: Pad::Pixels(pad), output_pad, .. } => {
+                let geometry = Geometry { kernel, stride, pad };
                 image(input, channels, |size| geometry.transposed_output(size, output_pad)).ok_or_else(|| {
                     (
-                        format!("cuts off all of its output with pad {}: {given}", geometry.pad),
+                        format!("cuts off all of its output with pad {pad}: {given}"),
                         "choose less pad, or a larger kernel".to_string(),
                     )
                 })
+            }
+            Self::TransposedConv { channels, stride, pad: Pad::Same, .. } => {
+                Ok([input[0].saturating_mul(stride), input[1].saturating_mul(stride), channels])
+            }
+            Self::Upsample { factor } => {
+                Ok([input[0].saturating_mul(factor), input[1].saturating_mul(factor), input[2]])
+            }
+            Self::MaxPool { size } => {
+                let [h, w, c] = input;
+                if h >= size && w >= size {
+                    return Ok([h / size, w / size, c]);
+                }
+                Err((
+                    format!("needs at least {size} x {size} pixels, but {given}"),
+                    "choose a smaller size".to_string(),
+                ))
             }
             Self::Reshape { shape } => {
                 let (old, new) = (elements(input), elements(shape));
@@ -262,7 +364,12 @@ impl Layer {
                 ))
             }
             Self::Flatten => Ok([1, 1, input.iter().product()]),
-            Self::BatchNorm { .. } | Self::Relu | Self::LeakyRelu { .. } | Self::Tanh | Self::Sigmoid => Ok(input),
+            Self::BatchNorm { .. }
+            | Self::Dropout { .. }
+            | Self::Relu
+            | Self::LeakyRelu { .. }
+            | Self::Tanh
+            | Self::Sigmoid => Ok(input),
         }
     }
 }
@@ -287,13 +394,17 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind())?;
         match *self {
-            Self::Conv { geometry, .. } | Self::TransposedConv { geometry, .. } => {
-                let Geometry { kernel, stride, pad } = geometry;
+            Self::Conv { kernel, stride, pad, .. } | Self::TransposedConv { kernel, stride, pad, .. } => {
                 write!(f, ", kernel {kernel}, stride {stride}")?;
-                if pad > 0 {
-                    write!(f, ", pad {pad}")?;
+                match pad {
+                    Pad::Pixels(0) => {}
+                    Pad::Pixels(pad) => write!(f, ", pad {pad}")?,
+                    Pad::Same => write!(f, ", pad same")?,
                 }
             }
+            Self::Upsample { factor } => write!(f, ", factor {factor}")?,
+            Self::MaxPool { size } => write!(f, ", size {size}")?,
+            Self::Dropout { rate } => write!(f, ", rate {rate}")?,
             Self::LeakyRelu { slope } => write!(f, ", slope {slope}")?,
             _ => {}
         }

@@ -14,7 +14,7 @@ mod passes;
 mod read;
 mod summary;
 
-pub use layer::{Layer, Shape};
-pub use model::{Adam, Draw, Initial, Model, Training};
-pub use network::{Mode, Network, Tape, Wrt};
+pub use layer::{Layer, Pad, Shape};
+pub use model::{Adam, Draw, Initial, Model, Normal, Training};
+pub use network::{Chance, Mode, Network, Tape, Wrt};
 pub use summary::{NetworkSummary, Row, Summary};

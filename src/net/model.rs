@@ -9,7 +9,14 @@ use super::read::{self, MAX_BATCH};
 use crate::error::{Error, Result};
 
 /// The models that come with the program, by name.
-const BUILT_IN: [(&str, &str); 1] = [("dcgan-small", include_str!("../../data/models/dcgan-small.toml"))];
+const BUILT_IN: [(&str, &str); 6] = [
+    ("gan-mlp", include_str!("../../data/models/gan-mlp.toml")),
+    ("dcgan-small", include_str!("../../data/models/dcgan-small.toml")),
+    ("dcgan-28", include_str!("../../data/models/dcgan-28.toml")),
+    ("dcgan-64", include_str!("../../data/models/dcgan-64.toml")),
+    ("upconv-64", include_str!("../../data/models/upconv-64.toml")),
+    ("upconv-aerial", include_str!("../../data/models/upconv-aerial.toml")),
+];
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -20,7 +27,7 @@ pub struct Model {
     pub name: String,
     /// One sentence on what it is.
     pub about: String,
-    /// Height, width and channels of the images; their values are in [-1, 1].
+    /// Height, width and channels of the images; their values are in [`Self::range`].
     pub image: Shape,
     /// How many normal numbers the generator makes an image from.
     pub latent: usize,
@@ -61,18 +68,31 @@ pub struct Adam {
     pub eps: f64,
 }
 
-/// How parameters start. Biases and the beta of batch normalisation start at 0.
+/// How parameters start. The beta of batch normalisation starts at 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Initial {
     /// Of linear layers, convolutions and transposed convolutions.
     pub weight: Draw,
     /// The gamma of batch normalisation.
-    pub gamma: Draw,
+    pub gamma: Normal,
+}
+
+/// How weights and biases are drawn. A weight of shape (K, K, `C_IN`, `C_OUT`) has the fans `K * K * C_IN` and `K * K * C_OUT`; that
+/// of a transposed convolution has the fans of the convolution that it reverses, as in PyTorch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Draw {
+    /// Weights are normal numbers, biases 0.
+    Normal(Normal),
+    /// Weights are uniform in `+-sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio 2010, equation 16), biases 0: what Keras does
+    /// unless told otherwise.
+    GlorotUniform,
+    /// Weights and biases are uniform in `+-1 / sqrt(fan_in)`: what PyTorch does unless told otherwise.
+    FanInUniform,
 }
 
 /// A draw of normal numbers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draw {
+pub struct Normal {
     /// Their mean.
     pub mean: f64,
     /// Their standard deviation; 0 makes all of them the mean.
@@ -126,12 +146,13 @@ impl Model {
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         let file = File { origin, text };
         let top = read::top(file)?;
-        let (generator, generator_lines) = read::layers(file, &top, "generator")?;
-        let (discriminator, discriminator_lines) = read::layers(file, &top, "discriminator")?;
+        let image = read::image(&top)?;
+        let (generator, generator_lines) = read::layers(file, &top, "generator", image)?;
+        let (discriminator, discriminator_lines) = read::layers(file, &top, "discriminator", image)?;
         let model = Self {
             name: read::name(&top)?,
             about: read::about(&top)?,
-            image: read::image(&top)?,
+            image,
             latent: read::latent(&top)?,
             generator,
             discriminator,
@@ -150,6 +171,35 @@ impl Model {
     /// The text of the model file, word for word.
     pub fn to_toml(&self) -> &str {
         &self.source
+    }
+
+    /// The same model for images of other channels: 1 is grey, 3 is colour. The text of its file changes with it, in that one
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// Where its layers do not follow: those that end the generator should say `channels = "image"`.
+    pub fn with_channels(&self, channels: usize) -> Result<Self> {
+        if !matches!(channels, 1 | 3) {
+            return Err(Error::Request {
+                message: format!("images cannot have {channels} channels"),
+                hint: "choose 1 (grey) or 3 (red, green, blue)".into(),
+            });
+        }
+        let file = File { origin: &self.name, text: &self.source };
+        let place = read::image_channels(&read::top(file)?)?;
+        let mut text = self.source.clone();
+        text.replace_range(place, &channels.to_string());
+        Self::parse(&text, &format!("{} with {channels} channels", self.name))
+    }
+
+    /// What the networks have for black and for white: 0 and 1 where the generator ends in a sigmoid, else -1 and 1.
+    pub fn range(&self) -> [f64; 2] {
+        let reshapes = |layer: &&Layer| matches!(layer, Layer::Reshape { .. } | Layer::Flatten);
+        match self.generator.iter().rev().find(|layer| !reshapes(layer)) {
+            Some(Layer::Sigmoid) => [0.0, 1.0],
+            _ => [-1.0, 1.0],
+        }
     }
 
     /// The shape of the generator's input: an image of one pixel.
@@ -206,7 +256,7 @@ impl Model {
                 last(&self.generator),
                 Size(self.image)
             ),
-            "change its layers, or `image`",
+            "change its layers, or `image`; channels = \"image\" (or features = \"image\") in a layer follows it",
         ))
     }
 
@@ -301,11 +351,75 @@ mod tests {
         assert_eq!(parameters, [generator, discriminator]);
     }
 
+    /// Trained parameters of both networks, and the generator's with its running statistics.
+    fn parameters(model: &Model) -> [usize; 3] {
+        let networks = model.networks().map(|(_, layers, input)| layer::place(layers, input, "the input").unwrap());
+        let [g, d] = networks.each_ref().map(|placed| placed.iter().map(Placed::parameters).sum());
+        [g, d, g + networks[0].iter().map(Placed::statistics).sum::<usize>()]
+    }
+
+    #[test]
+    fn the_models_have_the_parameters_that_their_sources_publish() {
+        for (name, g, d, g_with_statistics) in [
+            ("gan-mlp", 1_486_352, 533_505, 1_486_352),
+            ("dcgan-28", 2_305_472, 212_865, 2_330_944),
+            ("dcgan-64", 3_576_704, 2_765_568, 3_578_624),
+            ("upconv-64", 6_619_136 + 295_040 + 256 + 73_792 + 128 + 1_731, 1_246_241, 6_990_467),
+            ("upconv-aerial", 19_083_139, 6_489_121, 19_087_235), // 19.09 M
+        ] {
+            assert_eq!(parameters(&Model::named(name).unwrap()), [g, d, g_with_statistics], "{name}");
+        }
+    }
+
+    #[test]
+    fn every_model_is_there_for_grey_and_for_colour_and_says_so_in_its_text() {
+        for name in Model::built_in() {
+            let model = Model::named(name).unwrap();
+            let [h, w, c] = model.image;
+            for channels in [1, 3] {
+                let other = model.with_channels(channels).unwrap();
+                assert_eq!(other.image, [h, w, channels], "{name}");
+                assert_eq!(Model::parse(other.to_toml(), name).unwrap(), other, "{name}");
+                assert_eq!(other == model, channels == c, "{name}");
+                assert_eq!(other.with_channels(c).unwrap(), model, "{name}");
+            }
+        }
+        // The counts of the sources that have one channel where ours have three.
+        let grey = Model::named("dcgan-64").unwrap().with_channels(1).unwrap();
+        assert_eq!(parameters(&grey)[..2], [3_576_704 - 2 * 1024, 2_765_568 - 2 * 1024]);
+    }
+
+    #[test]
+    fn channels_that_no_image_has_or_that_the_layers_do_not_follow_are_refused() {
+        let model = Model::named("dcgan-small").unwrap();
+        for channels in [0, 2, 4, usize::MAX] {
+            let error = model.with_channels(channels).unwrap_err();
+            assert_eq!(error.to_string(), format!("images cannot have {channels} channels"));
+            assert_eq!(error.hint(), "choose 1 (grey) or 3 (red, green, blue)");
+        }
+        let fixed = model.to_toml().replace("channels = \"image\"", "channels = 1");
+        let error = Model::parse(&fixed, "fixed.toml").unwrap().with_channels(3).unwrap_err();
+        assert!(error.to_string().contains("28 x 28 x 1 (layer 11, tanh), but an image is 28 x 28 x 3"), "{error}");
+        assert!(error.hint().contains("channels = \"image\""), "{}", error.hint());
+    }
+
+    #[test]
+    fn pixels_lie_in_the_range_of_the_generators_last_function() {
+        let ranges: Vec<[f64; 2]> = Model::built_in().map(|name| Model::named(name).unwrap().range()).collect();
+        let (signed, unsigned) = ([-1.0, 1.0], [0.0, 1.0]);
+        assert_eq!(ranges, [signed, signed, signed, signed, unsigned, signed]);
+        let text = BUILT_IN[0].1.replace("\"tanh\"", "\"sigmoid\""); // before a reshape
+        assert_eq!(vec![Model::parse(&text, "mlp").unwrap().range()], [unsigned]);
+    }
+
     #[test]
     fn an_unknown_name_is_answered_with_the_names_there_are() {
         let named = Model::named("dcgan").unwrap_err();
         assert_eq!(named.to_string(), "there is no built-in model called \"dcgan\"");
-        assert_eq!(named.hint(), "built-in models: dcgan-small");
+        assert_eq!(
+            named.hint(),
+            "built-in models: gan-mlp, dcgan-small, dcgan-28, dcgan-64, upconv-64 and upconv-aerial"
+        );
         for name in ["dcgan", "models/dcgan.json", "", "models/"] {
             let error = Model::open(name).unwrap_err();
             assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
@@ -318,7 +432,7 @@ mod tests {
     fn a_model_file_is_opened_by_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
-        std::fs::write(&path, BUILT_IN[0].1).unwrap();
+        std::fs::write(&path, BUILT_IN[1].1).unwrap();
         let model = Model::open(path.to_str().unwrap()).unwrap();
         assert_eq!(model, Model::named("dcgan-small").unwrap());
     }

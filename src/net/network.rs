@@ -6,7 +6,7 @@ use super::layer::{self, Layer, Placed, Shape};
 use super::model::Model;
 use super::parameters::{self, Layout, Part};
 use super::passes::{Pass, Wanted};
-use crate::program::{Activation, Geometry, Program, TensorId};
+use crate::program::{Activation, Program, TensorId};
 
 /// The layers of a network, and the tensors of a program that hold what it has learnt.
 ///
@@ -45,16 +45,27 @@ struct Slices {
     parts: Vec<TensorId>,
 }
 
-/// Whether batch normalisation uses the statistics of the batch, or those gathered in training.
+/// Whether a pass is one of training or of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Of the batch, and gathers them; such a pass has gradients.
+    /// Batch normalisation uses the statistics of the batch and gathers them, and dropout drops; such a pass has gradients.
     Train {
         /// How many equal parts of the batch have statistics of their own: 2 where real images and fakes are one batch.
         groups: usize,
+        /// What dropout draws from.
+        chance: Chance,
     },
-    /// Those gathered in training; such a pass has no gradients.
+    /// Batch normalisation uses the statistics gathered in training, and dropout does nothing; such a pass has no gradients.
     Evaluate,
+}
+
+/// What the random numbers of a pass are a function of, beside their stream and position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chance {
+    /// u32 (1): the number of the running step.
+    pub clock: TensorId,
+    /// The run's seed.
+    pub seed: u64,
 }
 
 /// What a backward pass differentiates with respect to.
@@ -83,7 +94,17 @@ pub struct Tape {
 struct Record {
     x: TensorId,
     y: TensorId,
-    saved: Option<TensorId>,
+    kept: Kept,
+}
+
+/// What a forward pass leaves for the gradients of a layer, beside its input and output.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Nothing,
+    /// Batch normalisation's statistics of each group.
+    Statistics(TensorId),
+    /// What dropout drew from.
+    Stream(u32),
 }
 
 impl Network {
@@ -211,24 +232,34 @@ impl Network {
     }
 
     fn forward_layer(&self, pass: &mut Pass<'_>, number: usize, x: TensorId, mode: Mode) -> Record {
-        let Placed { layer, output, .. } = self.blocks[number].placed;
+        let placed = &self.blocks[number].placed;
+        let Placed { layer, output, .. } = *placed;
         let params = self.params_of(number, &self.params);
         let y = match layer {
-            Layer::Linear { .. } => pass.conv(x, params, output, Geometry::POINT),
-            Layer::Conv { geometry, .. } => pass.conv(x, params, output, geometry),
-            Layer::TransposedConv { geometry, .. } => pass.transposed_conv(x, params, output, geometry),
+            Layer::Linear { .. } | Layer::Conv { .. } => pass.conv(x, params, output, placed.geometry()),
+            Layer::TransposedConv { .. } => pass.transposed_conv(x, params, output, placed.geometry()),
             Layer::BatchNorm { eps, momentum } => match mode {
-                Mode::Train { groups } => {
+                Mode::Train { groups, .. } => {
                     let running = self.running_of(number);
-                    let (y, saved) = pass.batch_norm(x, params[0], running, groups, (eps, momentum));
-                    return Record { x, y, saved: Some(saved) };
+                    // A layer says how much of the old statistics stays, the operation how much of the new ones comes in.
+                    let (y, saved) = pass.batch_norm(x, params[0], running, groups, (eps, 1.0 - momentum));
+                    return Record { x, y, kept: Kept::Statistics(saved) };
                 }
                 Mode::Evaluate => pass.batch_norm_eval(x, params[0], self.running_of(number), eps),
             },
+            Layer::Dropout { rate } => match mode {
+                Mode::Train { chance, .. } => {
+                    let (y, stream) = pass.dropout(x, rate, chance);
+                    return Record { x, y, kept: Kept::Stream(stream) };
+                }
+                Mode::Evaluate => x,
+            },
+            Layer::Upsample { .. } => pass.upsample(x, output),
+            Layer::MaxPool { size } => pass.max_pool(x, output, size),
             Layer::Relu | Layer::LeakyRelu { .. } | Layer::Tanh | Layer::Sigmoid => pass.activation(function(layer), x),
             Layer::Reshape { .. } | Layer::Flatten => pass.reshape(x, output),
         };
-        Record { x, y, saved: None }
+        Record { x, y, kept: Kept::Nothing }
     }
 
     /// Appends the backward pass of a forward pass, given the gradient for its output. Returns the gradient for its input
@@ -238,7 +269,7 @@ impl Network {
     ///
     /// If the forward pass was not one of training.
     pub fn backward(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Option<TensorId> {
-        let Mode::Train { groups } = tape.mode else {
+        let Mode::Train { groups, chance } = tape.mode else {
             panic!("{} ({}) was not a pass of training", self.name, tape.label);
         };
         // Below the lowest layer with parameters nothing is wanted of Wrt::Params, and of that layer no gradient for its input.
@@ -254,7 +285,7 @@ impl Network {
             };
             let dy = gradient.expect("every layer above the lowest gives a gradient for its input");
             let pass = &mut self.pass(program, number, &tape.label);
-            gradient = self.backward_layer(pass, number, record, groups, dy, wanted);
+            gradient = self.backward_layer(pass, number, record, (groups, chance), dy, wanted);
         }
         gradient
     }
@@ -263,21 +294,27 @@ impl Network {
         &self,
         pass: &mut Pass<'_>,
         number: usize,
-        Record { x, y, saved }: Record,
-        groups: usize,
+        Record { x, y, kept }: Record,
+        (groups, chance): (usize, Chance),
         dy: TensorId,
         wanted: Wanted<'_>,
     ) -> Option<TensorId> {
-        let Placed { layer, input, .. } = self.blocks[number].placed;
+        let placed = &self.blocks[number].placed;
+        let Placed { layer, input, .. } = *placed;
         let params = self.params_of(number, &self.params);
         match layer {
-            Layer::Linear { .. } => pass.conv_grad(x, dy, params, Geometry::POINT, wanted),
-            Layer::Conv { geometry, .. } => pass.conv_grad(x, dy, params, geometry, wanted),
-            Layer::TransposedConv { geometry, .. } => pass.transposed_conv_grad(x, dy, params, geometry, wanted),
+            Layer::Linear { .. } | Layer::Conv { .. } => pass.conv_grad(x, dy, params, placed.geometry(), wanted),
+            Layer::TransposedConv { .. } => pass.transposed_conv_grad(x, dy, params, placed.geometry(), wanted),
             Layer::BatchNorm { .. } => {
-                let saved = saved.expect("a pass of training saves its statistics");
+                let Kept::Statistics(saved) = kept else { unreachable!("a pass of training keeps its statistics") };
                 pass.batch_norm_grad(x, dy, params[0], (saved, groups), wanted)
             }
+            Layer::Dropout { rate } => {
+                let Kept::Stream(stream) = kept else { unreachable!("a pass of training keeps its stream") };
+                pass.dropout_grad(dy, rate, chance, stream, wanted)
+            }
+            Layer::Upsample { .. } => pass.upsample_grad(x, dy, wanted),
+            Layer::MaxPool { size } => pass.max_pool_grad(x, dy, size, wanted),
             Layer::Relu | Layer::LeakyRelu { .. } | Layer::Tanh | Layer::Sigmoid => {
                 pass.activation_grad(function(layer), y, dy, wanted)
             }
@@ -320,10 +357,17 @@ fn declare(program: &mut Program, whole: &str, parts: &[Part], suffix: &str) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::layer::Pad;
     use super::*;
-    use crate::program::Op;
+    use crate::program::{Element, Op};
 
     const N: usize = 4;
+
+    /// A pass of training whose dropout draws from a clock of its own.
+    fn training(program: &mut Program, groups: usize) -> Mode {
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        Mode::Train { groups, chance: Chance { clock, seed: 5 } }
+    }
 
     /// A routine as the program prints it, a line for each operation.
     fn lines(program: &Program, routine: &str) -> Vec<String> {
@@ -347,7 +391,8 @@ mod tests {
         let images = program.tensor("images", &[N, 28, 28, 1]);
         let dlogits = program.tensor("dlogits", &[N, 1, 1, 1]);
         program.begin("forward");
-        let tape = d.forward(program, images, Mode::Train { groups }, "both");
+        let mode = training(program, groups);
+        let tape = d.forward(program, images, mode, "both");
         (tape, dlogits)
     }
 
@@ -377,7 +422,8 @@ mod tests {
         let (mut program, g, _) = dcgan_small();
         let z = program.tensor("z", &[N, 1, 1, 64]);
         program.begin("forward");
-        let tape = g.forward(&mut program, z, Mode::Train { groups: 1 }, "fake");
+        let mode = training(&mut program, 1);
+        let tape = g.forward(&mut program, z, mode, "fake");
         assert_eq!(program.nhwc(tape.y), [N, 28, 28, 1]);
         assert_eq!(program.nhwc(tape.layer(1)), [N, 3, 3, 256]);
         let lines = lines(&program, "forward");
@@ -416,7 +462,7 @@ mod tests {
             Op::BatchNorm { groups, eps, momentum, .. } => Some((*groups, *eps, *momentum)),
             _ => None,
         });
-        assert_eq!(groups.collect::<Vec<_>>(), [(2, 1e-5, 0.1); 3]);
+        assert_eq!(groups.collect::<Vec<_>>(), [(2, 1e-5, 1.0 - 0.9); 3]);
     }
 
     #[test]
@@ -487,7 +533,8 @@ mod tests {
         let z = program.tensor("z", &[N, 1, 1, 64]);
         let dimages = program.tensor("dimages", &[N, 28, 28, 1]);
         program.begin("forward");
-        let tape = g.forward(&mut program, z, Mode::Train { groups: 1 }, "fake");
+        let mode = training(&mut program, 1);
+        let tape = g.forward(&mut program, z, mode, "fake");
         program.begin("params");
         g.backward(&mut program, &tape, dimages, Wrt::Params);
         let params = lines(&program, "params");
@@ -527,6 +574,90 @@ mod tests {
     }
 
     #[test]
+    fn each_dropout_of_each_pass_draws_a_stream_of_its_own_and_its_gradient_the_same() {
+        let model = Model::named("dcgan-28").unwrap();
+        let mut program = Program::new();
+        let d = Network::discriminator(&mut program, &model);
+        let mode = training(&mut program, 1);
+        let images = program.tensor("images", &[N, 28, 28, 1]);
+        let dlogits = program.tensor("dlogits", &[N, 1, 1, 1]);
+        program.begin("step");
+        for label in ["first", "second"] {
+            let tape = d.forward(&mut program, images, mode, label);
+            d.backward(&mut program, &tape, dlogits, Wrt::Both).unwrap();
+        }
+        let drawn: Vec<(u32, String)> = program.routines()[0]
+            .ops
+            .iter()
+            .filter_map(|op| match *op {
+                Op::Dropout { y, stream, seed: 5, rate: 0.3, .. } => Some((stream, program.info(y).name.clone())),
+                _ => None,
+            })
+            .collect();
+        let expected = [
+            (1_000_000, "discriminator.2.y (first)"),
+            (1_000_001, "discriminator.5.y (first)"),
+            (1_000_001, "discriminator.5.dx (first)"),
+            (1_000_000, "discriminator.2.dx (first)"),
+            (1_000_002, "discriminator.2.y (second)"),
+            (1_000_003, "discriminator.5.y (second)"),
+            (1_000_003, "discriminator.5.dx (second)"),
+            (1_000_002, "discriminator.2.dx (second)"),
+        ];
+        assert_eq!(drawn, expected.map(|(stream, name)| (stream, name.to_string())));
+    }
+
+    #[test]
+    fn dropout_does_nothing_in_evaluation() {
+        let model = Model::named("dcgan-28").unwrap();
+        let mut program = Program::new();
+        let d = Network::discriminator(&mut program, &model);
+        let images = program.tensor("images", &[N, 28, 28, 1]);
+        program.begin("judge");
+        let tape = d.forward(&mut program, images, Mode::Evaluate, "judge");
+        assert_eq!([tape.layer(2), tape.layer(5)], [tape.layer(1), tape.layer(4)]);
+        assert!(lines(&program, "judge").iter().all(|line| !line.starts_with("dropout")));
+    }
+
+    #[test]
+    fn same_padding_becomes_the_pad_before_and_shapes_say_the_rest() {
+        let same = |kernel, stride| Layer::Conv { channels: 2, kernel, stride, pad: Pad::Same, bias: true };
+        let reversed = |kernel, stride| Layer::TransposedConv {
+            channels: 2,
+            kernel,
+            stride,
+            pad: Pad::Same,
+            output_pad: 0,
+            bias: true,
+        };
+        // As TensorFlow pads: 28 to 14 takes 3 rows of zeros, 1 before and 2 behind; 6 to 3 takes 1, which goes behind.
+        for (layer, side, out, pad) in [
+            (same(5, 2), 28, 14, 1),
+            (same(5, 2), 7, 4, 2),
+            (same(3, 2), 6, 3, 0),
+            (same(4, 1), 9, 9, 1),
+            (same(3, 1), 2, 2, 1),
+            (same(2, 3), 8, 3, 0),
+            (same(1, 2), 5, 3, 0),
+            (reversed(5, 2), 7, 14, 1),
+            (reversed(5, 1), 7, 7, 2),
+            (reversed(4, 2), 7, 14, 1),
+            (reversed(2, 3), 4, 12, 0),
+        ] {
+            let mut program = Program::new();
+            let network = Network::new(&mut program, "n", &[layer], [side, side, 1]);
+            let x = program.tensor("x", &[N, side, side, 1]);
+            let dy = program.tensor("dy", &[N, out, out, 2]);
+            program.begin("step");
+            let mode = training(&mut program, 1);
+            let tape = network.forward(&mut program, x, mode, "one");
+            assert_eq!(program.nhwc(tape.y), [N, out, out, 2], "{layer:?}");
+            network.backward(&mut program, &tape, dy, Wrt::Both).unwrap(); // shapes are checked on the way
+            assert_eq!(layer.geometry([side, side, 1]).unwrap().pad, pad, "{layer:?}");
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "was not a pass of training")]
     fn a_pass_of_evaluation_has_no_gradients() {
         let (mut program, g, _) = dcgan_small();
@@ -538,13 +669,16 @@ mod tests {
 
     #[test]
     fn a_network_of_every_layer_runs_forward_and_backward() {
-        let geometry = |kernel, stride, pad| Geometry { kernel, stride, pad };
+        let (kernel, stride, pad) = (3, 2, Pad::Pixels(1));
         let layers = [
-            Layer::BatchNorm { eps: 1e-5, momentum: 0.1 },
-            Layer::Conv { channels: 5, geometry: geometry(3, 2, 1), bias: true },
+            Layer::BatchNorm { eps: 1e-5, momentum: 0.9 },
+            Layer::Conv { channels: 5, kernel, stride, pad, bias: true },
             Layer::Sigmoid,
-            Layer::TransposedConv { channels: 3, geometry: geometry(3, 2, 1), output_pad: 1, bias: true },
+            Layer::TransposedConv { channels: 3, kernel, stride, pad, output_pad: 1, bias: true },
             Layer::LeakyRelu { slope: 0.1 },
+            Layer::Upsample { factor: 3 },
+            Layer::MaxPool { size: 3 },
+            Layer::Dropout { rate: 0.5 },
             Layer::Flatten,
             Layer::Linear { features: 12, bias: false },
             Layer::Reshape { shape: [2, 2, 3] },
@@ -556,11 +690,13 @@ mod tests {
         let x = program.tensor("x", &[N, 7, 6, 2]);
         let dy = program.tensor("dy", &[N, 2, 2, 3]);
         program.begin("step");
-        let tape = network.forward(&mut program, x, Mode::Train { groups: 2 }, "one");
+        let mode = training(&mut program, 2);
+        let tape = network.forward(&mut program, x, mode, "one");
         let shapes: Vec<_> = (0..layers.len()).map(|number| program.nhwc(tape.layer(number))[1..].to_vec()).collect();
         assert_eq!(shapes[1], [4, 3, 5]);
         assert_eq!(shapes[3], [8, 6, 3]); // (4 - 1) * 2 + 3 - 2 + 1
-        assert_eq!(shapes[5..8], [vec![1, 1, 144], vec![1, 1, 12], vec![2, 2, 3]]);
+        assert_eq!(shapes[5..8], [vec![24, 18, 3], vec![8, 6, 3], vec![8, 6, 3]]);
+        assert_eq!(shapes[8..11], [vec![1, 1, 144], vec![1, 1, 12], vec![2, 2, 3]]);
         let dx = network.backward(&mut program, &tape, dy, Wrt::Both).unwrap();
         assert_eq!(program.nhwc(dx), [N, 7, 6, 2]);
         // The first layer's one operation for both gradients writes the input's even where it is not wanted.

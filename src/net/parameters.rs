@@ -12,9 +12,11 @@
 //! `x.permute(0, 2, 3, 1).flatten(1)` for a flatten, and the reverse for a reshape, wherever the image is larger than 1 x 1.
 
 use super::layer::{self, Layer, Placed};
-use super::model::{Draw, Initial, Model};
+use rayon::prelude::*;
+
+use super::model::{Draw, Initial, Model, Normal};
 use crate::error::{Error, Result};
-use crate::program::random::{normal, stream};
+use crate::program::random::{normal, stream, uniformly};
 use crate::program::{Program, TensorId};
 
 /// A tensor as PyTorch has it.
@@ -76,7 +78,10 @@ struct Spec {
 enum Role {
     /// In the program (K, K, `C_IN`, `C_OUT`), in files (`C_OUT`, `C_IN`, K, K).
     Weight([usize; 4]),
-    Bias,
+    /// With the fan of the weights beside it.
+    Bias {
+        fan_in: usize,
+    },
     Gamma,
     Beta,
     RunningMean,
@@ -94,9 +99,10 @@ pub(super) fn parts(network: &str, placed: &Placed) -> Vec<Part> {
             _ => vec![c_out, c_in, k, k],
         };
         parts.push(Part::one(&name, "weight", &w, shape, Role::Weight(w)));
-    }
-    if placed.layer.has_bias() {
-        parts.push(Part::one(&name, "bias", &[channels], vec![channels], Role::Bias));
+        if placed.layer.has_bias() {
+            let fan_in = k * k * c_in;
+            parts.push(Part::one(&name, "bias", &[channels], vec![channels], Role::Bias { fan_in }));
+        }
     }
     if let Layer::BatchNorm { .. } = placed.layer {
         let stored = [("weight", Role::Gamma), ("bias", Role::Beta)];
@@ -136,16 +142,23 @@ impl Spec {
         self.shape.iter().product()
     }
 
-    /// With the values that it starts with, given a sequence of normal numbers.
-    fn start(self, normal: impl Fn(u32) -> f64, initial: &Initial) -> Stored<f32> {
-        let draw = |&Draw { mean, std }: &Draw| {
-            (0..self.len() as u32).map(|index| (mean + std * normal(index)) as f32).collect()
+    /// With the values that it starts with.
+    fn start(self, initial: &Initial, seed: u64, stream: u32) -> Stored<f32> {
+        let fill = |value: &(dyn Fn(u32) -> f64 + Sync)| -> Vec<f32> {
+            (0..self.len() as u32).into_par_iter().map(|index| value(index) as f32).collect()
         };
-        let values = match self.role {
-            Role::Weight(_) => draw(&initial.weight),
-            Role::Gamma => draw(&initial.gamma),
-            Role::Bias | Role::Beta | Role::RunningMean => vec![0.0; self.len()],
-            Role::RunningVariance => vec![1.0; self.len()],
+        let normals = |&Normal { mean, std }: &Normal| fill(&|index| mean + std * normal(seed, stream, 0, index));
+        let within = |bound: f64| fill(&|index| bound * (2.0 * uniformly(seed, stream, 0, index) - 1.0));
+        let values = match (self.role, &initial.weight) {
+            (Role::Weight(_), Draw::Normal(normal)) => normals(normal),
+            (Role::Weight([k, _, c_in, c_out]), Draw::GlorotUniform) => {
+                within((6.0 / (k * k * (c_in + c_out)) as f64).sqrt())
+            }
+            (Role::Weight([k, _, c_in, _]), Draw::FanInUniform) => within(1.0 / ((k * k * c_in) as f64).sqrt()),
+            (Role::Bias { fan_in }, Draw::FanInUniform) => within(1.0 / (fan_in as f64).sqrt()),
+            (Role::Gamma, _) => normals(&initial.gamma),
+            (Role::Bias { .. } | Role::Beta | Role::RunningMean, _) => vec![0.0; self.len()],
+            (Role::RunningVariance, _) => vec![1.0; self.len()],
         };
         Stored { name: self.name, shape: self.shape, values }
     }
@@ -244,7 +257,7 @@ fn misfit(message: String) -> Error {
 /// The values that a run starts with: the same on every device, for they are drawn here in f64 and rounded.
 ///
 /// The stored parameters are numbered in PyTorch's order, the generator's before the discriminator's. Number k draws from
-/// the stream `INITIAL + k`, and its elements, in the order of files, are that stream's normal numbers.
+/// the stream `INITIAL + k`, and its elements, in the order of files, are made of that stream's normal or uniform numbers.
 pub fn initial(model: &Model, seed: u64) -> Start {
     let mut streams = stream::INITIAL..;
     let [generator, discriminator] = model.networks().map(|(network, layers, input)| {
@@ -255,9 +268,13 @@ pub fn initial(model: &Model, seed: u64) -> Start {
             params: params
                 .flat_map(|part| part.stored)
                 .zip(&mut streams)
-                .map(|(spec, stream)| spec.start(|index| normal(seed, stream, 0, index), &model.initial))
+                .map(|(spec, stream)| spec.start(&model.initial, seed, stream))
                 .collect(),
-            running: running.flat_map(|part| part.stored).map(|spec| spec.start(|_| 0.0, &model.initial)).collect(),
+            // These start at 0 and 1: nothing is drawn.
+            running: running
+                .flat_map(|part| part.stored)
+                .map(|spec| spec.start(&model.initial, seed, stream::INITIAL))
+                .collect(),
         }
     });
     Start { generator, discriminator }
@@ -265,10 +282,8 @@ pub fn initial(model: &Model, seed: u64) -> Start {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Network;
+    use super::super::{Network, Pad};
     use super::*;
-    use crate::program::Geometry;
-
     fn dcgan_small() -> (Model, Network, Network) {
         let model = Model::named("dcgan-small").unwrap();
         let mut program = Program::new();
@@ -279,11 +294,11 @@ mod tests {
 
     /// A layout with every kind of tensor, none of them square.
     fn small() -> Layout {
-        let geometry = Geometry { kernel: 2, stride: 1, pad: 0 };
+        let (kernel, stride, pad) = (2, 1, Pad::Pixels(0));
         let layers = [
-            Layer::Conv { channels: 3, geometry, bias: true },
-            Layer::BatchNorm { eps: 1e-5, momentum: 0.1 },
-            Layer::TransposedConv { channels: 4, geometry, output_pad: 0, bias: true },
+            Layer::Conv { channels: 3, kernel, stride, pad, bias: true },
+            Layer::BatchNorm { eps: 1e-5, momentum: 0.9 },
+            Layer::TransposedConv { channels: 4, kernel, stride, pad, output_pad: 0, bias: true },
             Layer::Flatten,
             Layer::Linear { features: 2, bias: true },
         ];
@@ -394,6 +409,62 @@ mod tests {
         let running = &start.generator.running;
         assert_eq!(running[0].values, [0.0; 256]);
         assert_eq!(running[1].values, [1.0; 256]);
+    }
+
+    /// The largest value of a tensor and its mean square.
+    fn spread(tensor: &Stored<f32>) -> (f64, f64) {
+        let values = tensor.values.iter().map(|&value| f64::from(value));
+        (values.clone().fold(0.0, |largest, value| largest.max(value.abs())), {
+            let n = values.len() as f64;
+            values.map(|value| value * value).sum::<f64>() / n
+        })
+    }
+
+    #[test]
+    fn glorots_uniform_numbers_fill_the_interval_of_both_fans_and_biases_are_zero() {
+        let model = Model::named("dcgan-28").unwrap();
+        let start = initial(&model, 5);
+        for (name, fans) in [
+            ("generator.0.weight", 100 + 12_544),
+            ("generator.4.weight", 25 * (256 + 128)),
+            ("discriminator.3.weight", 25 * (64 + 128)),
+        ] {
+            let mut tensors = start.generator.params.iter().chain(&start.discriminator.params);
+            let (largest, square) = spread(tensors.find(|tensor| tensor.name == name).unwrap());
+            let bound = (6.0 / f64::from(fans)).sqrt();
+            assert!(largest <= bound && largest > 0.999 * bound, "{name}: {largest}, bound {bound}");
+            assert!((square / (bound * bound / 3.0) - 1.0).abs() < 0.01, "{name}: mean square {square}"); // of a uniform number
+        }
+        assert_eq!(start.discriminator.params[1].values, [0.0; 64]);
+        // gamma is not in the file: 1.
+        assert_eq!(start.generator.params[1].name, "generator.1.weight");
+        assert_eq!(start.generator.params[1].values, vec![1.0; 12_544]);
+    }
+
+    #[test]
+    fn uniform_numbers_by_fan_in_are_those_of_pytorch_with_biases_too() {
+        let text = Model::named("dcgan-28").unwrap().to_toml().replace("glorot-uniform", "fan-in-uniform");
+        let model = Model::parse(&text, "fan-in").unwrap();
+        let start = initial(&model, 5);
+        let named = |name: &str| {
+            let mut tensors = start.generator.params.iter().chain(&start.discriminator.params);
+            tensors.find(|tensor| tensor.name == name).unwrap()
+        };
+        for (name, fan_in) in [
+            ("generator.0.weight", 100.0_f64),
+            ("generator.4.weight", 25.0 * 128.0), // PyTorch takes a transposed convolution's fan from its outputs
+            ("discriminator.0.weight", 25.0),
+            ("discriminator.0.bias", 25.0),
+            ("discriminator.3.bias", 25.0 * 64.0),
+        ] {
+            let (largest, square) = spread(named(name));
+            let bound = 1.0 / fan_in.sqrt();
+            assert!(largest <= bound && largest > 0.9 * bound, "{name}: {largest}, bound {bound}");
+            assert!((square / (bound * bound / 3.0) - 1.0).abs() < 0.3, "{name}: mean square {square}");
+        }
+        // Number k draws from stream k here too: the generator has 10 tensors before the discriminator's first bias, number 11.
+        let value = 0.2 * (2.0 * uniformly(5, stream::INITIAL + 11, 0, 7) - 1.0);
+        assert_eq!(named("discriminator.0.bias").values[7].to_bits(), (value as f32).to_bits());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The operations of each kind of layer: forward, and below it the gradients.
 
 use super::layer::Shape;
+use super::network::Chance;
+use crate::program::random::stream;
 use crate::program::{Activation, Geometry, Op, Program, TensorId};
 
 /// One layer in one pass of its network: where operations go, and how tensors are called.
@@ -173,6 +175,66 @@ impl Pass<'_> {
         wanted.input.then(|| {
             let dx = self.like("dx", y);
             self.program.push(Op::ActivationGrad { kind, y, dy, dx });
+            dx
+        })
+    }
+
+    pub(super) fn upsample(&mut self, x: TensorId, output: Shape) -> TensorId {
+        let y = self.images("y", self.batch(x), output);
+        self.program.push(Op::Upsample { x, y });
+        y
+    }
+
+    pub(super) fn upsample_grad(&mut self, x: TensorId, dy: TensorId, wanted: Wanted<'_>) -> Option<TensorId> {
+        wanted.input.then(|| {
+            let dx = self.like("dx", x);
+            self.program.push(Op::UpsampleGrad { dy, dx });
+            dx
+        })
+    }
+
+    pub(super) fn max_pool(&mut self, x: TensorId, output: Shape, size: usize) -> TensorId {
+        let y = self.images("y", self.batch(x), output);
+        self.program.push(Op::MaxPool { x, y, size });
+        y
+    }
+
+    pub(super) fn max_pool_grad(
+        &mut self,
+        x: TensorId,
+        dy: TensorId,
+        size: usize,
+        wanted: Wanted<'_>,
+    ) -> Option<TensorId> {
+        wanted.input.then(|| {
+            let dx = self.like("dx", x);
+            self.program.push(Op::MaxPoolGrad { x, dy, dx, size });
+            dx
+        })
+    }
+
+    /// Returns the output and the stream that it was drawn from, which no other dropout of the program shares.
+    pub(super) fn dropout(&mut self, x: TensorId, rate: f64, Chance { clock, seed }: Chance) -> (TensorId, u32) {
+        let ops = self.program.routines().iter().flat_map(|routine| &routine.ops);
+        let used = ops.filter_map(|op| if let Op::Dropout { stream, .. } = op { Some(*stream) } else { None });
+        let stream = used.max().map_or(stream::DROPOUT, |last| last + 1);
+        let y = self.like("y", x);
+        self.program.push(Op::Dropout { clock, x, y, seed, stream, rate });
+        (y, stream)
+    }
+
+    /// The forward pass again, on the gradient: it draws the same numbers.
+    pub(super) fn dropout_grad(
+        &mut self,
+        dy: TensorId,
+        rate: f64,
+        Chance { clock, seed }: Chance,
+        stream: u32,
+        wanted: Wanted<'_>,
+    ) -> Option<TensorId> {
+        wanted.input.then(|| {
+            let dx = self.like("dx", dy);
+            self.program.push(Op::Dropout { clock, x: dy, y: dx, seed, stream, rate });
             dx
         })
     }

@@ -4,10 +4,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{File, Keys, Section, Span, listed};
-use super::layer::{Layer, MAX_SIDE, Shape};
-use super::model::{Adam, Draw, Initial, Training};
+use super::layer::{Layer, MAX_SIDE, Pad, Shape};
+use super::model::{Adam, Draw, Initial, Normal, Training};
 use crate::error::Result;
-use crate::program::Geometry;
+use crate::program::MAX_WINDOW;
 
 const MAX_LAYERS: usize = 200;
 /// Of channels, features and latents.
@@ -30,16 +30,19 @@ const TRAINING: Keys = Keys { of: "[training]", needed: &["epochs", "batch-size"
 
 const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
 
-const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight", "gamma"], optional: &[] };
+const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight"], optional: &["gamma"] };
 
-const DRAW: Keys = Keys { of: "a draw of normal numbers", needed: &["mean", "std"], optional: &[] };
+const NORMAL: Keys = Keys { of: "a draw of normal numbers", needed: &["mean", "std"], optional: &[] };
 
 /// Every kind of layer, with its keys besides `layer`.
-const LAYERS: [Keys; 10] = [
+const LAYERS: [Keys; 13] = [
     keys("linear", &["features"], &["bias"]),
     keys("conv", &["channels", "kernel"], &["stride", "pad", "bias"]),
     keys("transposed-conv", &["channels", "kernel"], &["stride", "pad", "output-pad", "bias"]),
     keys("batch-norm", &[], &["eps", "momentum"]),
+    keys("upsample", &["factor"], &[]),
+    keys("max-pool", &["size"], &[]),
+    keys("dropout", &["rate"], &[]),
     keys("relu", &[], &[]),
     keys("leaky-relu", &[], &["slope"]),
     keys("tanh", &[], &[]),
@@ -85,6 +88,11 @@ pub(super) fn image(top: &Section<'_>) -> Result<Shape> {
     Ok([image.size("height", 1..=MAX_IMAGE)?, image.size("width", 1..=MAX_IMAGE)?, image.size("channels", 1..=4)?])
 }
 
+/// Where the channels of the images stand in the file.
+pub(super) fn image_channels(top: &Section<'_>) -> Result<Span> {
+    Ok(top.section("image", "image", &IMAGE)?.span("channels"))
+}
+
 pub(super) fn training(top: &Section<'_>) -> Result<Training> {
     let training = top.section("training", TRAINING.of, &TRAINING)?;
     let adam = training.section("adam", ADAM.of, &ADAM)?;
@@ -103,18 +111,34 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
 
 pub(super) fn initial(top: &Section<'_>) -> Result<Initial> {
     let initial = top.section("initial", INITIAL.of, &INITIAL)?;
-    let draw = |key: &str| {
-        let draw = initial.section(key, &format!("[initial] {key}"), &DRAW)?;
-        Ok(Draw {
-            mean: draw.number("mean", |mean| mean.abs() <= 1000.0, "from -1000 to 1000")?,
-            std: draw.number("std", |std| (0.0..=1000.0).contains(&std), "from 0 to 1000")?,
-        })
+    let weight = match initial.word("weight") {
+        None => Draw::Normal(normal(&initial, "weight")?),
+        Some("glorot-uniform") => Draw::GlorotUniform,
+        Some("fan-in-uniform") => Draw::FanInUniform,
+        Some(_) => {
+            let rule =
+                "weight must be \"glorot-uniform\", \"fan-in-uniform\" or normal numbers, { mean = 0.0, std = 0.02 }";
+            return Err(initial.wrong("weight", rule));
+        }
     };
-    Ok(Initial { weight: draw("weight")?, gamma: draw("gamma")? })
+    Ok(Initial { weight, gamma: initial.or("gamma", Normal { mean: 1.0, std: 0.0 }, normal)? })
 }
 
-/// The layers of a network, and where each stands in the file.
-pub(super) fn layers<'a>(file: File<'a>, top: &Section<'a>, network: &str) -> Result<(Vec<Layer>, Vec<Span>)> {
+fn normal(initial: &Section<'_>, key: &str) -> Result<Normal> {
+    let normal = initial.section(key, &format!("[initial] {key}"), &NORMAL)?;
+    Ok(Normal {
+        mean: normal.number("mean", |mean| mean.abs() <= 1000.0, "from -1000 to 1000")?,
+        std: normal.number("std", |std| (0.0..=1000.0).contains(&std), "from 0 to 1000")?,
+    })
+}
+
+/// The layers of a network, and where each stands in the file. Their sizes may be those of the images.
+pub(super) fn layers<'a>(
+    file: File<'a>,
+    top: &Section<'a>,
+    network: &str,
+    image: Shape,
+) -> Result<(Vec<Layer>, Vec<Span>)> {
     let rule = format!("{network} must be a list of 1 to {MAX_LAYERS} layers");
     let list = top.list(network, &rule)?;
     if list.is_empty() || list.len() > MAX_LAYERS {
@@ -124,7 +148,7 @@ pub(super) fn layers<'a>(file: File<'a>, top: &Section<'a>, network: &str) -> Re
     let layers = list
         .iter()
         .enumerate()
-        .map(|(number, value)| layer(file, &format!("{network} layer {number}"), value))
+        .map(|(number, value)| layer(file, &format!("{network} layer {number}"), value, image))
         .collect::<Result<Vec<_>>>()?;
     if !layers.iter().any(Layer::learns) {
         let message = format!("the {network} has no layer that can learn");
@@ -133,7 +157,7 @@ pub(super) fn layers<'a>(file: File<'a>, top: &Section<'a>, network: &str) -> Re
     Ok((layers, list.iter().map(Spanned::span).collect()))
 }
 
-fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>) -> Result<Layer> {
+fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>, image: Shape) -> Result<Layer> {
     let span = value.span();
     let DeValue::Table(table) = value.get_ref() else {
         let message = format!("{place} is {}", file.quote(&span));
@@ -142,7 +166,7 @@ fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>) -> Resul
     let mut table = table.clone();
     let keys = layer_keys(file, place, &span, &mut table)?;
     let section = Section::new(file, format!("{place} ({})", keys.of), &span, table, keys)?;
-    layer_from(&section, keys.of)
+    layer_from(&section, keys.of, image)
 }
 
 /// Takes the kind of a layer out of its table, and finds which other keys it may have.
@@ -158,52 +182,63 @@ fn layer_keys(file: File<'_>, place: &str, span: &Span, table: &mut DeTable<'_>)
     })
 }
 
-fn layer_from(section: &Section<'_>, kind: &str) -> Result<Layer> {
+fn layer_from(section: &Section<'_>, kind: &str, image: Shape) -> Result<Layer> {
     let bias = |section: &Section<'_>| section.or("bias", true, Section::flag);
-    let channels = |section: &Section<'_>| section.size("channels", 1..=MAX_WIDTH);
+    let width =
+        |key: &str, images: usize| section.size_or(key, "image", 1..=MAX_WIDTH).map(|width| width.unwrap_or(images));
+    let channels = || width("channels", image[2]);
     Ok(match kind {
-        "linear" => Layer::Linear { features: section.size("features", 1..=MAX_WIDTH)?, bias: bias(section)? },
-        "conv" => Layer::Conv { channels: channels(section)?, geometry: geometry(section)?, bias: bias(section)? },
+        "linear" => Layer::Linear { features: width("features", image.iter().product())?, bias: bias(section)? },
+        "conv" => {
+            let (kernel, stride, pad) = geometry(section)?;
+            Layer::Conv { channels: channels()?, kernel, stride, pad, bias: bias(section)? }
+        }
         "transposed-conv" => {
-            let geometry = geometry(section)?;
-            Layer::TransposedConv {
-                channels: channels(section)?,
-                geometry,
-                output_pad: output_pad(section, geometry)?,
-                bias: bias(section)?,
-            }
+            let (kernel, stride, pad) = geometry(section)?;
+            let output_pad = section.or("output-pad", 0, |section, key| output_pad(section, key, stride, pad))?;
+            Layer::TransposedConv { channels: channels()?, kernel, stride, pad, output_pad, bias: bias(section)? }
         }
         "batch-norm" => {
-            Layer::BatchNorm { eps: section.or("eps", 1e-5, tiny)?, momentum: section.or("momentum", 0.1, share)? }
+            Layer::BatchNorm { eps: section.or("eps", 1e-5, tiny)?, momentum: section.or("momentum", 0.9, share)? }
         }
+        "upsample" => Layer::Upsample { factor: section.size("factor", 1..=MAX_WINDOW)? },
+        "max-pool" => Layer::MaxPool { size: section.size("size", 1..=MAX_WINDOW)? },
+        "dropout" => Layer::Dropout { rate: share(section, "rate")? },
         "relu" => Layer::Relu,
         "leaky-relu" => Layer::LeakyRelu { slope: section.or("slope", 0.2, share)? },
         "tanh" => Layer::Tanh,
         "sigmoid" => Layer::Sigmoid,
         "reshape" => Layer::Reshape {
-            shape: [section.size("height", 1..=MAX_SIDE)?, section.size("width", 1..=MAX_SIDE)?, channels(section)?],
+            shape: [section.size("height", 1..=MAX_SIDE)?, section.size("width", 1..=MAX_SIDE)?, channels()?],
         },
         "flatten" => Layer::Flatten,
         _ => unreachable!("a kind of `LAYERS`"),
     })
 }
 
-fn geometry(section: &Section<'_>) -> Result<Geometry> {
+/// Kernel, stride and pad.
+fn geometry(section: &Section<'_>) -> Result<(usize, usize, Pad)> {
     let kernel = section.size("kernel", 1..=MAX_KERNEL)?;
     let stride = section.or("stride", 1, |section, key| section.size(key, 1..=MAX_KERNEL))?;
-    let pad = section.or("pad", 0, |section, key| section.size(key, 0..=MAX_KERNEL))?;
-    if pad >= kernel {
-        return Err(section.wrong("pad", &format!("pad must be smaller than kernel, which is {kernel}")));
-    }
-    Ok(Geometry { kernel, stride, pad })
+    let pad = section.or("pad", Pad::Pixels(0), |section, key| {
+        let pad = section.size_or(key, "same", 0..=MAX_KERNEL)?;
+        if pad.is_some_and(|pad| pad >= kernel) {
+            return Err(section.wrong(key, &format!("pad must be smaller than kernel, which is {kernel}")));
+        }
+        Ok(pad.map_or(Pad::Same, Pad::Pixels))
+    })?;
+    Ok((kernel, stride, pad))
 }
 
-fn output_pad(section: &Section<'_>, geometry: Geometry) -> Result<usize> {
-    let output_pad = section.or("output-pad", 0, |section, key| section.size(key, 0..=MAX_KERNEL))?;
-    if output_pad >= geometry.stride {
-        // Only an absent key is 0, and 0 is smaller than any stride.
-        let rule = format!("output-pad must be smaller than stride, which is {}", geometry.stride);
-        return Err(section.wrong("output-pad", &rule));
+fn output_pad(section: &Section<'_>, key: &str, stride: usize, pad: Pad) -> Result<usize> {
+    if pad == Pad::Same {
+        return Err(
+            section.wrong(key, "with pad = \"same\" the output is stride times the input: leave output-pad out")
+        );
+    }
+    let output_pad = section.size(key, 0..=MAX_KERNEL)?;
+    if output_pad >= stride {
+        return Err(section.wrong(key, &format!("output-pad must be smaller than stride, which is {stride}")));
     }
     Ok(output_pad)
 }
@@ -340,8 +375,12 @@ mod tests {
             ("channels = 256", "channels = 0", ["generator layer 1 (transposed-conv) has channels = 0", "65536"]),
             ("channels = 256", "channels = 65537", ["has channels = 65537", "65536"]),
             ("channels = 256", "channels = -1", ["has channels = -1", "whole number"]),
-            ("channels = 256", "channels = 2.0", ["has channels = 2.0", "whole number"]),
-            ("channels = 256", "channels = \"many\"", ["has channels = \"many\"", "whole number"]),
+            ("channels = 256", "channels = 2.0", ["has channels = 2.0", "\"image\" or a whole number"]),
+            (
+                "channels = 256",
+                "channels = \"many\"",
+                ["has channels = \"many\"", "\"image\" or a whole number from 1"],
+            ),
             ("channels = 256", "channels = 99999999999999999999999", ["has channels = 99", "65536"]),
             ("features = 1", "features = 0", ["discriminator layer 10 (linear) has features = 0", "65536"]),
             ("latent = 64", "latent = 0", ["the model has latent = 0", "65536"]),
@@ -397,11 +436,68 @@ mod tests {
             &["has training ="],
         );
         says(&changed("{ mean = 0.0, std = 0.02 }", "0.02"), &["[initial]", "has weight = 0.02", "mean and std"]);
+        says(
+            &changed("{ mean = 0.0, std = 0.02 }", "\"he-uniform\""),
+            &["[initial]", "has weight = \"he-uniform\"", "\"glorot-uniform\", \"fan-in-uniform\""],
+        );
+        says(&changed("{ mean = 1.0, std = 0.02 }", "1.0"), &["[initial]", "has gamma = 1.0", "mean and std"]);
+    }
+
+    #[test]
+    fn mistakes_in_upsampling_pooling_and_dropout_are_told_with_their_layer_and_line() {
+        for (layer, facts) in [
+            (r#"{ layer = "upsample" }"#, ["discriminator layer 0 (upsample) has no `factor`", "line"]),
+            (r#"{ layer = "upsample", factor = 0 }"#, ["layer 0 (upsample) has factor = 0", "from 1 to 128"]),
+            (r#"{ layer = "upsample", factor = 129 }"#, ["layer 0 (upsample) has factor = 129", "from 1 to 128"]),
+            (
+                r#"{ layer = "max-pool", stride = 2 }"#,
+                ["layer 0 (max-pool) has the unknown key `stride`", "needs size"],
+            ),
+            (
+                r#"{ layer = "max-pool", size = 29 }"#,
+                ["layer 0 (max-pool) needs at least 29 x 29 pixels", "28 x 28 x 1"],
+            ),
+            (r#"{ layer = "dropout" }"#, ["layer 0 (dropout) has no `rate`", "needs rate"]),
+            (r#"{ layer = "dropout", rate = 1.0 }"#, ["layer 0 (dropout) has rate = 1.0", "below 1"]),
+            (r#"{ layer = "dropout", rate = -0.5 }"#, ["layer 0 (dropout) has rate = -0.5", "at least 0"]),
+        ] {
+            says(&discriminator(&format!("{layer}, {END}")), &facts);
+        }
+        let grow = r#"{ layer = "upsample", factor = 128 },"#;
+        says(
+            &discriminator(&format!("{}{END}", grow.repeat(190))),
+            &["layer 1 (upsample) would make 458752 x 458752 x 1 numbers"],
+        );
+    }
+
+    #[test]
+    fn same_padding_that_height_and_width_do_not_share_is_refused_with_both_numbers() {
+        let conv = |more: &str| format!(r#"{{ layer = "conv", channels = 8, kernel = 5, pad = "same"{more} }}, {END}"#);
+        let flat = r#"{ layer = "reshape", height = 7, width = 112, channels = 1 }, "#;
+        says(
+            &discriminator(&format!("{flat}{}", conv(", stride = 2"))),
+            &[
+                "discriminator layer 1 (conv) would pad 2 rows above and 1 columns to the left",
+                "layer 0 (reshape) gives 7 x 112 x 1",
+                "give pad as a number",
+            ],
+        );
+        // A stride of 1 pads all sides by 2, whatever they are.
+        Model::parse(&with("discriminator", &format!("{flat}{}", conv(""))), "good.toml").unwrap();
+        says(&discriminator(&conv(", output-pad = 0")), &["(conv) has the unknown key `output-pad`"]);
+        says(
+            &changed("kernel = 4, stride = 2 }", "kernel = 4, stride = 2, pad = \"full\" }"),
+            &["layer 10 (transposed-conv) has pad = \"full\"", "\"same\" or a whole number from 0"],
+        );
+        says(
+            &changed("kernel = 4, stride = 2 }", "kernel = 4, stride = 2, pad = \"same\", output-pad = 1 }"),
+            &["layer 10 (transposed-conv) has output-pad = 1", "leave output-pad out"],
+        );
     }
 
     #[test]
     fn paddings_that_only_add_zeros_are_refused() {
-        let bias = "channels = 1, kernel = 4, stride = 2";
+        let bias = "channels = \"image\", kernel = 4, stride = 2";
         says(
             &changed(bias, &format!("{bias}, pad = 4")),
             &["generator layer 10 (transposed-conv) has pad = 4", "smaller than kernel, which is 4"],

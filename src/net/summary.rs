@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::layer::{self, Layer, Shape, Size};
 use super::model::Model;
-use super::network::{Mode, Network, Wrt};
-use crate::program::{Op, Program};
+use super::network::{Chance, Mode, Network, Wrt};
+use crate::program::{Element, Op, Program};
 
 /// A model as tables. Floating-point operations are those of matrix products, two for each multiply-add.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,8 @@ pub struct Row {
     pub output: Shape,
     /// How many parameters it learns.
     pub parameters: u64,
+    /// How many numbers it gathers in training, and does not learn: batch normalisation's running statistics.
+    pub statistics: u64,
     /// Floating-point operations of its forward pass for one image.
     pub flops: u64,
 }
@@ -67,6 +69,7 @@ impl NetworkSummary {
             layer: placed.layer,
             output: placed.output,
             parameters: placed.parameters() as u64,
+            statistics: placed.statistics() as u64,
             flops: 2 * placed.multiply_adds(),
         });
         Self { name, input, rows: rows.collect() }
@@ -75,6 +78,11 @@ impl NetworkSummary {
     /// How many parameters all layers learn.
     pub fn parameters(&self) -> u64 {
         self.rows.iter().map(|row| row.parameters).sum()
+    }
+
+    /// How many running statistics all layers gather; some count them among the parameters.
+    pub fn statistics(&self) -> u64 {
+        self.rows.iter().map(|row| row.statistics).sum()
     }
 
     /// Floating-point operations of the forward pass for one image.
@@ -93,14 +101,15 @@ fn step_flops(model: &Model) -> u64 {
     let z = program.tensor("z", &[BATCH, 1, 1, model.latent]);
     let real = program.tensor("real", &[BATCH, h, w, c]);
     let both = program.tensor("both", &[2 * BATCH, h, w, c]);
+    let chance = Chance { clock: program.tensor_of(Element::U32, "clock", &[1]), seed: 0 };
     let dlogits = [2 * BATCH, BATCH].map(|n| program.tensor("dlogits", &[n, 1, 1, 1]));
 
     let step = program.begin("step");
-    let fake = g.forward(program, z, Mode::Train { groups: 1 }, "fake");
+    let fake = g.forward(program, z, Mode::Train { groups: 1, chance }, "fake");
     program.push(Op::Concat { a: real, b: fake.y, y: both });
-    let judged = d.forward(program, both, Mode::Train { groups: 2 }, "both");
+    let judged = d.forward(program, both, Mode::Train { groups: 2, chance }, "both");
     d.backward(program, &judged, dlogits[0], Wrt::Params);
-    let judged = d.forward(program, fake.y, Mode::Train { groups: 1 }, "fake");
+    let judged = d.forward(program, fake.y, Mode::Train { groups: 1, chance }, "fake");
     let dfake = d.backward(program, &judged, dlogits[1], Wrt::Input).expect("the gradient for the input was asked for");
     g.backward(program, &fake, dfake, Wrt::Params);
     program.flops(step) / BATCH as u64
@@ -141,10 +150,17 @@ impl fmt::Display for NetworkSummary {
             self.parameters().to_string(),
             format!("{:.2}", mflop(self.flops())),
         ];
+        let statistics = [
+            "     running statistics, untrained".to_string(),
+            String::new(),
+            self.statistics().to_string(),
+            String::new(),
+        ];
         let table: Vec<[String; 4]> = std::iter::once(header)
             .chain([["     input".to_string(), input, String::new(), String::new()]])
             .chain(rows)
             .chain([total])
+            .chain((self.statistics() > 0).then_some(statistics))
             .collect();
         let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths = [0, 1, 2, 3].map(width);
@@ -209,6 +225,7 @@ mod tests {
             "     input                                  1 x 1 x 64",
             "  1  transposed-conv, kernel 3, stride 2   3 x 3 x 256      147456   0.29",
             "     total, for each image forward                          747393  15.39",
+            "     running statistics, untrained                             896",
             " 10  linear                            1 x 1 x 1          65   0.00",
             "  9  flatten                          1 x 1 x 64",
             "A training step takes 52.1 MFLOP for each image of its batch: one update of each network.",

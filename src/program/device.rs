@@ -8,6 +8,9 @@ pub trait Device {
     /// The device in a few words, for people: `CPU, 2 threads`.
     fn description(&self) -> String;
 
+    /// Bytes of images that can lie on the device in one tensor.
+    fn room_for_images(&self) -> u64;
+
     /// Whether the program's buffers fit into the device's limits, without allocating anything.
     ///
     /// # Errors
@@ -43,6 +46,9 @@ pub trait Executor {
         let snapshot = self.snapshot(tensor)?;
         self.collect(snapshot)
     }
+
+    /// The values of a tensor of u32 now.
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>>;
 }
 
 /// A ticket for values that a device is still computing, from [`Executor::snapshot`].

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use device::{Device, Executor, Snapshot, Values};
-pub use op::{Access, Activation, Geometry, Op, Operand};
+pub use op::{Access, Activation, Geometry, MAX_WINDOW, MOST_LOGITS, Op, Operand, Order};
 pub use tensor::{Buffer, BufferId, Element, Tensor, TensorId};
 
 /// A tensor of a buffer starts at a multiple of this many elements: 256 bytes of f32, the largest alignment that

@@ -5,6 +5,10 @@
 
 use super::{Element, Program, TensorId};
 
+/// The most logits of [`Op::CrossEntropy`]: a lane of its one workgroup reads its share of them three times, and stays
+/// below the iterations after which Mesa before 25.1 ends loops.
+pub const MOST_LOGITS: usize = 1 << 22;
+
 /// One operation on tensors of a program. Plain data: printable, comparable, the same for every device.
 ///
 /// Images are (N, H, W, C), and a row is the C channels of one pixel. Weights of a convolution are (K, K, `C_IN`, `C_OUT`).
@@ -26,14 +30,56 @@ pub enum Op {
         /// Which of the run's independent sequences.
         stream: u32,
     },
-    /// The images of this step: `y[i] = (2 * images[shuffled(g)] - 255) / 255` with `g = (step - 1) * N + i`, where
-    /// [`random::shuffled`](super::random::shuffled) passes once over all images before it takes one again.
+    /// The images of this step: `y[i] = low + (high - low) * images[row(g)] / 255`, where `g = (step - 1) * N + i` counts the
+    /// images that the run has shown, and the row is that of [`Order`].
     Batch {
         /// u32 (1).
         clock: TensorId,
-        /// u8 (COUNT, H, W, C): the data set.
+        /// u8 (COUNT, H, W, C): the data set, or a part of it.
         images: TensorId,
-        /// (N, H, W, C), in [-1, 1].
+        /// (N, H, W, C), from `low` to `high`.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// Which images those are, and in which order they lie.
+        order: Order,
+        /// `low` and `high`: what a pixel of 0 becomes, and one of 255.
+        range: [f64; 2],
+    },
+    /// Each image of `x`, turned and mirrored by chance: about its middle, counter-clockwise as seen, by an angle drawn from
+    /// +-`rotate` degrees; then mirrored left to right with probability 1/2 if `flip`; then turned by 0 to 3 quarter turns
+    /// if `quarter_turns`. The angle, in turns, is `rotate / 180 * (u - 1/2)` with `u` the [`random::uniform`] of the first
+    /// of four words; the highest bit of the second mirrors, the highest two of the third are the quarter turns. The words
+    /// are the [`random::philox`] of (i, step, [`AUGMENT`](super::random::stream::AUGMENT), 0) for image i of the batch.
+    ///
+    /// Between pixels values are interpolated linearly along both axes, and beyond the edges the image is seen mirrored at
+    /// them, so `y` is continuous in the angle and never leaves the range of `x`. Without an angle pixels only change places.
+    ///
+    /// [`random::uniform`]: super::random::uniform
+    /// [`random::philox`]: super::random::philox
+    Augment {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, H, W, C).
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// The largest angle in degrees, 0 to 180.
+        rotate: f64,
+        /// Whether images are mirrored.
+        flip: bool,
+        /// Whether images, which are square then, are turned by quarter turns.
+        quarter_turns: bool,
+    },
+    /// The classes of this step's images: `y[i] = labels[shuffled(g)]` with g as in [`Op::Batch`].
+    Labels {
+        /// u32 (1).
+        clock: TensorId,
+        /// u8 (COUNT): the class of each image of the data set.
+        labels: TensorId,
+        /// u32 (N).
         y: TensorId,
         /// The run's seed.
         seed: u64,
@@ -167,6 +213,59 @@ pub enum Op {
         /// The same.
         dx: TensorId,
     },
+    /// A larger image, by the nearest pixel: `y[n,h,w,c] = x[n, h/F, w/F, c]`, where the factor F follows from the shapes.
+    Upsample {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, F * H, F * W, C).
+        y: TensorId,
+    },
+    /// The gradient of upsampling: `dx[n,h,w,c] = sum_{u,v} dy[n, h*F+u, w*F+v, c]` over all u and v from 0 to F - 1.
+    UpsampleGrad {
+        /// (N, F * H, F * W, C).
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+    },
+    /// The largest of each window of S x S pixels: `y[n,i,j,c] = max_{u,v} x[n, i*S+u, j*S+v, c]`. Windows do not overlap, and
+    /// rows and columns behind the last whole window are left out. A window with a NaN gives NaN.
+    MaxPool {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H / S, W / S, C), rounded down.
+        y: TensorId,
+        /// S.
+        size: usize,
+    },
+    /// The gradient of the largest: `dx[n,h,w,c] = dy[n, h/S, w/S, c]` at the first maximum of each window, row by row, and 0 at
+    /// every other pixel and at those left out. Where the maximum is, is found again from `x`.
+    MaxPoolGrad {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H / S, W / S, C), rounded down.
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+        /// S.
+        size: usize,
+    },
+    /// Dropout (Srivastava et al. 2014), with what is kept scaled up: `y = x * keep / (1 - rate)`, where
+    /// [`random::kept`](super::random::kept) draws keep from seed, stream, step and position. The gradient is the same
+    /// operation on `dy`: the same numbers are drawn again, and nothing is stored.
+    Dropout {
+        /// u32 (1).
+        clock: TensorId,
+        /// Any shape.
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// Which of the run's independent sequences.
+        stream: u32,
+        /// The share that becomes 0, in [0, 1).
+        rate: f64,
+    },
     /// The non-saturating loss on logits (Goodfellow et al. 2014, section 3): the first `real` rows are wanted real, the rest
     /// fake. `softplus(-l)` is averaged over the first part, `softplus(l)` over the second, and `dlogits` is the gradient of
     /// the sum of both averages. Row `(step - 1) % ROWS` of `history` gets, from `column` on and for each part
@@ -183,6 +282,24 @@ pub enum Op {
         /// How many rows, from the first, are wanted real.
         real: usize,
         /// Where in the row of `history` the means go.
+        column: usize,
+    },
+    /// The cross-entropy of softmax on logits: a row with class k has the loss `ln(sum_j exp(l_j - max)) + max - l_k`, and
+    /// `dlogits = (softmax(l) - onehot(k)) / N` is the gradient of the mean loss. Row `(step - 1) % ROWS` of `history` gets,
+    /// from `column` on, the mean loss and the share of rows whose first largest logit is that of their class. A row with a
+    /// logit that is not finite has a loss and gradients that are none either.
+    CrossEntropy {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, 1, 1, K), up to [`MOST_LOGITS`] in all.
+        logits: TensorId,
+        /// u32 (N): the class of each row, below K.
+        labels: TensorId,
+        /// (N, 1, 1, K).
+        dlogits: TensorId,
+        /// (ROWS, COLUMNS).
+        history: TensorId,
+        /// Where in the row of `history` both means go.
         column: usize,
     },
     /// Adam (Kingma and Ba 2015, algorithm 1), with t the step: `m = beta1*m + (1-beta1)*g`, `v = beta2*v + (1-beta2)*g^2`,
@@ -219,6 +336,21 @@ pub enum Op {
         /// d in the long run.
         decay: f64,
     },
+}
+
+/// The largest factor of upsampling, and the largest window of pooling: a kernel runs over all pixels of one in a loop, and some
+/// drivers end loops after 65,535 iterations.
+pub const MAX_WINDOW: usize = 128;
+
+/// Where a batch finds number g of the images that a run shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// All images of the data set lie there in any order: it is row [`shuffled(g)`](super::random::shuffled), which passes
+    /// once over all images before it takes one again.
+    Shuffled,
+    /// The images that are due lie there in the order in which they are shown: it is row `g % COUNT`. Whoever runs the
+    /// program replaces them in time.
+    Window,
 }
 
 /// How a square kernel moves over an image. `pad` is what is added before the first row and column; what is added
@@ -276,6 +408,8 @@ impl Op {
             Self::Tick { .. } => "tick",
             Self::Normal { .. } => "normal",
             Self::Batch { .. } => "batch",
+            Self::Augment { .. } => "augment",
+            Self::Labels { .. } => "labels",
             Self::Concat { .. } => "concat",
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
@@ -286,7 +420,13 @@ impl Op {
             Self::BatchNormGrad { .. } => "batch_norm_grad",
             Self::Activation { .. } => "activation",
             Self::ActivationGrad { .. } => "activation_grad",
+            Self::Upsample { .. } => "upsample",
+            Self::UpsampleGrad { .. } => "upsample_grad",
+            Self::MaxPool { .. } => "max_pool",
+            Self::MaxPoolGrad { .. } => "max_pool_grad",
+            Self::Dropout { .. } => "dropout",
             Self::Loss { .. } => "loss",
+            Self::CrossEntropy { .. } => "cross_entropy",
             Self::Adam { .. } => "adam",
             Self::MovingAverage { .. } => "moving_average",
         }
@@ -308,6 +448,7 @@ impl Op {
     }
 
     /// Each tensor with its letter and what is done to it: the one table of operands.
+    #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
     fn visit(&mut self, each: &mut dyn FnMut(&'static str, &mut TensorId, Access)) {
         use Access::{Read, Update, Write};
         match self {
@@ -319,6 +460,16 @@ impl Op {
             Self::Batch { clock, images, y, .. } => {
                 each("clock", clock, Read);
                 each("images", images, Read);
+                each("y", y, Write);
+            }
+            Self::Augment { clock, x, y, .. } | Self::Dropout { clock, x, y, .. } => {
+                each("clock", clock, Read);
+                each("x", x, Read);
+                each("y", y, Write);
+            }
+            Self::Labels { clock, labels, y, .. } => {
+                each("clock", clock, Read);
+                each("labels", labels, Read);
                 each("y", y, Write);
             }
             Self::Concat { a, b, y } => {
@@ -374,7 +525,7 @@ impl Op {
                     each("daffine", daffine, Write);
                 }
             }
-            Self::Activation { x, y, .. } => {
+            Self::Activation { x, y, .. } | Self::Upsample { x, y } | Self::MaxPool { x, y, .. } => {
                 each("x", x, Read);
                 each("y", y, Write);
             }
@@ -383,10 +534,26 @@ impl Op {
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
+            Self::UpsampleGrad { dy, dx } => {
+                each("dy", dy, Read);
+                each("dx", dx, Write);
+            }
+            Self::MaxPoolGrad { x, dy, dx, .. } => {
+                each("x", x, Read);
+                each("dy", dy, Read);
+                each("dx", dx, Write);
+            }
             // A step writes its own cells of the history and leaves the others as they are.
             Self::Loss { clock, logits, dlogits, history, .. } => {
                 each("clock", clock, Read);
                 each("logits", logits, Read);
+                each("dlogits", dlogits, Write);
+                each("history", history, Update);
+            }
+            Self::CrossEntropy { clock, logits, labels, dlogits, history, .. } => {
+                each("clock", clock, Read);
+                each("logits", logits, Read);
+                each("labels", labels, Read);
                 each("dlogits", dlogits, Write);
                 each("history", history, Update);
             }
@@ -424,9 +591,9 @@ impl Op {
         let channels = |tensor: TensorId| shape(tensor).last().copied().unwrap_or(0);
         let same = |a: TensorId, b: TensorId| equal("shapes", shape(a), shape(b));
         for Operand { name, tensor, .. } in self.operands() {
-            let wanted = match name {
-                "clock" => Element::U32,
-                "images" => Element::U8,
+            let wanted = match (self, name) {
+                (_, "clock") | (Self::Labels { .. }, "y") | (Self::CrossEntropy { .. }, "labels") => Element::U32,
+                (_, "images") | (Self::Labels { .. }, "labels") => Element::U8,
                 _ => Element::F32,
             };
             if program.element(tensor) != wanted {
@@ -436,6 +603,16 @@ impl Op {
         match *self {
             Self::Tick { .. } | Self::Normal { .. } => Ok(()),
             Self::Batch { images, y, .. } => equal("images", &shape(images)[1..], &shape(y)[1..]),
+            Self::Augment { x, y, rotate, quarter_turns, .. } => {
+                same(x, y)?;
+                let [_, h, w, _] = program.nhwc(x);
+                if quarter_turns && h != w {
+                    return Err(format!("{h} x {w} is not square, so a quarter turn changes it"));
+                }
+                let bounded = (0.0..=180.0).contains(&rotate);
+                if bounded { Ok(()) } else { Err(format!("{rotate} is no angle from 0 to 180")) }
+            }
+            Self::Labels { labels, y, .. } => equal("dimensions", &[shape(labels).len(), shape(y).len()], &[1, 1]),
             Self::Concat { a, b, y } => {
                 equal("images", &shape(a)[1..], &shape(b)[1..])?;
                 equal("images", &shape(a)[1..], &shape(y)[1..])?;
@@ -471,6 +648,16 @@ impl Op {
             }
             Self::Activation { x, y, .. } => same(x, y),
             Self::ActivationGrad { y, dy, dx, .. } => same(y, dy).and_then(|()| same(y, dx)),
+            Self::Upsample { x, y } | Self::UpsampleGrad { dy: y, dx: x } => check_upsample(program, x, y),
+            Self::MaxPool { x, y, size } => check_max_pool(program, x, y, size),
+            Self::MaxPoolGrad { x, dy, dx, size } => {
+                same(x, dx)?;
+                check_max_pool(program, x, dy, size)
+            }
+            Self::Dropout { x, y, rate, .. } => {
+                same(x, y)?;
+                if (0.0..1.0).contains(&rate) { Ok(()) } else { Err(format!("the rate {rate} is not in [0, 1)")) }
+            }
             Self::Loss { logits, dlogits, history, real, column, .. } => {
                 same(logits, dlogits)?;
                 equal("logits", &shape(logits)[1..], &[1, 1, 1])?;
@@ -478,6 +665,14 @@ impl Op {
                 let columns = if real == 0 || real == rows { 3 } else { 6 };
                 let fits = real <= rows && column + columns <= channels(history);
                 if fits { Ok(()) } else { Err(format!("{real} real rows of {rows}, column {column}")) }
+            }
+            Self::CrossEntropy { logits, labels, dlogits, history, column, .. } => {
+                same(logits, dlogits)?;
+                let [n, h, w, k] = program.nhwc(logits);
+                equal("logits", &[h, w], &[1, 1])?;
+                equal("labels", shape(labels), &[n])?;
+                let fits = n * k <= MOST_LOGITS && column + 2 <= channels(history);
+                if fits { Ok(()) } else { Err(format!("{n} rows of {k} classes, column {column}")) }
             }
             Self::Adam { param, grad, m, v, .. } => {
                 same(param, grad).and_then(|()| same(param, m)).and_then(|()| same(param, v))
@@ -504,6 +699,24 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
         geometry.output(h),
         geometry.output(width)
     ))
+}
+
+/// `y` is larger than `x` by one factor in both directions.
+fn check_upsample(program: &Program, x: TensorId, y: TensorId) -> Result<(), String> {
+    let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(x), program.nhwc(y));
+    let factor = h_out / h;
+    if factor > MAX_WINDOW {
+        return Err(format!("the factor {factor} is larger than {MAX_WINDOW}"));
+    }
+    equal("images", &[n, factor * h, factor * w, c], program.shape(y))
+}
+
+fn check_max_pool(program: &Program, x: TensorId, y: TensorId, size: usize) -> Result<(), String> {
+    let [n, h, w, c] = program.nhwc(x);
+    if !(1..=MAX_WINDOW).contains(&size) || h < size || w < size {
+        return Err(format!("no window of {size} x {size}, at most {MAX_WINDOW}, fits into {h} x {w}"));
+    }
+    equal("images", &[n, h / size, w / size, c], program.shape(y))
 }
 
 fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {

@@ -11,8 +11,12 @@ pub mod stream {
     pub const LATENTS: u32 = 1;
     /// The latent of an image that a person asks for by its seed.
     pub const SAMPLE: u32 = 2;
+    /// How the images of a training step are turned and mirrored.
+    pub const AUGMENT: u32 = 3;
     /// The initial parameters; the n-th tensor uses `INITIAL + n`.
     pub const INITIAL: u32 = 100;
+    /// Dropout; the n-th that a program writes uses `DROPOUT + n`, its gradient the same.
+    pub const DROPOUT: u32 = 1_000_000;
 }
 
 /// Four random words: Philox 4x32 with ten rounds.
@@ -39,6 +43,23 @@ pub fn normal(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
     // Angles in [-pi, pi): WGSL promises nothing of sin and cos outside.
     let angle = std::f64::consts::TAU * (uniform(words[pair + 1]) - 0.5);
     radius * if index.is_multiple_of(2) { angle.cos() } else { angle.sin() }
+}
+
+/// Element `index` of a step's numbers in a stream, each as likely as any other in (0, 1).
+pub fn uniformly(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
+    uniform(philox([index / 4, step, stream, 0], key(seed))[index as usize % 4])
+}
+
+/// Whether dropout keeps the elements `4 * block` to `4 * block + 3`: those whose word, without its last nine bits, is at
+/// least [`dropped`]. Whole numbers are compared, so every device decides alike.
+pub fn kept(seed: u64, stream: u32, step: u32, block: u32, rate: f64) -> [bool; 4] {
+    let dropped = dropped(rate);
+    philox([block, step, stream, 0], key(seed)).map(|word| word >> 9 >= dropped)
+}
+
+/// A rate as a number of 2^23 equal parts.
+pub fn dropped(rate: f64) -> u32 {
+    (rate * f64::from(1 << 23)).round() as u32
 }
 
 /// A word as a number in (0, 1): the middle of one of 2^23 equal parts, exact in f32.
@@ -105,6 +126,33 @@ mod tests {
         assert!(mean.abs() < 0.01, "mean {mean}"); // three standard errors
         assert!((variance - 1.0).abs() < 0.015, "variance {variance}");
         assert!((beyond_two - 0.0455).abs() < 0.002, "beyond two {beyond_two}");
+    }
+
+    #[test]
+    fn uniform_numbers_fill_their_interval_evenly() {
+        let values: Vec<f64> = (0..100_000).map(|i| uniformly(7, stream::INITIAL, 0, i)).collect();
+        for (low, high) in [(0.0, 0.1), (0.3, 0.5), (0.9, 1.0)] {
+            let share = values.iter().filter(|u| (low..high).contains(*u)).count() as f64 / values.len() as f64;
+            assert!((share - (high - low)).abs() < 0.005, "{share} lie between {low} and {high}"); // three standard errors
+        }
+        assert_eq!(values.iter().filter(|u| (0.0..1.0).contains(*u)).count(), values.len());
+    }
+
+    #[test]
+    fn dropout_keeps_the_share_that_the_rate_leaves_and_another_choice_in_each_stream_and_step() {
+        let draw = |stream, step, rate: f64| -> Vec<bool> {
+            (0..25_000).flat_map(|block| kept(7, stream, step, block, rate)).collect()
+        };
+        for rate in [0.0, 0.25, 0.3, 0.5, 0.9] {
+            let kept = draw(stream::DROPOUT, 1, rate);
+            let share = kept.iter().filter(|&&kept| kept).count() as f64 / kept.len() as f64;
+            assert!((share - (1.0 - rate)).abs() < 0.005, "rate {rate}: {share} are kept");
+        }
+        let first = draw(stream::DROPOUT, 1, 0.5);
+        for other in [draw(stream::DROPOUT + 1, 1, 0.5), draw(stream::DROPOUT, 2, 0.5)] {
+            let equal = first.iter().zip(&other).filter(|(a, b)| a == b).count() as f64 / first.len() as f64;
+            assert!((equal - 0.5).abs() < 0.01, "{equal} are alike");
+        }
     }
 
     #[test]

@@ -1,14 +1,34 @@
-//! What a person looks at: sheets of images, arrays for other programs, and progress on the terminal.
+//! What a person looks at: sheets of images, animations, plots, a page about a run, arrays for other programs, and
+//! progress on the terminal.
 //!
 //! Images come here as bytes, one or three per pixel, in the order in which a network has them: image after image, row
-//! after row, pixel after pixel. [`pixels`] is the border to the values between -1 and 1 that networks compute with.
+//! after row, pixel after pixel. [`pixels`] is the border to the values that networks compute with.
 
 use crate::error::{Error, Result};
 
+pub mod animation;
 pub mod arrays;
+pub mod comparison;
+pub mod page;
 pub mod pixels;
+pub mod plot;
 pub mod progress;
+mod raster;
 pub mod sheet;
+pub mod trace;
+pub mod work;
+
+/// Something that could not be drawn though it could have been written: a mistake of this program or of a library of its.
+/// What was to be shown is then missed, and nothing else is, so it is no reason to end a run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Flaw(String);
+
+/// At most `most` of `count` things, evenly chosen, by their places: the first and the last are among them. `most` is at
+/// least 2.
+pub fn evenly(count: usize, most: usize) -> Vec<usize> {
+    if count <= most { (0..count).collect() } else { (0..most).map(|i| i * (count - 1) / (most - 1)).collect() }
+}
 
 /// Images to look at: borrowed bytes with their shape.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +72,12 @@ impl<'a> Pictures<'a> {
         self.bytes.len() / self.length()
     }
 
+    /// The first `count` images.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        Self { bytes: &self.bytes[..count * self.length()], ..*self }
+    }
+
     /// Image `i` on its own.
     #[must_use]
     pub fn one(&self, i: usize) -> Self {
@@ -75,6 +101,19 @@ mod tests {
         assert_eq!(pictures.count(), 3);
         assert_eq!(pictures.one(2).count(), 1);
         assert_eq!(pictures.one(2).bytes, &bytes[24..]);
+    }
+
+    #[test]
+    fn things_are_chosen_evenly_with_the_first_and_the_last() {
+        assert!(evenly(0, 5).is_empty());
+        assert_eq!(evenly(5, 5), [0, 1, 2, 3, 4]);
+        assert_eq!(evenly(9, 5), [0, 2, 4, 6, 8]);
+        assert_eq!(evenly(1000, 2), [0, 999]);
+        for count in 101..400 {
+            let chosen = evenly(count, 100);
+            assert_eq!((chosen.len(), chosen[0], chosen[99]), (100, 0, count - 1));
+            assert!(chosen.is_sorted_by(|a, b| a < b));
+        }
     }
 
     #[test]

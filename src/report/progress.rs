@@ -279,7 +279,7 @@ fn with_remainder(amount: u64, per_unit: u64, [unit, smaller]: [&str; 2]) -> Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use indicatif::TermLike;
@@ -302,14 +302,14 @@ mod tests {
 
     /// What was printed, kept for the test while a `Progress` owns the other half.
     #[derive(Clone, Debug, Default)]
-    struct Paper(Arc<Mutex<String>>);
+    pub(in crate::report) struct Paper(Arc<Mutex<String>>);
 
     impl Paper {
         fn append(&self, text: &str) {
             self.0.lock().unwrap().push_str(text);
         }
 
-        fn text(&self) -> String {
+        pub(in crate::report) fn text(&self) -> String {
             self.0.lock().unwrap().clone()
         }
 

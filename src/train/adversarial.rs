@@ -3,11 +3,11 @@
 
 use crate::error::Result;
 use crate::net::parameters::Layout;
-use crate::net::{Adam, Mode, Model, Network, Wrt};
+use crate::net::{Adam, Chance, Mode, Model, Network, Wrt};
 use crate::program::random::stream;
-use crate::program::{Element, Executor, Op, Program, RoutineId, TensorId, Values};
+use crate::program::{Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
 
-use super::{Checkpoint, Settings, checkpoint};
+use super::{Augment, Checkpoint, Settings, checkpoint};
 
 /// Steps whose losses a device remembers before it writes over them.
 pub const HISTORY_ROWS: usize = 256;
@@ -29,15 +29,19 @@ pub struct Gan {
     pub sheet: RoutineId,
     /// u32 (1): how many steps were done.
     pub clock: TensorId,
-    /// u8 (COUNT, H, W, C): all images to learn from.
+    /// u8 (capacity, H, W, C): the images to learn from, or a window of them; [`Supply`](super::Supply) fills it.
     pub data: TensorId,
     /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`].
     pub history: TensorId,
     /// (64, 1, 1, latent).
     pub sheet_latents: TensorId,
-    /// (64, H, W, C) in [-1, 1].
+    /// (64, H, W, C) in the model's range.
     pub sheet_images: TensorId,
-    /// The images that the running step's generator made, (N, H, W, C) in [-1, 1].
+    /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
+    pub reals: TensorId,
+    /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]. Only where they are augmented.
+    pub augmented: Option<RoutineId>,
+    /// The images that the running step's generator made, (N, H, W, C) in the model's range.
     pub fakes: TensorId,
     /// The network that makes images.
     pub generator: Network,
@@ -48,24 +52,34 @@ pub struct Gan {
 }
 
 impl Gan {
-    /// The program that trains a model with these settings on `count` images.
-    pub fn new(model: &Model, settings: &Settings, count: usize) -> Self {
+    /// The program that trains a model with these settings, with `capacity` images on the device: all of them, or whole
+    /// batches of fewer.
+    pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
         let [h, w, c] = model.image;
-        let data = program.tensor_of(Element::U8, "data", &[count, h, w, c]);
+        let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
         let generator = Network::generator(&mut program, model);
         let average = generator.average(&mut program);
         let discriminator = Network::discriminator(&mut program, model);
+        let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
 
         let step = program.begin("step");
-        let draft = Step { model, settings, clock, data, history };
+        let draft = Step { model, settings, clock, reals, take_reals: &take_reals, history };
         let fakes = draft.write(&mut program, &generator, &average, &discriminator);
 
         let sheet = program.begin("sheet");
         let sheet_latents = program.tensor("sheet.latents", &[SHEET_IMAGES, 1, 1, model.latent]);
         let sheet_images = average.forward(&mut program, sheet_latents, Mode::Evaluate, "sheet").y;
+
+        let augmented = settings.augment.is_on().then(|| {
+            let augmented = program.begin("augmented");
+            for op in take_reals {
+                program.push(op);
+            }
+            augmented
+        });
 
         Self {
             program,
@@ -76,6 +90,8 @@ impl Gan {
             history,
             sheet_latents,
             sheet_images,
+            reals,
+            augmented,
             fakes,
             generator,
             average,
@@ -129,33 +145,59 @@ struct Step<'a> {
     model: &'a Model,
     settings: &'a Settings,
     clock: TensorId,
-    data: TensorId,
+    reals: TensorId,
+    take_reals: &'a [Op],
     history: TensorId,
+}
+
+/// The tensor of the images that the discriminator sees as real, and the operations that write it.
+fn reals(
+    program: &mut Program,
+    model: &Model,
+    settings: &Settings,
+    clock: TensorId,
+    data: TensorId,
+) -> (TensorId, Vec<Op>) {
+    let [h, w, c] = model.image;
+    let shape = [settings.batch_size, h, w, c];
+    let seed = settings.seed;
+    let order = if program.shape(data)[0] < settings.images { Order::Window } else { Order::Shuffled };
+    let batch = |y| Op::Batch { clock, images: data, y, seed, order, range: model.range() };
+    let reals = program.tensor("reals", &shape);
+    if !settings.augment.is_on() {
+        return (reals, vec![batch(reals)]);
+    }
+    let originals = program.tensor("originals", &shape);
+    let Augment { rotate, flip, quarter_turns } = settings.augment;
+    let augment = Op::Augment { clock, x: originals, y: reals, seed, rotate, flip, quarter_turns };
+    (reals, vec![batch(originals), augment])
 }
 
 impl Step<'_> {
     /// Appends the step; returns the tensor of its fakes.
     fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> TensorId {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
+        let chance = Chance { clock, seed };
         let [h, w, c] = self.model.image;
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
-        let reals = program.tensor("reals", &[n, h, w, c]);
         let both = program.tensor("both", &[2 * n, h, w, c]);
 
         program.push(Op::Tick { clock });
         program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
-        let fakes = g.forward(program, latents, Mode::Train { groups: 1 }, "fakes"); // G(z), for both halves
-        program.push(Op::Batch { clock, images: self.data, y: reals, seed });
+        let fakes = g.forward(program, latents, Mode::Train { groups: 1, chance }, "fakes"); // G(z), for both halves
+        for op in self.take_reals {
+            program.push(op.clone());
+        }
 
         // Discriminator: minimise softplus(-D(x)) + softplus(D(G(z))). Reals and fakes are one batch of two groups.
-        program.push(Op::Concat { a: reals, b: fakes.y, y: both });
-        let verdict = d.forward(program, both, Mode::Train { groups: 2 }, "both");
+        program.push(Op::Concat { a: self.reals, b: fakes.y, y: both });
+        let verdict = d.forward(program, both, Mode::Train { groups: 2, chance }, "both");
         let dlogits = self.loss(program, verdict.y, n, D_COLUMN);
         d.backward(program, &verdict, dlogits, Wrt::Params);
         self.adam(program, d);
 
         // Generator: minimise softplus(-D(G(z))), with the discriminator as it is now.
-        let verdict = d.forward(program, fakes.y, Mode::Train { groups: 1 }, "fakes");
+        let verdict = d.forward(program, fakes.y, Mode::Train { groups: 1, chance }, "fakes");
         let dlogits = self.loss(program, verdict.y, n, G_COLUMN);
         let dfakes = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
         g.backward(program, &fakes, dfakes, Wrt::Params);

@@ -29,7 +29,7 @@ pub(super) const ADAM_V: &str = "adam.v.";
 /// The entry of the file's metadata that is ours.
 const METADATA: &str = "gpu-gan";
 /// Counts up when older programs could not read what newer ones write.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// No checkpoint of a model that can be trained here is larger.
 const LARGEST_FILE: u64 = 16 << 30;
 

@@ -26,6 +26,8 @@ pub struct Row {
     pub d_fake: f32,
     /// The share of images that the discriminator judges as they are.
     pub d_accuracy: f32,
+    /// The Frechet distance measured after this step, if one was. An empty cell, or null.
+    pub fd: Option<f32>,
     /// Real images taken in a second, lately.
     pub images_per_second: f32,
 }
@@ -39,14 +41,14 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens both files of a run folder to go on behind step `step`: rows of later steps, which a run that was cut
-    /// off may have left, are removed.
-    pub(super) fn open(folder: &Path, step: u64) -> Result<Self> {
+    /// off may have left, are removed. Returns the rows that stay.
+    pub(super) fn open(folder: &Path, step: u64) -> Result<(Self, Vec<Row>)> {
         let paths = [folder.join("losses.csv"), folder.join("log.jsonl")];
         let [csv_path, jsonl_path] = &paths;
         let rows = if csv_path.exists() { rows_until(csv_path, step)? } else { Vec::new() };
         files::write_atomically(csv_path, |file| {
             let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
-            let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second";
+            let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,images_per_second";
             writer.write_record(header.split(',')).map_err(|error| csv_error(csv_path, error))?;
             rows.iter().try_for_each(|row| writer.serialize(row)).map_err(|error| csv_error(csv_path, error))?;
             writer.flush().map_err(Error::file("write", csv_path))
@@ -55,11 +57,9 @@ impl Log {
             rows.iter().try_for_each(|row| write_json(file, row)).map_err(Error::file("write", jsonl_path))
         })?;
         let append = |path: &Path| OpenOptions::new().append(true).open(path).map_err(Error::file("write", path));
-        Ok(Self {
-            csv: csv::WriterBuilder::new().has_headers(false).from_writer(append(csv_path)?),
-            jsonl: BufWriter::new(append(jsonl_path)?),
-            paths,
-        })
+        let csv = csv::WriterBuilder::new().has_headers(false).from_writer(append(csv_path)?);
+        let jsonl = BufWriter::new(append(jsonl_path)?);
+        Ok((Self { csv, jsonl, paths }, rows))
     }
 
     pub(super) fn write(&mut self, row: &Row) -> Result<()> {
@@ -108,6 +108,7 @@ mod tests {
             d_real: 0.5,
             d_fake: 0.25,
             d_accuracy: 0.75,
+            fd: None,
             images_per_second: 1000.0,
         }
     }
@@ -115,14 +116,15 @@ mod tests {
     #[test]
     fn going_on_removes_later_rows_and_a_row_that_was_cut_off() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::open(folder.path(), 0).unwrap();
+        let (mut log, _) = Log::open(folder.path(), 0).unwrap();
         (1..=5).try_for_each(|step| log.write(&row(step))).unwrap();
         log.flush().unwrap();
         let path = folder.path().join("losses.csv");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.strip_suffix("1000.0\n").unwrap()).unwrap();
 
-        let mut log = Log::open(folder.path(), 4).unwrap();
+        let (mut log, rows) = Log::open(folder.path(), 4).unwrap();
+        assert_eq!(rows, [1, 2, 3, 4].map(row));
         log.write(&row(5)).unwrap();
         log.flush().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -135,14 +137,30 @@ mod tests {
     #[test]
     fn rows_say_what_their_columns_are_called() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::open(folder.path(), 0).unwrap();
-        log.write(&row(1)).unwrap();
+        let (mut log, _) = Log::open(folder.path(), 0).unwrap();
+        let rows = [row(1), Row { fd: Some(12.5), ..row(2) }];
+        rows.iter().try_for_each(|row| log.write(row)).unwrap();
         log.flush().unwrap();
         let csv = fs::read_to_string(folder.path().join("losses.csv")).unwrap();
-        let first =
-            "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second\n1,1,1.25,0.1,0.5,0.25,0.75,1000.0\n";
-        assert_eq!(csv, first);
+        let expected = [
+            "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,images_per_second\n",
+            "1,1,1.25,0.1,0.5,0.25,0.75,,1000.0\n",
+            "2,1,1.25,0.1,0.5,0.25,0.75,12.5,1000.0\n",
+        ];
+        assert_eq!(csv, expected.concat());
         let json = fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
-        assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), row(1));
+        assert!(json.lines().map(|line| serde_json::from_str::<Row>(line).unwrap()).eq(rows));
+        assert_eq!(Log::open(folder.path(), 2).unwrap().1, rows);
+    }
+
+    #[test]
+    fn a_log_from_before_there_were_distances_still_loads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("losses.csv");
+        let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second\n";
+        fs::write(&path, format!("{header}1,1,1.25,0.1,0.5,0.25,0.75,1000.0\n")).unwrap();
+        assert_eq!(Log::open(folder.path(), 1).unwrap().1, [row(1)]);
+        assert!(fs::read_to_string(&path).unwrap().ends_with("0.75,,1000.0\n"));
+        assert_eq!(serde_json::from_str::<Row>(r#"{"step":1,"epoch":1,"d_loss":1.25,"g_loss":0.1,"d_real":0.5,"d_fake":0.25,"d_accuracy":0.75,"images_per_second":1000.0}"#).unwrap(), row(1));
     }
 }

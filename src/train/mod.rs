@@ -6,16 +6,21 @@
 
 mod adversarial;
 mod checkpoint;
+mod latents;
 mod log;
+mod portfolio;
 mod run_folder;
 mod sampler;
 mod settings;
 mod trainer;
+mod windows;
 
 pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
 pub use checkpoint::Checkpoint;
+pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
 pub use run_folder::RunFolder;
-pub use sampler::{Sampler, latent};
-pub use settings::{Interval, Settings};
+pub use sampler::Sampler;
+pub use settings::{Augment, Interval, Settings};
 pub use trainer::{Ending, Training, largest_batch, train};
+pub use windows::{Supply, capacity, with_fewer_images};

@@ -1,4 +1,16 @@
 //! A run is a folder: what was decided, what happened, and what came of it.
+//!
+//! ```text
+//! config.toml, model.toml   what was decided
+//! losses.csv, log.jsonl     a row for each step
+//! samples/                  reals.png, the sheets: epoch-0001.png, epoch-0002-step-000500.png; progress.gif, all of them
+//! real-vs-fake.png          real images beside those of the newest sheet
+//! plots/                    each as .svg and .png: losses-by-step, losses-by-epoch, judgement, accuracy, quality
+//! checkpoints/              step-00000469.safetensors
+//! report.html               all of it on a page that opens from the disk
+//! ```
+//!
+//! Plots, `real-vs-fake.png` and `report.html` are drawn anew from time to time, `progress.gif` when a run ends.
 
 use std::fs;
 use std::io::Write;
@@ -11,10 +23,21 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Model;
 
-/// The folder of a run: `config.toml`, `model.toml`, `losses.csv`, `log.jsonl`, `samples/` and `checkpoints/`.
+/// The folder of a run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+}
+
+/// A sheet of images that lies in a run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sheet {
+    /// The step after which it was drawn.
+    pub(super) step: u64,
+    /// What it is called for a person: `epoch 3`, `epoch 3, step 1500`.
+    pub(super) name: String,
+    /// Where it is.
+    pub(super) path: PathBuf,
 }
 
 /// What `config.toml` holds: for people; resuming reads the checkpoint.
@@ -36,7 +59,7 @@ impl RunFolder {
             Some(path) => given(path)?,
             None => numbered(name)?,
         };
-        for part in ["samples", "checkpoints"] {
+        for part in ["samples", "plots", "checkpoints"] {
             files::create_folder(&path.join(part))?;
         }
         Ok(Self { path })
@@ -86,6 +109,11 @@ impl RunFolder {
         self.path.join("samples/reals.png")
     }
 
+    /// Where some of them are shown as the discriminator sees them.
+    pub fn augmented_reals(&self) -> PathBuf {
+        self.path.join("samples/reals-augmented.png")
+    }
+
     /// Where the sheet of a step goes. Names sort by time: `epoch-0001.png` when an epoch is complete, and in the middle
     /// of one `epoch-0002-step-000500.png`.
     pub fn sheet(&self, step: u64, settings: &Settings) -> PathBuf {
@@ -96,6 +124,47 @@ impl RunFolder {
         self.path.join("samples").join(name)
     }
 
+    /// The sheets that are there of steps up to `step`, in the order of their steps. Those of later steps are left from a
+    /// run that then went on from an earlier checkpoint.
+    pub(super) fn sheets(&self, step: u64, settings: &Settings) -> Result<Vec<Sheet>> {
+        let folder = self.path.join("samples");
+        let entries =
+            fs::read_dir(&folder).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+        let paths: Vec<PathBuf> = entries.map_err(Error::file("read", &folder))?;
+        let sheet = |path: PathBuf| {
+            let (epoch, at) = epoch_and_step(path.file_name()?.to_str()?)?;
+            let (step, name) = match at {
+                None => (settings.steps_of(epoch), format!("epoch {epoch}")),
+                Some(step) => (step, format!("epoch {epoch}, step {step}")),
+            };
+            Some(Sheet { step, name, path })
+        };
+        let mut sheets: Vec<Sheet> = paths.into_iter().filter_map(sheet).collect();
+        sheets.retain(|sheet| sheet.step <= step && sheet.path == self.sheet(sheet.step, settings));
+        sheets.sort_by_key(|sheet| sheet.step);
+        Ok(sheets)
+    }
+
+    /// Where the film of all sheets goes.
+    pub fn progress(&self) -> PathBuf {
+        self.path.join("samples/progress.gif")
+    }
+
+    /// Where real and generated images are side by side.
+    pub fn comparison(&self) -> PathBuf {
+        self.path.join("real-vs-fake.png")
+    }
+
+    /// Where a plot goes; `ending` is svg or png.
+    pub fn plot(&self, name: &str, ending: &str) -> PathBuf {
+        self.path.join("plots").join(format!("{name}.{ending}"))
+    }
+
+    /// Where the page about the run goes.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
     /// Where the checkpoint of a step goes.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join("checkpoints").join(format!("step-{step:08}.safetensors"))
@@ -104,6 +173,15 @@ impl RunFolder {
     /// The newest checkpoint, if there is one.
     pub fn newest_checkpoint(&self) -> Option<PathBuf> {
         Checkpoint::find(&self.path).ok()
+    }
+}
+
+/// What a sheet's name says: `epoch-0001.png` is of an epoch, `epoch-0002-step-000500.png` also of a step.
+fn epoch_and_step(name: &str) -> Option<(u64, Option<u64>)> {
+    let numbers = name.strip_prefix("epoch-")?.strip_suffix(".png")?;
+    match numbers.split_once("-step-") {
+        None => Some((numbers.parse::<u32>().ok()?.into(), None)),
+        Some((epoch, step)) => Some((epoch.parse().ok()?, Some(step.parse().ok()?))),
     }
 }
 
@@ -144,6 +222,37 @@ mod tests {
         assert!(names.is_sorted(), "{names:?}");
         assert_eq!(names[0], Path::new("run/samples/epoch-0000.png"));
         assert_eq!(names[3], Path::new("run/samples/epoch-0002-step-000500.png"));
+    }
+
+    #[test]
+    fn sheets_are_found_in_the_order_of_their_steps_and_nothing_else_is() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(Some(&place.path().join("run")), "mnist").unwrap();
+        let settings = settings(60_000, 128);
+        // Names of more digits than usual sort wrong as texts.
+        let steps = [0, 100, 469, 470, 938, settings.steps_of(9_999), settings.steps_of(10_000)];
+        for step in steps.into_iter().rev() {
+            fs::write(folder.sheet(step, &settings), "").unwrap();
+        }
+        let names = [
+            "reals.png",
+            "progress.gif",
+            "epoch-.png",
+            "epoch-0001-step-.png",
+            "epoch-99999999999999999999.png",
+            "epoch-18446744073709551615.png",
+            "epoch-0007-step-000100.png",
+            "epoch-1.png",
+            "epoch-0001.png.tmp",
+        ];
+        for name in names {
+            fs::write(folder.path().join("samples").join(name), "").unwrap();
+        }
+        let found = folder.sheets(u64::from(u32::MAX), &settings).unwrap();
+        assert_eq!(found.iter().map(|sheet| sheet.step).collect::<Vec<_>>(), steps);
+        let names: Vec<_> = found.iter().map(|sheet| sheet.name.as_str()).collect();
+        assert_eq!(names[..3], ["epoch 0", "epoch 1, step 100", "epoch 1"]);
+        assert_eq!(folder.sheets(470, &settings).unwrap(), found[..4]);
     }
 
     #[test]

@@ -31,6 +31,41 @@ pub struct Settings {
     pub average: f64,
     /// The optimiser of both networks.
     pub adam: Adam,
+    /// What happens to the real images; nothing in runs from before there was a choice.
+    #[serde(default)]
+    pub augment: Augment,
+}
+
+/// What is done by chance to each real image, anew each time it is shown to the discriminator. By default nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Augment {
+    /// It is turned by an angle of up to so many degrees, 0 to 180, to either side.
+    pub rotate: f64,
+    /// It is mirrored left to right, every second time.
+    pub flip: bool,
+    /// It is turned by 0, 90, 180 or 270 degrees; only square images can be.
+    pub quarter_turns: bool,
+}
+
+impl Augment {
+    /// Whether it does anything at all.
+    pub fn is_on(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// In words: `turned by up to 20 degrees, mirrored`.
+impl fmt::Display for Augment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rotate, flip, quarter_turns } = *self;
+        let rotated = (rotate > 0.0).then(|| format!("turned by up to {rotate} degrees"));
+        let flipped = flip.then(|| "mirrored".to_string());
+        let turned = quarter_turns.then(|| "turned by quarter turns".to_string());
+        let words: Vec<String> = [rotated, flipped, turned].into_iter().flatten().collect();
+        f.write_str(if words.is_empty() { "none" } else { "" })?;
+        f.write_str(&words.join(", "))
+    }
 }
 
 impl Settings {
@@ -55,19 +90,29 @@ impl Settings {
                 hint: "choose other images, or a model of their shape with --model FILE".into(),
             });
         }
-        let mut settings = Self {
+        Ok(Self {
             data,
             data_fingerprint: format!("{:016x}", images.fingerprint()),
-            images: images.count(),
+            ..Self::bare(model, images.count(), model.training.batch_size)
+        })
+    }
+
+    /// The model's own settings for so many images of which nothing else is known, but for the batch size.
+    pub fn bare(model: &Model, images: usize, batch_size: usize) -> Self {
+        let mut settings = Self {
+            data: "".into(),
+            data_fingerprint: String::new(),
+            images,
             model: model.name.clone(),
-            batch_size: model.training.batch_size,
+            batch_size,
             steps: 0,
             seed: 0,
             average: model.training.average,
             adam: model.training.adam,
+            augment: Augment::default(),
         };
         settings.steps = settings.steps_of(model.training.epochs as u64);
-        Ok(settings)
+        settings
     }
 
     /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.
@@ -104,12 +149,25 @@ impl Settings {
                 share(self.average),
                 "a number from 0 to below 1, such as 0.999",
             ),
+            (
+                "--rotate",
+                self.augment.rotate,
+                (0.0..=180.0).contains(&self.augment.rotate),
+                "an angle from 0 to 180 degrees, such as 20",
+            ),
             ("the number of images", self.images as f64, self.images > 0, "a data set with images"),
         ];
         if let Some((name, value, _, wanted)) = settings.iter().find(|(_, _, sound, _)| !sound) {
             return Err(Error::Request {
                 message: format!("{name} cannot be {value}"),
                 hint: format!("choose {wanted}"),
+            });
+        }
+        let [height, width, _] = model.image;
+        if self.augment.quarter_turns && height != width {
+            return Err(Error::Request {
+                message: format!("images of {height} x {width} pixels cannot be turned by quarter turns"),
+                hint: "leave out --quarter-turns, which is for square images".into(),
             });
         }
         // The place of an image in the run is counted in 32 bits on the device.
@@ -187,6 +245,7 @@ pub(super) mod tests {
             seed: 1,
             average: 0.999,
             adam: model.training.adam,
+            augment: Augment::default(),
         }
     }
 
@@ -204,6 +263,36 @@ pub(super) mod tests {
         assert_eq!([1, 2, 3, 8].map(|epochs| settings.steps_of(epochs)), [1, 1, 2, 3]);
         assert_eq!([1, 2].map(|step| settings.epoch_of(step)), [1, 3]);
         assert_eq!(Interval::Epochs(1).next_after(1, &settings), 2);
+    }
+
+    #[test]
+    fn angles_that_are_none_and_quarter_turns_of_what_is_not_square_are_refused() {
+        let mut model = Model::named("dcgan-small").unwrap();
+        let with = |augment| Settings { augment, ..settings(1000, 128) };
+        for rotate in [0.0, 20.0, 180.0] {
+            with(Augment { rotate, flip: true, quarter_turns: true }).check(&model).unwrap();
+        }
+        for rotate in [-1.0, 180.1, f64::NAN, f64::INFINITY] {
+            let error = with(Augment { rotate, ..Augment::default() }).check(&model).unwrap_err();
+            assert_eq!(error.to_string(), format!("--rotate cannot be {rotate}"));
+        }
+        model.image[0] += 1;
+        let error = with(Augment { quarter_turns: true, ..Augment::default() }).check(&model).unwrap_err();
+        assert_eq!(error.to_string(), "images of 29 x 28 pixels cannot be turned by quarter turns");
+        with(Augment { rotate: 20.0, flip: true, quarter_turns: false }).check(&model).unwrap();
+    }
+
+    #[test]
+    fn augmentation_is_off_where_nothing_says_so() {
+        let settings = settings(1000, 128);
+        let mut old = serde_json::to_value(&settings).unwrap();
+        old.as_object_mut().unwrap().remove("augment").unwrap();
+        let read: Settings = serde_json::from_value(old).unwrap();
+        assert_eq!(read, settings);
+        assert!(!read.augment.is_on());
+        assert_eq!(Augment { rotate: 20.0, flip: true, quarter_turns: true }.to_string(), {
+            "turned by up to 20 degrees, mirrored, turned by quarter turns"
+        });
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::log::Log;
-use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, latent};
+use super::portfolio::Portfolio;
+use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
+use super::{capacity, latent, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::Model;
-use crate::program::random::shuffled;
 use crate::program::{Device, Executor, Snapshot, Values};
 use crate::report::progress::{Progress, Status};
 use crate::report::{Pictures, pixels, sheet};
@@ -29,6 +30,8 @@ pub struct Training<'a> {
     pub device: &'a dyn Device,
     /// What it learns from.
     pub images: &'a ImageSet,
+    /// How many images are to lie on the device at a time, as [`capacity`] says; fewer do where there is no room for them.
+    pub capacity: usize,
     /// Where it starts; settings and model are in it.
     pub start: Checkpoint,
     /// Where its results go.
@@ -56,12 +59,14 @@ pub struct Ending {
     pub sheet: PathBuf,
 }
 
-/// The largest batch, up to that of the settings, that a device has room for.
-pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings) -> Option<usize> {
+/// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
+pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
     let fits = |batch_size: usize| {
         let settings = Settings { batch_size, ..settings.clone() };
+        let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
         model.check_batch(batch_size).is_ok()
-            && device.check(&Gan::new(model, &settings, settings.images).program).is_ok()
+            && capacity(model, &settings, bytes)
+                .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
     };
     // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
     let (mut good, mut bad) = ((1..=settings.batch_size).take(4).find(|&size| fits(size))?, settings.batch_size + 1);
@@ -89,7 +94,9 @@ struct Run<'a> {
     training: Training<'a>,
     gan: Gan,
     executor: Box<dyn Executor>,
+    supply: Supply<'a>,
     log: Log,
+    portfolio: Portfolio,
     /// The last step that the device was asked for.
     step: u64,
     /// Steps whose losses were asked for and not yet looked at.
@@ -101,21 +108,32 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn begin(training: Training<'a>) -> Result<Self> {
-        let Training { device, images, start, folder, .. } = &training;
-        let gan = Gan::new(&start.model, &start.settings, images.count());
-        device.check(&gan.program)?;
-        let mut executor = device.build(&gan.program)?;
+    fn begin(mut training: Training<'a>) -> Result<Self> {
+        let Training { device, images, ref start, folder, .. } = training;
+        let (capacity, (gan, mut executor)) = with_fewer_images(&start.settings, training.capacity, |capacity| {
+            let gan = Gan::new(&start.model, &start.settings, capacity);
+            device.check(&gan.program)?;
+            let executor = device.build(&gan.program)?;
+            Ok((gan, executor))
+        })?;
+        if capacity < training.capacity {
+            let had_no_room = format!("no room for {} of them on the device at a time", training.capacity);
+            training.progress.line(&format!("data        in windows of {capacity} images: {had_no_room}"));
+        }
+        let supply = Supply::new(images, &start.settings, capacity);
         gan.load(executor.as_mut(), start)?;
-        executor.upload(gan.data, Values::U8(&images.pixels))?;
         let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
         executor.upload(gan.sheet_latents, Values::F32(&latents))?;
-        let log = Log::open(folder.path(), start.step)?;
+        let (log, rows) = Log::open(folder.path(), start.step)?;
+        let portfolio = Portfolio::new(folder, start, device, images, &rows);
+        let begins = start.step == 0 || !folder.reals().exists();
         let step = start.step;
         let mut run = Self {
             gan,
             executor,
+            supply,
             log,
+            portfolio,
             step,
             pending: VecDeque::new(),
             last_sheet: None,
@@ -123,9 +141,11 @@ impl<'a> Run<'a> {
             pace: Pace::new(),
             training,
         };
-        if step == 0 {
-            run.write_reals()?;
+        if begins {
+            run.portfolio.write_reals()?;
+            run.write_augmented_reals()?;
             run.write_sheet()?;
+            run.draw()?;
         }
         Ok(run)
     }
@@ -147,6 +167,9 @@ impl<'a> Run<'a> {
             if self.step == checkpoint {
                 self.write_checkpoint()?;
             }
+            if self.step == sheet {
+                self.draw()?; // last, so that whatever becomes of it, the checkpoint is there
+            }
         }
         self.end()
     }
@@ -154,7 +177,8 @@ impl<'a> Run<'a> {
     /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
     fn run_until(&mut self, end: u64) -> Result<()> {
         while self.step < end && !self.training.stop.load(Ordering::Relaxed) {
-            let burst = self.pace.burst().min(end - self.step);
+            let provided = self.supply.provide(self.executor.as_mut(), self.gan.data, self.step + 1)?;
+            let burst = self.pace.burst().min(end.min(provided) - self.step);
             self.executor.run(self.gan.step, burst as usize)?;
             let snapshot = self.executor.snapshot(self.gan.history)?;
             self.pending.push_back((self.step + 1..=self.step + burst, snapshot));
@@ -188,9 +212,11 @@ impl<'a> Run<'a> {
                 d_real: losses.d_real,
                 d_fake: losses.d_fake,
                 d_accuracy: losses.d_accuracy,
+                fd: None,
                 images_per_second: images_per_second as f32,
             };
             self.log.write(&row)?;
+            self.portfolio.record(&row);
             self.training.progress.update(&Status {
                 step,
                 epoch: row.epoch,
@@ -208,14 +234,22 @@ impl<'a> Run<'a> {
         Error::Diverged { step, what, last_good: self.training.folder.newest_checkpoint() }
     }
 
-    /// Some of the images to learn from, in the order of a shuffled deck.
-    fn write_reals(&mut self) -> Result<()> {
-        let images = self.training.images;
-        let count = images.count() as u32;
-        let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(self.settings().seed, g, count) as usize);
-        let bytes: Vec<u8> = chosen.flat_map(|index| images.image(index)).copied().collect();
-        let pictures = Pictures::new(&bytes, images.image_shape())?;
-        sheet::write_png(&self.training.folder.reals(), &sheet::lay_out(&pictures, None)?)
+    /// As many real images as a sheet has, as the discriminator sees them in the first steps, if that is not as they are.
+    fn write_augmented_reals(&mut self) -> Result<()> {
+        let Some(augmented) = self.gan.augmented else { return Ok(()) };
+        let model = &self.training.start.model;
+        let wanted = SHEET_IMAGES.min(self.training.images.count());
+        let mut values = Vec::new();
+        for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
+            self.supply.provide(self.executor.as_mut(), self.gan.data, step.into())?;
+            self.executor.upload(self.gan.clock, Values::U32(&[step]))?;
+            self.executor.run(augmented, 1)?;
+            values.extend(self.executor.download(self.gan.reals)?);
+        }
+        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32]))?;
+        let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
+        let pictures = Pictures::new(&bytes, model.image)?;
+        sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
     }
 
     /// Draws the sheet of this step.
@@ -225,12 +259,20 @@ impl<'a> Run<'a> {
         if values.iter().any(|value| value.is_nan()) {
             return Err(self.diverged(self.step, "an image"));
         }
-        let bytes = pixels::to_bytes(&values)?;
+        let bytes = pixels::to_bytes(&values, self.training.start.model.range())?;
         let pictures = Pictures::new(&bytes, self.training.start.model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
         sheet::write_png(&path, &sheet::lay_out(&pictures, None)?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
         self.last_sheet = Some((self.step, path));
+        self.portfolio.show(bytes);
+        self.pace.restart();
+        Ok(())
+    }
+
+    /// Brings plots and page up to date, where that takes little of the run's time.
+    fn draw(&mut self) -> Result<()> {
+        self.portfolio.draw(self.step, &mut self.training.progress)?;
         self.pace.restart();
         Ok(())
     }
@@ -249,7 +291,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Makes sure that the last step has its checkpoint and its sheet.
+    /// Makes sure that the last step has its checkpoint and its sheet, and that they are in film, plots and page.
     fn end(&mut self) -> Result<Ending> {
         if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.step) {
             self.write_checkpoint()?;
@@ -257,6 +299,7 @@ impl<'a> Run<'a> {
         if self.last_sheet.as_ref().is_none_or(|(step, _)| *step != self.step) {
             self.write_sheet()?;
         }
+        self.portfolio.finish(self.step, &mut self.training.progress)?;
         let path = |last: &Option<(u64, PathBuf)>| last.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
         Ok(Ending {
             step: self.step,

@@ -84,7 +84,7 @@ fn a_checkpoint_of_another_program_or_format_is_refused() {
     let place = trained();
     let good = Checkpoint::of(&place.read(LAST));
     is_told(&place, &Checkpoint { metadata: [].into(), ..good.clone() }.to_bytes(), "gpu-gan did not write it");
-    is_told(&place, &good.clone().said("\"format\":1", "\"format\":2").to_bytes(), "format 2");
+    is_told(&place, &good.clone().said("\"format\":2", "\"format\":3").to_bytes(), "format 3");
     is_told(&place, &good.clone().said("\"settings\"", "\"wishes\"").to_bytes(), "settings");
 }
 

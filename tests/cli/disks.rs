@@ -14,16 +14,15 @@ fn files_of_at_most(blocks: usize) -> String {
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_of_itself() {
     let place = Place::new();
-    // Checkpoints of 90 KiB, and nothing else as large.
-    place.write(
-        "wide.toml",
-        TINY.replace("generator = [\n", "generator = [\n    { layer = \"linear\", features = 512 },\n").as_bytes(),
-    );
+    // Checkpoints of 1 MiB, and nothing else as large.
+    let wide =
+        "generator = [\n    { layer = \"linear\", features = 4096 },\n    { layer = \"linear\", features = 16 },\n";
+    place.write("wide.toml", TINY.replace("generator = [\n", wide).as_bytes());
     place.gpu_gan("train shapes --model wide.toml --device cpu --steps 4 --out run").succeeds();
     let four = place.read("run/checkpoints/step-00000004.safetensors");
-    assert!(four.len() > 64 << 10);
+    assert!(four.len() > 768 << 10);
 
-    let said = place.shell(&files_of_at_most(64), "train --resume run --device cpu --steps 8").fails();
+    let said = place.shell(&files_of_at_most(1024), "train --resume run --device cpu --steps 8").fails();
     said.error("cannot write run/checkpoints/step-00000008.safetensors: ");
     assert_eq!(place.names("run/checkpoints"), ["step-00000004.safetensors"]);
     assert!(place.read("run/checkpoints/step-00000004.safetensors") == four);
@@ -39,19 +38,23 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_of_its
 #[test]
 fn a_log_that_cannot_grow_stops_the_run_and_its_torn_line_is_mended_when_it_goes_on() {
     let place = Place::new();
+    // The page about a run is no larger than 64 KiB before its first step.
     let arguments =
-        "train shapes --model tiny.toml --device cpu --steps 200 --checkpoint-every 20steps --sample-every 1000steps";
-    place.shell(&files_of_at_most(32), &format!("{arguments} --out run")).fails().error("cannot write run/log.jsonl: ");
+        "train shapes --model tiny.toml --device cpu --steps 1000 --checkpoint-every 100steps --sample-every 5000steps";
+    place
+        .shell(&files_of_at_most(128), &format!("{arguments} --out run"))
+        .fails()
+        .error("cannot write run/log.jsonl: ");
     let checkpoints = place.names("run/checkpoints");
     assert!((2..10).contains(&checkpoints.len()), "{checkpoints:?}");
     place.has_no_temporary_files();
 
-    place.resume("run", "--checkpoint-every 20steps --sample-every 1000steps").succeeds();
+    place.resume("run", "--checkpoint-every 100steps --sample-every 5000steps").succeeds();
     place.gpu_gan(&format!("{arguments} --out whole")).succeeds();
-    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000200.safetensors"));
+    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00001000.safetensors"));
     assert_same_bits(&last("run"), &last("whole"));
     let log = place.text("run/log.jsonl");
-    assert_eq!(log.lines().count(), 200);
+    assert_eq!(log.lines().count(), 1000);
     assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
 }
 

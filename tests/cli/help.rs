@@ -7,7 +7,7 @@ fn the_program_explains_itself() {
     let place = Place::empty();
     for help in ["--help", "-h", "help"] {
         let said = place.gpu_gan(help).succeeds().prints("Usage: gpu-gan <COMMAND>");
-        ["train", "sample", "summary", "devices"]
+        ["train", "sample", "interpolate", "eval", "models", "summary", "devices", "verify"]
             .iter()
             .fold(said, |said, command| said.prints(&format!("\n  {command} ")));
     }
@@ -27,15 +27,20 @@ fn every_command_explains_its_flags() {
                 "PNG, JPEG",
                 "IDX",
                 "--model",
+                "--channels",
                 "--epochs",
                 "--steps",
                 "--batch-size",
                 "--lr",
                 "--beta1",
                 "--beta2",
+                "--rotate",
+                "--flip",
+                "--quarter-turns",
                 "--seed",
                 "--out",
                 "--device",
+                "--data-memory",
                 "--resume",
                 "--sample-every",
                 "--checkpoint-every",
@@ -50,8 +55,15 @@ fn every_command_explains_its_flags() {
             ][..],
         ),
         ("sample", &["<RUN>", "--count", "--seeds", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"][..]),
-        ("summary", &["[MODEL]", "[default: dcgan-small]"][..]),
-        ("devices", &["List the GPUs"][..]),
+        ("models", &["List the models"][..]),
+        ("summary", &["[MODEL]", "--channels", "[default: dcgan-small]"][..]),
+        (
+            "interpolate",
+            &["<RUN>", "--seeds", "--out", "--frames", "--fps", "--scale", "--raw", "--device", ".gif"][..],
+        ),
+        ("devices", &["List the GPUs", "--json"][..]),
+        ("verify", &["Check that a GPU", "--quick", "--full", "--json", "--device"][..]),
+        ("eval", &["<RUN>", "--count", "--raw", "--json", "--device", "[default: 10000"][..]),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {
             let said = place.gpu_gan(&help).succeeds().prints(&format!("Usage: gpu-gan {command}"));
@@ -85,6 +97,10 @@ fn a_command_line_that_is_none_is_exit_code_2() {
         "sample",
         "sample run --count many",
         "sample run --count 1 --seeds 1",
+        "interpolate run",
+        "interpolate run --seeds 1,2 --frames many",
+        "eval",
+        "eval run --count many",
         "summary --steps 1",
         "devices cpu",
     ] {

@@ -7,18 +7,23 @@
 mod checkpoint;
 mod place;
 
+mod augment;
 mod broken_checkpoints;
 mod data;
 mod devices;
 mod disks;
 mod divergence;
+mod eval;
 mod help;
+mod interpolate;
 mod photographs;
 mod pipes;
 mod refusals;
+mod report;
 mod resume;
 mod sample;
 #[cfg(unix)]
 mod stop;
 mod summary;
 mod train;
+mod windows;

@@ -201,8 +201,9 @@ impl Place {
         Call { place: self, command }
     }
 
-    fn environment(&self) -> [(&'static str, PathBuf); 3] {
+    fn environment(&self) -> [(&'static str, PathBuf); 4] {
         [
+            ("GPU_GAN_DEVICE", "auto".into()), // whatever the person who runs the tests prefers
             ("GPU_GAN_CACHE", self.cache.path().into()),
             ("RAYON_NUM_THREADS", "2".into()), // the device's name has their number
             ("XDG_RUNTIME_DIR", self.folder.path().into()), // without it, Mesa's drivers print errors of their own
@@ -239,6 +240,25 @@ impl Place {
         let picture = image::load_from_memory_with_format(&self.read(name), image::ImageFormat::Png).unwrap();
         assert_eq!(picture.color(), image::ColorType::L8, "{name}");
         picture.into_luma8()
+    }
+
+    /// The frames of a GIF, as grey pixels, and how long each stays, in hundredths of a second. It repeats for ever.
+    #[track_caller]
+    pub(crate) fn film(&self, name: &str) -> Vec<(image::GrayImage, u16)> {
+        let file = self.read(name);
+        let mut options = gif::DecodeOptions::new();
+        options.set_color_output(gif::ColorOutput::RGBA);
+        let mut decoder = options.read_info(file.as_slice()).unwrap();
+        let (width, height) = (decoder.width().into(), decoder.height().into());
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.read_next_frame().unwrap() {
+            let pixels = frame.buffer.as_chunks::<4>().0;
+            assert!(pixels.iter().all(|[r, g, b, a]| r == g && g == b && *a == 255), "{name} is not grey");
+            let grey = pixels.iter().map(|pixel| pixel[0]).collect();
+            frames.push((image::GrayImage::from_raw(width, height, grey).unwrap(), frame.delay));
+        }
+        assert_eq!(decoder.repeat(), gif::Repeat::Infinite);
+        frames
     }
 
     /// The shape and the bytes of an .npy file.

@@ -1,7 +1,7 @@
 //! `gpu-gan train --resume`: a run that goes on is a run that never stopped.
 
-use crate::checkpoint::assert_same_bits;
-use crate::place::{Place, SHAPES, images};
+use crate::checkpoint::{Checkpoint, assert_same_bits};
+use crate::place::{Place, SHAPES, TINY, images};
 
 const STEP_4: &str = "run/checkpoints/step-00000004.safetensors";
 const STEP_8: &str = "run/checkpoints/step-00000008.safetensors";
@@ -121,6 +121,7 @@ fn what_a_run_began_with_cannot_be_changed() {
         ("--seed 1", "--seed"),
         ("--batch-size 8", "--batch-size"),
         ("--model tiny.toml", "--model"),
+        ("--channels 1", "--channels"),
         ("--tile 8", "--tile"),
         ("--stride 8", "--stride"),
         ("--upscale", "--upscale"),
@@ -129,6 +130,22 @@ fn what_a_run_began_with_cannot_be_changed() {
         place.resume("run", &format!("--steps 8 {flag}")).refused().error(name).hint("leave it out");
     }
     place.resume("run", "--steps 8 shapes").succeeds(); // the same DATA again is no change
+}
+
+/// As where the run began on a device with more memory.
+#[test]
+fn a_run_that_is_too_large_for_the_device_is_not_told_to_change_its_batch() {
+    let place = Place::new();
+    let wide =
+        "{ layer = \"conv\", channels = 8192, kernel = 1 },\n    { layer = \"conv\", channels = 1, kernel = 1 },";
+    let wide = TINY.replace("discriminator = [", &format!("discriminator = [\n    {wide}"));
+    place.write("wide.toml", wide.as_bytes());
+    place.gpu_gan("train shapes --model wide.toml --device cpu --batch-size 1 --steps 1 --out run").succeeds();
+    let checkpoint = "run/checkpoints/step-00000001.safetensors";
+    let large = Checkpoint::of(&place.read(checkpoint)).said("\"batch_size\":1,", "\"batch_size\":65536,");
+    place.write(checkpoint, &large.to_bytes());
+    let said = place.resume("run", "--steps 2").refused().error("needs").hint("a run keeps its batch size");
+    assert!(!said.stderr().contains("--batch-size"));
 }
 
 #[test]

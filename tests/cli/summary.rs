@@ -23,6 +23,49 @@ fn a_model_file_a_run_and_a_checkpoint_of_it_show_the_same_tables() {
 }
 
 #[test]
+fn every_model_that_is_listed_has_a_summary_with_the_same_numbers() {
+    let place = Place::empty();
+    let listed = place.gpu_gan("models").succeeds();
+    let lines: Vec<String> = listed.stdout().lines().map(str::to_string).collect();
+    assert!(lines[0].starts_with("model ") && lines.len() == 7, "{lines:?}");
+    for (name, parameters, layer) in [
+        ("gan-mlp", ["1486352", "533505"], "leaky-relu, slope 0.2"),
+        ("dcgan-small", ["747393", "64433"], "conv, kernel 5, stride 2"),
+        ("dcgan-28", ["2305472", "212865"], "transposed-conv, kernel 5, stride 2, pad same"),
+        ("dcgan-64", ["3576704", "2765568"], "conv, kernel 4, stride 2, pad 1"),
+        ("upconv-64", ["6990083", "1246241"], "max-pool, size 2"),
+        ("upconv-aerial", ["19083139", "6489121"], "upsample, factor 2"),
+    ] {
+        let line = lines.iter().find(|line| line.starts_with(&format!("{name} "))).expect(name);
+        let said = place.gpu_gan(&format!("summary {name}")).succeeds().prints(&format!("{name}\n")).prints(layer);
+        for number in parameters {
+            assert!(line.contains(number), "{line}");
+            assert!(said.stdout().contains(number), "{}", said.stdout());
+        }
+    }
+    let said = place.gpu_gan("summary upconv-64").succeeds();
+    said.prints("dropout, rate 0.25")
+        .prints("conv, kernel 3, stride 1, pad same")
+        .prints("running statistics, untrained");
+}
+
+#[test]
+fn a_model_is_shown_and_trained_for_other_channels_where_its_layers_follow() {
+    let place = Place::new();
+    place.gpu_gan("summary --channels 3").succeeds().prints("28 x 28 x 3");
+    place.gpu_gan("summary dcgan-64 --channels 1").succeeds().prints("64 x 64 x 1");
+    place.gpu_gan("summary --channels 2").refused().error("images cannot have 2 channels").hint("1 (grey) or 3");
+    place
+        .gpu_gan("summary tiny.toml --channels 3")
+        .refused()
+        .error("an image is 8 x 8 x 3")
+        .hint("channels = \"image\"");
+    let train = "train shapes --device cpu --steps 1 --dry-run";
+    place.gpu_gan(&format!("{train} --model tiny.toml --channels 1")).succeeds().prints("tiny");
+    place.gpu_gan(&format!("{train} --channels 3")).refused().error("28 x 28 pixels with 3 channels");
+}
+
+#[test]
 fn what_holds_no_model_is_refused() {
     let place = Place::new();
     place.write("notes", b"hello");

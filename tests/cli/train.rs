@@ -8,13 +8,17 @@ use safetensors::Dtype;
 use crate::checkpoint::{Checkpoint, assert_same_bits};
 use crate::place::{IMAGES, Place, TINY, contents, shapes};
 
-const COLUMNS: [&str; 8] = ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "images_per_second"];
+const COLUMNS: [&str; 9] =
+    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "images_per_second"];
 
 #[test]
 fn a_run_is_a_folder_with_everything_about_it() {
     let place = Place::with_run("--steps 6");
-    assert_eq!(place.names("run"), ["checkpoints", "config.toml", "log.jsonl", "losses.csv", "model.toml", "samples"]);
-    assert_eq!(place.names("run/samples"), ["epoch-0000.png", "epoch-0001-step-000006.png", "reals.png"]);
+    let decided_and_happened = ["checkpoints", "config.toml", "log.jsonl", "losses.csv", "model.toml"];
+    let to_look_at = ["plots", "real-vs-fake.png", "report.html", "samples"];
+    assert_eq!(place.names("run"), [&decided_and_happened[..], &to_look_at[..]].concat());
+    let samples = ["epoch-0000.png", "epoch-0001-step-000006.png", "progress.gif", "reals.png"];
+    assert_eq!(place.names("run/samples"), samples);
     assert_eq!(place.names("run/checkpoints"), ["step-00000006.safetensors"]);
 }
 
@@ -45,7 +49,8 @@ fn what_is_not_asked_for_is_as_the_model_has_it() {
         assert_eq!(settings[key].as_integer(), Some(value), "{key}");
     }
     assert_eq!(settings["adam"]["lr"].as_float(), Some(2e-3));
-    assert_eq!(place.names("run/samples"), ["epoch-0000.png", "epoch-0001.png", "epoch-0002.png", "reals.png"]);
+    let samples = ["epoch-0000.png", "epoch-0001.png", "epoch-0002.png", "progress.gif", "reals.png"];
+    assert_eq!(place.names("run/samples"), samples);
     assert_eq!(place.names("run/checkpoints"), ["step-00000010.safetensors", "step-00000020.safetensors"]);
 }
 
@@ -55,17 +60,21 @@ fn every_step_has_its_row_in_both_logs() {
     let csv = place.text("run/losses.csv");
     let mut table = csv::Reader::from_reader(csv.as_bytes());
     assert_eq!(table.headers().unwrap(), &COLUMNS[..]);
-    let rows: Vec<Vec<f64>> =
-        table.records().map(|row| row.unwrap().iter().map(|field| field.parse().unwrap()).collect()).collect();
+    // A cell is empty where a line has null.
+    let cell = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
+    let rows: Vec<Vec<Option<f64>>> = table.records().map(|row| row.unwrap().iter().map(cell).collect()).collect();
     let lines = place.text("run/log.jsonl");
-    let lines: Vec<BTreeMap<String, f64>> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<BTreeMap<String, Option<f64>>> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((rows.len(), lines.len()), (12, 12));
     for (number, (row, line)) in rows.iter().zip(&lines).enumerate() {
-        assert_eq!(row[..2], [number as f64 + 1.0, if number < 10 { 1.0 } else { 2.0 }], "step and epoch");
+        assert_eq!(row[..2], [Some(number as f64 + 1.0), Some(if number < 10 { 1.0 } else { 2.0 })], "step and epoch");
         assert_eq!(line.len(), COLUMNS.len());
         for (column, value) in COLUMNS.iter().zip(row) {
-            assert!(value.is_finite() && *value >= 0.0, "{column} is {value} in row {number}");
-            assert_eq!(line[*column].to_bits(), value.to_bits(), "{column} of line {number}");
+            // No distance was measured.
+            let sound = value.map_or(*column == "fd", |value| value.is_finite() && value >= 0.0 && *column != "fd");
+            assert!(sound, "{column} is {value:?} in row {number}");
+            assert_eq!(line[*column].map(f64::to_bits), value.map(f64::to_bits), "{column} of line {number}");
         }
     }
 }
@@ -128,6 +137,9 @@ fn at_the_end_the_person_is_told_where_to_look_and_how_to_go_on() {
     let text = place.train("--steps 6").succeeds().prints("6 steps in ").stdout();
     let sheet = text.split("Look at ").nth(1).unwrap().lines().next().unwrap();
     assert_eq!(Path::new(sheet), Path::new("runs/shapes-0001/samples/epoch-0001-step-000006.png"));
+    let run: Vec<_> = text.split("The run:").nth(1).unwrap().lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(run, ["runs/shapes-0001/report.html", "and", "runs/shapes-0001/samples/progress.gif"]);
+    assert!(place.has(run[0]) && place.has(run[2]));
     place.picture(sheet);
     let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
     place.gpu_gan(&format!("{proposal} --device cpu")).succeeds();
@@ -207,7 +219,7 @@ fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
         assert!(one.tensors["generator.0.weight"] != other.tensors["generator.0.weight"]);
     }
     let sheets = |run: &str| contents(&place.path(&format!("{run}/samples")));
-    assert_eq!(sheets("one").len(), 4);
+    assert_eq!(sheets("one").len(), 5);
     assert!(sheets("one") == sheets("two"));
     for (name, sheet) in sheets("other") {
         assert!(sheet != sheets("one")[&name], "{name} is the same with another seed");

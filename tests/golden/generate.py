@@ -1,6 +1,6 @@
 """Makes the golden numbers that the CPU device is tested against, with PyTorch in float64.
 
-    python generate.py        writes operations.safetensors and step.safetensors beside this file
+    python generate.py        writes operations.safetensors, step.safetensors and models.safetensors beside this file
 
 Files      Safetensors. Every tensor is float64, row-major, named `case/tensor`; scalars have shape (1,).
            `__metadata__` maps each case to its hyper-parameters as JSON, and `about` to the versions used.
@@ -12,10 +12,11 @@ Names      x, w, b go in, y comes out, dy is an arbitrary upstream gradient, and
 
 operations.safetensors    One case per operation and geometry. Each case draws its inputs from N(0, 1) with a generator
            seeded by the CRC-32 of its name, so that a new case changes no other. Batch norm takes
-           1 + 2 z, Adam gradients from 1e-9 to 10, activations and losses a few large values; the inputs
-           of activations keep 0.1 away from the kink at 0.
+           1 + 2 z, Adam gradients from 1e-9 to 10, activations and losses a few large values, max pooling
+           whole numbers without negative ones, so that maxima are equal; the inputs of activations keep 0.1
+           away from the kink at 0.
 
-step.safetensors    Three training steps of `dcgan-small` with a batch of 5. Nothing large is stored:
+step.safetensors    Three training steps of `dcgan-small` with a batch of 5, under names that begin with it. Nothing large is stored:
 
   Normals       normals(seed, stream, step, count) come from Philox 4x32-10 with counter (block, step, stream, 0) and
                 key (low half of seed, high half of seed). The outputs r0..r3 become u = ((r >> 9) + 0.5) * 2^-23, and
@@ -31,11 +32,24 @@ step.safetensors    Three training steps of `dcgan-small` with a batch of 5. Not
                 and j = 0..3, then 24 samples t[i * n / 24] for i = 0..23 (all n elements where n <= 24).
   Losses        Stored as they are: d_loss_real, d_loss_fake, g_loss, and the mean sigmoids of the logits, d_real and
                 d_fake (before the discriminator's update) and d_fake_for_g (after it).
+
+models.safetensors    One training step of each other model, with a small batch and names that begin with the model's. It differs
+           from a step of `dcgan-small` in what its layers are:
+
+  Same padding  As Keras defines it, by explicit zeros: ceil(in / stride) outputs, and where the zeros are odd in number one
+                more behind the image than before it. A transposed convolution is cut to stride * in in the same way.
+  Flat images   Reshape and flatten take numbers in the order (H, W, C).
+  Momentum      Keras's share of the old running statistics; PyTorch's momentum is 1 less that.
+  Dropout       Keeps x / (1 - rate) where r >> 9 >= round(rate * 2^23), with r_(i % 4) of block i / 4, stream 1000000 + n and
+                the step's number, for element i in the order (N, H, W, C). n counts the dropouts of the step: those of the
+                discriminator on real and fake images, which are one batch, real first, and then those on fakes alone.
+  Vanishing     Where a bias comes before a batch norm its gradient is 0 but for rounding, so it is named in the metadata and
+                neither it nor its moments are stored.
 """
 
-import functools
 import json
 import math
+import typing
 import zlib
 from pathlib import Path
 
@@ -54,6 +68,7 @@ SEED = 11
 LATENT_STREAM = 1
 IMAGE_STREAM = 2
 FIRST_PARAMETER_STREAM = 100
+DROPOUT_STREAM = 1_000_000
 INITIAL_SCALE = 0.02
 LEARNING_RATE = 2e-4
 BETAS = (0.5, 0.99)
@@ -121,21 +136,30 @@ def philox(counter, key):
     return np.stack([c0, c1, c2, c3], axis=-1)
 
 
-# The C library's functions, one number at a time: numpy's own vary with the processor's vector unit.
-log, cos, sin = (np.vectorize(f, otypes=[np.float64]) for f in (math.log, math.cos, math.sin))
-
-
-@functools.lru_cache(maxsize=None)
-def normals(seed, stream, step, count):
-    """`count` normals of one stream at one step, as the docstring on top defines them."""
+def words(seed, stream, step, count):
+    """The blocks of four words that `count` numbers of one stream at one step are made of."""
     blocks = -(-count // 4)
     counter = np.zeros((blocks, 4), np.uint64)
     counter[:, 0] = np.arange(blocks)
     counter[:, 1] = step
     counter[:, 2] = stream
-    r = philox(counter, [seed & 0xFFFFFFFF, seed >> 32])
+    return philox(counter, [seed & 0xFFFFFFFF, seed >> 32])
+
+
+def kept(seed, stream, step, rate, count):
+    """Which of `count` elements dropout keeps, as the docstring on top defines it."""
+    return (words(seed, stream, step, count).reshape(-1)[:count] >> np.uint64(9)) >= round(rate * 2**23)
+
+
+# The C library's functions, one number at a time: numpy's own vary with the processor's vector unit.
+log, cos, sin = (np.vectorize(f, otypes=[np.float64]) for f in (math.log, math.cos, math.sin))
+
+
+def normals(seed, stream, step, count):
+    """`count` normals of one stream at one step, as the docstring on top defines them."""
+    r = words(seed, stream, step, count)
     u = ((r >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23
-    z = np.empty((blocks, 4))
+    z = np.empty(r.shape)
     for pair in (0, 2):
         radius = np.sqrt(-2.0 * log(u[:, pair]))
         angle = 2.0 * math.pi * (u[:, pair + 1] - 0.5)
@@ -195,6 +219,84 @@ def add_convolutions(goldens):
         ("conv-k2-s3-p0", (2, 2, 8, 7), 3, 2, 3, 0, False),  # rows and columns 2 and 5 are never read
     ]:
         add_convolution(goldens, case, *geometry)
+
+
+def same_padding(size, kernel, stride):
+    """Zeros before and behind, so that a convolution gives ceil(size / stride)."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def conv2d_same(x, w, b, stride):
+    (top, bottom), (left, right) = (same_padding(size, w.shape[2], stride) for size in x.shape[2:])
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), w, b, stride)
+
+
+def conv_transpose2d_same(x, w, b, stride):
+    """The reverse of the convolution that makes x of an image of stride times its size."""
+    h, w_out = stride * x.shape[2], stride * x.shape[3]
+    (top, _), (left, _) = (same_padding(size, w.shape[2], stride) for size in (h, w_out))
+    y = F.conv_transpose2d(x, w, None, stride)
+    # A kernel smaller than its stride does not reach the last rows.
+    y = F.pad(y, (0, max(left + w_out - y.shape[3], 0), 0, max(top + h - y.shape[2], 0)))
+    y = y[:, :, top : top + h, left : left + w_out]
+    return y if b is None else y + b[:, None, None]
+
+
+def add_same_convolutions(goldens):
+    # case                   op                function              x (N, C, H, W)   O  K  stride
+    for case, op, function, x, channels_out, kernel, stride in [
+        ("conv-same-k5-s2", "conv", conv2d_same, (2, 3, 8, 14), 2, 5, 2),  # 1 before, 2 behind
+        ("conv-same-k3-s2", "conv", conv2d_same, (2, 3, 6, 8), 2, 3, 2),  # 1 behind
+        ("conv-same-k4-s1", "conv", conv2d_same, (3, 2, 5, 7), 3, 4, 1),
+        ("conv-same-k2-s3", "conv", conv2d_same, (2, 2, 7, 8), 3, 2, 3),
+        ("conv-transpose-same-k5-s1", "conv-transpose", conv_transpose2d_same, (2, 3, 4, 5), 2, 5, 1),
+        ("conv-transpose-same-k5-s2", "conv-transpose", conv_transpose2d_same, (2, 3, 4, 3), 2, 5, 2),
+        ("conv-transpose-same-k2-s3", "conv-transpose", conv_transpose2d_same, (2, 2, 3, 2), 3, 2, 3),
+    ]:
+        transposed = op == "conv-transpose"
+        pad = {same_padding(size * (stride if transposed else 1), kernel, stride)[0] for size in x[2:]}
+        (pad,) = pad  # the same for height and width
+        goldens.describe(case, op=op, kernel=kernel, stride=stride, pad=pad, bias=True)
+        draw = Draw(case)
+        w = (x[1], channels_out) if transposed else (channels_out, x[1])
+        inputs = {"x": draw.leaf(*x), "w": draw.leaf(*w, kernel, kernel), "b": draw.leaf(channels_out)}
+        add_differentiated(goldens, case, draw, function(*inputs.values(), stride), **inputs)
+
+
+def add_resampling(goldens):
+    for case, factor, x in [("upsample-2", 2, (2, 3, 4, 5)), ("upsample-3", 3, (1, 2, 1, 3))]:
+        goldens.describe(case, op="upsample", factor=factor)
+        draw = Draw(case)
+        x = draw.leaf(*x)
+        add_differentiated(goldens, case, draw, F.interpolate(x, scale_factor=factor, mode="nearest"), x=x)
+    for case, size, x in [
+        ("max-pool-2", 2, (2, 3, 6, 8)),
+        ("max-pool-2-of-odd", 2, (2, 2, 7, 5)),  # a row and a column are left out
+        ("max-pool-3", 3, (1, 2, 8, 10)),
+    ]:
+        goldens.describe(case, op="max-pool", size=size)
+        draw = Draw(case)
+        x = draw.data(*x).round().relu().requires_grad_()
+        add_differentiated(goldens, case, draw, F.max_pool2d(x, size), x=x)
+
+
+def add_dropouts(goldens):
+    seed, stream, step = 0x123456789ABCDEF0, 1_000_003, 7
+    for case, rate, x in [("dropout-0.25", 0.25, (2, 3, 4, 5)), ("dropout-0.3", 0.3, (3, 7))]:
+        goldens.describe(case, op="dropout", rate=rate, seed=seed, stream=stream, step=step)
+        draw = Draw(case)
+        x = draw.leaf(*x)
+        add_differentiated(goldens, case, draw, dropout(x, rate, seed, stream, step), x=x)
+
+
+def dropout(x, rate, seed, stream, step, before=0):
+    """Of (N, C, H, W) or (N, C), which may come behind `before` others of its batch."""
+    images = torch.permute(x, (0, 2, 3, 1)) if x.dim() == 4 else x
+    first = before * images[0].numel()
+    keep = torch.from_numpy(kept(seed, stream, step, rate, first + x.numel())[first:]).reshape(images.shape)
+    images = images * keep.double() / (1 - rate)
+    return torch.permute(images, (0, 3, 1, 2)) if x.dim() == 4 else images
 
 
 def add_transposed_convolution(goldens, case, x, channels_out, kernel, stride, pad, output_pad, bias):
@@ -373,6 +475,9 @@ def operations():
     goldens = Goldens()
     add_convolutions(goldens)
     add_transposed_convolutions(goldens)
+    add_same_convolutions(goldens)
+    add_resampling(goldens)
+    add_dropouts(goldens)
     add_linears(goldens)
     add_batch_norms(goldens)
     add_activations(goldens)
@@ -419,16 +524,202 @@ def make_discriminator():
     )
 
 
+class SameConv2d(nn.Conv2d):
+    def forward(self, x):
+        return conv2d_same(x, self.weight, self.bias, self.stride[0])
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    def forward(self, x):
+        return conv_transpose2d_same(x, self.weight, self.bias, self.stride[0])
+
+
+class FlattenHWC(nn.Module):
+    def forward(self, x):
+        return torch.permute(x, (0, 2, 3, 1)).flatten(1)
+
+
+class ReshapeHWC(nn.Module):
+    def __init__(self, h, w, c):
+        super().__init__()
+        self.shape = (h, w, c)
+
+    def forward(self, x):
+        return torch.permute(x.reshape(-1, *self.shape), (0, 3, 1, 2))
+
+
+class Dropout(nn.Module):
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+        self.draw = None  # stream, step, and images of the batch before these
+
+    def forward(self, x):
+        stream, step, before = self.draw
+        return dropout(x, self.rate, SEED, stream, step, before)
+
+
+def set_dropout(network, used, step, before=0):
+    """For the next pass, when so many dropouts of the step came before it."""
+    layers = [layer for layer in network if isinstance(layer, Dropout)]
+    for number, layer in enumerate(layers):
+        layer.draw = (DROPOUT_STREAM + used + number, step, before)
+    return len(layers)
+
+
+def keras_batch_norm(kind, channels, momentum):
+    return kind(channels, eps=1e-3, momentum=1 - momentum)
+
+
+def make_gan_mlp():
+    generator = nn.Sequential(
+        nn.Linear(100, 256),
+        nn.LeakyReLU(0.2),
+        nn.Linear(256, 512),
+        nn.LeakyReLU(0.2),
+        nn.Linear(512, 1024),
+        nn.LeakyReLU(0.2),
+        nn.Linear(1024, 784),
+        nn.Tanh(),
+        ReshapeHWC(28, 28, 1),
+    )
+    discriminator = nn.Sequential(
+        FlattenHWC(),
+        nn.Linear(784, 512),
+        nn.LeakyReLU(0.2),
+        nn.Linear(512, 256),
+        nn.LeakyReLU(0.2),
+        nn.Linear(256, 1),
+    )
+    return generator, discriminator
+
+
+def make_dcgan_28():
+    def norm(channels, kind=nn.BatchNorm2d):
+        return keras_batch_norm(kind, channels, 0.99)
+
+    generator = nn.Sequential(
+        nn.Linear(100, 7 * 7 * 256, bias=False),
+        norm(7 * 7 * 256, nn.BatchNorm1d),
+        nn.LeakyReLU(0.3),
+        ReshapeHWC(7, 7, 256),
+        SameConvTranspose2d(256, 128, 5, stride=1, bias=False),
+        norm(128),
+        nn.LeakyReLU(0.3),
+        SameConvTranspose2d(128, 64, 5, stride=2, bias=False),
+        norm(64),
+        nn.LeakyReLU(0.3),
+        SameConvTranspose2d(64, 1, 5, stride=2, bias=False),
+        nn.Tanh(),
+    )
+    discriminator = nn.Sequential(
+        SameConv2d(1, 64, 5, stride=2),
+        nn.LeakyReLU(0.3),
+        Dropout(0.3),
+        SameConv2d(64, 128, 5, stride=2),
+        nn.LeakyReLU(0.3),
+        Dropout(0.3),
+        FlattenHWC(),
+        nn.Linear(7 * 7 * 128, 1),
+    )
+    return generator, discriminator
+
+
+def make_dcgan_64():
+    generator = nn.Sequential(nn.ConvTranspose2d(100, 512, 4, bias=False), nn.BatchNorm2d(512), nn.ReLU())
+    for channels in (512, 256, 128):
+        generator.append(nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1, bias=False))
+        generator.append(nn.BatchNorm2d(channels // 2)).append(nn.ReLU())
+    generator.append(nn.ConvTranspose2d(64, 3, 4, stride=2, padding=1, bias=False)).append(nn.Tanh())
+    discriminator = nn.Sequential(nn.Conv2d(3, 64, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2))
+    for channels in (64, 128, 256):
+        discriminator.append(nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False))
+        discriminator.append(nn.BatchNorm2d(2 * channels)).append(nn.LeakyReLU(0.2))
+    discriminator.append(nn.Conv2d(512, 1, 4, bias=False))
+    return generator, discriminator
+
+
+def make_pooling_discriminator(stride, features):
+    return nn.Sequential(
+        SameConv2d(3, 32, 3, stride=stride),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        Dropout(0.25),
+        SameConv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        Dropout(0.25),
+        FlattenHWC(),
+        nn.Linear(features, 512),
+        nn.ReLU(),
+        Dropout(0.5),
+        nn.Linear(512, 1),
+    )
+
+
+def make_upconv_64():
+    generator = nn.Sequential(nn.Linear(100, 16 * 16 * 256), ReshapeHWC(16, 16, 256))
+    for channels, momentum in ((256, 0.8), (128, 0.9)):
+        generator.append(nn.Upsample(scale_factor=2)).append(SameConv2d(channels, channels // 2, 3))
+        generator.append(keras_batch_norm(nn.BatchNorm2d, channels // 2, momentum)).append(nn.ReLU())
+    generator.append(SameConv2d(64, 3, 3)).append(nn.Sigmoid())
+    return generator, make_pooling_discriminator(2, 6 * 6 * 64)
+
+
+def make_upconv_aerial():
+    generator = nn.Sequential(nn.Linear(100, 256), nn.ReLU(), ReshapeHWC(2, 2, 64))
+    generator.append(keras_batch_norm(nn.BatchNorm2d, 64, 0.8))
+    before = 64
+    for channels in (1024, 512, 256, 128, 64):
+        generator.append(nn.Upsample(scale_factor=2)).append(SameConv2d(before, channels, 5)).append(nn.ReLU())
+        generator.append(keras_batch_norm(nn.BatchNorm2d, channels, 0.8))
+        before = channels
+    generator.append(SameConv2d(64, 3, 5)).append(nn.Tanh())
+    return generator, make_pooling_discriminator(1, 14 * 14 * 64)
+
+
+class Recipe(typing.NamedTuple):
+    """How a model is trained."""
+
+    make: typing.Callable
+    batch: int
+    latent: int
+    image: tuple
+    lr: float
+    betas: tuple
+    eps: float
+    vanishing: tuple = ()
+
+
+RECIPES = {
+    "dcgan-small": Recipe(
+        lambda: (make_generator(), make_discriminator()), BATCH, LATENT, IMAGE, LEARNING_RATE, BETAS, ADAM_EPS
+    ),
+    "gan-mlp": Recipe(make_gan_mlp, 4, 100, (1, 28, 28), 2e-4, (0.5, 0.999), 1e-7),
+    "dcgan-28": Recipe(make_dcgan_28, 4, 100, (1, 28, 28), 1e-4, (0.9, 0.999), 1e-7),
+    "dcgan-64": Recipe(make_dcgan_64, 4, 100, (3, 64, 64), 2e-4, (0.5, 0.999), 1e-8),
+    "upconv-64": Recipe(
+        make_upconv_64, 4, 100, (3, 64, 64), 2e-4, (0.5, 0.999), 1e-7, ("generator.3.bias", "generator.7.bias")
+    ),
+    "upconv-aerial": Recipe(make_upconv_aerial, 2, 100, (3, 64, 64), 2e-4, (0.5, 0.999), 1e-7),
+}
+
+
 class Training:
     """Both networks with what Adam and the moving average remember."""
 
-    def __init__(self):
-        self.networks = nn.ModuleDict({"generator": make_generator(), "discriminator": make_discriminator()})
+    def __init__(self, recipe):
+        generator, discriminator = recipe.make()
+        self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         self.networks.train()
         self.g, self.d = self.networks["generator"], self.networks["discriminator"]
         set_initial_parameters(self.networks)
-        self.g_adam = adam(self.g.parameters(), LEARNING_RATE, BETAS, ADAM_EPS)
-        self.d_adam = adam(self.d.parameters(), LEARNING_RATE, BETAS, ADAM_EPS)
+        self.g_adam = adam(self.g.parameters(), recipe.lr, recipe.betas, recipe.eps)
+        self.d_adam = adam(self.d.parameters(), recipe.lr, recipe.betas, recipe.eps)
         self.ema = {name: param.detach().clone() for name, param in named(self.networks, "generator")}
 
 
@@ -442,18 +733,22 @@ def set_initial_parameters(networks):
         for k, (name, param) in enumerate(named(networks)):
             z = normal_tensor(SEED, FIRST_PARAMETER_STREAM + k, 0, param.shape)
             module, _, kind = name.rpartition(".")
-            is_scale = kind == "weight" and isinstance(networks.get_submodule(module), nn.BatchNorm2d)
+            is_scale = kind == "weight" and isinstance(networks.get_submodule(module), (nn.BatchNorm1d, nn.BatchNorm2d))
             param.copy_(INITIAL_SCALE * z + (1.0 if is_scale else 0.0))
 
 
 def train_step(training, t, latents, real):
     """One adversarial step. Returns what is gone after it: the fake images, the gradients and the losses."""
     g, d = training.g, training.d
-    fake = g(latents)
+    dropouts = set_dropout(g, 0, t)
+    # A transposed convolution takes an image of one pixel.
+    fake = g(latents[:, :, None, None] if isinstance(g[0], nn.ConvTranspose2d) else latents)
 
     # The discriminator: real first, then fake, each with the statistics of its own batch.
     training.d_adam.zero_grad()
+    set_dropout(d, dropouts, t)
     real_logits = d(real)
+    dropouts += set_dropout(d, dropouts, t, before=len(real))
     fake_logits = d(fake.detach())
     d_loss_real, d_loss_fake = softplus(-real_logits).mean(), softplus(fake_logits).mean()
     (d_loss_real + d_loss_fake).backward()
@@ -462,6 +757,7 @@ def train_step(training, t, latents, real):
 
     # The generator: the same fake images before the discriminator as it is now.
     training.g_adam.zero_grad()
+    set_dropout(d, dropouts, t)
     fake_logits_for_g = d(fake)
     g_loss = softplus(-fake_logits_for_g).mean()
     g_loss.backward()
@@ -477,9 +773,19 @@ def train_step(training, t, latents, real):
     return fake, grads, torch.stack(losses)
 
 
+DIRECTIONS = {}
+
+
+def direction(j, count):
+    """The first numbers of a stream do not depend on how many are drawn, so the longest of each is kept."""
+    if len(DIRECTIONS.get(j, ())) < count:
+        DIRECTIONS[j] = normals(PROJECTION_SEED, j, 0, count)
+    return DIRECTIONS[j][:count]
+
+
 def fingerprint(tensor):
     t = tensor.detach().numpy().reshape(-1)
-    projections = [np.dot(t, normals(PROJECTION_SEED, j, 0, t.size)) for j in range(PROJECTIONS)]
+    projections = [np.dot(t, direction(j, t.size)) for j in range(PROJECTIONS)]
     samples = t if t.size <= SAMPLES else [t[i * t.size // SAMPLES] for i in range(SAMPLES)]
     return np.concatenate([projections, samples])
 
@@ -488,46 +794,65 @@ def add_fingerprints(goldens, case, tensors):
     goldens.add(case, **{name: fingerprint(tensor) for name, tensor in tensors.items()})
 
 
-def add_state(goldens, case, training):
+def add_state(goldens, case, training, vanishing):
     """Everything that the next step starts from."""
     params = named(training.networks)
+    moving = [(name, param) for name, param in params if name not in vanishing]
     adam_state = {**training.g_adam.state, **training.d_adam.state}
     buffers = training.networks.named_buffers()
     running = {name: buffer for name, buffer in buffers if not name.endswith("num_batches_tracked")}
     add_fingerprints(goldens, f"{case}/param", dict(params))
-    add_fingerprints(goldens, f"{case}/m", {name: adam_state[param]["exp_avg"] for name, param in params})
-    add_fingerprints(goldens, f"{case}/v", {name: adam_state[param]["exp_avg_sq"] for name, param in params})
+    add_fingerprints(goldens, f"{case}/m", {name: adam_state[param]["exp_avg"] for name, param in moving})
+    add_fingerprints(goldens, f"{case}/v", {name: adam_state[param]["exp_avg_sq"] for name, param in moving})
     add_fingerprints(goldens, f"{case}/running", running)
     add_fingerprints(goldens, f"{case}/ema", training.ema)
 
 
 def describe_training(goldens):
-    goldens.describe("model", name="dcgan-small", batch=BATCH, latent=LATENT, image=IMAGE, bn_eps=1e-5, bn_momentum=0.1)
     goldens.describe(
-        "training", steps=STEPS, lr=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], eps=ADAM_EPS, ema_decay=EMA_DECAY
-    )
-    goldens.describe(
-        "streams", seed=SEED, latents=LATENT_STREAM, images=IMAGE_STREAM, first_parameter=FIRST_PARAMETER_STREAM
+        "streams",
+        seed=SEED,
+        latents=LATENT_STREAM,
+        images=IMAGE_STREAM,
+        first_parameter=FIRST_PARAMETER_STREAM,
+        dropout=DROPOUT_STREAM,
     )
     goldens.describe("fingerprint", seed=PROJECTION_SEED, projections=PROJECTIONS, samples=SAMPLES)
     losses = ["d_loss_real", "d_loss_fake", "g_loss", "d_real", "d_fake", "d_fake_for_g"]
     goldens.describe("losses", order=losses)
 
 
-def training_steps():
+def add_training(goldens, name, steps):
+    recipe = RECIPES[name]
+    (beta1, beta2), image = recipe.betas, recipe.image
+    goldens.describe(f"{name}/model", name=name, batch=recipe.batch, latent=recipe.latent, image=image)
+    goldens.describe(
+        f"{name}/training", steps=steps, lr=recipe.lr, beta1=beta1, beta2=beta2, eps=recipe.eps, ema_decay=EMA_DECAY
+    )
+    training = Training(recipe)
+    order = [parameter for parameter, _ in named(training.networks)]
+    goldens.describe(f"{name}/parameters", order=order, vanishing=recipe.vanishing)
+    add_fingerprints(goldens, f"{name}/step0/param", dict(named(training.networks)))
+    for s in range(1, steps + 1):
+        latents = normal_tensor(SEED, LATENT_STREAM, s, (recipe.batch, recipe.latent))
+        real = torch.tanh(normal_tensor(SEED, IMAGE_STREAM, s, (recipe.batch, *image)))
+        fake, grads, losses = train_step(training, s, latents, real)
+        case = f"{name}/step{s}"
+        add_fingerprints(goldens, case, {"latents": latents, "real": real, "fake": fake})
+        goldens.add(case, losses=losses)
+        for parameter in recipe.vanishing:
+            weight = parameter.replace("bias", "weight")
+            assert grads[parameter].abs().max() < 1e-12 * grads[weight].abs().max(), parameter
+            del grads[parameter]
+        add_fingerprints(goldens, f"{case}/grad", grads)
+        add_state(goldens, case, training, recipe.vanishing)
+
+
+def training_steps(names, steps):
     goldens = Goldens()
     describe_training(goldens)
-    training = Training()
-    goldens.describe("parameters", order=[name for name, _ in named(training.networks)])
-    add_fingerprints(goldens, "step0/param", dict(named(training.networks)))
-    for s in range(1, STEPS + 1):
-        latents = normal_tensor(SEED, LATENT_STREAM, s, (BATCH, LATENT))
-        real = torch.tanh(normal_tensor(SEED, IMAGE_STREAM, s, (BATCH, *IMAGE)))
-        fake, grads, losses = train_step(training, s, latents, real)
-        add_fingerprints(goldens, f"step{s}", {"latents": latents, "real": real, "fake": fake})
-        goldens.add(f"step{s}", losses=losses)
-        add_fingerprints(goldens, f"step{s}/grad", grads)
-        add_state(goldens, f"step{s}", training)
+    for name in names:
+        add_training(goldens, name, steps)
     return goldens
 
 
@@ -536,7 +861,9 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     operations().save(HERE / "operations.safetensors")
-    training_steps().save(HERE / "step.safetensors")
+    others = [name for name in RECIPES if name != "dcgan-small"]
+    training_steps(["dcgan-small"], STEPS).save(HERE / "step.safetensors")
+    training_steps(others, 1).save(HERE / "models.safetensors")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ impl Array {
         self.permuted([0, 2, 3, 1])
     }
 
+    /// From (N, H, W, C) to PyTorch's (N, C, H, W).
+    pub(crate) fn channels_first(&self) -> Self {
+        self.permuted([0, 3, 1, 2])
+    }
+
     /// From PyTorch's (`C_OUT`, `C_IN`, K, K) to (K, K, `C_IN`, `C_OUT`). A transposed convolution's weights are those of the
     /// convolution that it reverses, so its (C, O, K, K) changes in the same way.
     pub(crate) fn weights(&self) -> Self {
@@ -249,6 +254,7 @@ mod planted {
         let array = Array { shape: vec![1, 2, 1, 3], values: vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0] };
         let images = Array { shape: vec![1, 1, 3, 2], values: vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0] };
         assert_eq!(array.images(), images);
+        assert_eq!(images.channels_first(), array);
         let linear = Array { shape: vec![2, 3], values: vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0] };
         let weights = Array { shape: vec![1, 1, 3, 2], values: vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0] };
         assert_eq!(linear.weights(), weights);

@@ -13,7 +13,7 @@ pub(super) struct Case {
 }
 
 /// Convolutions whose sizes divide nothing: x (H, W, `C_IN`), y (`H_OUT`, `W_OUT`, `C_OUT`), and K, S, P.
-pub(super) const CASES: [Case; 13] = [
+pub(super) const CASES: [Case; 14] = [
     case(2, (5, 4, 3), (5, 4, 2), (3, 1, 1)),
     case(2, (6, 8, 2), (3, 4, 3), (4, 2, 1)), // the layer of DCGAN
     case(3, (7, 5, 2), (3, 2, 3), (3, 2, 0)),
@@ -21,6 +21,7 @@ pub(super) const CASES: [Case; 13] = [
     case(2, (7, 7, 2), (4, 4, 1), (5, 2, 2)), // padding and kernel wider than half of the image
     case(2, (6, 6, 2), (3, 3, 2), (3, 2, 1)), // transposed: one pixel of output padding
     case(2, (6, 6, 2), (3, 3, 2), (3, 2, 0)), // "same" padding of one pixel, which goes behind the image
+    case(1, (8, 8, 2), (4, 4, 2), (5, 2, 1)), // "same" padding of three: one before, two behind
     case(3, (4, 3, 5), (4, 3, 2), (1, 1, 0)), // a single pixel
     case(3, (5, 3, 2), (3, 2, 3), (1, 2, 0)), // a single pixel that skips
     case(3, (4, 4, 3), (1, 1, 5), (4, 1, 0)), // the whole image, as in the discriminator's head
@@ -182,6 +183,62 @@ fn activations_have_the_gradients_that_their_outputs_tell() {
 }
 
 #[test]
+fn upsampling_has_the_gradient_of_its_input() {
+    for ([n, h, w, c], factor) in [([2, 3, 2, 3], 2), ([1, 2, 4, 1], 3), ([2, 2, 1, 2], 1)] {
+        let mut program = Program::new();
+        let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
+        let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[n, factor * h, factor * w, c]));
+        let forward = program.begin("forward");
+        program.push(Op::Upsample { x, y });
+        let backward = program.begin("backward");
+        program.push(Op::UpsampleGrad { dy, dx });
+
+        let mut executor = with_noise(&program, &[x, dy]);
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&format!("factor {factor}"), &mut executor, forward, x, objective, &gradient);
+    }
+}
+
+#[test]
+fn max_pooling_has_the_gradient_of_its_input() {
+    for ([n, h, w, c], size) in [([2, 4, 6, 3], 2), ([3, 5, 7, 2], 2), ([2, 7, 4, 1], 3), ([1, 3, 3, 2], 1)] {
+        let mut program = Program::new();
+        let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
+        let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[n, h / size, w / size, c]));
+        let forward = program.begin("forward");
+        program.push(Op::MaxPool { x, y, size });
+        let backward = program.begin("backward");
+        program.push(Op::MaxPoolGrad { x, dy, dx, size });
+
+        // Noise has no two equal numbers, nor two so close that a difference would change places with the maximum.
+        let mut executor = with_noise(&program, &[x, dy]);
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&format!("size {size}"), &mut executor, forward, x, objective, &gradient);
+    }
+}
+
+#[test]
+fn dropout_has_the_gradient_that_the_same_numbers_make_of_dy() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &[3, 7]));
+    let (seed, stream, rate) = (3, 1_000_000, 0.4);
+    let forward = program.begin("forward");
+    program.push(Op::Dropout { clock, x, y, seed, stream, rate });
+    let backward = program.begin("backward");
+    program.push(Op::Dropout { clock, x: dy, y: dx, seed, stream, rate });
+
+    let mut executor = with_noise(&program, &[x, dy]);
+    executor.upload(clock, Values::U32(&[9])).unwrap();
+    let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+    assert!(gradient.contains(&0.0), "something is dropped: {gradient:?}");
+    let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+    assert_gradient("dropout", &mut executor, forward, x, objective, &gradient);
+}
+
+#[test]
 fn the_loss_has_its_gradient_whatever_is_real() {
     for real in [0, 3, 7] {
         let mut program = Program::new();
@@ -199,5 +256,26 @@ fn the_loss_has_its_gradient_whatever_is_real() {
             history[0] + history[3]
         };
         assert_gradient(&format!("{real} real"), &mut executor, forward, logits, sum_of_losses, &gradient);
+    }
+}
+
+#[test]
+fn the_cross_entropy_has_its_gradient_in_every_logit() {
+    for (n, classes) in [(1, 2), (4, 3), (3, 7)] {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let labels = program.tensor_of(Element::U32, "labels", &[n]);
+        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[n, 1, 1, classes]));
+        let history = program.tensor("history", &[1, 2]);
+        let forward = program.begin("forward");
+        program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
+
+        let mut executor = with_noise(&program, &[logits]);
+        executor.upload(clock, Values::U32(&[1])).unwrap();
+        let classes: Vec<u32> = (0..n).map(|row| (row * 5 % classes) as u32).collect();
+        executor.upload(labels, Values::U32(&classes)).unwrap();
+        let gradient = result(&mut executor, forward, dlogits);
+        let loss = |executor: &CpuExecutor<f64>| executor.read(history)[0];
+        assert_gradient(&format!("{n} rows"), &mut executor, forward, logits, loss, &gradient);
     }
 }

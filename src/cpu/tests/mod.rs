@@ -1,6 +1,7 @@
 //! What is true of the CPU device. In f64 it is what every other device is compared with, so it is compared here with
 //! what does not come from this crate's formulas: central differences, naive loops and numbers worked out by hand.
 
+mod augment;
 mod device;
 mod gradients;
 mod repeatability;

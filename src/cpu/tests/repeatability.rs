@@ -2,7 +2,7 @@
 //! never hidden.
 
 use super::*;
-use crate::program::{Activation, Element, Geometry, Op, Values};
+use crate::program::{Activation, Element, Geometry, Op, Order, Values};
 
 /// So many images that each operation is shared out over cores.
 const N: usize = 40;
@@ -54,7 +54,7 @@ impl Step {
 
         // D on real and fake.
         let both = p.tensor("both", &[2 * N, 16, 16, 3]);
-        p.push(Op::Batch { clock, images, y: real, seed: 1 });
+        p.push(Op::Batch { clock, images, y: real, seed: 1, order: Order::Shuffled, range: [-1.0, 1.0] });
         p.push(Op::Concat { a: real, b: fake, y: both });
         let judged = judge(&mut p, clock, both, 2 * N, [d_w1, d_w2], losses, 0);
         p.push(Op::ConvGradWeight { x: both, dy: judged.dx1, dw: dd[0], geometry: HALVES });

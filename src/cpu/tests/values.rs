@@ -2,7 +2,7 @@
 
 use super::gradients::{CASES, Case, Convolution};
 use super::*;
-use crate::program::{Activation, Element, Geometry, Op, Values};
+use crate::program::{Activation, Element, Geometry, Op, Order, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
 const LARGE: [Case; 5] = [
@@ -106,7 +106,7 @@ fn batches_show_every_image_once_in_an_epoch_and_reach_from_minus_one_to_one() {
     let y = program.tensor("y", &[5, 1, 2, 1]);
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Batch { clock, images, y, seed: 3 });
+    program.push(Op::Batch { clock, images, y, seed: 3, order: Order::Shuffled, range: [-1.0, 1.0] });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     // Image i is the pixels 20 * i and 255 - 20 * i.
     let pixels: Vec<u8> = (0..COUNT as u8).flat_map(|i| [20 * i, 255 - 20 * i]).collect();
@@ -128,6 +128,88 @@ fn batches_show_every_image_once_in_an_epoch_and_reach_from_minus_one_to_one() {
     executor.upload(images, Values::U8(&[0, 255].repeat(COUNT))).unwrap();
     executor.run(step, 1).unwrap();
     assert_eq!(executor.read(y), [-1.0, 1.0].repeat(5));
+}
+
+#[test]
+fn upsampling_repeats_each_pixel_in_both_directions() {
+    let mut program = Program::new();
+    let x = program.tensor("x", &[1, 2, 2, 1]);
+    let y = program.tensor("y", &[1, 4, 4, 1]);
+    let forward = program.begin("forward");
+    program.push(Op::Upsample { x, y });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(x, &[1.0, 2.0, 3.0, 4.0]);
+    let rows = [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0], [3.0, 3.0, 4.0, 4.0], [3.0, 3.0, 4.0, 4.0]];
+    assert_eq!(result(&mut executor, forward, y), rows.as_flattened());
+}
+
+/// An image of 3 x 5 pixels and its pooling by 2: the third row and the fifth column are left out.
+fn max_pool(values: [f64; 15]) -> (Vec<f64>, Vec<f64>) {
+    let mut program = Program::new();
+    let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[1, 3, 5, 1]));
+    let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[1, 1, 2, 1]));
+    let forward = program.begin("forward");
+    program.push(Op::MaxPool { x, y, size: 2 });
+    let backward = program.begin("backward");
+    program.push(Op::MaxPoolGrad { x, dy, dx, size: 2 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(x, &values);
+    executor.write(dy, &[5.0, 7.0]);
+    (result(&mut executor, forward, y), result(&mut executor, backward, dx))
+}
+
+#[test]
+#[rustfmt::skip]
+fn the_first_of_equal_maxima_has_the_whole_gradient_and_pixels_left_out_have_none() {
+    let (y, dx) = max_pool([
+        0.0, 0.0,   -1.0, -3.0,   9.0,
+        0.0, 0.0,   -2.0, -1.0,   9.0,
+        9.0, 9.0,    9.0,  9.0,   9.0,
+    ]);
+    assert_eq!(y, [0.0, -1.0]);
+    assert_eq!(dx, [
+        5.0, 0.0,    7.0,  0.0,   0.0,
+        0.0, 0.0,    0.0,  0.0,   0.0,
+        0.0, 0.0,    0.0,  0.0,   0.0,
+    ]);
+    let (_, dx) = max_pool([
+        1.0, 2.0,    0.0,  1.0,   0.0,
+        2.0, 0.0,    1.0,  1.0,   0.0,
+        9.0, 9.0,    9.0,  9.0,   9.0,
+    ]);
+    assert_eq!(dx[..10], [
+        0.0, 5.0,    0.0,  7.0,   0.0,
+        0.0, 0.0,    0.0,  0.0,   0.0,
+    ]);
+}
+
+#[test]
+fn the_largest_of_a_window_with_a_nan_is_nan() {
+    for place in [0, 1, 5, 6] {
+        let mut values = [1.0; 15];
+        values[place] = f64::NAN;
+        let (y, dx) = max_pool(values);
+        assert!(y[0].is_nan(), "{place}: {y:?}");
+        assert_eq!(y[1..], [1.0], "{place}");
+        assert_eq!(dx[place..=place], [5.0], "{place}: {dx:?}");
+    }
+}
+
+#[test]
+fn dropout_keeps_what_the_words_say_and_scales_it_up() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[10_001]));
+    let forward = program.begin("forward");
+    program.push(Op::Dropout { clock, x, y, seed: 4, stream: 1_000_002, rate: 0.25 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.upload(clock, Values::U32(&[6])).unwrap();
+    executor.write(x, &vec![3.0; 10_001]);
+    let expected: Vec<f64> = (0..10_001)
+        .map(|index| random::philox([index / 4, 6, 1_000_002, 0], random::key(4))[index as usize % 4])
+        .map(|word| if word >> 9 < 1 << 21 { 0.0 } else { 4.0 })
+        .collect();
+    assert_eq!(result(&mut executor, forward, y), expected);
 }
 
 #[test]
@@ -267,6 +349,61 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
     expected.extend([500.0, 0.5, 0.5, 7.0]);
     assert_close("history", &executor.read(history), &expected, 1e-15);
     assert_close("dlogits", &executor.read(dlogits), &[-0.5 / 3.0, 0.0, -1.0 / 3.0, 0.0, 0.5], 1e-15);
+}
+
+#[test]
+fn cross_entropy_follows_a_case_worked_out_by_hand() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let labels = program.tensor_of(Element::U32, "labels", &[4]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[4, 1, 1, 3]));
+    let history = program.tensor("history", &[2, 5]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 2 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Even odds; 2 to 1 to 1; sure and right; sure and wrong. The first largest of equal logits counts.
+    let ln2 = std::f64::consts::LN_2;
+    executor.write(logits, &[0.0, 0.0, 0.0, 700.0 + ln2, 700.0, 700.0, 0.0, 1e6, 0.0, 1e6, 0.0, 0.0]);
+    executor.write(history, &[7.0; 10]);
+    executor.upload(labels, Values::U32(&[0, 1, 1, 2])).unwrap();
+    executor.upload(clock, Values::U32(&[1])).unwrap(); // the second step, in the second row
+    executor.run(step, 1).unwrap();
+    let mut expected = vec![7.0; 7];
+    expected.extend([(3_f64.ln() + 2.0 * ln2 + 0.0 + 1e6) / 4.0, 0.5, 7.0]);
+    assert_close("history", &executor.read(history), &expected, 1e-14);
+    let third = 1.0 / 3.0;
+    let by_row = [third - 1.0, third, third, 0.5, -0.75, 0.25, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0];
+    assert_close("dlogits", &executor.read(dlogits), &by_row.map(|value| value / 4.0), 1e-13);
+}
+
+#[test]
+fn labels_are_those_of_the_images_that_a_batch_shows() {
+    const COUNT: usize = 12;
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let images = program.tensor_of(Element::U8, "images", &[COUNT, 1, 1, 1]);
+    let classes = program.tensor_of(Element::U8, "classes", &[COUNT]);
+    let labels = program.tensor_of(Element::U32, "labels", &[5]);
+    let x = program.tensor("x", &[5, 1, 1, 1]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[5, 1, 1, COUNT]));
+    let history = program.tensor("history", &[1, 2]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Batch { clock, images, y: x, seed: 3, order: Order::Shuffled, range: [-1.0, 1.0] });
+    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3 });
+    program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Image i has the grey 20 * i and the class COUNT - 1 - i.
+    executor.upload(images, Values::U8(&(0..COUNT as u8).map(|i| 20 * i).collect::<Vec<_>>())).unwrap();
+    executor.upload(classes, Values::U8(&(0..COUNT as u8).rev().collect::<Vec<_>>())).unwrap();
+    for _ in 0..COUNT {
+        executor.run(step, 1).unwrap();
+        for (x, dlogits) in executor.read(x).iter().zip(executor.read(dlogits).chunks(COUNT)) {
+            let image = ((x + 1.0) * 127.5 / 20.0).round() as usize;
+            assert_eq!(dlogits.iter().position(|&value| value < 0.0), Some(COUNT - 1 - image));
+        }
+    }
 }
 
 #[test]

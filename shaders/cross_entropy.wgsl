@@ -1,0 +1,79 @@
+// cross_entropy.wgsl: the cross-entropy of softmax on logits, its gradient and what people watch.
+//
+//   softmax   loss    = mean over rows of ln(sum_j exp(l_j - max)) + max - l_label
+//             dlogits = (exp(l_j - max) / sum_j exp(l_j - max) - (j == label)) / N
+//             history[(step - 1) % HISTORY, COLUMN..] = loss, share of rows whose first largest logit is the label's
+//
+// Shapes    clock (1), u32    logits, dlogits (N, CLASSES)    labels (N), u32    history (HISTORY, COLUMNS)
+// Mapping   one workgroup; 256 lanes share the rows
+// Twin      src/cpu/cross_entropy.rs
+
+override N: u32;
+override CLASSES: u32;
+override HISTORY: u32;
+override COLUMNS: u32;
+override COLUMN: u32;
+
+@group(0) @binding(0) var<storage, read> clock: array<u32>;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
+@group(0) @binding(4) var<storage, read_write> history: array<f32>;
+
+var<workgroup> lanes: array<vec2<f32>, 256>;
+
+// By its bits, as in loss.wgsl: drivers may take it that there is no NaN and no infinity.
+fn is_finite(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
+}
+
+// A row's gradients; returns its loss, and 1 where its largest logit is the label's. A logit that is not finite takes the
+// place of all of them.
+fn row(r: u32) -> vec2<f32> {
+    let first = r * CLASSES;
+    let label = labels[r];
+    var broken = 0.0;
+    var largest = 0u;
+    var own = 0.0; // found by comparing and not by index: a label is data
+    for (var j = 0u; j < CLASSES; j++) {
+        let l = logits[first + j];
+        if !is_finite(l) && is_finite(broken) {
+            broken = l;
+        }
+        if l > logits[first + largest] {
+            largest = j;
+        }
+        if j == label {
+            own = l;
+        }
+    }
+    let max = logits[first + largest];
+    var sum = 0.0;
+    for (var j = 0u; j < CLASSES; j++) {
+        sum += exp(logits[first + j] - max);
+    }
+    for (var j = 0u; j < CLASSES; j++) {
+        let softmax = exp(logits[first + j] - max) / sum;
+        dlogits[first + j] = select(broken, (softmax - f32(j == label)) / f32(N), is_finite(broken));
+    }
+    let loss = log(sum) + (max - own);
+    return select(vec2<f32>(broken, 0.0), vec2<f32>(loss, f32(largest == label)), is_finite(broken));
+}
+
+@compute @workgroup_size(256)
+fn softmax(@builtin(local_invocation_index) lane: u32) {
+    var sum = vec2<f32>(); // loss, rows judged right
+    for (var r = lane; r < N; r += 256u) {
+        sum += row(r);
+    }
+    lanes[lane] = sum;
+    workgroupBarrier();
+    if lane == 0u {
+        for (var other = 1u; other < 256u; other++) {
+            sum += lanes[other];
+        }
+        let cell = ((clock[0] - 1u) % HISTORY) * COLUMNS + COLUMN;
+        history[cell] = sum.x / f32(N);
+        history[cell + 1u] = sum.y / f32(N);
+    }
+}

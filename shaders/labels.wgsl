@@ -1,0 +1,24 @@
+// labels.wgsl: the classes of this step's images, in the order of batch.wgsl. Begins with random.wgsl.
+//
+//   gather    y[i] = labels[shuffled(g)]   with g = (step - 1) * N + i
+//
+// Shapes    clock (1), u32    labels (COUNT), u8, four in a word    y (N), u32
+// Mapping   one invocation for each image
+// Twin      src/cpu/labels.rs
+
+override N: u32;
+override COUNT: u32;
+override HALF_BITS: u32; // of shuffled()
+
+@group(0) @binding(0) var<storage, read> clock: array<u32>;
+@group(0) @binding(1) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+
+@compute @workgroup_size(64)
+fn gather(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.x;
+    if i < N {
+        let image = shuffled((clock[0] - 1u) * N + i, COUNT, HALF_BITS);
+        y[i] = (labels[image / 4u] >> (8u * (image % 4u))) & 0xffu;
+    }
+}

@@ -1,0 +1,96 @@
+//! Images turned and mirrored by chance. Twin of `augment.wgsl`.
+
+use std::f64::consts::TAU;
+
+use rayon::prelude::*;
+
+use super::{CHUNK, Scalar};
+use crate::program::random::{key, philox, stream, uniform};
+
+/// What may happen to an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chances {
+    /// The largest angle, in degrees.
+    pub(super) rotate: f64,
+    pub(super) flip: bool,
+    pub(super) quarter_turns: bool,
+}
+
+/// What happens to one image: it is turned by an angle, mirrored, and turned by quarter turns, in this order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Turn {
+    /// Counter-clockwise, in turns of 360 degrees.
+    pub(super) angle: f64,
+    pub(super) mirrored: bool,
+    /// 0 to 3, counter-clockwise.
+    pub(super) quarters: u32,
+}
+
+/// `y[i] = x[i]`, turned and mirrored as is drawn for it; both (N, H, W, C).
+pub(super) fn forward<T: Scalar>(
+    seed: u64,
+    step: u32,
+    chances: Chances,
+    [_, h, w, c]: [usize; 4],
+    x: &[T],
+    y: &mut [T],
+) {
+    let len = h * w * c;
+    let images = y.par_chunks_mut(len).zip(x.par_chunks(len)).enumerate().with_min_len(CHUNK / len);
+    images.for_each(|(i, (y, x))| Turn::drawn(seed, step, i as u32, chances).apply([h, w, c], x, y));
+}
+
+impl Turn {
+    /// What is drawn for image i of a step's batch.
+    pub(super) fn drawn(seed: u64, step: u32, i: u32, chances: Chances) -> Self {
+        let words = philox([i, step, stream::AUGMENT, 0], key(seed));
+        Self {
+            angle: chances.rotate / 180.0 * (uniform(words[0]) - 0.5),
+            mirrored: chances.flip && words[1] >> 31 == 1,
+            quarters: if chances.quarter_turns { words[2] >> 30 } else { 0 },
+        }
+    }
+
+    /// `y` is `x` turned and mirrored; both (H, W, C).
+    pub(super) fn apply<T: Scalar>(self, [h, w, c]: [usize; 3], x: &[T], y: &mut [T]) {
+        let (sine, cosine) = (TAU * self.angle).sin_cos();
+        let middle = [(h - 1) as f64 / 2.0, (w - 1) as f64 / 2.0];
+        for (at, pixel) in y.chunks_mut(c).enumerate() {
+            // From the place in y back to the place in x: first what was done last.
+            let (row, column) = (at / w, at % w);
+            let (row, mut column) = match self.quarters {
+                1 => (column, w - 1 - row),
+                2 => (h - 1 - row, w - 1 - column),
+                3 => (h - 1 - column, row),
+                _ => (row, column),
+            };
+            if self.mirrored {
+                column = w - 1 - column;
+            }
+            let (down, right) = (row as f64 - middle[0], column as f64 - middle[1]);
+            let source = [middle[0] + down * cosine + right * sine, middle[1] + right * cosine - down * sine];
+
+            let corner = source.map(f64::floor);
+            let part = [0, 1].map(|axis| T::from_f64(source[axis] - corner[axis]));
+            let rows = [0, 1].map(|next| w * c * reflected(corner[0] as i64 + next, h));
+            let columns = [0, 1].map(|next| c * reflected(corner[1] as i64 + next, w));
+            for (channel, y) in pixel.iter_mut().enumerate() {
+                let [above, below] =
+                    rows.map(|row| between(x[row + columns[0] + channel], x[row + columns[1] + channel], part[1]));
+                *y = between(above, below, part[0]);
+            }
+        }
+    }
+}
+
+/// The pixel that is seen at `k`, where an image and its mirror image alternate without end.
+fn reflected(k: i64, size: usize) -> usize {
+    let there = (if k < 0 { -1 - k } else { k }) as usize % (2 * size);
+    there.min(2 * size - 1 - there)
+}
+
+/// The value at `f` in [0, 1] on the way from `a` to `b`. Rounding may carry it past `b`, but not past `a`.
+pub(super) fn between<T: Scalar>(a: T, b: T, f: T) -> T {
+    let value = a + f * (b - a);
+    if (a < b && value > b) || (a > b && value < b) { b } else { value }
+}

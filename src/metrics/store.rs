@@ -1,0 +1,175 @@
+//! A trained classifier in a file, so that it is trained once for each data set and not once for each question.
+//!
+//! A safetensors file under PyTorch's names, in the folder `classifiers` of the cache. Its metadata has one entry, `gpu-gan`,
+//! a JSON object; its `about` says what the classifier was trained on and how, and has to be what is looked for.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Crc;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::classifier::Accuracy;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::net::parameters::Stored;
+
+const METADATA: &str = "gpu-gan";
+/// Counts up when a file of before would be read wrongly now.
+const FORMAT: u32 = 1;
+/// A classifier has some two million bytes.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// Where a classifier is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    about: String,
+    path: PathBuf,
+}
+
+/// What is kept of a classifier.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    pub(super) tensors: Vec<Stored<f32>>,
+    pub(super) accuracy: Accuracy,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    about: String,
+    accuracy: Accuracy,
+}
+
+impl Place {
+    /// The place of the classifier that `about` describes, in a cache.
+    pub(super) fn new(cache: &Path, about: &str) -> Self {
+        let about = format!("format {FORMAT}, {about}");
+        let mut crc = Crc::new();
+        crc.update(about.as_bytes());
+        Self { path: cache.join("classifiers").join(format!("{:08x}.safetensors", crc.sum())), about }
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a classifier, whole or not at all.
+    pub(super) fn write(&self, Kept { tensors, accuracy }: &Kept) -> Result<()> {
+        let metadata = Metadata { about: self.about.clone(), accuracy: *accuracy };
+        let metadata = serde_json::to_string(&metadata).expect("plain data has a JSON form");
+        let views = tensors.iter().map(|tensor| {
+            let bytes = bytemuck::cast_slice(&tensor.values);
+            (&tensor.name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).expect("values fill their shape"))
+        });
+        let bytes = safetensors::serialize(views, Some(HashMap::from([(METADATA.to_string(), metadata)])))
+            .expect("names are unique and shapes fit");
+        files::create_folder(self.path.parent().expect("the folder `classifiers`"))?;
+        files::write_atomically(&self.path, |file| file.write_all(&bytes).map_err(Error::file("write", &self.path)))
+    }
+
+    /// Reads the classifier, `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, in a few words.
+    pub(super) fn read(&self) -> Result<Option<Kept>, String> {
+        let mut bytes = Vec::new();
+        match fs::File::open(&self.path) {
+            Ok(file) => file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        if bytes.len() as u64 > LARGEST_FILE {
+            return Err("it is far too large".into());
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
+        let metadata =
+            header.metadata().as_ref().and_then(|entries| entries.get(METADATA)).ok_or("it has no metadata")?;
+        let metadata: Metadata = serde_json::from_str(metadata).map_err(|error| error.to_string())?;
+        if metadata.about != self.about {
+            return Err(format!("it is of {}", metadata.about));
+        }
+        if metadata.accuracy.of == 0 || metadata.accuracy.right > metadata.accuracy.of {
+            return Err(format!("its accuracy is {} of {}", metadata.accuracy.right, metadata.accuracy.of));
+        }
+        let mut tensors = Vec::new();
+        for (name, view) in file.tensors() {
+            let words = view.data().as_chunks::<4>().0;
+            let values: Vec<f32> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
+            if view.dtype() != Dtype::F32 || values.iter().any(|value| !value.is_finite()) {
+                return Err(format!("{name} has values that are no finite numbers in f32"));
+            }
+            tensors.push(Stored { name, shape: view.shape().to_vec(), values });
+        }
+        Ok(Some(Kept { tensors, accuracy: metadata.accuracy }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> Kept {
+        let tensor = |name: &str, shape: &[usize], values: &[f32]| Stored {
+            name: name.into(),
+            shape: shape.to_vec(),
+            values: values.to_vec(),
+        };
+        Kept {
+            tensors: vec![tensor("a.weight", &[2, 1], &[0.5, -1.0]), tensor("b.bias", &[1], &[3.0])],
+            accuracy: Accuracy { right: 9, of: 10 },
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_was_not_is_absent() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = Place::new(cache.path(), "digits");
+        assert_eq!(place.read(), Ok(None));
+        place.write(&kept()).unwrap();
+        assert_eq!(place.read(), Ok(Some(kept())));
+        assert_eq!(Place::new(cache.path(), "letters").read(), Ok(None));
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_the_file_is_said_and_nothing_panics() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = Place::new(cache.path(), "digits");
+        place.write(&kept()).unwrap();
+        let good = fs::read(place.path()).unwrap();
+        for len in 0..good.len() {
+            fs::write(place.path(), &good[..len]).unwrap();
+            assert!(place.read().is_err(), "cut at {len}");
+        }
+        for place_of_fault in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place_of_fault] ^= 0x81;
+            fs::write(place.path(), &bad).unwrap();
+            let _ = place.read(); // a weight may be any number
+        }
+        for (broken, what) in [
+            (Kept { accuracy: Accuracy { right: 11, of: 10 }, ..kept() }, "its accuracy is 11 of 10"),
+            (Kept { accuracy: Accuracy { right: 0, of: 0 }, ..kept() }, "its accuracy is 0 of 0"),
+        ] {
+            place.write(&broken).unwrap();
+            assert_eq!(place.read(), Err(what.into()));
+        }
+        let mut broken = kept();
+        broken.tensors[1].values[0] = f32::NAN;
+        place.write(&broken).unwrap();
+        assert!(place.read().unwrap_err().starts_with("b.bias has values"));
+        // The file of another classifier, at this one's place.
+        let other = Place::new(cache.path(), "letters");
+        other.write(&kept()).unwrap();
+        fs::copy(other.path(), place.path()).unwrap();
+        assert_eq!(place.read(), Err("it is of format 1, letters".into()));
+        fs::remove_file(place.path()).unwrap();
+        fs::create_dir(place.path()).unwrap();
+        assert!(place.read().is_err());
+    }
+}

@@ -1,0 +1,297 @@
+//! Images one after another: GIF, which every program shows, and animated PNG, which keeps every colour.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use gif::{Frame, Repeat};
+use image::imageops::FilterType;
+use image::{DynamicImage, GenericImageView, ImageFormat, ImageReader, Limits};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::files;
+
+/// How much effort goes into the 256 colours of a GIF's frame, from 1, the most, to 30; it is the usual one.
+const COLOUR_EFFORT: i32 = 10;
+
+/// A film shows no more sheets than this,
+const MOST_FRAMES: usize = 40;
+/// none larger than this on its longer side, in pixels,
+const LARGEST_SIDE: u32 = 280;
+/// each for so long, in hundredths of a second,
+const EACH: u16 = 40;
+/// and the last one longer.
+const LAST: u16 = 200;
+/// Greys of a film, evenly from black to white: with all 256 it would be more than twice as large.
+const GREYS: u8 = 32;
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// At most 256 colours in each frame, which is all that grey images have.
+    Gif,
+    /// Exactly what is there.
+    Png,
+}
+
+/// A file of frames that is being written; it repeats for ever.
+pub struct Animation<W: Write> {
+    encoder: Encoder<W>,
+    /// How many greys a grey image has, less one.
+    steps: u8,
+}
+
+enum Encoder<W: Write> {
+    Gif(gif::Encoder<W>),
+    Png(Box<png::Writer<W>>),
+}
+
+impl<W: Write> Animation<W> {
+    /// Begins a file of `count` frames, at least one, of `[height, width, channels]`; channels are 1 (grey) or 3.
+    pub fn begin(form: Form, out: W, shape: [usize; 3], count: u32) -> io::Result<Self> {
+        Self::with_greys(form, out, shape, count, 255)
+    }
+
+    fn with_greys(
+        form: Form,
+        out: W,
+        [height, width, channels]: [usize; 3],
+        count: u32,
+        steps: u8,
+    ) -> io::Result<Self> {
+        let encoder = match form {
+            Form::Gif => {
+                let palette = if channels == 1 { greys(steps) } else { Vec::new() };
+                let (width, height) = (gif_side(width)?, gif_side(height)?);
+                let mut encoder = gif::Encoder::new(out, width, height, &palette).map_err(io::Error::other)?;
+                encoder.set_repeat(Repeat::Infinite).map_err(io::Error::other)?;
+                Encoder::Gif(encoder)
+            }
+            Form::Png => {
+                let mut encoder = png::Encoder::new(out, width as u32, height as u32);
+                encoder.set_color(if channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
+                encoder.set_animated(count, 0)?;
+                Encoder::Png(Box::new(encoder.write_header()?))
+            }
+        };
+        Ok(Self { encoder, steps })
+    }
+
+    /// Adds a frame, of the shape that was said, that stays for so many hundredths of a second.
+    pub fn add(&mut self, image: &DynamicImage, hundredths: u16) -> io::Result<()> {
+        match &mut self.encoder {
+            Encoder::Gif(encoder) => {
+                let frame = Frame { delay: hundredths, ..frame(image, self.steps)? };
+                encoder.write_frame(&frame).map_err(io::Error::other)
+            }
+            Encoder::Png(encoder) => {
+                encoder.set_frame_delay(hundredths, 100)?;
+                Ok(encoder.write_image_data(image.as_bytes())?)
+            }
+        }
+    }
+
+    /// Completes the file.
+    pub fn end(self) -> io::Result<()> {
+        match self.encoder {
+            Encoder::Gif(encoder) => encoder.into_inner().map(drop).map_err(io::Error::other),
+            Encoder::Png(encoder) => Ok(encoder.finish()?),
+        }
+    }
+}
+
+/// What came of a film.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Film {
+    /// How many sheets are in it.
+    pub frames: usize,
+    /// Those that could not be read, or are of another size, and were left out.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Makes a GIF of PNG files of one size, in their order, whole or not at all: at most 40 of them, evenly chosen, none
+/// larger than 280 pixels. `None` where no sheet can be read.
+pub fn film(path: &Path, sheets: &[PathBuf]) -> Result<Option<Film>> {
+    let chosen: Vec<_> = super::evenly(sheets.len(), MOST_FRAMES).into_iter().map(|at| &sheets[at]).collect();
+    let frames: Vec<_> = chosen.par_iter().map(|sheet| smaller(sheet)).collect();
+    // The newest sheet is surely one of this run.
+    let Some(example) = frames.iter().rev().flatten().next() else { return Ok(None) };
+    let fits = |image: &&DynamicImage| (image.dimensions(), image.color()) == (example.dimensions(), example.color());
+    let images: Vec<_> = frames.iter().map(|image| image.as_ref().filter(fits)).collect();
+    let unreadable = chosen.iter().zip(&images).filter(|(_, image)| image.is_none()).map(|(path, _)| (*path).clone());
+    let unreadable: Vec<_> = unreadable.collect();
+    let images: Vec<_> = images.into_iter().flatten().collect();
+    files::write_atomically(path, |out| write_film(out, &images).map_err(Error::file("write", path)))?;
+    Ok(Some(Film { frames: images.len(), unreadable }))
+}
+
+fn write_film(out: &mut BufWriter<File>, images: &[&DynamicImage]) -> io::Result<()> {
+    let mut animation = Animation::with_greys(Form::Gif, out, shape(images[0]), images.len() as u32, GREYS - 1)?;
+    let (last, before) = images.split_last().expect("there is at least one image");
+    before.iter().try_for_each(|image| animation.add(image, EACH))?;
+    animation.add(last, LAST)?;
+    animation.end()
+}
+
+/// A sheet at the size of a film; `None` where the file is not a PNG of ours.
+fn smaller(path: &Path) -> Option<DynamicImage> {
+    const LARGEST: u32 = 1 << 15;
+    let mut reader = ImageReader::with_format(io::BufReader::new(File::open(path).ok()?), ImageFormat::Png);
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
+    reader.limits(limits);
+    let image = reader.decode().ok()?;
+    let image = if is_grey(&image) { image.to_luma8().into() } else { DynamicImage::from(image.to_rgb8()) };
+    let side = image.width().max(image.height());
+    Some(if side <= LARGEST_SIDE { image } else { image.resize(LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle) })
+}
+
+/// Grey images as places in a palette of greys, colour images with a palette of their own.
+fn frame(image: &DynamicImage, steps: u8) -> io::Result<Frame<'_>> {
+    let [height, width, _] = shape(image);
+    let (width, height) = (gif_side(width)?, gif_side(height)?);
+    if !is_grey(image) {
+        return Ok(Frame::from_rgb_speed(width, height, image.as_bytes(), COLOUR_EFFORT));
+    }
+    let nearest = |&grey: &u8| ((u16::from(grey) * u16::from(steps) + 127) / 255) as u8;
+    let buffer = image.as_bytes().iter().map(nearest).collect::<Vec<_>>().into();
+    Ok(Frame { width, height, buffer, ..Frame::default() })
+}
+
+/// A palette from black to white in so many steps.
+fn greys(steps: u8) -> Vec<u8> {
+    (0..=steps)
+        .flat_map(|step| [((u16::from(step) * 255 + u16::from(steps) / 2) / u16::from(steps)) as u8; 3])
+        .collect()
+}
+
+fn is_grey(image: &DynamicImage) -> bool {
+    !image.color().has_color()
+}
+
+fn shape(image: &DynamicImage) -> [usize; 3] {
+    [image.height() as usize, image.width() as usize, image.color().channel_count().into()]
+}
+
+fn gif_side(pixels: usize) -> io::Result<u16> {
+    u16::try_from(pixels).map_err(|_| io::Error::other("a GIF has at most 65535 pixels on a side"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gif::{ColorOutput, DecodeOptions};
+    use image::{GrayImage, RgbImage};
+
+    use super::*;
+    use crate::report::sheet::write_png;
+
+    /// Delays and RGB pixels of the frames of a GIF, and how often it repeats.
+    fn seen(gif: &[u8]) -> (Vec<u16>, Vec<Vec<u8>>, Repeat) {
+        let mut options = DecodeOptions::new();
+        options.set_color_output(ColorOutput::RGBA);
+        let mut decoder = options.read_info(gif).unwrap();
+        let (mut delays, mut pixels) = (Vec::new(), Vec::new());
+        while let Some(frame) = decoder.read_next_frame().unwrap() {
+            delays.push(frame.delay);
+            pixels.push(frame.buffer.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect());
+        }
+        (delays, pixels, decoder.repeat())
+    }
+
+    /// All greys, in another order for each `at`.
+    fn grey(at: u8) -> DynamicImage {
+        GrayImage::from_fn(32, 8, |x, y| image::Luma([(x as u8 * 8 + y as u8).wrapping_add(at)])).into()
+    }
+
+    fn animated(form: Form, images: &[DynamicImage]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut animation = Animation::begin(form, &mut file, shape(&images[0]), images.len() as u32).unwrap();
+        images.iter().try_for_each(|image| animation.add(image, 5)).unwrap();
+        animation.end().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_gif_keeps_every_grey_and_repeats_for_ever() {
+        let images: Vec<_> = (0..3).map(grey).collect();
+        let (delays, pixels, repeat) = seen(&animated(Form::Gif, &images));
+        assert_eq!((delays, repeat), (vec![5; 3], Repeat::Infinite));
+        assert!(pixels.into_iter().eq(images.iter().map(|image| image.to_rgb8().into_raw())));
+    }
+
+    #[test]
+    fn a_gif_keeps_colours_as_long_as_there_are_256() {
+        let few: DynamicImage = RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8 * 16, y as u8 * 16, 99])).into();
+        let (_, pixels, _) = seen(&animated(Form::Gif, std::slice::from_ref(&few)));
+        assert!(pixels[0] == few.as_bytes());
+
+        let many: DynamicImage =
+            RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x + y) as u8 * 2])).into();
+        let (_, pixels, _) = seen(&animated(Form::Gif, std::slice::from_ref(&many)));
+        let far = pixels[0].iter().zip(many.as_bytes()).map(|(a, b)| u64::from(a.abs_diff(*b)));
+        assert!(far.sum::<u64>() < 8 * many.as_bytes().len() as u64, "the colours are far off");
+    }
+
+    #[test]
+    fn an_animated_png_keeps_every_pixel() {
+        let colour: DynamicImage =
+            RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x * y) as u8])).into();
+        for images in [vec![grey(0), grey(7)], vec![colour.clone(), colour.rotate180(), colour.fliph()]] {
+            let file = animated(Form::Png, &images);
+            let mut reader = png::Decoder::new(io::Cursor::new(&file)).read_info().unwrap();
+            let control = reader.info().animation_control.unwrap();
+            assert_eq!((control.num_frames, control.num_plays), (images.len() as u32, 0));
+            for image in &images {
+                let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+                reader.next_frame(&mut pixels).unwrap();
+                assert!(pixels == image.as_bytes());
+                let frame = reader.info().frame_control.unwrap();
+                assert_eq!((frame.delay_num, frame.delay_den), (5, 100));
+            }
+        }
+    }
+
+    #[test]
+    fn a_film_has_its_sheets_in_order_and_holds_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let sheets: Vec<_> = (0..5).map(|at| folder.path().join(format!("{at}.png"))).collect();
+        (0..).zip(&sheets).for_each(|(at, path)| write_png(path, &grey(at)).unwrap());
+        let path = folder.path().join("film.gif");
+        assert_eq!(film(&path, &sheets).unwrap(), Some(Film { frames: 5, unreadable: vec![] }));
+        let (delays, pixels, repeat) = seen(&fs::read(&path).unwrap());
+        assert_eq!((delays, repeat), (vec![EACH, EACH, EACH, EACH, LAST], Repeat::Infinite));
+        for (at, pixels) in (0..).zip(pixels) {
+            let apart = pixels.iter().zip(grey(at).to_rgb8().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(apart <= Some(5), "frame {at} is off by {apart:?} of 255");
+        }
+    }
+
+    #[test]
+    fn a_film_is_no_larger_and_no_longer_than_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let sheet = folder.path().join("sheet.png");
+        write_png(&sheet, &DynamicImage::from(GrayImage::from_pixel(700, 350, image::Luma([200])))).unwrap();
+        let path = folder.path().join("film.gif");
+        let film = film(&path, &vec![sheet; 250]).unwrap().unwrap();
+        assert_eq!(film.frames, MOST_FRAMES);
+        let (delays, pixels, _) = seen(&fs::read(&path).unwrap());
+        assert_eq!((delays.len(), pixels[0].len()), (MOST_FRAMES, 280 * 140 * 3));
+    }
+
+    #[test]
+    fn sheets_that_cannot_be_read_are_left_out_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["good.png", "torn.png", "gone.png", "other.png", "last.png"];
+        let sheets = names.map(|name| folder.path().join(name)).to_vec();
+        write_png(&sheets[0], &grey(0)).unwrap();
+        fs::write(&sheets[1], "not a picture").unwrap();
+        write_png(&sheets[3], &DynamicImage::from(GrayImage::new(5, 5))).unwrap();
+        write_png(&sheets[4], &grey(1)).unwrap();
+        let path = folder.path().join("film.gif");
+        assert_eq!(film(&path, &sheets).unwrap(), Some(Film { frames: 2, unreadable: sheets[1..4].to_vec() }));
+        assert_eq!(film(&path, &sheets[1..3]).unwrap(), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! Real images and generated ones side by side: what a person judges a generator by.
+
+use image::{DynamicImage, GenericImage, GrayImage, Luma, Rgb, RgbImage};
+
+use super::{Flaw, Pictures, raster, sheet};
+
+/// Pixels between the two sheets.
+const GAP: u32 = 24;
+/// Pixels above them, for their captions.
+const HEADER: u32 = 44;
+
+/// The real images on the left, the generated ones on the right, as many of each as there are of both, under captions.
+pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures) -> Result<DynamicImage, Flaw> {
+    let count = reals.count().min(fakes.count());
+    let laid_out =
+        |pictures: &Pictures| sheet::lay_out(&pictures.first(count), None).map_err(|error| Flaw(error.to_string()));
+    side_by_side(&laid_out(reals)?, &laid_out(fakes)?)
+}
+
+fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImage, Flaw> {
+    let (width, height) = (left.width() + GAP + right.width(), HEADER + left.height().max(right.height()));
+    let caption = |text: &str, middle: u32| {
+        format!("<text x='{middle}' y='30' font-family='sans-serif' font-size='24' text-anchor='middle'>{text}</text>")
+    };
+    let header = raster::rasterise(
+        &format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{HEADER}'>{}{}</svg>",
+            caption("real", left.width() / 2),
+            caption("generated", left.width() + GAP + right.width() / 2)
+        ),
+        1.0,
+    )?;
+    let grey = !left.color().has_color() && !right.color().has_color();
+    let mut all = if grey {
+        DynamicImage::from(GrayImage::from_pixel(width, height, Luma([255])))
+    } else {
+        DynamicImage::from(RgbImage::from_pixel(width, height, Rgb([255; 3])))
+    };
+    for (image, x, y) in [(&header, 0, 0), (left, 0, HEADER), (right, left.width() + GAP, HEADER)] {
+        let same_colours = if grey { image.to_luma8().into() } else { DynamicImage::from(image.to_rgb8()) };
+        match (&mut all, &same_colours) {
+            (DynamicImage::ImageLuma8(all), DynamicImage::ImageLuma8(image)) => all.copy_from(image, x, y),
+            (DynamicImage::ImageRgb8(all), DynamicImage::ImageRgb8(image)) => all.copy_from(image, x, y),
+            _ => unreachable!("both were made of the same colours"),
+        }
+        .expect("the sheet is as large as its parts");
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(shade: u8, count: usize, [h, w, c]: [usize; 3]) -> Vec<u8> {
+        vec![shade; count * h * w * c]
+    }
+
+    #[test]
+    fn real_images_are_on_the_left_and_as_many_generated_ones_on_the_right() {
+        for channels in [1, 3] {
+            let shape = [8, 8, channels];
+            let (reals, fakes) = (flat(10, 40, shape), flat(240, 64, shape));
+            let [reals, fakes] = [&reals, &fakes].map(|bytes| Pictures::new(bytes, shape).unwrap());
+            let image = real_versus_fake(&reals, &fakes).unwrap();
+            assert_eq!(usize::from(image.color().channel_count()), channels);
+            let one = sheet::lay_out(&reals, None).unwrap();
+            assert_eq!((image.width(), image.height()), (2 * one.width() + GAP, one.height() + HEADER));
+            let grey = image.to_luma8();
+            let at = |x: u32, y: u32| grey.get_pixel(x, y).0[0];
+            assert_eq!((at(5, HEADER + 5), at(one.width() + GAP + 5, HEADER + 5)), (10, 240));
+            assert_eq!(at(one.width() + GAP / 2, HEADER + 50), 255, "the gap is not white");
+            for (side, from) in [("real", 0), ("generated", one.width() + GAP)] {
+                let places = (from..from + one.width()).flat_map(|x| (0..HEADER).map(move |y| (x, y)));
+                let dark = places.filter(|&(x, y)| at(x, y) < 128).count();
+                assert!(dark > 50, "there is no caption over the {side} images");
+            }
+        }
+    }
+}

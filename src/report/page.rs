@@ -1,0 +1,271 @@
+//! A page about a run that opens from the disk: one HTML file with all its images in it, and nothing from the network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::{Flaw, evenly};
+use crate::net::{NetworkSummary, Shape, Summary};
+
+/// The page shows no more sheets than this,
+const MOST_SHEETS: usize = 60;
+/// and no more than so many bytes of them.
+const MOST_BYTES: u64 = 7 << 20;
+
+/// What the page says. Texts may be any: what has a meaning in HTML is escaped.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// What the run is called.
+    pub title: String,
+    /// What it is, in a line.
+    pub subtitle: String,
+    /// What a person wants to know first: names and values.
+    pub numbers: Vec<(&'static str, String)>,
+    /// The sheets in their order, with their names for a person.
+    pub sheets: Vec<(String, PathBuf)>,
+    /// Images of a sheet.
+    pub sheet_images: usize,
+    /// A PNG with real and generated images.
+    pub comparison: &'a Path,
+    /// SVGs of [`super::plot`].
+    pub plots: &'a [String],
+    /// The model.
+    pub summary: &'a Summary,
+    /// What was asked for: names and values.
+    pub settings: Vec<(String, String)>,
+    /// Where the run is.
+    pub folder: String,
+    /// What lies there: paths from the folder, and what they are.
+    pub files: Vec<(String, &'static str)>,
+}
+
+/// What page.html takes.
+#[derive(Serialize)]
+struct Said<'a> {
+    title: &'a str,
+    subtitle: &'a str,
+    numbers: &'a [(&'static str, String)],
+    sheets_left_out: usize,
+    sheets: Vec<Sheet>,
+    sheets_json: String,
+    sheet_images: usize,
+    comparison: Option<String>,
+    plots: &'a [String],
+    about: &'a str,
+    networks: Vec<Network>,
+    settings: &'a [(String, String)],
+    folder: &'a str,
+    files: &'a [(String, &'static str)],
+}
+
+/// An image with its name, as the page's script has them.
+#[derive(Serialize)]
+struct Sheet {
+    name: String,
+    image: String,
+}
+
+#[derive(Serialize)]
+struct Network {
+    name: &'static str,
+    input: String,
+    rows: Vec<Row>,
+    parameters: String,
+    mflop: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    number: usize,
+    layer: String,
+    output: String,
+    parameters: String,
+    mflop: String,
+}
+
+impl Page<'_> {
+    /// The text of the HTML file, about 10 MB at most: of many or large sheets it takes some, evenly chosen, and says so.
+    /// Images that cannot be read are left out.
+    pub fn html(&self) -> Result<String, Flaw> {
+        let chosen = self.chosen_sheets();
+        let sheets: Vec<Sheet> = chosen
+            .into_iter()
+            .filter_map(|at| {
+                let (name, path) = &self.sheets[at];
+                Some(Sheet { name: name.clone(), image: inline(path)? })
+            })
+            .collect();
+        // In a script only `<` could end it.
+        let sheets_json = serde_json::to_string(&sheets).expect("plain data has a JSON form").replace('<', "\\u003c");
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        let said = Said {
+            title: &self.title,
+            subtitle: &self.subtitle,
+            numbers: &self.numbers,
+            sheets_left_out: self.sheets.len() - sheets.len(),
+            sheets,
+            sheets_json,
+            sheet_images: self.sheet_images,
+            comparison: inline(self.comparison),
+            plots: self.plots,
+            about: &self.summary.about,
+            networks: self.summary.networks.iter().map(network).collect(),
+            settings: &self.settings,
+            folder: &self.folder,
+            files: &self.files,
+        };
+        environment.render_str(include_str!("page.html"), Serde(said)).map_err(|error| Flaw(format!("{error:#}")))
+    }
+
+    /// The places of the sheets that the page has room for.
+    fn chosen_sheets(&self) -> Vec<usize> {
+        let size = |at: &usize| fs::metadata(&self.sheets[*at].1).map_or(0, |file| file.len() * 4 / 3);
+        let mut most = MOST_SHEETS;
+        loop {
+            let chosen = evenly(self.sheets.len(), most);
+            let bytes: u64 = chosen.iter().map(size).sum();
+            if bytes <= MOST_BYTES || chosen.len() <= 2 {
+                return chosen;
+            }
+            most = ((chosen.len() as u64 * MOST_BYTES / bytes) as usize).clamp(2, chosen.len() - 1);
+        }
+    }
+}
+
+/// A PNG file as an address that holds all of it; `None` where it cannot be read or is no image of ours.
+fn inline(path: &Path) -> Option<String> {
+    let size = fs::metadata(path).ok()?.len();
+    let png = if size <= MOST_BYTES { fs::read(path).ok()? } else { return None };
+    png.starts_with(b"\x89PNG\r\n\x1a\n").then(|| format!("data:image/png;base64,{}", STANDARD.encode(png)))
+}
+
+fn network(network: &NetworkSummary) -> Network {
+    let mflop = |flops: u64| if flops == 0 { String::new() } else { format!("{:.2}", flops as f64 / 1e6) };
+    let count = |parameters: u64| if parameters == 0 { String::new() } else { parameters.to_string() };
+    let rows = network.rows.iter().map(|row| Row {
+        number: row.number,
+        layer: row.layer.to_string(),
+        output: size(row.output),
+        parameters: count(row.parameters),
+        mflop: mflop(row.flops),
+    });
+    Network {
+        name: network.name,
+        input: size(network.input),
+        rows: rows.collect(),
+        parameters: network.parameters().to_string(),
+        mflop: mflop(network.flops()),
+    }
+}
+
+fn size([height, width, channels]: Shape) -> String {
+    format!("{height} × {width} × {channels}")
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{DynamicImage, GrayImage, Luma};
+
+    use super::*;
+    use crate::net::Model;
+    use crate::report::sheet::write_png;
+
+    const NASTY: &str = "<script>alert('x')</script> & \"more\"";
+
+    fn with_page<T>(sheets: Vec<(String, PathBuf)>, see: impl FnOnce(Page) -> T) -> T {
+        let summary = Summary { about: NASTY.into(), ..Summary::new(&Model::named("dcgan-small").unwrap()) };
+        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\"><text>step</text></svg>".to_string();
+        see(Page {
+            title: NASTY.into(),
+            subtitle: NASTY.into(),
+            numbers: vec![("Step", NASTY.into())],
+            comparison: &sheets.last().map(|(_, path)| path.clone()).unwrap_or_default(),
+            sheets,
+            sheet_images: 64,
+            plots: &[svg],
+            summary: &summary,
+            settings: vec![(NASTY.into(), NASTY.into())],
+            folder: NASTY.into(),
+            files: vec![(NASTY.into(), "a file")],
+        })
+    }
+
+    fn grey(path: &Path, shade: u8) {
+        write_png(path, &DynamicImage::from(GrayImage::from_pixel(4, 4, Luma([shade])))).unwrap();
+    }
+
+    #[test]
+    fn texts_from_outside_cannot_become_html() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        grey(&path, 5);
+        let html = with_page(vec![(NASTY.into(), path)], |page| page.html().unwrap());
+        assert!(!html.contains("<script>alert") && !html.contains("\"more\""), "{html}");
+        // Title twice, subtitle, number, sheet, about, setting twice, folder, file twice.
+        assert_eq!(html.matches("&lt;script&gt;alert").count(), 11);
+        assert_eq!(html.matches("</script>").count(), 2, "a name ended a script");
+        assert!(html.contains("<svg xmlns=") && html.contains("transposed-conv"));
+        for elsewhere in ["http:", "https:"] {
+            let outside = html.replace("http://www.w3.org/2000/svg", "");
+            assert!(!outside.contains(elsewhere), "the page needs the network");
+        }
+    }
+
+    #[test]
+    fn a_page_holds_every_sheet_and_shows_the_last_without_a_script() {
+        let folder = tempfile::tempdir().unwrap();
+        let sheet = |at: u8| (format!("epoch {at}"), folder.path().join(format!("{at}.png")));
+        let sheets: Vec<_> = (0..3).map(sheet).collect();
+        (0..).zip(&sheets).for_each(|(shade, (_, path))| grey(path, shade));
+        let last = inline(&sheets[2].1).unwrap();
+        let html = with_page(sheets.clone(), |page| page.html().unwrap());
+        assert!(html.contains(&format!("<img class=\"sheet\" id=\"sheet\" src=\"{last}\"")), "{html}");
+        assert!(html.contains(">epoch 2</output>") && !html.contains("more are in"));
+        let json = html.split("id=\"sheets\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let json: Vec<serde_json::Value> = serde_json::from_str(json).unwrap();
+        let names: Vec<_> = json.iter().map(|sheet| sheet["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["epoch 0", "epoch 1", "epoch 2"]);
+        let png = STANDARD.decode(json[1]["image"].as_str().unwrap().strip_prefix("data:image/png;base64,").unwrap());
+        assert_eq!(png.unwrap(), fs::read(&sheets[1].1).unwrap());
+    }
+
+    #[test]
+    fn a_page_without_sheets_or_plots_is_whole() {
+        let html = with_page(Vec::new(), |page| Page { plots: &[], ..page }.html().unwrap());
+        assert!(html.ends_with("</html>") && !html.contains("<script") && !html.contains("<h2>Training"), "{html}");
+    }
+
+    #[test]
+    fn a_page_of_many_or_large_sheets_takes_some_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        grey(&path, 9);
+        let many = |count: usize| vec![("a sheet".to_string(), path.clone()); count];
+        let html = with_page(many(100), |page| page.html().unwrap());
+        assert!(html.contains("This page shows 60 sheets, evenly chosen; 40 more are in"), "{html}");
+
+        // As many bytes as a sheet of photographs has; what follows a PNG's end is not looked at.
+        let mut large = fs::read(&path).unwrap();
+        large.resize(1 << 20, 7);
+        fs::write(&path, large).unwrap();
+        let html = with_page(many(50), |page| page.html().unwrap());
+        assert!(html.contains("This page shows 5 sheets, evenly chosen; 45 more are in"));
+        assert!(html.len() < 11 << 20, "{} bytes", html.len());
+    }
+
+    #[test]
+    fn what_is_no_picture_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        fs::write(&path, "\"><script>").unwrap();
+        let html = with_page(vec![("torn".into(), path), ("gone".into(), "nowhere.png".into())], |page| page.html());
+        assert!(!html.unwrap().contains("<img"));
+    }
+}

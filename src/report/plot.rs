@@ -1,0 +1,359 @@
+//! Curves over a run, readable at a glance, as SVG and as the same in pixels.
+
+use image::DynamicImage;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::trace::Trace;
+use super::{Flaw, raster};
+
+/// Width and height of a plot, in its own units: pixels of a browser.
+const SIZE: (u32, u32) = (760, 420);
+/// The plotting crate places everything at whole units, so it draws on a larger sheet, which is then shown smaller.
+const FINENESS: i32 = 8;
+/// Pixels of a PNG for each unit.
+const PIXELS_PER_UNIT: f32 = 2.0;
+
+/// For what helps to read the curves.
+const GREY: RGBColor = RGBColor(90, 90, 90);
+
+/// Fewer bins than this are drawn as they are, each with a dot.
+const FEW: usize = 40;
+/// The smoothed line is the mean of one bin in so many, on either side.
+const SMOOTHING: usize = 50;
+
+/// Colours that people tell apart who see few colours (Okabe and Ito 2008).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// For what belongs to the discriminator, or to real images.
+    Blue,
+    /// For what belongs to the generator, or to its images.
+    Vermilion,
+    /// For what belongs to both.
+    Green,
+}
+
+impl Colour {
+    fn rgb(self) -> RGBColor {
+        match self {
+            Self::Blue => RGBColor(0, 114, 178),
+            Self::Vermilion => RGBColor(213, 94, 0),
+            Self::Green => RGBColor(0, 133, 98),
+        }
+    }
+}
+
+/// What is to be plotted.
+#[derive(Debug, Clone)]
+pub struct Plot<'a> {
+    /// What a person sees here.
+    pub title: &'static str,
+    /// The name of the horizontal axis, with its unit.
+    pub x: &'static str,
+    /// The name of the vertical axis, with its unit.
+    pub y: &'static str,
+    /// Positions of the traces for one unit of the horizontal axis.
+    pub positions_per_x: f64,
+    /// The ends of the vertical axis, where they are given by what is shown; else they follow the values.
+    pub range: Option<[f64; 2]>,
+    /// A value to compare with, and what it means.
+    pub level: Option<(f64, &'static str)>,
+    /// The curves.
+    pub series: Vec<Series<'a>>,
+}
+
+/// A curve.
+#[derive(Debug, Clone)]
+pub struct Series<'a> {
+    /// What it shows.
+    pub name: &'static str,
+    /// How it is drawn.
+    pub colour: Colour,
+    /// Its values.
+    pub trace: &'a Trace,
+}
+
+impl Plot<'_> {
+    /// Whether there is anything to be seen.
+    pub fn is_empty(&self) -> bool {
+        self.series.iter().all(|series| series.trace.bins().is_empty())
+    }
+
+    /// The plot as the text of an SVG file.
+    pub fn svg(&self) -> Result<String, Flaw> {
+        let fine = (SIZE.0 * FINENESS as u32, SIZE.1 * FINENESS as u32);
+        let mut svg = String::new();
+        self.draw(&SVGBackend::with_string(&mut svg, fine).into_drawing_area())
+            .map_err(|error| Flaw(error.to_string()))?;
+        let size = |(width, height): (u32, u32)| format!("width=\"{width}\" height=\"{height}\"");
+        Ok(svg.replacen(&size(fine), &size(SIZE), 1)) // the view box keeps the fine units
+    }
+
+    /// What the SVG of a plot shows, in pixels.
+    pub fn pixels(svg: &str) -> Result<DynamicImage, Flaw> {
+        raster::rasterise(svg, PIXELS_PER_UNIT)
+    }
+
+    fn draw(
+        &self,
+        sheet: &DrawingArea<SVGBackend, plotters::coord::Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let font = |size: i32, colour: &RGBColor| ("sans-serif", units(size)).into_font().color(colour);
+        let (from, to) = self.horizontal_range();
+        let (bottom, top) = self.vertical_range();
+
+        sheet.fill(&WHITE)?;
+        sheet.draw(&Text::new(self.title, (units(20), units(12)), font(26, &BLACK)))?;
+        let mut chart = ChartBuilder::on(sheet)
+            .margin_top(units(76))
+            .margin_right(units(24))
+            .margin_bottom(units(8))
+            .margin_left(units(8))
+            .x_label_area_size(units(46))
+            .y_label_area_size(units(70))
+            .build_cartesian_2d(from..to, bottom..top)?;
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .axis_desc_style(font(19, &BLACK))
+            .label_style(font(17, &GREY))
+            .x_labels(10)
+            .y_labels(6)
+            .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() })
+            .axis_style(ShapeStyle::from(&GREY).stroke_width(units(1) as u32))
+            .bold_line_style(ShapeStyle::from(&RGBColor(225, 225, 225)).stroke_width(units(1) as u32))
+            .light_line_style(TRANSPARENT)
+            .set_all_tick_mark_size(units(4))
+            .draw()?;
+
+        if let Some((level, _)) = self.level {
+            let dashes = DashedLineSeries::new(
+                [(from, level), (to, level)],
+                units(6),
+                units(5),
+                ShapeStyle::from(&GREY).stroke_width(units(1) as u32),
+            );
+            chart.draw_series(dashes)?;
+        }
+        for series in &self.series {
+            let colour = series.colour.rgb();
+            let (bins, width) = (series.trace.bins(), series.trace.width());
+            let x = |at: usize| bins[at].position() / self.positions_per_x;
+            let line = |values: &[f64]| (0..bins.len()).map(|at| (x(at), values[at])).collect::<Vec<_>>();
+            let means = line(&series.trace.smoothed(0));
+            let thick = ShapeStyle::from(&colour).stroke_width(units(2) as u32);
+            if bins.len() < FEW {
+                let dots = means.iter().map(|&point| Circle::new(point, units(3), colour.filled()));
+                chart.draw_series(dots)?;
+                chart.draw_series(LineSeries::new(means, thick))?;
+                continue;
+            }
+            if width == 1 {
+                let thin = ShapeStyle::from(&colour.mix(0.35)).stroke_width(units(1) as u32);
+                chart.draw_series(LineSeries::new(means, thin))?;
+            } else {
+                let there = (0..bins.len()).map(|at| (x(at), f64::from(bins[at].high)));
+                let back = (0..bins.len()).rev().map(|at| (x(at), f64::from(bins[at].low)));
+                let band = Polygon::new(there.chain(back).collect::<Vec<_>>(), colour.mix(0.25).filled());
+                chart.draw_series([band])?;
+            }
+            chart.draw_series(LineSeries::new(line(&series.trace.smoothed(reach(bins.len()))), thick))?;
+        }
+        self.draw_legend(sheet)?;
+        sheet.present()
+    }
+
+    /// What is which, in a line above the curves, where it covers none of them; how they are drawn, in the corner below.
+    fn draw_legend(
+        &self,
+        sheet: &DrawingArea<SVGBackend, plotters::coord::Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let font = ("sans-serif", units(18)).into_font();
+        let middle = Pos::new(HPos::Left, VPos::Center);
+        // The font of whoever looks at it is not known; few are wider than 8 units for a letter of this size.
+        let room = |text: &str| units(8) * text.chars().count() as i32;
+        let (mut x, y) = (units(20), units(56));
+        for series in &self.series {
+            let colour = series.colour.rgb();
+            let line = vec![(x, y), (x + units(24), y)];
+            sheet.draw(&PathElement::new(line, ShapeStyle::from(&colour).stroke_width(units(3) as u32)))?;
+            x += units(30);
+            sheet.draw(&Text::new(series.name, (x, y), font.color(&BLACK).pos(middle)))?;
+            x += room(series.name) + units(20);
+        }
+        if let Some((_, name)) = self.level {
+            for dash in [0, 9, 18] {
+                let line = vec![(x + units(dash), y), (x + units(dash + 6), y)];
+                sheet.draw(&PathElement::new(line, ShapeStyle::from(&GREY).stroke_width(units(1) as u32)))?;
+            }
+            x += units(30);
+            sheet.draw(&Text::new(name, (x, y), font.color(&GREY).pos(middle)))?;
+        }
+        let corner = (units(SIZE.0 as i32 - 24), units(SIZE.1 as i32 - 8));
+        let small = ("sans-serif", units(16)).into_font().color(&GREY).pos(Pos::new(HPos::Right, VPos::Bottom));
+        sheet.draw(&Text::new(self.how_it_is_drawn(), corner, small))
+    }
+
+    /// What the pale and the strong line are.
+    fn how_it_is_drawn(&self) -> String {
+        let longest = self.series.iter().map(|series| series.trace).max_by_key(|trace| trace.bins().len());
+        let Some(trace) = longest.filter(|trace| trace.bins().len() >= FEW) else { return String::new() };
+        let together = (2 * reach(trace.bins().len()) as u64 + 1) * trace.width();
+        match trace.width() {
+            1 => format!("pale: each {}; line: mean of {together}", self.x),
+            width => format!("pale: range of {width} {}s; line: mean of {together}", self.x),
+        }
+    }
+
+    fn horizontal_range(&self) -> (f64, f64) {
+        let bins = self.series.iter().flat_map(|series| series.trace.bins());
+        let x = bins.map(|bin| bin.position() / self.positions_per_x);
+        let (from, to) = x.fold((f64::INFINITY, f64::NEG_INFINITY), |(from, to), x| (from.min(x), to.max(x)));
+        widened(from, to, 0.0)
+    }
+
+    fn vertical_range(&self) -> (f64, f64) {
+        if let Some([bottom, top]) = self.range {
+            return (bottom, top);
+        }
+        let bins = self.series.iter().flat_map(|series| series.trace.bins());
+        let ends =
+            |(low, high): (f64, f64), bin: &super::trace::Bin| (low.min(bin.low.into()), high.max(bin.high.into()));
+        // Losses and distances are easier to compare where the axis begins at 0.
+        let (low, high) = bins.fold((0.0, f64::NEG_INFINITY), ends);
+        widened(low, high, 0.05)
+    }
+}
+
+/// How many bins on either side a smoothed line takes in.
+fn reach(bins: usize) -> usize {
+    bins / SMOOTHING / 2 + 1
+}
+
+/// A range with a margin, a share of its length, at each end that is not 0; never empty.
+fn widened(low: f64, high: f64, share: f64) -> (f64, f64) {
+    if low > high {
+        return (0.0, 1.0); // there are no values
+    }
+    let length = high - low;
+    if length <= 0.0 {
+        return (low - 0.5, high + 0.5);
+    }
+    let margin = |end: f64| if end.abs() > 0.0 { length * share } else { 0.0 };
+    (low - margin(low), high + margin(high))
+}
+
+/// A length in the units of the sheet that is drawn on.
+fn units(length: i32) -> i32 {
+    length * FINENESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(values: impl IntoIterator<Item = f32>) -> Trace {
+        let mut trace = Trace::default();
+        (1..).zip(values).for_each(|(position, value)| trace.push(position, value));
+        trace
+    }
+
+    fn plot<'a>(traces: &[&'a Trace]) -> Plot<'a> {
+        let looks = [("first <curve>", Colour::Blue), ("second", Colour::Vermilion), ("third", Colour::Green)];
+        let series = looks.iter().zip(traces).map(|(&(name, colour), &trace)| Series { name, colour, trace });
+        Plot {
+            title: "A & B",
+            x: "step",
+            y: "loss (nats)",
+            positions_per_x: 1.0,
+            range: None,
+            level: Some((0.5, "in the middle")),
+            series: series.collect(),
+        }
+    }
+
+    /// The texts of a drawing; it has to be well-formed.
+    fn texts(svg: &str) -> Vec<String> {
+        let document = roxmltree::Document::parse(svg).unwrap();
+        let texts = document.descendants().filter(|node| node.has_tag_name("text"));
+        texts.map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
+    }
+
+    fn pixels_of(colour: Colour, image: &DynamicImage) -> usize {
+        let RGBColor(r, g, b) = colour.rgb();
+        image.to_rgb8().pixels().filter(|pixel| pixel.0 == [r, g, b]).count()
+    }
+
+    #[test]
+    fn a_plot_is_well_formed_and_says_what_it_shows() {
+        let (one, two) = (trace((0..100).map(|at| at as f32)), trace([3.0; 100]));
+        let svg = plot(&[&one, &two]).svg().unwrap();
+        let texts = texts(&svg);
+        for text in ["A & B", "step", "loss (nats)", "first <curve>", "second", "in the middle", "100", "0.0"] {
+            assert!(texts.iter().any(|there| there == text), "{text} is not in {texts:?}");
+        }
+        assert!(texts.iter().any(|text| text == "pale: each step; line: mean of 5"), "{texts:?}");
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let root = document.root_element();
+        assert_eq!([root.attribute("width"), root.attribute("height")], [Some("760"), Some("420")]);
+        assert_eq!(root.attribute("viewBox"), Some("0 0 6080 3360"));
+    }
+
+    #[test]
+    fn the_pixels_show_every_curve_and_the_texts() {
+        let traces = [trace([1.0, 2.0]), trace((0..60).map(|at| at as f32 / 30.0)), trace(vec![1.5; 5000])];
+        let svg = plot(&traces.each_ref()).svg().unwrap();
+        let image = Plot::pixels(&svg).unwrap();
+        assert_eq!((image.width(), image.height()), (1520, 840));
+        // The line in the legend is some 48 x 6 pixels; the curve comes on top.
+        for colour in [Colour::Blue, Colour::Vermilion, Colour::Green] {
+            let seen = pixels_of(colour, &image);
+            assert!(seen > 150, "{colour:?} has {seen} pixels");
+        }
+        let black = image.to_luma8().pixels().filter(|pixel| pixel.0[0] < 40).count();
+        assert!(black > 500, "there is no text: {black} dark pixels");
+    }
+
+    #[test]
+    fn a_long_run_is_no_larger_and_shows_its_spike() {
+        let long = trace((0..500_000).map(|at| if at == 250_000 { 20.0 } else { 1.0 }));
+        let svg = plot(&[&long]).svg().unwrap();
+        assert!(svg.len() < 100_000, "{} bytes", svg.len());
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let points = |name: &str| -> Vec<(i32, i32)> {
+            let shapes = document.descendants().filter(|node| node.has_tag_name(name));
+            let texts = shapes.filter_map(|node| node.attribute("points"));
+            let points = texts.flat_map(str::split_whitespace).map(|point| point.split_once(',').unwrap());
+            points.map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).collect()
+        };
+        let (_, highest) = *points("polygon").iter().min_by_key(|(_, y)| *y).unwrap();
+        assert!((units(76)..units(110)).contains(&highest), "the band ends at {highest}");
+        let how = "pale: range of 512 steps; line: mean of";
+        assert!(texts(&svg).iter().any(|text| text.starts_with(how)), "{:?}", texts(&svg));
+    }
+
+    #[test]
+    fn few_values_equal_values_and_negative_ones_have_their_plots() {
+        for values in [vec![2.0], vec![0.0; 3], vec![-1.0, -4.0], vec![1e30, -1e30], vec![1e-30; 90]] {
+            let trace = trace(values.clone());
+            let svg = plot(&[&trace]).svg().unwrap();
+            let image = Plot::pixels(&svg).unwrap();
+            assert!(pixels_of(Colour::Blue, &image) > 150, "{values:?}");
+        }
+        let nothing = Trace::default();
+        assert!(plot(&[&nothing]).is_empty() && !plot(&[&nothing, &trace([1.0])]).is_empty());
+        plot(&[&nothing]).svg().unwrap();
+    }
+
+    #[test]
+    fn an_axis_that_is_given_stays_and_the_other_has_its_unit() {
+        let trace = trace((0..40).map(|_| 0.4));
+        let plot = Plot { range: Some([0.0, 1.0]), positions_per_x: 10.0, x: "epoch", ..plot(&[&trace]) };
+        let texts = texts(&plot.svg().unwrap());
+        for text in ["epoch", "0.0", "1.0", "4"] {
+            assert!(texts.iter().any(|there| there == text), "{text} is not in {texts:?}");
+        }
+        assert!(!texts.iter().any(|there| there == "40"), "{texts:?}");
+    }
+}

@@ -1,0 +1,339 @@
+//! What a person looks at while a run goes on and afterwards: plots, real images beside generated ones, a film of the
+//! sheets and a page with all of it. Everything here can be made again from what the run has written.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use image::DynamicImage;
+use rayon::prelude::*;
+
+use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings};
+use crate::data::ImageSet;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::net::Summary;
+use crate::program::Device;
+use crate::program::random::shuffled;
+use crate::report::animation::film;
+use crate::report::comparison::real_versus_fake;
+use crate::report::page::Page;
+use crate::report::plot::{Colour, Plot, Series};
+use crate::report::progress::{Progress, duration_for_people};
+use crate::report::trace::Trace;
+use crate::report::{Flaw, Pictures, sheet};
+
+/// While a run goes on, drawing takes no more than one part in so many of its time.
+const SHARE_OF_TIME: u32 = 20;
+
+/// The things to look at of one run.
+pub(super) struct Portfolio {
+    folder: RunFolder,
+    settings: Settings,
+    summary: Summary,
+    device: String,
+    history: History,
+    /// Some of the images to learn from, (N, H, W, C), in the order of a shuffled deck.
+    reals: Vec<u8>,
+    /// The images of the newest sheet.
+    fakes: Vec<u8>,
+    shape: [usize; 3],
+    /// When everything was drawn last, and how long that took.
+    drawn: Option<(Instant, Duration)>,
+}
+
+/// What was measured so far.
+#[derive(Default)]
+struct History {
+    d_loss: Trace,
+    g_loss: Trace,
+    d_loss_of_epoch: Trace,
+    g_loss_of_epoch: Trace,
+    d_real: Trace,
+    d_fake: Trace,
+    d_accuracy: Trace,
+    fd: Trace,
+    /// Real images that were taken, and the seconds that this took.
+    images: f64,
+    seconds: f64,
+}
+
+impl Portfolio {
+    /// For a run that goes on from `start`, whose log so far is `rows`.
+    pub(super) fn new(
+        folder: &RunFolder,
+        start: &Checkpoint,
+        device: &dyn Device,
+        images: &ImageSet,
+        rows: &[Row],
+    ) -> Self {
+        let count = images.count() as u32;
+        let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(start.settings.seed, g, count) as usize);
+        let mut portfolio = Self {
+            folder: folder.clone(),
+            settings: start.settings.clone(),
+            summary: Summary::new(&start.model),
+            device: device.description(),
+            history: History::default(),
+            reals: chosen.flat_map(|index| images.image(index)).copied().collect(),
+            fakes: Vec::new(),
+            shape: images.image_shape(),
+            drawn: None,
+        };
+        for row in rows {
+            portfolio.record(row);
+        }
+        portfolio
+    }
+
+    /// Takes note of a step.
+    pub(super) fn record(&mut self, row: &Row) {
+        let history = &mut self.history;
+        let images = self.settings.batch_size as f64;
+        let seconds = images / f64::from(row.images_per_second);
+        if seconds.is_finite() {
+            history.images += images;
+            history.seconds += seconds;
+        }
+        for (trace, position, value) in [
+            (&mut history.d_loss, row.step, Some(row.d_loss)),
+            (&mut history.g_loss, row.step, Some(row.g_loss)),
+            (&mut history.d_loss_of_epoch, row.epoch, Some(row.d_loss)),
+            (&mut history.g_loss_of_epoch, row.epoch, Some(row.g_loss)),
+            (&mut history.d_real, row.step, Some(row.d_real)),
+            (&mut history.d_fake, row.step, Some(row.d_fake)),
+            (&mut history.d_accuracy, row.step, Some(row.d_accuracy)),
+            (&mut history.fd, row.step, row.fd),
+        ] {
+            if let Some(value) = value {
+                trace.push(position, value);
+            }
+        }
+    }
+
+    /// Takes the images of a new sheet, as bytes (N, H, W, C).
+    pub(super) fn show(&mut self, fakes: Vec<u8>) {
+        self.fakes = fakes;
+    }
+
+    /// Writes the sheet of real images.
+    pub(super) fn write_reals(&self) -> Result<()> {
+        let pictures = Pictures::new(&self.reals, self.shape)?;
+        sheet::write_png(&self.folder.reals(), &sheet::lay_out(&pictures, None)?)
+    }
+
+    /// Draws everything but the film as it is after `step`, unless it did so a moment ago.
+    ///
+    /// # Errors
+    ///
+    /// Where a file cannot be written. What could be written but not drawn is only said.
+    pub(super) fn draw(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
+        match self.drawn {
+            Some((at, took)) if at.elapsed() < SHARE_OF_TIME * took => Ok(()),
+            _ => self.draw_now(step, progress),
+        }
+    }
+
+    /// Draws everything as it is after the last step.
+    pub(super) fn finish(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
+        let sheets: Vec<_> = self.folder.sheets(step, &self.settings)?.into_iter().map(|sheet| sheet.path).collect();
+        let path = self.folder.progress();
+        if let Some(film) = film(&path, &sheets)? {
+            if film.frames + film.unreadable.len() < sheets.len() {
+                progress.line(&format!("film        {} of {} sheets", film.frames, sheets.len()));
+            }
+            for sheet in film.unreadable {
+                progress.line(&format!("{} is no sheet of this run, and left out of the film", sheet.display()));
+            }
+        }
+        self.draw_now(step, progress)
+    }
+
+    fn draw_now(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
+        let begin = Instant::now();
+        let plots = self.write_plots(progress)?;
+        let (reals, fakes) = (Pictures::new(&self.reals, self.shape)?, Pictures::new(&self.fakes, self.shape)?);
+        let comparison = self.folder.comparison();
+        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes), progress) {
+            sheet::write_png(&comparison, &image)?;
+        }
+        let page = self.folder.report();
+        if let Some(html) = drawn(&page, self.page(step, &plots, &comparison)?.html(), progress) {
+            write_text(&page, &html)?;
+        }
+        self.drawn = Some((Instant::now(), begin.elapsed()));
+        Ok(())
+    }
+
+    /// Writes every plot that has something to show, and returns their SVGs.
+    fn write_plots(&self, progress: &mut Progress) -> Result<Vec<String>> {
+        let plots = self.history.plots(&self.settings);
+        let shown = plots.into_iter().filter(|(_, plot)| !plot.is_empty()).collect::<Vec<_>>();
+        let drawings: Vec<_> = shown.par_iter().map(|(name, plot)| (*name, both_forms(plot))).collect();
+        let mut svgs = Vec::new();
+        for (name, drawing) in drawings {
+            let path = self.folder.plot(name, "svg");
+            if let Some((svg, pixels)) = drawn(&path, drawing, progress) {
+                files::create_folder(path.parent().expect("plots are in a folder"))?; // runs of old versions have none
+                write_text(&path, &svg)?;
+                sheet::write_png(&self.folder.plot(name, "png"), &pixels)?;
+                svgs.push(svg);
+            }
+        }
+        Ok(svgs)
+    }
+
+    fn page<'a>(&'a self, step: u64, plots: &'a [String], comparison: &'a Path) -> Result<Page<'a>> {
+        let Settings { data, model, steps, batch_size, images, .. } = &self.settings;
+        let absolute = std::path::absolute(self.folder.path()).unwrap_or_else(|_| self.folder.path().to_path_buf());
+        let title = absolute.file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
+        let epochs = |steps: u64| (steps * *batch_size as u64) as f64 / *images as f64;
+        let mut numbers = vec![
+            ("Steps", format!("{step} of {steps}")),
+            ("Epochs", format!("{:.1} of {:.1}", epochs(step), epochs(*steps))),
+            ("Device", self.device.clone()),
+        ];
+        let History { images: taken, seconds, .. } = self.history;
+        if seconds > 0.0 {
+            let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+            numbers.push(("Time of all steps", duration_for_people(time)));
+            numbers.push(("Images per second", format!("{:.0}", taken / seconds)));
+        }
+        numbers.push(("gpu-gan", env!("CARGO_PKG_VERSION").to_string()));
+        let mut files: Vec<(String, &'static str)> = [
+            ("samples/", "the real images and every sheet"),
+            ("samples/progress.gif", "all sheets as a film, made when the run ends"),
+            ("plots/", "the plots, as SVG and as PNG"),
+            ("losses.csv", "a row for each step, for spreadsheets"),
+            ("log.jsonl", "the same, for programs"),
+            ("checkpoints/", "what a run goes on from, and images are drawn from"),
+            ("config.toml", "the settings"),
+            ("model.toml", "the model"),
+        ]
+        .map(|(path, what)| (path.to_string(), what))
+        .into();
+        if let Some(newest) = self.folder.newest_checkpoint().and_then(|path| Some(path.file_name()?.to_owned())) {
+            files.insert(6, (format!("checkpoints/{}", newest.display()), "the newest of them"));
+        }
+        Ok(Page {
+            title,
+            subtitle: format!("{model} on {data}, {images} images"),
+            numbers,
+            sheets: self.folder.sheets(step, &self.settings)?.into_iter().map(|at| (at.name, at.path)).collect(),
+            sheet_images: SHEET_IMAGES,
+            comparison,
+            plots,
+            summary: &self.summary,
+            settings: named_values(&self.settings),
+            folder: absolute.display().to_string(),
+            files,
+        })
+    }
+}
+
+impl History {
+    /// The plots with the names of their files.
+    fn plots(&self, settings: &Settings) -> Vec<(&'static str, Plot<'_>)> {
+        use Colour::{Blue, Green, Vermilion};
+        let series = |name, colour, trace| Series { name, colour, trace };
+        let by_step =
+            |title, y, series| Plot { title, x: "step", y, positions_per_x: 1.0, range: None, level: None, series };
+        let steps_per_epoch = settings.images as f64 / settings.batch_size as f64;
+        let (discriminator, generator) = ("discriminator", "generator");
+        vec![
+            (
+                "losses-by-step",
+                by_step(
+                    "Losses",
+                    "loss (nats)",
+                    vec![series(discriminator, Blue, &self.d_loss), series(generator, Vermilion, &self.g_loss)],
+                ),
+            ),
+            (
+                "losses-by-epoch",
+                Plot {
+                    x: "epoch",
+                    ..by_step(
+                        "Losses, means of each epoch",
+                        "loss (nats)",
+                        vec![
+                            series(discriminator, Blue, &self.d_loss_of_epoch),
+                            series(generator, Vermilion, &self.g_loss_of_epoch),
+                        ],
+                    )
+                },
+            ),
+            (
+                "judgement",
+                Plot {
+                    range: Some([0.0, 1.0]),
+                    level: Some((0.5, "cannot tell")),
+                    ..by_step(
+                        "How real the discriminator finds images",
+                        "probability of being real",
+                        vec![
+                            series("real images, D(x)", Blue, &self.d_real),
+                            series("generated ones, D(G(z))", Vermilion, &self.d_fake),
+                        ],
+                    )
+                },
+            ),
+            (
+                "accuracy",
+                Plot {
+                    range: Some([0.0, 1.0]),
+                    level: Some((0.5, "guessing")),
+                    ..by_step(
+                        "How often the discriminator is right",
+                        "share of images judged right",
+                        vec![series("accuracy", Green, &self.d_accuracy)],
+                    )
+                },
+            ),
+            (
+                "quality",
+                Plot {
+                    x: "epoch",
+                    positions_per_x: steps_per_epoch,
+                    ..by_step(
+                        "Distance of the generated images from the real ones",
+                        "Fréchet distance (lower is better)",
+                        vec![series("Fréchet distance", Vermilion, &self.fd)],
+                    )
+                },
+            ),
+        ]
+    }
+}
+
+fn both_forms(plot: &Plot) -> Result<(String, DynamicImage), Flaw> {
+    let svg = plot.svg()?;
+    let pixels = Plot::pixels(&svg)?;
+    Ok((svg, pixels))
+}
+
+/// What was drawn; if nothing was, the person is told.
+fn drawn<T>(path: &Path, drawing: Result<T, Flaw>, progress: &mut Progress) -> Option<T> {
+    drawing.map_err(|flaw| progress.line(&format!("{} could not be drawn: {flaw}", path.display()))).ok()
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    files::write_atomically(path, |out| out.write_all(text.as_bytes()).map_err(Error::file("write", path)))
+}
+
+/// All settings by their names in `config.toml`: `adam.lr` and its value.
+fn named_values(settings: &Settings) -> Vec<(String, String)> {
+    fn add(name: &str, value: &toml::Value, all: &mut Vec<(String, String)>) {
+        match value {
+            toml::Value::Table(table) => {
+                let inner = |key: &str| if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
+                table.iter().for_each(|(key, value)| add(&inner(key), value, all));
+            }
+            toml::Value::String(text) => all.push((name.to_string(), text.clone())),
+            other => all.push((name.to_string(), other.to_string())),
+        }
+    }
+    let mut all = Vec::new();
+    add("", &toml::Value::try_from(settings).expect("plain data has a TOML form"), &mut all);
+    all
+}

@@ -1,0 +1,186 @@
+//! Data sets of any size on devices of any size: all images lie on the device where there is room for them, else a window
+//! of them at a time.
+//!
+//! A window is the next so many images in the order in which the run shows them, which the host knows as well as the device
+//! does ([`shuffled`]). It holds whole batches, so that every step finds all its images in one. What is learnt is the same,
+//! bit for bit, whatever the capacity: that of the device, that of a resumed run on another device, or all images at once.
+
+use rayon::prelude::*;
+
+use super::Settings;
+use crate::data::ImageSet;
+use crate::error::{Error, Result};
+use crate::net::Model;
+use crate::program::random::shuffled;
+use crate::program::{Executor, TensorId, Values};
+
+/// How often [`with_fewer_images`] takes half of the images before it gives up.
+const HALVINGS: usize = 6;
+
+/// How many images of a run lie within so many bytes of a device: all of them, or as many whole batches as fit, or none
+/// where not even one batch does.
+pub fn capacity(model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
+    let image = model.image.iter().product::<usize>() as u64;
+    let fit = usize::try_from(bytes / image).unwrap_or(usize::MAX);
+    if fit >= settings.images { Some(settings.images) } else { whole_batches(settings, fit) }
+}
+
+/// Makes an attempt with this many images on the device, and as long as it fails for lack of memory, with half as many.
+/// Returns how many it was that there was room for.
+pub fn with_fewer_images<T>(
+    settings: &Settings,
+    mut capacity: usize,
+    mut attempt: impl FnMut(usize) -> Result<T>,
+) -> Result<(usize, T)> {
+    for _ in 0..HALVINGS {
+        match (attempt(capacity), whole_batches(settings, capacity / 2)) {
+            (Err(Error::TooLarge { .. } | Error::OutOfMemory { .. }), Some(fewer)) => capacity = fewer,
+            (outcome, _) => return outcome.map(|made| (capacity, made)),
+        }
+    }
+    attempt(capacity).map(|made| (capacity, made))
+}
+
+fn whole_batches(settings: &Settings, images: usize) -> Option<usize> {
+    Some(images / settings.batch_size * settings.batch_size).filter(|&images| images > 0)
+}
+
+/// The images of a run on their way to the device.
+pub struct Supply<'a> {
+    images: &'a ImageSet,
+    seed: u64,
+    capacity: usize,
+    /// Steps that find their images in the same window; where all images lie on the device, all steps.
+    steps: u64,
+    /// The window that lies on the device, counted from 0.
+    there: Option<u64>,
+}
+
+impl<'a> Supply<'a> {
+    /// For a program that [`Gan::new`](super::Gan::new) wrote with the same settings and capacity.
+    pub fn new(images: &'a ImageSet, settings: &Settings, capacity: usize) -> Self {
+        let windows = capacity < settings.images;
+        let steps = if windows { (capacity / settings.batch_size) as u64 } else { u64::MAX };
+        Self { images, seed: settings.seed, capacity, steps, there: None }
+    }
+
+    /// Sees to it that the images of a step, counted from 1, lie in `data` after everything that the executor was asked for
+    /// so far. Returns the last step that finds its images there, too.
+    pub fn provide(&mut self, executor: &mut dyn Executor, data: TensorId, step: u64) -> Result<u64> {
+        let window = (step - 1) / self.steps;
+        if self.there != Some(window) {
+            if self.steps == u64::MAX {
+                executor.upload(data, Values::U8(&self.images.pixels))?;
+            } else {
+                executor.upload(data, Values::U8(&self.window(window)))?;
+            }
+            self.there = Some(window);
+        }
+        Ok((window + 1).saturating_mul(self.steps))
+    }
+
+    /// The images of a window, in the order of the shuffled deck.
+    fn window(&self, window: u64) -> Vec<u8> {
+        let count = self.images.count() as u32;
+        let len: usize = self.images.image_shape().iter().product();
+        let first = window * self.capacity as u64;
+        let mut pixels = vec![0; self.capacity * len];
+        pixels.par_chunks_mut(len).enumerate().for_each(|(row, image)| {
+            // Behind the last step of all it may wrap, as it does on the device.
+            let g = (first + row as u64) as u32;
+            image.copy_from_slice(self.images.image(shuffled(self.seed, g, count) as usize));
+        });
+        pixels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::tests::settings;
+    use super::*;
+    use crate::cpu::CpuDevice;
+    use crate::program::Device;
+
+    #[test]
+    fn all_images_lie_on_the_device_where_they_fit_and_else_whole_batches() {
+        let model = Model::named("dcgan-small").unwrap();
+        let image = 28 * 28;
+        for (images, batch_size, bytes, expected) in [
+            (1000, 128, 1000 * image, Some(1000)), // not a multiple of the batch, which it need not be
+            (1000, 128, u64::MAX, Some(1000)),
+            (1000, 128, 1000 * image - 1, Some(896)),
+            (1000, 128, 129 * image, Some(128)),
+            (1000, 128, 128 * image, Some(128)),
+            (1000, 128, 128 * image - 1, None),
+            (1000, 1, image, Some(1)),
+            (100, 128, 100 * image, Some(100)), // fewer images than a batch
+            (100, 128, 100 * image - 1, None),
+            (1000, 128, 0, None),
+        ] {
+            let got = capacity(&model, &settings(images, batch_size), bytes);
+            assert_eq!(got, expected, "{images} images, batches of {batch_size}, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn where_memory_is_short_half_as_many_images_are_tried_in_whole_batches() {
+        let error = |tensor: &str| Error::OutOfMemory {
+            tensor: tensor.into(),
+            bytes: 1,
+            device: "a device".into(),
+            hint: String::new(),
+        };
+        let attempts = |images, batch_size, room: usize| {
+            let mut tried = Vec::new();
+            let outcome = with_fewer_images(&settings(images, batch_size), images, |capacity| {
+                tried.push(capacity);
+                if capacity <= room { Ok(()) } else { Err(error("data")) }
+            });
+            (tried, outcome.map(|(capacity, ())| capacity).ok())
+        };
+        assert_eq!(attempts(1000, 128, 1000), (vec![1000], Some(1000)));
+        assert_eq!(attempts(1000, 128, 200), (vec![1000, 384, 128], Some(128)));
+        assert_eq!(attempts(1000, 128, 0), (vec![1000, 384, 128], None));
+        assert_eq!(attempts(100, 128, 0), (vec![100], None));
+        assert_eq!(attempts(1000, 1, 0).0.len(), HALVINGS + 1);
+
+        // What is not a lack of memory is not mended by fewer images.
+        let mut tries = 0;
+        let outcome = with_fewer_images(&settings(1000, 128), 1000, |_| {
+            tries += 1;
+            Err::<(), _>(Error::Device { message: "broken".into(), hint: String::new() })
+        });
+        assert!(outcome.is_err() && tries == 1);
+    }
+
+    #[test]
+    fn windows_are_uploaded_when_a_step_needs_another_one_and_hold_the_deck_in_order() {
+        // Image i is the pixels i and 100 + i; 10 of them, two in a batch, so that windows of 6 do not end with an epoch.
+        let pixels: Vec<u8> = (0..10).flat_map(|i| [i, 100 + i]).collect();
+        let images = ImageSet {
+            name: "ten".into(),
+            height: 1,
+            width: 2,
+            channels: 1,
+            pixels,
+            labels: None,
+            label_names: Vec::new(),
+        };
+        let settings = settings(10, 2);
+        let mut program = crate::program::Program::new();
+        let data = program.tensor_of(crate::program::Element::U8, "data", &[6, 1, 2, 1]);
+        let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
+        let mut supply = Supply::new(&images, &settings, 6);
+        for (step, last, window) in [(1, 3, 0), (2, 3, 0), (3, 3, 0), (4, 6, 1), (5, 6, 1), (9, 9, 2), (1, 3, 0)] {
+            assert_eq!(supply.provide(executor.as_mut(), data, step).unwrap(), last, "step {step}");
+            assert_eq!(supply.there, Some(window));
+        }
+        let expected = (6..12).map(|g| shuffled(settings.seed, g, 10) as u8).flat_map(|i| [i, 100 + i]);
+        assert!(supply.window(1).into_iter().eq(expected));
+
+        let mut program = crate::program::Program::new();
+        let data = program.tensor_of(crate::program::Element::U8, "data", &[10, 1, 2, 1]);
+        let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
+        assert_eq!(Supply::new(&images, &settings, 10).provide(executor.as_mut(), data, 7).unwrap(), u64::MAX);
+    }
+}

@@ -1,0 +1,230 @@
+//! One operation, alone in a program, on a GPU and in f64 on the CPU.
+
+use super::{Comparison, Tolerance};
+use crate::cpu::CpuExecutor;
+use crate::error::Result;
+use crate::gpu::GpuDevice;
+use crate::program::random::{philox, uniform};
+use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId, TensorId, Values};
+
+/// What lies behind a written tensor, and must lie there still.
+const GUARD: f32 = 12_345.0;
+const GUARD_LEN: usize = 130;
+
+/// One operation, alone in a program, with a guard behind each tensor of floats.
+pub struct Case {
+    program: Program,
+    op: Op,
+    run: RoutineId,
+    /// The step that it runs in.
+    step: u32,
+    tolerance: Tolerance,
+    /// Each operand with the buffer that holds it and its guard.
+    operands: Vec<(Operand, TensorId)>,
+}
+
+impl Case {
+    /// An operation of a program, on tensors of its own of the same shapes, in a step.
+    pub fn of(op: &Op, source: &Program, step: u32) -> Self {
+        let mut program = Program::new();
+        let mut operands = Vec::new();
+        let tolerance = tolerance_of(op, source);
+        let op = op.on(|operand| {
+            let shape = source.shape(operand.tensor);
+            let element = source.element(operand.tensor);
+            let (whole, tensor) = if element == Element::F32 {
+                let parts = [(operand.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
+                let (whole, tensors) = program.slices(operand.name, &parts);
+                (whole, tensors[0])
+            } else {
+                let tensor = program.tensor_of(element, operand.name, shape);
+                (tensor, tensor)
+            };
+            operands.push((Operand { tensor, ..operand }, whole));
+            tensor
+        });
+        let run = program.begin("run");
+        program.push(op.clone());
+        Self { program, op, run, step, tolerance, operands }
+    }
+
+    /// An operation on tensors that `build` makes.
+    pub fn alone(step: u32, build: impl FnOnce(&mut Program) -> Op) -> Self {
+        let mut program = Program::new();
+        let op = build(&mut program);
+        Self::of(&op, &program, step)
+    }
+
+    /// The same with another tolerance than that of its operation.
+    #[must_use]
+    pub fn within(mut self, tolerance: Tolerance) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// The operation, on the case's own tensors.
+    pub fn op(&self) -> &Op {
+        &self.op
+    }
+
+    /// The program of the operation.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// How far it may be from its reference.
+    pub fn tolerance(&self) -> Tolerance {
+        self.tolerance
+    }
+
+    /// `x [2, 28, 28, 1], w [4, 4, 1, 16], ...`.
+    pub fn shapes(&self) -> String {
+        let shapes = self
+            .operands
+            .iter()
+            .map(|(operand, _)| format!("{} {:?}", operand.name, self.program.shape(operand.tensor)));
+        shapes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Runs the operation on both and compares all that it wrote; each written tensor by its letter.
+    pub fn run(&self, gpu: &GpuDevice) -> Result<Vec<(&'static str, Comparison)>> {
+        let mut on_gpu = gpu.executor(&self.program)?;
+        on_gpu.poison();
+        let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
+        self.fill(&mut on_gpu)?;
+        self.fill(&mut in_f64)?;
+        on_gpu.run(self.run, 1)?;
+        in_f64.run(self.run, 1)?;
+        let mut comparisons = Vec::new();
+        for (operand, whole) in self.operands.iter().filter(|(operand, _)| operand.access != Access::Read) {
+            if self.program.element(operand.tensor) == Element::U32 {
+                let got: Vec<f32> = on_gpu.counters(*whole)?.into_iter().map(|counter| counter as f32).collect();
+                let want: Vec<f64> = in_f64.counters(*whole)?.into_iter().map(f64::from).collect();
+                comparisons.push((operand.name, Comparison::new(&got, &want, Tolerance::EXACT)));
+                continue;
+            }
+            let got = on_gpu.download(*whole)?;
+            let (got, guard) = got.split_at(self.program.info(operand.tensor).len());
+            let mut comparison = Comparison::new(got, &in_f64.read(operand.tensor), self.tolerance);
+            if guard.iter().any(|&value| value != GUARD) {
+                comparison.complaint = Some("something was written behind the tensor's end".into());
+            }
+            comparisons.push((operand.name, comparison));
+        }
+        Ok(comparisons)
+    }
+
+    fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
+        for (operand, whole) in &self.operands {
+            let len = self.program.info(operand.tensor).len();
+            match self.program.element(operand.tensor) {
+                Element::U32 => executor.upload(operand.tensor, Values::U32(&self.counters(operand)))?,
+                Element::U8 => {
+                    let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + i / 251) as u8).collect();
+                    executor.upload(operand.tensor, Values::U8(&bytes))?;
+                }
+                Element::F32 => {
+                    let mut values = self.values(operand);
+                    values.resize(self.program.info(*whole).len(), GUARD);
+                    executor.upload(*whole, Values::F32(&values))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The step, or the class of each row; what the operation writes is no class before.
+    fn counters(&self, operand: &Operand) -> Vec<u32> {
+        let len = self.program.info(operand.tensor).len();
+        match self.op {
+            _ if operand.access == Access::Write => vec![u32::MAX; len],
+            Op::CrossEntropy { logits, .. } if operand.name == "labels" => {
+                let classes = self.program.nhwc(logits)[3];
+                (0..len).map(|row| (row * 7 % classes) as u32).collect()
+            }
+            _ => vec![self.step; len],
+        }
+    }
+
+    /// Values for an operand; what the operation writes is NaN before.
+    fn values(&self, operand: &Operand) -> Vec<f32> {
+        let mut values = pattern(operand.name, self.program.info(operand.tensor).len());
+        let product = matches!(self.op, Op::Conv { .. } | Op::ConvGradWeight { .. });
+        match operand.name {
+            _ if operand.access == Access::Write => values.fill(f32::NAN),
+            // Means, then variances or inverse deviations, which are positive.
+            "saved" | "running" => {
+                let channels = self.program.shape(operand.tensor).last().copied().unwrap_or(1);
+                for positive in values.chunks_mut(channels).skip(1).step_by(2).flatten() {
+                    *positive = positive.abs() + 0.1;
+                }
+            }
+            "v" => {
+                for value in &mut values {
+                    *value = value.abs();
+                }
+            }
+            // Whole numbers from -3 to 3, so that many windows have their maximum more than once.
+            "x" if matches!(self.op, Op::MaxPool { .. } | Op::MaxPoolGrad { .. }) => {
+                for value in &mut values {
+                    *value = (*value * 3.5).trunc();
+                }
+            }
+            "logits" | "x" if !product => {
+                for value in &mut values {
+                    *value *= 3.0;
+                }
+            }
+            _ => {}
+        }
+        values
+    }
+}
+
+/// How exact an operation can be in f32, by the length of its sums.
+fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
+    let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
+    match *op {
+        Op::Tick { .. }
+        | Op::Labels { .. }
+        | Op::Augment { rotate: 0.0, .. }
+        | Op::Concat { .. }
+        | Op::Upsample { .. }
+        | Op::MaxPool { .. } => Tolerance::EXACT,
+        Op::Conv { w, .. } => {
+            let [k, _, c_in, _] = program.nhwc(w);
+            Tolerance::of_sum(k * k * c_in)
+        }
+        Op::ConvGradInput { w, .. } => {
+            let [k, _, _, c_out] = program.nhwc(w);
+            Tolerance::of_sum(k * k * c_out)
+        }
+        Op::ConvGradWeight { dy, .. } | Op::BiasGrad { dy, .. } | Op::BatchNormGrad { dy, .. } => {
+            Tolerance::of_sum(3 * rows(dy))
+        }
+        Op::UpsampleGrad { dy, dx } => Tolerance::of_sum(rows(dy) / rows(dx)),
+        Op::Augment { x, .. } => {
+            let [_, h, w, _] = program.nhwc(x);
+            let why = "a place in the image, some tens of pixels times an angle with a few roundings, times the steepest \
+                       slope between two pixels of [-3, 3]";
+            Tolerance { absolute: 2e-6 + 1e-6 * (h + w) as f64, relative: 2e-6, why }
+        }
+        Op::Adam { .. } => Tolerance {
+            absolute: 2e-6,
+            relative: 1e-5,
+            why: "roundings, enlarged by quotients by 1 - beta^t and by a root that may be small",
+        },
+        Op::Batch { .. } => Tolerance { absolute: 0.0, relative: 2e-7, why: "two roundings" },
+        _ => Tolerance::ROUNDING,
+    }
+}
+
+/// Numbers in [-1, 1], different for each name.
+pub fn pattern(name: &str, len: usize) -> Vec<f32> {
+    let key = name.bytes().fold([7, len as u32], |[a, b], byte| [a.wrapping_mul(31).wrapping_add(u32::from(byte)), b]);
+    (0..len.div_ceil(4) as u32)
+        .flat_map(|block| philox([block, 0, 0, 0], key))
+        .map(|word| (2.0 * uniform(word) - 1.0) as f32)
+        .take(len)
+        .collect()
+}

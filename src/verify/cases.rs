@@ -1,0 +1,483 @@
+//! What is tried: each operation at shapes that divide nothing, and the operations of models at their own shapes.
+
+use std::collections::BTreeSet;
+
+use super::Case;
+use crate::net::{Model, Summary};
+use crate::program::{Activation, Element, Geometry, Op, Order, Program, TensorId};
+use crate::train::{Gan, Settings};
+
+/// x (N, H, W, `C_IN`), w, y of a convolution.
+#[derive(Clone, Copy)]
+struct Shape {
+    n: usize,
+    h: usize,
+    w: usize,
+    c_in: usize,
+    c_out: usize,
+    geometry: Geometry,
+}
+
+const fn shape(n: usize, [h, w]: [usize; 2], [c_in, c_out]: [usize; 2], [kernel, stride, pad]: [usize; 3]) -> Shape {
+    Shape { n, h, w, c_in, c_out, geometry: Geometry { kernel, stride, pad } }
+}
+
+/// Nothing here divides a tile, a workgroup or a slice, unless it is meant to.
+const CONVOLUTIONS: [Shape; 16] = [
+    shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest there is
+    shape(3, [1, 1], [5, 7], [1, 1, 0]),    // linear
+    shape(3, [7, 9], [5, 2], [3, 2, 1]),    // not square
+    shape(2, [4, 4], [2, 3], [4, 1, 0]),    // the kernel is the image
+    shape(2, [8, 7], [2, 3], [2, 3, 0]),    // the stride is larger than the kernel: pixels that nothing reaches
+    shape(5, [13, 13], [3, 17], [5, 2, 0]), // one column more than a narrow tile
+    shape(2, [6, 5], [9, 65], [3, 3, 2]),   // one column more than a wide tile
+    shape(7, [11, 10], [1, 1], [4, 2, 1]),  // one channel on both sides
+    shape(3, [9, 9], [3, 3], [3, 1, 1]),    // colour
+    shape(2, [5, 6], [3, 3], [5, 1, 2]),    // "same"
+    shape(2, [10, 10], [3, 5], [4, 2, 1]),  // as in DCGAN
+    shape(65, [3, 3], [4, 6], [2, 1, 0]),   // one image more than a tile
+    shape(1, [40, 40], [70, 3], [3, 1, 1]), // more depth than a step, which channels do not divide
+    shape(2, [7, 7], [2, 2], [7, 4, 3]),    // a large kernel
+    shape(64, [8, 8], [16, 64], [4, 2, 1]), // divides everything
+    shape(2, [6, 6], [3, 4], [3, 2, 2]),    // rows and columns of padding alone
+];
+
+/// For operations on images of any size.
+const IMAGES: [[usize; 4]; 6] =
+    [[2, 1, 1, 1], [6, 3, 5, 7], [4, 1, 1, 33], [2, 20, 30, 3], [130, 3, 3, 65], [4, 40, 33, 2]];
+
+/// More elements than invocations can be dispatched along one dimension, so that some compute two.
+const LONG: usize = 16_800_002;
+
+/// Every operation at awkward shapes.
+pub fn awkward() -> Vec<Case> {
+    let parts = [
+        convolutions(),
+        same_padding(),
+        biases(),
+        resizing(),
+        batch_norms(),
+        activations(),
+        dropouts(),
+        losses(),
+        optimisers(),
+        inputs(),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+/// The operations of models' steps and sheets, each shape once. Batches are the models' own, but no larger than makes a
+/// step of so many floating-point operations, or two images.
+pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
+    const COUNT: usize = 1000;
+    let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for model in models {
+        let batch_size = (flops / Summary::new(model).step_flops).clamp(2, model.training.batch_size as u64);
+        let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
+        for op in program.routines().iter().flat_map(|routine| &routine.ops) {
+            let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
+            // Images without their batch, and the buffers of Adam, of one dimension, without their length.
+            let shortened: Vec<_> = shapes
+                .iter()
+                .map(|shape| if matches!(shape.len(), 1 | 4) { &shape[1..] } else { &shape[..] })
+                .collect();
+            let new = seen.insert(format!("{} {shortened:?}", op.name()));
+            // A large operation that differs from one before it in nothing else, such as those of a sheet of images, is only
+            // another number of rows to the same kernel.
+            let largest: usize = shapes.iter().map(|shape| shape.iter().product()).max().unwrap_or(0);
+            let large = op.flops(&program) > 100_000_000 || largest > 1_000_000;
+            if (new || !large) && compared.insert(format!("{} {shapes:?}", op.name())) {
+                cases.push(Case::of(op, &program, 3));
+            }
+        }
+    }
+    cases
+}
+
+/// Sums so long, and tensors so large, that a driver which ends loops early or counts invocations wrong gives itself away. Mesa
+/// before 25.1 ends all loops of an invocation after 65,535 iterations in total, and says nothing.
+pub fn long() -> Vec<Case> {
+    let image = [3, 700, 400, 1];
+    vec![
+        Case::alone(1, |program| {
+            let dy = program.tensor("dy", &[5, 700, 400, 1]); // 1.4 million rows
+            Op::BiasGrad { dy, db: program.tensor("db", &[1]) }
+        }),
+        Case::alone(1, |program| {
+            let [x, dw, dy, _] = convolution(program, shape(3, [700, 400], [1, 1], [1, 1, 0]));
+            Op::ConvGradWeight { x, dy, dw, geometry: Geometry::POINT }
+        }),
+        Case::alone(1, |program| {
+            let [x, w, y, b] = convolution(program, shape(1, [1, 1], [70_000, 2], [1, 1, 0]));
+            Op::Conv { x, w, b: Some(b), y, geometry: Geometry::POINT }
+        }),
+        Case::alone(1, |program| {
+            let [dx, w, dy, _] = convolution(program, shape(1, [1, 1], [2, 70_000], [1, 1, 0]));
+            Op::ConvGradInput { dy, w, b: None, dx, geometry: Geometry::POINT }
+        }),
+        Case::alone(1, |program| batch_norm(program, &image, 1)),
+        Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
+            Op::Activation { kind: Activation::Tanh, x, y }
+        }),
+        Case::alone(1, |program| {
+            let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &[LONG]));
+            Op::ActivationGrad { kind: Activation::Sigmoid, y, dy, dx }
+        }),
+        Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
+        Case::alone(30, |program| moving_average(program, LONG)),
+        Case::alone(1, |program| Op::Concat {
+            a: program.tensor("a", &[1, 1, 1, LONG / 2]),
+            b: program.tensor("b", &[1, 1, 1, LONG / 2]),
+            y: program.tensor("y", &[2, 1, 1, LONG / 2]),
+        }),
+    ]
+}
+
+/// x, w, y and a bias.
+fn convolution(program: &mut Program, shape: Shape) -> [TensorId; 4] {
+    let Shape { n, h, w, c_in, c_out, geometry } = shape;
+    let out = |size| geometry.output(size).expect("the kernel fits");
+    [
+        program.tensor("x", &[n, h, w, c_in]),
+        program.tensor("w", &[geometry.kernel, geometry.kernel, c_in, c_out]),
+        program.tensor("y", &[n, out(h), out(w), c_out]),
+        program.tensor("b", &[c_out]),
+    ]
+}
+
+fn convolutions() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for shape in CONVOLUTIONS {
+        let geometry = shape.geometry;
+        for bias in [false, true] {
+            cases.push(Case::alone(1, |program| {
+                let [x, w, y, b] = convolution(program, shape);
+                Op::Conv { x, w, b: bias.then_some(b), y, geometry }
+            }));
+            cases.push(Case::alone(1, |program| {
+                let [dx, w, dy, _] = convolution(program, shape);
+                let b = bias.then(|| program.tensor("b", &[shape.c_in]));
+                Op::ConvGradInput { dy, w, b, dx, geometry }
+            }));
+        }
+        cases.push(Case::alone(1, |program| {
+            let [x, dw, dy, _] = convolution(program, shape);
+            Op::ConvGradWeight { x, dy, dw, geometry }
+        }));
+    }
+    cases
+}
+
+/// What is added before the image and what behind it differ by one, which only the shapes say.
+fn same_padding() -> Vec<Case> {
+    let same = |size: usize, [kernel, stride]: [usize; 2]| {
+        let out = size.div_ceil(stride);
+        (out, ((out - 1) * stride + kernel).saturating_sub(size) / 2)
+    };
+    let mut cases = Vec::new();
+    for (n, [h, w], [c_in, c_out], [kernel, stride]) in [
+        (2, [6, 8], [3, 5], [3, 2]),    // one behind
+        (3, [28, 14], [1, 9], [5, 2]),  // one before, two behind
+        (2, [7, 5], [4, 3], [4, 1]),    // the same, at a stride of 1
+        (2, [9, 5], [2, 70], [5, 3]),   // height is padded evenly, width is not
+        (2, [7, 8], [3, 2], [2, 3]),    // one behind the height, none at the width, and pixels that nothing reaches
+        (1, [16, 16], [65, 7], [5, 1]), // even
+    ] {
+        let ((h_out, pad), (w_out, pad_of_width)) = (same(h, [kernel, stride]), same(w, [kernel, stride]));
+        assert_eq!(pad, pad_of_width, "the geometry has one pad for both");
+        let geometry = Geometry { kernel, stride, pad };
+        let tensors = |program: &mut Program, [x, weight, y]: [&str; 3]| {
+            [
+                program.tensor(x, &[n, h, w, c_in]),
+                program.tensor(weight, &[kernel, kernel, c_in, c_out]),
+                program.tensor(y, &[n, h_out, w_out, c_out]),
+            ]
+        };
+        cases.push(Case::alone(1, |program| {
+            let [x, w, y] = tensors(program, ["x", "w", "y"]);
+            Op::Conv { x, w, b: None, y, geometry }
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [dx, w, dy] = tensors(program, ["dx", "w", "dy"]);
+            Op::ConvGradInput { dy, w, b: Some(program.tensor("b", &[c_in])), dx, geometry }
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [x, dw, dy] = tensors(program, ["x", "dw", "dy"]);
+            Op::ConvGradWeight { x, dy, dw, geometry }
+        }));
+    }
+    cases
+}
+
+/// Upsampling and pooling. Of all windows, those with two maxima are what devices might differ in, and rows that fill no
+/// window.
+fn resizing() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([n, h, w, c], factor) in [
+        ([1, 1, 1, 1], 1),
+        ([1, 1, 1, 1], 5),
+        ([3, 5, 7, 3], 2),
+        ([2, 3, 1, 65], 3),
+        ([2, 9, 4, 33], 2),
+        ([1, 1, 2, 1], 128),
+    ] {
+        let (small, large) = ([n, h, w, c], [n, factor * h, factor * w, c]);
+        cases.push(Case::alone(1, |program| Op::Upsample {
+            x: program.tensor("x", &small),
+            y: program.tensor("y", &large),
+        }));
+        cases.push(Case::alone(1, |program| Op::UpsampleGrad {
+            dy: program.tensor("dy", &large),
+            dx: program.tensor("dx", &small),
+        }));
+    }
+    for ([n, h, w, c], size) in [
+        ([1, 1, 1, 1], 1),
+        ([2, 4, 6, 3], 2),
+        ([3, 7, 5, 33], 2), // a row and a column are left out
+        ([2, 8, 11, 5], 3), // two of each
+        ([1, 13, 13, 65], 2),
+        ([2, 5, 5, 2], 5),
+        ([1, 130, 255, 1], 128),
+    ] {
+        let (shape, pooled) = ([n, h, w, c], [n, h / size, w / size, c]);
+        cases.push(Case::alone(1, |program| Op::MaxPool {
+            x: program.tensor("x", &shape),
+            y: program.tensor("y", &pooled),
+            size,
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
+            Op::MaxPoolGrad { x, dy: program.tensor("dy", &pooled), dx, size }
+        }));
+    }
+    cases
+}
+
+fn dropouts() -> Vec<Case> {
+    let draws = [
+        (1, 1, 0, 1_000_000, 0.5),
+        (1001, 7, 0x1234_5678_9abc_def0, 1_000_001, 0.25),
+        (70_003, u32::MAX, u64::MAX, 1_000_007, 0.3),
+        (5, 2, 3, 4, 0.0),
+        (1 << 20, 3, 9, 1_000_002, 0.9),
+    ];
+    let case = |(len, step, seed, stream, rate): (usize, u32, u64, u32, f64)| {
+        Case::alone(step, |program| Op::Dropout {
+            clock: clock(program),
+            x: program.tensor("x", &[len]),
+            y: program.tensor("y", &[len]),
+            seed,
+            stream,
+            rate,
+        })
+    };
+    draws.into_iter().map(case).collect()
+}
+
+fn biases() -> Vec<Case> {
+    let shapes = [[1, 1, 1, 1], [3, 7, 5, 33], [300, 1, 1, 2], [2, 40, 41, 1], [1, 257, 3, 31]];
+    let case = |shape: &[usize; 4]| {
+        Case::alone(1, |program| Op::BiasGrad {
+            dy: program.tensor("dy", shape),
+            db: program.tensor("db", &shape[3..]),
+        })
+    };
+    shapes.iter().map(case).collect()
+}
+
+fn batch_norm(program: &mut Program, shape: &[usize; 4], groups: usize) -> Op {
+    let c = shape[3];
+    Op::BatchNorm {
+        x: program.tensor("x", shape),
+        affine: program.tensor("affine", &[2, c]),
+        y: program.tensor("y", shape),
+        saved: program.tensor("saved", &[groups, 2, c]),
+        running: program.tensor("running", &[2, c]),
+        groups,
+        eps: 1e-5,
+        momentum: 0.1,
+    }
+}
+
+fn batch_norms() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for shape @ [n, h, w, c] in IMAGES {
+        for (groups, affine_too) in [(1, true), (2, true), (1, false)] {
+            if n / groups * h * w < 2 {
+                continue;
+            }
+            if affine_too {
+                cases.push(Case::alone(1, |program| batch_norm(program, &shape, groups)));
+            }
+            cases.push(Case::alone(1, |program| Op::BatchNormGrad {
+                x: program.tensor("x", &shape),
+                dy: program.tensor("dy", &shape),
+                affine: program.tensor("affine", &[2, c]),
+                saved: program.tensor("saved", &[groups, 2, c]),
+                dx: program.tensor("dx", &shape),
+                daffine: affine_too.then(|| program.tensor("daffine", &[2, c])),
+                groups,
+            }));
+        }
+        cases.push(Case::alone(1, |program| Op::BatchNormEval {
+            x: program.tensor("x", &shape),
+            affine: program.tensor("affine", &[2, c]),
+            running: program.tensor("running", &[2, c]),
+            y: program.tensor("y", &shape),
+            eps: 1e-3,
+        }));
+    }
+    cases
+}
+
+fn activations() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in [
+        Activation::LeakyRelu { slope: 0.0 },
+        Activation::LeakyRelu { slope: 0.2 },
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
+        for shape in [[1, 1, 1, 1], [3, 7, 5, 33], [2, 64, 64, 3]] {
+            cases.push(Case::alone(1, |program| {
+                let [x, y] = ["x", "y"].map(|name| program.tensor(name, &shape));
+                Op::Activation { kind, x, y }
+            }));
+            cases.push(Case::alone(1, |program| {
+                let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &shape));
+                Op::ActivationGrad { kind, y, dy, dx }
+            }));
+        }
+    }
+    cases
+}
+
+fn losses() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, real) in [(1, 1), (1, 0), (10, 5), (10, 10), (7, 0), (1001, 300), (5, 2)] {
+        for (step, column) in [(1, 0), (2, 3), (300, 1)] {
+            cases.push(Case::alone(step, |program| Op::Loss {
+                clock: clock(program),
+                logits: program.tensor("logits", &[rows, 1, 1, 1]),
+                dlogits: program.tensor("dlogits", &[rows, 1, 1, 1]),
+                history: program.tensor("history", &[256, 9]),
+                real,
+                column,
+            }));
+        }
+    }
+    for (rows, classes) in [(1, 1), (1, 2), (10, 3), (256, 10), (257, 10), (1001, 256)] {
+        for (step, column) in [(1, 0), (2, 3), (300, 1)] {
+            cases.push(Case::alone(step, |program| Op::CrossEntropy {
+                clock: clock(program),
+                logits: program.tensor("logits", &[rows, 1, 1, classes]),
+                labels: program.tensor_of(Element::U32, "labels", &[rows]),
+                dlogits: program.tensor("dlogits", &[rows, 1, 1, classes]),
+                history: program.tensor("history", &[256, 9]),
+                column,
+            }));
+        }
+    }
+    cases
+}
+
+fn optimisers() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for len in [1, 37, 1000, 70_000] {
+        for step in [1, 2, 3, 10, 1000, 1_000_000] {
+            for (lr, beta1, beta2, eps) in [(2e-4, 0.5, 0.99, 1e-8), (1e-3, 0.0, 0.999, 1e-7), (1e-2, 0.9, 0.9, 0.1)] {
+                cases.push(Case::alone(step, |program| adam(program, len, (lr, beta1, beta2, eps))));
+            }
+        }
+    }
+    for (len, step) in [(1, 1), (1000, 5), (333, 100_000)] {
+        cases.push(Case::alone(step, |program| moving_average(program, len)));
+    }
+    cases
+}
+
+fn adam(program: &mut Program, len: usize, (lr, beta1, beta2, eps): (f64, f64, f64, f64)) -> Op {
+    let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[len]));
+    Op::Adam { clock: clock(program), param, grad, m, v, lr, beta1, beta2, eps }
+}
+
+fn moving_average(program: &mut Program, len: usize) -> Op {
+    Op::MovingAverage {
+        clock: clock(program),
+        param: program.tensor("param", &[len]),
+        average: program.tensor("average", &[len]),
+        decay: 0.999,
+    }
+}
+
+/// Where a step's numbers come from.
+fn inputs() -> Vec<Case> {
+    let mut cases: Vec<Case> =
+        [0, 1, 41].map(|step| Case::alone(step, |program| Op::Tick { clock: clock(program) })).into();
+    let draws = [(1, 1, 0, 0), (1001, 7, 0x1234_5678_9abc_def0, 3), (1 << 20, u32::MAX, u64::MAX, 1)];
+    for (len, step, seed, stream) in draws {
+        cases.push(Case::alone(step, |program| Op::Normal {
+            clock: clock(program),
+            y: program.tensor("y", &[len]),
+            seed,
+            stream,
+        }));
+    }
+    let (unit, around_zero) = ([0.0, 1.0], [-1.0, 1.0]);
+    let batches = [
+        (1, 1, [1, 1, 1], 1, around_zero),
+        (10, 4, [3, 5, 1], 1, unit),
+        (10, 4, [3, 5, 3], 9, around_zero),
+        (1000, 33, [7, 7, 1], 1234, around_zero),
+    ];
+    for (count, n, [h, w, c], step, range) in batches {
+        for order in [Order::Shuffled, Order::Window] {
+            cases.push(Case::alone(step, |program| Op::Batch {
+                clock: clock(program),
+                images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
+                y: program.tensor("y", &[n, h, w, c]),
+                seed: 99,
+                order,
+                range,
+            }));
+        }
+    }
+    for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
+        cases.push(Case::alone(step, |program| Op::Labels {
+            clock: clock(program),
+            labels: program.tensor_of(Element::U8, "labels", &[count]),
+            y: program.tensor_of(Element::U32, "y", &[n]),
+            seed: 99,
+        }));
+    }
+    for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]]
+    {
+        for (step, seed, rotate) in [(1, 0, 20.0), (7, u64::MAX, 180.0), (u32::MAX, 99, 0.5), (3, 5, 0.0)] {
+            for flip in [false, true] {
+                cases.push(Case::alone(step, |program| Op::Augment {
+                    clock: clock(program),
+                    x: program.tensor("x", &shape),
+                    y: program.tensor("y", &shape),
+                    seed,
+                    rotate,
+                    flip,
+                    quarter_turns: flip && h == w,
+                }));
+            }
+        }
+    }
+    for (a, b) in [(1, 1), (3, 5), (128, 1)] {
+        cases.push(Case::alone(1, |program| Op::Concat {
+            a: program.tensor("a", &[a, 3, 3, 5]),
+            b: program.tensor("b", &[b, 3, 3, 5]),
+            y: program.tensor("y", &[a + b, 3, 3, 5]),
+        }));
+    }
+    cases
+}
+
+fn clock(program: &mut Program) -> TensorId {
+    program.tensor_of(Element::U32, "clock", &[1])
+}

@@ -1,0 +1,79 @@
+//! Whether a GPU and its driver compute correctly: every operation against the CPU device in f64, whole training steps,
+//! and runs against themselves.
+//!
+//! A [`Case`] is one operation alone in a program, between guards, on poisoned memory. [`awkward`] lists them at shapes that divide
+//! nothing, [`of_models`] at those of models. The tests of the shaders run the same cases as `gpu-gan verify`.
+
+mod case;
+mod cases;
+mod report;
+mod steps;
+mod tolerance;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+pub use case::{Case, pattern};
+pub use cases::{awkward, long, of_models};
+pub use report::{Report, Row};
+pub use steps::{Steps, one_step, repeats};
+pub use tolerance::{Comparison, Tolerance};
+
+use crate::error::Result;
+use crate::gpu::{self, GpuDevice};
+use crate::net::{Model, Summary};
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Awkward shapes and the models' own at small batches; one whole step of the default model.
+    Quick,
+    /// Very long sums as well, the models' shapes at their own batch sizes, and a whole step of every model.
+    Full,
+}
+
+/// The model of which a whole step is tried quickly.
+const QUICK_MODEL: &str = "dcgan-small";
+
+/// Floating-point operations of the step of a model whose operations are tried quickly.
+const QUICK_FLOPS: u64 = 1_000_000_000;
+
+/// The same of whole steps.
+const STEP_FLOPS: u64 = 7_000_000_000;
+
+/// Tries a GPU. What is wrong with it is in the report, as is what it could not run at all; `now` is told what is being done
+/// and how far that is, from 0 to 1.
+///
+/// # Errors
+///
+/// Where there is a mistake in a model that comes with the program, and so none that the GPU makes.
+pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> Result<Report> {
+    let clock = Instant::now();
+    let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
+    let mut report = Report::new(gpu, scope);
+
+    let mut cases = awkward();
+    cases.extend(of_models(&models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX }));
+    if scope == Scope::Full {
+        cases.extend(long());
+    }
+    let mut missing: BTreeSet<_> = gpu::entry_points().into_iter().map(|(shader, entry, _)| (shader, entry)).collect();
+    for (done, case) in cases.iter().enumerate() {
+        now(case.op().name(), done as f64 / cases.len() as f64);
+        report.add(case, case.run(gpu));
+        for (shader, entry) in gpu::entry_points_of(case.op(), case.program()) {
+            missing.remove(&(shader, entry.to_string()));
+        }
+    }
+    report.not_reached(missing.into_iter().map(|(shader, entry)| format!("{shader}.{entry}")));
+
+    let models: Vec<_> = models.iter().filter(|model| scope == Scope::Full || model.name == QUICK_MODEL).collect();
+    for (done, model) in models.iter().enumerate() {
+        now(&format!("a step of {}", model.name), done as f64 / models.len() as f64);
+        let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
+        report.add_steps(&model.name, one_step(gpu, model, batch_size));
+        report.add_repeat(&model.name, repeats(gpu, model, batch_size, 3));
+    }
+    report.seconds = clock.elapsed().as_secs_f64();
+    Ok(report)
+}

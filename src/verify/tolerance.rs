@@ -1,0 +1,179 @@
+//! How far a value may be from its reference, and a comparison that cannot be fooled.
+
+use serde::Serialize;
+
+/// How far a value may be from its reference: `absolute + relative * |reference|`, for each element.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tolerance {
+    /// For references close to 0.
+    pub absolute: f64,
+    /// As a share of the reference.
+    pub relative: f64,
+    /// Where the bound comes from.
+    pub why: &'static str,
+}
+
+impl Tolerance {
+    /// For values that are a few roundings in f32 away from exact ones (2^-24 = 6e-8 each), at a scale of about 1.
+    pub const ROUNDING: Self = Self { absolute: 2e-6, relative: 2e-6, why: "a few roundings of f32, 6e-8 each" };
+
+    /// For values that are copied.
+    pub const EXACT: Self = Self { absolute: 0.0, relative: 0.0, why: "copies" };
+
+    /// For sums of `length` products of numbers in [-1, 1]. Each addition rounds a partial sum that has grown to about
+    /// sqrt(k) / 3 by 2^-24 of it, and the roundings add up like a random walk: to a deviation of 8e-9 * length, of which
+    /// seven are allowed, since the worst of a million elements is five away.
+    pub fn of_sum(length: usize) -> Self {
+        let why = "6e-8 for each term of the sum: seven deviations of a random walk of roundings";
+        Self { absolute: 2e-6 + 6e-8 * length as f64, relative: 1e-6, why }
+    }
+
+    /// What it allows beside a reference.
+    pub fn at(&self, reference: f64) -> f64 {
+        self.absolute + self.relative * reference.abs()
+    }
+}
+
+/// How two tensors differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// The largest difference of two elements; infinite where one is not a finite number.
+    pub largest_absolute: f64,
+    /// The same as a share of the reference, over the elements that are not close to 0: at least a thousandth of the largest.
+    pub largest_relative: f64,
+    /// The root of the sum of squared differences over that of squared references.
+    pub normalised: f64,
+    /// The largest share of its tolerance that an element takes: at most 1 where all hold.
+    pub share: f64,
+    /// What is wrong, if something is.
+    pub complaint: Option<String>,
+}
+
+impl Comparison {
+    /// Compares every element with its reference, and the normalised mean squared error with the square of what the
+    /// tolerance means for a typical element. A NaN on either side is a complaint.
+    pub fn new(got: &[f32], want: &[f64], tolerance: Tolerance) -> Self {
+        if got.len() != want.len() {
+            return Self::broken(format!("{} elements instead of {}", got.len(), want.len()));
+        }
+        if let Some(index) = want.iter().position(|value| !value.is_finite()) {
+            return Self::broken(format!("the reference is {} at {index}", want[index]));
+        }
+        let finite = |error: f64| if error.is_nan() { f64::INFINITY } else { error };
+        let errors = || got.iter().zip(want).map(|(&got, &want)| (finite((f64::from(got) - want).abs()), want));
+        let largest = want.iter().fold(0.0_f64, |largest, want| largest.max(want.abs()));
+        // 0 / 0 is a value that is exactly as it should be.
+        let share = |(error, want): (f64, f64)| if error == 0.0 { 0.0 } else { error / tolerance.at(want) };
+
+        let squares: f64 = want.iter().map(|want| want * want).sum();
+        let error_squares: f64 = errors().map(|(error, _)| error * error).sum();
+        let mut comparison = Self {
+            largest_absolute: errors().map(|(error, _)| error).fold(0.0, f64::max),
+            largest_relative: errors()
+                .filter(|(_, want)| want.abs() > 0.0 && want.abs() >= 1e-3 * largest)
+                .map(|(error, want)| error / want.abs())
+                .fold(0.0, f64::max),
+            normalised: if squares > 0.0 { (error_squares / squares).sqrt() } else { error_squares.sqrt() },
+            share: errors().map(share).fold(0.0, f64::max),
+            complaint: None,
+        };
+        let failures = errors().filter(|&pair| share(pair) > 1.0).count();
+        if failures > 0 {
+            let worst = (0..got.len()).max_by(|&a, &b| {
+                let share = |index: usize| share((finite((f64::from(got[index]) - want[index]).abs()), want[index]));
+                share(a).total_cmp(&share(b))
+            });
+            let worst = worst.expect("there are failures");
+            comparison.complaint = Some(format!(
+                "{failures} of {} elements are wrong; the worst, {worst}, is {:e} instead of {:e}, bound {:e}",
+                got.len(),
+                got[worst],
+                want[worst],
+                tolerance.at(want[worst])
+            ));
+            return comparison;
+        }
+        // Errors that stay below each element's bound and all point the same way are seen here.
+        let typical = (squares / want.len().max(1) as f64).sqrt();
+        let allowed = tolerance.at(typical) / typical.max(f64::MIN_POSITIVE) / 2.0;
+        if squares > 0.0 && comparison.normalised > allowed {
+            let complaint =
+                format!("normalised error {:e} (root mean squared), bound {allowed:e}", comparison.normalised);
+            comparison.complaint = Some(complaint);
+        }
+        comparison
+    }
+
+    fn broken(complaint: String) -> Self {
+        let worst = f64::INFINITY;
+        Self {
+            largest_absolute: worst,
+            largest_relative: worst,
+            normalised: worst,
+            share: worst,
+            complaint: Some(complaint),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANT: [f64; 4] = [0.5, -1.0, 0.25, 0.0];
+    const GOT: [f32; 4] = [0.5, -1.0, 0.25, 0.0];
+
+    fn complaint(got: &[f32], want: &[f64]) -> Option<String> {
+        Comparison::new(got, want, Tolerance::ROUNDING).complaint
+    }
+
+    #[test]
+    fn equal_values_pass_and_so_do_two_tensors_of_zeros() {
+        assert_eq!(complaint(&GOT, &WANT), None);
+        assert_eq!(complaint(&[0.0; 4], &[0.0; 4]), None);
+        assert_eq!(Comparison::new(&GOT, &WANT, Tolerance::EXACT).complaint, None);
+    }
+
+    #[test]
+    fn a_wrong_value_a_nan_an_infinity_and_a_missing_value_fail() {
+        for got in [
+            &[0.505, -1.0, 0.25, 0.0][..],
+            &[0.5, -1.0, 0.25, 1e-5],
+            &[0.5, f32::NAN, 0.25, 0.0],
+            &[f32::INFINITY, -1.0, 0.25, 0.0],
+            &[0.5, -1.0, 0.25],
+            &[0.0; 4],
+            &[-1.0, 0.5, 0.25, 0.0],
+        ] {
+            for tolerance in [Tolerance::ROUNDING, Tolerance::EXACT] {
+                let comparison = Comparison::new(got, &WANT, tolerance);
+                assert!(comparison.complaint.is_some() && comparison.share > 1.0, "{got:?}: {comparison:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reference_that_is_not_finite_proves_nothing_and_fails() {
+        assert!(complaint(&[f32::NAN], &[f64::NAN]).is_some());
+        assert!(complaint(&[f32::INFINITY], &[f64::INFINITY]).is_some());
+    }
+
+    #[test]
+    fn errors_within_each_bound_that_all_point_one_way_fail_together() {
+        assert!(complaint(&[1.0 + 3.9e-6; 100], &[1.0; 100]).unwrap().contains("mean squared"));
+    }
+
+    #[test]
+    fn the_complaint_names_the_worst_element() {
+        let complaint = complaint(&[0.5, -2.0, 0.26, 0.0], &WANT).unwrap();
+        assert!(complaint.contains("2 of 4") && complaint.contains("the worst, 1,"), "{complaint}");
+    }
+
+    #[test]
+    fn errors_are_measured_as_they_are() {
+        let comparison = Comparison::new(&[1.0, 2.5], &[1.0, 2.0], Tolerance::ROUNDING);
+        assert_eq!((comparison.largest_absolute, comparison.largest_relative), (0.5, 0.25));
+        assert!((comparison.normalised - (0.25_f64 / 5.0).sqrt()).abs() < 1e-12);
+        assert!((comparison.share - 0.5 / 6e-6).abs() < 1.0);
+    }
+}

@@ -1,0 +1,107 @@
+//! `gpu-gan eval`: figures of a run, of images, and sentences where there are none.
+
+use crate::place::{Call, Place, SHAPES};
+
+/// `gpu-gan eval` with a cache in the place.
+fn eval<'a>(place: &'a Place, arguments: &str) -> Call<'a> {
+    let cache = place.path("cache");
+    place.gpu_gan(&format!("eval --device cpu {arguments}")).env("GPU_GAN_CACHE", cache.to_str().unwrap())
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_run_has_figures_beside_those_of_real_images_as_a_table_and_as_json() {
+    let place = Place::with_run("--steps 6 --checkpoint-every 3steps");
+    let said = eval(&place, "run").succeeds();
+    let said = said.remarks("classifier  ").remarks("on 4 test images").remarks("(step 6)");
+    let text = said.stdout();
+    for words in [
+        "40 images of run/checkpoints/step-00000006.safetensors (seeds 1000000 to 1000039)",
+        "128 features of a classifier",
+        "this run   real images",
+        "\nclassifier score ",
+        "\nFréchet distance ",
+        "\nprecision ",
+        "\nrecall ",
+        "\ndensity ",
+        "\ncoverage ",
+        "\nclass 9 ",
+        "20 against 20 others, all that there are",
+        "too few for 128 features",
+    ] {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
+
+    // The classifier is there already, so the same is said again, and at once.
+    let again = eval(&place, "run").succeeds();
+    assert_eq!(again.stdout(), text);
+    let report = json(&eval(&place, "run --json").succeeds().stdout());
+    assert_eq!(report["network"], "classifier");
+    assert_eq!(report["classes"], 10);
+    assert_eq!(report["run"]["step"], 6);
+    assert_eq!(report["run"]["first_seed"], 1_000_000);
+    assert_eq!(report["run"]["figures"]["images"], 40);
+    assert_eq!(report["floor"]["images"], 20);
+    assert!(report["noise"].is_null());
+    for figures in [&report["run"]["figures"], &report["floor"]] {
+        for name in ["score", "frechet", "precision", "recall", "density", "coverage"] {
+            assert!(figures[name].as_f64().is_some_and(f64::is_finite), "{name} of {figures}");
+        }
+        let classes: u64 = figures["classes"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(Some(classes), figures["images"].as_u64());
+    }
+
+    // Other images have other figures: fewer, raw, of another checkpoint.
+    let figures =
+        |arguments: &str| json(&eval(&place, &format!("{arguments} --json")).succeeds().stdout())["run"].clone();
+    let fewer = figures("run --count 12");
+    assert_eq!(fewer["figures"]["images"], 12);
+    for other in ["run --raw", "run/checkpoints/step-00000003.safetensors"] {
+        assert_ne!(figures(other)["figures"], report["run"]["figures"], "{other}");
+    }
+    place.has_no_temporary_files();
+}
+
+#[test]
+fn images_without_labels_have_the_best_and_the_worst_figures_there_can_be() {
+    let place = Place::new();
+    std::fs::remove_file(place.path("shapes/train-labels-idx1-ubyte")).unwrap();
+    let said =
+        eval(&place, "shapes --model tiny.toml --count 20").succeeds().prints("256 features of a random network");
+    let text = said.stdout();
+    assert!(text.contains("real images         noise") && !text.contains("score") && !text.contains("class"), "{text}");
+    let report = json(&eval(&place, "shapes --model tiny.toml --count 20 --json").succeeds().stdout());
+    assert!(report["run"].is_null());
+    assert_eq!(report["network"], "random");
+    let distance = |name: &str| report[name]["frechet"].as_f64().unwrap();
+    assert!(distance("noise") > 2.0 * distance("floor"), "{report}");
+    assert!(!place.has("cache"), "nothing was learnt, so nothing is kept");
+}
+
+#[test]
+fn what_cannot_be_judged_is_refused() {
+    let place = Place::with_run("--steps 1");
+    eval(&place, "nothing").refused().error("there is no run, checkpoint or data set at nothing");
+    eval(&place, "tiny.toml").refused().error("tiny.toml");
+    eval(&place, "run --count 5").refused().error("--count cannot be 5");
+    eval(&place, "run --count 41").refused().error("--count cannot be 41").hint("choose 6 to 40");
+    place.write("broken.safetensors", b"hello");
+    eval(&place, "broken.safetensors").refused().error("is not a checkpoint");
+
+    let mut images = place.read(SHAPES);
+    *images.last_mut().unwrap() ^= 1;
+    place.write(SHAPES, &images);
+    eval(&place, "run").refused().error("are not those that the run learnt from").hint("put the old ones back");
+    std::fs::remove_dir_all(place.path("shapes")).unwrap();
+    eval(&place, "run").refused().error("cannot be opened").hint("put the old ones back");
+}
+
+#[test]
+fn a_classifier_that_cannot_be_kept_is_used_all_the_same() {
+    let place = Place::with_run("--steps 1");
+    place.write("cache", b"a file where the folder should be");
+    eval(&place, "run").succeeds().remarks("the classifier is not kept for the next time").prints("Fréchet distance");
+}

@@ -1,0 +1,111 @@
+//! `gpu-gan interpolate`: images that turn into one another, in the form that is asked for.
+
+use std::io::Cursor;
+
+use crate::place::{Place, SIDE};
+
+fn trained() -> Place {
+    Place::with_run("--steps 6")
+}
+
+/// The image of a seed as `gpu-gan sample` draws it.
+fn sampled(place: &Place, seed: u64, more: &str) -> Vec<u8> {
+    place.sample("run", &format!("--seeds {seed} --out one.npy {more}")).succeeds();
+    place.array("one.npy").1
+}
+
+fn interpolate<'a>(place: &'a Place, arguments: &str) -> crate::place::Call<'a> {
+    place.gpu_gan(&format!("interpolate run --device cpu {arguments}"))
+}
+
+/// One pixel for each square of `scale x scale`, all of whose pixels have to be equal.
+fn reduced(image: &image::GrayImage, scale: u32) -> Vec<u8> {
+    let at = |x: u32, y: u32| image.get_pixel(x, y).0[0];
+    let squares = image.enumerate_pixels().all(|(x, y, pixel)| pixel.0[0] == at(x / scale * scale, y / scale * scale));
+    assert!(squares, "not every pixel became a square");
+    (0..image.height() / scale)
+        .flat_map(|y| (0..image.width() / scale).map(move |x| at(x * scale, y * scale)))
+        .collect()
+}
+
+#[test]
+fn each_way_of_a_gif_begins_with_the_image_of_its_seed() {
+    let place = trained();
+    interpolate(&place, "--seeds 3,7,12 --frames 5").succeeds().prints("15 frames in interpolation.gif");
+    let film = place.film("interpolation.gif");
+    assert_eq!(film.len(), 15);
+    assert!(film.iter().all(|(frame, delay)| frame.dimensions() == (256, 256) && *delay == 5));
+    for (seed, (frame, _)) in [3, 7, 12].into_iter().zip(film.iter().step_by(5)) {
+        assert!(reduced(frame, 32) == sampled(&place, seed, ""), "seed {seed}");
+    }
+    // Neighbours are closer to each other than the ends of a way, and the last frame leads back to the first.
+    let apart = |a: usize, b: usize| -> u32 {
+        film[a].0.pixels().zip(film[b].0.pixels()).map(|(a, b)| u32::from(a.0[0].abs_diff(b.0[0]))).sum()
+    };
+    assert!(apart(0, 1) < apart(0, 5) && apart(4, 5) < apart(0, 5) && apart(14, 0) < apart(10, 0));
+}
+
+#[test]
+fn an_animated_png_and_a_folder_show_the_same_frames() {
+    let place = trained();
+    interpolate(&place, "--seeds 3,1000000 --frames 4 --scale 1 --out walk").succeeds().prints("8 frames in walk");
+    let names: Vec<String> = (1..=8).map(|number| format!("frame-{number:04}.png")).collect();
+    assert_eq!(place.names("walk"), names);
+    let frames: Vec<_> = names.iter().map(|name| place.picture(&format!("walk/{name}")).into_raw()).collect();
+    assert_eq!([&frames[0], &frames[4]], [3, 1_000_000].map(|seed| sampled(&place, seed, "")).each_ref());
+    for out in ["walk.png", "walk.apng"] {
+        interpolate(&place, &format!("--seeds 3,1000000 --frames 4 --scale 1 --fps 10 --out {out}")).succeeds();
+        let mut reader = png::Decoder::new(Cursor::new(place.read(out))).read_info().unwrap();
+        assert_eq!(reader.info().animation_control.unwrap().num_frames, 8);
+        for frame in &frames {
+            let mut pixels = vec![0; SIDE * SIDE];
+            reader.next_frame(&mut pixels).unwrap();
+            assert!(pixels == *frame);
+            let control = reader.info().frame_control.unwrap();
+            assert_eq!((control.delay_num, control.delay_den), (10, 100));
+        }
+    }
+    // A folder that is there is taken for one, whatever its name.
+    std::fs::create_dir(place.path("folder.gif")).unwrap();
+    interpolate(&place, "--seeds 1,2 --frames 1 --out folder.gif").succeeds();
+    assert_eq!(place.names("folder.gif").len(), 2);
+}
+
+#[test]
+fn the_weights_as_they_are_give_other_images() {
+    let place = trained();
+    interpolate(&place, "--seeds 3-4 --frames 1 --scale 1 --out raw.gif --raw").succeeds();
+    let first = place.film("raw.gif")[0].0.clone().into_raw();
+    assert!(first == sampled(&place, 3, "--raw") && first != sampled(&place, 3, ""));
+}
+
+#[test]
+fn frames_are_shown_as_fast_as_was_asked_for() {
+    let place = trained();
+    for (fps, hundredths) in [(1, 100), (30, 3), (50, 2)] {
+        interpolate(&place, &format!("--seeds 1,2 --frames 1 --scale 2 --fps {fps}")).succeeds();
+        let film = place.film("interpolation.gif");
+        assert!(film.iter().all(|(frame, delay)| *delay == hundredths && frame.dimensions() == (16, 16)));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_what_would() {
+    let place = trained();
+    for (arguments, error, hint) in [
+        ("--seeds 3", "no way from one image to itself", "two seeds or more"),
+        ("--seeds three,four", "`three` is not a seed", "0-63,100"),
+        ("--seeds 0-99999", "more than 10000 images", "0-63,100"),
+        ("--seeds 0-999 --frames 100", "make 100000 frames", "10000 frames are the most"),
+        ("--seeds 1,2 --frames 0", "--frames cannot be 0", "choose 1 to 10000"),
+        ("--seeds 1,2 --fps 60", "--fps cannot be 60", "choose 1 to 50"),
+        ("--seeds 1,2 --scale 0", "--scale cannot be 0", "choose 1 to 512"),
+        ("--seeds 1,2 --scale 99999999999999999999", "--scale cannot be", "choose 1 to 512"),
+        ("--seeds 1,2 --out walk.webp", "not written as .webp", ".gif"),
+        ("--seeds 1,2 --out walk.mp4", "not written as .mp4", "ffmpeg"),
+        ("--seeds 1,2 --out gone/walk.gif", "cannot write gone/walk.gif", "spelling"),
+    ] {
+        interpolate(&place, arguments).refused().error(error).hint(hint);
+    }
+    place.gpu_gan("interpolate nothing --seeds 1,2").refused().error("no run or checkpoint at nothing");
+}

@@ -1,0 +1,126 @@
+//! Every model that comes with the program, on every device: its first step on the GPU against the CPU, tensor by tensor, and
+//! fifty steps of training.
+//!
+//! These are minutes of computing on a software adapter. There, the largest model (40 GFLOP a step, with the smallest batch
+//! that batch normalisation takes) makes three steps instead of fifty; the CPU and every hardware adapter make all fifty.
+
+mod common;
+
+use common::{gpu, gpu_and_kind};
+use gpu_gan::cpu::CpuDevice;
+use gpu_gan::data::ImageSet;
+use gpu_gan::net::Model;
+use gpu_gan::program::{Device, Executor, Values};
+use gpu_gan::train::{Checkpoint, Gan, Losses, Settings};
+use gpu_gan::verify::one_step;
+
+const STEPS: usize = 50;
+
+/// Each model with its batch here, and the steps that a software adapter makes of it.
+macro_rules! models {
+    ($($module:ident: $name:literal, batch $batch:literal, $steps:expr;)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+
+        $(
+            mod $module {
+                use super::*;
+
+                #[test]
+                fn one_step_on_the_gpu_is_that_on_the_cpu_in_every_tensor() {
+                    if let Some(gpu) = gpu() {
+                        one_step_is_the_same($name, $batch, gpu);
+                    }
+                }
+
+                #[test]
+                fn fifty_steps_on_the_cpu_move_every_weight_and_keep_every_loss_finite() {
+                    trains($name, $batch, STEPS, &CpuDevice::<f32>::new());
+                }
+
+                #[test]
+                fn fifty_steps_on_the_gpu_move_every_weight_and_keep_every_loss_finite() {
+                    if let Some((gpu, kind)) = gpu_and_kind() {
+                        trains($name, $batch, if kind.is_hardware() { STEPS } else { $steps }, gpu);
+                    }
+                }
+            }
+        )*
+    };
+}
+
+models! {
+    gan_mlp: "gan-mlp", batch 16, STEPS;
+    dcgan_small: "dcgan-small", batch 16, STEPS;
+    dcgan_28: "dcgan-28", batch 4, STEPS;
+    dcgan_64: "dcgan-64", batch 2, STEPS;
+    upconv_64: "upconv-64", batch 2, STEPS;
+    upconv_aerial: "upconv-aerial", batch 2, 3;
+}
+
+#[test]
+fn every_model_that_comes_with_the_program_is_tested_here() {
+    let (mut tested, mut built_in) = (NAMES.to_vec(), Model::built_in().collect::<Vec<_>>());
+    tested.sort_unstable();
+    built_in.sort_unstable();
+    assert_eq!(tested, built_in);
+}
+
+/// Smooth images, no two alike, of a model's shape.
+fn images([height, width, channels]: [usize; 3]) -> ImageSet {
+    let pixel = |at: usize| {
+        let (c, x, y, i) =
+            (at % channels, at / channels % width, at / channels / width % height, at / channels / width / height);
+        let phase = (x * (1 + i % 3) + y * (1 + i / 3) + 9 * c) as f64 * 0.2 + i as f64;
+        (127.5 + 120.0 * phase.sin()) as u8
+    };
+    let pixels = (0..10 * height * width * channels).map(pixel).collect();
+    ImageSet { name: "waves".into(), height, width, channels, pixels, labels: None }
+}
+
+/// The start of a run and the images it learns from.
+fn start(name: &str, batch_size: usize) -> (Checkpoint, ImageSet) {
+    let model = Model::named(name).unwrap();
+    let images = images(model.image);
+    let settings = Settings::new(&model, &images, "waves").unwrap();
+    let settings = Settings { batch_size, steps: 1000, seed: 7, ..settings };
+    (Checkpoint::initial(&model, &settings), images)
+}
+
+fn executor(device: &dyn Device, gan: &Gan, start: &Checkpoint, images: &ImageSet) -> Box<dyn Executor> {
+    let mut executor = device.build(&gan.program).unwrap();
+    gan.load(executor.as_mut(), start).unwrap();
+    executor.upload(gan.data, Values::U8(&images.pixels)).unwrap();
+    executor
+}
+
+fn one_step_is_the_same(name: &str, batch_size: usize, gpu: &dyn Device) {
+    let steps = one_step(gpu, &Model::named(name).unwrap(), batch_size).unwrap();
+    assert!(steps.complaints.is_empty(), "{name}: {:?}", steps.complaints);
+    println!("{name}: {} tensors; the farthest from f64 is {}", steps.tensors, steps.worst);
+}
+
+/// Trains with the model's own settings.
+fn trains(name: &str, batch_size: usize, steps: usize, device: &dyn Device) {
+    let (start, images) = start(name, batch_size);
+    let gan = Gan::new(&start.model, &start.settings, images.count());
+    let mut executor = executor(device, &gan, &start, &images);
+    let clock = std::time::Instant::now();
+    executor.run(gan.step, steps).unwrap();
+    let history = executor.download(gan.history).unwrap();
+    println!("{name}, batch {batch_size}: {steps} steps in {:.1?} on {}", clock.elapsed(), device.description());
+    let losses: Vec<Losses> = (1..=steps as u64).map(|step| Losses::of_step(&history, step)).collect();
+    for (step, losses) in losses.iter().enumerate() {
+        assert_eq!(losses.diverged(), None, "step {}: {losses:?}", step + 1);
+    }
+    assert!(losses.windows(2).all(|pair| pair[0] != pair[1]), "each step has losses of its own: {losses:?}");
+
+    let end = gan.save(executor.as_mut(), &start.model, &start.settings, steps as u64).unwrap();
+    assert_eq!(end.not_finite(), None);
+    let mut weights = 0;
+    for (tensor, before) in start.tensors().iter().filter(|(tensor, _)| tensor.ends_with(".weight")) {
+        assert!(end.tensors()[tensor].values != before.values, "{tensor} has not moved");
+        weights += 1;
+    }
+    // Those of both networks, of the average and of Adam's two moments.
+    assert!(weights >= 20, "{weights} weights");
+}
