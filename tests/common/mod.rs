@@ -94,7 +94,7 @@ pub(crate) fn pattern(name: &str, len: usize) -> Vec<f32> {
 }
 
 /// Says something that is seen when tests pass, too: the test harness keeps back what `println!` prints.
-fn aloud(text: &str) {
+pub(crate) fn aloud(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
