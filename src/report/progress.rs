@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
+use super::work::{Audience, Work};
 use crate::data::Listener;
 
 /// Away from a terminal a line is printed when this much time has passed since the last one,
@@ -123,59 +124,37 @@ impl Progress {
     }
 }
 
-/// Shows a person how far the reading of images is: a bar that goes away when it is full, or else a line now and then.
-pub struct Reading(Mutex<Task>);
-
-/// What is being done.
-struct Task {
-    /// Hidden away from a terminal.
-    bar: ProgressBar,
-    name: String,
-    done: usize,
-    all: usize,
-    last_line: Instant,
-}
+/// Shows a person how far the reading of images is, and says what is remarkable about them.
+#[derive(Default)]
+pub struct Reading(Mutex<Option<Work>>);
 
 impl Reading {
     /// Shows nothing before something begins.
-    #[expect(clippy::new_without_default, reason = "a display is made, not a value")]
     pub fn new() -> Self {
-        let (bar, name) = (ProgressBar::hidden(), String::new());
-        Self(Mutex::new(Task { bar, name, done: 0, all: 0, last_line: Instant::now() }))
+        Self::default()
     }
 
-    fn task(&self) -> MutexGuard<'_, Task> {
+    fn work(&self) -> MutexGuard<'_, Option<Work>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Listener for Reading {
     fn remark(&self, line: &str) {
-        self.task().bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "{line}");
-        });
+        Audience::Person.line(line);
     }
 
     fn begin(&self, name: &str, all: usize) {
-        let style = ProgressStyle::with_template("{msg} {wide_bar:.cyan/dim} {pos}/{len}  {eta} left")
-            .expect("the template is a constant")
-            .progress_chars("━╸─");
-        let bar = ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr())
-            .with_style(style)
-            .with_message(name.to_string())
-            .with_finish(ProgressFinish::AndClear);
-        *self.task() = Task { bar, name: name.into(), done: 0, all, last_line: Instant::now() };
+        *self.work() = Some(Audience::Person.work(name, all as u64));
     }
 
     fn advance(&self) {
-        let mut task = self.task();
-        task.done += 1;
-        task.bar.set_position(task.done as u64);
-        if task.done == task.all {
-            task.bar.finish_and_clear();
-        } else if task.bar.is_hidden() && task.last_line.elapsed() >= LINE_INTERVAL {
-            let _ = writeln!(io::stderr(), "{} {}", task.name, out_of(task.done as u64, task.all as u64));
-            task.last_line = Instant::now();
+        let mut work = self.work();
+        if let Some(work) = &mut *work {
+            work.advance(1);
+        }
+        if let Some(work) = work.take_if(|work| work.is_done()) {
+            work.finish();
         }
     }
 }

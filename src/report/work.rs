@@ -69,6 +69,11 @@ impl Work {
         }
     }
 
+    /// Whether there is nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.done == self.total
+    }
+
     /// Takes the bar away: what comes of the work says more.
     pub fn finish(self) {
         if let Display::Bar(bar) = self.display {
