@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{gpu, gpu_and_kind};
+use common::{aloud, gpu, gpu_and_kind};
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::ImageSet;
 use gpu_gan::net::Model;
