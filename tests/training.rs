@@ -309,6 +309,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             sample_every: Interval::Steps(100),
             checkpoint_every: Interval::Steps(100),
             progress: Progress::silent(plan),
+            measure: None,
             stop: &AtomicBool::new(false),
         })?;
         assert!(ending.complete && ending.step == 15);

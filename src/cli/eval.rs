@@ -14,12 +14,10 @@ use crate::metrics::{Figures, Judge, Lens, NEAREST};
 use crate::program::Device;
 use crate::report::progress::Reading;
 use crate::report::work::Audience;
-use crate::train::{Checkpoint, Sampler};
+use crate::train::{Checkpoint, FIRST_MEASURED, Sampler};
 
 /// Images that are judged where nothing else is asked for.
 const USUAL_COUNT: usize = 10_000;
-/// The seed of the first image that is judged: no one has looked at it while training.
-const FIRST_SEED: u64 = 1_000_000;
 /// Classes that still make a table which can be looked at.
 const MOST_CLASSES_SHOWN: usize = 32;
 /// The length of the longest bar.
@@ -107,7 +105,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
             let made = made(device.as_ref(), &checkpoint, arguments.raw, judge.count())?;
             let figures = judge.judge(&made)?;
-            let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_SEED);
+            let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
             Some(Judged { checkpoint: path, step, raw, first_seed, figures })
         }
     };
@@ -169,7 +167,7 @@ fn images_of(Checkpoint { settings, model, .. }: &Checkpoint, cache: Option<&Pat
 /// Images of the generator, as bytes (N, H, W, C).
 fn made(device: &dyn Device, checkpoint: &Checkpoint, raw: bool, count: usize) -> Result<Vec<u8>> {
     let mut sampler = Sampler::new(device, checkpoint, raw)?;
-    let seeds: Vec<u64> = (FIRST_SEED..).take(count).collect();
+    let seeds: Vec<u64> = (FIRST_MEASURED..).take(count).collect();
     let mut work = Audience::Person.work("drawing images", count as u64);
     let mut made = Vec::new();
     sampler.draw(&seeds, |seeds, bytes| {

@@ -1,20 +1,24 @@
 //! `gpu-gan train`: from images to a run folder.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::device::DeviceArgument;
 use super::{Outcome, print, remark, within};
-use crate::data::{self, ImageSet, Source};
+use crate::cpu::CpuDevice;
+use crate::data::{self, ImageSet, Source, mnist};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
+use crate::metrics::Judge;
 use crate::net::{Model, Summary};
 use crate::program::Device;
 use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
+use crate::report::work::Audience;
 use crate::train::{
-    Augment, Checkpoint, Gan, Interval, RunFolder, Settings, Training, capacity, largest_batch, train,
+    Augment, Checkpoint, Gan, Interval, Measure, RunFolder, Settings, Training, capacity, largest_batch, train,
     with_fewer_images,
 };
 
@@ -22,6 +26,9 @@ use crate::train::{
 const SMALLER_BATCH: &str = "choose a smaller --batch-size, or end other programs that use the device's memory";
 const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs that use the device's memory, or go on with \
                                another --device (see `gpu-gan devices`)";
+
+/// Images that are made to be measured on the way: enough to compare one epoch with another.
+const MEASURED: usize = 2000;
 
 /// TOML and spreadsheets know no larger whole numbers.
 const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -125,9 +132,26 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     checkpoint_every: Interval,
 
+    /// How often the distance of 2000 images to real ones is measured, such as 5epochs or 500steps, or never. With labelled
+    /// images a classifier is trained for that, once, in about half a minute
+    #[arg(long, value_name = "INTERVAL", default_value = "5epochs")]
+    eval_every: Often,
+
     /// Check everything and show what would be done, but train nothing and write nothing (except to the cache)
     #[arg(long)]
     dry_run: bool,
+}
+
+/// An interval, or `never`.
+#[derive(Debug, Clone, Copy)]
+struct Often(Option<Interval>);
+
+impl FromStr for Often {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" { Ok(Self(None)) } else { text.parse().map(|interval| Self(Some(interval))) }
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -151,6 +175,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let clock = Instant::now();
     let first_step = start.step;
     let stop = stop_on_ctrl_c()?;
+    let is_mnist = start.settings.data.name == mnist::NAME && images.image_shape() == [28, 28, 1];
     let ending = train(Training {
         device: device.as_ref(),
         images: &images,
@@ -165,6 +190,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         folder: &folder,
         sample_every: arguments.sample_every,
         checkpoint_every: arguments.checkpoint_every,
+        measure: measure(arguments, &images, is_mnist),
         stop: &stop,
     })
     .map_err(|error| {
@@ -203,6 +229,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         ))?;
         Ok(Outcome::Stopped)
     }
+}
+
+/// How good the images are, on the way: by the CPU, since a software adapter would take minutes, and any other device has
+/// better things to do.
+fn measure<'a>(arguments: &Arguments, images: &'a ImageSet, is_mnist: bool) -> Option<Measure<'a>> {
+    let count = MEASURED.min(images.count());
+    let mut judge = None;
+    Some(Measure {
+        every: arguments.eval_every.0?,
+        count,
+        distance: Box::new(move |made, progress| {
+            if judge.is_none() {
+                progress.line("distance    getting ready to measure; with labels that takes half a minute, once");
+                let test = is_mnist.then(mnist::test).transpose()?;
+                let cache = files::cache_folder();
+                let (cpu, nobody) = (CpuDevice::<f32>::new(), Audience::Nobody);
+                judge = Some(Judge::new(&cpu, images, test.as_ref(), count, cache.as_deref(), nobody)?);
+            }
+            judge.as_mut().expect("just made").frechet(made)
+        }),
+    })
 }
 
 /// A new run from the command line.

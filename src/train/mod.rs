@@ -22,5 +22,5 @@ pub use log::Row;
 pub use run_folder::RunFolder;
 pub use sampler::Sampler;
 pub use settings::{Augment, Interval, Settings};
-pub use trainer::{Ending, Training, largest_batch, train};
+pub use trainer::{Distance, Ending, FIRST_MEASURED, Measure, Training, largest_batch, train};
 pub use windows::{Supply, capacity, with_fewer_images};

@@ -40,11 +40,29 @@ pub struct Training<'a> {
     pub sample_every: Interval,
     /// How often a checkpoint is written, beside the end.
     pub checkpoint_every: Interval,
+    /// How good the images are, if that is to be measured on the way.
+    pub measure: Option<Measure<'a>>,
     /// Who is told.
     pub progress: Progress,
     /// Set from outside to end the run after the steps that the device has in hand.
     pub stop: &'a AtomicBool,
 }
+
+/// How good the generator's images are, now and then.
+pub struct Measure<'a> {
+    /// How often.
+    pub every: Interval,
+    /// How many images are made for it: those of the seeds from [`FIRST_MEASURED`] on.
+    pub count: usize,
+    /// Their distance to real ones.
+    pub distance: Box<Distance<'a>>,
+}
+
+/// From images, as bytes (N, H, W, C), to their distance to real ones. What takes long is told.
+pub type Distance<'a> = dyn FnMut(&[u8], &mut Progress) -> Result<f64> + 'a;
+
+/// The seed of the first image that is measured: no one looks at it while training.
+pub const FIRST_MEASURED: u64 = 1_000_000;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +119,8 @@ struct Run<'a> {
     step: u64,
     /// Steps whose losses were asked for and not yet looked at.
     pending: VecDeque<(RangeInclusive<u64>, Snapshot)>,
+    /// The step after which images are measured next, and its row, which waits for the result.
+    measured: (u64, Option<Row>),
     /// The sheet and the checkpoint that were written last.
     last_sheet: Option<(u64, PathBuf)>,
     last_checkpoint: Option<(u64, PathBuf)>,
@@ -136,6 +156,7 @@ impl<'a> Run<'a> {
             portfolio,
             step,
             pending: VecDeque::new(),
+            measured: (u64::MAX, None),
             last_sheet: None,
             last_checkpoint: None,
             pace: Pace::new(),
@@ -160,7 +181,13 @@ impl<'a> Run<'a> {
         while self.step < total && !self.training.stop.load(Ordering::Relaxed) {
             let sheet = self.training.sample_every.next_after(self.step, self.settings());
             let checkpoint = self.training.checkpoint_every.next_after(self.step, self.settings());
-            self.run_until(total.min(sheet).min(checkpoint))?;
+            let measure = self.training.measure.as_ref().map(|measure| measure.every);
+            let measure = measure.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()));
+            self.measured = (measure, None);
+            self.run_until(total.min(sheet).min(checkpoint).min(measure))?;
+            if self.step == measure {
+                self.measure()?;
+            }
             if self.step == sheet {
                 self.write_sheet()?;
             }
@@ -215,8 +242,11 @@ impl<'a> Run<'a> {
                 fd: None,
                 images_per_second: images_per_second as f32,
             };
-            self.log.write(&row)?;
-            self.portfolio.record(&row);
+            if step == self.measured.0 {
+                self.measured.1 = Some(row);
+            } else {
+                self.write_row(&row)?;
+            }
             self.training.progress.update(&Status {
                 step,
                 epoch: row.epoch,
@@ -228,6 +258,54 @@ impl<'a> Run<'a> {
             });
         }
         self.log.flush()
+    }
+
+    fn write_row(&mut self, row: &Row) -> Result<()> {
+        self.portfolio.record(row);
+        self.log.write(row)
+    }
+
+    /// Measures how far the images are from real ones, and completes the row of this step. A run does not end for want of a
+    /// number: where it cannot be had, that is said, and not tried again.
+    fn measure(&mut self) -> Result<()> {
+        let Some(mut measure) = self.training.measure.take() else { return Ok(()) };
+        let made = self.images_of_seeds(FIRST_MEASURED, measure.count)?;
+        let outcome = (measure.distance)(&made, &mut self.training.progress);
+        let progress = &mut self.training.progress;
+        match &outcome {
+            Ok(distance) => progress.line(&format!("distance    {distance:.1} to real images ({})", measure.count)),
+            Err(error) => progress.line(&format!("distance    not measured: {error}")),
+        }
+        if let Some(row) = self.measured.1.take() {
+            self.write_row(&Row { fd: outcome.as_ref().ok().map(|&distance| distance as f32), ..row })?;
+            self.log.flush()?;
+        }
+        self.training.measure = outcome.is_ok().then_some(measure);
+        self.pace.restart();
+        Ok(())
+    }
+
+    /// The images of seeds, drawn as those of a sheet are, as bytes (N, H, W, C).
+    fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Vec<u8>> {
+        let model = &self.training.start.model;
+        let (latent_size, range) = (model.latent, model.range());
+        let len = count * model.image.iter().product::<usize>();
+        let latents = |first: u64| -> Vec<f32> {
+            (first..first + SHEET_IMAGES as u64).flat_map(|seed| latent(seed, latent_size)).collect()
+        };
+        let mut bytes = Vec::with_capacity(len);
+        for first in (first..first + count as u64).step_by(SHEET_IMAGES) {
+            self.executor.upload(self.gan.sheet_latents, Values::F32(&latents(first)))?;
+            self.executor.run(self.gan.sheet, 1)?;
+            let values = self.executor.download(self.gan.sheet_images)?;
+            if values.iter().any(|value| value.is_nan()) {
+                return Err(self.diverged(self.step, "an image"));
+            }
+            bytes.extend(pixels::to_bytes(&values, range)?);
+        }
+        bytes.truncate(len);
+        self.executor.upload(self.gan.sheet_latents, Values::F32(&latents(0)))?;
+        Ok(bytes)
     }
 
     fn diverged(&self, step: u64, what: &'static str) -> Error {
