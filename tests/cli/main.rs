@@ -16,6 +16,7 @@ mod divergence;
 mod eval;
 mod help;
 mod interpolate;
+mod measure;
 mod photographs;
 mod pipes;
 mod refusals;

@@ -1,0 +1,61 @@
+//! The distance to real images, measured while training.
+
+use std::fs;
+
+use crate::place::{Place, SIDE, idx_header, shapes};
+
+/// The steps of `losses.csv` with a distance.
+fn measured(place: &Place, run: &str) -> Vec<(u64, f32)> {
+    let text = fs::read_to_string(place.path(run).join("losses.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let column = reader.headers().unwrap().iter().position(|name| name == "fd").expect("a column fd");
+    let rows = reader.records().map(Result::unwrap);
+    rows.filter(|row| !row[column].is_empty())
+        .map(|row| (row[0].parse().unwrap(), row[column].parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_steps_that_are_measured_carry_the_distance_and_the_others_none() {
+    let place = Place::new();
+    let call = "train shapes --model tiny.toml --steps 25 --eval-every 10steps --out run";
+    place.gpu_gan(call).succeeds().remarks("to real images (40)");
+    let measured = measured(&place, "run");
+    assert_eq!(measured.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [10, 20]);
+    assert!(measured.iter().all(|(_, distance)| distance.is_finite() && *distance > 0.0), "{measured:?}");
+    let rows = fs::read_to_string(place.path("run/losses.csv")).unwrap().lines().count();
+    assert_eq!(rows, 1 + 25);
+    assert!(place.path("run/plots/quality.svg").is_file());
+}
+
+#[test]
+fn measuring_changes_nothing_of_what_is_learnt() {
+    let place = Place::new();
+    for (every, out) in [("3steps", "often"), ("never", "never")] {
+        let call = format!("train shapes --model tiny.toml --steps 12 --eval-every {every} --out {out}");
+        place.gpu_gan(&call).succeeds();
+    }
+    let [often, never] = ["often", "never"].map(|run| {
+        ["checkpoints/step-00000012.safetensors", "samples/epoch-0001.png"]
+            .map(|file| fs::read(place.path(run).join(file)).unwrap())
+    });
+    assert!(often == never);
+    assert!(measured(&place, "never").is_empty());
+}
+
+#[test]
+fn a_run_goes_on_where_nothing_can_be_measured_and_says_so() {
+    let place = Place::new();
+    // Fewer images than have five neighbours on either side.
+    let ten: Vec<u8> = shapes()[16..][..10 * SIDE * SIDE].to_vec();
+    place.write("ten/train-images-idx3-ubyte", &[idx_header([0, 0, 8, 3], &[10, SIDE, SIDE]), ten].concat());
+    let said = place.gpu_gan("train ten --model tiny.toml --steps 4 --eval-every 2steps --out run").succeeds();
+    said.remarks("distance    not measured: 10 of 10 images are too few");
+    assert!(measured(&place, "run").is_empty());
+    assert_eq!(fs::read_to_string(place.path("run/losses.csv")).unwrap().lines().count(), 1 + 4);
+}
+
+#[test]
+fn nonsense_is_no_interval() {
+    Place::new().gpu_gan("train shapes --model tiny.toml --steps 4 --eval-every often").misused();
+}
