@@ -62,7 +62,8 @@ fn a_model_is_shown_and_trained_for_other_channels_where_its_layers_follow() {
         .hint("channels = \"image\"");
     let train = "train shapes --device cpu --steps 1 --dry-run";
     place.gpu_gan(&format!("{train} --model tiny.toml --channels 1")).succeeds().prints("tiny");
-    place.gpu_gan(&format!("{train} --channels 3")).refused().error("28 x 28 pixels with 3 channels");
+    // Grey images are shown to it as colour.
+    place.gpu_gan(&format!("{train} --channels 3 --upscale")).succeeds().remarks("28 x 28 x 3");
 }
 
 #[test]
