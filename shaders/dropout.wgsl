@@ -16,12 +16,12 @@ override SCALE: f32; // 1 / (1 - rate)
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn forward(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    for (var block = id.x; 4u * block < LEN; block += 256u * groups.x) {
+    for (var block = id.x; 4u * block < LEN; block += 64u * groups.x) {
         let words = philox(vec4<u32>(block, clock[0], STREAM, 0u)) >> vec4<u32>(9u);
         let factors = select(vec4<f32>(0.0), vec4<f32>(SCALE), words >= vec4<u32>(DROPPED));
         for (var i = 0u; i < 4u && 4u * block + i < LEN; i++) {

@@ -42,27 +42,51 @@ fn line_of(source: &str, place: usize) -> &str {
     source[start..].lines().next().unwrap_or_default().trim()
 }
 
+/// Where a shader's own text begins, behind the library that is put in front of some.
+fn own_text(shader: &Shader) -> usize {
+    shader.source.find(&format!("// {}.wgsl:", shader.name)).expect("a shader's first line has its name")
+}
+
+/// Some of the places, evenly chosen.
+fn chosen(places: &[usize]) -> impl Iterator<Item = usize> {
+    let step = places.len().div_ceil(MUTATIONS).max(1);
+    places.iter().skip(step / 2).step_by(step).copied()
+}
+
 #[test]
 fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let Some(gpu) = gpu() else { return };
-    let cases: Vec<Case> = awkward().into_iter().chain(long()).collect();
+    let all: Vec<Case> = awkward().into_iter().chain(long()).collect();
+    let of = |shader: &Shader| -> Vec<&Case> {
+        let uses =
+            |case: &&Case| entry_points_of(case.op(), case.program()).iter().any(|(used, _)| *used == shader.name);
+        all.iter().filter(uses).collect()
+    };
+    let broken = |source: &str, place: usize| format!("{}-{}", &source[..place], &source[place + 1..]);
     let (mut table, mut missed) = (String::new(), Vec::new());
-    for shader @ Shader { name, source } in SHADERS {
-        let cases: Vec<&Case> = cases
-            .iter()
-            .filter(|case| entry_points_of(case.op(), case.program()).iter().any(|(used, _)| used == &shader.name))
-            .collect();
-        let places = places(source);
-        let step = places.len().div_ceil(MUTATIONS).max(1);
-        assert!(!places.is_empty(), "{name} has nothing to break");
-        for &place in places.iter().skip(step / 2).step_by(step) {
-            let broken = format!("{}-{}", &source[..place], &source[place + 1..]);
-            let what = format!("{name}: {}", line_of(&broken, place));
-            match caught(&gpu.clone().replacing(name, &broken), &cases) {
-                Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
-                None => missed.push(what),
-            }
+    let mut tell = |what: String, complaint: Option<String>| match complaint {
+        Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
+        None => missed.push(what),
+    };
+    for shader in SHADERS {
+        let cases = of(shader);
+        let own = own_text(shader);
+        let places: Vec<usize> = places(shader.source).into_iter().filter(|&place| place > own).collect();
+        assert!(!places.is_empty(), "{} has nothing to break", shader.name);
+        for place in chosen(&places) {
+            let text = broken(shader.source, place);
+            let complaint = caught(&gpu.clone().replacing(shader.name, &text), &cases);
+            tell(format!("{}: {}", shader.name, line_of(&text, place)), complaint);
         }
+    }
+    // The library, by whichever of its shaders uses the function.
+    let users: Vec<&Shader> = SHADERS.iter().filter(|shader| own_text(shader) > 0).collect();
+    let library = &users[0].source[..own_text(users[0])];
+    for place in chosen(&places(library)) {
+        let complaint = users
+            .iter()
+            .find_map(|shader| caught(&gpu.clone().replacing(shader.name, &broken(shader.source, place)), &of(shader)));
+        tell(format!("random: {}", line_of(&broken(library, place), place)), complaint);
     }
     aloud(&table);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));

@@ -44,8 +44,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let len = program.info(y).len();
             let mut constants = seed_constants(seed);
             constants.extend([("LEN", len as f64), ("STREAM", f64::from(stream))]);
-            let groups = len.div_ceil(4 * 64).min(MOST_WORKGROUPS);
-            vec![Kernel::new(op, "noise", constants).dispatch("normal", [groups, 1, 1])]
+            vec![Kernel::new(op, "noise", constants).dispatch("normal", blocks_of_four(len))]
         }
         Op::Batch { images, y, seed, order, range: [low, high], .. } => {
             let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
@@ -170,7 +169,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 ("DROPPED", f64::from(random::dropped(rate))),
                 ("SCALE", 1.0 / (1.0 - rate)),
             ]);
-            vec![Kernel::new(op, "dropout", constants).dispatch("forward", invocations(len.div_ceil(4)))]
+            vec![Kernel::new(op, "dropout", constants).dispatch("forward", blocks_of_four(len))]
         }
         Op::Loss { logits, history, real, column, .. } => {
             let [rows, columns] = history_shape(program, history);
@@ -371,6 +370,11 @@ fn upsample_sizes(program: &Program, small: TensorId, large: TensorId) -> Vec<(&
 fn max_pool_sizes(program: &Program, x: TensorId, size: usize) -> Vec<(&'static str, f64)> {
     let [n, h, w, c] = program.nhwc(x);
     sizes(&[("N", n), ("H", h), ("W", w), ("C", c), ("SIZE", size)])
+}
+
+/// Workgroups of 64 invocations that each draw four random words at a time.
+fn blocks_of_four(len: usize) -> [usize; 3] {
+    [len.div_ceil(4 * 64).min(MOST_WORKGROUPS), 1, 1]
 }
 
 fn flag(name: &'static str, set: bool) -> (&'static str, f64) {

@@ -97,7 +97,6 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
 /// Sums so long, and tensors so large, that a driver which ends loops early or counts invocations wrong gives itself away. Mesa
 /// before 25.1 ends all loops of an invocation after 65,535 iterations in total, and says nothing.
 pub fn long() -> Vec<Case> {
-    let image = [3, 700, 400, 1];
     vec![
         Case::alone(1, |program| {
             let dy = program.tensor("dy", &[5, 700, 400, 1]); // 1.4 million rows
@@ -115,7 +114,7 @@ pub fn long() -> Vec<Case> {
             let [dx, w, dy, _] = convolution(program, shape(1, [1, 1], [2, 70_000], [1, 1, 0]));
             Op::ConvGradInput { dy, w, b: None, dx, geometry: Geometry::POINT }
         }),
-        Case::alone(1, |program| batch_norm(program, &image, 1)),
+        Case::alone(1, |program| batch_norm(program, &[1, 1, LONG / 2, 2], 1)),
         Case::alone(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
             Op::Activation { kind: Activation::Tanh, x, y }
@@ -123,6 +122,36 @@ pub fn long() -> Vec<Case> {
         Case::alone(1, |program| {
             let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &[LONG]));
             Op::ActivationGrad { kind: Activation::Sigmoid, y, dy, dx }
+        }),
+        Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
+            Op::Upsample { x, y }
+        }),
+        Case::alone(1, |program| {
+            let [dy, dx] = ["dy", "dx"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
+            Op::UpsampleGrad { dy, dx }
+        }),
+        Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
+            Op::MaxPool { x, y, size: 1 }
+        }),
+        Case::alone(1, |program| {
+            let [x, dy, dx] = ["x", "dy", "dx"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
+            Op::MaxPoolGrad { x, dy, dx, size: 1 }
+        }),
+        Case::alone(2, |program| Op::Dropout {
+            clock: clock(program),
+            x: program.tensor("x", &[LONG]),
+            y: program.tensor("y", &[LONG]),
+            seed: 5,
+            stream: 1_000_000,
+            rate: 0.5,
+        }),
+        Case::alone(3, |program| Op::Normal {
+            clock: clock(program),
+            y: program.tensor("y", &[LONG]),
+            seed: 5,
+            stream: 1,
         }),
         Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
         Case::alone(30, |program| moving_average(program, LONG)),
@@ -431,6 +460,7 @@ fn inputs() -> Vec<Case> {
         (10, 4, [3, 5, 1], 1, unit),
         (10, 4, [3, 5, 3], 9, around_zero),
         (1000, 33, [7, 7, 1], 1234, around_zero),
+        (7, 3, [20, 17, 1], 2, around_zero), // more pixels than a workgroup has invocations
     ];
     for (count, n, [h, w, c], step, range) in batches {
         for order in [Order::Shuffled, Order::Window] {
