@@ -1,7 +1,10 @@
-// adam.wgsl: one step of Adam (Kingma and Ba 2015, algorithm 1) on all parameters of a network.
+// adam.wgsl: one step of Adam (Kingma and Ba 2015, algorithm 1) on all parameters of a network. Begins with random.wgsl, for
+// its circle.
 //
 //   update    m = m + (1-beta1) * (grad - m)    v = v + (1-beta2) * (grad^2 - v)
-//             param -= LR * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
+//             param -= LR * schedule(t) * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
+//             schedule(t) = min(1, t / WARM_UP) * d(p),  p = clamp((t - WARM_UP) / DECAYING_STEPS, 0, 1),  and
+//             d(p) = 1, or 1 - (1 - LAST) * p, or 1 - (1 - LAST) * (1 - cos(pi * p)) / 2
 //
 // Shapes    clock (1), u32    param, grad, m, v (LEN)
 // Mapping   one invocation for each element, in a grid-stride loop
@@ -12,6 +15,13 @@ override LR: f32;
 override ONE_MINUS_BETA1: f32; // rounded from f64: 1 - beta in f32 would lose up to half its digits
 override ONE_MINUS_BETA2: f32;
 override EPS: f32;
+override WARM_UP: u32;
+override DECAY: u32;
+override DECAYING_STEPS: u32;
+override LAST: f32;
+
+const CONSTANT = 0u;
+const LINEAR = 1u;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> grad: array<f32>;
@@ -32,6 +42,19 @@ fn bias_correction(one_minus_beta: f32, t: u32) -> f32 {
     return c;
 }
 
+fn schedule(t: u32) -> f32 {
+    let warmth = select(1.0, f32(t) / f32(max(WARM_UP, 1u)), t < WARM_UP);
+    let p = min(f32(max(t, WARM_UP) - WARM_UP) / f32(DECAYING_STEPS), 1.0);
+    switch DECAY {
+        case CONSTANT: { return warmth; }
+        case LINEAR: { return warmth * (1.0 - (1.0 - LAST) * p); }
+        default: {
+            let s = circle(0.25 * p).y; // (1 - cos(pi * p)) / 2 = sin(pi * p / 2)^2
+            return warmth * (1.0 - (1.0 - LAST) * s * s);
+        }
+    }
+}
+
 @compute @workgroup_size(256)
 fn update(
     @builtin(global_invocation_id) id: vec3<u32>,
@@ -39,12 +62,13 @@ fn update(
 ) {
     let first = bias_correction(ONE_MINUS_BETA1, clock[0]);
     let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
+    let rate = LR * schedule(clock[0]);
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
         let g = grad[i];
         let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
         let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
         m[i] = m_i;
         v[i] = v_i;
-        param[i] -= LR * (m_i / first) / (sqrt(v_i / second) + EPS);
+        param[i] -= rate * (m_i / first) / (sqrt(v_i / second) + EPS);
     }
 }

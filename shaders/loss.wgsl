@@ -1,23 +1,49 @@
-// loss.wgsl: the non-saturating loss on logits (Goodfellow et al. 2014, section 3), its gradient and what people watch.
+// loss.wgsl: the losses of both networks on logits, their gradients and what people watch.
 //
-//   non_saturating   loss    = mean softplus(-l) over the REAL first rows + mean softplus(l) over the others
-//                    dlogits = (sigmoid(l) - 1) / REAL, or sigmoid(l) / (N - REAL)
-//                    history[(step - 1) % HISTORY, COLUMN..] = for each part with rows: loss, mean sigmoid(l), share as wanted
+//   discriminator   of the first half of the logits, which are those of real images, and of the second half, of fakes
+//   generator       of its images' logits; the relativistic loss compares them with those of real images
 //
-// Shapes    clock (1), u32    logits, dlogits (N)    history (HISTORY, COLUMNS)
+//   For each part:  dlogits = loss'(l) / N
+//                   history[(step - 1) % HISTORY, COLUMN..] = mean loss, mean verdict, share judged as wanted
+//
+//   loss of l, with f of a fake and r of a real image, s = SMOOTHING:
+//                      real                       fake                  generator
+//     non-saturating   softplus(-r) + s*r         softplus(f)           softplus(-f)
+//     minimax          softplus(-r) + s*r         softplus(f)           -softplus(f)
+//     hinge            max(0, 1 - r)              max(0, 1 + f)         -f
+//     least squares    (r - 1 + s)^2 / 2          f^2 / 2               (f - 1)^2 / 2
+//     Wasserstein      -r                         f                     -f
+//     relativistic     softplus(f - r) / 2        softplus(f - r) / 2   softplus(r - f)    of pairs; both halves are one loss,
+//                                                                       so that the derivatives are those of the whole
+//   verdict = sigmoid(l), or l cut to [0, 1] for least squares; real is what is above 1/2
+//
+// Shapes    clock (1), u32    logits, dlogits (2*N) or (N)    reals (N)    history (HISTORY, COLUMNS)
 // Mapping   one workgroup; 256 lanes share the rows
 // Twin      src/cpu/loss.rs
 
 override N: u32;
-override REAL: u32;
+override KIND: u32;
+override SMOOTHING: f32 = 0.0;
 override HISTORY: u32;
 override COLUMNS: u32;
 override COLUMN: u32;
 
+const NON_SATURATING = 0u;
+const MINIMAX = 1u;
+const HINGE = 2u;
+const LEAST_SQUARES = 3u;
+const WASSERSTEIN = 4u;
+
+// What is wanted of a logit.
+const REAL = 0u;
+const FAKE = 1u;
+const TAKEN = 2u; // for real, by the generator
+
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dlogits: array<f32>;
-@group(0) @binding(3) var<storage, read_write> history: array<f32>;
+@group(0) @binding(2) var<storage, read> reals: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
+@group(0) @binding(4) var<storage, read_write> history: array<f32>;
 
 var<workgroup> lanes: array<vec3<f32>, 256>;
 
@@ -37,36 +63,90 @@ fn sigmoid(l: f32) -> f32 {
     return select(select(1.0, t, l < 0.0) / (1.0 + t), l, is_nan(l));
 }
 
-// One part of the batch: its gradients, and its three means from `column` of this step's row on.
-fn part(lane: u32, first: u32, rows: u32, wanted_real: bool, column: u32) {
-    var sum = vec3<f32>(); // loss, sigmoid, rows judged as wanted
-    for (var r = first + lane; r < first + rows; r += 256u) {
-        let l = logits[r];
-        let probability = sigmoid(l);
-        dlogits[r] = select(probability, -sigmoid(-l), wanted_real) / f32(rows);
-        let as_wanted = (l > 0.0) == wanted_real;
-        sum += vec3<f32>(softplus(select(l, -l, wanted_real)), probability, f32(as_wanted));
+fn half_square(x: f32) -> vec2<f32> {
+    return vec2<f32>(0.5 * x * x, x);
+}
+
+// The loss of one logit, and its derivative.
+fn loss(wanted: u32, l: f32, rival: f32) -> vec2<f32> {
+    switch KIND {
+        case HINGE: {
+            if wanted == TAKEN { return vec2<f32>(-l, -1.0); }
+            let margin = 1.0 + select(l, -l, wanted == REAL);
+            let slope = select(1.0, -1.0, wanted == REAL);
+            return select(vec2<f32>(), vec2<f32>(margin, slope), margin > 0.0 || is_nan(l));
+        }
+        case LEAST_SQUARES: {
+            if wanted == FAKE { return half_square(l); }
+            return half_square(l - 1.0 + select(0.0, SMOOTHING, wanted == REAL));
+        }
+        case WASSERSTEIN: {
+            let slope = select(-1.0, 1.0, wanted == FAKE);
+            return vec2<f32>(slope * l, slope);
+        }
+        case NON_SATURATING, MINIMAX: {
+            if wanted == REAL { return vec2<f32>(softplus(-l) + SMOOTHING * l, SMOOTHING - sigmoid(-l)); }
+            if wanted == FAKE { return vec2<f32>(softplus(l), sigmoid(l)); }
+            if KIND == MINIMAX { return vec2<f32>(-softplus(l), -sigmoid(l)); }
+            return vec2<f32>(softplus(-l), -sigmoid(-l));
+        }
+        default: {
+            let lead = select(l - rival, rival - l, wanted == FAKE); // by which this one is as wanted
+            let slope = sigmoid(-lead);
+            return vec2<f32>(select(0.5, 1.0, wanted == TAKEN) * softplus(-lead), select(-slope, slope, wanted == FAKE));
+        }
     }
+}
+
+fn verdict(l: f32) -> f32 {
+    if KIND == LEAST_SQUARES { return select(clamp(l, 0.0, 1.0), l, is_nan(l)); }
+    return sigmoid(l);
+}
+
+// The row of one logit: loss, verdict, whether it is judged as wanted. Writes its gradient.
+fn row(wanted: u32, at: u32, rival: f32) -> vec3<f32> {
+    let l = logits[at];
+    let loss_and_slope = loss(wanted, l, rival);
+    dlogits[at] = loss_and_slope.y / f32(N);
+    // Of the logit itself, so that no rounding moves the border.
+    let judged_real = l > select(0.0, 0.5, KIND == LEAST_SQUARES);
+    return vec3<f32>(loss_and_slope.x, verdict(l), f32(judged_real != (wanted == FAKE)));
+}
+
+// Adds what all lanes have, in their order, and writes the three means.
+fn write_means(lane: u32, sum: vec3<f32>, column: u32) {
     workgroupBarrier();
     lanes[lane] = sum;
     workgroupBarrier();
     if lane == 0u {
+        var total = sum;
         for (var other = 1u; other < 256u; other++) {
-            sum += lanes[other];
+            total += lanes[other];
         }
         let cell = ((clock[0] - 1u) % HISTORY) * COLUMNS + column;
-        history[cell] = sum.x / f32(rows);
-        history[cell + 1u] = sum.y / f32(rows);
-        history[cell + 2u] = sum.z / f32(rows);
+        history[cell] = total.x / f32(N);
+        history[cell + 1u] = total.y / f32(N);
+        history[cell + 2u] = total.z / f32(N);
     }
 }
 
 @compute @workgroup_size(256)
-fn non_saturating(@builtin(local_invocation_index) lane: u32) {
-    if REAL > 0u {
-        part(lane, 0u, REAL, true, COLUMN);
+fn discriminator(@builtin(local_invocation_index) lane: u32) {
+    var of_reals = vec3<f32>();
+    var of_fakes = vec3<f32>();
+    for (var i = lane; i < N; i += 256u) {
+        of_reals += row(REAL, i, logits[N + i]);
+        of_fakes += row(FAKE, N + i, logits[i]);
     }
-    if REAL < N {
-        part(lane, REAL, N - REAL, false, select(COLUMN + 3u, COLUMN, REAL == 0u));
+    write_means(lane, of_reals, COLUMN);
+    write_means(lane, of_fakes, COLUMN + 3u);
+}
+
+@compute @workgroup_size(256)
+fn generator(@builtin(local_invocation_index) lane: u32) {
+    var of_fakes = vec3<f32>();
+    for (var i = lane; i < N; i += 256u) {
+        of_fakes += row(TAKEN, i, reals[i]);
     }
+    write_means(lane, of_fakes, COLUMN);
 }

@@ -9,7 +9,9 @@ use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::parameters::{Layout, Stored};
 use gpu_gan::net::{Adam, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
-use gpu_gan::program::{Access, Activation, Element, Executor, Geometry, Op, Program, RoutineId, TensorId};
+use gpu_gan::program::{
+    Access, Activation, Adversarial, Element, Executor, Geometry, Op, Program, RoutineId, Schedule, TensorId,
+};
 use gpu_gan::train::{Augment, Gan, Losses, Settings};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -53,7 +55,7 @@ operations! {
     leaky_relu_agrees_with_pytorch: 2 of "leaky-relu" by activation;
     tanh_agrees_with_pytorch: 1 of "tanh" by activation;
     sigmoid_agrees_with_pytorch: 1 of "sigmoid" by activation;
-    the_losses_of_both_networks_agree_with_pytorch: 2 of "loss" by loss;
+    every_loss_of_both_networks_agrees_with_pytorch: 9 of "loss" by loss;
     five_steps_of_adam_agree_with_pytorch: 2 of "adam" by adam;
     five_steps_of_the_moving_average_agree_with_pytorch: 2 of "moving-average" by moving_average;
     philox_gives_the_known_answers: 1 of "philox" by philox_words;
@@ -264,12 +266,13 @@ fn activation(case: &Case<'_>) {
 
 /// The discriminator's loss, of reals and fakes as one batch, and the generator's, which wants the fakes real.
 fn loss(case: &Case<'_>) {
-    assert_eq!(case.logits(&["real"]).shape, case.logits(&["fake"]).shape);
-    let rows = case.logits(&["fake"]).values.len();
+    let kind: Adversarial = serde_json::from_value(case.value("kind").clone()).unwrap();
+    let smoothing = case.real("smoothing");
     let mut trial = Trial::new(case);
     let clock = trial.clock();
     let both = trial.given("logits of both", case.logits(&["real", "fake"]));
     let fake = trial.given("logits of fakes", case.logits(&["fake"]));
+    let reals = (kind == Adversarial::Relativistic).then(|| trial.given("logits of reals", case.logits(&["real"])));
     let dboth = trial.wanted("dlogits of both", case.logits(&["d_real_grad", "d_fake_grad"]));
     let dfake = trial.wanted("dlogits of fakes", case.logits(&["g_grad"]));
     // In the second step the second row of three is written, and no other.
@@ -287,8 +290,8 @@ fn loss(case: &Case<'_>) {
     trial.run(vec![
         Op::Tick { clock },
         Op::Tick { clock },
-        Op::Loss { clock, logits: both, dlogits: dboth, history, real: rows, column: 0 },
-        Op::Loss { clock, logits: fake, dlogits: dfake, history, real: rows, column: 6 },
+        Op::DiscriminatorLoss { clock, logits: both, dlogits: dboth, history, kind, smoothing, column: 0 },
+        Op::GeneratorLoss { clock, logits: fake, reals, dlogits: dfake, history, kind, column: 6 },
     ]);
 }
 
@@ -301,8 +304,9 @@ fn adam(case: &Case<'_>) {
     let param = trial.given("param", before.clone());
     let grad = trial.poisoned("grad", &before.shape);
     let [m, v] = ["m", "v"].map(|name| trial.given(name, Array::filled(&before.shape, 0.0)));
+    let schedule = Schedule::CONSTANT;
     let (mut executor, step) =
-        trial.build(vec![Op::Tick { clock }, Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps }]);
+        trial.build(vec![Op::Tick { clock }, Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps, schedule }]);
     for (t, values) in (1..).zip(grads.rows()) {
         executor.write(grad, values);
         executor.run(step, 1).unwrap();
@@ -411,6 +415,26 @@ fn a_whole_step_of_upconv_64_agrees_with_pytorch_in_every_gradient_and_update() 
 #[test]
 fn a_whole_step_of_upconv_aerial_agrees_with_pytorch_in_every_gradient_and_update() {
     whole_steps(MODELS, "upconv-aerial", 1);
+}
+
+#[test]
+fn a_whole_step_of_dcgan_fast_with_its_penalty_agrees_with_pytorchs_double_backward() {
+    whole_steps(MODELS, "dcgan-fast", 1);
+}
+
+#[test]
+fn a_whole_step_of_relativistic_pairs_with_both_penalties_agrees_with_pytorchs_double_backward() {
+    whole_steps(MODELS, "dcgan-fast-relativistic", 1);
+}
+
+#[test]
+fn a_whole_step_of_a_wasserstein_gan_with_gradient_penalty_agrees_with_pytorchs_double_backward() {
+    whole_steps(MODELS, "dcgan-fast-wasserstein", 1);
+}
+
+#[test]
+fn a_whole_step_toward_smoothed_least_squares_agrees_with_pytorch_in_every_gradient_and_update() {
+    whole_steps(MODELS, "dcgan-fast-smooth", 1);
 }
 
 #[test]
@@ -543,8 +567,9 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
     assert_eq!(streams["latents"], stream::LATENTS);
     assert_eq!(streams["images"], IMAGE_STREAM);
     assert_eq!(streams["first_parameter"], stream::INITIAL);
+    assert_eq!(streams["mix"], stream::MIX);
     assert_eq!(streams["dropout"], stream::DROPOUT);
-    let model = Model::named(name).unwrap();
+    let model = Model::named(about["name"].as_str().unwrap()).unwrap();
     let [h, w, c] = model.image;
     assert_eq!((&about["image"], &about["latent"]), (&Value::from(vec![c, h, w]), &Value::from(model.latent)));
     let real = |key: &str| training[key].as_f64().unwrap();
@@ -558,15 +583,18 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
         seed: streams["seed"].as_u64().unwrap(),
         average: real("ema_decay"),
         adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
+        objective: serde_json::from_value(goldens.about(&format!("{name}/objective")).clone()).unwrap(),
+        rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),
         augment: Augment::default(),
     };
     (model, settings)
 }
 
-/// The same step but for the operation that takes images from the data set; its latents, and the images that are to be
+/// The same step, with its penalty if it ever has one, but for the operation that takes images from the data set; its latents, and the images that are to be
 /// written before it runs.
 fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId) {
-    let step = gan.program.routines().iter().find(|routine| routine.name == "step").unwrap().ops.clone();
+    let step = gan.penalised_step.map_or(gan.step, |penalised| penalised.step);
+    let step = gan.program.routine(step).ops.clone();
     let routine = gan.program.begin("step with images of ours");
     let (mut latents, mut reals) = (Vec::new(), Vec::new());
     for op in step {

@@ -9,7 +9,7 @@ use common::{assert_close, gpu};
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::gpu::{GpuDevice, entry_points, entry_points_of};
 use gpu_gan::net::Model;
-use gpu_gan::program::{Activation, Element, Executor, Op, Order, Program, Values};
+use gpu_gan::program::{Activation, Adversarial, Element, Executor, Op, Order, Program, Values};
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
@@ -81,12 +81,17 @@ fn activations_and_their_gradients_agree_with_their_twin() {
 
 #[test]
 fn the_loss_its_gradient_and_its_statistics_agree_with_their_twin() {
-    agree(&["loss"]);
+    agree(&["discriminator_loss", "generator_loss"]);
 }
 
 #[test]
 fn the_cross_entropy_its_gradient_and_its_statistics_agree_with_their_twin() {
     agree(&["cross_entropy"]);
+}
+
+#[test]
+fn what_gradient_penalties_are_made_of_agrees_with_the_reference() {
+    agree(&["penalty_direction", "mix", "fill", "accumulate"]);
 }
 
 #[test]
@@ -212,7 +217,8 @@ fn a_logit_that_is_not_a_number_makes_a_loss_that_is_none() {
     let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[4, 1, 1, 1]));
     let history = program.tensor("history", &[2, 6]);
     let run = program.begin("run");
-    program.push(Op::Loss { clock, logits, dlogits, history, real: 2, column: 0 });
+    let kind = Adversarial::NonSaturating;
+    program.push(Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing: 0.0, column: 0 });
     let mut executor = gpu.executor(&program).unwrap();
     executor.upload(clock, Values::U32(&[1])).unwrap();
     executor.upload(logits, Values::F32(&[0.5, f32::NAN, -0.5, 1e30])).unwrap();

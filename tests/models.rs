@@ -51,6 +51,7 @@ macro_rules! models {
 models! {
     gan_mlp: "gan-mlp", batch 16, STEPS;
     dcgan_small: "dcgan-small", batch 16, STEPS;
+    dcgan_fast: "dcgan-fast", batch 16, STEPS;
     dcgan_28: "dcgan-28", batch 4, STEPS;
     dcgan_64: "dcgan-64", batch 2, STEPS;
     upconv_64: "upconv-64", batch 2, STEPS;
@@ -108,7 +109,7 @@ fn trains(name: &str, batch_size: usize, steps: usize, device: &dyn Device) {
         aloud(&format!("{name}: {steps} steps instead of {STEPS}, as {} is slow", device.description()));
     }
     let clock = std::time::Instant::now();
-    executor.run(gan.step, steps).unwrap();
+    gan.run(executor.as_mut(), 0, steps as u64).unwrap();
     let history = executor.download(gan.history).unwrap();
     println!("{name}, batch {batch_size}: {steps} steps in {:.1?} on {}", clock.elapsed(), device.description());
     let losses: Vec<Losses> = (1..=steps as u64).map(|step| Losses::of_step(&history, step)).collect();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::device::DeviceArgument;
+use super::recipe::RecipeArguments;
 use super::{Outcome, print, remark, within};
 use crate::cpu::CpuDevice;
 use crate::data::{self, ImageSet, Source, mnist};
@@ -63,18 +64,6 @@ pub(super) struct Arguments {
     /// Real images in a step, and as many fakes [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     batch_size: Option<i128>,
-
-    /// Learning rate of both networks [default: the model's]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    lr: Option<f64>,
-
-    /// Adam's decay of the first moment [default: the model's]
-    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
-    beta1: Option<f64>,
-
-    /// Adam's decay of the second moment [default: the model's]
-    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
-    beta2: Option<f64>,
 
     /// Turn each real image by a random angle of up to so many degrees to either side, anew each time it is shown
     #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
@@ -140,6 +129,9 @@ pub(super) struct Arguments {
     /// Check everything and show what would be done, but train nothing and write nothing (except to the cache)
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    recipe: RecipeArguments,
 }
 
 /// An interval, or `never`.
@@ -267,10 +259,7 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     if let Some(seed) = arguments.seed {
         settings.seed = within("--seed", seed, 0, LARGEST_SEED)?;
     }
-    let adam = &mut settings.adam;
-    adam.lr = arguments.lr.unwrap_or(adam.lr);
-    adam.beta1 = arguments.beta1.unwrap_or(adam.beta1);
-    adam.beta2 = arguments.beta2.unwrap_or(adam.beta2);
+    arguments.recipe.apply(&mut settings)?;
     settings.augment = Augment {
         rotate: arguments.rotate.unwrap_or(0.0),
         flip: arguments.flip,
@@ -312,9 +301,6 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--model", arguments.model.is_some()),
         ("--channels", arguments.channels.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
-        ("--lr", arguments.lr.is_some()),
-        ("--beta1", arguments.beta1.is_some()),
-        ("--beta2", arguments.beta2.is_some()),
         ("--rotate", arguments.rotate.is_some()),
         ("--flip", arguments.flip),
         ("--quarter-turns", arguments.quarter_turns),
@@ -327,7 +313,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
             arguments.data.as_deref().is_some_and(|data| Source::from(data).name != checkpoint.settings.data.name),
         ),
     ];
-    if let Some((flag, _)) = fixed.iter().find(|(_, given)| *given) {
+    if let Some((flag, _)) = fixed.iter().chain(&arguments.recipe.given()).find(|(_, given)| *given) {
         return Err(Error::Request {
             message: format!("{flag} cannot be given to a run that goes on: it keeps what it began with"),
             hint: "leave it out, or begin a new run without --resume".into(),
@@ -443,7 +429,7 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 
 /// What is about to happen, in a few lines.
 fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
-    let Settings { batch_size, steps, seed, adam, augment, data, .. } = &start.settings;
+    let Settings { batch_size, steps, seed, adam, objective, rates, augment, data, .. } = &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
@@ -463,9 +449,10 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     ));
     remark(&format!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters()));
     remark(&format!(
-        "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}), seed {seed}",
+        "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
         adam.lr, adam.beta1, adam.beta2
     ));
+    remark(&format!("objective      {objective}"));
     if augment.is_on() {
         remark(&format!("augmentation   real images are {augment}"));
     }

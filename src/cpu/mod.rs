@@ -17,12 +17,15 @@ mod concat;
 mod conv;
 mod cross_entropy;
 mod dropout;
+mod fill;
 mod labels;
 mod loss;
 mod max_pool;
 mod memory;
+mod mix;
 mod moving_average;
 mod noise;
+mod penalty;
 pub(crate) mod product;
 mod rows;
 mod scalar;
@@ -267,12 +270,33 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let step = memory.counter(clock);
             memory.write([y], |memory, [y]| dropout::forward(seed, stream, step, rate, memory.floats(x), y));
         }
-        Op::Loss { clock, logits, dlogits, history, real, column } => {
+        Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing, column } => {
             let step = memory.counter(clock);
             let columns = program.shape(history)[1];
             memory.write([dlogits, history], |memory, [dlogits, history]| {
                 let cells = loss::cells(step, history, columns, column);
-                loss::non_saturating(memory.floats(logits), real, dlogits, cells);
+                loss::discriminator(kind, smoothing, memory.floats(logits), dlogits, cells);
+            });
+        }
+        Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column } => {
+            let step = memory.counter(clock);
+            let columns = program.shape(history)[1];
+            memory.write([dlogits, history], |memory, [dlogits, history]| {
+                let cells = loss::cells(step, history, columns, column);
+                let reals = reals.map(|reals| memory.floats(reals));
+                loss::generator(kind, memory.floats(logits), reals, dlogits, cells);
+            });
+        }
+        Op::PenaltyDirection { g, t, centre, weight } => {
+            let n = program.shape(g)[0];
+            memory.write([t], |memory, [t]| penalty::direction(centre, weight, n, memory.floats(g), t));
+        }
+        Op::Fill { y, value } => memory.write([y], |_, [y]| fill::constant(value, y)),
+        Op::Accumulate { x, y } => memory.write([y], |memory, [y]| fill::accumulate(memory.floats(x), y)),
+        Op::Mix { clock, a, b, y, seed, stream } => {
+            let (step, n) = (memory.counter(clock), program.shape(y)[0]);
+            memory.write([y], |memory, [y]| {
+                mix::forward(seed, stream, step, n, memory.floats(a), memory.floats(b), y);
             });
         }
         Op::CrossEntropy { clock, logits, labels, dlogits, history, column } => {
@@ -283,9 +307,9 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 cross_entropy::softmax(memory.floats(logits), memory.counters(labels), dlogits, cells);
             });
         }
-        Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps } => {
-            let rates = adam::Rates { lr, beta1, beta2, eps };
+        Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps, schedule } => {
             let t = memory.counter(clock);
+            let rates = adam::Rates { lr: lr * schedule.at(t), beta1, beta2, eps };
             memory.write([param, m, v], |memory, [param, m, v]| {
                 adam::update(rates, t, memory.floats(grad), param, m, v);
             });

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::program::{Activation, Geometry, Op, Order, Program, TensorId, random};
+use crate::program::{
+    Activation, Adversarial, Centre, Decay, Geometry, Op, Order, Program, Schedule, TensorId, random,
+};
 
 /// Invocations of an elementwise workgroup, as in the shaders.
 const ELEMENTWISE: usize = 256;
@@ -171,16 +173,35 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             ]);
             vec![Kernel::new(op, "dropout", constants).dispatch("forward", blocks_of_four(len))]
         }
-        Op::Loss { logits, history, real, column, .. } => {
-            let [rows, columns] = history_shape(program, history);
-            let constants = sizes(&[
-                ("N", program.shape(logits)[0]),
-                ("REAL", real),
-                ("HISTORY", rows),
-                ("COLUMNS", columns),
-                ("COLUMN", column),
-            ]);
-            vec![Kernel::new(op, "loss", constants).dispatch("non_saturating", [1, 1, 1])]
+        Op::DiscriminatorLoss { logits, history, kind, smoothing, column, .. } => {
+            let kernel = loss(op, program, kind, program.shape(logits)[0] / 2, (history, column));
+            let kernel = kernel.constants(&[("SMOOTHING", smoothing)]);
+            vec![kernel.dispatch("discriminator", [1, 1, 1])]
+        }
+        Op::GeneratorLoss { logits, reals, history, kind, column, .. } => {
+            let kernel = loss(op, program, kind, program.shape(logits)[0], (history, column));
+            // A shader's bindings are fixed: without reals, which are not looked at then, they are any logits.
+            vec![kernel.bind("reals", Source::Tensor(reals.unwrap_or(logits))).dispatch("generator", [1, 1, 1])]
+        }
+        Op::PenaltyDirection { g, centre, weight, .. } => {
+            let n = program.shape(g)[0];
+            let mut constants = sizes(&[("N", n), ("LEN", program.info(g).len() / n)]);
+            constants.extend([("WEIGHT", weight), flag("AROUND_ONE", centre == Centre::One)]);
+            vec![Kernel::new(op, "penalty", constants).dispatch("direction", [n, 1, 1])]
+        }
+        Op::Fill { y, value } => {
+            let constants = vec![("LEN", program.info(y).len() as f64), ("VALUE", value)];
+            vec![Kernel::new(op, "fill", constants).dispatch("constant", elementwise(program, y))]
+        }
+        Op::Accumulate { y, .. } => {
+            let constants = sizes(&[("LEN", program.info(y).len())]);
+            vec![Kernel::new(op, "fill", constants).dispatch("accumulate", elementwise(program, y))]
+        }
+        Op::Mix { y, seed, stream, .. } => {
+            let n = program.shape(y)[0];
+            let mut constants = seed_constants(seed);
+            constants.extend([("LEN", (program.info(y).len() / n) as f64), ("STREAM", f64::from(stream))]);
+            vec![Kernel::new(op, "mix", constants).dispatch("forward", [n, 1, 1])]
         }
         Op::CrossEntropy { logits, history, column, .. } => {
             let ([n, _, _, classes], [rows, columns]) = (program.nhwc(logits), history_shape(program, history));
@@ -188,14 +209,15 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 sizes(&[("N", n), ("CLASSES", classes), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
             vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
-        Op::Adam { param, lr, beta1, beta2, eps, .. } => {
-            let constants = vec![
+        Op::Adam { param, lr, beta1, beta2, eps, schedule, .. } => {
+            let mut constants = vec![
                 ("LEN", program.info(param).len() as f64),
                 ("LR", lr),
                 ("ONE_MINUS_BETA1", 1.0 - beta1),
                 ("ONE_MINUS_BETA2", 1.0 - beta2),
                 ("EPS", eps),
             ];
+            constants.extend(schedule_constants(schedule));
             vec![Kernel::new(op, "adam", constants).dispatch("update", elementwise(program, param))]
         }
         Op::MovingAverage { param, decay, .. } => {
@@ -203,6 +225,31 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
         }
     }
+}
+
+/// The loss of `n` images of each kind; its means go to a column of the history.
+fn loss(op: &Op, program: &Program, kind: Adversarial, n: usize, (history, column): (TensorId, usize)) -> Kernel {
+    let [rows, columns] = history_shape(program, history);
+    let number = match kind {
+        Adversarial::NonSaturating => 0,
+        Adversarial::Minimax => 1,
+        Adversarial::Hinge => 2,
+        Adversarial::LeastSquares => 3,
+        Adversarial::Wasserstein => 4,
+        Adversarial::Relativistic => 5,
+    };
+    let constants = sizes(&[("N", n), ("KIND", number), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
+    Kernel::new(op, "loss", constants)
+}
+
+fn schedule_constants(Schedule { warm_up, decay, steps, last }: Schedule) -> [(&'static str, f64); 4] {
+    let number = match decay {
+        Decay::Constant => 0.0,
+        Decay::Linear => 1.0,
+        Decay::Cosine => 2.0,
+    };
+    let decaying = steps.saturating_sub(warm_up).max(1);
+    [("WARM_UP", warm_up.into()), ("DECAY", number), ("DECAYING_STEPS", decaying.into()), ("LAST", last)]
 }
 
 fn history_shape(program: &Program, history: TensorId) -> [usize; 2] {

@@ -26,7 +26,7 @@ macro_rules! shader {
 /// Every shader.
 pub const SHADERS: &[Shader] = &[
     shader!("activation"),
-    shader!("adam"),
+    shader!("adam", after "random"),
     shader!("augment", after "random"),
     shader!("batch", after "random"),
     shader!("batch_norm"),
@@ -36,11 +36,14 @@ pub const SHADERS: &[Shader] = &[
     shader!("conv"),
     shader!("cross_entropy"),
     shader!("dropout", after "random"),
+    shader!("fill"),
     shader!("labels", after "random"),
     shader!("loss"),
     shader!("max_pool"),
+    shader!("mix", after "random"),
     shader!("moving_average"),
     shader!("noise", after "random"),
+    shader!("penalty"),
     shader!("upsample"),
 ];
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::net::parameters::{Layout, Stored};
 use crate::net::{Chance, Mode, Network, Wrt};
 use crate::program::random::shuffled;
-use crate::program::{Device, Element, Op, Order, Program, RoutineId, TensorId, Values};
+use crate::program::{Device, Element, Op, Order, Program, RoutineId, Schedule, TensorId, Values};
 use crate::report::work::Audience;
 
 /// Learning rates of Adam, each for an equal part of the steps.
@@ -209,7 +209,18 @@ impl Lesson {
         program.push(Op::CrossEntropy { clock, logits, labels: classes, dlogits, history, column: 0 });
         network.backward(&mut program, &tape, dlogits, Wrt::Params);
         let (param, grad, m, v) = (network.params(), network.grads(), network.m(), network.v());
-        program.push(Op::Adam { clock, param, grad, m, v, lr: RATES[0], beta1: 0.9, beta2: 0.999, eps: 1e-8 });
+        program.push(Op::Adam {
+            clock,
+            param,
+            grad,
+            m,
+            v,
+            lr: RATES[0],
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            schedule: Schedule::CONSTANT,
+        });
         program.push(Op::MovingAverage { clock, param, average: average.params(), decay: AVERAGE });
 
         let ops = program.routine(step).ops.clone();

@@ -179,6 +179,13 @@ impl<'a> Section<'a> {
         self.get(key).get_ref().as_str()
     }
 
+    /// One of some names, and what it stands for.
+    pub(super) fn choice<T: Copy>(&self, key: &str, names: &[(&str, T)]) -> Result<T> {
+        let chosen = self.word(key).and_then(|word| names.iter().find(|(name, _)| *name == word));
+        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        chosen.map(|(_, chosen)| *chosen).ok_or_else(|| self.wrong(key, &format!("choose one of {}", listed(&known))))
+    }
+
     /// A yes or no.
     pub(super) fn flag(&self, key: &str) -> Result<bool> {
         match self.get(key).get_ref() {

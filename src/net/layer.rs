@@ -253,6 +253,13 @@ impl Layer {
         )
     }
 
+    /// Whether its output is a linear function of its input, or one in each of some pieces of all inputs, so that its
+    /// derivative is the same all over a piece. It is not where an image depends on others of its batch. Max pooling, which is
+    /// one too, is left out: its tangent would be an operation of its own.
+    pub fn is_piecewise_linear(&self) -> bool {
+        !matches!(self, Self::BatchNorm { .. } | Self::MaxPool { .. } | Self::Tanh | Self::Sigmoid)
+    }
+
     /// Whether it has parameters.
     pub fn learns(&self) -> bool {
         matches!(self, Self::Linear { .. } | Self::Conv { .. } | Self::TransposedConv { .. } | Self::BatchNorm { .. })

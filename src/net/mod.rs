@@ -13,8 +13,11 @@ pub mod parameters;
 mod passes;
 mod read;
 mod summary;
+mod training;
 
 pub use layer::{Layer, Pad, Shape};
-pub use model::{Adam, Draw, Initial, Model, Normal, Training};
+pub use model::{Draw, Initial, Model, Normal};
 pub use network::{Chance, Mode, Network, Tape, Wrt};
+pub(crate) use read::{MAX_PENALTY, MAX_PENALTY_EVERY};
 pub use summary::{NetworkSummary, Row, Summary};
+pub use training::{Adam, Objective, Penalty, Rates, Training};

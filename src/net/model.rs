@@ -6,12 +6,14 @@ use std::path::Path;
 use super::file::{File, Span, listed};
 use super::layer::{self, Layer, Placed, Shape, Size};
 use super::read::{self, MAX_BATCH};
+use super::training::Training;
 use crate::error::{Error, Result};
 
 /// The models that come with the program, by name.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("gan-mlp", include_str!("../../data/models/gan-mlp.toml")),
     ("dcgan-small", include_str!("../../data/models/dcgan-small.toml")),
+    ("dcgan-fast", include_str!("../../data/models/dcgan-fast.toml")),
     ("dcgan-28", include_str!("../../data/models/dcgan-28.toml")),
     ("dcgan-64", include_str!("../../data/models/dcgan-64.toml")),
     ("upconv-64", include_str!("../../data/models/upconv-64.toml")),
@@ -40,32 +42,6 @@ pub struct Model {
     /// How its parameters start.
     pub initial: Initial,
     source: String,
-}
-
-/// How a model is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Training {
-    /// Passes over the data set.
-    pub epochs: usize,
-    /// Real images in a step, and as many of the generator's.
-    pub batch_size: usize,
-    /// Decay of the moving average of the generator's parameters.
-    pub average: f64,
-    /// The optimiser of both networks.
-    pub adam: Adam,
-}
-
-/// The numbers of the Adam optimiser.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Adam {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
 }
 
 /// How parameters start. The beta of batch normalisation starts at 0.
@@ -213,6 +189,23 @@ impl Model {
             Some((message, hint)) => Err(Error::Request { message, hint }),
             None => Ok(()),
         }
+    }
+
+    /// Whether the gradient penalty of a discriminator can be computed, as [`Network::penalise`](super::Network::penalise)
+    /// does it.
+    pub fn check_penalty(&self) -> Result<()> {
+        let obstacle = self.discriminator.iter().enumerate().find(|(_, layer)| !layer.is_piecewise_linear());
+        let Some((number, layer)) = obstacle else { return Ok(()) };
+        Err(Error::Request {
+            message: format!(
+                "a gradient penalty is not possible with discriminator layer {number} ({}): it is made for layers that are \
+                 linear, or linear in pieces",
+                layer.kind()
+            ),
+            hint: "leave the penalty out, or choose a model whose discriminator has none of batch-norm, max-pool, tanh and \
+                   sigmoid, such as dcgan-fast"
+                .into(),
+        })
     }
 
     /// Name, layers and input of both networks.
@@ -407,7 +400,7 @@ mod tests {
     fn pixels_lie_in_the_range_of_the_generators_last_function() {
         let ranges: Vec<[f64; 2]> = Model::built_in().map(|name| Model::named(name).unwrap().range()).collect();
         let (signed, unsigned) = ([-1.0, 1.0], [0.0, 1.0]);
-        assert_eq!(ranges, [signed, signed, signed, signed, unsigned, signed]);
+        assert_eq!(ranges, [signed, signed, signed, signed, signed, unsigned, signed]);
         let text = BUILT_IN[0].1.replace("\"tanh\"", "\"sigmoid\""); // before a reshape
         assert_eq!(vec![Model::parse(&text, "mlp").unwrap().range()], [unsigned]);
     }
@@ -418,7 +411,7 @@ mod tests {
         assert_eq!(named.to_string(), "there is no built-in model called \"dcgan\"");
         assert_eq!(
             named.hint(),
-            "built-in models: gan-mlp, dcgan-small, dcgan-28, dcgan-64, upconv-64 and upconv-aerial"
+            "built-in models: gan-mlp, dcgan-small, dcgan-fast, dcgan-28, dcgan-64, upconv-64 and upconv-aerial"
         );
         for name in ["dcgan", "models/dcgan.json", "", "models/"] {
             let error = Model::open(name).unwrap_err();

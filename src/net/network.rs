@@ -6,7 +6,7 @@ use super::layer::{self, Layer, Placed, Shape};
 use super::model::Model;
 use super::parameters::{self, Layout, Part};
 use super::passes::{Pass, Wanted};
-use crate::program::{Activation, Program, TensorId};
+use crate::program::{Activation, Centre, Op, Program, TensorId};
 
 /// The layers of a network, and the tensors of a program that hold what it has learnt.
 ///
@@ -87,6 +87,14 @@ pub struct Tape {
     label: String,
     mode: Mode,
     records: Vec<Record>,
+}
+
+/// What a backward pass gave.
+struct Gradients {
+    /// The gradient for the network's input.
+    input: Option<TensorId>,
+    /// That for each layer's output, as far down as was asked.
+    outputs: Vec<Option<TensorId>>,
 }
 
 /// A forward pass of one layer.
@@ -269,14 +277,19 @@ impl Network {
     ///
     /// If the forward pass was not one of training.
     pub fn backward(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Option<TensorId> {
-        let Mode::Train { groups, chance } = tape.mode else {
-            panic!("{} ({}) was not a pass of training", self.name, tape.label);
-        };
+        self.backward_keeping(program, tape, dy, wrt).input
+    }
+
+    /// As [`Self::backward`], with the gradient for each layer's output.
+    fn backward_keeping(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Gradients {
+        let mut outputs = vec![None; tape.records.len()];
         // Below the lowest layer with parameters nothing is wanted of Wrt::Params, and of that layer no gradient for its input.
         let lowest = match wrt {
-            Wrt::Params => self.blocks.iter().position(|block| !block.params.is_empty())?,
-            Wrt::Input | Wrt::Both => 0,
+            Wrt::Params => self.blocks.iter().position(|block| !block.params.is_empty()),
+            Wrt::Input | Wrt::Both => Some(0),
         };
+        let Some(lowest) = lowest else { return Gradients { input: None, outputs } };
+        let training = tape.training(&self.name);
         let mut gradient = Some(dy);
         for (number, &record) in tape.records.iter().enumerate().skip(lowest).rev() {
             let wanted = Wanted {
@@ -284,10 +297,95 @@ impl Network {
                 input: wrt != Wrt::Params || number > lowest,
             };
             let dy = gradient.expect("every layer above the lowest gives a gradient for its input");
+            outputs[number] = Some(dy);
             let pass = &mut self.pass(program, number, &tape.label);
-            gradient = self.backward_layer(pass, number, record, (groups, chance), dy, wanted);
+            gradient = self.backward_layer(pass, number, record, training, dy, wanted);
         }
-        gradient
+        Gradients { input: gradient, outputs }
+    }
+
+    /// Adds the gradient of a gradient penalty to [`Self::grads`]: that of [`Op::PenaltyDirection`] for the images of a forward
+    /// pass. `docs/maths.md` derives it. The tensors of its two passes are called after that of the forward pass.
+    ///
+    /// # Panics
+    ///
+    /// If the forward pass was not one of training, or a layer is not piecewise linear; see [`Model::check_penalty`].
+    pub fn penalise(&self, program: &mut Program, tape: &Tape, centre: Centre, weight: f64) {
+        let ones = self.named(program, tape, "ones", tape.y);
+        program.push(Op::Fill { y: ones, value: 1.0 });
+        let Gradients { input, outputs } = self.backward_keeping(program, tape, ones, Wrt::Input);
+        let g = input.expect("asked for");
+        let t = self.named(program, tape, "direction", g);
+        program.push(Op::PenaltyDirection { g, t, centre, weight });
+
+        let parts: Vec<(String, Vec<usize>)> = self
+            .grads
+            .parts
+            .iter()
+            .map(|&part| (format!("{} ({})", program.info(part).name, tape.label), program.shape(part).to_vec()))
+            .collect();
+        // The parts of biases are never written and stay 0: the penalty does not depend on them.
+        let (whole, parts) = program.slices(&format!("{}.grads ({})", self.name, tape.label), &parts);
+        let grads = Slices { whole, parts };
+        let highest = self.blocks.iter().rposition(|block| !block.params.is_empty()).expect("a network learns");
+        let mut tangent = t;
+        for (number, &record) in tape.records.iter().enumerate().take(highest + 1) {
+            let dy = outputs[number].expect("asked for down to the input");
+            let grads = self.params_of(number, &grads);
+            let pass = &mut self.pass(program, number, &tape.label);
+            let training = tape.training(&self.name);
+            tangent = self.tangent_layer(pass, number, record, training, (tangent, dy), grads, number < highest);
+        }
+        program.push(Op::Accumulate { x: whole, y: self.grads.whole });
+    }
+
+    /// A tensor of a pass as a whole, in the shape of another.
+    fn named(&self, program: &mut Program, tape: &Tape, letter: &str, like: TensorId) -> TensorId {
+        let shape = program.shape(like).to_vec();
+        program.tensor(format!("{}.{letter} ({})", self.name, tape.label), &shape)
+    }
+
+    /// One layer of the tangent pass: the derivative of its output in the direction `tangent` of its input, at the weights and
+    /// in the piece of the forward pass. Where it has weights, `grads` get the gradient of that derivative, given the
+    /// gradient `dy` for the layer's output. Returns the derivative, if it is wanted.
+    #[expect(clippy::too_many_arguments, reason = "the same as of a backward pass, and the tangent")]
+    fn tangent_layer(
+        &self,
+        pass: &mut Pass<'_>,
+        number: usize,
+        Record { y, kept, .. }: Record,
+        (_, chance): (usize, Chance),
+        (tangent, dy): (TensorId, TensorId),
+        grads: &[TensorId],
+        wanted: bool,
+    ) -> TensorId {
+        let placed = &self.blocks[number].placed;
+        let Placed { layer, output, .. } = *placed;
+        let params = self.params_of(number, &self.params);
+        let all = Wanted { params: None, input: true };
+        let below = match layer {
+            Layer::Linear { .. } | Layer::Conv { .. } => {
+                let geometry = placed.geometry();
+                pass.conv_weight_grad(tangent, dy, grads[0], geometry);
+                wanted.then(|| pass.conv(tangent, &params[..1], output, geometry))
+            }
+            Layer::TransposedConv { .. } => {
+                let geometry = placed.geometry();
+                pass.conv_weight_grad(dy, tangent, grads[0], geometry);
+                wanted.then(|| pass.transposed_conv(tangent, &params[..1], output, geometry))
+            }
+            Layer::Relu | Layer::LeakyRelu { .. } => pass.activation_grad(function(layer), y, tangent, all),
+            Layer::Dropout { rate } => {
+                let Kept::Stream(stream) = kept else { unreachable!("a pass of training keeps its stream") };
+                pass.dropout_grad(tangent, rate, chance, stream, all)
+            }
+            Layer::Upsample { .. } => Some(pass.upsample(tangent, output)),
+            Layer::Reshape { .. } | Layer::Flatten => Some(pass.reshape(tangent, output)),
+            Layer::BatchNorm { .. } | Layer::MaxPool { .. } | Layer::Tanh | Layer::Sigmoid => {
+                panic!("{} layer {number} is not piecewise linear", self.name)
+            }
+        };
+        below.unwrap_or(tangent)
     }
 
     fn backward_layer(
@@ -338,6 +436,14 @@ impl Network {
 }
 
 impl Tape {
+    /// Groups and chance of a pass of training.
+    fn training(&self, network: &str) -> (usize, Chance) {
+        match self.mode {
+            Mode::Train { groups, chance } => (groups, chance),
+            Mode::Evaluate => panic!("{network} ({}) was not a pass of training", self.label),
+        }
+    }
+
     /// What layer `number` gave.
     pub fn layer(&self, number: usize) -> TensorId {
         self.records[number].y

@@ -62,8 +62,7 @@ impl Pass<'_> {
         wanted: Wanted<'_>,
     ) -> Option<TensorId> {
         if let Some(grads) = wanted.params {
-            let dw = grads[0];
-            self.program.push(Op::ConvGradWeight { x, dy, dw, geometry });
+            self.conv_weight_grad(x, dy, grads[0], geometry);
             self.bias_grad(dy, grads);
         }
         wanted.input.then(|| {
@@ -95,7 +94,7 @@ impl Pass<'_> {
         wanted: Wanted<'_>,
     ) -> Option<TensorId> {
         if let Some(grads) = wanted.params {
-            self.program.push(Op::ConvGradWeight { x: dy, dy: x, dw: grads[0], geometry });
+            self.conv_weight_grad(dy, x, grads[0], geometry);
             self.bias_grad(dy, grads);
         }
         wanted.input.then(|| {
@@ -103,6 +102,11 @@ impl Pass<'_> {
             self.program.push(Op::Conv { x: dy, w: params[0], b: None, y: dx, geometry });
             dx
         })
+    }
+
+    /// Of a transposed convolution, which is one read backward, `x` and `dy` change places.
+    pub(super) fn conv_weight_grad(&mut self, x: TensorId, dy: TensorId, dw: TensorId, geometry: Geometry) {
+        self.program.push(Op::ConvGradWeight { x, dy, dw, geometry });
     }
 
     fn bias_grad(&mut self, dy: TensorId, grads: &[TensorId]) {

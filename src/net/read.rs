@@ -5,9 +5,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::file::{File, Keys, Section, Span, listed};
 use super::layer::{Layer, MAX_SIDE, Pad, Shape};
-use super::model::{Adam, Draw, Initial, Normal, Training};
+use super::model::{Draw, Initial, Normal};
+use super::training::{Adam, Objective, Penalty, Rates, Training};
 use crate::error::Result;
-use crate::program::MAX_WINDOW;
+use crate::program::{Adversarial, Decay, MAX_WINDOW};
 
 const MAX_LAYERS: usize = 200;
 /// Of channels, features and latents.
@@ -17,6 +18,10 @@ const MAX_KERNEL: usize = 1024;
 /// Height and width, of the images that a network learns.
 const MAX_IMAGE: usize = 1024;
 pub(super) const MAX_BATCH: usize = 1 << 16;
+/// Of the weight of a gradient penalty.
+pub(crate) const MAX_PENALTY: f64 = 1e6;
+/// Of the steps from one gradient penalty to the next.
+pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
 
 const MODEL: Keys = Keys {
     of: "a model (before its first [section])",
@@ -26,9 +31,18 @@ const MODEL: Keys = Keys {
 
 const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"], optional: &[] };
 
-const TRAINING: Keys = Keys { of: "[training]", needed: &["epochs", "batch-size", "average", "adam"], optional: &[] };
+const TRAINING: Keys = Keys {
+    of: "[training]",
+    needed: &["epochs", "batch-size", "average", "adam"],
+    optional: &["loss", "label-smoothing", "penalty", "rates"],
+};
 
 const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
+
+const PENALTY: Keys = Keys { of: "[training.penalty]", needed: &[], optional: &["r1", "r2", "gp", "every"] };
+
+const RATES: Keys =
+    Keys { of: "[training.rates]", needed: &[], optional: &["discriminator", "warm-up", "decay", "last"] };
 
 const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight"], optional: &["gamma"] };
 
@@ -101,12 +115,50 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
         batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
         average: share(&training, "average")?,
         adam: Adam {
-            lr: adam.number("lr", |lr| (1e-12..=1.0).contains(&lr), "above 0 (at least 1e-12) and at most 1")?,
+            lr: rate(&adam, "lr")?,
             beta1: share(&adam, "beta1")?,
             beta2: share(&adam, "beta2")?,
             eps: tiny(&adam, "eps")?,
         },
+        objective: objective(&training)?,
+        rates: training.or("rates", Rates::default(), rates)?,
     })
+}
+
+fn objective(training: &Section<'_>) -> Result<Objective> {
+    Ok(Objective {
+        loss: training.or("loss", Adversarial::default(), |section, key| section.choice(key, &Adversarial::NAMES))?,
+        label_smoothing: training.or("label-smoothing", 0.0, |section, key| {
+            section.number(key, |share| (0.0..0.5).contains(&share), "from 0 to below 0.5")
+        })?,
+        penalty: training.or("penalty", Penalty::default(), penalty)?,
+    })
+}
+
+fn penalty(training: &Section<'_>, key: &str) -> Result<Penalty> {
+    let section = training.section(key, PENALTY.of, &PENALTY)?;
+    let weight = |key: &str| {
+        section.or(key, 0.0, |section, key| {
+            section.number(key, |weight| (0.0..=MAX_PENALTY).contains(&weight), &format!("from 0 to {MAX_PENALTY}"))
+        })
+    };
+    let every = section.or("every", 1, |section, key| section.size(key, 1..=MAX_PENALTY_EVERY as usize))? as u32;
+    Ok(Penalty { r1: weight("r1")?, r2: weight("r2")?, gp: weight("gp")?, every })
+}
+
+fn rates(training: &Section<'_>, key: &str) -> Result<Rates> {
+    let section = training.section(key, RATES.of, &RATES)?;
+    Ok(Rates {
+        discriminator: section.or("discriminator", None, |section, key| rate(section, key).map(Some))?,
+        warm_up: section.or("warm-up", 0, |section, key| section.size(key, 0..=1_000_000_000))? as u32,
+        decay: section.or("decay", Decay::default(), |section, key| section.choice(key, &Decay::NAMES))?,
+        last: section
+            .or("last", 0.0, |section, key| section.number(key, |share| (0.0..=1.0).contains(&share), "from 0 to 1"))?,
+    })
+}
+
+fn rate(section: &Section<'_>, key: &str) -> Result<f64> {
+    section.number(key, |lr| (1e-12..=1.0).contains(&lr), "above 0 (at least 1e-12) and at most 1")
 }
 
 pub(super) fn initial(top: &Section<'_>) -> Result<Initial> {

@@ -5,7 +5,8 @@ use std::fmt;
 use super::layer::{self, Layer, Shape, Size};
 use super::model::Model;
 use super::network::{Chance, Mode, Network, Wrt};
-use crate::program::{Element, Op, Program};
+use super::training::Penalty;
+use crate::program::{Centre, Element, Op, Program};
 
 /// A model as tables. Floating-point operations are those of matrix products, two for each multiply-add.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +92,7 @@ impl NetworkSummary {
     }
 }
 
-/// Counted from the operations themselves: the passes of a step, for a batch of two images, the least that batch
+/// Counted from the operations themselves: the passes of a step and its share of the penalties that are due now and then, for a batch of two images, the least that batch
 /// normalisation takes.
 fn step_flops(model: &Model) -> u64 {
     const BATCH: usize = 2;
@@ -112,7 +113,17 @@ fn step_flops(model: &Model) -> u64 {
     let judged = d.forward(program, fake.y, Mode::Train { groups: 1, chance }, "fake");
     let dfake = d.backward(program, &judged, dlogits[1], Wrt::Input).expect("the gradient for the input was asked for");
     g.backward(program, &fake, dfake, Wrt::Params);
-    program.flops(step) / BATCH as u64
+    let flops = program.flops(step);
+
+    let Penalty { r1, r2, gp, every } = model.training.objective.penalty;
+    let penalties = [r1, r2, gp].into_iter().filter(|&weight| weight > 0.0).count() as u64;
+    if penalties == 0 {
+        return flops / BATCH as u64;
+    }
+    let penalty = program.begin("penalty");
+    let judged = d.forward(program, real, Mode::Train { groups: 1, chance }, "penalty");
+    d.penalise(program, &judged, Centre::Zero, 1.0);
+    (flops + penalties * program.flops(penalty) / u64::from(every)) / BATCH as u64
 }
 
 impl fmt::Display for Summary {

@@ -5,15 +5,19 @@
 //! as often as it is asked to, without the host deciding, uploading or allocating anything in between.
 
 mod device;
+mod loss;
 mod op;
 pub mod random;
+mod schedule;
 mod tensor;
 
 use std::collections::HashMap;
 use std::fmt;
 
 pub use device::{Device, Executor, Snapshot, Values};
+pub use loss::{Adversarial, Centre};
 pub use op::{Access, Activation, Geometry, MAX_WINDOW, MOST_LOGITS, Op, Operand, Order};
+pub use schedule::{Decay, Schedule};
 pub use tensor::{Buffer, BufferId, Element, Tensor, TensorId};
 
 /// A tensor of a buffer starts at a multiple of this many elements: 256 bytes of f32, the largest alignment that

@@ -3,7 +3,7 @@
 //! The formulas here are the definition; `shaders/*.wgsl` and `src/cpu/*.rs` are two implementations of it, and
 //! `docs/maths.md` derives the gradients.
 
-use super::{Element, Program, TensorId};
+use super::{Adversarial, Centre, Element, Program, Schedule, TensorId};
 
 /// The most logits of [`Op::CrossEntropy`]: a lane of its one workgroup reads its share of them three times, and stays
 /// below the iterations after which Mesa before 25.1 ends loops.
@@ -266,23 +266,91 @@ pub enum Op {
         /// The share that becomes 0, in [0, 1).
         rate: f64,
     },
-    /// The non-saturating loss on logits (Goodfellow et al. 2014, section 3): the first `real` rows are wanted real, the rest
-    /// fake. `softplus(-l)` is averaged over the first part, `softplus(l)` over the second, and `dlogits` is the gradient of
-    /// the sum of both averages. Row `(step - 1) % ROWS` of `history` gets, from `column` on and for each part
-    /// that has rows, three means: loss, `sigmoid(l)`, and the share of rows judged as wanted (`l > 0` is real).
-    Loss {
+    /// The discriminator's loss on logits. The first half of the rows are those of real images, r, the second half those of
+    /// fakes, f; both parts are averaged, and `dlogits` is the gradient of their sum. What each [`Adversarial`] loss is,
+    /// stands there. Row `(step - 1) % ROWS` of `history` gets, from `column` on and for each part, three means: loss,
+    /// [verdict](Adversarial), and the share of rows judged as they are.
+    DiscriminatorLoss {
+        /// u32 (1).
+        clock: TensorId,
+        /// (2 * N, 1, 1, 1).
+        logits: TensorId,
+        /// (2 * N, 1, 1, 1).
+        dlogits: TensorId,
+        /// (ROWS, COLUMNS).
+        history: TensorId,
+        /// Which loss.
+        kind: Adversarial,
+        /// Real images are wanted less than certain by so much, in [0, 1/2): one-sided label smoothing (Salimans et al.
+        /// 2016, section 3.4). 0 where [`Adversarial::has_labels`] says that there is nothing to smooth.
+        smoothing: f64,
+        /// Where in the row of `history` the means go.
+        column: usize,
+    },
+    /// The generator's loss on the logits of its images, f, and `dlogits` its gradient. `reals` are the logits of real
+    /// images, r, which the relativistic loss compares with. `history` gets three means as above, where a fake is judged as
+    /// wanted if it is judged real.
+    GeneratorLoss {
         /// u32 (1).
         clock: TensorId,
         /// (N, 1, 1, 1).
         logits: TensorId,
+        /// (N, 1, 1, 1); there for [`Adversarial::Relativistic`], and only there.
+        reals: Option<TensorId>,
         /// (N, 1, 1, 1).
         dlogits: TensorId,
         /// (ROWS, COLUMNS).
         history: TensorId,
-        /// How many rows, from the first, are wanted real.
-        real: usize,
+        /// Which loss.
+        kind: Adversarial,
         /// Where in the row of `history` the means go.
         column: usize,
+    },
+    /// What a gradient penalty asks of the discriminator's weights, as the direction `t` in which its tangent pass goes. With
+    /// `|g|` the length of an image's part of `g = grad_x D(x)`, over all its pixels and channels, the penalty is
+    /// `weight / 2 * mean |g|^2` around [`Centre::Zero`] (R1 and R2; Mescheder et al. 2018, equation 9) and
+    /// `weight * mean (|g| - 1)^2` around [`Centre::One`] (Gulrajani et al. 2017, equation 3), and `t = d penalty / dg`:
+    /// `weight / N * g`, or `2 * weight / N * (1 - 1 / |g|) * g` (0 where g is). `docs/maths.md` says how the gradient for the
+    /// weights follows.
+    PenaltyDirection {
+        /// (N, H, W, C).
+        g: TensorId,
+        /// The same.
+        t: TensorId,
+        /// What length of g costs nothing.
+        centre: Centre,
+        /// How much the others cost.
+        weight: f64,
+    },
+    /// `y = value`, everywhere.
+    Fill {
+        /// Any shape.
+        y: TensorId,
+        /// What it is filled with.
+        value: f64,
+    },
+    /// `y += x`.
+    Accumulate {
+        /// Any shape.
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+    },
+    /// Images between those of `a` and those of `b`: `y[i] = b[i] + u * (a[i] - b[i])`, where u is the
+    /// [`random::uniformly`](super::random::uniformly) drawn for image i.
+    Mix {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, H, W, C).
+        a: TensorId,
+        /// The same.
+        b: TensorId,
+        /// The same.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// Which of the run's independent sequences.
+        stream: u32,
     },
     /// The cross-entropy of softmax on logits: a row with class k has the loss `ln(sum_j exp(l_j - max)) + max - l_k`, and
     /// `dlogits = (softmax(l) - onehot(k)) / N` is the gradient of the mean loss. Row `(step - 1) % ROWS` of `history` gets,
@@ -303,7 +371,7 @@ pub enum Op {
         column: usize,
     },
     /// Adam (Kingma and Ba 2015, algorithm 1), with t the step: `m = beta1*m + (1-beta1)*g`, `v = beta2*v + (1-beta2)*g^2`,
-    /// `param -= lr * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + eps)`.
+    /// `param -= lr * schedule(t) * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + eps)`.
     Adam {
         /// u32 (1).
         clock: TensorId,
@@ -323,6 +391,8 @@ pub enum Op {
         beta2: f64,
         /// Added to the root of the second moment.
         eps: f64,
+        /// How the learning rate changes with the steps.
+        schedule: Schedule,
     },
     /// `average += (1 - d) * (param - average)` with `d = min(decay, t / (t + 10))`, t the step: young averages
     /// forget faster.
@@ -425,7 +495,12 @@ impl Op {
             Self::MaxPool { .. } => "max_pool",
             Self::MaxPoolGrad { .. } => "max_pool_grad",
             Self::Dropout { .. } => "dropout",
-            Self::Loss { .. } => "loss",
+            Self::DiscriminatorLoss { .. } => "discriminator_loss",
+            Self::GeneratorLoss { .. } => "generator_loss",
+            Self::PenaltyDirection { .. } => "penalty_direction",
+            Self::Fill { .. } => "fill",
+            Self::Accumulate { .. } => "accumulate",
+            Self::Mix { .. } => "mix",
             Self::CrossEntropy { .. } => "cross_entropy",
             Self::Adam { .. } => "adam",
             Self::MovingAverage { .. } => "moving_average",
@@ -544,11 +619,35 @@ impl Op {
                 each("dx", dx, Write);
             }
             // A step writes its own cells of the history and leaves the others as they are.
-            Self::Loss { clock, logits, dlogits, history, .. } => {
+            Self::DiscriminatorLoss { clock, logits, dlogits, history, .. } => {
                 each("clock", clock, Read);
                 each("logits", logits, Read);
                 each("dlogits", dlogits, Write);
                 each("history", history, Update);
+            }
+            Self::GeneratorLoss { clock, logits, reals, dlogits, history, .. } => {
+                each("clock", clock, Read);
+                each("logits", logits, Read);
+                if let Some(reals) = reals {
+                    each("reals", reals, Read);
+                }
+                each("dlogits", dlogits, Write);
+                each("history", history, Update);
+            }
+            Self::PenaltyDirection { g, t, .. } => {
+                each("g", g, Read);
+                each("t", t, Write);
+            }
+            Self::Fill { y, .. } => each("y", y, Write),
+            Self::Accumulate { x, y } => {
+                each("x", x, Read);
+                each("y", y, Update);
+            }
+            Self::Mix { clock, a, b, y, .. } => {
+                each("clock", clock, Read);
+                each("a", a, Read);
+                each("b", b, Read);
+                each("y", y, Write);
             }
             Self::CrossEntropy { clock, logits, labels, dlogits, history, .. } => {
                 each("clock", clock, Read);
@@ -586,6 +685,7 @@ impl Op {
     }
 
     /// Whether the shapes of the operands fit together.
+    #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
     pub(super) fn check(&self, program: &Program) -> Result<(), String> {
         let shape = |tensor: TensorId| program.shape(tensor);
         let channels = |tensor: TensorId| shape(tensor).last().copied().unwrap_or(0);
@@ -601,7 +701,7 @@ impl Op {
             }
         }
         match *self {
-            Self::Tick { .. } | Self::Normal { .. } => Ok(()),
+            Self::Tick { .. } | Self::Normal { .. } | Self::Fill { .. } => Ok(()),
             Self::Batch { images, y, .. } => equal("images", &shape(images)[1..], &shape(y)[1..]),
             Self::Augment { x, y, rotate, quarter_turns, .. } => {
                 same(x, y)?;
@@ -646,7 +746,7 @@ impl Op {
                 equal("saved", shape(saved), &[groups, 2, channels(x)])?;
                 daffine.map_or(Ok(()), |daffine| same(affine, daffine))
             }
-            Self::Activation { x, y, .. } => same(x, y),
+            Self::Activation { x, y, .. } | Self::Accumulate { x, y } => same(x, y),
             Self::ActivationGrad { y, dy, dx, .. } => same(y, dy).and_then(|()| same(y, dx)),
             Self::Upsample { x, y } | Self::UpsampleGrad { dy: y, dx: x } => check_upsample(program, x, y),
             Self::MaxPool { x, y, size } => check_max_pool(program, x, y, size),
@@ -658,14 +758,23 @@ impl Op {
                 same(x, y)?;
                 if (0.0..1.0).contains(&rate) { Ok(()) } else { Err(format!("the rate {rate} is not in [0, 1)")) }
             }
-            Self::Loss { logits, dlogits, history, real, column, .. } => {
+            Self::DiscriminatorLoss { logits, dlogits, history, kind, smoothing, column, .. } => {
+                same(logits, dlogits)?;
+                let [n, ref rest @ ..] = *shape(logits) else { return Err("there are no logits".into()) };
+                equal("logits", rest, &[1, 1, 1])?;
+                let smooth = if kind.has_labels() { (0.0..0.5).contains(&smoothing) } else { smoothing == 0.0 };
+                let fits = n.is_multiple_of(2) && column + 6 <= channels(history) && smooth;
+                if fits { Ok(()) } else { Err(format!("{n} rows, column {column}, smoothing {smoothing}")) }
+            }
+            Self::GeneratorLoss { logits, reals, dlogits, history, kind, column, .. } => {
                 same(logits, dlogits)?;
                 equal("logits", &shape(logits)[1..], &[1, 1, 1])?;
-                let rows = shape(logits)[0];
-                let columns = if real == 0 || real == rows { 3 } else { 6 };
-                let fits = real <= rows && column + columns <= channels(history);
-                if fits { Ok(()) } else { Err(format!("{real} real rows of {rows}, column {column}")) }
+                reals.map_or(Ok(()), |reals| same(logits, reals))?;
+                let fits = reals.is_some() == (kind == Adversarial::Relativistic) && column + 3 <= channels(history);
+                if fits { Ok(()) } else { Err(format!("{kind:?} with reals {reals:?}, column {column}")) }
             }
+            Self::PenaltyDirection { g, t, .. } => same(g, t),
+            Self::Mix { a, b, y, .. } => same(a, b).and_then(|()| same(a, y)),
             Self::CrossEntropy { logits, labels, dlogits, history, column, .. } => {
                 same(logits, dlogits)?;
                 let [n, h, w, k] = program.nhwc(logits);

@@ -13,6 +13,8 @@ pub mod stream {
     pub const SAMPLE: u32 = 2;
     /// How the images of a training step are turned and mirrored.
     pub const AUGMENT: u32 = 3;
+    /// How far the images between real ones and fakes are from either, for a penalty.
+    pub const MIX: u32 = 4;
     /// The initial parameters; the n-th tensor uses `INITIAL + n`.
     pub const INITIAL: u32 = 100;
     /// Dropout; the n-th that a program writes uses `DROPOUT + n`, its gradient the same.

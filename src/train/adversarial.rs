@@ -3,9 +3,9 @@
 
 use crate::error::Result;
 use crate::net::parameters::Layout;
-use crate::net::{Adam, Chance, Mode, Model, Network, Wrt};
+use crate::net::{Adam, Chance, Mode, Model, Network, Penalty, Wrt};
 use crate::program::random::stream;
-use crate::program::{Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
+use crate::program::{Adversarial, Centre, Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
 
 use super::{Augment, Checkpoint, Settings, checkpoint};
 
@@ -14,7 +14,7 @@ pub const HISTORY_ROWS: usize = 256;
 /// Images of a sheet: always those of the seeds 0 to 63.
 pub const SHEET_IMAGES: usize = 64;
 
-/// What [`Op::Loss`] writes of the discriminator's update (six means), then of the generator's (three).
+/// What [`Op::DiscriminatorLoss`] writes (six means), then [`Op::GeneratorLoss`] (three).
 const HISTORY_COLUMNS: usize = 9;
 const D_COLUMN: usize = 0;
 const G_COLUMN: usize = 6;
@@ -25,6 +25,8 @@ pub struct Gan {
     pub program: Program,
     /// Trains once. Nothing is uploaded, decided or allocated between two runs of it.
     pub step: RoutineId,
+    /// The step in whose place it is done now and then, with the discriminator's penalty; see [`Self::run`].
+    pub penalised_step: Option<PenalisedStep>,
     /// Draws [`Self::sheet_images`] from [`Self::sheet_latents`] with the averaged parameters.
     pub sheet: RoutineId,
     /// u32 (1): how many steps were done.
@@ -51,6 +53,15 @@ pub struct Gan {
     pub discriminator: Network,
 }
 
+/// A step with a gradient penalty.
+#[derive(Debug, Clone, Copy)]
+pub struct PenalisedStep {
+    /// Trains once.
+    pub step: RoutineId,
+    /// Every so many-th step is one of these.
+    pub every: u64,
+}
+
 impl Gan {
     /// The program that trains a model with these settings, with `capacity` images on the device: all of them, or whole
     /// batches of fewer.
@@ -67,7 +78,19 @@ impl Gan {
 
         let step = program.begin("step");
         let draft = Step { model, settings, clock, reals, take_reals: &take_reals, history };
-        let fakes = draft.write(&mut program, &generator, &average, &discriminator);
+        let Written { fakes, discriminator_learns } = draft.write(&mut program, &generator, &average, &discriminator);
+        let penalty = settings.objective.penalty;
+        let penalised_step = penalty.is_on().then(|| {
+            let ops = program.routine(step).ops.clone();
+            let penalised = program.begin("penalised step");
+            for (number, op) in ops.into_iter().enumerate() {
+                if number == discriminator_learns {
+                    draft.penalise(&mut program, &discriminator, fakes, penalty);
+                }
+                program.push(op);
+            }
+            PenalisedStep { step: penalised, every: penalty.every.into() }
+        });
 
         let sheet = program.begin("sheet");
         let sheet_latents = program.tensor("sheet.latents", &[SHEET_IMAGES, 1, 1, model.latent]);
@@ -84,6 +107,7 @@ impl Gan {
         Self {
             program,
             step,
+            penalised_step,
             sheet,
             clock,
             data,
@@ -97,6 +121,27 @@ impl Gan {
             average,
             discriminator,
         }
+    }
+
+    /// Runs so many steps, after `done` of them.
+    pub fn run(&self, executor: &mut dyn Executor, done: u64, steps: u64) -> Result<()> {
+        let Some(PenalisedStep { step, every }) = self.penalised_step else {
+            return executor.run(self.step, steps as usize);
+        };
+        let end = done + steps;
+        let mut done = done;
+        while done < end {
+            let due = (done / every + 1) * every; // the number of the next step with a penalty
+            let plain = (due - 1).min(end) - done;
+            if plain > 0 {
+                executor.run(self.step, plain as usize)?;
+            }
+            if due <= end {
+                executor.run(step, 1)?;
+            }
+            done = due.min(end);
+        }
+        Ok(())
     }
 
     /// Puts a checkpoint into the program's tensors.
@@ -140,6 +185,14 @@ impl Gan {
     }
 }
 
+/// What came of writing a step.
+struct Written {
+    /// The tensor of its fakes.
+    fakes: TensorId,
+    /// The number of the operation before which a penalty's gradients belong.
+    discriminator_learns: usize,
+}
+
 /// What a step is written from.
 struct Step<'a> {
     model: &'a Model,
@@ -174,52 +227,104 @@ fn reals(
 }
 
 impl Step<'_> {
-    /// Appends the step; returns the tensor of its fakes.
-    fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> TensorId {
+    /// Appends the step to the routine begun last.
+    fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> Written {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
-        let chance = Chance { clock, seed };
         let [h, w, c] = self.model.image;
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
         let both = program.tensor("both", &[2 * n, h, w, c]);
 
         program.push(Op::Tick { clock });
         program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
-        let fakes = g.forward(program, latents, Mode::Train { groups: 1, chance }, "fakes"); // G(z), for both halves
+        let fakes = g.forward(program, latents, self.training(1), "fakes"); // G(z), for both halves
         for op in self.take_reals {
             program.push(op.clone());
         }
 
-        // Discriminator: minimise softplus(-D(x)) + softplus(D(G(z))). Reals and fakes are one batch of two groups.
+        // Discriminator: tell reals from fakes, which are one batch of two groups.
         program.push(Op::Concat { a: self.reals, b: fakes.y, y: both });
-        let verdict = d.forward(program, both, Mode::Train { groups: 2, chance }, "both");
-        let dlogits = self.loss(program, verdict.y, n, D_COLUMN);
+        let verdict = d.forward(program, both, self.training(2), "both");
+        let dlogits = self.discriminator_loss(program, verdict.y);
         d.backward(program, &verdict, dlogits, Wrt::Params);
-        self.adam(program, d);
+        let discriminator_learns = program.routines().last().map_or(0, |step| step.ops.len());
+        self.adam(program, d, self.settings.rates.discriminator);
 
-        // Generator: minimise softplus(-D(G(z))), with the discriminator as it is now.
-        let verdict = d.forward(program, fakes.y, Mode::Train { groups: 1, chance }, "fakes");
-        let dlogits = self.loss(program, verdict.y, n, G_COLUMN);
+        // Generator: fool the discriminator as it is now.
+        let verdict = d.forward(program, fakes.y, self.training(1), "fakes");
+        let reals = (self.settings.objective.loss == Adversarial::Relativistic)
+            .then(|| d.forward(program, self.reals, self.training(1), "reals").y);
+        let dlogits = self.generator_loss(program, verdict.y, reals);
         let dfakes = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
         g.backward(program, &fakes, dfakes, Wrt::Params);
-        self.adam(program, g);
+        self.adam(program, g, None);
         program.push(Op::MovingAverage {
             clock,
             param: g.params(),
             average: average.params(),
             decay: self.settings.average,
         });
-        fakes.y
+        Written { fakes: fakes.y, discriminator_learns }
     }
 
-    /// The loss toward `real` real rows, then fakes; returns its gradient for the logits.
-    fn loss(&self, program: &mut Program, logits: TensorId, real: usize, column: usize) -> TensorId {
-        let shape = program.shape(logits).to_vec();
-        let dlogits = program.tensor(format!("{}.grad", program.info(logits).name), &shape);
-        program.push(Op::Loss { clock: self.clock, logits, dlogits, history: self.history, real, column });
+    /// Adds what the discriminator's gradient for images costs to the gradients of its weights, as many times over as it is due
+    /// seldom.
+    fn penalise(&self, program: &mut Program, d: &Network, fakes: TensorId, penalty: Penalty) {
+        let Penalty { r1, r2, gp, every } = penalty;
+        let add = |program: &mut Program, images: TensorId, label: &str, centre: Centre, weight: f64| {
+            let tape = d.forward(program, images, self.training(1), label);
+            d.penalise(program, &tape, centre, f64::from(every) * weight);
+        };
+        if r1 > 0.0 {
+            add(program, self.reals, "r1", Centre::Zero, r1);
+        }
+        if r2 > 0.0 {
+            add(program, fakes, "r2", Centre::Zero, r2);
+        }
+        if gp > 0.0 {
+            let shape = program.shape(fakes).to_vec();
+            let mixed = program.tensor("mixed", &shape);
+            let (clock, seed) = (self.clock, self.settings.seed);
+            program.push(Op::Mix { clock, a: self.reals, b: fakes, y: mixed, seed, stream: stream::MIX });
+            add(program, mixed, "gp", Centre::One, gp);
+        }
+    }
+
+    fn training(&self, groups: usize) -> Mode {
+        Mode::Train { groups, chance: Chance { clock: self.clock, seed: self.settings.seed } }
+    }
+
+    /// Appends the discriminator's loss on reals, then fakes; returns its gradient for the logits.
+    fn discriminator_loss(&self, program: &mut Program, logits: TensorId) -> TensorId {
+        let dlogits = gradient_of(program, logits);
+        program.push(Op::DiscriminatorLoss {
+            clock: self.clock,
+            logits,
+            dlogits,
+            history: self.history,
+            kind: self.settings.objective.loss,
+            smoothing: self.settings.objective.label_smoothing,
+            column: D_COLUMN,
+        });
         dlogits
     }
 
-    fn adam(&self, program: &mut Program, network: &Network) {
+    /// Appends the generator's loss on its fakes; returns its gradient for the logits.
+    fn generator_loss(&self, program: &mut Program, logits: TensorId, reals: Option<TensorId>) -> TensorId {
+        let dlogits = gradient_of(program, logits);
+        program.push(Op::GeneratorLoss {
+            clock: self.clock,
+            logits,
+            reals,
+            dlogits,
+            history: self.history,
+            kind: self.settings.objective.loss,
+            column: G_COLUMN,
+        });
+        dlogits
+    }
+
+    /// At a learning rate of its own, if it has one.
+    fn adam(&self, program: &mut Program, network: &Network, own_rate: Option<f64>) {
         let Adam { lr, beta1, beta2, eps } = self.settings.adam;
         program.push(Op::Adam {
             clock: self.clock,
@@ -227,12 +332,18 @@ impl Step<'_> {
             grad: network.grads(),
             m: network.m(),
             v: network.v(),
-            lr,
+            lr: own_rate.unwrap_or(lr),
             beta1,
             beta2,
             eps,
+            schedule: self.settings.rates.schedule(self.settings.steps),
         });
     }
+}
+
+fn gradient_of(program: &mut Program, logits: TensorId) -> TensorId {
+    let shape = program.shape(logits).to_vec();
+    program.tensor(format!("{}.grad", program.info(logits).name), &shape)
 }
 
 /// What a step measured of itself; each a mean over its batch.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
-use crate::net::{Adam, Model};
+use crate::net::{Adam, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
 
 /// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub struct Settings {
     pub average: f64,
     /// The optimiser of both networks.
     pub adam: Adam,
+    /// What both networks are trained toward; in runs from before there was a choice, the non-saturating loss.
+    #[serde(default)]
+    pub objective: Objective,
+    /// How their learning rates change; not at all in runs from before there was a choice.
+    #[serde(default)]
+    pub rates: Rates,
     /// What happens to the real images; nothing in runs from before there was a choice.
     #[serde(default)]
     pub augment: Augment,
@@ -109,6 +115,8 @@ impl Settings {
             seed: 0,
             average: model.training.average,
             adam: model.training.adam,
+            objective: model.training.objective,
+            rates: model.training.rates,
             augment: Augment::default(),
         };
         settings.steps = settings.steps_of(model.training.epochs as u64);
@@ -138,8 +146,30 @@ impl Settings {
         let Adam { lr, beta1, beta2, eps } = self.adam;
         // What is within bounds here still is when a device rounds it to f32.
         let share = |share: f64| share >= 0.0 && (share as f32) < 1.0;
+        let rate = |rate: f64| (1e-12..=1.0).contains(&rate);
+        let weight = |weight: f64| (0.0..=MAX_PENALTY).contains(&weight);
+        let Objective { loss, label_smoothing, penalty } = self.objective;
+        let Rates { discriminator, last, .. } = self.rates;
+        let d_lr = discriminator.unwrap_or(lr);
         let settings = [
-            ("--lr", lr, (1e-12..=1.0).contains(&lr), "a rate above 0 and up to 1, such as 0.0002"),
+            ("--lr", lr, rate(lr), "a rate above 0 and up to 1, such as 0.0002"),
+            ("--d-lr", d_lr, rate(d_lr), "a rate above 0 and up to 1, such as 0.0002"),
+            ("--last-rate", last, (0.0..=1.0).contains(&last), "a share of the rate from 0 to 1, such as 0.1"),
+            (
+                "--label-smoothing",
+                label_smoothing,
+                (0.0..0.5).contains(&label_smoothing),
+                "a number from 0 to below 0.5, such as 0.1",
+            ),
+            ("--r1", penalty.r1, weight(penalty.r1), "a weight from 0 to a million, such as 0.5"),
+            ("--r2", penalty.r2, weight(penalty.r2), "a weight from 0 to a million, such as 0.5"),
+            ("--gp", penalty.gp, weight(penalty.gp), "a weight from 0 to a million, such as 10"),
+            (
+                "--penalty-every",
+                penalty.every.into(),
+                (1..=MAX_PENALTY_EVERY).contains(&penalty.every),
+                "a number of steps from 1 to 1000, such as 4",
+            ),
             ("--beta1", beta1, share(beta1), "a number from 0 to below 1, such as 0.5"),
             ("--beta2", beta2, share(beta2), "a number from 0 to below 1, such as 0.999"),
             ("Adam's eps", eps, (1e-20..=1.0).contains(&eps), "a number above 0 and up to 1, such as 1e-8"),
@@ -162,6 +192,15 @@ impl Settings {
                 message: format!("{name} cannot be {value}"),
                 hint: format!("choose {wanted}"),
             });
+        }
+        if label_smoothing > 0.0 && !loss.has_labels() {
+            return Err(Error::Request {
+                message: format!("the {} loss has no labels that could be smoothed", loss.name()),
+                hint: "leave out --label-smoothing, or choose another --loss, such as non-saturating".into(),
+            });
+        }
+        if penalty.is_on() {
+            model.check_penalty()?;
         }
         let [height, width, _] = model.image;
         if self.augment.quarter_turns && height != width {
@@ -245,6 +284,8 @@ pub(super) mod tests {
             seed: 1,
             average: 0.999,
             adam: model.training.adam,
+            objective: Objective::default(),
+            rates: Rates::default(),
             augment: Augment::default(),
         }
     }

@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         while self.step < end && !self.training.stop.load(Ordering::Relaxed) {
             let provided = self.supply.provide(self.executor.as_mut(), self.gan.data, self.step + 1)?;
             let burst = self.pace.burst().min(end.min(provided) - self.step);
-            self.executor.run(self.gan.step, burst as usize)?;
+            self.gan.run(self.executor.as_mut(), self.step, burst)?;
             let snapshot = self.executor.snapshot(self.gan.history)?;
             self.pending.push_back((self.step + 1..=self.step + burst, snapshot));
             self.step += burst;

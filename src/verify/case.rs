@@ -189,6 +189,7 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         | Op::Labels { .. }
         | Op::Augment { rotate: 0.0, .. }
         | Op::Concat { .. }
+        | Op::Fill { .. }
         | Op::Upsample { .. }
         | Op::MaxPool { .. } => Tolerance::EXACT,
         Op::Conv { w, .. } => {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::Case;
 use crate::net::{Model, Summary};
-use crate::program::{Activation, Element, Geometry, Op, Order, Program, TensorId};
+use crate::program::{
+    Activation, Adversarial, Centre, Decay, Element, Geometry, Op, Order, Program, Schedule, TensorId,
+};
 use crate::train::{Gan, Settings};
 
 /// x (N, H, W, `C_IN`), w, y of a convolution.
@@ -60,6 +62,7 @@ pub fn awkward() -> Vec<Case> {
         activations(),
         dropouts(),
         losses(),
+        penalties(),
         optimisers(),
         inputs(),
     ];
@@ -155,6 +158,11 @@ pub fn long() -> Vec<Case> {
         }),
         Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
         Case::alone(30, |program| moving_average(program, LONG)),
+        Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
+        Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
+            Op::Accumulate { x, y }
+        }),
         Case::alone(1, |program| Op::Concat {
             a: program.tensor("a", &[1, 1, 1, LONG / 2]),
             b: program.tensor("b", &[1, 1, 1, LONG / 2]),
@@ -385,15 +393,25 @@ fn activations() -> Vec<Case> {
 
 fn losses() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (rows, real) in [(1, 1), (1, 0), (10, 5), (10, 10), (7, 0), (1001, 300), (5, 2)] {
-        for (step, column) in [(1, 0), (2, 3), (300, 1)] {
-            cases.push(Case::alone(step, |program| Op::Loss {
-                clock: clock(program),
-                logits: program.tensor("logits", &[rows, 1, 1, 1]),
-                dlogits: program.tensor("dlogits", &[rows, 1, 1, 1]),
-                history: program.tensor("history", &[256, 9]),
-                real,
-                column,
+    for (name, kind) in Adversarial::NAMES {
+        for (n, step, column) in [(1, 1, 0), (5, 2, 3), (300, 300, 1)] {
+            let tensors = |program: &mut Program, rows| {
+                let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows, 1, 1, 1]));
+                (clock(program), logits, dlogits, program.tensor("history", &[256, 9]))
+            };
+            for smoothing in [0.0, 0.1] {
+                if smoothing > 0.0 && !kind.has_labels() {
+                    continue;
+                }
+                cases.push(Case::alone(step, |program| {
+                    let (clock, logits, dlogits, history) = tensors(program, 2 * n);
+                    Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing, column }
+                }));
+            }
+            cases.push(Case::alone(step, |program| {
+                let (clock, logits, dlogits, history) = tensors(program, n);
+                let reals = (name == "relativistic").then(|| program.tensor("reals", &[n, 1, 1, 1]));
+                Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column }
             }));
         }
     }
@@ -412,6 +430,36 @@ fn losses() -> Vec<Case> {
     cases
 }
 
+/// What gradient penalties are made of.
+fn penalties() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for shape in [[1, 1, 1, 1], [3, 7, 5, 2], [2, 1, 1, 257], [5, 28, 28, 1], [130, 3, 3, 3]] {
+        for (centre, weight) in [(Centre::Zero, 0.5), (Centre::One, 10.0)] {
+            cases.push(Case::alone(1, |program| Op::PenaltyDirection {
+                g: program.tensor("g", &shape),
+                t: program.tensor("t", &shape),
+                centre,
+                weight,
+            }));
+        }
+        for (step, seed) in [(1, 0), (77, u64::MAX)] {
+            cases.push(Case::alone(step, |program| {
+                let clock = clock(program);
+                let [a, b, y] = ["a", "b", "y"].map(|name| program.tensor(name, &shape));
+                Op::Mix { clock, a, b, y, seed, stream: 4 }
+            }));
+        }
+    }
+    for len in [1, 255, 70_003] {
+        cases.push(Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[len]), value: -1.5 }));
+        cases.push(Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[len]));
+            Op::Accumulate { x, y }
+        }));
+    }
+    cases
+}
+
 fn optimisers() -> Vec<Case> {
     let mut cases = Vec::new();
     for len in [1, 37, 1000, 70_000] {
@@ -419,6 +467,16 @@ fn optimisers() -> Vec<Case> {
             for (lr, beta1, beta2, eps) in [(2e-4, 0.5, 0.99, 1e-8), (1e-3, 0.0, 0.999, 1e-7), (1e-2, 0.9, 0.9, 0.1)] {
                 cases.push(Case::alone(step, |program| adam(program, len, (lr, beta1, beta2, eps))));
             }
+        }
+    }
+    for (warm_up, decay, last) in
+        [(0, Decay::Linear, 0.0), (10, Decay::Constant, 1.0), (3, Decay::Cosine, 0.25), (0, Decay::Cosine, 0.0)]
+    {
+        for step in [1, 2, 7, 40, 99, 100, 1000] {
+            cases.push(Case::alone(step, |program| {
+                let schedule = Schedule { warm_up, decay, steps: 100, last };
+                with_schedule(adam(program, 37, (0.1, 0.5, 0.9, 1e-3)), schedule)
+            }));
         }
     }
     for (len, step) in [(1, 1), (1000, 5), (333, 100_000)] {
@@ -429,7 +487,14 @@ fn optimisers() -> Vec<Case> {
 
 fn adam(program: &mut Program, len: usize, (lr, beta1, beta2, eps): (f64, f64, f64, f64)) -> Op {
     let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[len]));
-    Op::Adam { clock: clock(program), param, grad, m, v, lr, beta1, beta2, eps }
+    Op::Adam { clock: clock(program), param, grad, m, v, lr, beta1, beta2, eps, schedule: Schedule::CONSTANT }
+}
+
+fn with_schedule(mut op: Op, new: Schedule) -> Op {
+    if let Op::Adam { schedule, .. } = &mut op {
+        *schedule = new;
+    }
+    op
 }
 
 fn moving_average(program: &mut Program, len: usize) -> Op {

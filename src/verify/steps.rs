@@ -46,7 +46,8 @@ impl Trainee {
     const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
 
     fn new(device: &dyn Device, model: &Model, batch_size: usize) -> Result<Self> {
-        let settings = Settings { adam: Self::SMOOTH, ..Settings::bare(model, IMAGES, batch_size) };
+        let mut settings = Settings { adam: Self::SMOOTH, ..Settings::bare(model, IMAGES, batch_size) };
+        settings.objective.penalty.every = 1; // so that the first step has one, if ever one does
         let start = Checkpoint::initial(model, &settings);
         let gan = Gan::new(model, &settings, IMAGES);
         let mut executor = device.build(&gan.program)?;
@@ -59,14 +60,14 @@ impl Trainee {
     }
 
     fn run(&mut self, steps: usize) -> Result<()> {
-        self.executor.run(self.gan.step, steps)
+        self.gan.run(self.executor.as_mut(), 0, steps as u64)
     }
 
     /// All floats that a step writes, by name.
     fn written(&mut self) -> Result<BTreeMap<String, Vec<f32>>> {
         let program = &self.gan.program;
         let mut tensors = BTreeMap::new();
-        for operand in program.routine(self.gan.step).ops.iter().flat_map(Op::operands) {
+        for operand in step_of(&self.gan).iter().flat_map(Op::operands) {
             if operand.access != Access::Read && program.element(operand.tensor) == Element::F32 {
                 tensors.insert(program.info(operand.tensor).name.clone(), self.executor.download(operand.tensor)?);
             }
@@ -78,6 +79,11 @@ impl Trainee {
         let Checkpoint { model, settings, .. } = &self.start;
         self.gan.save(self.executor.as_mut(), model, settings, 0)
     }
+}
+
+/// The operations of a step, with its penalty if it has one.
+fn step_of(gan: &Gan) -> &[Op] {
+    &gan.program.routine(gan.penalised_step.map_or(gan.step, |penalised| penalised.step)).ops
 }
 
 /// One step of a model: every tensor that it writes is compared, activations, gradients, moments and parameters. The
@@ -129,7 +135,7 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
 /// A bias right before batch normalisation has a gradient of 0 but for rounding; then, the size of what it is the sum of.
 fn vanishing(tensor: &str, want: &[f32], exact: &BTreeMap<String, Vec<f32>>, gan: &Gan) -> Option<f64> {
     let program = &gan.program;
-    let dy = program.routine(gan.step).ops.iter().find_map(|op| match *op {
+    let dy = step_of(gan).iter().find_map(|op| match *op {
         Op::BiasGrad { dy, db } if program.info(db).name == tensor => Some(dy),
         _ => None,
     })?;

@@ -19,6 +19,7 @@ mod interpolate;
 mod measure;
 mod photographs;
 mod pipes;
+mod recipe;
 mod refusals;
 mod report;
 mod resume;

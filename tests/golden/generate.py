@@ -30,10 +30,11 @@ step.safetensors    Three training steps of `dcgan-small` with a batch of 5, und
   Schedule      See `train_step`. Both networks are in train mode throughout.
   Fingerprints  A tensor t of n elements is stored as four projections, sum_i t_i q_j(i) with q_j = normals(13, j, 0, n)
                 and j = 0..3, then 24 samples t[i * n / 24] for i = 0..23 (all n elements where n <= 24).
-  Losses        Stored as they are: d_loss_real, d_loss_fake, g_loss, and the mean sigmoids of the logits, d_real and
+  Losses        Stored as they are: d_loss_real, d_loss_fake, g_loss, and the mean verdicts on the images, d_real and
                 d_fake (before the discriminator's update) and d_fake_for_g (after it).
 
-models.safetensors    One training step of each other model, with a small batch and names that begin with the model's. It differs
+models.safetensors    One training step of each other model, and of some with another objective, with a small batch and names that
+           begin with the recipe's. It differs
            from a step of `dcgan-small` in what its layers are:
 
   Same padding  As Keras defines it, by explicit zeros: ceil(in / stride) outputs, and where the zeros are odd in number one
@@ -43,8 +44,11 @@ models.safetensors    One training step of each other model, with a small batch 
   Dropout       Keeps x / (1 - rate) where r >> 9 >= round(rate * 2^23), with r_(i % 4) of block i / 4, stream 1000000 + n and
                 the step's number, for element i in the order (N, H, W, C). n counts the dropouts of the step: those of the
                 discriminator on real and fake images, which are one batch, real first, and then those on fakes alone.
-  Vanishing     Where a bias comes before a batch norm its gradient is 0 but for rounding, so it is named in the metadata and
-                neither it nor its moments are stored.
+  Penalties     A step with gradient penalties has them, `every` times over, whatever its number. For those between real images
+                and fakes, image i is fake + u (real - fake) with u the i-th number of stream 4 and the step, as of (0, 1) above.
+  Warm-up       Learning rates are those of the first step.
+  Vanishing     Where a bias comes before a batch norm, or only differences of logits count, its gradient is 0 but for rounding,
+                so it is named in the metadata and neither it nor its moments are stored.
 """
 
 import json
@@ -68,6 +72,7 @@ SEED = 11
 LATENT_STREAM = 1
 IMAGE_STREAM = 2
 FIRST_PARAMETER_STREAM = 100
+MIX_STREAM = 4
 DROPOUT_STREAM = 1_000_000
 INITIAL_SCALE = 0.02
 LEARNING_RATE = 2e-4
@@ -386,25 +391,73 @@ def softplus(x):
     return -F.logsigmoid(-x)
 
 
+def discriminator_losses(kind, real, fake, smoothing):
+    """On real and on fake logits, each a mean."""
+    if kind in ("non-saturating", "minimax"):
+        target = torch.full_like(real, 1 - smoothing)
+        real_loss = target * softplus(-real) + (1 - target) * softplus(real)
+        return real_loss.mean(), softplus(fake).mean()
+    if kind == "hinge":
+        return F.relu(1 - real).mean(), F.relu(1 + fake).mean()
+    if kind == "least-squares":
+        return F.mse_loss(real, torch.full_like(real, 1 - smoothing)) / 2, F.mse_loss(fake, torch.zeros_like(fake)) / 2
+    if kind == "wasserstein":
+        return -real.mean(), fake.mean()
+    assert kind == "relativistic"
+    half = softplus(-(real - fake)).mean() / 2
+    return half, half
+
+
+def generator_loss(kind, fake, real):
+    if kind == "non-saturating":
+        return softplus(-fake).mean()
+    if kind == "minimax":
+        return -softplus(fake).mean()
+    if kind == "least-squares":
+        return F.mse_loss(fake, torch.ones_like(fake)) / 2
+    if kind == "relativistic":
+        return softplus(-(fake - real)).mean()
+    return -fake.mean()
+
+
+def verdict(kind, logits):
+    """How real the discriminator finds images, from 0 to 1."""
+    return logits.clamp(0, 1) if kind == "least-squares" else logits.sigmoid()
+
+
 def add_losses(goldens):
     # A logit of exactly 0 counts as "fake".
     large = torch.tensor([60.0, -60.0, 25.0, -25.0, 0.0])
-    for case, logits in [("loss-non-saturating", 11), ("loss-non-saturating-one", 1)]:
-        goldens.describe(case, op="loss", kind="non-saturating")
+    for case, kind, smoothing, logits in [
+        ("loss-non-saturating", "non-saturating", 0.0, 11),
+        ("loss-non-saturating-one", "non-saturating", 0.0, 1),
+        ("loss-non-saturating-smooth", "non-saturating", 0.1, 11),
+        ("loss-minimax", "minimax", 0.0, 11),
+        ("loss-hinge", "hinge", 0.0, 11),
+        ("loss-least-squares", "least-squares", 0.0, 11),
+        ("loss-least-squares-smooth", "least-squares", 0.2, 11),
+        ("loss-wasserstein", "wasserstein", 0.0, 11),
+        ("loss-relativistic", "relativistic", 0.0, 11),
+    ]:
+        goldens.describe(case, op="loss", kind=kind, smoothing=smoothing)
         draw = Draw(case)
         real, fake = draw.data(logits), draw.data(logits)
         if logits > len(large):
             real[: len(large)] = large
             fake[: len(large)] = large
+        if kind == "relativistic":
+            fake = fake.flip(0)
         real.requires_grad_()
         fake.requires_grad_()
-        d_loss_real, d_loss_fake, g_loss = softplus(-real).mean(), softplus(fake).mean(), softplus(-fake).mean()
+        d_loss_real, d_loss_fake = discriminator_losses(kind, real, fake, smoothing)
+        g_loss = generator_loss(kind, fake, real.detach())
         d_real_grad, d_fake_grad = torch.autograd.grad(d_loss_real + d_loss_fake, [real, fake])
         (g_grad,) = torch.autograd.grad(g_loss, [fake])
         goldens.add(case, real=real, fake=fake, d_loss_real=d_loss_real, d_loss_fake=d_loss_fake, g_loss=g_loss)
         goldens.add(case, d_real_grad=d_real_grad, d_fake_grad=d_fake_grad, g_grad=g_grad)
-        goldens.add(case, d_real=real.sigmoid().mean(), d_fake=fake.sigmoid().mean())
-        goldens.add(case, accuracy_real=(real > 0).double().mean(), accuracy_fake=(fake <= 0).double().mean())
+        goldens.add(case, d_real=verdict(kind, real).mean(), d_fake=verdict(kind, fake).mean())
+        border = 0.5 if kind == "least-squares" else 0.0
+        goldens.add(case, accuracy_real=(real > border).double().mean(), accuracy_fake=(fake <= border).double().mean())
 
 
 def adam(parameters, lr, betas, eps):
@@ -682,6 +735,20 @@ def make_upconv_aerial():
     return generator, make_pooling_discriminator(1, 14 * 14 * 64)
 
 
+def make_dcgan_fast():
+    discriminator = nn.Sequential(
+        nn.Conv2d(1, 32, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 128, 3, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        FlattenHWC(),
+        nn.Linear(4 * 4 * 128, 1),
+    )
+    return make_generator(), discriminator
+
+
 class Recipe(typing.NamedTuple):
     """How a model is trained."""
 
@@ -693,8 +760,22 @@ class Recipe(typing.NamedTuple):
     betas: tuple
     eps: float
     vanishing: tuple = ()
+    loss: str = "non-saturating"
+    smoothing: float = 0.0
+    r1: float = 0.0
+    r2: float = 0.0
+    gp: float = 0.0
+    every: int = 1
+    d_lr: float | None = None
+    warm_up: int = 0
+    model: str | None = None  # where it is not the recipe's name
+
+    @property
+    def penalised(self):
+        return self.r1 > 0 or self.r2 > 0 or self.gp > 0
 
 
+FAST = Recipe(make_dcgan_fast, 4, LATENT, IMAGE, 1e-3, (0.0, 0.99), 1e-8)
 RECIPES = {
     "dcgan-small": Recipe(
         lambda: (make_generator(), make_discriminator()), BATCH, LATENT, IMAGE, LEARNING_RATE, BETAS, ADAM_EPS
@@ -706,6 +787,14 @@ RECIPES = {
         make_upconv_64, 4, 100, (3, 64, 64), 2e-4, (0.5, 0.999), 1e-7, ("generator.3.bias", "generator.7.bias")
     ),
     "upconv-aerial": Recipe(make_upconv_aerial, 2, 100, (3, 64, 64), 2e-4, (0.5, 0.999), 1e-7),
+    "dcgan-fast": FAST._replace(r1=0.5, every=4),
+    "dcgan-fast-relativistic": FAST._replace(
+        # An eps that makes nothing of a gradient of mere rounding.
+        loss="relativistic", r1=0.3, r2=0.7, d_lr=2e-3, eps=1e-4, warm_up=4, model="dcgan-fast",
+        vanishing=("discriminator.7.bias",),
+    ),
+    "dcgan-fast-wasserstein": FAST._replace(loss="wasserstein", gp=10.0, model="dcgan-fast"),
+    "dcgan-fast-smooth": FAST._replace(loss="least-squares", smoothing=0.1, model="dcgan-fast"),
 }
 
 
@@ -718,8 +807,11 @@ class Training:
         self.networks.train()
         self.g, self.d = self.networks["generator"], self.networks["discriminator"]
         set_initial_parameters(self.networks)
-        self.g_adam = adam(self.g.parameters(), recipe.lr, recipe.betas, recipe.eps)
-        self.d_adam = adam(self.d.parameters(), recipe.lr, recipe.betas, recipe.eps)
+        self.recipe = recipe
+        # In the first of so many steps of warming up.
+        rates = [rate / max(recipe.warm_up, 1) for rate in (recipe.lr, recipe.d_lr or recipe.lr)]
+        self.g_adam = adam(self.g.parameters(), rates[0], recipe.betas, recipe.eps)
+        self.d_adam = adam(self.d.parameters(), rates[1], recipe.betas, recipe.eps)
         self.ema = {name: param.detach().clone() for name, param in named(self.networks, "generator")}
 
 
@@ -737,6 +829,27 @@ def set_initial_parameters(networks):
             param.copy_(INITIAL_SCALE * z + (1.0 if is_scale else 0.0))
 
 
+def penalty(recipe, d, real, fake, t):
+    """What the discriminator pays for the length of its gradient for images; by double backward."""
+
+    def lengths(images):
+        images = images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(d(images).sum(), images, create_graph=True)
+        return gradient.flatten(1).norm(dim=1)
+
+    total = torch.zeros(())
+    if recipe.r1 > 0:
+        total = total + recipe.r1 / 2 * (lengths(real) ** 2).mean()
+    if recipe.r2 > 0:
+        total = total + recipe.r2 / 2 * (lengths(fake) ** 2).mean()
+    if recipe.gp > 0:
+        n = len(real)
+        u = (words(SEED, MIX_STREAM, t, n).reshape(-1)[:n] >> np.uint64(9)).astype(np.float64)
+        u = torch.from_numpy((u + 0.5) * 2.0**-23)[:, None, None, None]
+        total = total + recipe.gp * ((lengths(fake + u * (real - fake)) - 1) ** 2).mean()
+    return total
+
+
 def train_step(training, t, latents, real):
     """One adversarial step. Returns what is gone after it: the fake images, the gradients and the losses."""
     g, d = training.g, training.d
@@ -750,8 +863,9 @@ def train_step(training, t, latents, real):
     real_logits = d(real)
     dropouts += set_dropout(d, dropouts, t, before=len(real))
     fake_logits = d(fake.detach())
-    d_loss_real, d_loss_fake = softplus(-real_logits).mean(), softplus(fake_logits).mean()
-    (d_loss_real + d_loss_fake).backward()
+    recipe = training.recipe
+    d_loss_real, d_loss_fake = discriminator_losses(recipe.loss, real_logits, fake_logits, recipe.smoothing)
+    (d_loss_real + d_loss_fake + recipe.every * penalty(recipe, d, real, fake.detach(), t)).backward()
     grads = {name: param.grad.clone() for name, param in named(training.networks, "discriminator")}
     training.d_adam.step()
 
@@ -759,7 +873,7 @@ def train_step(training, t, latents, real):
     training.g_adam.zero_grad()
     set_dropout(d, dropouts, t)
     fake_logits_for_g = d(fake)
-    g_loss = softplus(-fake_logits_for_g).mean()
+    g_loss = generator_loss(recipe.loss, fake_logits_for_g, d(real).detach() if recipe.loss == "relativistic" else None)
     g_loss.backward()
     grads |= {name: param.grad.clone() for name, param in named(training.networks, "generator")}
     training.g_adam.step()
@@ -769,7 +883,7 @@ def train_step(training, t, latents, real):
         training.ema[name] = ema + (1 - decay_at(t, EMA_DECAY)) * (param.detach() - ema)
 
     logits = [real_logits, fake_logits, fake_logits_for_g]
-    losses = [d_loss_real, d_loss_fake, g_loss] + [l.sigmoid().mean() for l in logits]
+    losses = [d_loss_real, d_loss_fake, g_loss] + [verdict(recipe.loss, l).mean() for l in logits]
     return fake, grads, torch.stack(losses)
 
 
@@ -815,6 +929,7 @@ def describe_training(goldens):
         latents=LATENT_STREAM,
         images=IMAGE_STREAM,
         first_parameter=FIRST_PARAMETER_STREAM,
+        mix=MIX_STREAM,
         dropout=DROPOUT_STREAM,
     )
     goldens.describe("fingerprint", seed=PROJECTION_SEED, projections=PROJECTIONS, samples=SAMPLES)
@@ -825,10 +940,15 @@ def describe_training(goldens):
 def add_training(goldens, name, steps):
     recipe = RECIPES[name]
     (beta1, beta2), image = recipe.betas, recipe.image
-    goldens.describe(f"{name}/model", name=name, batch=recipe.batch, latent=recipe.latent, image=image)
+    goldens.describe(f"{name}/model", name=recipe.model or name, batch=recipe.batch, latent=recipe.latent, image=image)
     goldens.describe(
         f"{name}/training", steps=steps, lr=recipe.lr, beta1=beta1, beta2=beta2, eps=recipe.eps, ema_decay=EMA_DECAY
     )
+    penalties = {"r1": recipe.r1, "r2": recipe.r2, "gp": recipe.gp, "every": recipe.every}
+    goldens.describe(
+        f"{name}/objective", **{"loss": recipe.loss, "label-smoothing": recipe.smoothing, "penalty": penalties}
+    )
+    goldens.describe(f"{name}/rates", **{"discriminator": recipe.d_lr, "warm-up": recipe.warm_up})
     training = Training(recipe)
     order = [parameter for parameter, _ in named(training.networks)]
     goldens.describe(f"{name}/parameters", order=order, vanishing=recipe.vanishing)

@@ -136,6 +136,10 @@ impl<'a> Case<'a> {
         self.hyper[key].as_u64().unwrap_or_else(|| panic!("{}: no whole number {key}", self.name))
     }
 
+    pub(crate) fn value(&self, key: &str) -> &'a Value {
+        &self.hyper[key]
+    }
+
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.hyper[key].as_bool().unwrap_or_else(|| panic!("{}: no flag {key}", self.name))
     }

@@ -1,7 +1,8 @@
 //! Each gradient against central differences of its forward pass, in f64.
 
 use super::*;
-use crate::program::{Activation, Element, Geometry, Op, Values};
+use crate::net::{Chance, Mode, Model, Network};
+use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Values};
 
 /// Sizes of a convolution that tests are made for.
 #[derive(Debug, Clone, Copy)]
@@ -238,24 +239,117 @@ fn dropout_has_the_gradient_that_the_same_numbers_make_of_dy() {
     assert_gradient("dropout", &mut executor, forward, x, objective, &gradient);
 }
 
-#[test]
-fn the_loss_has_its_gradient_whatever_is_real() {
-    for real in [0, 3, 7] {
-        let mut program = Program::new();
-        let clock = program.tensor_of(Element::U32, "clock", &[1]);
-        let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[7, 1, 1, 1]));
-        let history = program.tensor("history", &[1, 6]);
-        let forward = program.begin("forward");
-        program.push(Op::Loss { clock, logits, dlogits, history, real, column: 0 });
+/// Checks the gradient of a loss on some logits, given whose losses are its own.
+fn check_loss(what: &str, n: usize, columns: &[usize], op: impl FnOnce(&mut Program, TensorId, TensorId) -> Op) {
+    let mut program = Program::new();
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[n, 1, 1, 1]));
+    let forward = program.begin("forward");
+    let op = op(&mut program, logits, dlogits);
+    let tensor = |wanted: &str| op.operands().iter().find(|operand| operand.name == wanted).map(|found| found.tensor);
+    let (clock, history) = (tensor("clock").unwrap(), tensor("history").unwrap());
+    let filled: Vec<TensorId> = [Some(logits), tensor("reals")].into_iter().flatten().collect();
+    program.push(op);
+    let mut executor = with_noise(&program, &filled);
+    executor.upload(clock, Values::U32(&[1])).unwrap();
+    let gradient = result(&mut executor, forward, dlogits);
+    let sum_of_losses = |executor: &CpuExecutor<f64>| {
+        let history = executor.read(history);
+        columns.iter().map(|&column| history[column]).sum()
+    };
+    assert_gradient(what, &mut executor, forward, logits, sum_of_losses, &gradient);
+}
 
-        let mut executor = with_noise(&program, &[logits]);
+#[test]
+fn every_loss_of_either_network_has_its_gradient() {
+    for (name, kind) in Adversarial::NAMES {
+        for smoothing in [0.0, 0.2] {
+            if smoothing > 0.0 && !kind.has_labels() {
+                continue;
+            }
+            check_loss(&format!("{name}, discriminator, {smoothing}"), 14, &[0, 3], |program, logits, dlogits| {
+                let clock = program.tensor_of(Element::U32, "clock", &[1]);
+                let history = program.tensor("history", &[1, 6]);
+                Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing, column: 0 }
+            });
+        }
+        check_loss(&format!("{name}, generator"), 7, &[0], |program, logits, dlogits| {
+            let clock = program.tensor_of(Element::U32, "clock", &[1]);
+            let history = program.tensor("history", &[1, 3]);
+            let reals = (kind == Adversarial::Relativistic).then(|| program.tensor("reals", &[7, 1, 1, 1]));
+            Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column: 0 }
+        });
+    }
+}
+
+/// A discriminator of every layer that a gradient penalty goes through.
+const PENALISED: &str = r#"
+name = "penalised"
+image = { height = 6, width = 6, channels = 2 }
+latent = 3
+generator = [{ layer = "linear", features = 72 }, { layer = "reshape", height = 6, width = 6, channels = 2 }]
+discriminator = [
+    { layer = "conv", channels = 3, kernel = 3, stride = 2, pad = 1 },
+    { layer = "leaky-relu", slope = 0.2 },
+    { layer = "upsample", factor = 2 },
+    { layer = "transposed-conv", channels = 2, kernel = 3, stride = 2, pad = 1 },
+    { layer = "relu" },
+    { layer = "dropout", rate = 0.3 },
+    { layer = "conv", channels = 2, kernel = 4, stride = 2, pad = "same", bias = false },
+    { layer = "leaky-relu", slope = 0.1 },
+    { layer = "flatten" },
+    { layer = "linear", features = 5 },
+    { layer = "leaky-relu", slope = 0.2 },
+    { layer = "linear", features = 1 },
+]
+[training]
+epochs = 1
+batch-size = 2
+average = 0.9
+adam = { lr = 1e-3, beta1 = 0.5, beta2 = 0.9, eps = 1e-8 }
+[initial]
+weight = "fan-in-uniform"
+"#;
+
+#[test]
+fn a_gradient_penalty_has_its_gradient_in_every_weight() {
+    const N: usize = 3;
+    let model = Model::parse(PENALISED, "penalised").unwrap();
+    model.check_penalty().unwrap();
+    for (centre, weight) in [(Centre::Zero, 1.5), (Centre::One, 0.7)] {
+        let mut program = Program::new();
+        let d = Network::discriminator(&mut program, &model);
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let x = program.tensor("x", &[N, 6, 6, 2]);
+        let run = program.begin("run");
+        let mode = Mode::Train { groups: 1, chance: Chance { clock, seed: 4 } };
+        let tape = d.forward(&mut program, x, mode, "penalty");
+        d.penalise(&mut program, &tape, centre, weight);
+        let g = program.routine(run).ops.iter().find_map(|op| match op {
+            Op::PenaltyDirection { g, .. } => Some(*g),
+            _ => None,
+        });
+        let g = g.unwrap();
+
+        let mut executor = with_noise(&program, &[x]);
+        // Small weights, so that the third derivative does not show in differences.
+        let weights: Vec<f64> = noise(2, executor.read(d.params()).len()).iter().map(|z| 0.5 * z).collect();
+        executor.write(d.params(), &weights);
         executor.upload(clock, Values::U32(&[1])).unwrap();
-        let gradient = result(&mut executor, forward, dlogits);
-        let sum_of_losses = |executor: &CpuExecutor<f64>| {
-            let history = executor.read(history);
-            history[0] + history[3]
+        let before = noise(9, executor.read(d.grads()).len());
+        executor.write(d.grads(), &before);
+        executor.run(run, 1).unwrap();
+        // What was there before, stays.
+        let gradient: Vec<f64> =
+            executor.read(d.grads()).iter().zip(&before).map(|(after, before)| after - before).collect();
+        let penalty = |executor: &CpuExecutor<f64>| {
+            let lengths = executor.read(g).chunks(72).map(|g| dot(g, g).sqrt()).collect::<Vec<_>>();
+            let mean = |f: &dyn Fn(f64) -> f64| lengths.iter().map(|&length| f(length)).sum::<f64>() / N as f64;
+            match centre {
+                Centre::Zero => weight / 2.0 * mean(&|length| length * length),
+                Centre::One => weight * mean(&|length| (length - 1.0).powi(2)),
+            }
         };
-        assert_gradient(&format!("{real} real"), &mut executor, forward, logits, sum_of_losses, &gradient);
+        assert_gradient(&format!("{centre:?}"), &mut executor, run, d.params(), penalty, &gradient);
     }
 }
 

@@ -2,7 +2,7 @@
 //! never hidden.
 
 use super::*;
-use crate::program::{Activation, Element, Geometry, Op, Order, Values};
+use crate::program::{Activation, Adversarial, Element, Geometry, Op, Order, Schedule, Values};
 
 /// So many images that each operation is shared out over cores.
 const N: usize = 40;
@@ -116,7 +116,8 @@ fn params<const L: usize>(
 fn adam(p: &mut Program, clock: TensorId, param: TensorId, grad: TensorId) {
     let shape = p.shape(param).to_vec();
     let [m, v] = ["m", "v"].map(|name| p.tensor(name, &shape));
-    p.push(Op::Adam { clock, param, grad, m, v, lr: 1e-3, beta1: 0.5, beta2: 0.999, eps: 1e-8 });
+    let schedule = Schedule::CONSTANT;
+    p.push(Op::Adam { clock, param, grad, m, v, lr: 1e-3, beta1: 0.5, beta2: 0.999, eps: 1e-8, schedule });
 }
 
 /// Tensors of the discriminator's two layers.
@@ -126,7 +127,7 @@ struct Judged {
     dx1: TensorId,
 }
 
-/// The discriminator on n images of which N are wanted real, and back to its first layer's output.
+/// The discriminator on N images of each kind, or on N that the generator wants real, and back to its first layer's output.
 fn judge(
     p: &mut Program,
     clock: TensorId,
@@ -141,7 +142,12 @@ fn judge(
     p.push(Op::Conv { x: images, w: w1, b: None, y: x1, geometry: HALVES });
     p.push(Op::Activation { kind: LEAKY, x: x1, y: x2 });
     p.push(Op::Conv { x: x2, w: w2, b: None, y: logits, geometry: WHOLE });
-    p.push(Op::Loss { clock, logits, dlogits, history, real: N, column });
+    let kind = Adversarial::NonSaturating;
+    p.push(if n == N {
+        Op::GeneratorLoss { clock, logits, reals: None, dlogits, history, kind, column }
+    } else {
+        Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing: 0.0, column }
+    });
     p.push(Op::ConvGradInput { dy: dlogits, w: w2, b: None, dx: dx2, geometry: WHOLE });
     p.push(Op::ActivationGrad { kind: LEAKY, y: x2, dy: dx2, dx: dx1 });
     Judged { x2, dlogits, dx1 }

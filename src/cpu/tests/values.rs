@@ -2,7 +2,7 @@
 
 use super::gradients::{CASES, Case, Convolution};
 use super::*;
-use crate::program::{Activation, Element, Geometry, Op, Order, Values};
+use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Order, Schedule, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
 const LARGE: [Case; 5] = [
@@ -329,26 +329,96 @@ fn statistics_in_f32_are_good_where_the_mean_is_large_and_the_batch_too() {
     assert_close("saved", &statistics::<f32>(&values), &statistics::<f64>(&values), 1e-6);
 }
 
-#[test]
-fn a_loss_writes_its_own_cells_of_its_own_row() {
+/// Logits, their gradients and the history after the fourth step, which is the second in a history of two rows.
+fn losses(
+    logits: &[f64],
+    columns: usize,
+    op: impl FnOnce(TensorId, TensorId, TensorId, TensorId) -> Op,
+) -> (Vec<f64>, Vec<f64>) {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
-    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[5, 1, 1, 1]));
-    let history = program.tensor("history", &[2, 8]);
+    let [l, dl] = ["logits", "dlogits"].map(|name| program.tensor(name, &[logits.len(), 1, 1, 1]));
+    let history = program.tensor("history", &[2, columns]);
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Loss { clock, logits, dlogits, history, real: 3, column: 1 });
+    program.push(op(clock, l, dl, history));
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
-    executor.write(logits, &[0.0, 1000.0, -1000.0, -1000.0, 1000.0]);
-    executor.write(history, &[7.0; 16]);
-    executor.upload(clock, Values::U32(&[3])).unwrap(); // the fourth step is the second in a history of two rows
-
+    executor.write(l, logits);
+    executor.write(history, &vec![7.0; 2 * columns]);
+    executor.upload(clock, Values::U32(&[3])).unwrap();
     executor.run(step, 1).unwrap();
+    (executor.read(dl), executor.read(history))
+}
+
+#[test]
+fn a_loss_writes_its_own_cells_of_its_own_row() {
+    let logits = [0.0, 1000.0, -1000.0, -1000.0, 1000.0, -1000.0];
+    let (gradient, history) = losses(&logits, 8, |clock, logits, dlogits, history| Op::DiscriminatorLoss {
+        clock,
+        logits,
+        dlogits,
+        history,
+        kind: Adversarial::NonSaturating,
+        smoothing: 0.0,
+        column: 1,
+    });
     let mut expected = vec![7.0; 9];
     expected.extend([(std::f64::consts::LN_2 + 1000.0) / 3.0, 0.5, 1.0 / 3.0]); // a logit of 0 is not judged real
-    expected.extend([500.0, 0.5, 0.5, 7.0]);
-    assert_close("history", &executor.read(history), &expected, 1e-15);
-    assert_close("dlogits", &executor.read(dlogits), &[-0.5 / 3.0, 0.0, -1.0 / 3.0, 0.0, 0.5], 1e-15);
+    expected.extend([1000.0 / 3.0, 1.0 / 3.0, 2.0 / 3.0, 7.0]);
+    assert_close("history", &history, &expected, 1e-15);
+    assert_close("dlogits", &gradient, &[-0.5 / 3.0, 0.0, -1.0 / 3.0, 0.0, 1.0 / 3.0, 0.0], 1e-15);
+
+    let (gradient, history) = losses(&[0.0, 1000.0], 5, |clock, logits, dlogits, history| {
+        let kind = Adversarial::NonSaturating;
+        Op::GeneratorLoss { clock, logits, reals: None, dlogits, history, kind, column: 2 }
+    });
+    assert_close("history", &history[5..], &[7.0, 7.0, std::f64::consts::LN_2 / 2.0, 0.75, 0.5], 1e-15);
+    assert_close("dlogits", &gradient, &[-0.25, 0.0], 1e-15);
+}
+
+#[test]
+fn no_loss_hides_a_logit_that_is_not_a_number() {
+    for (name, kind) in Adversarial::NAMES {
+        for broken in 0..2 {
+            let mut logits = [0.5, -0.5, 0.25, 1.5];
+            logits[2 * broken] = f64::NAN;
+            let (_, history) = losses(&logits, 6, |clock, logits, dlogits, history| Op::DiscriminatorLoss {
+                clock,
+                logits,
+                dlogits,
+                history,
+                kind,
+                smoothing: 0.0,
+                column: 0,
+            });
+            assert!(history[6 + 3 * broken].is_nan(), "{name}: {history:?}");
+        }
+        if kind != Adversarial::Relativistic {
+            let (_, history) = losses(&[0.5, f64::NAN], 3, |clock, logits, dlogits, history| Op::GeneratorLoss {
+                clock,
+                logits,
+                reals: None,
+                dlogits,
+                history,
+                kind,
+                column: 0,
+            });
+            assert!(history[3].is_nan(), "{name}: {history:?}");
+        }
+    }
+}
+
+#[test]
+fn a_penalty_around_one_asks_nothing_where_there_is_no_gradient() {
+    let mut program = Program::new();
+    let [g, t] = ["g", "t"].map(|name| program.tensor(name, &[3, 1, 1, 2]));
+    let run = program.begin("run");
+    program.push(Op::PenaltyDirection { g, t, centre: Centre::One, weight: 10.0 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(g, &[3.0, 4.0, 0.0, 0.0, 0.6, 0.8]);
+    executor.run(run, 1).unwrap();
+    // Lengths 5, 0 and 1: 2 * 10 / 3 * (1 - 1 / 5) of the first, and nothing of the others.
+    assert_close("t", &executor.read(t), &[16.0, 64.0 / 3.0, 0.0, 0.0, 0.0, 0.0], 1e-15);
 }
 
 #[test]
@@ -413,7 +483,8 @@ fn adam_follows_a_case_worked_out_by_hand() {
     let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[1]));
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Adam { clock, param, grad, m, v, lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.5 });
+    let schedule = Schedule::CONSTANT;
+    program.push(Op::Adam { clock, param, grad, m, v, lr: 0.1, beta1: 0.5, beta2: 0.75, eps: 0.5, schedule });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(param, &[1.0]);
     executor.write(grad, &[2.0]);
@@ -436,7 +507,8 @@ fn adam_takes_full_steps_from_the_start_where_beta_is_almost_one() {
     let step = program.begin("step");
     program.push(Op::Tick { clock });
     let beta = 1.0 - 1.5e-8;
-    program.push(Op::Adam { clock, param, grad, m, v, lr: 0.1, beta1: beta, beta2: beta, eps: 0.0 });
+    let schedule = Schedule::CONSTANT;
+    program.push(Op::Adam { clock, param, grad, m, v, lr: 0.1, beta1: beta, beta2: beta, eps: 0.0, schedule });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(grad, &[3.0]);
     executor.run(step, 3).unwrap();

@@ -1,0 +1,28 @@
+// mix.wgsl: images between those of two batches. Begins with random.wgsl.
+//
+//   forward   y[i] = b[i] + u * (a[i] - b[i]), with u a uniform number for image i: word i % 4 of
+//             philox(i / 4, step, STREAM, 0)
+//
+// Shapes    clock (1), u32    a, b, y (N, LEN), of LEN numbers for each image
+// Mapping   a workgroup for each image; its lanes take turns
+// Twin      src/cpu/mix.rs
+
+override LEN: u32;
+override STREAM: u32;
+
+@group(0) @binding(0) var<storage, read> clock: array<u32>;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(256)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group.x;
+    let u = uniform_numbers(philox(vec4<u32>(i / 4u, clock[0], STREAM, 0u)))[i % 4u];
+    for (var e = i * LEN + lane; e < (i + 1u) * LEN; e += 256u) {
+        y[e] = b[e] + u * (a[e] - b[e]);
+    }
+}

@@ -1,0 +1,18 @@
+//! Images between those of two batches. Twin of `mix.wgsl`.
+
+use rayon::prelude::*;
+
+use super::Scalar;
+use crate::program::random;
+
+/// `y[i] = b[i] + u * (a[i] - b[i])`, with u drawn for each of `n` images.
+pub(super) fn forward<T: Scalar>(seed: u64, stream: u32, step: u32, n: usize, a: &[T], b: &[T], y: &mut [T]) {
+    let len = y.len() / n;
+    let images = a.par_chunks(len).zip(b.par_chunks(len));
+    y.par_chunks_mut(len).zip(images).enumerate().for_each(|(i, (y, (a, b)))| {
+        let u = T::from_f64(random::uniformly(seed, stream, step, i as u32));
+        for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            *y = b + u * (a - b);
+        }
+    });
+}

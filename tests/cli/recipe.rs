@@ -1,0 +1,111 @@
+//! `gpu-gan train` with another objective or other learning rates than the model's.
+
+use crate::checkpoint::assert_same_bits;
+use crate::place::{Place, TINY};
+
+/// A model whose discriminator a gradient penalty can go through.
+fn without_batch_norm() -> String {
+    let (generator, discriminator) = TINY.split_once("discriminator").unwrap();
+    format!("{generator}discriminator{}", discriminator.replacen("{ layer = \"batch-norm\" },\n", "", 1))
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("bare.toml", without_batch_norm().as_bytes());
+    place
+}
+
+const TRAIN: &str = "train shapes --device cpu --model bare.toml";
+
+#[test]
+fn every_loss_trains_to_weights_of_its_own_and_says_its_name() {
+    let place = place();
+    let mut ends = Vec::new();
+    for loss in ["non-saturating", "minimax", "hinge", "least-squares", "wasserstein", "relativistic"] {
+        let said = place.gpu_gan(&format!("{TRAIN} --steps 6 --loss {loss} --out {loss}")).succeeds();
+        said.remarks(&format!("objective      {loss} loss\n"));
+        ends.push(place.read(&format!("{loss}/checkpoints/step-00000006.safetensors")));
+        assert!(place.text(&format!("{loss}/config.toml")).contains(&format!("loss = \"{loss}\"")));
+    }
+    for (i, end) in ends.iter().enumerate() {
+        assert!(ends[..i].iter().all(|other| other != end), "two losses give the same");
+    }
+}
+
+#[test]
+fn penalties_and_schedules_go_on_as_if_the_run_had_not_stopped() {
+    let place = place();
+    let recipe = "--loss relativistic --r1 0.5 --r2 0.25 --gp 0.1 --penalty-every 3 --warm-up 2 --d-lr 5e-3";
+    place.gpu_gan(&format!("{TRAIN} --steps 8 {recipe} --out whole")).succeeds();
+    place.gpu_gan(&format!("{TRAIN} --steps 4 {recipe} --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 8 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000008.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    // Each part of it matters.
+    for without in ["--r1 0", "--r2 0", "--gp 0", "--penalty-every 2", "--warm-up 0", "--d-lr 2e-3"] {
+        let flag = without.split_once(' ').unwrap().0;
+        let (before, behind) = recipe.split_once(flag).unwrap();
+        let behind = behind.trim_start().split_once(' ').map_or("", |(_, behind)| behind);
+        let out = format!("without{flag}");
+        place.gpu_gan(&format!("{TRAIN} --steps 8 {before} {behind} {without} --out {out}")).succeeds();
+        assert!(end(&out) != end("whole"), "{flag} changes nothing");
+    }
+}
+
+#[test]
+fn a_decaying_rate_learns_less_and_less() {
+    let place = place();
+    for decay in ["constant", "linear", "cosine"] {
+        place.gpu_gan(&format!("{TRAIN} --steps 6 --decay {decay} --last-rate 0.1 --out {decay}")).succeeds();
+    }
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000006.safetensors"));
+    assert!(end("constant") != end("linear") && end("linear") != end("cosine"));
+    let said = place.gpu_gan(&format!("{TRAIN} --steps 6 --decay cosine --last-rate 0.1 --warm-up 3 --dry-run"));
+    said.succeeds().remarks("Adam 0.002 (0.5, 0.99), warmed up for 3 steps, cosine to 0.1 of it, seed 0");
+}
+
+#[test]
+fn a_penalty_that_cannot_be_computed_is_refused_with_the_layer() {
+    let place = Place::new();
+    for flag in ["--r1 1", "--r2 1", "--gp 10"] {
+        let said = place.train(&format!("--steps 2 {flag}")).refused();
+        said.error("discriminator layer 1 (batch-norm)").hint("dcgan-fast");
+    }
+    let said = place.gpu_gan("train shapes --device cpu --model upconv-64 --upscale --channels 1 --r1 1 --steps 1");
+    said.refused().error("discriminator layer 4 (max-pool)");
+}
+
+#[test]
+fn labels_that_a_loss_does_not_have_cannot_be_smoothed() {
+    let place = Place::new();
+    place.train("--steps 2 --label-smoothing 0.1").succeeds().remarks("non-saturating loss, labels smoothed by 0.1");
+    for loss in ["hinge", "wasserstein", "relativistic"] {
+        let said = place.train(&format!("--steps 2 --out other --loss {loss} --label-smoothing 0.1")).refused();
+        said.error(&format!("the {loss} loss has no labels")).hint("--label-smoothing");
+    }
+}
+
+#[test]
+fn a_model_file_says_how_it_learns_and_its_mistakes_are_told_with_their_place() {
+    let place = place();
+    let with = |section: &str| without_batch_norm().replace("\n[initial]", &format!("\n{section}\n[initial]"));
+    let recipe =
+        "[training.penalty]\nr1 = 0.5\nevery = 4\n[training.rates]\ndiscriminator = 1e-3\ndecay = \"linear\"\n";
+    place.write("recipe.toml", with(recipe).as_bytes());
+    let said = place.gpu_gan("train shapes --device cpu --model recipe.toml --dry-run").succeeds();
+    said.remarks("non-saturating loss, R1 0.5 every 4 steps").remarks("linear to 0 of it, discriminator 0.001");
+    for (section, fact) in [
+        ("[training.penalty]\nr3 = 1", "unknown key `r3`"),
+        ("[training.penalty]\nr1 = -1", "[training.penalty] has r1 = -1"),
+        ("[training.penalty]\nevery = 0", "[training.penalty] has every = 0"),
+        ("[training.rates]\ndecay = \"fast\"", "[training.rates] has decay = \"fast\""),
+        ("[training.rates]\nlast = 2", "[training.rates] has last = 2"),
+    ] {
+        place.write("bad.toml", with(section).as_bytes());
+        place.gpu_gan("summary bad.toml").refused().error("bad.toml, line ").error(fact);
+    }
+    place.write("bad.toml", without_batch_norm().replace("average = 0.9", "average = 0.9\nloss = \"l1\"").as_bytes());
+    place.gpu_gan("summary bad.toml").refused().error("[training] has loss = \"l1\"").hint("relativistic");
+    let said = place.gpu_gan(&format!("{TRAIN} --loss l1")).misused();
+    assert!(said.stderr().contains("choose one of non-saturating, minimax"), "{}", said.stderr());
+}
