@@ -60,6 +60,7 @@ pub fn awkward() -> Vec<Case> {
         activations(),
         dropouts(),
         losses(),
+        extremes(),
         optimisers(),
         inputs(),
     ];
@@ -408,6 +409,55 @@ fn losses() -> Vec<Case> {
                 column,
             }));
         }
+    }
+    cases
+}
+
+/// Where a formula that is right on paper overflows, or a driver's function makes NaN of a large number.
+fn extremes() -> Vec<Case> {
+    const LARGE: [f32; 8] = [50.0, -50.0, 1e4, -1e4, 1e30, -1e30, f32::MAX, f32::MIN];
+    const INFINITE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
+    let mut cases = Vec::new();
+    for (kind, bounded) in [
+        (Activation::LeakyRelu { slope: 0.0 }, false),
+        (Activation::LeakyRelu { slope: 0.2 }, false),
+        (Activation::Tanh, true),
+        (Activation::Sigmoid, true),
+    ] {
+        let values = if bounded { [&LARGE[..], &INFINITE].concat() } else { LARGE[..6].to_vec() };
+        let case = Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[3, 1, 1, 7]));
+            Op::Activation { kind, x, y }
+        });
+        cases.push(case.given("x", &values));
+        let case = Case::alone(1, |program| {
+            let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &[3, 1, 1, 7]));
+            Op::ActivationGrad { kind, y, dy, dx }
+        });
+        cases.push(case.given("y", &[1.0, -1.0, 0.0]));
+    }
+    // Of each size by itself: a mean shows nothing of what is much smaller.
+    for values in LARGE[..6].chunks(2) {
+        for real in [0, 3, 6] {
+            let case = Case::alone(1, |program| Op::Loss {
+                clock: clock(program),
+                logits: program.tensor("logits", &[6, 1, 1, 1]),
+                dlogits: program.tensor("dlogits", &[6, 1, 1, 1]),
+                history: program.tensor("history", &[2, 6]),
+                real,
+                column: 0,
+            });
+            cases.push(case.given("logits", &[values, &[0.5], values].concat()));
+        }
+        let case = Case::alone(1, |program| Op::CrossEntropy {
+            clock: clock(program),
+            logits: program.tensor("logits", &[4, 1, 1, 3]),
+            labels: program.tensor_of(Element::U32, "labels", &[4]),
+            dlogits: program.tensor("dlogits", &[4, 1, 1, 3]),
+            history: program.tensor("history", &[2, 2]),
+            column: 0,
+        });
+        cases.push(case.given("logits", &[values, &[0.5], values, &[-0.5], values].concat()));
     }
     cases
 }
