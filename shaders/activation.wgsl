@@ -26,9 +26,10 @@ fn is_nan(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
 }
 
-// Of |x| only, so that exp never overflows: the built-in tanh is NaN for large x on some drivers.
+// Of |x| only and clamped, so that exp never overflows: the built-in tanh is NaN for large x on some drivers. From 15 on, tanh
+// rounds to 1.
 fn tanh_of(value: f32) -> f32 {
-    let t = exp(-2.0 * abs(value));
+    let t = exp(-2.0 * min(abs(value), 15.0));
     let y = select(1.0, -1.0, value < 0.0) * ((1.0 - t) / (1.0 + t));
     return select(y, value, is_nan(value));
 }

@@ -1,16 +1,37 @@
 #!/usr/bin/env bash
-# Runs all tests. The shaders are tested on any Vulkan, Metal or DX12 adapter; where Linux has none, Mesa's software
-# adapter is installed, if that may be done here (apt, as root or through sudo without a password).
+# Runs all tests. The shaders are tested on any Vulkan, Metal or DX12 adapter; on Linux also on several software drivers, in a
+# browser, and by those who wrote down the languages of drivers. What is missing there is installed, if that may be done here
+# (apt, as root or through sudo without a password); else this says what to install, and how to leave its tests out.
 #
 # Arguments go to `cargo test`: `tests/run.sh --test kernels`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Not piped into grep, which may be done before the list is, and then that is an error.
+has_library() {
+    [[ "$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)" == *"$1"* ]]
+}
+
 has_vulkan_driver() {
     # The loader, and at least one driver that it can load.
-    { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q 'libvulkan\.so\.1' || return 1
+    has_library libvulkan.so.1 || return 1
     [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && return 0
     compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null
+}
+
+has_validation() {
+    [ -f /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ]
+}
+
+has_commands() {
+    local command
+    for command in "$@"; do
+        command -v "$command" >/dev/null || return 1
+    done
+}
+
+has_browser() {
+    [ -x /usr/bin/chromium ] || [ -x /usr/bin/google-chrome ]
 }
 
 if ! command -v cargo >/dev/null; then
@@ -18,20 +39,59 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-if [ "$(uname -s)" = Linux ] && [ "${GPU_GAN_SKIP_GPU:-}" != 1 ] && ! has_vulkan_driver; then
-    packages='libvulkan1 mesa-vulkan-drivers'
+packages=''
+hints=''
+
+# need PARTS PACKAGES CHECK...: for tests that GPU_GAN_SKIP_ and any of PARTS leave out, where CHECK fails.
+need() {
+    local parts="$1" wanted="$2" part
+    shift 2
+    local skips=''
+    for part in $parts; do
+        skips="$skips GPU_GAN_SKIP_$part=1"
+        [ "$(printenv "GPU_GAN_SKIP_$part" || true)" = 1 ] || local needed=yes
+    done
+    if [ "${needed:-}" = yes ] && ! "$@"; then
+        packages="$packages $wanted"
+        hints="$hints
+       $wanted (or$skips)"
+    fi
+}
+
+if [ "$(uname -s)" = Linux ]; then
+    if [ "${GPU_GAN_SKIP_GPU:-}" = 1 ]; then
+        export GPU_GAN_SKIP_VALIDATION=1 GPU_GAN_SKIP_GL=1 GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1
+    fi
+    need GPU 'libvulkan1 mesa-vulkan-drivers' has_vulkan_driver
+    need TRANSLATIONS 'spirv-tools glslang-tools' has_commands spirv-val glslangValidator
+    need VALIDATION vulkan-validationlayers has_validation
+    need GL 'libegl1 libegl-mesa0 libgl1-mesa-dri' has_library libEGL_mesa.so
+    need 'SWIFTSHADER TINT' chromium has_browser
+    need 'TINT WORKFLOWS' nodejs has_commands node
+    # Where Node.js is not Debian's it brings npm.
+    need 'TINT WORKFLOWS' npm has_commands npm
+fi
+
+if [ -n "$packages" ]; then
     as_root=''
     [ "$(id -u)" = 0 ] || as_root='sudo -n'
     if command -v apt-get >/dev/null && { [ -z "$as_root" ] || $as_root true 2>/dev/null; }; then
-        echo "no Vulkan driver: installing $packages"
+        echo "installing$packages"
         $as_root apt-get update -qq
+        # shellcheck disable=SC2086 # a list of words
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
     else
-        echo "error: there is no Vulkan driver to test the shaders on" >&2
-        echo "hint:  install Mesa's (Debian, Ubuntu: apt install $packages; Fedora: dnf install mesa-vulkan-drivers" >&2
-        echo "       vulkan-loader; Arch: pacman -S vulkan-swrast), or leave those tests out with GPU_GAN_SKIP_GPU=1" >&2
+        echo "error: tests need what is not there, and it cannot be installed from here" >&2
+        echo "hint:  install these packages of Debian and Ubuntu, or what your system calls them (Fedora:" >&2
+        echo "       mesa-vulkan-drivers, vulkan-loader; Arch: vulkan-swrast), or leave their tests out:$hints" >&2
         exit 1
     fi
+fi
+
+# The packages of tests/node, once.
+if [ "${GPU_GAN_SKIP_TINT:-} ${GPU_GAN_SKIP_WORKFLOWS:-}" != '1 1' ] && command -v npm >/dev/null &&
+    ! [ tests/node/node_modules/.package-lock.json -nt tests/node/package-lock.json ]; then
+    npm ci --prefix tests/node --no-audit --no-fund --ignore-scripts --silent
 fi
 
 # Without a desktop, Mesa's device selection layer prints errors of its own.

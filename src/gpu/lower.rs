@@ -15,22 +15,22 @@ const MOST_WORKGROUPS: usize = 65_535;
 
 /// One dispatch of one entry point.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Dispatch {
+pub struct Dispatch {
     /// The shader's name.
-    pub(super) shader: &'static str,
+    pub shader: &'static str,
     /// The entry point's name.
-    pub(super) entry: &'static str,
+    pub entry: &'static str,
     /// Values of the shader's overrides.
-    pub(super) constants: Vec<(&'static str, f64)>,
+    pub constants: Vec<(&'static str, f64)>,
     /// What its tensors are, by their names in WGSL.
-    pub(super) bindings: BTreeMap<&'static str, Source>,
+    pub bindings: BTreeMap<&'static str, Source>,
     /// How many workgroups along x, y and z.
-    pub(super) workgroups: [usize; 3],
+    pub workgroups: [usize; 3],
 }
 
 /// What is bound to a name of a shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub enum Source {
     /// A tensor of the program.
     Tensor(TensorId),
     /// Memory of that name and at least so many f32, for results between the dispatches of one operation.
@@ -39,7 +39,7 @@ pub(super) enum Source {
 
 /// The dispatches that run an operation, in order.
 #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
-pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
+pub fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
     match *op {
         Op::Tick { .. } => vec![Kernel::new(op, "clock", vec![]).dispatch("tick", [1, 1, 1])],
         Op::Normal { y, seed, stream, .. } => {

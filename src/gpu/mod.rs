@@ -7,12 +7,15 @@ mod adapters;
 mod executor;
 mod lower;
 mod shaders;
+#[cfg(test)]
+mod translations;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
+pub use lower::{Dispatch, Source, lower};
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
 
 use crate::error::{Error, Result};
@@ -20,7 +23,7 @@ use crate::program::{Device, Executor, Op, Program};
 
 /// The entry points that run an operation, as (shader, entry point), in order.
 pub fn entry_points_of(op: &Op, program: &Program) -> Vec<(&'static str, &'static str)> {
-    lower::lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
+    lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
 }
 
 /// The next step where a program is too large; whoever wrote the program may know a better one.
@@ -32,6 +35,7 @@ pub struct GpuDevice {
     device: wgpu::Device,
     queue: wgpu::Queue,
     name: String,
+    driver: String,
     faults: Faults,
     compilation: Compilation,
 }
@@ -82,7 +86,13 @@ impl GpuDevice {
         });
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
-        Ok(Self { device, queue, name, faults, compilation: Compilation::default() })
+        let driver = format!("{} {}", adapter.driver, adapter.driver_version).trim().to_string();
+        Ok(Self { device, queue, name, driver, faults, compilation: Compilation::default() })
+    }
+
+    /// Name and version of the adapter's driver, in the driver's own words: `llvmpipe Mesa 22.3.6 (LLVM 15.0.6)`.
+    pub fn driver(&self) -> &str {
+        &self.driver
     }
 
     /// The same device, whose shaders check every index, loop and divisor, and begin with workgroup memory of zeros. Kernels need
@@ -152,9 +162,9 @@ impl Device for GpuDevice {
             fits(&buffer.name, buffer.bytes())?;
         }
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
-            for dispatch in lower::lower(op, program) {
+            for dispatch in lower(op, program) {
                 for source in dispatch.bindings.values() {
-                    if let lower::Source::Scratch(name, len) = *source {
+                    if let Source::Scratch(name, len) = *source {
                         fits(name, 4 * len as u64)?;
                     }
                 }

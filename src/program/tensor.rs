@@ -43,6 +43,13 @@ impl Buffer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BufferId(pub(crate) usize);
 
+impl BufferId {
+    /// Its place among the buffers of its program.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// A handle on a tensor of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorId(pub(crate) usize);

@@ -21,6 +21,8 @@ pub struct Case {
     tolerance: Tolerance,
     /// Each operand with the buffer that holds it and its guard.
     operands: Vec<(Operand, TensorId)>,
+    /// Values that an operand begins with, by its letter.
+    given: Vec<(&'static str, Vec<f32>)>,
 }
 
 impl Case {
@@ -45,7 +47,7 @@ impl Case {
         });
         let run = program.begin("run");
         program.push(op.clone());
-        Self { program, op, run, step, tolerance, operands }
+        Self { program, op, run, step, tolerance, operands, given: Vec::new() }
     }
 
     /// An operation on tensors that `build` makes.
@@ -59,6 +61,13 @@ impl Case {
     #[must_use]
     pub fn within(mut self, tolerance: Tolerance) -> Self {
         self.tolerance = tolerance;
+        self
+    }
+
+    /// The same where an operand begins with such values.
+    #[must_use]
+    pub fn given(mut self, letter: &'static str, values: &[f32]) -> Self {
+        self.given.push((letter, values.to_vec()));
         self
     }
 
@@ -90,10 +99,15 @@ impl Case {
     pub fn run(&self, gpu: &GpuDevice) -> Result<Vec<(&'static str, Comparison)>> {
         let mut on_gpu = gpu.executor(&self.program)?;
         on_gpu.poison();
-        let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut on_gpu)?;
-        self.fill(&mut in_f64)?;
         on_gpu.run(self.run, 1)?;
+        self.compare(&mut on_gpu)
+    }
+
+    /// Compares all that an executor, filled before, wrote in one run with what the CPU writes in f64.
+    pub fn compare(&self, on_gpu: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
+        let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
+        self.fill(&mut in_f64)?;
         in_f64.run(self.run, 1)?;
         let mut comparisons = Vec::new();
         for (operand, whole) in self.operands.iter().filter(|(operand, _)| operand.access != Access::Read) {
@@ -114,7 +128,8 @@ impl Case {
         Ok(comparisons)
     }
 
-    fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
+    /// Uploads the values that the operation reads, NaN to where it writes, and the guards.
+    pub fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
         for (operand, whole) in &self.operands {
             let len = self.program.info(operand.tensor).len();
             match self.program.element(operand.tensor) {
@@ -176,6 +191,9 @@ impl Case {
                 }
             }
             _ => {}
+        }
+        for (_, given) in self.given.iter().filter(|(letter, _)| *letter == operand.name) {
+            values[..given.len()].copy_from_slice(given);
         }
         values
     }

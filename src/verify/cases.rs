@@ -63,6 +63,7 @@ pub fn awkward() -> Vec<Case> {
         dropouts(),
         losses(),
         penalties(),
+        extremes(),
         optimisers(),
         inputs(),
     ];
@@ -456,6 +457,64 @@ fn penalties() -> Vec<Case> {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[len]));
             Op::Accumulate { x, y }
         }));
+    }
+    cases
+}
+
+/// Where a formula that is right on paper overflows, or a driver's function makes NaN of a large number.
+fn extremes() -> Vec<Case> {
+    const LARGE: [f32; 8] = [50.0, -50.0, 1e4, -1e4, 1e30, -1e30, f32::MAX, f32::MIN];
+    const INFINITE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
+    let mut cases = Vec::new();
+    for (kind, bounded) in [
+        (Activation::LeakyRelu { slope: 0.0 }, false),
+        (Activation::LeakyRelu { slope: 0.2 }, false),
+        (Activation::Tanh, true),
+        (Activation::Sigmoid, true),
+    ] {
+        let values = if bounded { [&LARGE[..], &INFINITE].concat() } else { LARGE[..6].to_vec() };
+        let case = Case::alone(1, |program| {
+            let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[3, 1, 1, 7]));
+            Op::Activation { kind, x, y }
+        });
+        cases.push(case.given("x", &values));
+        let case = Case::alone(1, |program| {
+            let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &[3, 1, 1, 7]));
+            Op::ActivationGrad { kind, y, dy, dx }
+        });
+        cases.push(case.given("y", &[1.0, -1.0, 0.0]));
+    }
+    // Of each size by itself: a mean shows nothing of what is much smaller.
+    for values in LARGE[..6].chunks(2) {
+        for (_, kind) in Adversarial::NAMES {
+            if kind == Adversarial::LeastSquares && values[0] > 1e18 {
+                continue; // its square is not a number of f32
+            }
+            let tensors = |program: &mut Program, rows| {
+                let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows, 1, 1, 1]));
+                (clock(program), logits, dlogits, program.tensor("history", &[2, 6]))
+            };
+            let case = Case::alone(1, |program| {
+                let (clock, logits, dlogits, history) = tensors(program, 6);
+                Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing: 0.0, column: 0 }
+            });
+            cases.push(case.given("logits", &[values, &[0.5], values].concat()));
+            let case = Case::alone(1, |program| {
+                let (clock, logits, dlogits, history) = tensors(program, 3);
+                let reals = (kind == Adversarial::Relativistic).then(|| program.tensor("reals", &[3, 1, 1, 1]));
+                Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column: 0 }
+            });
+            cases.push(case.given("logits", &[values, &[0.5]].concat()));
+        }
+        let case = Case::alone(1, |program| Op::CrossEntropy {
+            clock: clock(program),
+            logits: program.tensor("logits", &[4, 1, 1, 3]),
+            labels: program.tensor_of(Element::U32, "labels", &[4]),
+            dlogits: program.tensor("dlogits", &[4, 1, 1, 3]),
+            history: program.tensor("history", &[2, 2]),
+            column: 0,
+        });
+        cases.push(case.given("logits", &[values, &[0.5], values, &[-0.5], values].concat()));
     }
     cases
 }

@@ -41,6 +41,16 @@ const QUICK_FLOPS: u64 = 1_000_000_000;
 /// The same of whole steps.
 const STEP_FLOPS: u64 = 7_000_000_000;
 
+/// Every case that is tried in a scope.
+pub fn cases_of(models: &[Model], scope: Scope) -> Vec<Case> {
+    let mut cases = awkward();
+    cases.extend(of_models(models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX }));
+    if scope == Scope::Full {
+        cases.extend(long());
+    }
+    cases
+}
+
 /// Tries a GPU. What is wrong with it is in the report, as is what it could not run at all; `now` is told what is being done
 /// and how far that is, from 0 to 1.
 ///
@@ -52,11 +62,7 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(gpu, scope);
 
-    let mut cases = awkward();
-    cases.extend(of_models(&models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX }));
-    if scope == Scope::Full {
-        cases.extend(long());
-    }
+    let cases = cases_of(&models, scope);
     let mut missing: BTreeSet<_> = gpu::entry_points().into_iter().map(|(shader, entry, _)| (shader, entry)).collect();
     for (done, case) in cases.iter().enumerate() {
         now(case.op().name(), done as f64 / cases.len() as f64);

@@ -17,6 +17,8 @@ const MOST_COMPLAINTS: usize = 5;
 pub struct Report {
     /// The adapter.
     pub device: String,
+    /// Name and version of its driver.
+    pub driver: String,
     /// `quick` or `full`.
     pub scope: &'static str,
     /// Whether everything holds.
@@ -64,6 +66,7 @@ impl Report {
     pub(super) fn new(gpu: &GpuDevice, scope: Scope) -> Self {
         Self {
             device: gpu.description(),
+            driver: gpu.driver().to_string(),
             scope: if scope == Scope::Quick { "quick" } else { "full" },
             passed: true,
             seconds: 0.0,
@@ -105,6 +108,18 @@ impl Report {
             Ok(false) => self.complain(format!("two runs of {model} from the same seed differ in their bits")),
             Err(error) => self.complain(format!("two runs of {model}: {error}")),
         }
+    }
+
+    /// Where bounds come from, each reason once, and the operations whose bounds do.
+    fn reasons(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for row in &self.operations {
+            match reasons.iter_mut().find(|(why, _)| *why == row.why) {
+                Some((_, operations)) => operations.push(row.operation),
+                None => reasons.push((row.why, vec![row.operation])),
+            }
+        }
+        reasons
     }
 
     fn complain(&mut self, complaint: String) {
@@ -178,6 +193,9 @@ impl fmt::Display for Report {
             for complaint in &row.complaints {
                 writeln!(f, "    {complaint}")?;
             }
+        }
+        for (why, operations) in self.reasons() {
+            writeln!(f, "bound of {}: {why}", operations.join(", "))?;
         }
         for entry in &self.entry_points_not_reached {
             writeln!(f, "entry point {entry} was not reached by any case FAILED")?;

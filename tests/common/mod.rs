@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
@@ -52,4 +54,41 @@ pub(crate) fn gpu_and_kind() -> Option<&'static (GpuDevice, AdapterKind)> {
         Some((GpuDevice::open(adapter).unwrap(), *kind))
     })
     .as_ref()
+}
+
+/// Whether the environment says, which is then told, that a part of the tests is to be left out: `GPU_GAN_SKIP_TINT=1`.
+pub(crate) fn left_out(part: &str, what: &str) -> bool {
+    let variable = format!("GPU_GAN_SKIP_{part}");
+    let left_out = std::env::var(&variable).is_ok_and(|value| value == "1");
+    if left_out {
+        aloud(&format!("SKIPPED: {variable}=1, so nothing is known of {what}"));
+    }
+    left_out
+}
+
+/// The first of some files that is there.
+pub(crate) fn first_of(files: &[impl AsRef<Path>]) -> Option<PathBuf> {
+    files.iter().map(|file| file.as_ref().to_path_buf()).find(|file| file.is_file())
+}
+
+/// A script of `tests/node` or `.github`, to be run by Node.js with the packages of `tests/node`.
+pub(crate) fn node(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(
+        root.join("tests/node/node_modules").is_dir(),
+        "the packages of tests/node are not there: run tests/run.sh, which gets them, or `npm ci` in tests/node"
+    );
+    let mut command = Command::new("node");
+    command.arg(root.join(script));
+    command
+}
+
+/// What a program printed, where it ended well.
+#[track_caller]
+pub(crate) fn output_of(command: &mut Command) -> String {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
+    let [out, err] = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy);
+    assert!(output.status.success(), "{program} ended with {}:\n{err}\n{out}", output.status);
+    out.into_owned()
 }

@@ -1,0 +1,266 @@
+//! Every kernel of the shipped models, in the languages that drivers are given, and within what every adapter offers.
+//!
+//! Where the tests run there is neither Metal nor DX12, but what their drivers are given can be made anywhere. What Vulkan's
+//! and OpenGL's are given is read again here by the tools of those who wrote the languages down.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::proc::BoundsCheckPolicies;
+use naga::valid::{GlobalUse, ModuleInfo};
+use naga::{AddressSpace, Module, ShaderStage};
+use rayon::prelude::*;
+
+use super::lower::{Dispatch, Source, lower};
+use super::shaders::{Reflection, SHADERS, entry_points};
+use crate::net::{Model, Penalty};
+use crate::program::Program;
+use crate::train::{Augment, Gan, Settings};
+
+/// What every adapter of WebGPU offers.
+mod floor {
+    /// Bytes that the invocations of a workgroup share.
+    pub(super) const WORKGROUP_MEMORY: u32 = 16 << 10;
+    /// Invocations of a workgroup.
+    pub(super) const INVOCATIONS: u32 = 256;
+    /// The same along z.
+    pub(super) const INVOCATIONS_ALONG_Z: u32 = 64;
+    /// Workgroups along one dimension.
+    pub(super) const WORKGROUPS: usize = 65_535;
+    /// Buffers that one dispatch sees.
+    pub(super) const STORAGE_BUFFERS: usize = 8;
+    /// Bytes of a buffer that a dispatch sees.
+    pub(super) const BINDING: u64 = 128 << 20;
+}
+
+/// The programs of all shipped models, with everything that they can do, and of the judges.
+fn programs() -> Vec<Program> {
+    let mut programs = vec![crate::metrics::lesson([28, 28, 1], 10)];
+    for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
+        let augment = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
+        let mut settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
+        if model.check_penalty().is_ok() {
+            settings.objective.penalty = Penalty { r1: 1.0, r2: 1.0, gp: 1.0, every: 2 };
+        }
+        programs.push(Gan::new(&model, &settings, 10).program);
+    }
+    programs
+}
+
+/// The dispatches of programs, each kernel once: one entry point with one set of overrides.
+fn kernels(programs: &[Program]) -> Vec<Dispatch> {
+    let mut kernels = BTreeMap::new();
+    for program in programs {
+        for dispatch in program.routines().iter().flat_map(|routine| &routine.ops).flat_map(|op| lower(op, program)) {
+            let name = format!("{} {} {:?}", dispatch.shader, dispatch.entry, dispatch.constants);
+            kernels.entry(name).or_insert(dispatch);
+        }
+    }
+    kernels.into_values().collect()
+}
+
+/// The shader of a dispatch with its overrides replaced by their values.
+fn specialised(dispatch: &Dispatch) -> (Module, ModuleInfo) {
+    static SHADERS_READ: LazyLock<HashMap<&'static str, Reflection>> =
+        LazyLock::new(|| SHADERS.iter().map(|shader| (shader.name, Reflection::of(shader))).collect());
+    let Reflection { module, info } = &SHADERS_READ[dispatch.shader];
+    let entry_point = (ShaderStage::Compute, dispatch.entry);
+    let constants = dispatch.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
+    let (module, info) = process_overrides(module, info, Some(entry_point), &constants)
+        .unwrap_or_else(|error| panic!("{dispatch:?}: {error}"));
+    (module.into_owned(), info.into_owned())
+}
+
+/// The globals of an address space that a kernel uses, with their sizes in bytes.
+fn globals(module: &Module, info: &ModuleInfo, is_meant: impl Fn(AddressSpace) -> bool) -> Vec<(String, u32)> {
+    let uses = info.get_entry_point(0);
+    let meant = module
+        .global_variables
+        .iter()
+        .filter(|(handle, variable)| is_meant(variable.space) && uses[*handle] != GlobalUse::empty());
+    meant
+        .map(|(_, variable)| {
+            let size = module.types[variable.ty].inner.size(module.to_ctx());
+            (variable.name.clone().unwrap_or_default(), size)
+        })
+        .collect()
+}
+
+#[test]
+fn every_kernel_of_every_shipped_model_and_of_the_judges_translates_for_metal_and_dx12() {
+    let kernels = kernels(&programs());
+    assert!(kernels.len() > 50, "{} kernels", kernels.len());
+    kernels.par_iter().for_each(|dispatch| {
+        let (module, info) = specialised(dispatch);
+        let entry_point = Some((ShaderStage::Compute, dispatch.entry.to_string()));
+        let pipeline = msl::PipelineOptions { entry_point: entry_point.clone(), ..Default::default() };
+        let (text, _) = msl::write_string(&module, &info, &msl::Options::default(), &pipeline)
+            .unwrap_or_else(|error| panic!("{dispatch:?} for Metal: {error}"));
+        assert!(text.contains("kernel void"), "{dispatch:?} for Metal: {text}");
+
+        let (mut text, options) = (String::new(), hlsl::Options::default());
+        let pipeline = hlsl::PipelineOptions { entry_point };
+        hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|error| panic!("{dispatch:?} for DX12: {error}"));
+        assert!(text.contains("numthreads"), "{dispatch:?} for DX12: {text}");
+    });
+}
+
+#[test]
+fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_spir_v() {
+    // The oldest that Vulkan takes, and the newest.
+    for (lang_version, environment) in [((1, 0), "vulkan1.0"), ((1, 6), "vulkan1.3")] {
+        let options = spv::Options { lang_version, ..Default::default() };
+        let tool =
+            Tool { name: "spirv-val", package: "spirv-tools", arguments: &["--target-env", environment], at_once: 1 };
+        tool.accepts_all("spv", |dispatch| {
+            let (module, info) = specialised(dispatch);
+            let pipeline =
+                spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: dispatch.entry.to_string() };
+            let words = spv::write_vec(&module, &info, &options, Some(&pipeline))
+                .unwrap_or_else(|error| panic!("{dispatch:?} for Vulkan: {error}"));
+            words.into_iter().flat_map(u32::to_le_bytes).collect()
+        });
+    }
+}
+
+#[test]
+fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_glsl() {
+    for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
+        let options = glsl::Options { version, ..Default::default() };
+        GLSLANG.accepts_all("comp", |dispatch| {
+            let (module, info) = specialised(dispatch);
+            let pipeline = glsl::PipelineOptions {
+                shader_stage: ShaderStage::Compute,
+                entry_point: dispatch.entry.to_string(),
+                multiview: None,
+            };
+            let mut text = String::new();
+            glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, BoundsCheckPolicies::default())
+                .and_then(|mut writer| writer.write())
+                .unwrap_or_else(|error| panic!("{dispatch:?} for OpenGL: {error}"));
+            text.into_bytes()
+        });
+    }
+}
+
+/// Takes most of its time to begin, but reads many files at once, whose ending says that they are compute shaders.
+const GLSLANG: Tool = Tool { name: "glslangValidator", package: "glslang-tools", arguments: &[], at_once: 100 };
+
+/// A program that says whether files are what a language asks for.
+struct Tool<'a> {
+    name: &'static str,
+    /// Debian's package.
+    package: &'static str,
+    arguments: &'a [&'static str],
+    /// Files that it reads in one run.
+    at_once: usize,
+}
+
+impl Tool<'_> {
+    /// Translates every kernel, and has all translations that differ read.
+    fn accepts_all(&self, ending: &str, translate: impl Fn(&Dispatch) -> Vec<u8> + Sync + Send) {
+        if left_out() {
+            return;
+        }
+        let kernels = kernels(&programs());
+        let translations: BTreeSet<Vec<u8>> = kernels.par_iter().map(translate).collect();
+        assert!(translations.len() > 100, "{} translations", translations.len());
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> = translations
+            .into_iter()
+            .enumerate()
+            .map(|(number, bytes)| {
+                let path = folder.path().join(format!("{number}.{ending}"));
+                std::fs::write(&path, bytes).unwrap();
+                path
+            })
+            .collect();
+        let complaints: Vec<String> = files.par_chunks(self.at_once).filter_map(|files| self.refuses(files)).collect();
+        assert!(complaints.is_empty(), "{}: {}", self.name, complaints.join("\n"));
+    }
+
+    /// What it says against files, if it does.
+    fn refuses(&self, files: &[PathBuf]) -> Option<String> {
+        let Self { name, package, .. } = self;
+        let output = Command::new(name).args(self.arguments).args(files).output().unwrap_or_else(|error| {
+            panic!(
+                "{name} cannot be run ({error}): install it (Debian, Ubuntu: apt install {package}), run tests/run.sh, \
+                 which does, or leave it out with GPU_GAN_SKIP_TRANSLATIONS=1"
+            )
+        });
+        (!output.status.success()).then(|| [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat())
+    }
+}
+
+/// Whether the environment says, which is then told, that there are no such tools here.
+fn left_out() -> bool {
+    let left_out = std::env::var("GPU_GAN_SKIP_TRANSLATIONS").is_ok_and(|value| value == "1");
+    if left_out {
+        // Not by `eprintln!`, which the test harness keeps back.
+        let words = "SKIPPED: GPU_GAN_SKIP_TRANSLATIONS=1, so nothing is known of the shaders as SPIR-V and GLSL";
+        writeln!(std::io::stderr(), "{words}").unwrap();
+    }
+    left_out
+}
+
+#[test]
+fn one_file_that_is_not_valid_among_others_is_refused() {
+    if left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["one = 1.0", "one = 1"].map(|statement| {
+        let path = folder.path().join(format!("{}.comp", statement.len()));
+        let text = format!("#version 310 es\nlayout(local_size_x = 1) in;\nvoid main() {{ float {statement}; }}\n");
+        std::fs::write(&path, text).unwrap();
+        path
+    });
+    assert_eq!(GLSLANG.refuses(&files[..1]), None);
+    // This language makes no float of an integer by itself.
+    assert!(GLSLANG.refuses(&files).unwrap().contains("cannot convert"), "{:?}", GLSLANG.refuses(&files));
+}
+
+#[test]
+fn every_kernel_of_every_shipped_model_and_of_the_judges_stays_within_what_every_adapter_offers() {
+    let mut reached = BTreeSet::new();
+    for dispatch in kernels(&programs()) {
+        let (module, info) = specialised(&dispatch);
+        let [entry] = &module.entry_points[..] else { panic!("{dispatch:?}: one entry point is left") };
+        let shared: u32 = globals(&module, &info, |space| space == AddressSpace::WorkGroup)
+            .iter()
+            .map(|(_, bytes)| bytes.next_multiple_of(16))
+            .sum();
+        assert!(shared <= floor::WORKGROUP_MEMORY, "{dispatch:?}: {shared} bytes of workgroup memory");
+        let [x, y, z] = entry.workgroup_size;
+        assert!(x * y * z <= floor::INVOCATIONS && z <= floor::INVOCATIONS_ALONG_Z, "{dispatch:?}: {x} x {y} x {z}");
+        let tensors = globals(&module, &info, |space| matches!(space, AddressSpace::Storage { .. }));
+        assert!(tensors.len() <= floor::STORAGE_BUFFERS, "{dispatch:?}: {tensors:?}");
+        assert!(dispatch.workgroups.iter().all(|groups| (1..=floor::WORKGROUPS).contains(groups)), "{dispatch:?}");
+        reached.insert((dispatch.shader, dispatch.entry.to_string()));
+    }
+    let all: BTreeSet<_> = entry_points().into_iter().map(|(shader, entry, _)| (shader, entry)).collect();
+    assert_eq!(reached, all, "an entry point that no shipped model uses");
+}
+
+#[test]
+fn every_buffer_of_every_shipped_model_and_of_the_judges_can_be_bound_on_every_adapter() {
+    for program in programs() {
+        let buffers = program.buffers().iter().map(|buffer| (buffer.name.clone(), buffer.bytes()));
+        let ops = program.routines().iter().flat_map(|routine| &routine.ops);
+        let dispatches: Vec<Dispatch> = ops.flat_map(|op| lower(op, &program)).collect();
+        let scratch = dispatches.iter().flat_map(|dispatch| dispatch.bindings.values()).filter_map(|source| {
+            let Source::Scratch(name, len) = *source else { return None };
+            Some((name.to_string(), 4 * len as u64))
+        });
+        for (name, bytes) in buffers.chain(scratch) {
+            assert!(bytes <= floor::BINDING, "{name} has {bytes} bytes");
+        }
+    }
+}

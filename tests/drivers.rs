@@ -1,0 +1,183 @@
+//! `gpu-gan verify --quick` on several software drivers of Linux, and under Vulkan's own validation.
+//!
+//! Whatever else this machine has: Mesa's llvmpipe through Vulkan and through OpenGL, and SwiftShader, which comes with
+//! Chromium. Each is a process of its own, as drivers are chosen by the environment.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use common::{aloud, first_of, left_out, output_of};
+use serde_json::Value;
+
+/// Runs `verify --quick` and keeps what it says as a file of that name.
+fn verify(name: &str, device: &str, prepare: impl FnOnce(&mut Command)) -> PathBuf {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-gan"));
+    command.args(["verify", "--quick", "--json", "--device", device]);
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_INSTANCE_LAYERS", "VK_LAYER_SETTINGS_PATH"] {
+        command.env_remove(variable);
+    }
+    prepare(&mut command);
+    let report = output_of(&mut command);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+    std::fs::write(&path, &report).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let failed = report["operations"].as_array().unwrap().iter().filter(|row| row["failed"] != 0).count();
+    assert!(report["passed"] == true && failed == 0, "{report:#}");
+    aloud(&format!(
+        "{} with {} computes correctly: {} operations, {:.0} s",
+        report["device"].as_str().unwrap(),
+        report["driver"],
+        report["operations"].as_array().unwrap().len(),
+        report["seconds"].as_f64().unwrap()
+    ));
+    path
+}
+
+fn device_of(report: &Path) -> String {
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    report["device"].as_str().unwrap().to_lowercase()
+}
+
+/// Under the Khronos validation layer, with synchronisation validation: it says what it finds to a file.
+fn llvmpipe() -> Option<&'static PathBuf> {
+    static REPORT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    REPORT
+        .get_or_init(|| {
+            if left_out("VALIDATION", "the use of Vulkan by its own rules") {
+                return None;
+            }
+            let layer = "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json";
+            assert!(
+                Path::new(layer).is_file(),
+                "{layer} is not there: install it (Debian, Ubuntu: apt install vulkan-validationlayers), run \
+                 tests/run.sh, which does, or leave it out with GPU_GAN_SKIP_VALIDATION=1"
+            );
+            let folder = tempfile::tempdir().unwrap();
+            let log = folder.path().join("log");
+            // `info`, too, so that the layer says that it is there.
+            let settings = format!(
+                "khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG\n\
+                 khronos_validation.report_flags = error,warn,perf,info\n\
+                 khronos_validation.enables = VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT\n\
+                 khronos_validation.log_filename = {}\n",
+                log.display()
+            );
+            std::fs::write(folder.path().join("vk_layer_settings.txt"), settings).unwrap();
+            let report = verify("llvmpipe", "llvmpipe", |command| {
+                command.env("VK_INSTANCE_LAYERS", "VK_LAYER_KHRONOS_validation");
+                command.env("VK_LAYER_SETTINGS_PATH", folder.path());
+            });
+            let said = std::fs::read_to_string(log).unwrap();
+            assert!(
+                said.contains("Khronos Validation Layer Active") && said.contains("SYNCHRONIZATION_VALIDATION"),
+                "the layer was not there: {said}"
+            );
+            // The first line of each message says what kind it is.
+            let kind = |line: &&str| line.contains("msgNum:");
+            let against = said.lines().filter(kind).filter(|line| !line.contains("(INFO / ")).count();
+            assert_eq!(against, 0, "{said}");
+            Some(report)
+        })
+        .as_ref()
+}
+
+fn gl() -> Option<&'static PathBuf> {
+    static REPORT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    REPORT
+        .get_or_init(|| {
+            if left_out("GL", "the shaders through OpenGL") {
+                return None;
+            }
+            Some(verify("gl", "gl", |command| {
+                command.env("LIBGL_ALWAYS_SOFTWARE", "1");
+            }))
+        })
+        .as_ref()
+}
+
+fn swiftshader() -> Option<&'static PathBuf> {
+    static REPORT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    REPORT
+        .get_or_init(|| {
+            if left_out("SWIFTSHADER", "another driver than Mesa's") {
+                return None;
+            }
+            let driver = first_of(&[
+                "/usr/lib/chromium/vk_swiftshader_icd.json",
+                "/opt/google/chrome/vk_swiftshader_icd.json",
+            ])
+            .expect(
+                "SwiftShader's Vulkan driver is not there: install Chromium, which brings it (Debian: apt install \
+                 chromium), run tests/run.sh, which does, or leave it out with GPU_GAN_SKIP_SWIFTSHADER=1",
+            );
+            Some(verify("swiftshader", "swiftshader", |command| {
+                // Loaders before 1.3.207 know the second alone.
+                command.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
+            }))
+        })
+        .as_ref()
+}
+
+#[test]
+fn mesas_llvmpipe_computes_correctly_and_its_use_breaks_no_rule_of_vulkan() {
+    assert!(llvmpipe().is_none_or(|report| device_of(report).contains("llvmpipe")));
+}
+
+#[test]
+fn mesas_llvmpipe_computes_correctly_through_opengl() {
+    assert!(gl().is_none_or(|report| device_of(report).contains("(gl)")));
+}
+
+#[test]
+fn swiftshader_computes_correctly() {
+    assert!(swiftshader().is_none_or(|report| device_of(report).contains("swiftshader")));
+}
+
+/// The table of the public CI, of reports or of copies with another text in them.
+fn table(reports: &[PathBuf]) -> (bool, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/table.mjs");
+    let output = Command::new("node").arg(script).args(reports).output().expect("Node.js makes the table");
+    let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+    (output.status.success(), said)
+}
+
+#[test]
+fn reports_become_one_table_in_which_what_fails_or_is_missing_is_an_error() {
+    if left_out("WORKFLOWS", "the table of the public CI") {
+        return;
+    }
+    let reports: Vec<PathBuf> = [llvmpipe(), gl(), swiftshader()].into_iter().flatten().cloned().collect();
+    if reports.is_empty() {
+        return; // each was told
+    }
+    let (good, text) = table(&reports);
+    aloud(&text);
+    assert!(good, "{text}");
+    let rows = |text: &str| text.lines().filter(|line| line.starts_with("| conv_grad_weight |")).count();
+    assert_eq!(rows(&text), 1, "{text}");
+    let cells = text.lines().next().unwrap().matches('|').count();
+    assert_eq!(cells, reports.len() + 3, "{text}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let first = std::fs::read_to_string(&reports[0]).unwrap();
+    for (right, wrong, seen) in [
+        ("\"failed\": 0", "\"failed\": 3", "FAILED"),
+        ("\"passed\": true", "\"passed\": false", "not everything holds"),
+        ("\"operation\": \"conv\"", "\"operation\": \"konv\"", "conv was not tried"),
+        ("\"operations\"", "\"operation\"", "it has no operations"),
+        ("{", "", "no report"),
+    ] {
+        let broken = folder.path().join("broken.json");
+        assert!(first.contains(right), "there is no {right} to break");
+        std::fs::write(&broken, first.replacen(right, wrong, 1)).unwrap();
+        let (good, text) = table(&[reports[0].clone(), broken]);
+        assert!(!good && text.contains(seen), "{wrong}: {text}");
+    }
+    let (good, text) = table(&[reports[0].clone(), folder.path().join("missing.json")]);
+    assert!(!good && text.contains("missing: no report"), "{text}");
+    assert!(!table(&[]).0, "no report at all is no success");
+}

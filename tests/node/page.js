@@ -1,0 +1,94 @@
+// Runs every case of plan.json on a device with no more than what every adapter offers: default limits, no feature.
+
+async function runAll() {
+    const adapter = await navigator.gpu?.requestAdapter();
+    if (!adapter) {
+        throw new Error('this browser offers no WebGPU adapter');
+    }
+    const device = await adapter.requestDevice();
+    const plan = await (await fetch('plan.json')).json();
+    const refused = [];
+    device.addEventListener('uncapturederror', ({ error }) => refused.push(error.message));
+    device.lost.then(({ message }) => refused.push(`the device was lost: ${message}`));
+
+    const modules = new Map();
+    for (const [name, code] of Object.entries(plan.shaders)) {
+        const module = device.createShaderModule({ label: name, code });
+        const { messages } = await module.getCompilationInfo();
+        refused.push(...messages.map(({ type, lineNum, message }) => `${name}:${lineNum}: ${type}: ${message}`));
+        modules.set(name, module);
+    }
+    const pipelines = new Map();
+    let offset = 0;
+    for (const case_ of plan.cases) {
+        device.pushErrorScope('validation');
+        const length = case_.buffers.reduce((sum, bytes) => sum + bytes, 0);
+        const before = await (await fetch(`before?offset=${offset}&length=${length}`)).arrayBuffer();
+        const after = await run(device, modules, pipelines, case_, before);
+        const error = await device.popErrorScope();
+        if (error) {
+            refused.push(`${case_.name}: ${error.message}`);
+        } else {
+            await fetch(`after?offset=${offset}`, { method: 'POST', body: after });
+        }
+        offset += length;
+    }
+    const { vendor, architecture } = adapter.info;
+    return { adapter: `${vendor} ${architecture}`, pipelines: pipelines.size, refused };
+}
+
+// The memory of a case after its dispatches.
+async function run(device, modules, pipelines, case_, before) {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const length = before.byteLength;
+    let start = 0;
+    const buffers = case_.buffers.map((size) => {
+        const buffer = device.createBuffer({ size, usage });
+        device.queue.writeBuffer(buffer, 0, before, start, size);
+        start += size;
+        return buffer;
+    });
+    const scratch = new Map(
+        Object.entries(case_.scratch).map(([name, size]) => {
+            const buffer = device.createBuffer({ label: name, size, usage });
+            device.queue.writeBuffer(buffer, 0, new Uint32Array(size / 4).fill(0x7fc00000)); // NaN
+            return [name, buffer];
+        }),
+    );
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const { shader, entry, constants, bindings, workgroups } of case_.dispatches) {
+        const key = JSON.stringify([shader, entry, constants]);
+        if (!pipelines.has(key)) {
+            const compute = { module: modules.get(shader), entryPoint: entry, constants };
+            pipelines.set(key, device.createComputePipeline({ label: key, layout: 'auto', compute }));
+        }
+        const pipeline = pipelines.get(key);
+        const entries = bindings.map(({ number, buffer, offset }) => {
+            const resource = { buffer: buffers[buffer] ?? scratch.get(buffer), offset };
+            return { binding: number, resource };
+        });
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+        pass.dispatchWorkgroups(...workgroups);
+    }
+    pass.end();
+    const staging = device.createBuffer({ size: length, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    start = 0;
+    for (const buffer of buffers) {
+        encoder.copyBufferToBuffer(buffer, 0, staging, start, buffer.size);
+        start += buffer.size;
+    }
+    device.queue.submit([encoder.finish()]);
+    let after = null;
+    try {
+        await staging.mapAsync(GPUMapMode.READ);
+        after = staging.getMappedRange().slice(0);
+    } catch (error) {
+        // What was refused before is in the error scope, and says more.
+    }
+    for (const buffer of [...buffers, ...scratch.values(), staging]) {
+        buffer.destroy();
+    }
+    return after;
+}

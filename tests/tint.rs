@@ -1,0 +1,210 @@
+//! The shaders in a browser's WebGPU: another compiler of WGSL, Tint, on a device that offers no more than every adapter does.
+//!
+//! Rust writes the memory of the cases before, a page runs their dispatches, and Rust compares the memory after.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::time::Instant;
+
+use common::{aloud, first_of, left_out, node, output_of};
+use gpu_gan::gpu::{Binding, Dispatch, SHADERS, Source, entry_points, lower};
+use gpu_gan::net::Model;
+use gpu_gan::program::{Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+use gpu_gan::verify::{Case, Scope, cases_of};
+use gpu_gan::{Result, verify};
+use serde_json::{Value, json};
+
+/// Bytes of the memory of the largest case, which goes to the page and back.
+const LARGEST: usize = 2 << 20;
+
+/// Floating-point operations of the largest case.
+const MOST_FLOPS: u64 = 20_000_000;
+
+/// The small cases; of products, which take SwiftShader a good part of a second each to compile, one for each way in which
+/// they are laid out, by tile, slices, bias and stride.
+fn chosen(all: &[Case]) -> Vec<&Case> {
+    let small = |case: &&Case| bytes_of(case) <= LARGEST && case.op().flops(case.program()) <= MOST_FLOPS;
+    let mut layouts = BTreeSet::new();
+    let new_layout = |case: &&Case| {
+        let product = &lower(case.op(), case.program())[0];
+        let of = |name: &str, most: usize| {
+            let value =
+                product.constants.iter().find(|(constant, _)| *constant == name).map_or(0.0, |(_, value)| *value);
+            (value as usize).min(most)
+        };
+        let layout = [of("TX", 8), of("TY", 16), of("SLICES", 2), of("HAS_BIAS", 1), of("STRIDE", 2)];
+        case.op().flops(case.program()) == 0 || layouts.insert((product.entry, layout))
+    };
+    all.iter().filter(small).filter(new_layout).collect()
+}
+
+/// The memory of a program, which somebody else computes with.
+struct Memory<'a> {
+    program: &'a Program,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl<'a> Memory<'a> {
+    /// Floats that are NaN, and zeros. A buffer is a whole number of words.
+    fn poisoned(program: &'a Program) -> Self {
+        let poisoned = |buffer: &gpu_gan::program::Buffer| match buffer.element {
+            Element::F32 => f32::NAN.to_le_bytes().repeat(buffer.len),
+            Element::U32 | Element::U8 => vec![0; buffer.bytes().next_multiple_of(4) as usize],
+        };
+        Self { program, buffers: program.buffers().iter().map(poisoned).collect() }
+    }
+
+    fn read(program: &'a Program, file: &mut impl Read) -> Self {
+        let mut memory = Self::poisoned(program);
+        for buffer in &mut memory.buffers {
+            file.read_exact(buffer).expect("the memory of every case is there");
+        }
+        memory
+    }
+
+    fn words(&self, tensor: TensorId) -> impl Iterator<Item = [u8; 4]> {
+        let info = self.program.info(tensor);
+        let words = self.buffers[info.buffer.index()].chunks_exact(4).map(|word| word.try_into().unwrap());
+        words.skip(info.offset).take(info.len())
+    }
+}
+
+impl Executor for Memory<'_> {
+    fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()> {
+        let info = self.program.info(tensor);
+        let (bytes, element): (Vec<u8>, _) = match values {
+            Values::F32(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), Element::F32),
+            Values::U32(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), Element::U32),
+            Values::U8(values) => (values.to_vec(), Element::U8),
+        };
+        assert_eq!((element, bytes.len()), (self.program.element(tensor), info.len() * element.bytes()));
+        let start = info.offset * element.bytes();
+        self.buffers[info.buffer.index()][start..start + bytes.len()].copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn download(&mut self, tensor: TensorId) -> Result<Vec<f32>> {
+        Ok(self.words(tensor).map(f32::from_le_bytes).collect())
+    }
+
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+        Ok(self.words(tensor).map(u32::from_le_bytes).collect())
+    }
+
+    fn run(&mut self, _: RoutineId, _: usize) -> Result<()> {
+        unreachable!("the page runs it")
+    }
+
+    fn snapshot(&mut self, _: TensorId) -> Result<Snapshot> {
+        unreachable!("nothing changes while it is read")
+    }
+
+    fn collect(&mut self, _: Snapshot) -> Result<Vec<f32>> {
+        unreachable!("nothing changes while it is read")
+    }
+}
+
+/// What the page has to know of a case.
+fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value {
+    let program = case.program();
+    let mut scratch = BTreeMap::new();
+    let mut dispatches = Vec::new();
+    for Dispatch { shader, entry, constants, bindings: sources, workgroups } in lower(case.op(), program) {
+        let mut bound = Vec::new();
+        for Binding { name, number } in &bindings[&(shader, entry.to_string())] {
+            bound.push(match sources[name.as_str()] {
+                Source::Tensor(tensor) => {
+                    let info = program.info(tensor);
+                    let offset = info.offset * program.element(tensor).bytes();
+                    json!({ "number": number, "buffer": info.buffer.index(), "offset": offset })
+                }
+                Source::Scratch(name, len) => {
+                    let bytes = scratch.entry(name).or_insert(0);
+                    *bytes = (4 * len).max(*bytes);
+                    json!({ "number": number, "buffer": name, "offset": 0 })
+                }
+            });
+        }
+        let constants: BTreeMap<_, _> = constants.into_iter().collect();
+        dispatches.push(json!({
+            "shader": shader, "entry": entry, "constants": constants, "bindings": bound, "workgroups": workgroups,
+        }));
+    }
+    let sizes: Vec<_> = Memory::poisoned(program).buffers.iter().map(Vec::len).collect();
+    let name = format!("{} on {}", case.op().name(), case.shapes());
+    json!({ "name": name, "buffers": sizes, "scratch": scratch, "dispatches": dispatches })
+}
+
+fn bytes_of(case: &Case) -> usize {
+    case.program().buffers().iter().map(|buffer| buffer.bytes() as usize).sum()
+}
+
+#[test]
+fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser() {
+    if left_out("TINT", "the shaders under Tint, the other compiler of WGSL") {
+        return;
+    }
+    let clock = Instant::now();
+    let browser = first_of(&["/usr/bin/chromium", "/usr/bin/google-chrome", "/opt/google/chrome/chrome"]).expect(
+        "a browser is needed to run the shaders under Tint: install it (Debian: apt install chromium), run tests/run.sh, \
+         which does, or leave it out with GPU_GAN_SKIP_TINT=1",
+    );
+    let models: Vec<Model> = Model::built_in().map(|name| Model::named(name).unwrap()).collect();
+    let all = cases_of(&models, Scope::Quick);
+    let cases = chosen(&all);
+    let mut bindings = BTreeMap::new();
+    for (shader, entry, bound) in entry_points() {
+        bindings.insert((shader, entry), bound);
+    }
+    let reached: BTreeSet<_> = cases
+        .iter()
+        .flat_map(|case| lower(case.op(), case.program()))
+        .map(|dispatch| (dispatch.shader, dispatch.entry.to_string()))
+        .collect();
+    assert!(bindings.keys().eq(&reached), "every entry point has a case that is small enough");
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = BufWriter::new(File::create(folder.path().join("before.bin")).unwrap());
+    let mut plans = Vec::new();
+    for case in &cases {
+        let mut memory = Memory::poisoned(case.program());
+        case.fill(&mut memory).unwrap();
+        before.write_all(&memory.buffers.concat()).unwrap();
+        plans.push(plan(case, &bindings));
+    }
+    before.flush().unwrap();
+    let shaders: BTreeMap<_, _> = SHADERS.iter().map(|shader| (shader.name, shader.source)).collect();
+    let plan = json!({ "shaders": shaders, "cases": plans });
+    std::fs::write(folder.path().join("plan.json"), plan.to_string()).unwrap();
+
+    let begun = Instant::now();
+    output_of(node("tests/node/kernels.mjs").arg(folder.path()).arg(browser));
+    let ran = begun.elapsed();
+    let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["refused"], json!([]), "what Tint or its device refuse, or warn of");
+
+    let mut after = std::io::BufReader::new(File::open(folder.path().join("after.bin")).unwrap());
+    let mut complaints = Vec::new();
+    for case in &cases {
+        let mut memory = Memory::read(case.program(), &mut after);
+        for (letter, verify::Comparison { complaint, .. }) in case.compare(&mut memory).unwrap() {
+            let name = format!("{letter} of {} on {}", case.op().name(), case.shapes());
+            complaints.extend(complaint.map(|complaint| format!("{name}: {complaint}")));
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    aloud(&format!(
+        "Chromium {} on {}: {} of the {} cases of verify --quick in {} pipelines; {:.0} s in the browser, {:.0} s in all",
+        report["browser"],
+        report["adapter"],
+        cases.len(),
+        all.len(),
+        report["pipelines"],
+        ran.as_secs_f64(),
+        clock.elapsed().as_secs_f64(),
+    ));
+}
