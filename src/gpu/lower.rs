@@ -11,6 +11,18 @@ const DEPTH: usize = 16;
 /// Workgroups along one dimension that every adapter allows.
 const MOST_WORKGROUPS: usize = 65_535;
 
+/// Lanes of the kernels for software adapters, as in `conv_lanes.wgsl`.
+pub(super) const LANES: u32 = 8;
+
+/// Which kernels run the operations that have more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernels {
+    /// Those that run everywhere: tiles in workgroup memory.
+    Portable,
+    /// Those for adapters that compute on the CPU in vectors of [`LANES`]: tiles in registers.
+    Lanes,
+}
+
 /// One dispatch of one entry point.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dispatch {
@@ -35,9 +47,13 @@ pub(super) enum Source {
     Scratch(&'static str, usize),
 }
 
-/// The dispatches that run an operation, in order.
+/// The dispatches that run operations, in order.
+pub(super) fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+    ops.iter().flat_map(|op| lower_one(op, program, kernels)).collect()
+}
+
 #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
-pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
+fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
     match *op {
         Op::Tick { .. } => vec![Kernel::new(op, "clock", vec![]).dispatch("tick", [1, 1, 1])],
         Op::Normal { y, seed, stream, .. } => {
@@ -82,7 +98,7 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let [k, _, c_in, _] = program.nhwc(w);
             let size = Size { rows: n * h_out * w_out, columns: c_out, depth: k * k * c_in, phases: 1 };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, y, geometry)).with_bias(b, w);
-            kernel.product("forward", &size, program, y)
+            kernel.product(&Product { entry: "forward", left: x, right: w, result: y }, &size, program, kernels)
         }
         Op::ConvGradInput { dy, w, b, dx, geometry } => {
             let [n, h, width, c_in] = program.nhwc(dx);
@@ -91,14 +107,14 @@ pub(super) fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let (lines, taps) = (h.div_ceil(stride) * width.div_ceil(stride), k.div_ceil(stride).pow(2)); // at most
             let size = Size { rows: n * lines, columns: c_in, depth: taps * c_out, phases: stride * stride };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, dx, dy, geometry)).with_bias(b, w);
-            kernel.product("grad_input", &size, program, dx)
+            kernel.product(&Product { entry: "grad_input", left: dy, right: w, result: dx }, &size, program, kernels)
         }
         Op::ConvGradWeight { x, dy, dw, geometry } => {
             let [n, h_out, w_out, c_out] = program.nhwc(dy);
             let [k, _, c_in, _] = program.nhwc(dw);
             let size = Size { rows: k * k * c_in, columns: c_out, depth: n * h_out * w_out, phases: 1 };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry)).with_bias(None, x);
-            kernel.product("grad_weight", &size, program, dw)
+            kernel.product(&Product { entry: "grad_weight", left: x, right: dy, result: dw }, &size, program, kernels)
         }
         Op::BiasGrad { dy, .. } => {
             let [n, h, w, c] = program.nhwc(dy);
@@ -268,26 +284,59 @@ impl Kernel {
         Dispatch { shader: self.shader, entry, constants: self.constants, bindings: self.bindings, workgroups }
     }
 
-    /// A matrix product into `result`; where its sums are cut into slices, another dispatch adds the parts.
-    fn product(self, entry: &'static str, size: &Size, program: &Program, result: TensorId) -> Vec<Dispatch> {
-        let tile = Tile::of(size.columns);
-        let [x, y] = [size.columns.div_ceil(tile.columns()), size.rows.div_ceil(tile.rows())];
+    /// A matrix product into its result; where its sums are cut into slices, another dispatch adds the parts.
+    fn product(self, product: &Product, size: &Size, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+        let len = program.info(product.result).len();
+        let (tile, constants): (Tile, _) = match kernels {
+            Kernels::Portable => {
+                let block = Block::of(size.columns);
+                (block.tile(), sizes(&[("TX", block.x), ("TY", block.y)]))
+            }
+            Kernels::Lanes => {
+                let shape = LaneTile::of(size);
+                let number = ["forward", "grad_input", "grad_weight"].iter().position(|&entry| entry == product.entry);
+                let number = number.expect("one of three products");
+                let mut constants = sizes(&[("PRODUCT", number), ("QUADS", shape.quads)]);
+                constants.push(flag("SWAPPED", shape.swapped));
+                (shape.tile(), constants)
+            }
+        };
+        let [x, y] = [size.columns.div_ceil(tile.columns), size.rows.div_ceil(tile.rows)];
         let slices = tile.slices(x * y * size.phases, size.depth);
         let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
         let slices = size.depth.div_ceil(slice_depth);
         let workgroups = [x, y, size.phases * slices];
-        let kernel =
-            self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y), ("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
-        if slices == 1 {
-            return vec![kernel.bind("parts", Source::Tensor(result)).dispatch(entry, workgroups)];
+        let sliced = self.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
+        let parts = match slices {
+            1 => Source::Tensor(product.result),
+            _ => Source::Scratch("parts", slices * len),
+        };
+        let kernel = sliced.clone().constants(&constants).bind("parts", parts);
+        let mut dispatches = vec![match kernels {
+            Kernels::Portable => kernel.dispatch(product.entry, workgroups),
+            Kernels::Lanes => {
+                let kernel =
+                    kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
+                Kernel { shader: "conv_lanes", ..kernel }.dispatch("product", workgroups)
+            }
+        }];
+        if slices > 1 {
+            let adding = sliced
+                .bind("parts", parts)
+                .bind("result", Source::Tensor(product.result))
+                .constants(&sizes(&[("LEN", len), ("BIAS_LEN", size.columns)]));
+            dispatches.push(adding.dispatch("add_parts", elementwise(program, product.result)));
         }
-        let len = program.info(result).len();
-        let kernel = kernel
-            .scratch("parts", slices * len)
-            .bind("result", Source::Tensor(result))
-            .constants(&sizes(&[("LEN", len), ("BIAS_LEN", size.columns)]));
-        vec![kernel.clone().dispatch(entry, workgroups), kernel.dispatch("add_parts", elementwise(program, result))]
+        dispatches
     }
+}
+
+/// A matrix product of tensors: its entry point in `conv.wgsl`, and which tensors its matrices are made from.
+struct Product {
+    entry: &'static str,
+    left: TensorId,
+    right: TensorId,
+    result: TensorId,
 }
 
 /// The size of a matrix product: of the largest phase, where there are several.
@@ -298,13 +347,36 @@ struct Size {
     phases: usize,
 }
 
-/// How many invocations of a product's workgroup lie along columns and rows; each computes 8 x 8.
+/// What one workgroup computes of a product.
 struct Tile {
+    rows: usize,
+    columns: usize,
+    /// How many workgroups keep an adapter busy.
+    wanted: usize,
+    /// A sum is cut only into slices of at least so many terms.
+    least_depth: usize,
+    /// Loop iterations for each [`DEPTH`] terms.
+    iterations: usize,
+}
+
+impl Tile {
+    /// Into how many slices a sum of `depth` terms is cut: where there are few workgroups into more, until there are
+    /// about as many as wanted or slices are short; and always so that no invocation runs more than 40,000 iterations,
+    /// since Mesa before 25.1 silently ends all loops after 65,535.
+    fn slices(&self, workgroups: usize, depth: usize) -> usize {
+        let longest = 40_000 / self.iterations * DEPTH;
+        let wanted = (self.wanted / workgroups).clamp(1, depth.div_ceil(self.least_depth));
+        wanted.max(depth.div_ceil(longest))
+    }
+}
+
+/// How many invocations of a workgroup of `conv.wgsl` lie along columns and rows; each computes 8 x 8.
+struct Block {
     x: usize,
     y: usize,
 }
 
-impl Tile {
+impl Block {
     /// 64 x 64 where there are columns enough, else narrower and taller. No tile is taller than 128 rows, so that
     /// both tiles stay within 16 KiB of workgroup memory.
     fn of(columns: usize) -> Self {
@@ -312,25 +384,34 @@ impl Tile {
         Self { x, y: (64 / x).min(16) }
     }
 
-    /// Into how many slices a sum of `depth` terms is cut: where there are few workgroups into more, until there are
-    /// about 128 or a slice has only 128 terms; and always so that no invocation runs more than 40,000 iterations,
-    /// since Mesa before 25.1 silently ends all loops after 65,535.
-    fn slices(&self, workgroups: usize, depth: usize) -> usize {
-        let longest = 40_000 / self.iterations() * DEPTH;
-        (128 / workgroups).clamp(1, depth.div_ceil(128)).max(depth.div_ceil(longest))
+    fn tile(&self) -> Tile {
+        // The step itself, both loads, the product.
+        let iterations = 1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH;
+        Tile { rows: 8 * self.y, columns: 8 * self.x, wanted: 128, least_depth: 128, iterations }
+    }
+}
+
+/// How a subgroup of `conv_lanes.wgsl` lies on rows and columns: 32 of one along the lanes, up to 16 of the other in quads.
+struct LaneTile {
+    swapped: bool,
+    quads: usize,
+}
+
+impl LaneTile {
+    /// Whichever way wastes less of the tiles at the edges.
+    fn of(size: &Size) -> Self {
+        let quads = |count: usize| count.div_ceil(4).min(4);
+        let cost = |on_lanes: usize, in_quads: usize| {
+            on_lanes.div_ceil(32) * in_quads.div_ceil(16) * (1 + 2 * quads(in_quads))
+        };
+        let swapped = cost(size.rows, size.columns) < cost(size.columns, size.rows);
+        Self { swapped, quads: quads(if swapped { size.columns } else { size.rows }) }
     }
 
-    /// Loop iterations of one step: the step itself, both loads, the product.
-    fn iterations(&self) -> usize {
-        1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH
-    }
-
-    fn columns(&self) -> usize {
-        8 * self.x
-    }
-
-    fn rows(&self) -> usize {
-        8 * self.y
+    /// A CPU has few cores, and all it does at once are they.
+    fn tile(&self) -> Tile {
+        let [rows, columns] = if self.swapped { [32, 16] } else { [16, 32] };
+        Tile { rows, columns, wanted: 16, least_depth: 1024, iterations: DEPTH / 4 }
     }
 }
 
@@ -417,12 +498,13 @@ mod tests {
     #[test]
     fn tiles_fit_into_the_workgroup_memory_and_invocations_that_every_adapter_has() {
         for columns in 1..=100 {
-            let tile = Tile::of(columns);
-            let origins = 16 * tile.rows(); // a vec3 takes 16 bytes
-            let bytes = 4 * DEPTH * (tile.rows() + tile.columns()) + origins;
+            let block = Block::of(columns);
+            let tile = block.tile();
+            let origins = 16 * tile.rows; // a vec3 takes 16 bytes
+            let bytes = 4 * DEPTH * (tile.rows + tile.columns) + origins;
             assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes");
-            assert!(tile.x * tile.y <= 256, "{columns} columns");
-            assert!(tile.columns() >= columns.min(64), "{columns} columns");
+            assert!(block.x * block.y <= 256, "{columns} columns");
+            assert!(tile.columns >= columns.min(64), "{columns} columns");
         }
     }
 
@@ -431,11 +513,13 @@ mod tests {
         for columns in [1, 3, 8, 9, 64, 1000] {
             for depth in [1, 16, 4096, 65_536, 1 << 22] {
                 for workgroups in [1, 127, 128, 5000] {
-                    let tile = Tile::of(columns);
-                    let slices = tile.slices(workgroups, depth);
-                    let steps = depth.div_ceil(slices).div_ceil(DEPTH);
-                    let iterations = steps * tile.iterations() + 200;
-                    assert!(iterations < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                    let lanes = LaneTile::of(&Size { rows: 100, columns, depth, phases: 1 });
+                    for tile in [Block::of(columns).tile(), lanes.tile()] {
+                        let slices = tile.slices(workgroups, depth);
+                        let steps = depth.div_ceil(slices).div_ceil(DEPTH);
+                        let iterations = steps * tile.iterations + 200;
+                        assert!(iterations < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                    }
                 }
             }
         }

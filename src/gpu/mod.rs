@@ -13,15 +13,11 @@ use std::sync::{Arc, Mutex};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
+use lower::{Kernels, LANES, Source, lower};
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
 
 use crate::error::{Error, Result};
 use crate::program::{Device, Executor, Op, Program};
-
-/// The entry points that run an operation, as (shader, entry point), in order.
-pub fn entry_points_of(op: &Op, program: &Program) -> Vec<(&'static str, &'static str)> {
-    lower::lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
-}
 
 /// The next step where a program is too large; whoever wrote the program may know a better one.
 const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
@@ -33,6 +29,7 @@ pub struct GpuDevice {
     queue: wgpu::Queue,
     name: String,
     faults: Faults,
+    kernels: Kernels,
     compilation: Compilation,
 }
 
@@ -63,8 +60,15 @@ impl GpuDevice {
     /// Opens an adapter with all that it allows: its limits are what [`Device::check`] compares with.
     pub fn open(adapter: &Adapter) -> Result<Self> {
         let name = adapter.to_string();
+        let kernels = match (adapter.kind, adapter.features.subgroups) {
+            (AdapterKind::Software, Some([LANES, LANES])) => Kernels::Lanes,
+            _ => Kernels::Portable,
+        };
+        let required_features =
+            if kernels == Kernels::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
         let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
             label: Some("gpu-gan"),
+            required_features,
             required_limits: adapter.handle.limits(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -82,7 +86,7 @@ impl GpuDevice {
         });
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
-        Ok(Self { device, queue, name, faults, compilation: Compilation::default() })
+        Ok(Self { device, queue, name, faults, kernels, compilation: Compilation::default() })
     }
 
     /// The same device, whose shaders check every index, loop and divisor, and begin with workgroup memory of zeros. Kernels need
@@ -91,6 +95,28 @@ impl GpuDevice {
     pub fn checked(mut self) -> Self {
         self.compilation.checked = true;
         self
+    }
+
+    /// This device, and the same with the kernels that run everywhere if it has faster ones of its own.
+    pub fn variants(&self) -> Vec<Self> {
+        let mut variants = vec![self.clone()];
+        if self.kernels != Kernels::Portable {
+            variants.push(Self { kernels: Kernels::Portable, ..self.clone() });
+        }
+        variants
+    }
+
+    /// The entry points that run operations here, as (shader, entry point), in order.
+    pub fn entry_points_of(&self, ops: &[Op], program: &Program) -> Vec<(&'static str, &'static str)> {
+        lower(ops, program, self.kernels).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
+    }
+
+    /// Whether this device runs a shader at all: some kernels are for others.
+    pub fn uses(&self, shader: &str) -> bool {
+        match self.kernels {
+            Kernels::Portable => !shader.ends_with("_lanes"),
+            Kernels::Lanes => true,
+        }
     }
 
     /// The same device with another text for a shader, for tests that break one. As the text is not trusted, it is
@@ -152,9 +178,9 @@ impl Device for GpuDevice {
             fits(&buffer.name, buffer.bytes())?;
         }
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
-            for dispatch in lower::lower(op, program) {
+            for dispatch in lower(std::slice::from_ref(op), program, self.kernels) {
                 for source in dispatch.bindings.values() {
-                    if let lower::Source::Scratch(name, len) = *source {
+                    if let Source::Scratch(name, len) = *source {
                         fits(name, 4 * len as u64)?;
                     }
                 }

@@ -67,9 +67,9 @@ impl Case {
         &self.op
     }
 
-    /// The program of the operation.
-    pub fn program(&self) -> &Program {
-        &self.program
+    /// The entry points that run it on a device, as (shader, entry point), in order.
+    pub fn entry_points(&self, gpu: &GpuDevice) -> Vec<(&'static str, &'static str)> {
+        gpu.entry_points_of(&self.program.routine(self.run).ops, &self.program)
     }
 
     /// How far it may be from its reference.

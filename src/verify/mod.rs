@@ -52,16 +52,24 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(gpu, scope);
 
-    let mut cases = awkward();
-    cases.extend(of_models(&models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX }));
+    let mut awkward = awkward();
     if scope == Scope::Full {
-        cases.extend(long());
+        awkward.extend(long());
     }
-    let mut missing: BTreeSet<_> = gpu::entry_points().into_iter().map(|(shader, entry, _)| (shader, entry)).collect();
-    for (done, case) in cases.iter().enumerate() {
+    let of_models = of_models(&models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX });
+    let variants = gpu.variants();
+    let mut cases: Vec<(&Case, &GpuDevice)> = Vec::new();
+    for (number, variant) in variants.iter().enumerate() {
+        let differs = |case: &&Case| number == 0 || case.entry_points(variant) != case.entry_points(gpu);
+        cases.extend(awkward.iter().filter(differs).map(|case| (case, variant)));
+    }
+    cases.extend(of_models.iter().map(|case| (case, gpu)));
+    let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
+    let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
+    for (done, (case, variant)) in cases.iter().enumerate() {
         now(case.op().name(), done as f64 / cases.len() as f64);
-        report.add(case, case.run(gpu));
-        for (shader, entry) in gpu::entry_points_of(case.op(), case.program()) {
+        report.add(case, case.run(variant));
+        for (shader, entry) in case.entry_points(variant) {
             missing.remove(&(shader, entry.to_string()));
         }
     }
