@@ -2,8 +2,9 @@
 //
 //   update    m = m + (1-beta1) * (grad - m)    v = v + (1-beta2) * (grad^2 - v)
 //             param -= LR * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
+//   update_and_average   the same, then that of moving_average.wgsl
 //
-// Shapes    clock (1), u32    param, grad, m, v (LEN)
+// Shapes    clock (1), u32    param, grad, m, v, average (LEN)
 // Mapping   one invocation for each element, in a grid-stride loop
 // Twin      src/cpu/adam.rs
 
@@ -12,12 +13,14 @@ override LR: f32;
 override ONE_MINUS_BETA1: f32; // rounded from f64: 1 - beta in f32 would lose up to half its digits
 override ONE_MINUS_BETA2: f32;
 override EPS: f32;
+override ONE_MINUS_DECAY: f32 = 1.0;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> grad: array<f32>;
 @group(0) @binding(2) var<storage, read_write> param: array<f32>;
 @group(0) @binding(3) var<storage, read_write> m: array<f32>;
 @group(0) @binding(4) var<storage, read_write> v: array<f32>;
+@group(0) @binding(5) var<storage, read_write> average: array<f32>;
 
 // c(t) = 1 - beta^t by its own squaring rule, c(2t) = c(t) * (2 - c(t)) and c(t+1) = c(t) + (1-beta) * (1 - c(t)): unlike
 // 1 - pow(beta, t), it keeps its digits when t is small and beta near 1.
@@ -32,6 +35,16 @@ fn bias_correction(one_minus_beta: f32, t: u32) -> f32 {
     return c;
 }
 
+// Updates both moments, and returns the parameter's new value.
+fn updated(i: u32, first: f32, second: f32) -> f32 {
+    let g = grad[i];
+    let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
+    let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
+    m[i] = m_i;
+    v[i] = v_i;
+    return param[i] - LR * (m_i / first) / (sqrt(v_i / second) + EPS);
+}
+
 @compute @workgroup_size(256)
 fn update(
     @builtin(global_invocation_id) id: vec3<u32>,
@@ -40,11 +53,21 @@ fn update(
     let first = bias_correction(ONE_MINUS_BETA1, clock[0]);
     let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
-        let g = grad[i];
-        let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
-        let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
-        m[i] = m_i;
-        v[i] = v_i;
-        param[i] -= LR * (m_i / first) / (sqrt(v_i / second) + EPS);
+        param[i] = updated(i, first, second);
+    }
+}
+
+@compute @workgroup_size(256)
+fn update_and_average(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let first = bias_correction(ONE_MINUS_BETA1, clock[0]);
+    let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
+    let share = max(ONE_MINUS_DECAY, 10.0 / (f32(clock[0]) + 10.0)); // 1 - d
+    for (var i = id.x; i < LEN; i += 256u * groups.x) {
+        let value = updated(i, first, second);
+        param[i] = value;
+        average[i] += share * (value - average[i]);
     }
 }

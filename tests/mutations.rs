@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use common::{aloud, gpu};
@@ -79,12 +80,17 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
             tell(format!("{}: {}", shader.name, line_of(&text, place)), complaint);
         }
     }
-    // The library, by whichever of its shaders uses the function.
-    let users: Vec<&Shader> = SHADERS.iter().filter(|shader| own_text(shader) > 0).collect();
-    let library = &users[0].source[..own_text(users[0])];
-    for place in chosen(&places(library)) {
-        let complaint = users.iter().find_map(|shader| caught(shader, &broken(shader.source, place), &of(shader)));
-        tell(format!("random: {}", line_of(&broken(library, place), place)), complaint);
+    // The libraries, by whichever of their shaders uses the function.
+    let mut libraries: BTreeMap<&str, Vec<&Shader>> = BTreeMap::new();
+    for shader in SHADERS.iter().filter(|shader| own_text(shader) > 0) {
+        libraries.entry(&shader.source[..own_text(shader)]).or_default().push(shader);
+    }
+    for (library, users) in libraries {
+        for place in chosen(&places(library)) {
+            let text = |shader: &Shader| broken(shader.source, place);
+            let complaint = users.iter().find_map(|shader| caught(shader, &text(shader), &of(shader)));
+            tell(format!("{}: {}", library.lines().next().unwrap_or(""), line_of(&text(users[0]), place)), complaint);
+        }
     }
     aloud(&table);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));

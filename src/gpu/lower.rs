@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::program::{Activation, Geometry, Op, Order, Program, TensorId, random};
+use crate::program::{Access, Activation, Geometry, Op, Operand, Order, Program, TensorId, random};
 
 /// Invocations of an elementwise workgroup, as in the shaders.
 const ELEMENTWISE: usize = 256;
@@ -47,9 +47,59 @@ pub(super) enum Source {
     Scratch(&'static str, usize),
 }
 
-/// The dispatches that run operations, in order.
+/// The dispatches that run operations, in order. Neighbours that one kernel computes together are one; they still write all that
+/// each of them writes.
 pub(super) fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
-    ops.iter().flat_map(|op| lower_one(op, program, kernels)).collect()
+    let (mut dispatches, mut rest) = (Vec::new(), ops);
+    while let [op, after @ ..] = rest {
+        let pair = after.first().and_then(|next| lower_pair(op, next, program, kernels));
+        rest = if pair.is_some() { &after[1..] } else { after };
+        dispatches.extend(pair.unwrap_or_else(|| lower_one(op, program, kernels)));
+    }
+    dispatches
+}
+
+/// The dispatches that run an operation together with the next one, where there is a kernel for both.
+fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+    if !may_share_a_dispatch(op, next, program) {
+        return None;
+    }
+    match (op, next) {
+        (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }, &Op::Activation { kind, x, y: z }) if x == y => {
+            Some(batch_norm(op, program, kernels, Some((kind, z))))
+        }
+        (&Op::ActivationGrad { kind, y: z, dy, dx: dz }, &Op::BatchNormGrad { dy: taken, .. }) if taken == dz => {
+            Some(batch_norm_grad(next, program, kernels, Some(Behind { kind, z, dy, dz })))
+        }
+        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, .. }) if averaged == param => {
+            let kernel = adam(op, program).bind("average", Source::Tensor(average));
+            let kernel = kernel.constants(&[("ONE_MINUS_DECAY", 1.0 - decay)]);
+            Some(vec![kernel.dispatch("update_and_average", elementwise(program, param))])
+        }
+        (&Op::Batch { y, .. }, &Op::Concat { a, b, y: both }) if a == y => {
+            let kernel = batch(op, program).bind("b", Source::Tensor(b)).bind("both", Source::Tensor(both));
+            Some(vec![kernel.dispatch("gather_and_join", [program.shape(both)[0], 1, 1])])
+        }
+        _ => None,
+    }
+}
+
+/// WebGPU's rule on one dispatch: it reads a buffer, or writes it through one binding alone.
+fn may_share_a_dispatch(op: &Op, next: &Op, program: &Program) -> bool {
+    let mut operands = op.operands();
+    for operand in next.operands() {
+        match operands.iter_mut().find(|other| other.tensor == operand.tensor) {
+            Some(other) if operand.access != Access::Read => other.access = operand.access,
+            Some(_) => {}
+            None => operands.push(operand),
+        }
+    }
+    let buffer = |operand: &Operand| program.info(operand.tensor).buffer;
+    operands.iter().enumerate().all(|(number, one)| {
+        operands[..number]
+            .iter()
+            .all(|other| buffer(one) != buffer(other) || (one.access == Access::Read && other.access == Access::Read))
+    })
 }
 
 #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
@@ -62,18 +112,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             constants.extend([("LEN", len as f64), ("STREAM", f64::from(stream))]);
             vec![Kernel::new(op, "noise", constants).dispatch("normal", blocks_of_four(len))]
         }
-        Op::Batch { images, y, seed, order, range: [low, high], .. } => {
-            let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
-            let mut constants = seed_constants(seed);
-            constants.extend(sizes(&[
-                ("N", batch),
-                ("PIXELS", program.info(y).len() / batch),
-                ("COUNT", count),
-                ("HALF_BITS", random::half_bits(count as u32) as usize),
-            ]));
-            constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
-            vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
-        }
+        Op::Batch { y, .. } => vec![batch(op, program).dispatch("gather", [program.shape(y)[0], 1, 1])],
         Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             let mut constants = seed_constants(seed);
@@ -116,41 +155,20 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry)).with_bias(None, x);
             kernel.product(&Product { entry: "grad_weight", left: x, right: dy, result: dw }, &size, program, kernels)
         }
-        Op::BiasGrad { dy, .. } => {
+        Op::BiasGrad { dy, db } => {
             let [n, h, w, c] = program.nhwc(dy);
             let slices = Slices::of(n * h * w);
             let constants = [sizes(&[("ROWS", n * h * w), ("C", c)]), slices.constants()].concat();
-            let kernel = Kernel::new(op, "bias", constants).scratch("parts", slices.count * c);
-            vec![
-                kernel.clone().dispatch("grad_parts", [c.div_ceil(32), slices.count, 1]),
-                kernel.dispatch("grad", [c.div_ceil(64), 1, 1]),
-            ]
-        }
-        Op::BatchNorm { x, groups, eps, momentum, .. } => {
-            let (kernel, slices, c) = batch_norm(op, program, x, groups);
-            let kernel = kernel.constants(&[("EPS", eps), ("MOMENTUM", momentum)]);
-            vec![
-                kernel.clone().dispatch("statistics", [c.div_ceil(32), slices, groups]),
-                kernel.clone().dispatch("finish", [c.div_ceil(64), 1, 1]),
-                kernel.dispatch("forward", elementwise(program, x)),
-            ]
-        }
-        Op::BatchNormEval { x, eps, .. } => {
-            let (kernel, ..) = batch_norm(op, program, x, 1);
-            vec![kernel.constants(&[("EPS", eps)]).dispatch("evaluate", elementwise(program, x))]
-        }
-        Op::BatchNormGrad { x, daffine, groups, .. } => {
-            let (mut kernel, slices, c) = batch_norm(op, program, x, groups);
-            kernel = kernel.scratch("sums", groups * 2 * c);
-            if daffine.is_none() {
-                kernel = kernel.scratch("daffine", 2 * c);
+            let kernel = Kernel::new(op, "bias", constants);
+            let workgroups = [c.div_ceil(32), slices.count, 1];
+            if slices.count == 1 {
+                return vec![kernel.bind("parts", Source::Tensor(db)).dispatch("grad_parts", workgroups)];
             }
-            vec![
-                kernel.clone().dispatch("grad_parts", [c.div_ceil(32), slices, groups]),
-                kernel.clone().dispatch("grad_affine", [c.div_ceil(64), 1, 1]),
-                kernel.dispatch("grad_input", elementwise(program, x)),
-            ]
+            let kernel = kernel.scratch("parts", slices.count * c);
+            vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", [c.div_ceil(64), 1, 1])]
         }
+        Op::BatchNorm { .. } | Op::BatchNormEval { .. } => batch_norm(op, program, kernels, None),
+        Op::BatchNormGrad { .. } => batch_norm_grad(op, program, kernels, None),
         Op::Activation { kind, x, .. } => {
             vec![activation(op, program, kind, x).dispatch("forward", elementwise(program, x))]
         }
@@ -204,16 +222,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
                 sizes(&[("N", n), ("CLASSES", classes), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
             vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
-        Op::Adam { param, lr, beta1, beta2, eps, .. } => {
-            let constants = vec![
-                ("LEN", program.info(param).len() as f64),
-                ("LR", lr),
-                ("ONE_MINUS_BETA1", 1.0 - beta1),
-                ("ONE_MINUS_BETA2", 1.0 - beta2),
-                ("EPS", eps),
-            ];
-            vec![Kernel::new(op, "adam", constants).dispatch("update", elementwise(program, param))]
-        }
+        Op::Adam { param, .. } => vec![adam(op, program).dispatch("update", elementwise(program, param))],
         Op::MovingAverage { param, decay, .. } => {
             let constants = vec![("LEN", program.info(param).len() as f64), ("ONE_MINUS_DECAY", 1.0 - decay)];
             vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
@@ -225,23 +234,128 @@ fn history_shape(program: &Program, history: TensorId) -> [usize; 2] {
     program.shape(history).try_into().expect("a history has rows and columns")
 }
 
-fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, usize) {
+fn batch(op: &Op, program: &Program) -> Kernel {
+    let &Op::Batch { images, y, seed, order, range: [low, high], .. } = op else { unreachable!("a batch") };
+    let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
+    let mut constants = seed_constants(seed);
+    constants.extend(sizes(&[
+        ("N", batch),
+        ("PIXELS", program.info(y).len() / batch),
+        ("COUNT", count),
+        ("HALF_BITS", random::half_bits(count as u32) as usize),
+    ]));
+    constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
+    Kernel::new(op, "batch", constants)
+}
+
+fn adam(op: &Op, program: &Program) -> Kernel {
+    let &Op::Adam { param, lr, beta1, beta2, eps, .. } = op else { unreachable!("Adam") };
+    let constants = vec![
+        ("LEN", program.info(param).len() as f64),
+        ("LR", lr),
+        ("ONE_MINUS_BETA1", 1.0 - beta1),
+        ("ONE_MINUS_BETA2", 1.0 - beta2),
+        ("EPS", eps),
+    ];
+    Kernel::new(op, "adam", constants)
+}
+
+/// The most rows, of all groups together, for which batch normalisation is one dispatch. On a GPU few invocations then read
+/// all of a channel, which is slower than two dispatches as soon as there are many rows; an adapter with few cores loses
+/// nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
+fn most_rows_of_one_dispatch(kernels: Kernels) -> usize {
+    match kernels {
+        Kernels::Portable => 2048,
+        Kernels::Lanes => 65_536,
+    }
+}
+
+/// What the kernels of batch normalisation have in common, and the rows of a group, how they are cut, and C.
+fn batch_norm_kernel(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, Slices, usize) {
     let [n, h, w, c] = program.nhwc(x);
     let rows = n / groups * h * w;
     let slices = Slices::of(rows);
     let constants = [sizes(&[("GROUPS", groups), ("ROWS", rows), ("C", c)]), slices.constants()].concat();
     let kernel = Kernel::new(op, "batch_norm", constants).scratch("parts", groups * slices.count * 2 * c);
-    (kernel, slices.count, c)
+    (kernel, rows, slices, c)
+}
+
+/// Batch normalisation, in training or evaluation, and the activation behind it with its result.
+fn batch_norm(op: &Op, program: &Program, kernels: Kernels, behind: Option<(Activation, TensorId)>) -> Vec<Dispatch> {
+    let (x, groups, eps, momentum) = match *op {
+        Op::BatchNorm { x, groups, eps, momentum, .. } => (x, groups, eps, Some(momentum)),
+        Op::BatchNormEval { x, eps, .. } => (x, 1, eps, None),
+        _ => unreachable!("batch normalisation"),
+    };
+    let (kernel, rows, slices, c) = batch_norm_kernel(op, program, x, groups);
+    let kernel = kernel.constants(&[("EPS", eps)]).constants(&function(behind.map(|(kind, _)| kind)));
+    let kernel = match behind {
+        Some((_, z)) => kernel.bind("z", Source::Tensor(z)),
+        None => kernel.scratch("z", 1),
+    };
+    let Some(momentum) = momentum else {
+        return vec![kernel.dispatch("evaluate", elementwise(program, x))];
+    };
+    let kernel = kernel.constants(&[("MOMENTUM", momentum)]);
+    if rows * groups <= most_rows_of_one_dispatch(kernels) {
+        return vec![whole(kernel, "whole", c)];
+    }
+    let workgroups = [c.div_ceil(32), slices.count, groups];
+    vec![kernel.clone().dispatch("statistics", workgroups), kernel.dispatch("forward", workgroups)]
+}
+
+/// One dispatch whose workgroups have all rows of their channels: at least two of them, so that more than one core works.
+fn whole(kernel: Kernel, entry: &'static str, channels: usize) -> Dispatch {
+    let width = (channels.next_power_of_two() / 2).clamp(8, 32);
+    let height = (ELEMENTWISE / width).min(16);
+    kernel.constants(&sizes(&[("WIDTH", width), ("HEIGHT", height)])).dispatch(entry, [channels.div_ceil(width), 1, 1])
+}
+
+/// The activation behind a batch normalisation, going backward: its result, the gradients for that and for what it was of.
+#[derive(Clone, Copy)]
+struct Behind {
+    kind: Activation,
+    z: TensorId,
+    dy: TensorId,
+    dz: TensorId,
+}
+
+fn batch_norm_grad(op: &Op, program: &Program, kernels: Kernels, behind: Option<Behind>) -> Vec<Dispatch> {
+    let &Op::BatchNormGrad { x, dy, daffine, groups, .. } = op else { unreachable!("batch normalisation's gradient") };
+    let (mut kernel, rows, slices, c) = batch_norm_kernel(op, program, x, groups);
+    if daffine.is_none() {
+        kernel = kernel.scratch("daffine", 2 * c);
+    }
+    kernel = kernel.constants(&function(behind.map(|behind| behind.kind)));
+    let first = match behind {
+        None => kernel.clone().bind("z_before", Source::Tensor(x)).scratch("dz", 1),
+        Some(Behind { z, dy, dz, .. }) => {
+            let kernel = kernel.clone().bind("dy", Source::Tensor(dy));
+            kernel.bind("z_before", Source::Tensor(z)).bind("dz", Source::Tensor(dz))
+        }
+    };
+    if rows * groups <= most_rows_of_one_dispatch(kernels) {
+        return vec![whole(first, "grad_whole", c)];
+    }
+    let workgroups = [c.div_ceil(32), slices.count, groups];
+    let second = kernel.bind("dy", Source::Tensor(dy));
+    vec![first.dispatch("grad_parts", workgroups), second.dispatch("grad_input", workgroups)]
 }
 
 fn activation(op: &Op, program: &Program, kind: Activation, x: TensorId) -> Kernel {
-    let (number, slope) = match kind {
-        Activation::LeakyRelu { slope } => (0.0, slope),
-        Activation::Tanh => (1.0, 0.0),
-        Activation::Sigmoid => (2.0, 0.0),
-    };
-    let constants = vec![("LEN", program.info(x).len() as f64), ("KIND", number), ("SLOPE", slope)];
+    let constants = [vec![("LEN", program.info(x).len() as f64)], function(Some(kind))].concat();
     Kernel::new(op, "activation", constants)
+}
+
+/// Which function `function.wgsl` computes.
+fn function(kind: Option<Activation>) -> Vec<(&'static str, f64)> {
+    let (number, slope) = match kind {
+        Some(Activation::LeakyRelu { slope }) => (0.0, slope),
+        Some(Activation::Tanh) => (1.0, 0.0),
+        Some(Activation::Sigmoid) => (2.0, 0.0),
+        None => (3.0, 0.0),
+    };
+    vec![("KIND", number), ("SLOPE", slope)]
 }
 
 /// An entry point's shader, constants and tensors, before its size is known.
@@ -408,10 +522,10 @@ impl LaneTile {
         Self { swapped, quads: quads(if swapped { size.columns } else { size.rows }) }
     }
 
-    /// A CPU has few cores, and all it does at once are they.
+    /// A CPU has few cores, and a sum shorter than this costs less than another dispatch would.
     fn tile(&self) -> Tile {
         let [rows, columns] = if self.swapped { [32, 16] } else { [16, 32] };
-        Tile { rows, columns, wanted: 16, least_depth: 1024, iterations: DEPTH / 4 }
+        Tile { rows, columns, wanted: 16, least_depth: 65_536, iterations: DEPTH / 4 }
     }
 }
 
@@ -533,11 +647,20 @@ mod tests {
     }
 
     #[test]
+    fn no_lane_of_batch_normalisation_in_one_dispatch_comes_near_mesas_limit_of_iterations() {
+        let iterations = 2 * most_rows_of_one_dispatch(Kernels::Lanes).div_ceil(8) + 100 * 32;
+        assert!(iterations < MESA_LIMIT, "{iterations}");
+    }
+
+    #[test]
     fn no_lane_of_a_reduction_comes_near_mesas_limit_of_iterations() {
         for rows in [1, 255, 257, 1_000_000, 100_000_000, 1 << 31] {
             let slices = Slices::of(rows);
             assert!(slices.count * slices.rows >= rows && (slices.count - 1) * slices.rows < rows, "{rows} rows");
             assert!(2 * slices.rows / 8 + 16 < MESA_LIMIT && 2 * slices.count < MESA_LIMIT, "{rows} rows");
+            // Batch normalisation reads the parts of both groups, then those of its own, twice, and then its rows.
+            let in_reach = rows <= 100_000_000; // where that adapter's buffers end
+            assert!(!in_reach || slices.rows / 8 + 6 * slices.count < MESA_LIMIT, "{rows} rows");
         }
     }
 }
