@@ -5,8 +5,9 @@
 //             param -= LR * schedule(t) * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
 //             schedule(t) = min(1, t / WARM_UP) * d(p),  p = clamp((t - WARM_UP) / DECAYING_STEPS, 0, 1),  and
 //             d(p) = 1, or 1 - (1 - LAST) * p, or 1 - (1 - LAST) * (1 - cos(pi * p)) / 2
+//   update_and_average   the same, then that of moving_average.wgsl
 //
-// Shapes    clock (1), u32    param, grad, m, v (LEN)
+// Shapes    clock (1), u32    param, grad, m, v, average (LEN)
 // Mapping   one invocation for each element, in a grid-stride loop
 // Twin      src/cpu/adam.rs
 
@@ -19,6 +20,7 @@ override WARM_UP: u32;
 override DECAY: u32;
 override DECAYING_STEPS: u32;
 override LAST: f32;
+override ONE_MINUS_DECAY: f32 = 1.0;
 
 const CONSTANT = 0u;
 const LINEAR = 1u;
@@ -28,6 +30,7 @@ const LINEAR = 1u;
 @group(0) @binding(2) var<storage, read_write> param: array<f32>;
 @group(0) @binding(3) var<storage, read_write> m: array<f32>;
 @group(0) @binding(4) var<storage, read_write> v: array<f32>;
+@group(0) @binding(5) var<storage, read_write> average: array<f32>;
 
 // c(t) = 1 - beta^t by its own squaring rule, c(2t) = c(t) * (2 - c(t)) and c(t+1) = c(t) + (1-beta) * (1 - c(t)): unlike
 // 1 - pow(beta, t), it keeps its digits when t is small and beta near 1.
@@ -55,6 +58,16 @@ fn schedule(t: u32) -> f32 {
     }
 }
 
+// Updates both moments, and returns the parameter's new value.
+fn updated(i: u32, rate: f32, first: f32, second: f32) -> f32 {
+    let g = grad[i];
+    let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
+    let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
+    m[i] = m_i;
+    v[i] = v_i;
+    return param[i] - rate * (m_i / first) / (sqrt(v_i / second) + EPS);
+}
+
 @compute @workgroup_size(256)
 fn update(
     @builtin(global_invocation_id) id: vec3<u32>,
@@ -64,11 +77,22 @@ fn update(
     let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
     let rate = LR * schedule(clock[0]);
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
-        let g = grad[i];
-        let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
-        let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
-        m[i] = m_i;
-        v[i] = v_i;
-        param[i] -= rate * (m_i / first) / (sqrt(v_i / second) + EPS);
+        param[i] = updated(i, rate, first, second);
+    }
+}
+
+@compute @workgroup_size(256)
+fn update_and_average(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let first = bias_correction(ONE_MINUS_BETA1, clock[0]);
+    let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
+    let rate = LR * schedule(clock[0]);
+    let share = max(ONE_MINUS_DECAY, 10.0 / (f32(clock[0]) + 10.0)); // 1 - d
+    for (var i = id.x; i < LEN; i += 256u * groups.x) {
+        let value = updated(i, rate, first, second);
+        param[i] = value;
+        average[i] += share * (value - average[i]);
     }
 }

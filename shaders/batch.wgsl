@@ -2,8 +2,10 @@
 //
 //   gather    y[i] = (SCALE * images[row] + SHIFT) / 255   with g = (step - 1) * N + i
 //             and row = shuffled(g) of a whole data set, or g % COUNT in a window of those that are due
+//   gather_and_join   the same, and both = y, then b
 //
 // Shapes    clock (1), u32    images (COUNT, PIXELS), u8, four in a word    y (N, PIXELS), from low to high
+//           b (images, PIXELS)    both (N + images of b, PIXELS)
 // Mapping   one workgroup for each image
 // Twin      src/cpu/batch.rs
 
@@ -18,15 +20,13 @@ override WINDOW: bool;
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> images: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> both: array<f32>;
 
 var<workgroup> image: u32;
 
-@compute @workgroup_size(256)
-fn gather(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = group.x;
+// The row of image i, for all lanes.
+fn row_of(i: u32, lane: u32) -> u32 {
     if lane == 0u {
         let g = (clock[0] - 1u) * N + i;
         if WINDOW {
@@ -36,10 +36,42 @@ fn gather(
         }
     }
     workgroupBarrier();
+    return image;
+}
+
+fn value_of(row: u32, pixel: u32) -> f32 {
+    let byte = row * PIXELS + pixel;
+    let value = (images[byte / 4u] >> (8u * (byte % 4u))) & 0xffu;
+    // For [-1, 1] and [0, 1] a whole number and one multiplication, which WGSL rounds correctly: the same bits everywhere.
+    return (SCALE * f32(value) + SHIFT) * (1.0 / 255.0);
+}
+
+@compute @workgroup_size(256)
+fn gather(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group.x;
+    let row = row_of(i, lane);
     for (var pixel = lane; pixel < PIXELS; pixel += 256u) {
-        let byte = image * PIXELS + pixel;
-        let value = (images[byte / 4u] >> (8u * (byte % 4u))) & 0xffu;
-        // For [-1, 1] and [0, 1] a whole number and one multiplication, which WGSL rounds correctly: the same bits everywhere.
-        y[i * PIXELS + pixel] = (SCALE * f32(value) + SHIFT) * (1.0 / 255.0);
+        y[i * PIXELS + pixel] = value_of(row, pixel);
+    }
+}
+
+@compute @workgroup_size(256)
+fn gather_and_join(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group.x;
+    let row = row_of(min(i, N - 1u), lane);
+    for (var pixel = lane; pixel < PIXELS; pixel += 256u) {
+        if i < N {
+            let value = value_of(row, pixel);
+            y[i * PIXELS + pixel] = value;
+            both[i * PIXELS + pixel] = value;
+        } else {
+            both[i * PIXELS + pixel] = b[(i - N) * PIXELS + pixel];
+        }
     }
 }

@@ -1,18 +1,23 @@
-// batch_norm.wgsl: batch normalisation and its gradients (Ioffe and Szegedy 2015, algorithm 1).
+// batch_norm.wgsl: batch normalisation and its gradients (Ioffe and Szegedy 2015, algorithm 1), with the activation behind it if there is
+// one. Begins with function.wgsl.
 //
 //   statistics      parts[g,s]  = sum and centred sum of squares of x over the rows of slice s of group g
-//   finish          saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its parts (Chan et al. 1979);
+//   forward         saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its parts (Chan et al. 1979);
 //                   running     = (1 - MOMENTUM) * running + MOMENTUM * (mean, unbiased variance), group after group
-//   forward         y  = gamma * xhat + beta                 with xhat = (x - mean) * inv_std of the row's group
-//   evaluate        y  = gamma * (x - mean) / sqrt(variance + EPS) + beta    with running statistics
-//   grad_parts      parts[g,s]  = sum dy and sum dy * xhat over the rows of slice s of group g
-//   grad_affine     sums[g]     = the parts of group g, added in order;  daffine = sum of sums[g]: dgamma, dbeta
-//   grad_input      dx = gamma * inv_std * (dy - mean(dy) - xhat * mean(dy * xhat)), means over the group's rows
+//                   y  = gamma * xhat + beta                 with xhat = (x - mean) * inv_std of the row's group;  z = f(y)
+//   whole           statistics and forward at once, where there are few rows
+//   evaluate        y  = gamma * (x - mean) / sqrt(variance + EPS) + beta    with running statistics;  z = f(y)
+//   grad_parts      parts[g,s]  = sum e and sum e * xhat over the rows of slice s of group g;  e = dy, or dz = dy * f'(z) where
+//                   there is an activation, with the dy and dx of its gradient
+//   grad_input      daffine = sum e * xhat, sum e over all rows: dgamma, dbeta;
+//                   dx = gamma * inv_std * (e - mean(e) - xhat * mean(e * xhat)), means over the group's rows
+//   grad_whole      grad_parts and grad_input at once, where there are few rows
 //
-// Shapes    x, y, dy, dx (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved, sums (GROUPS, 2, C)
+// Shapes    x, y, z, dy, dz, dx (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
 //           parts (GROUPS, SLICES, 2, C);  rows are all pixels of all images of a group
-// Mapping   *_parts, statistics: a workgroup for 32 channels of a slice (y) of a group (z), 8 lanes share its rows;
-//           finish, grad_affine: an invocation for each channel;  the others: one for each element, in a grid-stride loop
+// Mapping   *_parts, statistics, forward, grad_input: a workgroup for 32 channels of a slice (y) of a group (z), 8 lanes share
+//           its rows;  *whole: a workgroup for WIDTH channels, HEIGHT lanes share all rows, each a run of them;  evaluate: an
+//           invocation for each element, in a grid-stride loop
 // Twin      src/cpu/batch_norm.rs
 
 override GROUPS: u32;
@@ -22,6 +27,8 @@ override SLICES: u32 = 1u;
 override SLICE_ROWS: u32 = 1u;
 override EPS: f32 = 0.0;
 override MOMENTUM: f32 = 0.0;
+override WIDTH: u32 = 1u;
+override HEIGHT: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
@@ -29,27 +36,52 @@ override MOMENTUM: f32 = 0.0;
 @group(0) @binding(3) var<storage, read_write> running: array<f32>;
 @group(0) @binding(4) var<storage, read_write> saved: array<f32>;
 @group(0) @binding(5) var<storage, read_write> parts: array<f32>;
-@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(9) var<storage, read_write> daffine: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> z: array<f32>;
+@group(0) @binding(8) var<storage, read> z_before: array<f32>; // z, in the gradients
+@group(0) @binding(9) var<storage, read_write> dz: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(11) var<storage, read_write> daffine: array<f32>;
 
 var<workgroup> lanes: array<vec2<f32>, 256>;
 
-// The sum over the 8 lanes of a channel, for all of them.
-fn sum_of_lanes(lane: vec2<u32>, value: vec2<f32>) -> vec2<f32> {
+// The sum over the lanes of a channel, for all of them; `width` channels are side by side in a workgroup, with `height` lanes each.
+fn sum_of_lanes(lane: vec3<u32>, width: u32, height: u32, value: vec2<f32>) -> vec2<f32> {
     workgroupBarrier();
-    lanes[lane.y * 32u + lane.x] = value;
+    lanes[lane.y * width + lane.x] = value;
     workgroupBarrier();
     var sum = vec2<f32>();
-    for (var other = 0u; other < 8u; other++) {
-        sum += lanes[other * 32u + lane.x];
+    for (var other = 0u; other < height; other++) {
+        sum += lanes[other * width + lane.x];
     }
     return sum;
 }
 
 fn rows_of_slice(slice: u32) -> u32 {
     return min(SLICE_ROWS, ROWS - slice * SLICE_ROWS);
+}
+
+// Writes an element of y and, where there is an activation, of z.
+fn write(i: u32, xhat: f32, gamma: f32, beta: f32) {
+    let value = xhat * gamma + beta;
+    y[i] = value;
+    if KIND != NONE { z[i] = function_of(value); }
+}
+
+// An element of the gradient for y, which is written where it is that of an activation.
+fn gradient(i: u32) -> f32 {
+    if KIND == NONE { return dy[i]; }
+    let value = dy[i] * derivative_at(z_before[i]);
+    dz[i] = value;
+    return value;
+}
+
+// Keeps the mean and the centred sum of squares of a group.
+fn keep(g: u32, c: u32, mean: f32, squares: f32) {
+    saved[g * 2u * C + c] = mean;
+    saved[g * 2u * C + C + c] = 1.0 / sqrt(squares / f32(ROWS) + EPS);
+    running[c] += MOMENTUM * (mean - running[c]);
+    running[C + c] += MOMENTUM * (squares / f32(ROWS - 1u) - running[C + c]);
 }
 
 @compute @workgroup_size(32, 8)
@@ -65,14 +97,14 @@ fn statistics(
     for (var r = lane.y; r < rows; r += 8u) {
         sum += x[(first + r) * C + c];
     }
-    let total = sum_of_lanes(lane.xy, vec2<f32>(sum, 0.0)).x;
+    let total = sum_of_lanes(lane, 32u, 8u, vec2<f32>(sum, 0.0)).x;
     let mean = total / f32(rows);
     var squares = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
         let centred = x[(first + r) * C + c] - mean;
         squares += centred * centred;
     }
-    let centred_squares = sum_of_lanes(lane.xy, vec2<f32>(squares, 0.0)).x;
+    let centred_squares = sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x;
     if lane.y == 0u && group.x * 32u + lane.x < C {
         let part = (group.z * SLICES + group.y) * 2u * C + c;
         parts[part] = total;
@@ -80,39 +112,98 @@ fn statistics(
     }
 }
 
-@compute @workgroup_size(64)
-fn finish(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
+// The mean and the centred sum of squares of a group, from its parts.
+fn mean_and_squares(g: u32, c: u32) -> vec2<f32> {
+    var sum = 0.0;
+    for (var s = 0u; s < SLICES; s++) {
+        sum += parts[(g * SLICES + s) * 2u * C + c];
+    }
+    let mean = sum / f32(ROWS);
+    var squares = 0.0;
+    for (var s = 0u; s < SLICES; s++) {
+        let part = (g * SLICES + s) * 2u * C + c;
+        let rows = f32(rows_of_slice(s));
+        let off = parts[part] / rows - mean;
+        squares += parts[part + C] + rows * off * off;
+    }
+    return vec2<f32>(mean, squares);
+}
+
+@compute @workgroup_size(32, 8)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
+) {
+    let c = group.x * 32u + lane.x;
     if c >= C { return; }
-    for (var g = 0u; g < GROUPS; g++) {
-        var sum = 0.0;
-        for (var s = 0u; s < SLICES; s++) {
-            sum += parts[(g * SLICES + s) * 2u * C + c];
+    if group.y == 0u && group.z == 0u && lane.y == 0u {
+        for (var g = 0u; g < GROUPS; g++) {
+            let statistic = mean_and_squares(g, c);
+            keep(g, c, statistic.x, statistic.y);
         }
-        let mean = sum / f32(ROWS);
-        var squares = 0.0;
-        for (var s = 0u; s < SLICES; s++) {
-            let part = (g * SLICES + s) * 2u * C + c;
-            let rows = f32(rows_of_slice(s));
-            let off = parts[part] / rows - mean;
-            squares += parts[part + C] + rows * off * off;
-        }
-        saved[g * 2u * C + c] = mean;
-        saved[g * 2u * C + C + c] = 1.0 / sqrt(squares / f32(ROWS) + EPS);
-        running[c] += MOMENTUM * (mean - running[c]);
-        running[C + c] += MOMENTUM * (squares / f32(ROWS - 1u) - running[C + c]);
+    }
+    let gamma = affine[c];
+    let beta = affine[C + c];
+    let statistic = mean_and_squares(group.z, c);
+    let inv_std = 1.0 / sqrt(statistic.y / f32(ROWS) + EPS);
+    let first = group.z * ROWS + group.y * SLICE_ROWS;
+    let rows = rows_of_slice(group.y);
+    for (var r = lane.y; r < rows; r += 8u) {
+        let i = (first + r) * C + c;
+        write(i, (x[i] - statistic.x) * inv_std, gamma, beta);
     }
 }
 
-@compute @workgroup_size(256)
-fn forward(
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+// The rows of a group that are a lane's: the first one, and where they end.
+fn run_of_rows(g: u32, lane: u32) -> vec2<u32> {
+    let length = (ROWS + HEIGHT - 1u) / HEIGHT;
+    let first = min(lane * length, ROWS);
+    return g * ROWS + vec2<u32>(first, min(first + length, ROWS));
+}
+
+// The mean of a lane's rows, and their squares about it, in one pass: about the mean of the first few, which is close, so that no
+// digit is lost.
+fn statistics_of(rows: vec2<u32>, c: u32) -> vec2<f32> {
+    if rows.x == rows.y { return vec2<f32>(); }
+    let few = min(rows.y - rows.x, 16u);
+    var near = 0.0;
+    for (var r = 0u; r < few; r++) {
+        near += x[(rows.x + r) * C + c] / f32(few);
+    }
+    var sum = 0.0;
+    var squares = 0.0;
+    for (var r = rows.x; r < rows.y; r++) {
+        let off = x[r * C + c] - near;
+        sum += off;
+        squares += off * off;
+    }
+    let mean_off = sum / f32(rows.y - rows.x);
+    return vec2<f32>(near + mean_off, max(squares - sum * mean_off, 0.0));
+}
+
+@compute @workgroup_size(WIDTH, HEIGHT)
+fn whole(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    for (var i = id.x; i < GROUPS * ROWS * C; i += 256u * groups.x) {
-        let c = i % C;
-        let statistic = (i / (ROWS * C)) * 2u * C + c;
-        y[i] = (x[i] - saved[statistic]) * (saved[statistic + C] * affine[c]) + affine[C + c];
+    let c = min(group.x * WIDTH + lane.x, C - 1u);
+    let stores = group.x * WIDTH + lane.x < C;
+    let gamma = affine[c];
+    let beta = affine[C + c];
+    for (var g = 0u; g < GROUPS; g++) {
+        let rows = run_of_rows(g, lane.y);
+        let own = statistics_of(rows, c);
+        let count = f32(rows.y - rows.x);
+        let mean = sum_of_lanes(lane, WIDTH, HEIGHT, vec2<f32>(count * own.x, 0.0)).x / f32(ROWS);
+        let off = own.x - mean;
+        let squares = sum_of_lanes(lane, WIDTH, HEIGHT, vec2<f32>(own.y + count * off * off, 0.0)).x;
+        let inv_std = 1.0 / sqrt(squares / f32(ROWS) + EPS);
+        if stores {
+            if lane.y == 0u { keep(g, c, mean, squares); }
+            for (var r = rows.x; r < rows.y; r++) {
+                write(r * C + c, (x[r * C + c] - mean) * inv_std, gamma, beta);
+            }
+        }
     }
 }
 
@@ -123,7 +214,7 @@ fn evaluate(
 ) {
     for (var i = id.x; i < GROUPS * ROWS * C; i += 256u * groups.x) {
         let c = i % C;
-        y[i] = (x[i] - running[c]) * (affine[c] / sqrt(running[C + c] + EPS)) + affine[C + c];
+        write(i, (x[i] - running[c]) / sqrt(running[C + c] + EPS), affine[c], affine[C + c]);
     }
 }
 
@@ -140,9 +231,9 @@ fn grad_parts(
     var sum = vec2<f32>();
     for (var r = lane.y; r < rows; r += 8u) {
         let i = (first + r) * C + c;
-        sum += dy[i] * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+        sum += gradient(i) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
     }
-    let total = sum_of_lanes(lane.xy, sum);
+    let total = sum_of_lanes(lane, 32u, 8u, sum);
     if lane.y == 0u && group.x * 32u + lane.x < C {
         let part = (group.z * SLICES + group.y) * 2u * C + c;
         parts[part] = total.x;
@@ -150,37 +241,80 @@ fn grad_parts(
     }
 }
 
-@compute @workgroup_size(64)
-fn grad_affine(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
-    if c >= C { return; }
-    var total = vec2<f32>();
-    for (var g = 0u; g < GROUPS; g++) {
-        var sum = vec2<f32>();
-        for (var s = 0u; s < SLICES; s++) {
-            let part = (g * SLICES + s) * 2u * C + c;
-            sum += vec2<f32>(parts[part], parts[part + C]);
-        }
-        sums[g * 2u * C + c] = sum.x;
-        sums[g * 2u * C + C + c] = sum.y;
-        total += sum;
+// The parts of a group, added in order.
+fn sum_of_parts(g: u32, c: u32) -> vec2<f32> {
+    var sum = vec2<f32>();
+    for (var s = 0u; s < SLICES; s++) {
+        let part = (g * SLICES + s) * 2u * C + c;
+        sum += vec2<f32>(parts[part], parts[part + C]);
     }
-    daffine[c] = total.y;
-    daffine[C + c] = total.x;
+    return sum;
 }
 
-@compute @workgroup_size(256)
+fn input_gradient(scale: f32, xhat: f32, value: f32, sums: vec2<f32>) -> f32 {
+    return scale * (value - sums.x / f32(ROWS) - xhat * (sums.y / f32(ROWS)));
+}
+
+@compute @workgroup_size(32, 8)
 fn grad_input(
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    for (var i = id.x; i < GROUPS * ROWS * C; i += 256u * groups.x) {
-        let c = i % C;
-        let statistic = (i / (ROWS * C)) * 2u * C + c;
-        let inv_std = saved[statistic + C];
-        let xhat = (x[i] - saved[statistic]) * inv_std;
-        let mean_dy = sums[statistic] / f32(ROWS);
-        let mean_dy_xhat = sums[statistic + C] / f32(ROWS);
-        dx[i] = affine[c] * inv_std * (dy[i] - mean_dy - xhat * mean_dy_xhat);
+    let c = group.x * 32u + lane.x;
+    if c >= C { return; }
+    if group.y == 0u && group.z == 0u && lane.y == 0u {
+        var total = vec2<f32>();
+        for (var g = 0u; g < GROUPS; g++) {
+            total += sum_of_parts(g, c);
+        }
+        daffine[c] = total.y;
+        daffine[C + c] = total.x;
+    }
+    let sums = sum_of_parts(group.z, c);
+    let mean = saved[group.z * 2u * C + c];
+    let inv_std = saved[group.z * 2u * C + C + c];
+    let scale = affine[c] * inv_std;
+    let first = group.z * ROWS + group.y * SLICE_ROWS;
+    let rows = rows_of_slice(group.y);
+    for (var r = lane.y; r < rows; r += 8u) {
+        let i = (first + r) * C + c;
+        dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, dy[i], sums);
+    }
+}
+
+@compute @workgroup_size(WIDTH, HEIGHT)
+fn grad_whole(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
+) {
+    let c = min(group.x * WIDTH + lane.x, C - 1u);
+    let stores = group.x * WIDTH + lane.x < C;
+    var total = vec2<f32>();
+    for (var g = 0u; g < GROUPS; g++) {
+        let rows = run_of_rows(g, lane.y);
+        let mean = saved[g * 2u * C + c];
+        let inv_std = saved[g * 2u * C + C + c];
+        let scale = affine[c] * inv_std;
+        var sum = vec2<f32>();
+        if stores {
+            for (var r = rows.x; r < rows.y; r++) {
+                let i = r * C + c;
+                sum += gradient(i) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+            }
+        }
+        let sums = sum_of_lanes(lane, WIDTH, HEIGHT, sum);
+        total += sums;
+        if stores {
+            for (var r = rows.x; r < rows.y; r++) {
+                let i = r * C + c;
+                var value: f32;
+                if KIND == NONE { value = dy[i]; } else { value = dz[i]; }
+                dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, value, sums);
+            }
+        }
+    }
+    if stores && lane.y == 0u {
+        daffine[c] = total.y;
+        daffine[C + c] = total.x;
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use common::{assert_close, gpu};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, entry_points, entry_points_of};
+use gpu_gan::gpu::{GpuDevice, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Activation, Adversarial, Element, Executor, Op, Order, Program, Values};
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
@@ -29,7 +29,9 @@ fn agree(operations: &[&str]) {
         let cases: Vec<_> = cases.iter().filter(|case| case.op().name() == *operation).collect();
         assert!(cases.len() >= 3, "{operation} has {} cases", cases.len());
         for case in cases {
-            assert_agrees(gpu, case);
+            for variant in gpu.variants() {
+                assert_agrees(&variant, case);
+            }
         }
     }
 }
@@ -123,7 +125,9 @@ fn turned_images_agree_with_their_twin_and_without_an_angle_pixels_only_change_p
 fn very_long_sums_are_not_cut_short() {
     let Some(gpu) = gpu() else { return };
     for case in &long() {
-        assert_agrees(gpu, case);
+        for variant in gpu.variants() {
+            assert_agrees(&variant, case);
+        }
     }
 }
 
@@ -141,10 +145,13 @@ fn every_operation_of_every_shipped_model_agrees_with_its_twin_at_its_own_shapes
 /// Every entry point has a case at an awkward shape.
 #[test]
 fn no_entry_point_is_left_out() {
-    let reached: BTreeSet<_> = awkward().iter().flat_map(|case| entry_points_of(case.op(), case.program())).collect();
+    let Some(gpu) = gpu() else { return };
+    let (variants, cases) = (gpu.variants(), awkward());
+    let reached: BTreeSet<_> =
+        variants.iter().flat_map(|variant| cases.iter().flat_map(|case| case.entry_points(variant))).collect();
     let missing: Vec<_> = entry_points()
         .into_iter()
-        .filter(|(shader, entry, _)| !reached.contains(&(*shader, entry.as_str())))
+        .filter(|(shader, entry, _)| gpu.uses(shader) && !reached.contains(&(*shader, entry.as_str())))
         .map(|(shader, entry, _)| format!("{shader}.{entry}"))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");

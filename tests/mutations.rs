@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use common::{aloud, gpu};
-use gpu_gan::gpu::{GpuDevice, SHADERS, Shader, entry_points_of};
+use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
 use gpu_gan::verify::{Case, awkward, long};
 
 /// Places of a shader that are tried, evenly chosen.
@@ -28,8 +29,8 @@ fn places(source: &str) -> Vec<usize> {
 }
 
 /// What is seen of a shader with a mutation: the first complaint, or nothing.
-fn caught(gpu: &GpuDevice, cases: &[&Case]) -> Option<String> {
-    cases.iter().find_map(|case| match case.run(gpu) {
+fn caught(shader: &Shader, source: &str, cases: &[(&Case, &GpuDevice)]) -> Option<String> {
+    cases.iter().find_map(|(case, gpu)| match case.run(&(*gpu).clone().replacing(shader.name, source)) {
         Err(error) => Some(format!("{}: {error}", case.op().name())),
         Ok(comparisons) => comparisons.into_iter().find_map(|(letter, comparison)| {
             comparison.complaint.map(|complaint| format!("{letter} of {}: {complaint}", case.op().name()))
@@ -57,10 +58,10 @@ fn chosen(places: &[usize]) -> impl Iterator<Item = usize> {
 fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let Some(gpu) = gpu() else { return };
     let all: Vec<Case> = awkward().into_iter().chain(long()).collect();
-    let of = |shader: &Shader| -> Vec<&Case> {
-        let uses =
-            |case: &&Case| entry_points_of(case.op(), case.program()).iter().any(|(used, _)| *used == shader.name);
-        all.iter().filter(uses).collect()
+    let variants = gpu.variants();
+    let of = |shader: &Shader| -> Vec<(&Case, &GpuDevice)> {
+        let pairs = variants.iter().flat_map(|variant| all.iter().map(move |case| (case, variant)));
+        pairs.filter(|(case, gpu)| case.entry_points(gpu).iter().any(|(used, _)| *used == shader.name)).collect()
     };
     let broken = |source: &str, place: usize| format!("{}-{}", &source[..place], &source[place + 1..]);
     let (mut table, mut missed) = (String::new(), Vec::new());
@@ -68,25 +69,28 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
         Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
         None => missed.push(what),
     };
-    for shader in SHADERS {
+    for shader in SHADERS.iter().filter(|shader| gpu.uses(shader.name)) {
         let cases = of(shader);
         let own = own_text(shader);
         let places: Vec<usize> = places(shader.source).into_iter().filter(|&place| place > own).collect();
         assert!(!places.is_empty(), "{} has nothing to break", shader.name);
         for place in chosen(&places) {
             let text = broken(shader.source, place);
-            let complaint = caught(&gpu.clone().replacing(shader.name, &text), &cases);
+            let complaint = caught(shader, &text, &cases);
             tell(format!("{}: {}", shader.name, line_of(&text, place)), complaint);
         }
     }
-    // The library, by whichever of its shaders uses the function.
-    let users: Vec<&Shader> = SHADERS.iter().filter(|shader| own_text(shader) > 0).collect();
-    let library = &users[0].source[..own_text(users[0])];
-    for place in chosen(&places(library)) {
-        let complaint = users
-            .iter()
-            .find_map(|shader| caught(&gpu.clone().replacing(shader.name, &broken(shader.source, place)), &of(shader)));
-        tell(format!("random: {}", line_of(&broken(library, place), place)), complaint);
+    // The libraries, by whichever of their shaders uses the function.
+    let mut libraries: BTreeMap<&str, Vec<&Shader>> = BTreeMap::new();
+    for shader in SHADERS.iter().filter(|shader| own_text(shader) > 0) {
+        libraries.entry(&shader.source[..own_text(shader)]).or_default().push(shader);
+    }
+    for (library, users) in libraries {
+        for place in chosen(&places(library)) {
+            let text = |shader: &Shader| broken(shader.source, place);
+            let complaint = users.iter().find_map(|shader| caught(shader, &text(shader), &of(shader)));
+            tell(format!("{}: {}", library.lines().next().unwrap_or(""), line_of(&text(users[0]), place)), complaint);
+        }
     }
     aloud(&table);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));

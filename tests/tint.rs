@@ -11,7 +11,7 @@ use std::io::{BufWriter, Read, Write};
 use std::time::Instant;
 
 use common::{aloud, first_of, left_out, node, output_of};
-use gpu_gan::gpu::{Binding, Dispatch, SHADERS, Source, entry_points, lower};
+use gpu_gan::gpu::{Binding, Dispatch, Kernels, SHADERS, Source, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::verify::{Case, Scope, cases_of};
@@ -30,7 +30,7 @@ fn chosen(all: &[Case]) -> Vec<&Case> {
     let small = |case: &&Case| bytes_of(case) <= LARGEST && case.op().flops(case.program()) <= MOST_FLOPS;
     let mut layouts = BTreeSet::new();
     let new_layout = |case: &&Case| {
-        let product = &lower(case.op(), case.program())[0];
+        let product = &case.dispatches(Kernels::Portable)[0];
         let of = |name: &str, most: usize| {
             let value =
                 product.constants.iter().find(|(constant, _)| *constant == name).map_or(0.0, |(_, value)| *value);
@@ -113,7 +113,7 @@ fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value
     let program = case.program();
     let mut scratch = BTreeMap::new();
     let mut dispatches = Vec::new();
-    for Dispatch { shader, entry, constants, bindings: sources, workgroups } in lower(case.op(), program) {
+    for Dispatch { shader, entry, constants, bindings: sources, workgroups } in case.dispatches(Kernels::Portable) {
         let mut bound = Vec::new();
         for Binding { name, number } in &bindings[&(shader, entry.to_string())] {
             bound.push(match sources[name.as_str()] {
@@ -157,12 +157,12 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
     let all = cases_of(&models, Scope::Quick);
     let cases = chosen(&all);
     let mut bindings = BTreeMap::new();
-    for (shader, entry, bound) in entry_points() {
+    for (shader, entry, bound) in entry_points().into_iter().filter(|(shader, ..)| Kernels::Portable.uses(shader)) {
         bindings.insert((shader, entry), bound);
     }
     let reached: BTreeSet<_> = cases
         .iter()
-        .flat_map(|case| lower(case.op(), case.program()))
+        .flat_map(|case| case.dispatches(Kernels::Portable))
         .map(|dispatch| (dispatch.shader, dispatch.entry.to_string()))
         .collect();
     assert!(bindings.keys().eq(&reached), "every entry point has a case that is small enough");

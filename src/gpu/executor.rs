@@ -70,11 +70,8 @@ impl Pace {
 
 impl GpuExecutor {
     pub(super) fn new(gpu: GpuDevice, program: &Program) -> Result<Self> {
-        let lowered: Vec<Vec<Dispatch>> = program
-            .routines()
-            .iter()
-            .map(|routine| routine.ops.iter().flat_map(|op| lower(op, program)).collect())
-            .collect();
+        let lowered: Vec<Vec<Dispatch>> =
+            program.routines().iter().map(|routine| lower(&routine.ops, program, gpu.kernels)).collect();
 
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let mut buffers = Vec::with_capacity(program.buffers().len());
@@ -405,10 +402,10 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
     })
 }
 
-/// A buffer of zeros, a whole number of words long.
+/// A buffer of zeros, a whole number of vectors of four words long, as some shaders see it.
 fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let size = bytes.next_multiple_of(4);
+    let size = bytes.next_multiple_of(16);
     let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
     let buffer = gpu.device.create_buffer(&descriptor);
     match pollster::block_on(scope.pop()) {

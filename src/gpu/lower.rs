@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::program::{
-    Activation, Adversarial, Centre, Decay, Geometry, Op, Order, Program, Schedule, TensorId, random,
+    Access, Activation, Adversarial, Centre, Decay, Geometry, Op, Operand, Order, Program, Schedule, TensorId, random,
 };
 
 /// Invocations of an elementwise workgroup, as in the shaders.
@@ -12,6 +12,25 @@ const ELEMENTWISE: usize = 256;
 const DEPTH: usize = 16;
 /// Workgroups along one dimension that every adapter allows.
 const MOST_WORKGROUPS: usize = 65_535;
+
+/// Lanes of the kernels for software adapters, as in `conv_lanes.wgsl`.
+pub(super) const LANES: u32 = 8;
+
+/// Which kernels run the operations that have more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// Those that run everywhere: tiles in workgroup memory.
+    Portable,
+    /// Those for adapters that compute on the CPU in vectors of [`LANES`]: tiles in registers.
+    Lanes,
+}
+
+impl Kernels {
+    /// Whether a shader is ever run: some are for certain adapters.
+    pub fn uses(self, shader: &str) -> bool {
+        self == Self::Lanes || !shader.ends_with("_lanes")
+    }
+}
 
 /// One dispatch of one entry point.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,9 +56,63 @@ pub enum Source {
     Scratch(&'static str, usize),
 }
 
-/// The dispatches that run an operation, in order.
+/// The dispatches that run operations, in order. Neighbours that one kernel computes together are one; they still write all that
+/// each of them writes.
+pub fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+    let (mut dispatches, mut rest) = (Vec::new(), ops);
+    while let [op, after @ ..] = rest {
+        let pair = after.first().and_then(|next| lower_pair(op, next, program, kernels));
+        rest = if pair.is_some() { &after[1..] } else { after };
+        dispatches.extend(pair.unwrap_or_else(|| lower_one(op, program, kernels)));
+    }
+    dispatches
+}
+
+/// The dispatches that run an operation together with the next one, where there is a kernel for both.
+fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+    if !may_share_a_dispatch(op, next, program) {
+        return None;
+    }
+    match (op, next) {
+        (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }, &Op::Activation { kind, x, y: z }) if x == y => {
+            Some(batch_norm(op, program, kernels, Some((kind, z))))
+        }
+        (&Op::ActivationGrad { kind, y: z, dy, dx: dz }, &Op::BatchNormGrad { dy: taken, .. }) if taken == dz => {
+            Some(batch_norm_grad(next, program, kernels, Some(Behind { kind, z, dy, dz })))
+        }
+        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, .. }) if averaged == param => {
+            let kernel = adam(op, program).bind("average", Source::Tensor(average));
+            let kernel = kernel.constants(&[("ONE_MINUS_DECAY", 1.0 - decay)]);
+            Some(vec![kernel.dispatch("update_and_average", elementwise(program, param))])
+        }
+        (&Op::Batch { y, .. }, &Op::Concat { a, b, y: both }) if a == y => {
+            let kernel = batch(op, program).bind("b", Source::Tensor(b)).bind("both", Source::Tensor(both));
+            Some(vec![kernel.dispatch("gather_and_join", [program.shape(both)[0], 1, 1])])
+        }
+        _ => None,
+    }
+}
+
+/// WebGPU's rule on one dispatch: it reads a buffer, or writes it through one binding alone.
+fn may_share_a_dispatch(op: &Op, next: &Op, program: &Program) -> bool {
+    let mut operands = op.operands();
+    for operand in next.operands() {
+        match operands.iter_mut().find(|other| other.tensor == operand.tensor) {
+            Some(other) if operand.access != Access::Read => other.access = operand.access,
+            Some(_) => {}
+            None => operands.push(operand),
+        }
+    }
+    let buffer = |operand: &Operand| program.info(operand.tensor).buffer;
+    operands.iter().enumerate().all(|(number, one)| {
+        operands[..number]
+            .iter()
+            .all(|other| buffer(one) != buffer(other) || (one.access == Access::Read && other.access == Access::Read))
+    })
+}
+
 #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
-pub fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
+fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
     match *op {
         Op::Tick { .. } => vec![Kernel::new(op, "clock", vec![]).dispatch("tick", [1, 1, 1])],
         Op::Normal { y, seed, stream, .. } => {
@@ -48,18 +121,7 @@ pub fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             constants.extend([("LEN", len as f64), ("STREAM", f64::from(stream))]);
             vec![Kernel::new(op, "noise", constants).dispatch("normal", blocks_of_four(len))]
         }
-        Op::Batch { images, y, seed, order, range: [low, high], .. } => {
-            let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
-            let mut constants = seed_constants(seed);
-            constants.extend(sizes(&[
-                ("N", batch),
-                ("PIXELS", program.info(y).len() / batch),
-                ("COUNT", count),
-                ("HALF_BITS", random::half_bits(count as u32) as usize),
-            ]));
-            constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
-            vec![Kernel::new(op, "batch", constants).dispatch("gather", [batch, 1, 1])]
-        }
+        Op::Batch { y, .. } => vec![batch(op, program).dispatch("gather", [program.shape(y)[0], 1, 1])],
         Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             let mut constants = seed_constants(seed);
@@ -84,7 +146,7 @@ pub fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let [k, _, c_in, _] = program.nhwc(w);
             let size = Size { rows: n * h_out * w_out, columns: c_out, depth: k * k * c_in, phases: 1 };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, y, geometry)).with_bias(b, w);
-            kernel.product("forward", &size, program, y)
+            kernel.product(&Product { entry: "forward", left: x, right: w, result: y }, &size, program, kernels)
         }
         Op::ConvGradInput { dy, w, b, dx, geometry } => {
             let [n, h, width, c_in] = program.nhwc(dx);
@@ -93,50 +155,29 @@ pub fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
             let (lines, taps) = (h.div_ceil(stride) * width.div_ceil(stride), k.div_ceil(stride).pow(2)); // at most
             let size = Size { rows: n * lines, columns: c_in, depth: taps * c_out, phases: stride * stride };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, dx, dy, geometry)).with_bias(b, w);
-            kernel.product("grad_input", &size, program, dx)
+            kernel.product(&Product { entry: "grad_input", left: dy, right: w, result: dx }, &size, program, kernels)
         }
         Op::ConvGradWeight { x, dy, dw, geometry } => {
             let [n, h_out, w_out, c_out] = program.nhwc(dy);
             let [k, _, c_in, _] = program.nhwc(dw);
             let size = Size { rows: k * k * c_in, columns: c_out, depth: n * h_out * w_out, phases: 1 };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry)).with_bias(None, x);
-            kernel.product("grad_weight", &size, program, dw)
+            kernel.product(&Product { entry: "grad_weight", left: x, right: dy, result: dw }, &size, program, kernels)
         }
-        Op::BiasGrad { dy, .. } => {
+        Op::BiasGrad { dy, db } => {
             let [n, h, w, c] = program.nhwc(dy);
             let slices = Slices::of(n * h * w);
             let constants = [sizes(&[("ROWS", n * h * w), ("C", c)]), slices.constants()].concat();
-            let kernel = Kernel::new(op, "bias", constants).scratch("parts", slices.count * c);
-            vec![
-                kernel.clone().dispatch("grad_parts", [c.div_ceil(32), slices.count, 1]),
-                kernel.dispatch("grad", [c.div_ceil(64), 1, 1]),
-            ]
-        }
-        Op::BatchNorm { x, groups, eps, momentum, .. } => {
-            let (kernel, slices, c) = batch_norm(op, program, x, groups);
-            let kernel = kernel.constants(&[("EPS", eps), ("MOMENTUM", momentum)]);
-            vec![
-                kernel.clone().dispatch("statistics", [c.div_ceil(32), slices, groups]),
-                kernel.clone().dispatch("finish", [c.div_ceil(64), 1, 1]),
-                kernel.dispatch("forward", elementwise(program, x)),
-            ]
-        }
-        Op::BatchNormEval { x, eps, .. } => {
-            let (kernel, ..) = batch_norm(op, program, x, 1);
-            vec![kernel.constants(&[("EPS", eps)]).dispatch("evaluate", elementwise(program, x))]
-        }
-        Op::BatchNormGrad { x, daffine, groups, .. } => {
-            let (mut kernel, slices, c) = batch_norm(op, program, x, groups);
-            kernel = kernel.scratch("sums", groups * 2 * c);
-            if daffine.is_none() {
-                kernel = kernel.scratch("daffine", 2 * c);
+            let kernel = Kernel::new(op, "bias", constants);
+            let workgroups = [c.div_ceil(32), slices.count, 1];
+            if slices.count == 1 {
+                return vec![kernel.bind("parts", Source::Tensor(db)).dispatch("grad_parts", workgroups)];
             }
-            vec![
-                kernel.clone().dispatch("grad_parts", [c.div_ceil(32), slices, groups]),
-                kernel.clone().dispatch("grad_affine", [c.div_ceil(64), 1, 1]),
-                kernel.dispatch("grad_input", elementwise(program, x)),
-            ]
+            let kernel = kernel.scratch("parts", slices.count * c);
+            vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", [c.div_ceil(64), 1, 1])]
         }
+        Op::BatchNorm { .. } | Op::BatchNormEval { .. } => batch_norm(op, program, kernels, None),
+        Op::BatchNormGrad { .. } => batch_norm_grad(op, program, kernels, None),
         Op::Activation { kind, x, .. } => {
             vec![activation(op, program, kind, x).dispatch("forward", elementwise(program, x))]
         }
@@ -209,17 +250,7 @@ pub fn lower(op: &Op, program: &Program) -> Vec<Dispatch> {
                 sizes(&[("N", n), ("CLASSES", classes), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
             vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
-        Op::Adam { param, lr, beta1, beta2, eps, schedule, .. } => {
-            let mut constants = vec![
-                ("LEN", program.info(param).len() as f64),
-                ("LR", lr),
-                ("ONE_MINUS_BETA1", 1.0 - beta1),
-                ("ONE_MINUS_BETA2", 1.0 - beta2),
-                ("EPS", eps),
-            ];
-            constants.extend(schedule_constants(schedule));
-            vec![Kernel::new(op, "adam", constants).dispatch("update", elementwise(program, param))]
-        }
+        Op::Adam { param, .. } => vec![adam(op, program).dispatch("update", elementwise(program, param))],
         Op::MovingAverage { param, decay, .. } => {
             let constants = vec![("LEN", program.info(param).len() as f64), ("ONE_MINUS_DECAY", 1.0 - decay)];
             vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
@@ -256,23 +287,129 @@ fn history_shape(program: &Program, history: TensorId) -> [usize; 2] {
     program.shape(history).try_into().expect("a history has rows and columns")
 }
 
-fn batch_norm(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, usize) {
+fn batch(op: &Op, program: &Program) -> Kernel {
+    let &Op::Batch { images, y, seed, order, range: [low, high], .. } = op else { unreachable!("a batch") };
+    let (count, batch) = (program.shape(images)[0], program.shape(y)[0]);
+    let mut constants = seed_constants(seed);
+    constants.extend(sizes(&[
+        ("N", batch),
+        ("PIXELS", program.info(y).len() / batch),
+        ("COUNT", count),
+        ("HALF_BITS", random::half_bits(count as u32) as usize),
+    ]));
+    constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
+    Kernel::new(op, "batch", constants)
+}
+
+fn adam(op: &Op, program: &Program) -> Kernel {
+    let &Op::Adam { param, lr, beta1, beta2, eps, schedule, .. } = op else { unreachable!("Adam") };
+    let mut constants = vec![
+        ("LEN", program.info(param).len() as f64),
+        ("LR", lr),
+        ("ONE_MINUS_BETA1", 1.0 - beta1),
+        ("ONE_MINUS_BETA2", 1.0 - beta2),
+        ("EPS", eps),
+    ];
+    constants.extend(schedule_constants(schedule));
+    Kernel::new(op, "adam", constants)
+}
+
+/// The most rows, of all groups together, for which batch normalisation is one dispatch. On a GPU few invocations then read
+/// all of a channel, which is slower than two dispatches as soon as there are many rows; an adapter with few cores loses
+/// nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
+fn most_rows_of_one_dispatch(kernels: Kernels) -> usize {
+    match kernels {
+        Kernels::Portable => 2048,
+        Kernels::Lanes => 65_536,
+    }
+}
+
+/// What the kernels of batch normalisation have in common, and the rows of a group, how they are cut, and C.
+fn batch_norm_kernel(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, Slices, usize) {
     let [n, h, w, c] = program.nhwc(x);
     let rows = n / groups * h * w;
     let slices = Slices::of(rows);
     let constants = [sizes(&[("GROUPS", groups), ("ROWS", rows), ("C", c)]), slices.constants()].concat();
     let kernel = Kernel::new(op, "batch_norm", constants).scratch("parts", groups * slices.count * 2 * c);
-    (kernel, slices.count, c)
+    (kernel, rows, slices, c)
+}
+
+/// Batch normalisation, in training or evaluation, and the activation behind it with its result.
+fn batch_norm(op: &Op, program: &Program, kernels: Kernels, behind: Option<(Activation, TensorId)>) -> Vec<Dispatch> {
+    let (x, groups, eps, momentum) = match *op {
+        Op::BatchNorm { x, groups, eps, momentum, .. } => (x, groups, eps, Some(momentum)),
+        Op::BatchNormEval { x, eps, .. } => (x, 1, eps, None),
+        _ => unreachable!("batch normalisation"),
+    };
+    let (kernel, rows, slices, c) = batch_norm_kernel(op, program, x, groups);
+    let kernel = kernel.constants(&[("EPS", eps)]).constants(&function(behind.map(|(kind, _)| kind)));
+    let kernel = match behind {
+        Some((_, z)) => kernel.bind("z", Source::Tensor(z)),
+        None => kernel.scratch("z", 1),
+    };
+    let Some(momentum) = momentum else {
+        return vec![kernel.dispatch("evaluate", elementwise(program, x))];
+    };
+    let kernel = kernel.constants(&[("MOMENTUM", momentum)]);
+    if rows * groups <= most_rows_of_one_dispatch(kernels) {
+        return vec![whole(kernel, "whole", c)];
+    }
+    let workgroups = [c.div_ceil(32), slices.count, groups];
+    vec![kernel.clone().dispatch("statistics", workgroups), kernel.dispatch("forward", workgroups)]
+}
+
+/// One dispatch whose workgroups have all rows of their channels: at least two of them, so that more than one core works.
+fn whole(kernel: Kernel, entry: &'static str, channels: usize) -> Dispatch {
+    let width = (channels.next_power_of_two() / 2).clamp(8, 32);
+    let height = (ELEMENTWISE / width).min(16);
+    kernel.constants(&sizes(&[("WIDTH", width), ("HEIGHT", height)])).dispatch(entry, [channels.div_ceil(width), 1, 1])
+}
+
+/// The activation behind a batch normalisation, going backward: its result, the gradients for that and for what it was of.
+#[derive(Clone, Copy)]
+struct Behind {
+    kind: Activation,
+    z: TensorId,
+    dy: TensorId,
+    dz: TensorId,
+}
+
+fn batch_norm_grad(op: &Op, program: &Program, kernels: Kernels, behind: Option<Behind>) -> Vec<Dispatch> {
+    let &Op::BatchNormGrad { x, dy, daffine, groups, .. } = op else { unreachable!("batch normalisation's gradient") };
+    let (mut kernel, rows, slices, c) = batch_norm_kernel(op, program, x, groups);
+    if daffine.is_none() {
+        kernel = kernel.scratch("daffine", 2 * c);
+    }
+    kernel = kernel.constants(&function(behind.map(|behind| behind.kind)));
+    let first = match behind {
+        None => kernel.clone().bind("z_before", Source::Tensor(x)).scratch("dz", 1),
+        Some(Behind { z, dy, dz, .. }) => {
+            let kernel = kernel.clone().bind("dy", Source::Tensor(dy));
+            kernel.bind("z_before", Source::Tensor(z)).bind("dz", Source::Tensor(dz))
+        }
+    };
+    if rows * groups <= most_rows_of_one_dispatch(kernels) {
+        return vec![whole(first, "grad_whole", c)];
+    }
+    let workgroups = [c.div_ceil(32), slices.count, groups];
+    let second = kernel.bind("dy", Source::Tensor(dy));
+    vec![first.dispatch("grad_parts", workgroups), second.dispatch("grad_input", workgroups)]
 }
 
 fn activation(op: &Op, program: &Program, kind: Activation, x: TensorId) -> Kernel {
-    let (number, slope) = match kind {
-        Activation::LeakyRelu { slope } => (0.0, slope),
-        Activation::Tanh => (1.0, 0.0),
-        Activation::Sigmoid => (2.0, 0.0),
-    };
-    let constants = vec![("LEN", program.info(x).len() as f64), ("KIND", number), ("SLOPE", slope)];
+    let constants = [vec![("LEN", program.info(x).len() as f64)], function(Some(kind))].concat();
     Kernel::new(op, "activation", constants)
+}
+
+/// Which function `function.wgsl` computes.
+fn function(kind: Option<Activation>) -> Vec<(&'static str, f64)> {
+    let (number, slope) = match kind {
+        Some(Activation::LeakyRelu { slope }) => (0.0, slope),
+        Some(Activation::Tanh) => (1.0, 0.0),
+        Some(Activation::Sigmoid) => (2.0, 0.0),
+        None => (3.0, 0.0),
+    };
+    vec![("KIND", number), ("SLOPE", slope)]
 }
 
 /// An entry point's shader, constants and tensors, before its size is known.
@@ -315,26 +452,59 @@ impl Kernel {
         Dispatch { shader: self.shader, entry, constants: self.constants, bindings: self.bindings, workgroups }
     }
 
-    /// A matrix product into `result`; where its sums are cut into slices, another dispatch adds the parts.
-    fn product(self, entry: &'static str, size: &Size, program: &Program, result: TensorId) -> Vec<Dispatch> {
-        let tile = Tile::of(size.columns);
-        let [x, y] = [size.columns.div_ceil(tile.columns()), size.rows.div_ceil(tile.rows())];
+    /// A matrix product into its result; where its sums are cut into slices, another dispatch adds the parts.
+    fn product(self, product: &Product, size: &Size, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+        let len = program.info(product.result).len();
+        let (tile, constants): (Tile, _) = match kernels {
+            Kernels::Portable => {
+                let block = Block::of(size.columns);
+                (block.tile(), sizes(&[("TX", block.x), ("TY", block.y)]))
+            }
+            Kernels::Lanes => {
+                let shape = LaneTile::of(size);
+                let number = ["forward", "grad_input", "grad_weight"].iter().position(|&entry| entry == product.entry);
+                let number = number.expect("one of three products");
+                let mut constants = sizes(&[("PRODUCT", number), ("QUADS", shape.quads)]);
+                constants.push(flag("SWAPPED", shape.swapped));
+                (shape.tile(), constants)
+            }
+        };
+        let [x, y] = [size.columns.div_ceil(tile.columns), size.rows.div_ceil(tile.rows)];
         let slices = tile.slices(x * y * size.phases, size.depth);
         let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
         let slices = size.depth.div_ceil(slice_depth);
         let workgroups = [x, y, size.phases * slices];
-        let kernel =
-            self.constants(&sizes(&[("TX", tile.x), ("TY", tile.y), ("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
-        if slices == 1 {
-            return vec![kernel.bind("parts", Source::Tensor(result)).dispatch(entry, workgroups)];
+        let sliced = self.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
+        let parts = match slices {
+            1 => Source::Tensor(product.result),
+            _ => Source::Scratch("parts", slices * len),
+        };
+        let kernel = sliced.clone().constants(&constants).bind("parts", parts);
+        let mut dispatches = vec![match kernels {
+            Kernels::Portable => kernel.dispatch(product.entry, workgroups),
+            Kernels::Lanes => {
+                let kernel =
+                    kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
+                Kernel { shader: "conv_lanes", ..kernel }.dispatch("product", workgroups)
+            }
+        }];
+        if slices > 1 {
+            let adding = sliced
+                .bind("parts", parts)
+                .bind("result", Source::Tensor(product.result))
+                .constants(&sizes(&[("LEN", len), ("BIAS_LEN", size.columns)]));
+            dispatches.push(adding.dispatch("add_parts", elementwise(program, product.result)));
         }
-        let len = program.info(result).len();
-        let kernel = kernel
-            .scratch("parts", slices * len)
-            .bind("result", Source::Tensor(result))
-            .constants(&sizes(&[("LEN", len), ("BIAS_LEN", size.columns)]));
-        vec![kernel.clone().dispatch(entry, workgroups), kernel.dispatch("add_parts", elementwise(program, result))]
+        dispatches
     }
+}
+
+/// A matrix product of tensors: its entry point in `conv.wgsl`, and which tensors its matrices are made from.
+struct Product {
+    entry: &'static str,
+    left: TensorId,
+    right: TensorId,
+    result: TensorId,
 }
 
 /// The size of a matrix product: of the largest phase, where there are several.
@@ -345,13 +515,36 @@ struct Size {
     phases: usize,
 }
 
-/// How many invocations of a product's workgroup lie along columns and rows; each computes 8 x 8.
+/// What one workgroup computes of a product.
 struct Tile {
+    rows: usize,
+    columns: usize,
+    /// How many workgroups keep an adapter busy.
+    wanted: usize,
+    /// A sum is cut only into slices of at least so many terms.
+    least_depth: usize,
+    /// Loop iterations for each [`DEPTH`] terms.
+    iterations: usize,
+}
+
+impl Tile {
+    /// Into how many slices a sum of `depth` terms is cut: where there are few workgroups into more, until there are
+    /// about as many as wanted or slices are short; and always so that no invocation runs more than 40,000 iterations,
+    /// since Mesa before 25.1 silently ends all loops after 65,535.
+    fn slices(&self, workgroups: usize, depth: usize) -> usize {
+        let longest = 40_000 / self.iterations * DEPTH;
+        let wanted = (self.wanted / workgroups).clamp(1, depth.div_ceil(self.least_depth));
+        wanted.max(depth.div_ceil(longest))
+    }
+}
+
+/// How many invocations of a workgroup of `conv.wgsl` lie along columns and rows; each computes 8 x 8.
+struct Block {
     x: usize,
     y: usize,
 }
 
-impl Tile {
+impl Block {
     /// 64 x 64 where there are columns enough, else narrower and taller. No tile is taller than 128 rows, so that
     /// both tiles stay within 16 KiB of workgroup memory.
     fn of(columns: usize) -> Self {
@@ -359,25 +552,34 @@ impl Tile {
         Self { x, y: (64 / x).min(16) }
     }
 
-    /// Into how many slices a sum of `depth` terms is cut: where there are few workgroups into more, until there are
-    /// about 128 or a slice has only 128 terms; and always so that no invocation runs more than 40,000 iterations,
-    /// since Mesa before 25.1 silently ends all loops after 65,535.
-    fn slices(&self, workgroups: usize, depth: usize) -> usize {
-        let longest = 40_000 / self.iterations() * DEPTH;
-        (128 / workgroups).clamp(1, depth.div_ceil(128)).max(depth.div_ceil(longest))
+    fn tile(&self) -> Tile {
+        // The step itself, both loads, the product.
+        let iterations = 1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH;
+        Tile { rows: 8 * self.y, columns: 8 * self.x, wanted: 128, least_depth: 128, iterations }
+    }
+}
+
+/// How a subgroup of `conv_lanes.wgsl` lies on rows and columns: 32 of one along the lanes, up to 16 of the other in quads.
+struct LaneTile {
+    swapped: bool,
+    quads: usize,
+}
+
+impl LaneTile {
+    /// Whichever way wastes less of the tiles at the edges.
+    fn of(size: &Size) -> Self {
+        let quads = |count: usize| count.div_ceil(4).min(4);
+        let cost = |on_lanes: usize, in_quads: usize| {
+            on_lanes.div_ceil(32) * in_quads.div_ceil(16) * (1 + 2 * quads(in_quads))
+        };
+        let swapped = cost(size.rows, size.columns) < cost(size.columns, size.rows);
+        Self { swapped, quads: quads(if swapped { size.columns } else { size.rows }) }
     }
 
-    /// Loop iterations of one step: the step itself, both loads, the product.
-    fn iterations(&self) -> usize {
-        1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH
-    }
-
-    fn columns(&self) -> usize {
-        8 * self.x
-    }
-
-    fn rows(&self) -> usize {
-        8 * self.y
+    /// A CPU has few cores, and a sum shorter than this costs less than another dispatch would.
+    fn tile(&self) -> Tile {
+        let [rows, columns] = if self.swapped { [32, 16] } else { [16, 32] };
+        Tile { rows, columns, wanted: 16, least_depth: 65_536, iterations: DEPTH / 4 }
     }
 }
 
@@ -464,12 +666,13 @@ mod tests {
     #[test]
     fn tiles_fit_into_the_workgroup_memory_and_invocations_that_every_adapter_has() {
         for columns in 1..=100 {
-            let tile = Tile::of(columns);
-            let origins = 16 * tile.rows(); // a vec3 takes 16 bytes
-            let bytes = 4 * DEPTH * (tile.rows() + tile.columns()) + origins;
+            let block = Block::of(columns);
+            let tile = block.tile();
+            let origins = 16 * tile.rows; // a vec3 takes 16 bytes
+            let bytes = 4 * DEPTH * (tile.rows + tile.columns) + origins;
             assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes");
-            assert!(tile.x * tile.y <= 256, "{columns} columns");
-            assert!(tile.columns() >= columns.min(64), "{columns} columns");
+            assert!(block.x * block.y <= 256, "{columns} columns");
+            assert!(tile.columns >= columns.min(64), "{columns} columns");
         }
     }
 
@@ -478,11 +681,13 @@ mod tests {
         for columns in [1, 3, 8, 9, 64, 1000] {
             for depth in [1, 16, 4096, 65_536, 1 << 22] {
                 for workgroups in [1, 127, 128, 5000] {
-                    let tile = Tile::of(columns);
-                    let slices = tile.slices(workgroups, depth);
-                    let steps = depth.div_ceil(slices).div_ceil(DEPTH);
-                    let iterations = steps * tile.iterations() + 200;
-                    assert!(iterations < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                    let lanes = LaneTile::of(&Size { rows: 100, columns, depth, phases: 1 });
+                    for tile in [Block::of(columns).tile(), lanes.tile()] {
+                        let slices = tile.slices(workgroups, depth);
+                        let steps = depth.div_ceil(slices).div_ceil(DEPTH);
+                        let iterations = steps * tile.iterations + 200;
+                        assert!(iterations < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                    }
                 }
             }
         }
@@ -496,11 +701,20 @@ mod tests {
     }
 
     #[test]
+    fn no_lane_of_batch_normalisation_in_one_dispatch_comes_near_mesas_limit_of_iterations() {
+        let iterations = 2 * most_rows_of_one_dispatch(Kernels::Lanes).div_ceil(8) + 100 * 32;
+        assert!(iterations < MESA_LIMIT, "{iterations}");
+    }
+
+    #[test]
     fn no_lane_of_a_reduction_comes_near_mesas_limit_of_iterations() {
         for rows in [1, 255, 257, 1_000_000, 100_000_000, 1 << 31] {
             let slices = Slices::of(rows);
             assert!(slices.count * slices.rows >= rows && (slices.count - 1) * slices.rows < rows, "{rows} rows");
             assert!(2 * slices.rows / 8 + 16 < MESA_LIMIT && 2 * slices.count < MESA_LIMIT, "{rows} rows");
+            // Batch normalisation reads the parts of both groups, then those of its own, twice, and then its rows.
+            let in_reach = rows <= 100_000_000; // where that adapter's buffers end
+            assert!(!in_reach || slices.rows / 8 + 6 * slices.count < MESA_LIMIT, "{rows} rows");
         }
     }
 }

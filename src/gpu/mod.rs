@@ -15,16 +15,12 @@ use std::sync::{Arc, Mutex};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
-pub use lower::{Dispatch, Source, lower};
+use lower::LANES;
+pub use lower::{Dispatch, Kernels, Source, lower};
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
 
 use crate::error::{Error, Result};
 use crate::program::{Device, Executor, Op, Program};
-
-/// The entry points that run an operation, as (shader, entry point), in order.
-pub fn entry_points_of(op: &Op, program: &Program) -> Vec<(&'static str, &'static str)> {
-    lower(op, program).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
-}
 
 /// The next step where a program is too large; whoever wrote the program may know a better one.
 const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
@@ -37,6 +33,7 @@ pub struct GpuDevice {
     name: String,
     driver: String,
     faults: Faults,
+    kernels: Kernels,
     compilation: Compilation,
 }
 
@@ -67,8 +64,15 @@ impl GpuDevice {
     /// Opens an adapter with all that it allows: its limits are what [`Device::check`] compares with.
     pub fn open(adapter: &Adapter) -> Result<Self> {
         let name = adapter.to_string();
+        let kernels = match (adapter.kind, adapter.features.subgroups) {
+            (AdapterKind::Software, Some([LANES, LANES])) => Kernels::Lanes,
+            _ => Kernels::Portable,
+        };
+        let required_features =
+            if kernels == Kernels::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
         let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
             label: Some("gpu-gan"),
+            required_features,
             required_limits: adapter.handle.limits(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -87,7 +91,7 @@ impl GpuDevice {
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
         let driver = format!("{} {}", adapter.driver, adapter.driver_version).trim().to_string();
-        Ok(Self { device, queue, name, driver, faults, compilation: Compilation::default() })
+        Ok(Self { device, queue, name, driver, faults, kernels, compilation: Compilation::default() })
     }
 
     /// Name and version of the adapter's driver, in the driver's own words: `llvmpipe Mesa 22.3.6 (LLVM 15.0.6)`.
@@ -101,6 +105,25 @@ impl GpuDevice {
     pub fn checked(mut self) -> Self {
         self.compilation.checked = true;
         self
+    }
+
+    /// This device, and the same with the kernels that run everywhere if it has faster ones of its own.
+    pub fn variants(&self) -> Vec<Self> {
+        let mut variants = vec![self.clone()];
+        if self.kernels != Kernels::Portable {
+            variants.push(Self { kernels: Kernels::Portable, ..self.clone() });
+        }
+        variants
+    }
+
+    /// The dispatches that run operations here, in order.
+    pub fn dispatches_of(&self, ops: &[Op], program: &Program) -> Vec<Dispatch> {
+        lower(ops, program, self.kernels)
+    }
+
+    /// Whether this device runs a shader at all: some kernels are for others.
+    pub fn uses(&self, shader: &str) -> bool {
+        self.kernels.uses(shader)
     }
 
     /// The same device with another text for a shader, for tests that break one. As the text is not trusted, it is
@@ -162,7 +185,7 @@ impl Device for GpuDevice {
             fits(&buffer.name, buffer.bytes())?;
         }
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
-            for dispatch in lower(op, program) {
+            for dispatch in lower(std::slice::from_ref(op), program, self.kernels) {
                 for source in dispatch.bindings.values() {
                     if let Source::Scratch(name, len) = *source {
                         fits(name, 4 * len as u64)?;

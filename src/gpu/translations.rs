@@ -16,7 +16,7 @@ use naga::valid::{GlobalUse, ModuleInfo};
 use naga::{AddressSpace, Module, ShaderStage};
 use rayon::prelude::*;
 
-use super::lower::{Dispatch, Source, lower};
+use super::lower::{Dispatch, Kernels, Source, lower};
 use super::shaders::{Reflection, SHADERS, entry_points};
 use crate::net::{Model, Penalty};
 use crate::program::Program;
@@ -42,21 +42,32 @@ mod floor {
 fn programs() -> Vec<Program> {
     let mut programs = vec![crate::metrics::lesson([28, 28, 1], 10)];
     for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
-        let augment = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
-        let mut settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
-        if model.check_penalty().is_ok() {
-            settings.objective.penalty = Penalty { r1: 1.0, r2: 1.0, gp: 1.0, every: 2 };
+        let turned = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
+        for augment in [Augment::default(), turned] {
+            let mut settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
+            if model.check_penalty().is_ok() {
+                settings.objective.penalty = Penalty { r1: 1.0, r2: 1.0, gp: 1.0, every: 2 };
+            }
+            programs.push(Gan::new(&model, &settings, 10).program);
         }
-        programs.push(Gan::new(&model, &settings, 10).program);
     }
     programs
 }
 
+/// All dispatches of a program, of operations alone and of those that share one.
+fn dispatches(program: &Program, kernels: Kernels) -> impl Iterator<Item = Dispatch> {
+    let routines = program.routines().iter();
+    routines.flat_map(move |routine| {
+        let alone = routine.ops.iter().flat_map(move |op| lower(std::slice::from_ref(op), program, kernels));
+        alone.chain(lower(&routine.ops, program, kernels))
+    })
+}
+
 /// The dispatches of programs, each kernel once: one entry point with one set of overrides.
-fn kernels(programs: &[Program]) -> Vec<Dispatch> {
+fn kernels(programs: &[Program], kinds: &[Kernels]) -> Vec<Dispatch> {
     let mut kernels = BTreeMap::new();
     for program in programs {
-        for dispatch in program.routines().iter().flat_map(|routine| &routine.ops).flat_map(|op| lower(op, program)) {
+        for dispatch in kinds.iter().flat_map(|&kind| dispatches(program, kind)) {
             let name = format!("{} {} {:?}", dispatch.shader, dispatch.entry, dispatch.constants);
             kernels.entry(name).or_insert(dispatch);
         }
@@ -93,7 +104,7 @@ fn globals(module: &Module, info: &ModuleInfo, is_meant: impl Fn(AddressSpace) -
 
 #[test]
 fn every_kernel_of_every_shipped_model_and_of_the_judges_translates_for_metal_and_dx12() {
-    let kernels = kernels(&programs());
+    let kernels = kernels(&programs(), &[Kernels::Portable]);
     assert!(kernels.len() > 50, "{} kernels", kernels.len());
     kernels.par_iter().for_each(|dispatch| {
         let (module, info) = specialised(dispatch);
@@ -114,12 +125,14 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_translates_for_metal_an
 
 #[test]
 fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_spir_v() {
-    // The oldest that Vulkan takes, and the newest.
-    for (lang_version, environment) in [((1, 0), "vulkan1.0"), ((1, 6), "vulkan1.3")] {
+    // The oldest that Vulkan takes, which knows no subgroups, and the newest.
+    let everywhere = &[Kernels::Portable][..];
+    let all = &[Kernels::Portable, Kernels::Lanes][..];
+    for (lang_version, environment, kinds) in [((1, 0), "vulkan1.0", everywhere), ((1, 6), "vulkan1.3", all)] {
         let options = spv::Options { lang_version, ..Default::default() };
         let tool =
             Tool { name: "spirv-val", package: "spirv-tools", arguments: &["--target-env", environment], at_once: 1 };
-        tool.accepts_all("spv", |dispatch| {
+        tool.accepts_all("spv", kinds, |dispatch| {
             let (module, info) = specialised(dispatch);
             let pipeline =
                 spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: dispatch.entry.to_string() };
@@ -134,7 +147,7 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_spir_v() {
 fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_glsl() {
     for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
         let options = glsl::Options { version, ..Default::default() };
-        GLSLANG.accepts_all("comp", |dispatch| {
+        GLSLANG.accepts_all("comp", &[Kernels::Portable], |dispatch| {
             let (module, info) = specialised(dispatch);
             let pipeline = glsl::PipelineOptions {
                 shader_stage: ShaderStage::Compute,
@@ -165,11 +178,11 @@ struct Tool<'a> {
 
 impl Tool<'_> {
     /// Translates every kernel, and has all translations that differ read.
-    fn accepts_all(&self, ending: &str, translate: impl Fn(&Dispatch) -> Vec<u8> + Sync + Send) {
+    fn accepts_all(&self, ending: &str, kinds: &[Kernels], translate: impl Fn(&Dispatch) -> Vec<u8> + Sync + Send) {
         if left_out() {
             return;
         }
-        let kernels = kernels(&programs());
+        let kernels = kernels(&programs(), kinds);
         let translations: BTreeSet<Vec<u8>> = kernels.par_iter().map(translate).collect();
         assert!(translations.len() > 100, "{} translations", translations.len());
         let folder = tempfile::tempdir().unwrap();
@@ -230,7 +243,7 @@ fn one_file_that_is_not_valid_among_others_is_refused() {
 #[test]
 fn every_kernel_of_every_shipped_model_and_of_the_judges_stays_within_what_every_adapter_offers() {
     let mut reached = BTreeSet::new();
-    for dispatch in kernels(&programs()) {
+    for dispatch in kernels(&programs(), &[Kernels::Portable]) {
         let (module, info) = specialised(&dispatch);
         let [entry] = &module.entry_points[..] else { panic!("{dispatch:?}: one entry point is left") };
         let shared: u32 = globals(&module, &info, |space| space == AddressSpace::WorkGroup)
@@ -245,7 +258,8 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_stays_within_what_every
         assert!(dispatch.workgroups.iter().all(|groups| (1..=floor::WORKGROUPS).contains(groups)), "{dispatch:?}");
         reached.insert((dispatch.shader, dispatch.entry.to_string()));
     }
-    let all: BTreeSet<_> = entry_points().into_iter().map(|(shader, entry, _)| (shader, entry)).collect();
+    let everywhere = entry_points().into_iter().filter(|(shader, ..)| Kernels::Portable.uses(shader));
+    let all: BTreeSet<_> = everywhere.map(|(shader, entry, _)| (shader, entry)).collect();
     assert_eq!(reached, all, "an entry point that no shipped model uses");
 }
 
@@ -253,8 +267,7 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_stays_within_what_every
 fn every_buffer_of_every_shipped_model_and_of_the_judges_can_be_bound_on_every_adapter() {
     for program in programs() {
         let buffers = program.buffers().iter().map(|buffer| (buffer.name.clone(), buffer.bytes()));
-        let ops = program.routines().iter().flat_map(|routine| &routine.ops);
-        let dispatches: Vec<Dispatch> = ops.flat_map(|op| lower(op, &program)).collect();
+        let dispatches: Vec<Dispatch> = dispatches(&program, Kernels::Portable).collect();
         let scratch = dispatches.iter().flat_map(|dispatch| dispatch.bindings.values()).filter_map(|source| {
             let Source::Scratch(name, len) = *source else { return None };
             Some((name.to_string(), 4 * len as u64))

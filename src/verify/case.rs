@@ -1,9 +1,11 @@
-//! One operation, alone in a program, on a GPU and in f64 on the CPU.
+//! One operation, or a few that a GPU may compute together, alone in a program, on a GPU and in f64 on the CPU.
+
+use std::collections::HashMap;
 
 use super::{Comparison, Tolerance};
 use crate::cpu::CpuExecutor;
 use crate::error::Result;
-use crate::gpu::GpuDevice;
+use crate::gpu::{Dispatch, GpuDevice, Kernels, lower};
 use crate::program::random::{philox, uniform};
 use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId, TensorId, Values};
 
@@ -11,10 +13,9 @@ use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId,
 const GUARD: f32 = 12_345.0;
 const GUARD_LEN: usize = 130;
 
-/// One operation, alone in a program, with a guard behind each tensor of floats.
+/// One operation, or a few in a row, alone in a program, with a guard behind each tensor of floats.
 pub struct Case {
     program: Program,
-    op: Op,
     run: RoutineId,
     /// The step that it runs in.
     step: u32,
@@ -28,33 +29,58 @@ pub struct Case {
 impl Case {
     /// An operation of a program, on tensors of its own of the same shapes, in a step.
     pub fn of(op: &Op, source: &Program, step: u32) -> Self {
+        Self::of_row(std::slice::from_ref(op), source, step)
+    }
+
+    /// Operations of a program in a row, the same way: where one reads what another writes, they share a tensor. Its tolerance is
+    /// the loosest of theirs.
+    pub fn of_row(ops: &[Op], source: &Program, step: u32) -> Self {
         let mut program = Program::new();
-        let mut operands = Vec::new();
-        let tolerance = tolerance_of(op, source);
-        let op = op.on(|operand| {
-            let shape = source.shape(operand.tensor);
-            let element = source.element(operand.tensor);
-            let (whole, tensor) = if element == Element::F32 {
-                let parts = [(operand.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
-                let (whole, tensors) = program.slices(operand.name, &parts);
-                (whole, tensors[0])
-            } else {
-                let tensor = program.tensor_of(element, operand.name, shape);
-                (tensor, tensor)
-            };
-            operands.push((Operand { tensor, ..operand }, whole));
-            tensor
-        });
+        let mut operands: Vec<(Operand, TensorId)> = Vec::new();
+        let mut copies: HashMap<TensorId, usize> = HashMap::new();
+        let tolerances = ops.iter().map(|op| tolerance_of(op, source));
+        let tolerance = tolerances.reduce(Tolerance::or).expect("a case has an operation");
+        let mut row = Vec::new();
+        for op in ops {
+            row.push(op.on(|operand| {
+                if let Some(&known) = copies.get(&operand.tensor).filter(|_| ops.len() > 1) {
+                    if operand.access != Access::Read {
+                        operands[known].0.access = operand.access;
+                    }
+                    return operands[known].0.tensor;
+                }
+                let shape = source.shape(operand.tensor);
+                let element = source.element(operand.tensor);
+                let (whole, tensor) = if element == Element::F32 {
+                    let parts = [(operand.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
+                    let (whole, tensors) = program.slices(operand.name, &parts);
+                    (whole, tensors[0])
+                } else {
+                    let tensor = program.tensor_of(element, operand.name, shape);
+                    (tensor, tensor)
+                };
+                copies.insert(operand.tensor, operands.len());
+                operands.push((Operand { tensor, ..operand }, whole));
+                tensor
+            }));
+        }
         let run = program.begin("run");
-        program.push(op.clone());
-        Self { program, op, run, step, tolerance, operands, given: Vec::new() }
+        for op in row {
+            program.push(op);
+        }
+        Self { program, run, step, tolerance, operands, given: Vec::new() }
     }
 
     /// An operation on tensors that `build` makes.
     pub fn alone(step: u32, build: impl FnOnce(&mut Program) -> Op) -> Self {
+        Self::row(step, |program| vec![build(program)])
+    }
+
+    /// Operations in a row, on tensors that `build` makes.
+    pub fn row(step: u32, build: impl FnOnce(&mut Program) -> Vec<Op>) -> Self {
         let mut program = Program::new();
-        let op = build(&mut program);
-        Self::of(&op, &program, step)
+        let ops = build(&mut program);
+        Self::of_row(&ops, &program, step)
     }
 
     /// The same with another tolerance than that of its operation.
@@ -71,14 +97,25 @@ impl Case {
         self
     }
 
-    /// The operation, on the case's own tensors.
+    /// The operation, on the case's own tensors; the last one of several.
     pub fn op(&self) -> &Op {
-        &self.op
+        self.program.routine(self.run).ops.last().expect("a case has an operation")
     }
 
     /// The program of the operation.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The dispatches that run it, in order.
+    pub fn dispatches(&self, kernels: Kernels) -> Vec<Dispatch> {
+        lower(&self.program.routine(self.run).ops, &self.program, kernels)
+    }
+
+    /// The entry points that run it on a device, as (shader, entry point), in order.
+    pub fn entry_points(&self, gpu: &GpuDevice) -> Vec<(&'static str, &'static str)> {
+        let dispatches = gpu.dispatches_of(&self.program.routine(self.run).ops, &self.program);
+        dispatches.iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
     }
 
     /// How far it may be from its reference.
@@ -151,7 +188,7 @@ impl Case {
     /// The step, or the class of each row; what the operation writes is no class before.
     fn counters(&self, operand: &Operand) -> Vec<u32> {
         let len = self.program.info(operand.tensor).len();
-        match self.op {
+        match *self.op() {
             _ if operand.access == Access::Write => vec![u32::MAX; len],
             Op::CrossEntropy { logits, .. } if operand.name == "labels" => {
                 let classes = self.program.nhwc(logits)[3];
@@ -164,7 +201,7 @@ impl Case {
     /// Values for an operand; what the operation writes is NaN before.
     fn values(&self, operand: &Operand) -> Vec<f32> {
         let mut values = pattern(operand.name, self.program.info(operand.tensor).len());
-        let product = matches!(self.op, Op::Conv { .. } | Op::ConvGradWeight { .. });
+        let product = matches!(self.op(), Op::Conv { .. } | Op::ConvGradWeight { .. });
         match operand.name {
             _ if operand.access == Access::Write => values.fill(f32::NAN),
             // Means, then variances or inverse deviations, which are positive.
@@ -180,7 +217,7 @@ impl Case {
                 }
             }
             // Whole numbers from -3 to 3, so that many windows have their maximum more than once.
-            "x" if matches!(self.op, Op::MaxPool { .. } | Op::MaxPoolGrad { .. }) => {
+            "x" if matches!(self.op(), Op::MaxPool { .. } | Op::MaxPoolGrad { .. }) => {
                 for value in &mut values {
                     *value = (*value * 3.5).trunc();
                 }

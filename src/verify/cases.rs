@@ -66,6 +66,7 @@ pub fn awkward() -> Vec<Case> {
         extremes(),
         optimisers(),
         inputs(),
+        neighbours(),
     ];
     parts.into_iter().flatten().collect()
 }
@@ -563,6 +564,65 @@ fn moving_average(program: &mut Program, len: usize) -> Op {
         average: program.tensor("average", &[len]),
         decay: 0.999,
     }
+}
+
+/// Operations in a row that a GPU may compute together, and others that look like them and are not.
+fn neighbours() -> Vec<Case> {
+    const KINDS: [Activation; 3] = [Activation::LeakyRelu { slope: 0.2 }, Activation::Tanh, Activation::Sigmoid];
+    let mut cases = Vec::new();
+    // The last shape has more rows than one dispatch of batch normalisation takes, on any device.
+    for (number, shape @ [n, h, w, c]) in
+        [[6, 3, 5, 7], [4, 1, 1, 33], [130, 3, 3, 65], [2, 260, 130, 3]].into_iter().enumerate()
+    {
+        let kind = KINDS[number % KINDS.len()];
+        for (groups, affine_too) in [(1, true), (2, true), (1, false)] {
+            if affine_too {
+                cases.push(Case::row(1, |program| {
+                    let normalisation = batch_norm(program, &shape, groups);
+                    let &Op::BatchNorm { y, .. } = &normalisation else { unreachable!("batch normalisation") };
+                    vec![normalisation, Op::Activation { kind, x: y, y: program.tensor("z", &shape) }]
+                }));
+            }
+            cases.push(Case::row(1, |program| {
+                let [z, dz, dy, dx, x] = ["z", "dz", "dy", "dx", "x"].map(|name| program.tensor(name, &shape));
+                let [affine, saved] = [vec![2, c], vec![groups, 2, c]].map(|shape| program.tensor("saved", &shape));
+                let daffine = affine_too.then(|| program.tensor("daffine", &[2, c]));
+                vec![
+                    Op::ActivationGrad { kind, y: z, dy: dz, dx: dy },
+                    Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, groups },
+                ]
+            }));
+        }
+        cases.push(Case::row(1, |program| {
+            let [x, y, z] = ["x", "y", "z"].map(|name| program.tensor(name, &shape));
+            let [affine, running] = ["affine", "running"].map(|name| program.tensor(name, &[2, c]));
+            vec![Op::BatchNormEval { x, affine, running, y, eps: 1e-3 }, Op::Activation { kind, x: y, y: z }]
+        }));
+        // The activation is not of what was normalised.
+        cases.push(Case::row(1, |program| {
+            let normalisation = batch_norm(program, &shape, 1);
+            let [x, y] = ["other", "z"].map(|name| program.tensor(name, &shape));
+            vec![normalisation, Op::Activation { kind, x, y }]
+        }));
+        cases.push(Case::row(2, |program| {
+            let clock = clock(program);
+            let images = program.tensor_of(Element::U8, "images", &[17, h, w, c]);
+            let [y, both] = [n, 2 * n + 1].map(|n| program.tensor("y", &[n, h, w, c]));
+            let b = program.tensor("b", &[n + 1, h, w, c]);
+            vec![
+                Op::Batch { clock, images, y, seed: 99, order: Order::Shuffled, range: [-1.0, 1.0] },
+                Op::Concat { a: y, b, y: both },
+            ]
+        }));
+    }
+    for (len, step) in [(1, 1), (1000, 5), (70_000, 100_000)] {
+        cases.push(Case::row(step, |program| {
+            let adam = adam(program, len, (1e-3, 0.5, 0.99, 1e-3));
+            let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
+            vec![adam, Op::MovingAverage { clock, param, average: program.tensor("average", &[len]), decay: 0.999 }]
+        }));
+    }
+    cases
 }
 
 /// Where a step's numbers come from.

@@ -43,12 +43,20 @@ const STEP_FLOPS: u64 = 7_000_000_000;
 
 /// Every case that is tried in a scope.
 pub fn cases_of(models: &[Model], scope: Scope) -> Vec<Case> {
+    [trials(scope), at_models_shapes(models, scope)].into_iter().flatten().collect()
+}
+
+/// Those at shapes of their own.
+fn trials(scope: Scope) -> Vec<Case> {
     let mut cases = awkward();
-    cases.extend(of_models(models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX }));
     if scope == Scope::Full {
         cases.extend(long());
     }
     cases
+}
+
+fn at_models_shapes(models: &[Model], scope: Scope) -> Vec<Case> {
+    of_models(models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX })
 }
 
 /// Tries a GPU. What is wrong with it is in the report, as is what it could not run at all; `now` is told what is being done
@@ -62,12 +70,19 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(gpu, scope);
 
-    let cases = cases_of(&models, scope);
-    let mut missing: BTreeSet<_> = gpu::entry_points().into_iter().map(|(shader, entry, _)| (shader, entry)).collect();
-    for (done, case) in cases.iter().enumerate() {
+    let variants = gpu.variants();
+    let mut cases: Vec<(Case, &GpuDevice)> = Vec::new();
+    for (number, variant) in variants.iter().enumerate() {
+        let differs = |case: &Case| number == 0 || case.entry_points(variant) != case.entry_points(gpu);
+        cases.extend(trials(scope).into_iter().filter(differs).map(|case| (case, variant)));
+    }
+    cases.extend(at_models_shapes(&models, scope).into_iter().map(|case| (case, gpu)));
+    let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
+    let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
+    for (done, (case, variant)) in cases.iter().enumerate() {
         now(case.op().name(), done as f64 / cases.len() as f64);
-        report.add(case, case.run(gpu));
-        for (shader, entry) in gpu::entry_points_of(case.op(), case.program()) {
+        report.add(case, case.run(variant));
+        for (shader, entry) in case.entry_points(variant) {
             missing.remove(&(shader, entry.to_string()));
         }
     }

@@ -30,6 +30,13 @@ impl Tolerance {
         Self { absolute: 2e-6 + 1.5e-7 * length as f64, relative: 1e-6, why }
     }
 
+    /// What this or another one allows.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let looser = if self.absolute >= other.absolute { self } else { other };
+        Self { relative: self.relative.max(other.relative), ..looser }
+    }
+
     /// What it allows beside a reference.
     pub fn at(&self, reference: f64) -> f64 {
         self.absolute + self.relative * reference.abs()
