@@ -8,8 +8,9 @@
 //
 // Shapes    as in conv.wgsl:  left is x, dy, x  and right is w, w, dy  of the three products;  parts (SLICES, shape of the result)
 // Mapping   A subgroup of 8 lanes computes 16 rows x 32 columns, or where SWAPPED 32 rows x 16 columns: the 32 lie along the lanes,
-//           4 in each, the 16 come by shuffles in quads, of which there are QUADS. The depth goes in steps of 4. The order of rows
-//           and of depth is that of conv.wgsl; slices, and phases before them, are along z.
+//           4 in each, the 16 come by shuffles in quads, of which there are QUADS. The depth goes in steps of 4, and every
+//           RUN of them are summed by themselves, so that long sums round less. The order of rows and of depth is that of
+//           conv.wgsl; slices, and phases before them, are along z.
 // Twin      src/cpu/conv.rs
 
 override PRODUCT: u32;
@@ -33,6 +34,7 @@ const FORWARD = 0u;
 const GRAD_INPUT = 1u;
 const GRAD_WEIGHT = 2u;
 const NOWHERE = 0xffffffffu;
+const RUN = 256u;
 
 @group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
@@ -343,50 +345,60 @@ fn product(
     let column2 = column + item(lane, 2u, !SWAPPED, along_right);
     let column3 = column + item(lane, 3u, !SWAPPED, along_right);
 
-    var sums0 = mat4x4<f32>();
-    var sums1 = mat4x4<f32>();
-    var sums2 = mat4x4<f32>();
-    var sums3 = mat4x4<f32>();
-    for (var depth = slice * SLICE_DEPTH; depth < tile.end; depth += 4u) {
-        let left0 = four_of_left(row0, place0, depth + item_depth(lane, 0u, SWAPPED, along_left));
-        let right0 = four_of_right(depth + item_depth(lane, 0u, !SWAPPED, along_right), column0);
-        var left1 = left0;
-        var right1 = right0;
-        if SWAPPED || QUADS > 2u {
-            left1 = four_of_left(row1, place1, depth + item_depth(lane, 1u, SWAPPED, along_left));
+    var totals0 = mat4x4<f32>();
+    var totals1 = mat4x4<f32>();
+    var totals2 = mat4x4<f32>();
+    var totals3 = mat4x4<f32>();
+    for (var run = slice * SLICE_DEPTH; run < tile.end; run += RUN) {
+        var sums0 = mat4x4<f32>();
+        var sums1 = mat4x4<f32>();
+        var sums2 = mat4x4<f32>();
+        var sums3 = mat4x4<f32>();
+        for (var depth = run; depth < min(run + RUN, tile.end); depth += 4u) {
+            let left0 = four_of_left(row0, place0, depth + item_depth(lane, 0u, SWAPPED, along_left));
+            let right0 = four_of_right(depth + item_depth(lane, 0u, !SWAPPED, along_right), column0);
+            var left1 = left0;
+            var right1 = right0;
+            if SWAPPED || QUADS > 2u {
+                left1 = four_of_left(row1, place1, depth + item_depth(lane, 1u, SWAPPED, along_left));
+            }
+            if !SWAPPED || QUADS > 2u {
+                right1 = four_of_right(depth + item_depth(lane, 1u, !SWAPPED, along_right), column1);
+            }
+            // Four of the depth for the lane's rows or columns, and the eight first and last of what comes by shuffles.
+            var lanes: mat4x4<f32>;
+            var first: vec4<f32>;
+            var last: vec4<f32>;
+            var along: bool;
+            if SWAPPED {
+                let left2 = four_of_left(row2, place2, depth + item_depth(lane, 2u, true, along_left));
+                let left3 = four_of_left(row3, place3, depth + item_depth(lane, 3u, true, along_left));
+                lanes = mat4x4<f32>(left0, left1, left2, left3);
+                if along_left { lanes = transpose(lanes); }
+                first = right0;
+                last = right1;
+                along = along_right;
+            } else {
+                let right2 = four_of_right(depth + item_depth(lane, 2u, true, along_right), column2);
+                let right3 = four_of_right(depth + item_depth(lane, 3u, true, along_right), column3);
+                lanes = mat4x4<f32>(right0, right1, right2, right3);
+                if along_right { lanes = transpose(lanes); }
+                first = left0;
+                last = left1;
+                along = along_left;
+            }
+            sums0 += lanes * low_quad(first, along);
+            if QUADS > 1u { sums1 += lanes * high_quad(first, along); }
+            if QUADS > 2u { sums2 += lanes * low_quad(last, along); }
+            if QUADS > 3u { sums3 += lanes * high_quad(last, along); }
         }
-        if !SWAPPED || QUADS > 2u {
-            right1 = four_of_right(depth + item_depth(lane, 1u, !SWAPPED, along_right), column1);
-        }
-        // Four of the depth for the lane's rows or columns, and the eight first and last of what comes by shuffles.
-        var lanes: mat4x4<f32>;
-        var first: vec4<f32>;
-        var last: vec4<f32>;
-        var along: bool;
-        if SWAPPED {
-            let left2 = four_of_left(row2, place2, depth + item_depth(lane, 2u, true, along_left));
-            let left3 = four_of_left(row3, place3, depth + item_depth(lane, 3u, true, along_left));
-            lanes = mat4x4<f32>(left0, left1, left2, left3);
-            if along_left { lanes = transpose(lanes); }
-            first = right0;
-            last = right1;
-            along = along_right;
-        } else {
-            let right2 = four_of_right(depth + item_depth(lane, 2u, true, along_right), column2);
-            let right3 = four_of_right(depth + item_depth(lane, 3u, true, along_right), column3);
-            lanes = mat4x4<f32>(right0, right1, right2, right3);
-            if along_right { lanes = transpose(lanes); }
-            first = left0;
-            last = left1;
-            along = along_left;
-        }
-        sums0 += lanes * low_quad(first, along);
-        if QUADS > 1u { sums1 += lanes * high_quad(first, along); }
-        if QUADS > 2u { sums2 += lanes * low_quad(last, along); }
-        if QUADS > 3u { sums3 += lanes * high_quad(last, along); }
+        totals0 += sums0;
+        if QUADS > 1u { totals1 += sums1; }
+        if QUADS > 2u { totals2 += sums2; }
+        if QUADS > 3u { totals3 += sums3; }
     }
-    store_quad(slice, row, column, lane, 0u, sums0);
-    if QUADS > 1u { store_quad(slice, row, column, lane, 1u, sums1); }
-    if QUADS > 2u { store_quad(slice, row, column, lane, 2u, sums2); }
-    if QUADS > 3u { store_quad(slice, row, column, lane, 3u, sums3); }
+    store_quad(slice, row, column, lane, 0u, totals0);
+    if QUADS > 1u { store_quad(slice, row, column, lane, 1u, totals1); }
+    if QUADS > 2u { store_quad(slice, row, column, lane, 2u, totals2); }
+    if QUADS > 3u { store_quad(slice, row, column, lane, 3u, totals3); }
 }

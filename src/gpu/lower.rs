@@ -579,7 +579,7 @@ impl LaneTile {
     /// A CPU has few cores, and a sum shorter than this costs less than another dispatch would.
     fn tile(&self) -> Tile {
         let [rows, columns] = if self.swapped { [32, 16] } else { [16, 32] };
-        Tile { rows, columns, wanted: 16, least_depth: 65_536, iterations: DEPTH / 4 }
+        Tile { rows, columns, wanted: 16, least_depth: 65_536, iterations: DEPTH / 4 + 1 }
     }
 }
 
