@@ -308,6 +308,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             folder: &folder,
             sample_every: Interval::Steps(100),
             checkpoint_every: Interval::Steps(100),
+            keep_checkpoints: None,
             progress: Progress::silent(plan),
             measure: None,
             stop: &AtomicBool::new(false),

@@ -10,7 +10,7 @@ use crate::train::Checkpoint;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A model's name, a model file (.toml), or a run
-    #[arg(value_name = "MODEL", default_value = "dcgan-small")]
+    #[arg(value_name = "MODEL", default_value = "dcgan-fast")]
     model: String,
 
     /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]

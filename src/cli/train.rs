@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
 
-    /// A model's name, or a model file (.toml) [default: dcgan-small, or dcgan-64 for photographs]
+    /// A model's name, or a model file (.toml) [default: dcgan-fast, or dcgan-64 for photographs]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -121,6 +121,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     checkpoint_every: Interval,
 
+    /// How many checkpoints stay when newer ones are written, or `all`
+    #[arg(long, value_name = "N", default_value = "3")]
+    keep_checkpoints: Kept,
+
     /// How often the distance of 2000 images to real ones is measured, such as 5epochs or 500steps, or never. With labelled
     /// images a classifier is trained for that, once, in about half a minute
     #[arg(long, value_name = "INTERVAL", default_value = "5epochs")]
@@ -143,6 +147,22 @@ impl FromStr for Often {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "never" { Ok(Self(None)) } else { text.parse().map(|interval| Self(Some(interval))) }
+    }
+}
+
+/// A number of at least one, or `all`.
+#[derive(Debug, Clone, Copy)]
+struct Kept(Option<usize>);
+
+impl FromStr for Kept {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "all" => Ok(Self(None)),
+            Ok(number) if number > 0 => Ok(Self(Some(number))),
+            _ => Err("choose a number from 1 on, or all".into()),
+        }
     }
 }
 
@@ -182,6 +202,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         folder: &folder,
         sample_every: arguments.sample_every,
         checkpoint_every: arguments.checkpoint_every,
+        keep_checkpoints: arguments.keep_checkpoints.0,
         measure: measure(arguments, &images, is_mnist),
         stop: &stop,
     })
@@ -265,7 +286,7 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
         flip: arguments.flip,
         quarter_turns: arguments.quarter_turns,
     };
-    settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.steps_of(model.training.epochs as u64));
+    settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.usual_steps(&model));
     settings.check(&model)?;
     Ok((Checkpoint::initial(&model, &settings), images))
 }
@@ -275,7 +296,7 @@ pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     match asked {
         Some(model) => Model::open(model),
         None if source.is_of_photographs()? => Model::named("dcgan-64"),
-        None => Model::named("dcgan-small"),
+        None => Model::named("dcgan-fast"),
     }
 }
 

@@ -34,7 +34,7 @@ const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"]
 const TRAINING: Keys = Keys {
     of: "[training]",
     needed: &["epochs", "batch-size", "average", "adam"],
-    optional: &["loss", "label-smoothing", "penalty", "rates"],
+    optional: &["least-steps", "loss", "label-smoothing", "penalty", "rates"],
 };
 
 const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
@@ -112,6 +112,7 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
     let adam = training.section("adam", ADAM.of, &ADAM)?;
     Ok(Training {
         epochs: training.size("epochs", 1..=100_000)?,
+        least_steps: training.or("least-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
         batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
         average: share(&training, "average")?,
         adam: Adam {

@@ -11,6 +11,8 @@ use crate::program::{Adversarial, Decay, Schedule};
 pub struct Training {
     /// Passes over the data set.
     pub epochs: usize,
+    /// Steps of a run at least, where so many passes over few images would be fewer.
+    pub least_steps: u64,
     /// Real images in a step, and as many of the generator's.
     pub batch_size: usize,
     /// Decay of the moving average of the generator's parameters.

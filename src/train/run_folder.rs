@@ -170,10 +170,35 @@ impl RunFolder {
         self.path.join("checkpoints").join(format!("step-{step:08}.safetensors"))
     }
 
+    /// Removes checkpoints of `step` and of steps before it, but for the newest so many of them.
+    pub fn remove_checkpoints_before(&self, step: u64, keep: usize) -> Result<()> {
+        let folder = self.path.join("checkpoints");
+        let names = fs::read_dir(&folder)
+            .and_then(|entries| {
+                entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(Error::file("read", &folder))?;
+        let mut steps: Vec<u64> = names.iter().filter_map(|name| step_of(name.to_str()?)).collect();
+        steps.retain(|&other| other <= step);
+        steps.sort_unstable();
+        steps.truncate(steps.len().saturating_sub(keep));
+        for step in steps {
+            let path = self.checkpoint(step);
+            fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+        }
+        Ok(())
+    }
+
     /// The newest checkpoint, if there is one.
     pub fn newest_checkpoint(&self) -> Option<PathBuf> {
         Checkpoint::find(&self.path).ok()
     }
+}
+
+/// What a checkpoint's name says, if it is one that [`RunFolder::checkpoint`] gives.
+fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
+    (format!("step-{step:08}.safetensors") == name).then_some(step)
 }
 
 /// What a sheet's name says: `epoch-0001.png` is of an epoch, `epoch-0002-step-000500.png` also of a step.

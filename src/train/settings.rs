@@ -119,8 +119,13 @@ impl Settings {
             rates: model.training.rates,
             augment: Augment::default(),
         };
-        settings.steps = settings.steps_of(model.training.epochs as u64);
+        settings.steps = settings.usual_steps(model);
         settings
+    }
+
+    /// Steps of a run that is as long as the model asks for.
+    pub fn usual_steps(&self, model: &Model) -> u64 {
+        self.steps_of(model.training.epochs as u64).max(model.training.least_steps)
     }
 
     /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.

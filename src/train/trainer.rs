@@ -40,6 +40,8 @@ pub struct Training<'a> {
     pub sample_every: Interval,
     /// How often a checkpoint is written, beside the end.
     pub checkpoint_every: Interval,
+    /// How many checkpoints the folder keeps: when a new one is there, the oldest beyond that are removed. All, if `None`.
+    pub keep_checkpoints: Option<usize>,
     /// How good the images are, if that is to be measured on the way.
     pub measure: Option<Measure<'a>>,
     /// Who is told.
@@ -364,6 +366,12 @@ impl<'a> Run<'a> {
         let path = self.training.folder.checkpoint(self.step);
         checkpoint.write(&path)?;
         self.training.progress.line(&format!("checkpoint  {}", path.display()));
+        if let Some(keep) = self.training.keep_checkpoints {
+            // A run does not end for want of tidiness.
+            if let Err(error) = self.training.folder.remove_checkpoints_before(self.step, keep) {
+                self.training.progress.line(&format!("checkpoint  older ones stay: {error}"));
+            }
+        }
         self.last_checkpoint = Some((self.step, path));
         self.pace.restart();
         Ok(())

@@ -33,7 +33,7 @@ pub enum Scope {
 }
 
 /// The model of which a whole step is tried quickly.
-const QUICK_MODEL: &str = "dcgan-small";
+const QUICK_MODEL: &str = "dcgan-fast";
 
 /// Floating-point operations of the step of a model whose operations are tried quickly.
 const QUICK_FLOPS: u64 = 1_000_000_000;

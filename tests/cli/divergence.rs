@@ -42,7 +42,7 @@ fn a_run_that_diverges_later_names_its_last_good_checkpoint() {
     let place = Place::new();
     // Steps as long as the weights themselves: the signal grows until it leaves the range, in some twenty steps.
     place.write("deep.toml", deep("0.35").as_bytes());
-    let often = "--checkpoint-every 5steps";
+    let often = "--checkpoint-every 5steps --keep-checkpoints all";
     let call =
         place.gpu_gan(&format!("train shapes --model deep.toml --device cpu --steps 400 --lr 0.5 --out run {often}"));
     let said = call.fails().error("diverged").error("is not a finite number at step ");

@@ -109,3 +109,19 @@ fn a_model_file_says_how_it_learns_and_its_mistakes_are_told_with_their_place() 
     let said = place.gpu_gan(&format!("{TRAIN} --loss l1")).misused();
     assert!(said.stderr().contains("choose one of non-saturating, minimax"), "{}", said.stderr());
 }
+
+#[test]
+fn on_few_images_a_run_has_the_steps_that_the_model_wants_at_least_unless_told_otherwise() {
+    let place = place();
+    let patient = without_batch_norm().replace("epochs = 2\n", "epochs = 2\nleast-steps = 33\n");
+    place.write("patient.toml", patient.as_bytes());
+    let train = |more: &str| {
+        let said = place.gpu_gan(&format!("train shapes --device cpu --model patient.toml --dry-run {more}"));
+        said.succeeds().stderr()
+    };
+    // Forty images, four in a step: two epochs are twenty steps.
+    assert!(train("").contains("training       33 steps of 4 images (3.3000 epochs)"), "{}", train(""));
+    assert!(train("--batch-size 2").contains("training       40 steps of 2 images (2.0000 epochs)"));
+    assert!(train("--epochs 1").contains("training       10 steps of 4 images (1.0000 epochs)"));
+    assert!(train("--steps 5").contains("training       5 steps of 4 images (0.5000 epochs)"));
+}

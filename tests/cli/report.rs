@@ -85,8 +85,8 @@ fn the_film_shows_every_sheet_in_order_and_holds_the_last() {
 
 #[test]
 fn a_run_that_goes_on_has_its_old_sheets_in_film_and_page() {
-    let place = Place::with_run("--steps 12 --checkpoint-every 4steps");
-    place.resume("run", "--steps 21").succeeds();
+    let place = Place::with_run("--steps 12 --checkpoint-every 4steps --keep-checkpoints all");
+    place.resume("run", "--steps 21 --keep-checkpoints all").succeeds();
     let names = ["epoch 0", "epoch 1", "epoch 2, step 12", "epoch 2", "epoch 3, step 21"];
     assert_eq!(sheets_of(&place.text("run/report.html")), names);
     let film = place.film("run/samples/progress.gif");

@@ -5,8 +5,8 @@ use crate::place::Place;
 #[test]
 fn the_model_that_comes_with_the_program_is_shown_when_none_is_named() {
     let place = Place::empty();
-    let said = place.gpu_gan("summary").succeeds().prints("dcgan-small\n").prints("747393").prints("64433");
-    assert_eq!(said.stdout(), place.gpu_gan("summary dcgan-small").succeeds().stdout());
+    let said = place.gpu_gan("summary").succeeds().prints("dcgan-fast\n").prints("747393").prints("109281");
+    assert_eq!(said.stdout(), place.gpu_gan("summary dcgan-fast").succeeds().stdout());
     assert_eq!(said.stderr(), "");
 }
 

@@ -257,3 +257,24 @@ fn a_dry_run_refuses_what_the_run_would() {
         assert_eq!(run, dry_run);
     }
 }
+
+#[test]
+fn the_newest_three_checkpoints_stay_unless_told_otherwise() {
+    let place = Place::new();
+    let names = |run: &str| place.names(&format!("{run}/checkpoints"));
+    let step = |step: usize| format!("step-{step:08}.safetensors");
+    place.train("--steps 12 --checkpoint-every 2steps --out three").succeeds();
+    assert_eq!(names("three"), [8, 10, 12].map(step));
+    place.train("--steps 12 --checkpoint-every 2steps --keep-checkpoints 1 --out one").succeeds();
+    assert_eq!(names("one"), [12].map(step));
+    place.train("--steps 12 --checkpoint-every 2steps --keep-checkpoints all --out all").succeeds();
+    assert_eq!(names("all"), [2, 4, 6, 8, 10, 12].map(step));
+    // What a person laid there stays, and so do steps that are still to come when a run goes on from an earlier one.
+    place.write("all/checkpoints/step-4.safetensors", b"mine");
+    let early = format!("all/checkpoints/{}", step(6));
+    place.gpu_gan(&format!("train --resume {early} --steps 9 --checkpoint-every 100steps --device cpu")).succeeds();
+    assert_eq!(
+        names("all"),
+        [6, 8, 9, 10, 12].map(step).into_iter().chain(["step-4.safetensors".into()]).collect::<Vec<_>>()
+    );
+}
