@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use rayon::prelude::*;
 
-use super::GpuDevice;
 use super::lower::{Dispatch, Source, lower};
 use super::shaders::{Binding, Reflection, SHADERS, Shader};
+use super::{Counters, GpuDevice};
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 
@@ -140,6 +140,7 @@ impl GpuExecutor {
                 wgpu::BindGroupEntry { binding: *number, resource: self.resource(*source) }
             })
             .collect();
+        Counters::count(&self.gpu.made.bind_groups);
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&label(dispatch)),
             layout: &pipeline.get_bind_group_layout(0),
@@ -388,6 +389,7 @@ fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
 }
 
 fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Dispatch) -> wgpu::ComputePipeline {
+    Counters::count(&gpu.made.pipelines);
     gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&label(dispatch)),
         layout: None,
@@ -407,6 +409,7 @@ fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsa
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let size = bytes.next_multiple_of(16);
     let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+    Counters::count(&gpu.made.buffers);
     let buffer = gpu.device.create_buffer(&descriptor);
     match pollster::block_on(scope.pop()) {
         None => Ok(buffer),

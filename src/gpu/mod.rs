@@ -11,6 +11,7 @@ mod shaders;
 mod translations;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
@@ -35,6 +36,32 @@ pub struct GpuDevice {
     faults: Faults,
     kernels: Kernels,
     compilation: Compilation,
+    made: Arc<Counters>,
+}
+
+/// What was made on a device since it was opened, whether it is still there or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Buffers: tensors, scratch memory, and those that results are read through.
+    pub buffers: usize,
+    /// Bind groups, one for each dispatch of a routine.
+    pub bind_groups: usize,
+    /// Pipelines, one for each kernel of a program.
+    pub pipelines: usize,
+}
+
+/// [`Made`], while it grows: clones of a device share it.
+#[derive(Default)]
+struct Counters {
+    buffers: AtomicUsize,
+    bind_groups: AtomicUsize,
+    pipelines: AtomicUsize,
+}
+
+impl Counters {
+    fn count(counter: &AtomicUsize) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// How shaders are compiled.
@@ -91,12 +118,28 @@ impl GpuDevice {
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
         let driver = format!("{} {}", adapter.driver, adapter.driver_version).trim().to_string();
-        Ok(Self { device, queue, name, driver, faults, kernels, compilation: Compilation::default() })
+        Ok(Self {
+            device,
+            queue,
+            name,
+            driver,
+            faults,
+            kernels,
+            compilation: Compilation::default(),
+            made: Arc::default(),
+        })
     }
 
     /// Name and version of the adapter's driver, in the driver's own words: `llvmpipe Mesa 22.3.6 (LLVM 15.0.6)`.
     pub fn driver(&self) -> &str {
         &self.driver
+    }
+
+    /// What was made here so far, by all executors: steps make nothing, so it does not grow with them.
+    pub fn made(&self) -> Made {
+        let Counters { buffers, bind_groups, pipelines } = &*self.made;
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        Made { buffers: count(buffers), bind_groups: count(bind_groups), pipelines: count(pipelines) }
     }
 
     /// The same device, whose shaders check every index, loop and divisor, and begin with workgroup memory of zeros. Kernels need

@@ -20,42 +20,7 @@ pub(crate) const SHAPES: &str = "shapes/train-images-idx3-ubyte";
 
 /// Every kind of tensor that a checkpoint knows: weights with and without a bias, batch normalisation, a transposed
 /// convolution. Ten steps are an epoch.
-pub(crate) const TINY: &str = r#"
-name = "tiny"
-about = "As small as a model can be"
-image = { height = 8, width = 8, channels = 1 }
-latent = 4
-generator = [
-    { layer = "linear", features = 32, bias = false },
-    { layer = "reshape", height = 4, width = 4, channels = 2 },
-    { layer = "batch-norm" },
-    { layer = "relu" },
-    { layer = "transposed-conv", channels = 1, kernel = 2, stride = 2 },
-    { layer = "tanh" },
-]
-discriminator = [
-    { layer = "conv", channels = 2, kernel = 4, stride = 2, pad = 1, bias = false },
-    { layer = "batch-norm" },
-    { layer = "leaky-relu", slope = 0.2 },
-    { layer = "flatten" },
-    { layer = "linear", features = 1 },
-]
-
-[training]
-epochs = 2
-batch-size = 4
-average = 0.9
-
-[training.adam]
-lr = 2e-3
-beta1 = 0.5
-beta2 = 0.99
-eps = 1e-8
-
-[initial]
-weight = { mean = 0.0, std = 0.2 }
-gamma = { mean = 1.0, std = 0.02 }
-"#;
+pub(crate) const TINY: &str = include_str!("../common/tiny.toml");
 
 /// A model of images in colour, 16 x 16 pixels.
 pub(crate) const COLOUR: &str = r#"

@@ -10,6 +10,9 @@ use std::sync::OnceLock;
 use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
 use gpu_gan::verify::{Comparison, Tolerance};
 
+/// A model as small as a model can be: images of 8 x 8 in grey, four in a batch.
+pub(crate) const TINY: &str = include_str!("tiny.toml");
+
 /// Fails unless every element is within the tolerance, and so are all together. Written so that NaN fails.
 #[track_caller]
 pub(crate) fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {

@@ -1,0 +1,175 @@
+//! Ten thousand steps of a run on the GPU device: what they leave behind, in the process's memory and on the device.
+//!
+//! The only test of its process, as it measures the memory of all of it.
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use common::{TINY, aloud, gpu};
+use gpu_gan::data::ImageSet;
+use gpu_gan::gpu::{GpuDevice, Made};
+use gpu_gan::net::Model;
+use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+use gpu_gan::report::progress::{Plan, Progress};
+use gpu_gan::train::{Checkpoint, Interval, RunFolder, Settings, Training, train};
+
+/// Steps of the run.
+const STEPS: u64 = 10_000;
+/// A checkpoint is written and a sheet drawn each time that so many steps are done,
+const EVERY: u64 = 500;
+/// and after so many steps everything was done several times over: allocators have what they need, plots all their bins.
+const WARM_UP: usize = 2000;
+/// What the process may be larger by at the end than it was, at its smallest, between the warm-up and half of the steps: 1 KiB
+/// for each step since, less than any object of a driver takes. An allocator's own ups and downs are 2 MiB.
+const BOUND: u64 = STEPS / 2 * 1024;
+
+/// The memory of this process that is in use, in bytes; none where the system does not say.
+fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
+/// What was seen after so many steps.
+struct Sight {
+    steps: usize,
+    made: Made,
+    resident: Option<u64>,
+}
+
+/// A GPU that takes note of what is there each time that steps are asked for.
+struct Watched {
+    gpu: GpuDevice,
+    sights: Rc<RefCell<Vec<Sight>>>,
+}
+
+impl Device for Watched {
+    fn description(&self) -> String {
+        self.gpu.description()
+    }
+
+    fn room_for_images(&self) -> u64 {
+        self.gpu.room_for_images()
+    }
+
+    fn check(&self, program: &Program) -> gpu_gan::Result<()> {
+        self.gpu.check(program)
+    }
+
+    fn build(&self, program: &Program) -> gpu_gan::Result<Box<dyn Executor>> {
+        Ok(Box::new(WatchedExecutor {
+            inner: self.gpu.build(program)?,
+            step: program.routine_named("step").expect("a run trains"),
+            steps: 0,
+            gpu: self.gpu.clone(),
+            sights: Rc::clone(&self.sights),
+        }))
+    }
+}
+
+struct WatchedExecutor {
+    inner: Box<dyn Executor>,
+    step: RoutineId,
+    steps: usize,
+    gpu: GpuDevice,
+    sights: Rc<RefCell<Vec<Sight>>>,
+}
+
+impl Executor for WatchedExecutor {
+    fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> gpu_gan::Result<()> {
+        self.inner.upload(tensor, values)
+    }
+
+    fn run(&mut self, routine: RoutineId, times: usize) -> gpu_gan::Result<()> {
+        let before = self.gpu.made();
+        self.inner.run(routine, times)?;
+        assert_eq!(self.gpu.made(), before, "something was made by {times} runs of a routine, {} steps in", self.steps);
+        if routine == self.step {
+            self.steps += times;
+            self.sights.borrow_mut().push(Sight { steps: self.steps, made: before, resident: resident() });
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, tensor: TensorId) -> gpu_gan::Result<Snapshot> {
+        self.inner.snapshot(tensor)
+    }
+
+    fn collect(&mut self, snapshot: Snapshot) -> gpu_gan::Result<Vec<f32>> {
+        self.inner.collect(snapshot)
+    }
+
+    fn counters(&mut self, tensor: TensorId) -> gpu_gan::Result<Vec<u32>> {
+        self.inner.counters(tensor)
+    }
+}
+
+/// Buffers that results are read through are made when something is read for the first time: the losses, a sheet, a
+/// checkpoint. Everything else is made with the program.
+#[test]
+fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipeline() {
+    let Some(gpu) = gpu() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let model_file = place.path().join("tiny.toml");
+    std::fs::write(&model_file, TINY).unwrap();
+    let model = Model::open(model_file.to_str().unwrap()).unwrap();
+    let images = ImageSet {
+        name: "noise".into(),
+        height: 8,
+        width: 8,
+        channels: 1,
+        pixels: (0..40 * 64).map(|at: usize| (at * 37 + at / 64 * 11) as u8).collect(),
+        labels: None,
+        label_names: Vec::new(),
+    };
+    let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "noise").unwrap() };
+    let sights = Rc::default();
+    let device = Watched { gpu: gpu.clone(), sights: Rc::clone(&sights) };
+    let folder = RunFolder::create(Some(&place.path().join("run")), "noise").unwrap();
+    let begin = Instant::now();
+    let ending = train(Training {
+        device: &device,
+        images: &images,
+        capacity: images.count(),
+        start: Checkpoint::initial(&model, &settings),
+        folder: &folder,
+        sample_every: Interval::Steps(EVERY),
+        checkpoint_every: Interval::Steps(EVERY),
+        keep_checkpoints: Some(3),
+        progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
+        measure: None,
+        stop: &AtomicBool::new(false),
+    })
+    .unwrap();
+    assert!(ending.complete && ending.step == STEPS);
+    let took = begin.elapsed();
+
+    let sights = sights.borrow();
+    let (first, last) = (&sights[0], sights.last().unwrap());
+    assert!(first.steps == 1 && last.steps == STEPS as usize);
+    for sight in sights.iter() {
+        let Made { bind_groups, pipelines, .. } = sight.made;
+        assert_eq!((bind_groups, pipelines), (first.made.bind_groups, first.made.pipelines), "step {}", sight.steps);
+    }
+    // The first checkpoint and the first sheet after a step are read once `EVERY` steps are done.
+    let warm: Vec<_> = sights.iter().filter(|sight| sight.steps > EVERY as usize + 1).collect();
+    assert!(warm.iter().all(|sight| sight.made == last.made), "buffers are made again and again");
+    let for_results = last.made.buffers - first.made.buffers;
+    aloud(&format!("{STEPS} steps in {took:.1?}, {:?}, {for_results} buffers of them for results", last.made));
+    assert!(for_results <= 16, "{for_results} buffers were made after the first step");
+
+    let first_half = sights.iter().filter(|sight| (WARM_UP..=STEPS as usize / 2).contains(&sight.steps));
+    match (first_half.filter_map(|sight| sight.resident).min(), last.resident) {
+        (Some(before), Some(after)) => {
+            let grown = after.saturating_sub(before) / 1024;
+            aloud(&format!("{} KiB in use after {WARM_UP} steps, {grown} KiB more at the end", before / 1024));
+            assert!(grown <= BOUND / 1024, "the process grew by {grown} KiB");
+        }
+        _ if cfg!(target_os = "linux") => panic!("/proc/self/statm cannot be read"),
+        _ => aloud("this system does not say how much memory a process uses: only what was made is known"),
+    }
+}
