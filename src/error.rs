@@ -59,6 +59,16 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
+    /// A driver gave a device up, with all that lay on it: it was reset, unplugged, or had no memory left for a submission.
+    #[error("{device} was lost: {reason}")]
+    Lost {
+        /// The device's name.
+        device: String,
+        /// What the driver said.
+        reason: String,
+        /// The next step, filled in by who knows what was saved.
+        hint: String,
+    },
     /// A tensor is larger than the device can hold in one piece.
     #[error(
         "{tensor} needs {}, but {device} allows {} ({limit_name})",
@@ -139,6 +149,7 @@ impl Error {
             | Self::Checkpoint { hint, .. }
             | Self::Request { hint, .. }
             | Self::Device { hint, .. }
+            | Self::Lost { hint, .. }
             | Self::TooLarge { hint, .. }
             | Self::OutOfMemory { hint, .. } => hint.clone(),
             Self::Diverged { last_good, .. } => match last_good {

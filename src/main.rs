@@ -9,6 +9,10 @@ use gpu_gan::cli::{Cli, Outcome};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
+        // wgpu's way to say that a device was lost while it was waited for: the GPU device makes an error of it.
+        if panic.payload().downcast_ref::<String>().is_some_and(|text| text.starts_with("Error in Device::poll")) {
+            return;
+        }
         let _ = writeln!(io::stderr(), "error: gpu-gan made a mistake of its own: {panic}");
         let _ = writeln!(
             io::stderr(),

@@ -26,6 +26,18 @@ impl DeviceArgument {
         Ok((device, text))
     }
 
+    /// Opens the device of that description again, after it was lost. No other one will do, as it would give other bits.
+    pub(super) fn reopen(&self, description: &str) -> Result<Box<dyn Device>> {
+        let (device, _) = self.open()?;
+        if device.description() == description {
+            return Ok(device);
+        }
+        Err(Error::Device {
+            message: format!("{description} is no longer there"),
+            hint: "see `gpu-gan devices` for what is".into(),
+        })
+    }
+
     /// Opens the GPU that is meant, for what only shaders can do; `auto` takes a software one too.
     pub(super) fn open_gpu(&self) -> Result<(GpuDevice, String)> {
         let choice = match self.choose()? {

@@ -188,8 +188,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let first_step = start.step;
     let stop = stop_on_ctrl_c()?;
     let is_mnist = start.settings.data.name == mnist::NAME && images.image_shape() == [28, 28, 1];
+    let description = device.description();
     let ending = train(Training {
-        device: device.as_ref(),
+        device,
+        reopen: &|| arguments.device.reopen(&description),
         images: &images,
         capacity,
         progress: Progress::new(Plan {

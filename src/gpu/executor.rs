@@ -188,9 +188,10 @@ impl GpuExecutor {
     /// The one place that waits for the GPU.
     fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
-        let outcome = self.gpu.device.poll(wait);
+        let outcome = self.gpu.poll(wait);
         self.gpu.healthy()?;
-        outcome.map(|_| ()).map_err(|error| Error::Device {
+        let Some(Err(error)) = outcome else { return Ok(()) };
+        Err(Error::Device {
             message: format!("{} does not answer: {error}", self.gpu.name),
             hint: "go on from the last checkpoint with --resume; where it happens again, a new run with a smaller \
                    --batch-size may help"
@@ -311,16 +312,19 @@ impl GpuExecutor {
         };
         loop {
             match reading.mapped.try_recv() {
-                Ok(Some(outcome)) => break outcome.map_err(|error| failed(error.to_string()))?,
-                Ok(None) => {}
-                Err(oneshot::Canceled) => return Err(failed("the driver forgot them".into())),
+                Ok(Some(Ok(()))) => break,
+                // Where the device was lost or refused something, this is a consequence.
+                Ok(Some(Err(error))) => return Err(self.gpu.healthy().err().unwrap_or(failed(error.to_string()))),
+                Err(oneshot::Canceled) => {
+                    return Err(self.gpu.healthy().err().unwrap_or(failed("the driver forgot them".into())));
+                }
+                Ok(None) => self.gpu.healthy()?,
             }
-            self.gpu.healthy()?;
             let oldest = self.in_flight.pop_front();
             match oldest {
                 Some(submission) => self.wait_for(submission)?,
                 // Everything submitted is done, so the callback is due with this poll.
-                None => drop(self.gpu.device.poll(wgpu::PollType::wait_indefinitely())),
+                None => drop(self.gpu.poll(wgpu::PollType::wait_indefinitely())),
             }
         }
         let range = reading.buffer.slice(..4 * reading.len as u64);

@@ -11,8 +11,9 @@ mod shaders;
 mod translations;
 
 use std::collections::HashMap;
+use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
@@ -73,18 +74,39 @@ struct Compilation {
     checked: bool,
 }
 
-/// What the driver reported outside of any call: the first report is the cause, the others are its consequences.
+/// What the driver reported outside of any call, in one line each. Of each kind the first report is the cause, the others are
+/// its consequences; and where the device was lost, all else follows from that.
 #[derive(Clone, Default)]
-struct Faults(Arc<Mutex<Option<String>>>);
+struct Faults(Arc<Mutex<Reports>>);
+
+#[derive(Default)]
+struct Reports {
+    lost: Option<String>,
+    error: Option<String>,
+}
 
 impl Faults {
-    fn report(&self, message: String) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(message);
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn first(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn lost(&self, reason: &str) {
+        self.reports().lost.get_or_insert(in_one_line(reason));
     }
+
+    fn error(&self, error: &wgpu::Error) {
+        let text = match error {
+            wgpu::Error::OutOfMemory { .. } => "it has no memory left".into(),
+            wgpu::Error::Validation { description, .. } => format!("it was used wrongly: {description}"),
+            wgpu::Error::Internal { description, .. } => format!("its driver failed: {description}"),
+        };
+        self.reports().error.get_or_insert(in_one_line(&text));
+    }
+}
+
+/// What wgpu says in a paragraph, as a part of a sentence.
+fn in_one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 impl GpuDevice {
@@ -111,12 +133,12 @@ impl GpuDevice {
         let faults = Faults::default();
         let lost = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.report(format!("the device was lost: {message}"));
-            }
+            // Only `lose` destroys a device that is in use.
+            let destroyed = reason == wgpu::DeviceLostReason::Destroyed;
+            lost.lost(if destroyed { "it was given up" } else { &message });
         });
         let uncaptured = faults.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.error(&error)));
         let driver = format!("{} {}", adapter.driver, adapter.driver_version).trim().to_string();
         Ok(Self {
             device,
@@ -183,12 +205,38 @@ impl GpuDevice {
         GpuExecutor::new(self.clone(), program)
     }
 
+    /// Loses the device, as a driver does that resets a GPU: for tests of what becomes of a run then. Whatever is asked of it
+    /// afterwards ends with [`Error::Lost`].
+    pub fn lose(&self) {
+        self.device.destroy();
+        // The loss is reported when nothing is in hand any more.
+        let _ = self.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    /// The only place that lets wgpu look at what the GPU has done. wgpu panics where it learns there that the device is lost,
+    /// after it has reported the loss; then there is no answer, and [`Self::healthy`] knows why.
+    fn poll(&self, how: wgpu::PollType) -> Option<std::result::Result<wgpu::PollStatus, wgpu::PollError>> {
+        let attempt = panic::AssertUnwindSafe(|| self.device.poll(how));
+        match panic::catch_unwind(attempt) {
+            Ok(answer) => Some(answer),
+            Err(cause) if self.healthy().is_ok() => panic::resume_unwind(cause),
+            Err(_) => None,
+        }
+    }
+
     /// The first fault that the driver reported, as an error.
     fn healthy(&self) -> Result<()> {
-        match self.faults.first() {
-            None => Ok(()),
-            Some(fault) => Err(Error::Device {
-                message: format!("{} stopped working: {}", self.name, fault.trim()),
+        let reports = self.faults.reports();
+        let device = self.name.clone();
+        match (&reports.lost, &reports.error) {
+            (None, None) => Ok(()),
+            (Some(reason), _) => Err(Error::Lost {
+                device,
+                reason: if reason.is_empty() { "its driver does not say why".into() } else { reason.clone() },
+                hint: "try again; where it happens again, update the driver or use --device cpu".into(),
+            }),
+            (None, Some(error)) => Err(Error::Device {
+                message: format!("{device} stopped working: {error}"),
                 hint: "go on from the last checkpoint with --resume; where it happens again, update the driver or use \
                        --device cpu"
                     .into(),

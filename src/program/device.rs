@@ -22,6 +22,24 @@ pub trait Device {
     fn build(&self, program: &Program) -> Result<Box<dyn Executor>>;
 }
 
+impl<D: Device + ?Sized> Device for &D {
+    fn description(&self) -> String {
+        (**self).description()
+    }
+
+    fn room_for_images(&self) -> u64 {
+        (**self).room_for_images()
+    }
+
+    fn check(&self, program: &Program) -> Result<()> {
+        (**self).check(program)
+    }
+
+    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+        (**self).build(program)
+    }
+}
+
 /// A program on a device, ready to run.
 pub trait Executor {
     /// Overwrites a tensor.

@@ -27,12 +27,14 @@ const LONGEST_BURST: u64 = HISTORY_ROWS as u64 / (BURSTS_AHEAD as u64 + 1);
 /// A run to be carried out.
 pub struct Training<'a> {
     /// Where it runs.
-    pub device: &'a dyn Device,
+    pub device: Box<dyn Device + 'a>,
+    /// Opens that device again after it was lost, when all that lay on it is gone.
+    pub reopen: &'a dyn Fn() -> Result<Box<dyn Device + 'a>>,
     /// What it learns from.
     pub images: &'a ImageSet,
     /// How many images are to lie on the device at a time, as [`capacity`] says; fewer do where there is no room for them.
     pub capacity: usize,
-    /// Where it starts; settings and model are in it.
+    /// Where it starts; settings and model are in it. Once a checkpoint was written it is that one, where the run would go on.
     pub start: Checkpoint,
     /// Where its results go.
     pub folder: &'a RunFolder,
@@ -100,18 +102,56 @@ pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, by
 /// Carries out a run to its end, or until it is told to stop. Every step's losses are in the folder's log; a checkpoint
 /// and a sheet of the last step are there in either case.
 ///
+/// Where the device is lost, it is opened again, once, and the run goes on from its last checkpoint: the log is cut there, and
+/// what is drawn forgets later sheets, as when a run is resumed.
+///
 /// # Errors
 ///
-/// [`Error::Diverged`] where a loss is no longer a finite number; then nothing is written of the steps since.
-pub fn train(training: Training) -> Result<Ending> {
+/// [`Error::Diverged`] where a loss is no longer a finite number; then nothing is written of the steps since. [`Error::Lost`]
+/// where the device is lost for the second time; its hint says how to go on.
+pub fn train(mut training: Training) -> Result<Ending> {
+    let lost = match attempt(&mut training) {
+        Err(lost @ Error::Lost { .. }) => lost,
+        outcome => return outcome,
+    };
+    training.progress.line(&format!("device      {lost}"));
+    let (hint, step) = (way_on(&training), training.start.step);
+    let Training { device, reopen, .. } = training;
+    drop(device); // DX12 opens no device beside one that was lost
+    let device = reopen()
+        .map_err(|error| Error::Device { message: format!("{lost}, and cannot be opened again: {error}"), hint })?;
+    let mut training = Training { device, ..training };
+    training.progress.line(&format!("device      opened again, this once; the run goes on after step {step}"));
+    attempt(&mut training).map_err(|error| match error {
+        Error::Lost { device, reason, .. } => {
+            Error::Lost { device, reason: format!("{reason}, for the second time"), hint: way_on(&training) }
+        }
+        other => other,
+    })
+}
+
+/// Carries out a run from where it starts. Whatever ends it, the losses that are known are in the log.
+fn attempt(training: &mut Training) -> Result<Ending> {
     let mut run = Run::begin(training)?;
     let outcome = run.go();
     run.log.flush().and(outcome)
 }
 
+/// How a person goes on with a run whose device fails.
+fn way_on(training: &Training) -> String {
+    let start = &training.start;
+    let checkpoint = training.folder.checkpoint(start.step);
+    let what = if checkpoint.exists() {
+        format!("go on after step {} with `gpu-gan train --resume {}`", start.step, checkpoint.display())
+    } else {
+        "begin again as before, as no checkpoint was written yet (see --checkpoint-every)".into()
+    };
+    format!("{what}; where it happens again, update the driver or use --device cpu")
+}
+
 /// A run that is being carried out.
-struct Run<'a> {
-    training: Training<'a>,
+struct Run<'r, 'a> {
+    training: &'r mut Training<'a>,
     gan: Gan,
     executor: Box<dyn Executor>,
     supply: Supply<'a>,
@@ -129,18 +169,20 @@ struct Run<'a> {
     pace: Pace,
 }
 
-impl<'a> Run<'a> {
-    fn begin(mut training: Training<'a>) -> Result<Self> {
-        let Training { device, images, ref start, folder, .. } = training;
-        let (capacity, (gan, mut executor)) = with_fewer_images(&start.settings, training.capacity, |capacity| {
+impl<'r, 'a> Run<'r, 'a> {
+    fn begin(training: &'r mut Training<'a>) -> Result<Self> {
+        let (images, folder) = (training.images, training.folder);
+        let Training { device, start, progress, capacity: wanted, .. } = &mut *training;
+        let device = device.as_ref();
+        let (capacity, (gan, mut executor)) = with_fewer_images(&start.settings, *wanted, |capacity| {
             let gan = Gan::new(&start.model, &start.settings, capacity);
             device.check(&gan.program)?;
             let executor = device.build(&gan.program)?;
             Ok((gan, executor))
         })?;
-        if capacity < training.capacity {
-            let had_no_room = format!("no room for {} of them on the device at a time", training.capacity);
-            training.progress.line(&format!("data        in windows of {capacity} images: {had_no_room}"));
+        if capacity < *wanted {
+            let had_no_room = format!("no room for {wanted} of them on the device at a time");
+            progress.line(&format!("data        in windows of {capacity} images: {had_no_room}"));
         }
         let supply = Supply::new(images, &start.settings, capacity);
         gan.load(executor.as_mut(), start)?;
@@ -270,8 +312,9 @@ impl<'a> Run<'a> {
     /// Measures how far the images are from real ones, and completes the row of this step. A run does not end for want of a
     /// number: where it cannot be had, that is said, and not tried again.
     fn measure(&mut self) -> Result<()> {
-        let Some(mut measure) = self.training.measure.take() else { return Ok(()) };
-        let made = self.images_of_seeds(FIRST_MEASURED, measure.count)?;
+        let Some(count) = self.training.measure.as_ref().map(|measure| measure.count) else { return Ok(()) };
+        let made = self.images_of_seeds(FIRST_MEASURED, count)?;
+        let mut measure = self.training.measure.take().expect("just seen");
         let outcome = (measure.distance)(&made, &mut self.training.progress);
         let progress = &mut self.training.progress;
         match &outcome {
@@ -373,6 +416,7 @@ impl<'a> Run<'a> {
             }
         }
         self.last_checkpoint = Some((self.step, path));
+        self.training.start = checkpoint;
         self.pace.restart();
         Ok(())
     }

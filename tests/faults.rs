@@ -1,0 +1,248 @@
+//! A device that is lost in the middle of a run, and a driver that refuses what it is asked.
+
+mod common;
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use common::{TINY, gpu};
+use gpu_gan::data::ImageSet;
+use gpu_gan::gpu::{GpuDevice, adapters};
+use gpu_gan::net::Model;
+use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+use gpu_gan::report::progress::{Plan, Progress};
+use gpu_gan::train::{Checkpoint, Ending, Gan, Interval, RunFolder, Settings, Training, train};
+use gpu_gan::{Error, Result};
+
+const STEPS: u64 = 40;
+/// Checkpoints are written so often,
+const CHECKPOINT: u64 = 10;
+/// and sheets are drawn so often.
+const SHEET: u64 = 5;
+
+/// A GPU that is lost when it is asked for more than so many steps.
+struct Fragile {
+    gpu: GpuDevice,
+    lasts: u64,
+}
+
+impl Device for Fragile {
+    fn description(&self) -> String {
+        self.gpu.description()
+    }
+
+    fn room_for_images(&self) -> u64 {
+        self.gpu.room_for_images()
+    }
+
+    fn check(&self, program: &Program) -> Result<()> {
+        self.gpu.check(program)
+    }
+
+    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+        Ok(Box::new(FragileExecutor {
+            inner: self.gpu.build(program)?,
+            step: program.routine_named("step").expect("a run trains"),
+            lasts: self.lasts,
+            gpu: self.gpu.clone(),
+        }))
+    }
+}
+
+struct FragileExecutor {
+    inner: Box<dyn Executor>,
+    step: RoutineId,
+    lasts: u64,
+    gpu: GpuDevice,
+}
+
+impl Executor for FragileExecutor {
+    fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()> {
+        self.inner.upload(tensor, values)
+    }
+
+    /// The steps may be asked for, and then the losses are never seen.
+    fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
+        self.inner.run(routine, times)?;
+        if routine == self.step {
+            match self.lasts.checked_sub(times as u64) {
+                Some(left) => self.lasts = left,
+                None => self.gpu.lose(),
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
+        self.inner.snapshot(tensor)
+    }
+
+    fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+        self.inner.collect(snapshot)
+    }
+
+    fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+        self.inner.counters(tensor)
+    }
+}
+
+/// The same GPU, opened once more, as what happens to it must not disturb other tests.
+fn another(gpu: &GpuDevice) -> GpuDevice {
+    let adapter = adapters().into_iter().find(|adapter| adapter.to_string() == gpu.description());
+    GpuDevice::open(&adapter.expect("it was there before")).unwrap()
+}
+
+/// It lasts for so many steps.
+fn opened(gpu: &GpuDevice, lasts: u64) -> Box<dyn Device> {
+    Box::new(Fragile { gpu: another(gpu), lasts })
+}
+
+/// Runs, and their place.
+struct Place {
+    folder: tempfile::TempDir,
+    model: Model,
+    images: ImageSet,
+    settings: Settings,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.toml");
+        std::fs::write(&path, TINY).unwrap();
+        let model = Model::open(path.to_str().unwrap()).unwrap();
+        let images = ImageSet {
+            name: "noise".into(),
+            height: 8,
+            width: 8,
+            channels: 1,
+            pixels: (0..40 * 64).map(|at: usize| (at * 37 + at / 64 * 11) as u8).collect(),
+            labels: None,
+            label_names: Vec::new(),
+        };
+        let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "noise").unwrap() };
+        Self { folder, model, images, settings }
+    }
+
+    fn path(&self, run: &str) -> PathBuf {
+        self.folder.path().join(run)
+    }
+
+    fn checkpoint(&self, run: &str, step: u64) -> PathBuf {
+        RunFolder::reopen(&self.path(run)).checkpoint(step)
+    }
+
+    /// A run from a checkpoint or its beginning, on devices that last for so many steps each. Says how many were opened.
+    fn train(&self, gpu: &GpuDevice, run: &str, start: Option<&Path>, last: &[u64]) -> (Result<Ending>, usize) {
+        let folder = match start {
+            Some(_) => RunFolder::reopen(&self.path(run)),
+            None => RunFolder::create(Some(&self.path(run)), "noise").unwrap(),
+        };
+        let initial = || Checkpoint::initial(&self.model, &self.settings);
+        let count = Cell::new(1);
+        let outcome = train(Training {
+            device: opened(gpu, last[0]),
+            reopen: &|| {
+                count.set(count.get() + 1);
+                Ok(opened(gpu, last[count.get() - 1]))
+            },
+            images: &self.images,
+            capacity: self.images.count(),
+            start: start.map_or_else(initial, |path| Checkpoint::read(path).unwrap()),
+            folder: &folder,
+            sample_every: Interval::Steps(SHEET),
+            checkpoint_every: Interval::Steps(CHECKPOINT),
+            progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
+            measure: None,
+            stop: &AtomicBool::new(false),
+        });
+        (outcome, count.get())
+    }
+
+    /// The rows of the log without how fast the steps were.
+    fn rows(&self, run: &str) -> Vec<String> {
+        let csv = std::fs::read_to_string(self.path(run).join("losses.csv")).unwrap();
+        csv.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect()
+    }
+
+    /// The file names of a folder, with what is in the files.
+    fn files(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+        let entries = std::fs::read_dir(self.path(folder)).unwrap().map(Result::unwrap);
+        let read =
+            |entry: std::fs::DirEntry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
+        let mut files: Vec<_> = entries.map(read).collect();
+        files.sort();
+        files
+    }
+
+    /// Log, checkpoints and images of two runs are the same.
+    #[track_caller]
+    fn assert_same(&self, run: &str, other: &str) {
+        assert_eq!(self.rows(run).len() as u64, 1 + STEPS);
+        assert_eq!(self.rows(run), self.rows(other));
+        for part in ["checkpoints", "samples"] {
+            let [ours, theirs] = [run, other].map(|run| self.files(&format!("{run}/{part}")));
+            let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            assert_eq!(names(&ours), names(&theirs));
+            assert!(ours == theirs, "{part} of {run} are not those of {other}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_is_opened_again_and_the_run_becomes_what_it_would_have_been() {
+    let Some(gpu) = gpu() else { return };
+    let place = Place::new();
+    let (whole, opened) = place.train(gpu, "whole", None, &[STEPS]);
+    assert!(whole.unwrap().complete && opened == 1);
+    // Before the first checkpoint; between two, behind a sheet that is drawn again; in the last steps.
+    for lasts in [3, 27, 39] {
+        let run = format!("lost-after-{lasts}");
+        let (ending, opened) = place.train(gpu, &run, None, &[lasts, STEPS]);
+        assert!(ending.unwrap().complete && opened == 2, "lost after {lasts} steps");
+        place.assert_same(&run, "whole");
+    }
+}
+
+#[test]
+fn a_second_loss_ends_the_run_and_says_how_to_go_on() {
+    let Some(gpu) = gpu() else { return };
+    let place = Place::new();
+    place.train(gpu, "whole", None, &[STEPS]).0.unwrap();
+    // Lost in step 18, and gone on from step 10; lost in step 25, after the checkpoint of step 20.
+    let (outcome, opened) = place.train(gpu, "run", None, &[17, 14]);
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }) && opened == 2, "{error}");
+    assert_eq!(error.to_string(), format!("{} was lost: it was given up, for the second time", gpu.description()));
+    let last = place.checkpoint("run", 20);
+    let way_on = format!("go on after step 20 with `gpu-gan train --resume {}`; where", last.display());
+    assert!(error.hint().starts_with(&way_on), "{}", error.hint());
+    let rows = place.rows("run");
+    assert!(rows.len() > 20 && rows[..] == place.rows("whole")[..rows.len()], "{rows:#?}");
+
+    place.train(gpu, "run", Some(&last), &[STEPS]).0.unwrap();
+    place.assert_same("run", "whole");
+}
+
+#[test]
+fn a_run_that_loses_its_device_twice_before_the_first_checkpoint_says_that_there_is_none() {
+    let Some(gpu) = gpu() else { return };
+    let place = Place::new();
+    let error = place.train(gpu, "run", None, &[3, 5]).0.unwrap_err();
+    assert!(error.hint().starts_with("begin again as before, as no checkpoint was written yet"), "{}", error.hint());
+    assert!(place.files("run/checkpoints").is_empty());
+}
+
+#[test]
+fn what_a_driver_refuses_is_a_sentence_in_one_line() {
+    let Some(gpu) = gpu() else { return };
+    let place = Place::new();
+    let gan = Gan::new(&place.model, &place.settings, 40);
+    let broken = another(gpu).replacing("adam", "@compute fn step() { nothing(); }");
+    let error = broken.build(&gan.program).err().expect("that is no shader");
+    let text = error.to_string();
+    assert!(matches!(error, Error::Device { .. }) && !text.contains('\n'), "{text}");
+    assert!(text.starts_with(&format!("{} stopped working: it was used wrongly: ", gpu.description())), "{text}");
+    assert!(!error.hint().is_empty());
+}
