@@ -153,6 +153,7 @@ impl Place {
             folder: &folder,
             sample_every: Interval::Steps(SHEET),
             checkpoint_every: Interval::Steps(CHECKPOINT),
+            keep_checkpoints: None,
             progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
             measure: None,
             stop: &AtomicBool::new(false),
