@@ -21,6 +21,9 @@ use crate::program::Geometry;
 /// Elements of patches that a core gathers at a time: in f32 half of a second-level cache of one MiB, as large cores have.
 const PATCHES: usize = 128 * 1024;
 
+/// Rows of patches that are multiplied at a time at least.
+const LEAST_ROWS: usize = 128;
+
 /// How many pieces work is cut into at least, if there are as many lines or images: enough for the cores of a desktop.
 const PIECES: usize = 16;
 
@@ -50,14 +53,22 @@ pub(super) fn forward<T: Scalar>(sizes: Sizes, x: &[T], w: &[T], b: Option<&[T]>
     if sizes.x_is_patches() {
         return product_and_bias(y, Matrix::new(x, sizes.rows(), depth), w, b, Cores::All);
     }
-    let lines = sizes.lines_at_a_time(depth).min(sizes.lines().div_ceil(PIECES));
+    let lines = sizes.lines_of_a_piece();
     y.par_chunks_mut(lines * w_out * c_out).enumerate().for_each(|(piece, y)| {
         let rows = y.len() / c_out;
-        let first = piece * lines;
-        T::with_scratch(rows * depth, |patches| {
-            gather(sizes, x, first..first + rows / w_out, 0..depth, patches);
-            product_and_bias(y, Matrix::new(patches, rows, depth), w, b, Cores::One);
-        });
+        let lines = piece * lines..piece * lines + rows / w_out;
+        for columns in sizes.blocks_of_columns(rows) {
+            let block = columns.len();
+            T::with_scratch(rows * block, |patches| {
+                gather(sizes, x, lines.clone(), columns.clone(), patches);
+                let (patches, w) = (Matrix::new(patches, rows, block), w.rows(columns.start, block));
+                if columns.start == 0 {
+                    product_and_bias(y, patches, w, b, Cores::One);
+                } else {
+                    product(y, true, patches, w, Cores::One);
+                }
+            });
+        }
     });
 }
 
@@ -79,8 +90,8 @@ pub(super) fn grad_input<T: Scalar>(
         return product_and_bias(dx, Matrix::new(dy, sizes.rows(), c_out), w, b, Cores::All);
     }
     // Patches overlap within an image, so whoever takes an image takes it whole.
-    let lines = sizes.lines_at_a_time(depth);
-    let images = (lines / sizes.h_out).clamp(1, sizes.n.div_ceil(PIECES));
+    let lines = sizes.lines_of_a_piece();
+    let images = lines.div_ceil(sizes.h_out);
     let line = sizes.w_out * c_out;
     let pieces = dy.par_chunks(images * sizes.h_out * line);
     dx.par_chunks_mut(images * sizes.image()).zip(pieces).for_each(|(dx, dy)| {
@@ -90,11 +101,14 @@ pub(super) fn grad_input<T: Scalar>(
         }
         for (some, dy) in dy.chunks(lines * line).enumerate() {
             let rows = dy.len() / c_out;
-            let first = some * lines;
-            T::with_scratch(rows * depth, |patches| {
-                product(patches, false, Matrix::new(dy, rows, c_out), w, Cores::One);
-                scatter(sizes, patches, first..first + rows / sizes.w_out, dx);
-            });
+            let lines = some * lines..some * lines + rows / sizes.w_out;
+            for columns in sizes.blocks_of_columns(rows) {
+                let block = columns.len();
+                T::with_scratch(rows * block, |patches| {
+                    product(patches, false, Matrix::new(dy, rows, c_out), w.columns(columns.start, block), Cores::One);
+                    scatter(sizes, patches, lines.clone(), columns, dx);
+                });
+            }
         }
     });
 }
@@ -197,6 +211,19 @@ impl Sizes {
         (PATCHES / (self.w_out * columns)).max(1)
     }
 
+    /// How many lines of whole patches a core multiplies at a time: as many as are gathered at once, but not so few that the
+    /// product takes longer to bring the weights into order, which it does anew each time, than to multiply.
+    fn lines_of_a_piece(self) -> usize {
+        let lines = self.lines_at_a_time(self.depth()).max(LEAST_ROWS.div_ceil(self.w_out));
+        lines.min(self.lines().div_ceil(PIECES))
+    }
+
+    /// The columns of the patches, in blocks of which that many rows are gathered at once.
+    fn blocks_of_columns(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let (depth, block) = (self.depth(), (PATCHES / rows).max(1));
+        (0..depth).step_by(block).map(move |first| first..depth.min(first + block))
+    }
+
     /// Whether the kernel reaches beyond the edges of the image.
     fn has_padding(self) -> bool {
         let Geometry { kernel, stride, pad } = self.geometry;
@@ -248,9 +275,9 @@ fn gather<T: Scalar>(sizes: Sizes, x: &[T], lines: Range<usize>, columns: Range<
     });
 }
 
-/// Adds the patches of some lines to the images that they would be gathered from.
-fn scatter<T: Scalar>(sizes: Sizes, patches: &[T], lines: Range<usize>, dx: &mut [T]) {
-    sizes.for_each_run(lines, 0..sizes.depth(), |patch, image, len| {
+/// Adds the patches of some lines, or some columns of them, to the images that they would be gathered from.
+fn scatter<T: Scalar>(sizes: Sizes, patches: &[T], lines: Range<usize>, columns: Range<usize>, dx: &mut [T]) {
+    sizes.for_each_run(lines, columns, |patch, image, len| {
         for (dx, &patch) in dx[image..image + len].iter_mut().zip(&patches[patch..patch + len]) {
             *dx += patch;
         }

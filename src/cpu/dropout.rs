@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::Scalar;
+use super::{Scalar, words};
 use crate::program::random;
 
 /// Numbers that one core draws at a time: whole blocks of four.
@@ -10,14 +10,15 @@ const DRAWS: usize = 4096;
 
 /// `y = x * keep / (1 - rate)`, with keep by seed, stream, step and position.
 pub(super) fn forward<T: Scalar>(seed: u64, stream: u32, step: u32, rate: f64, x: &[T], y: &mut [T]) {
-    let scale = T::from_f64(1.0 / (1.0 - rate));
+    // A table and no branch: no one can predict it.
+    let factors = [T::ZERO, T::from_f64(1.0 / (1.0 - rate))];
+    let dropped = random::dropped(rate);
     y.par_chunks_mut(DRAWS).zip(x.par_chunks(DRAWS)).enumerate().for_each(|(chunk, (y, x))| {
-        let blocks = y.chunks_mut(4).zip(x.chunks(4));
-        for (block, (y, x)) in (chunk * DRAWS / 4..).zip(blocks) {
-            let kept = random::kept(seed, stream, step, block as u32, rate);
-            for ((y, &x), kept) in y.iter_mut().zip(x).zip(kept) {
-                *y = x * if kept { scale } else { T::ZERO };
-            }
+        let mut words = [0; DRAWS];
+        let words = &mut words[..y.len()];
+        words::fill(seed, stream, step, (chunk * DRAWS / 4) as u32, words);
+        for ((y, &x), &word) in y.iter_mut().zip(x).zip(&*words) {
+            *y = x * factors[usize::from(random::is_kept(word, dropped))];
         }
     });
 }

@@ -32,6 +32,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 mod upsample;
+mod words;
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -34,6 +34,12 @@ impl<'a, T> Matrix<'a, T> {
         Self { values: &self.values[first * self.column_step..], columns: count, ..self }
     }
 
+    /// `count` of its rows, from `first`.
+    pub(crate) fn rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows {first} + {count} of {}", self.rows);
+        Self { values: &self.values[first * self.row_step..], rows: count, ..self }
+    }
+
     /// Rows for columns.
     pub(crate) fn transposed(self) -> Self {
         Self {

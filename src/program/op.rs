@@ -250,8 +250,8 @@ pub enum Op {
         size: usize,
     },
     /// Dropout (Srivastava et al. 2014), with what is kept scaled up: `y = x * keep / (1 - rate)`, where
-    /// [`random::kept`](super::random::kept) draws keep from seed, stream, step and position. The gradient is the same
-    /// operation on `dy`: the same numbers are drawn again, and nothing is stored.
+    /// [`random::is_kept`](super::random::is_kept) says keep of the word that is drawn by seed, stream, step and position. The
+    /// gradient is the same operation on `dy`: the same numbers are drawn again, and nothing is stored.
     Dropout {
         /// u32 (1).
         clock: TensorId,

@@ -21,15 +21,26 @@ pub mod stream {
     pub const DROPOUT: u32 = 1_000_000;
 }
 
+/// Rounds of [`philox`].
+pub(crate) const ROUNDS: usize = 10;
+/// What [`philox`] multiplies the first and the third word by.
+pub(crate) const FACTORS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+
 /// Four random words: Philox 4x32 with ten rounds.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
-        let a = u64::from(counter[0]) * 0xD251_1F53;
-        let b = u64::from(counter[2]) * 0xCD9E_8D57;
+    for _ in 0..ROUNDS {
+        let a = u64::from(counter[0]) * u64::from(FACTORS[0]);
+        let b = u64::from(counter[2]) * u64::from(FACTORS[1]);
         counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+        key = next_key(key);
     }
     counter
+}
+
+/// The key of the next round of [`philox`].
+#[inline]
+pub(crate) fn next_key(key: [u32; 2]) -> [u32; 2] {
+    [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)]
 }
 
 /// A seed as the key of [`philox`]: low word, high word.
@@ -52,11 +63,11 @@ pub fn uniformly(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
     uniform(philox([index / 4, step, stream, 0], key(seed))[index as usize % 4])
 }
 
-/// Whether dropout keeps the elements `4 * block` to `4 * block + 3`: those whose word, without its last nine bits, is at
-/// least [`dropped`]. Whole numbers are compared, so every device decides alike.
-pub fn kept(seed: u64, stream: u32, step: u32, block: u32, rate: f64) -> [bool; 4] {
-    let dropped = dropped(rate);
-    philox([block, step, stream, 0], key(seed)).map(|word| word >> 9 >= dropped)
+/// Whether dropout keeps an element, of which this is the word, at a rate of which this is [`dropped`]. Whole numbers are
+/// compared, so every device decides alike.
+#[inline]
+pub fn is_kept(word: u32, dropped: u32) -> bool {
+    word >> 9 >= dropped
 }
 
 /// A rate as a number of 2^23 equal parts.
@@ -143,7 +154,8 @@ mod tests {
     #[test]
     fn dropout_keeps_the_share_that_the_rate_leaves_and_another_choice_in_each_stream_and_step() {
         let draw = |stream, step, rate: f64| -> Vec<bool> {
-            (0..25_000).flat_map(|block| kept(7, stream, step, block, rate)).collect()
+            let words = (0..25_000).flat_map(|block| philox([block, step, stream, 0], key(7)));
+            words.map(|word| is_kept(word, dropped(rate))).collect()
         };
         for rate in [0.0, 0.25, 0.3, 0.5, 0.9] {
             let kept = draw(stream::DROPOUT, 1, rate);
