@@ -196,7 +196,7 @@ impl Lesson {
         let classes = program.tensor_of(Element::U32, "classes", &[n]);
         program.push(Op::Tick { clock });
         program.push(Op::Batch { clock, images: data, y: images, seed: SEED, order: Order::Shuffled, range: RANGE });
-        program.push(Op::Labels { clock, labels, y: classes, seed: SEED });
+        program.push(Op::Labels { clock, labels, y: classes, seed: SEED, order: Order::Shuffled });
         let tape = network.forward(
             &mut program,
             images,
