@@ -1,5 +1,6 @@
 //! What a person types: one file for each subcommand.
 
+mod classes;
 mod device;
 mod devices;
 mod eval;

@@ -9,6 +9,7 @@ mod place;
 
 mod augment;
 mod broken_checkpoints;
+mod conditional;
 mod data;
 mod devices;
 mod disks;
