@@ -10,7 +10,7 @@ use gpu_gan::net::parameters::{Layout, Stored};
 use gpu_gan::net::{Adam, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
-    Access, Activation, Adversarial, Element, Executor, Geometry, Op, Program, RoutineId, Schedule, TensorId,
+    Access, Activation, Adversarial, Element, Executor, Geometry, Op, Program, RoutineId, Schedule, TensorId, Values,
 };
 use gpu_gan::train::{Augment, Gan, Losses, Settings};
 use rayon::prelude::*;
@@ -438,6 +438,11 @@ fn a_whole_step_toward_smoothed_least_squares_agrees_with_pytorch_in_every_gradi
 }
 
 #[test]
+fn a_whole_conditional_step_with_its_penalty_agrees_with_pytorch_in_every_gradient_and_update() {
+    whole_steps(MODELS, "dcgan-fast-conditional", 1);
+}
+
+#[test]
 fn every_shipped_model_has_a_golden_step() {
     let (step, models) = (Goldens::read(STEP), Goldens::read(MODELS));
     for model in Model::built_in() {
@@ -465,9 +470,14 @@ impl<'a> Run<'a> {
     fn new(goldens: &'a Goldens, name: &'a str) -> Self {
         let (model, settings) = model_and_settings(goldens, name);
         let mut gan = Gan::new(&model, &settings, 1);
-        let (step, latents, reals) = step_with_images_of_ours(&mut gan);
+        let (step, latents, reals, classes) = step_with_images_of_ours(&mut gan);
         let mut executor = CpuExecutor::new(&gan.program).unwrap();
         poison_what_is_written(&mut executor, &gan.program);
+        if let Some(classes) = classes {
+            let labels = goldens.about(&format!("{name}/classes"))["labels"].as_array().unwrap();
+            let labels: Vec<u32> = labels.iter().map(|label| label.as_u64().unwrap() as u32).collect();
+            executor.upload(classes, Values::U32(&labels)).unwrap();
+        }
 
         let layouts = [&gan.generator, &gan.discriminator].map(|network| network.params_layout().clone());
         let longest = layouts.iter().flat_map(Layout::tensors).map(|(_, shape)| shape.iter().product()).max();
@@ -570,6 +580,10 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
     assert_eq!(streams["mix"], stream::MIX);
     assert_eq!(streams["dropout"], stream::DROPOUT);
     let model = Model::named(about["name"].as_str().unwrap()).unwrap();
+    let model = match goldens.find(&format!("{name}/classes")) {
+        Some(classes) => model.with_classes(classes["count"].as_u64().unwrap() as usize).unwrap(),
+        None => model,
+    };
     let [h, w, c] = model.image;
     assert_eq!((&about["image"], &about["latent"]), (&Value::from(vec![c, h, w]), &Value::from(model.latent)));
     let real = |key: &str| training[key].as_f64().unwrap();
@@ -586,19 +600,24 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
         objective: serde_json::from_value(goldens.about(&format!("{name}/objective")).clone()).unwrap(),
         rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),
         augment: Augment::default(),
+        classes: None,
     };
     (model, settings)
 }
 
-/// The same step, with its penalty if it ever has one, but for the operation that takes images from the data set; its latents, and the images that are to be
-/// written before it runs.
-fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId) {
+/// The same step, with its penalty if it ever has one, but for the operations that take images and classes from the data set; its
+/// latents, and the images and the classes that are to be written before it runs.
+fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId, Option<TensorId>) {
     let step = gan.penalised_step.map_or(gan.step, |penalised| penalised.step);
     let step = gan.program.routine(step).ops.clone();
     let routine = gan.program.begin("step with images of ours");
-    let (mut latents, mut reals) = (Vec::new(), Vec::new());
+    let (mut latents, mut reals, mut classes) = (Vec::new(), Vec::new(), None);
     for op in step {
         match op {
+            Op::Labels { y, .. } => {
+                assert_eq!(classes.replace(y), None, "a step takes classes once");
+                continue;
+            }
             Op::Batch { y, .. } => {
                 reals.push(y);
                 continue;
@@ -612,13 +631,14 @@ fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId) {
         let [tensor] = tensors[..] else { panic!("a step draws latents once and takes images once") };
         tensor
     });
-    (routine, latents, reals)
+    (routine, latents, reals, classes)
 }
 
 /// A number that a step reads before it has written it becomes NaN in all that follows.
 fn poison_what_is_written(executor: &mut CpuExecutor<f64>, program: &Program) {
     let operands = program.routines().iter().flat_map(|routine| &routine.ops).flat_map(Op::operands);
-    for operand in operands.filter(|operand| operand.access == Access::Write) {
+    let written = operands.filter(|operand| operand.access == Access::Write);
+    for operand in written.filter(|operand| program.element(operand.tensor) == Element::F32) {
         executor.write(operand.tensor, &vec![f64::NAN; program.info(operand.tensor).len()]);
     }
 }

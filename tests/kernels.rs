@@ -103,6 +103,11 @@ fn what_gradient_penalties_are_made_of_agrees_with_the_reference() {
 }
 
 #[test]
+fn classes_are_appended_to_latents_and_picked_from_logits_as_the_twin_does() {
+    agree(&["append_class", "pick_logit", "pick_logit_grad"]);
+}
+
+#[test]
 fn adam_agrees_with_its_twin_at_the_first_step_and_after_a_million() {
     agree(&["adam"]);
 }

@@ -58,6 +58,14 @@ models! {
 }
 
 #[test]
+fn one_step_of_a_conditional_model_on_the_gpu_is_that_on_the_cpu_in_every_tensor() {
+    let Some(gpu) = gpu() else { return };
+    let steps = one_step(gpu, &Model::named("dcgan-fast").unwrap().with_classes(10).unwrap(), 8).unwrap();
+    assert!(steps.complaints.is_empty(), "{:?}", steps.complaints);
+    println!("{} tensors; the farthest from f64 is {}", steps.tensors, steps.worst);
+}
+
+#[test]
 fn every_model_that_comes_with_the_program_is_tested_here() {
     let (mut tested, mut built_in) = (NAMES.to_vec(), Model::built_in().collect::<Vec<_>>());
     tested.sort_unstable();

@@ -232,7 +232,7 @@ fn in_windows(device: &dyn Device, parts: &[(usize, u64)]) -> (Vec<Losses>, Chec
         let mut supply = Supply::new(&images, &settings, capacity);
         let (first, mut step) = (state.step + 1, state.step);
         while step < end {
-            let last = supply.provide(executor.as_mut(), gan.data, step + 1).unwrap().min(end);
+            let last = supply.provide(executor.as_mut(), gan.data, gan.labels, step + 1).unwrap().min(end);
             executor.run(gan.step, (last - step) as usize).unwrap();
             step = last;
         }

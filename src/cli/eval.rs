@@ -10,11 +10,11 @@ use super::{Outcome, print, remark, within};
 use crate::data::{self, ImageSet, Source, mnist};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::{Figures, Judge, Lens, NEAREST};
+use crate::metrics::{Accuracy, Figures, Judge, Lens, NEAREST, Obedience};
 use crate::program::Device;
 use crate::report::progress::Reading;
 use crate::report::work::Audience;
-use crate::train::{Checkpoint, FIRST_MEASURED, Sampler};
+use crate::train::{Checkpoint, FIRST_MEASURED, Sampler, Settings, Wish, classes};
 
 /// Images that are judged where nothing else is asked for.
 const USUAL_COUNT: usize = 10_000;
@@ -34,7 +34,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
-    /// How many images, those of the seeds 1000000, 1000001, ... [default: 10000, or as many as there are real ones]
+    /// How many images, those of the seeds 1000000, 1000001, ... [default: 10000, or as many as there are real ones]. Of a run with
+    /// classes so many also teach a classifier, which is then tested with real images [default: as many as there are real ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
 
@@ -77,6 +78,11 @@ struct Judged {
     raw: bool,
     first_seed: u64,
     figures: Figures,
+    /// Whether they are of the classes that were asked for, where the run has classes.
+    conditional: Option<Obedience>,
+    /// By label, where the classes have names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    class_names: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
@@ -103,10 +109,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => None,
         Some((path, checkpoint)) => {
             remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-            let made = made(device.as_ref(), &checkpoint, arguments.raw, judge.count())?;
-            let figures = judge.judge(&made)?;
+            // Those that are judged come first of those that teach.
+            let teaching = if arguments.count.is_some() { count } else { images.count() };
+            let classes = checkpoint.model.classes.map(|_| classes::like_the_real_ones(&images, teaching));
+            let made = made(device.as_ref(), &checkpoint, arguments.raw, classes.as_deref(), judge.count())?;
+            let figures = judge.judge(&made[..judge.count() * images.image(0).len()])?;
+            let obedience = |classes| judge.obedience(device.as_ref(), made, classes, test.as_ref());
+            let conditional = classes.map(obedience).transpose()?;
             let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
-            Some(Judged { checkpoint: path, step, raw, first_seed, figures })
+            let class_names = checkpoint.settings.classes.map(|classes| classes.names).unwrap_or_default();
+            Some(Judged { checkpoint: path, step, raw, first_seed, figures, conditional, class_names })
         }
     };
     let report = Report {
@@ -161,18 +173,32 @@ fn images_of(Checkpoint { settings, model, .. }: &Checkpoint, cache: Option<&Pat
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {
         return Err(changed(format!("the images of {} are not those that the run learnt from", settings.data)));
     }
+    if Settings::classes_of(model, &images, &settings.data)? != settings.classes {
+        return Err(changed(format!("the classes of {} are not those that the run learnt from", settings.data)));
+    }
     Ok(images)
 }
 
-/// Images of the generator, as bytes (N, H, W, C).
-fn made(device: &dyn Device, checkpoint: &Checkpoint, raw: bool, count: usize) -> Result<Vec<u8>> {
+/// Images of the generator, as bytes (N, H, W, C): of these classes, or so many.
+fn made(
+    device: &dyn Device,
+    checkpoint: &Checkpoint,
+    raw: bool,
+    classes: Option<&[u8]>,
+    count: usize,
+) -> Result<Vec<u8>> {
     let mut sampler = Sampler::new(device, checkpoint, raw)?;
-    let seeds: Vec<u64> = (FIRST_MEASURED..).take(count).collect();
-    let mut work = Audience::Person.work("drawing images", count as u64);
+    let wishes: Vec<Wish> = match classes {
+        None => (FIRST_MEASURED..).take(count).map(Wish::from).collect(),
+        Some(classes) => {
+            (FIRST_MEASURED..).zip(classes).map(|(seed, &class)| Wish { seed, class: Some(class) }).collect()
+        }
+    };
+    let mut work = Audience::Person.work("drawing images", wishes.len() as u64);
     let mut made = Vec::new();
-    sampler.draw(&seeds, |seeds, bytes| {
+    sampler.draw(&wishes, |wishes, bytes| {
         made.extend_from_slice(bytes);
-        work.advance(seeds.len() as u64);
+        work.advance(wishes.len() as u64);
         Ok(())
     })?;
     work.finish();
@@ -199,9 +225,38 @@ impl Report {
         };
         lines.push(format!("compared with {} images of {}, by {}\n", columns[0].1.reals, self.data, self.lens()));
         lines.extend(table(&columns, self.lens));
-        lines.extend(classes(&columns));
+        lines.extend(self.run.iter().flat_map(|run| &run.conditional).flat_map(|obedience| self.obedience(obedience)));
+        let names = self.run.as_ref().map_or(&[][..], |run| &run.class_names);
+        lines.extend(classes(&columns, names));
         lines.extend(self.notes(columns[0].1));
         lines.join("\n")
+    }
+
+    /// Whether images are of the classes that were asked for.
+    fn obedience(&self, Obedience { gan_train, learnt_from, gan_test, .. }: &Obedience) -> Vec<String> {
+        let reals = match self.lens {
+            Lens::Classifier { accuracy, .. } => format!(" ({:.2} % of one of real images)", 100.0 * accuracy.share()),
+            Lens::Random => String::new(),
+        };
+        let line =
+            |accuracy: &Accuracy, what: &str| format!("{:>30}   {what}", format!("{:.2} %", 100.0 * accuracy.share()));
+        vec![
+            String::new(),
+            line(
+                gan_train,
+                &format!(
+                    "of {} real images: a classifier that learnt from {learnt_from} made ones alone{reals}",
+                    gan_train.of
+                ),
+            ),
+            line(
+                gan_test,
+                &format!(
+                    "of {} made images: the class that was asked for, as the classifier of real ones sees it",
+                    gan_test.of
+                ),
+            ),
+        ]
     }
 
     fn lens(&self) -> String {
@@ -271,7 +326,7 @@ fn table(columns: &[(&str, &Figures)], lens: Lens) -> Vec<String> {
 }
 
 /// A line for each class, with a bar for the first column.
-fn classes(columns: &[(&str, &Figures)]) -> Vec<String> {
+fn classes(columns: &[(&str, &Figures)], names: &[String]) -> Vec<String> {
     let histograms: Option<Vec<&Vec<u64>>> = columns.iter().map(|(_, figures)| figures.classes.as_ref()).collect();
     let Some(histograms) = histograms.filter(|histograms| histograms[0].len() <= MOST_CLASSES_SHOWN) else {
         return vec![];
@@ -286,7 +341,8 @@ fn classes(columns: &[(&str, &Figures)]) -> Vec<String> {
     for class in 0..shares[0].len() {
         let values: Vec<String> = shares.iter().map(|shares| format!("{:>12.1} %", 100.0 * shares[class])).collect();
         let bar = "█".repeat((BAR * shares[0][class] / longest).round() as usize);
-        lines.push(format!("{:<16}{}   {bar}", format!("class {class}"), values.concat()));
+        let name = names.get(class).map_or_else(|| format!("class {class}"), Clone::clone);
+        lines.push(format!("{name:<16}{}   {bar}", values.concat()));
     }
     lines
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 use image::imageops::FilterType;
 
+use super::classes::asked;
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
 use super::{Outcome, print, remark, within};
@@ -30,6 +31,10 @@ pub(super) struct Arguments {
     /// The images to pass through, two or more, such as 3,7,12; the way leads back to the first
     #[arg(long, value_name = "SEEDS")]
     seeds: String,
+
+    /// Of a run with classes: images of which one, such as 7
+    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
+    class: Option<String>,
 
     /// Where to: a .gif; a .png or .apng, which is an animated PNG and keeps every colour; a folder gets a PNG for each frame
     #[arg(long, value_name = "PATH", default_value = "interpolation.gif")]
@@ -76,6 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     let path = Checkpoint::find(&arguments.run)?;
     let checkpoint = Checkpoint::read(&path)?;
+    let class = class_of(arguments, &checkpoint)?;
     let shape = checkpoint.model.image;
     let scale = scale_of(arguments.scale, shape)?;
     let (device, which) = arguments.device.open()?;
@@ -87,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let way = loop_through(&latents, frames as usize);
     // Hands over each image as it is shown.
     let mut draw = |each: &mut dyn FnMut(DynamicImage) -> Result<()>| {
-        sampler.draw_latents(&way, |bytes| {
+        sampler.draw_latents(&way, class, |bytes| {
             let pictures = Pictures::new(bytes, shape)?;
             (0..pictures.count()).try_for_each(|i| each(enlarged(&sheet::single(&pictures, i), scale)))
         })
@@ -112,6 +118,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     print(&format!("{count} frames in {}", out.display()))?;
     Ok(Outcome::Done)
+}
+
+/// The one class of all frames, where the run has classes.
+fn class_of(arguments: &Arguments, checkpoint: &Checkpoint) -> Result<Option<u8>> {
+    let Some(classes) = asked(arguments.class.as_deref(), checkpoint, &arguments.run)? else { return Ok(None) };
+    match classes[..] {
+        [class] => Ok(Some(class)),
+        _ => Err(Error::Request {
+            message: format!("{} knows {} classes, and all frames are of one", arguments.run.display(), classes.len()),
+            hint: "say which with --class, such as --class 0".into(),
+        }),
+    }
 }
 
 /// The file that the ending of `--out` asks for; `None` for a folder.

@@ -1,6 +1,7 @@
 //! What a person types: one file for each subcommand.
 
 mod bench;
+mod classes;
 mod device;
 mod devices;
 mod eval;

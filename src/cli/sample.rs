@@ -1,14 +1,17 @@
-//! `gpu-gan sample`: images from a trained model, as a sheet, as single files or as an array.
+//! `gpu-gan sample`: images from a trained model, as a sheet, as single files or as an array. Of a conditional one, each seed gives
+//! an image of each class that is asked for: on a sheet a row.
 
 use std::path::{Path, PathBuf};
 
+use super::classes::asked;
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
 use super::{Outcome, print, remark, within};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::{Pictures, arrays, sheet};
-use crate::train::{Checkpoint, Sampler};
+use crate::train::classes::{columns, seeds_by_classes, usual_seeds};
+use crate::train::{Checkpoint, Sampler, Wish};
 
 /// More images than this are asked for by mistake.
 const MOST_IMAGES: u64 = 1_000_000;
@@ -21,13 +24,18 @@ pub(super) struct Arguments {
     #[arg(value_name = "RUN")]
     run: PathBuf,
 
-    /// How many images, those of the seeds 0, 1, 2, ... [default: 64]
+    /// How many images, those of the seeds 0, 1, 2, ... [default: 64]; of a run with classes, so many of each [default: as many as
+    /// fill the sheets of the run]
     #[arg(long, value_name = "N", conflicts_with = "seeds", allow_negative_numbers = true)]
     count: Option<i128>,
 
     /// Which images, such as 0-63,100
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<String>,
+
+    /// Of a run with classes: images of which, such as 7, 0-9 or cats,dogs; each seed gives one of each [default: all]
+    #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
+    class: Option<String>,
 
     /// Where to: a .png is one sheet; a .npy is an array of u8, (N, H, W) or (N, H, W, 3); a folder gets a PNG for each image
     #[arg(long, value_name = "PATH", default_value = "sample.png")]
@@ -51,18 +59,22 @@ enum Form {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let seeds = match (&arguments.seeds, arguments.count) {
-        (Some(text), _) => parse_seeds(text, MOST_IMAGES)?,
-        (None, count) => (0..within("--count", count.unwrap_or(64), 1, MOST_IMAGES)?).collect(),
+        (Some(text), _) => Some(parse_seeds(text, MOST_IMAGES)?),
+        (None, Some(count)) => Some((0..within("--count", count, 1, MOST_IMAGES)?).collect()),
+        (None, None) => None,
     };
     let form = form_of(&arguments.out)?;
-    if form == Form::Sheet && seeds.len() > MOST_ON_A_SHEET {
-        return Err(Error::Request {
-            message: format!("{} images are too many for one sheet", seeds.len()),
-            hint: format!("ask for up to {MOST_ON_A_SHEET}, or write a folder or a .npy with --out"),
-        });
-    }
+    check_count(form, seeds.as_ref().map_or(1, Vec::len))?;
     let path = Checkpoint::find(&arguments.run)?;
     let checkpoint = Checkpoint::read(&path)?;
+    let classes = asked(arguments.class.as_deref(), &checkpoint, &arguments.run)?;
+    let per_seed = classes.as_ref().map_or(1, Vec::len);
+    let seeds = seeds.unwrap_or_else(|| (0..usual_seeds(per_seed) as u64).collect());
+    check_count(form, seeds.len() * per_seed)?;
+    let wishes = match &classes {
+        Some(classes) => seeds_by_classes(&seeds, classes),
+        None => seeds.iter().copied().map(Wish::from).collect(),
+    };
     let (device, which) = arguments.device.open()?;
     remark(&format!("device      {which}"));
     remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
@@ -72,28 +84,55 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let out = &arguments.out;
     if form == Form::Folder {
         files::create_folder(out)?;
-        sampler.draw(&seeds, |seeds, bytes| {
+        sampler.draw(&wishes, |wishes, bytes| {
             let pictures = Pictures::new(bytes, shape)?;
-            for (i, seed) in seeds.iter().enumerate() {
-                sheet::write_png(&out.join(format!("seed-{seed:06}.png")), &sheet::single(&pictures, i))?;
+            for (i, wish) in wishes.iter().enumerate() {
+                sheet::write_png(&out.join(file_name(*wish)), &sheet::single(&pictures, i))?;
             }
             Ok(())
         })?;
     } else {
         let mut all = Vec::new();
-        sampler.draw(&seeds, |_, bytes| {
+        sampler.draw(&wishes, |_, bytes| {
             all.extend_from_slice(bytes);
             Ok(())
         })?;
         let pictures = Pictures::new(&all, shape)?;
         match form {
             Form::Array => arrays::write_npy(out, &pictures)?,
-            _ => sheet::write_png(out, &sheet::lay_out(&pictures, None)?)?,
+            _ => sheet::write_png(out, &sheet::lay_out(&pictures, columns(per_seed))?)?,
         }
     }
-    let images = if seeds.len() == 1 { "image" } else { "images" };
-    print(&format!("{} {images} in {}", seeds.len(), out.display()))?;
+    let images = if wishes.len() == 1 { "image" } else { "images" };
+    print(&format!("{} {images} in {}", wishes.len(), out.display()))?;
+    if per_seed > 1 {
+        let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
+        remark(&format!("each seed gives {per_seed} images, of one class after the other{classes}"));
+    }
     Ok(Outcome::Done)
+}
+
+fn check_count(form: Form, images: usize) -> Result<()> {
+    let most = if form == Form::Sheet { MOST_ON_A_SHEET } else { MOST_IMAGES as usize };
+    if images <= most {
+        return Ok(());
+    }
+    Err(match form {
+        Form::Sheet => Error::Request {
+            message: format!("{images} images are too many for one sheet"),
+            hint: format!("ask for up to {most}, or write a folder or a .npy with --out"),
+        },
+        Form::Array | Form::Folder => Error::Request {
+            message: format!("{images} images are too many"),
+            hint: format!("ask for up to {most}, with fewer seeds or a --class"),
+        },
+    })
+}
+
+/// `seed-000007.png`, or `seed-000007-class-003.png`.
+fn file_name(Wish { seed, class }: Wish) -> String {
+    let class = class.map_or_else(String::new, |class| format!("-class-{class:03}"));
+    format!("seed-{seed:06}{class}.png")
 }
 
 fn form_of(out: &Path) -> Result<Form> {

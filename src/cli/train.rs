@@ -20,7 +20,7 @@ use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
 use crate::report::work::Audience;
 use crate::train::{
     Augment, Checkpoint, Gan, Interval, Measure, RunFolder, Settings, Training, capacity, largest_batch, train,
-    with_fewer_images,
+    with_fewer_images, without_classes,
 };
 
 /// What to do where a new run is too large for its device, or a run that goes on.
@@ -52,6 +52,11 @@ pub(super) struct Arguments {
     /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]
     #[arg(long, value_name = "N")]
     channels: Option<usize>,
+
+    /// Tell both networks the class of each image, so that images of a class can be asked for afterwards. The classes are the
+    /// labels of the images: those beside an IDX file, or the folders that photographs lie in
+    #[arg(long)]
+    conditional: bool,
 
     /// Passes over the images [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -185,7 +190,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     folder.write_config(&start.settings, &start.model, &device.description())?;
     remark(&format!("run            {}\n", folder.path().display()));
     let clock = Instant::now();
-    let first_step = start.step;
+    let (first_step, classes) = (start.step, start.model.classes);
     let stop = stop_on_ctrl_c("finishing the step and saving")?;
     let is_mnist = start.settings.data.name == mnist::NAME && images.image_shape() == [28, 28, 1];
     let description = device.description();
@@ -220,6 +225,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     })?;
 
     let run = folder.path().display();
+    let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
     let steps = match ending.step - first_step {
         1 => "1 step".to_string(),
         steps => format!("{steps} steps"),
@@ -233,7 +239,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     );
     if ending.complete {
         print(&format!(
-            "\n{steps} in {took}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png"
+            "\n{steps} in {took}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png"
         ))?;
         Ok(Outcome::Done)
     } else {
@@ -275,6 +281,9 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
         model = model.with_channels(channels)?;
     }
     let images = images(arguments, &source, &model)?;
+    if arguments.conditional {
+        model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
+    }
     let mut settings = Settings::new(&model, &images, source)?;
     if let Some(size) = arguments.batch_size {
         settings.batch_size = within("--batch-size", size, 1, 65_536)? as usize;
@@ -323,6 +332,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     let fixed = [
         ("--model", arguments.model.is_some()),
         ("--channels", arguments.channels.is_some()),
+        ("--conditional", arguments.conditional),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--rotate", arguments.rotate.is_some()),
         ("--flip", arguments.flip),
@@ -361,6 +371,15 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         return Err(Error::Request {
             message: format!("the images of {} are not those that the run began with", settings.data.name),
             hint: "put the old ones back, or begin a new run".into(),
+        });
+    }
+    if Settings::classes_of(&checkpoint.model, &images, &settings.data)? != settings.classes {
+        return Err(Error::Request {
+            message: format!(
+                "the classes of the images of {} are not those that the run began with",
+                settings.data.name
+            ),
+            hint: "put the old labels or the names of the folders back, or begin a new run".into(),
         });
     }
     Ok((checkpoint, images))
@@ -464,11 +483,15 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     });
     let windows = windows.unwrap_or_default();
     remark(&format!("data           {data}: {} images of {h} x {w} x {c}{windows}", images.count()));
+    if let Some(classes) = &start.settings.classes {
+        remark(&format!("classes        {classes}"));
+    }
     remark(&format!("model          {}", start.model.name));
     remark(&format!(
-        "generator      {} parameters, {} numbers -> {h} x {w} x {c}",
+        "generator      {} parameters, {} numbers{} -> {h} x {w} x {c}",
         generator.parameters(),
-        start.model.latent
+        start.model.latent,
+        if start.model.classes.is_some() { " and a class" } else { "" }
     ));
     remark(&format!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters()));
     remark(&format!(

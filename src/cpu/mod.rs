@@ -12,6 +12,7 @@ mod augment;
 mod batch;
 mod batch_norm;
 mod bias;
+mod class;
 mod clock;
 mod concat;
 mod conv;
@@ -189,9 +190,21 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let chances = augment::Chances { rotate, flip, quarter_turns };
             memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
         }
-        Op::Labels { clock, labels, y, seed } => {
+        Op::Labels { clock, labels, y, seed, order } => {
             let step = memory.counter(clock);
-            memory.write_counters(y, |memory, y| labels::forward(seed, step, memory.bytes(labels), y));
+            memory.write_counters(y, |memory, y| labels::forward(seed, order, step, memory.bytes(labels), y));
+        }
+        Op::AppendClass { x, labels, y } => {
+            let n = program.shape(x)[0];
+            memory.write([y], |memory, [y]| class::append(n, memory.floats(x), memory.counters(labels), y));
+        }
+        Op::PickLogit { logits, labels, y } => {
+            memory.write([y], |memory, [y]| class::pick(memory.floats(logits), memory.counters(labels), y));
+        }
+        Op::PickLogitGrad { dy, labels, dlogits } => {
+            memory.write([dlogits], |memory, [dlogits]| {
+                class::pick_grad(memory.floats(dy), memory.counters(labels), dlogits);
+            });
         }
         Op::Concat { a, b, y } => {
             memory.write([y], |memory, [y]| {

@@ -113,6 +113,13 @@ impl ImageSet {
         &self.pixels[i * self.image_length()..][..self.image_length()]
     }
 
+    /// How many classes the images have, if they have labels of at least two: one more than the largest label.
+    pub fn classes(&self) -> Option<usize> {
+        let labels = self.labels.as_ref()?;
+        let (first, last) = (labels.iter().min()?, labels.iter().max()?);
+        (first != last).then_some(usize::from(*last) + 1)
+    }
+
     /// A number that changes when the images do, and is the same on every machine: whoever resumes a run with it
     /// notices that the data is no longer what the run began with. It guards against accidents, not against malice.
     ///

@@ -139,12 +139,28 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             constants.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
             vec![Kernel::new(op, "augment", constants).dispatch("forward", [n, 1, 1])]
         }
-        Op::Labels { labels, y, seed, .. } => {
+        Op::Labels { labels, y, seed, order, .. } => {
             let (count, n) = (program.shape(labels)[0], program.shape(y)[0]);
             let mut constants = seed_constants(seed);
             let half_bits = random::half_bits(count as u32) as usize;
             constants.extend(sizes(&[("N", n), ("COUNT", count), ("HALF_BITS", half_bits)]));
+            constants.push(flag("WINDOW", order == Order::Window));
             vec![Kernel::new(op, "labels", constants).dispatch("gather", [n.div_ceil(64), 1, 1])]
+        }
+        Op::AppendClass { x, labels, y } => {
+            let [n, _, _, before] = program.nhwc(x);
+            let constants = [class_sizes(program, labels, y, n), sizes(&[("BEFORE", before)])].concat();
+            vec![Kernel::new(op, "class", constants).dispatch("append", elementwise(program, y))]
+        }
+        Op::PickLogit { logits, labels, y } => {
+            let constants = class_sizes(program, labels, logits, program.shape(y)[0]);
+            vec![
+                Kernel::new(op, "class", constants).dispatch("pick", [program.shape(y)[0].div_ceil(ELEMENTWISE), 1, 1]),
+            ]
+        }
+        Op::PickLogitGrad { dy, labels, dlogits } => {
+            let constants = class_sizes(program, labels, dlogits, program.shape(dy)[0]);
+            vec![Kernel::new(op, "class", constants).dispatch("pick_grad", elementwise(program, dlogits))]
         }
         Op::Concat { a, b, y } => {
             let (len_a, len_b) = (program.info(a).len(), program.info(b).len());
@@ -624,6 +640,11 @@ fn invocations(count: usize) -> [usize; 3] {
 fn upsample_sizes(program: &Program, small: TensorId, large: TensorId) -> Vec<(&'static str, f64)> {
     let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(small), program.nhwc(large));
     sizes(&[("N", n), ("H", h), ("W", w), ("C", c), ("FACTOR", h_out / h)])
+}
+
+/// Of `n` images; `wide` has a number for each class.
+fn class_sizes(program: &Program, labels: TensorId, wide: TensorId, n: usize) -> Vec<(&'static str, f64)> {
+    sizes(&[("N", n), ("LABELS", program.info(labels).len()), ("WIDTH", program.nhwc(wide)[3])])
 }
 
 fn max_pool_sizes(program: &Program, x: TensorId, size: usize) -> Vec<(&'static str, f64)> {

@@ -31,6 +31,7 @@ pub const SHADERS: &[Shader] = &[
     shader!("batch", after "random"),
     shader!("batch_norm", after "function"),
     shader!("bias"),
+    shader!("class"),
     shader!("clock"),
     shader!("concat"),
     shader!("conv"),

@@ -1,6 +1,5 @@
 //! A classifier, trained by this program's own operations on images with labels.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use flate2::Crc;
@@ -16,7 +15,7 @@ use crate::net::parameters::{Layout, Stored};
 use crate::net::{Chance, Mode, Network, Wrt};
 use crate::program::random::shuffled;
 use crate::program::{Device, Element, Op, Order, Program, RoutineId, Schedule, TensorId, Values};
-use crate::report::work::Audience;
+use crate::report::work::{Audience, Work};
 
 /// Learning rates of Adam, each for an equal part of the steps.
 const RATES: [f64; 5] = [2e-3, 2e-3, 1e-3, 4e-4, 1e-4];
@@ -49,20 +48,12 @@ impl Accuracy {
     }
 }
 
-/// How many classes these images can be told apart by: at least two of them occur.
-pub(super) fn classes(images: &ImageSet) -> Option<usize> {
-    let labels = images.labels.as_ref()?;
-    let different: BTreeSet<u8> = labels.iter().copied().collect();
-    let last = usize::from(*different.last()?);
-    (different.len() >= 2).then_some(last + 1)
-}
-
 /// A classifier of these images: the one that is kept in the cache, else one that is trained and then kept there. It is
 /// tested with `test`, or where there are no such images with a tenth of the others, held back.
 ///
 /// # Panics
 ///
-/// If the images have no [`classes`].
+/// If the images have no [`ImageSet::classes`].
 pub(super) fn open(
     device: &dyn Device,
     images: &ImageSet,
@@ -70,7 +61,7 @@ pub(super) fn open(
     cache: Option<&Path>,
     audience: Audience,
 ) -> Result<(Embedder, Accuracy)> {
-    let architecture = Architecture::classifier(images.image_shape(), classes(images).expect("asked for"));
+    let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
     let [lesson, exam] = Examples::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
     let place = cache.map(|cache| Place::new(cache, &about(&architecture, &lesson, &exam)));
     if let Some(place) = &place {
@@ -90,7 +81,8 @@ pub(super) fn open(
             Err(what) => audience.line(&format!("{} cannot be used and is made anew: {what}", place.path().display())),
         }
     }
-    let tensors = learn(device, &architecture, &lesson, audience)?;
+    let tensors =
+        learn(device, &architecture, &lesson, audience.work("training the classifier", steps(&architecture, &lesson)))?;
     let mut eye = Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts))?;
     let accuracy = exam.take(&mut eye)?;
     if let Some(place) = &place
@@ -100,6 +92,26 @@ pub(super) fn open(
     }
     accuracy.tell(audience);
     Ok((eye, accuracy))
+}
+
+/// How often a classifier that learns from `made` images alone, each with its label, is right on the real ones that a classifier of
+/// the real `images` is tested with.
+///
+/// # Panics
+///
+/// If the images have no [`ImageSet::classes`].
+pub(super) fn taught_by(
+    made: &Examples,
+    device: &dyn Device,
+    images: &ImageSet,
+    test: Option<&ImageSet>,
+    audience: Audience,
+) -> Result<Accuracy> {
+    let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
+    let [_, exam] = Examples::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let work = audience.work("learning from made images", steps(&architecture, made));
+    let tensors = learn(device, &architecture, made, work)?;
+    exam.take(&mut Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
 }
 
 impl Accuracy {
@@ -120,9 +132,9 @@ fn about(architecture: &Architecture, lesson: &Examples, exam: &Examples) -> Str
 }
 
 /// Images with their classes.
-struct Examples {
-    pixels: Vec<u8>, // (N, H, W, C)
-    labels: Vec<u8>, // (N)
+pub(super) struct Examples {
+    pub(super) pixels: Vec<u8>, // (N, H, W, C)
+    pub(super) labels: Vec<u8>, // (N)
 }
 
 impl Examples {
@@ -196,7 +208,7 @@ impl Lesson {
         let classes = program.tensor_of(Element::U32, "classes", &[n]);
         program.push(Op::Tick { clock });
         program.push(Op::Batch { clock, images: data, y: images, seed: SEED, order: Order::Shuffled, range: RANGE });
-        program.push(Op::Labels { clock, labels, y: classes, seed: SEED });
+        program.push(Op::Labels { clock, labels, y: classes, seed: SEED, order: Order::Shuffled });
         let tape = network.forward(
             &mut program,
             images,
@@ -238,12 +250,17 @@ impl Lesson {
     }
 }
 
+/// How many steps it takes to learn from them.
+fn steps(architecture: &Architecture, examples: &Examples) -> u64 {
+    (EPOCHS * examples.labels.len()).div_ceil(architecture.batch()).max(LEAST_STEPS) as u64
+}
+
 /// Trains a classifier; returns the moving average of its parameters, and its running statistics.
 fn learn(
     device: &dyn Device,
     architecture: &Architecture,
     examples: &Examples,
-    audience: Audience,
+    mut work: Work,
 ) -> Result<Vec<Stored<f32>>> {
     let count = examples.labels.len();
     let lesson = Lesson::new(architecture, count);
@@ -256,8 +273,7 @@ fn learn(
     executor.upload(lesson.data, Values::U8(&examples.pixels))?;
     executor.upload(lesson.labels, Values::U8(&examples.labels))?;
 
-    let steps = (EPOCHS * count).div_ceil(architecture.batch()).max(LEAST_STEPS);
-    let mut work = audience.work("training the classifier", steps as u64);
+    let steps = steps(architecture, examples) as usize;
     for (number, &step) in lesson.steps.iter().enumerate() {
         let part = steps * number / RATES.len()..steps * (number + 1) / RATES.len();
         for first in part.clone().step_by(BURST) {

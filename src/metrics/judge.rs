@@ -22,15 +22,15 @@ const LEAST_IMAGES: usize = 2 * (NEAREST + 1);
 /// Compares images with real ones. Made once: it then knows the features of `count` real images, and can be asked any
 /// number of times.
 pub struct Judge<'a> {
-    images: &'a ImageSet,
-    eye: Embedder,
+    pub(super) images: &'a ImageSet,
+    pub(super) eye: Embedder,
     lens: Lens,
     scale: Option<Scale>,
     /// As many real images as are judged.
     reals: Features,
     gaussian: Gaussian,
     neighbourhoods: Neighbourhoods,
-    audience: Audience,
+    pub(super) audience: Audience,
 }
 
 /// What images are looked at with. Figures of different lenses or data sets have nothing to do with each other.
@@ -97,7 +97,7 @@ impl<'a> Judge<'a> {
                 ),
             });
         }
-        let (mut eye, lens) = match classifier::classes(images) {
+        let (mut eye, lens) = match images.classes() {
             Some(classes) => {
                 let (eye, accuracy) = classifier::open(device, images, test, cache, audience)?;
                 (eye, Lens::Classifier { classes, accuracy })

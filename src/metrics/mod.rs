@@ -4,6 +4,7 @@
 //! an order that does not depend on the number of threads.
 
 mod classifier;
+mod conditional;
 mod embedder;
 mod features;
 mod frechet;
@@ -14,6 +15,7 @@ mod score;
 mod store;
 
 pub use classifier::Accuracy;
+pub use conditional::Obedience;
 pub use features::Features;
 pub use frechet::{Gaussian, frechet};
 pub use judge::{Figures, Judge, Lens};

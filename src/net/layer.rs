@@ -367,7 +367,9 @@ impl Layer {
                         count(new),
                         count(old)
                     ),
-                    "height x width x channels must be the same before and after it".to_string(),
+                    "height x width x channels must be the same before and after it; channels = \"latent\" follows the \
+                     latent"
+                        .to_string(),
                 ))
             }
             Self::Flatten => Ok([1, 1, input.iter().product()]),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::{File, Span, listed};
 use super::layer::{self, Layer, Placed, Shape, Size};
-use super::read::{self, MAX_BATCH};
+use super::read::{self, MAX_BATCH, Sizes};
 use super::training::Training;
 use crate::error::{Error, Result};
 
@@ -33,9 +33,13 @@ pub struct Model {
     pub image: Shape,
     /// How many normal numbers the generator makes an image from.
     pub latent: usize,
+    /// How many classes the images are of, where both networks are told the class of each: such a model is conditional.
+    pub classes: Option<usize>,
     /// From [`Self::latents`] to an image.
     pub generator: Vec<Layer>,
-    /// From an image to one logit, which is positive where the image is judged real.
+    /// From an image to one logit, which is positive where the image is judged real; of a conditional model to one more for
+    /// each class, so that its last layer is wider here than in the file. [`Op::PickLogit`](crate::program::Op::PickLogit)
+    /// makes one of them.
     pub discriminator: Vec<Layer>,
     /// How it is trained.
     pub training: Training,
@@ -123,13 +127,16 @@ impl Model {
         let file = File { origin, text };
         let top = read::top(file)?;
         let image = read::image(&top)?;
-        let (generator, generator_lines) = read::layers(file, &top, "generator", image)?;
-        let (discriminator, discriminator_lines) = read::layers(file, &top, "discriminator", image)?;
-        let model = Self {
+        let (latent, classes) = (read::latent(&top)?, read::classes(&top)?);
+        let sizes = Sizes { image, latent: latent + classes.unwrap_or(0) };
+        let (generator, generator_lines) = read::layers(file, &top, "generator", sizes)?;
+        let (discriminator, discriminator_lines) = read::layers(file, &top, "discriminator", sizes)?;
+        let mut model = Self {
             name: read::name(&top)?,
             about: read::about(&top)?,
             image,
-            latent: read::latent(&top)?,
+            latent,
+            classes,
             generator,
             discriminator,
             training: read::training(&top)?,
@@ -138,6 +145,7 @@ impl Model {
         };
         model.check_generator(file, &generator_lines)?;
         model.check_discriminator(file, &discriminator_lines)?;
+        model.judge_classes(file, &discriminator_lines)?;
         match model.batch_mistake(model.training.batch_size) {
             Some((message, hint)) => Err(file.mistake(&top.span("training"), &message, hint)),
             None => Ok(model),
@@ -169,6 +177,27 @@ impl Model {
         Self::parse(&text, &format!("{} with {channels} channels", self.name))
     }
 
+    /// The same model for images of so many classes, which both networks are then told. The text of its file says so, in a line
+    /// behind that of the latent.
+    ///
+    /// # Errors
+    ///
+    /// Where its layers do not follow: a reshape of the latent should say `channels = "latent"`, and the discriminator should end
+    /// in a linear layer or a convolution.
+    pub fn with_classes(&self, classes: usize) -> Result<Self> {
+        if !read::CLASSES.contains(&classes) {
+            return Err(Error::Request {
+                message: format!("a model cannot be told {classes} classes apart"),
+                hint: format!("choose {} to {} classes", read::CLASSES.start(), read::CLASSES.end()),
+            });
+        }
+        let file = File { origin: &self.name, text: &self.source };
+        let (place, before) = read::classes_place(file, &read::top(file)?)?;
+        let mut text = self.source.clone();
+        text.replace_range(place, &format!("{before}{classes}"));
+        Self::parse(&text, &format!("{} with {classes} classes", self.name))
+    }
+
     /// What the networks have for black and for white: 0 and 1 where the generator ends in a sigmoid, else -1 and 1.
     pub fn range(&self) -> [f64; 2] {
         let reshapes = |layer: &&Layer| matches!(layer, Layer::Reshape { .. } | Layer::Flatten);
@@ -178,9 +207,10 @@ impl Model {
         }
     }
 
-    /// The shape of the generator's input: an image of one pixel.
+    /// The shape of the generator's input, an image of one pixel: normal numbers, and behind them one for each class, if the
+    /// model is told.
     pub fn latents(&self) -> Shape {
-        [1, 1, self.latent]
+        [1, 1, self.latent + self.classes.unwrap_or(0)]
     }
 
     /// Whether the networks can be trained with a batch of this many images; the model's own batch size can.
@@ -274,6 +304,26 @@ impl Model {
             return Ok(());
         };
         Err(file.mistake(&lines[lines.len() - 1], &message, hint))
+    }
+
+    /// Where there are classes, the discriminator gives a logit for each, beside the one that the file asks for.
+    fn judge_classes(&mut self, file: File<'_>, lines: &[Span]) -> Result<()> {
+        let Some(classes) = self.classes else { return Ok(()) };
+        let number = self.discriminator.iter().rposition(|layer| *layer != Layer::Flatten).unwrap_or(0);
+        match &mut self.discriminator[number] {
+            Layer::Linear { features: logits, .. } | Layer::Conv { channels: logits, .. } => *logits += classes,
+            other => {
+                let message = format!(
+                    "the discriminator of a model with classes must end in a linear layer or a convolution, but layer {number} \
+                     is {}",
+                    other.kind()
+                );
+                let hint = "end it with { layer = \"flatten\" } and { layer = \"linear\", features = 1 }";
+                return Err(file.mistake(&lines[number], &message, hint));
+            }
+        }
+        // A wider layer may be too large.
+        check_layers(file, "discriminator", &self.discriminator, lines, self.image, "the image").map(|_| ())
     }
 }
 
@@ -380,6 +430,63 @@ mod tests {
         // The counts of the sources that have one channel where ours have three.
         let grey = Model::named("dcgan-64").unwrap().with_channels(1).unwrap();
         assert_eq!(parameters(&grey)[..2], [3_576_704 - 2 * 1024, 2_765_568 - 2 * 1024]);
+    }
+
+    #[test]
+    fn every_model_is_there_for_classes_and_says_so_in_its_text() {
+        for name in Model::built_in() {
+            let model = Model::named(name).unwrap();
+            let conditional = model.with_classes(10).unwrap();
+            assert_eq!((model.classes, conditional.classes), (None, Some(10)), "{name}");
+            assert!(conditional.to_toml().contains("\nclasses = 10\n"), "{name}");
+            assert_eq!(Model::parse(conditional.to_toml(), name).unwrap(), conditional, "{name}");
+            assert_eq!(conditional.latents(), [1, 1, model.latent + 10], "{name}");
+            let ends = [&model, &conditional].map(|model| {
+                let placed = layer::place(&model.discriminator, model.image, "the image").unwrap();
+                placed.last().unwrap().output
+            });
+            assert_eq!(ends, [[1, 1, 1], [1, 1, 11]], "{name}");
+            // Where the number stands already, it is replaced; channels and classes do not mind each other.
+            let three = conditional.with_classes(3).unwrap();
+            assert_eq!(three, model.with_classes(3).unwrap(), "{name}");
+            let [_, _, channels] = model.image;
+            let other = three.with_channels(4 - channels).unwrap();
+            assert_eq!((other.classes, other.image[2]), (Some(3), 4 - channels), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_embedding_of_each_class_and_a_logit_for_it_are_what_classes_add() {
+        let model = Model::named("dcgan-fast").unwrap();
+        let [g, d, _] = parameters(&model);
+        let [g_of_classes, d_of_classes, _] = parameters(&model.with_classes(10).unwrap());
+        assert_eq!([g_of_classes - g, d_of_classes - d], [10 * 9 * 256, 10 * (2048 + 1)]);
+    }
+
+    #[test]
+    fn models_that_cannot_be_told_classes_are_refused_with_what_to_change() {
+        let model = Model::named("dcgan-small").unwrap();
+        for classes in [0, 1, 257, usize::MAX] {
+            let error = model.with_classes(classes).unwrap_err();
+            assert_eq!(error.to_string(), format!("a model cannot be told {classes} classes apart"));
+            assert_eq!(error.hint(), "choose 2 to 256 classes");
+        }
+        let changed = |from: &str, to: &str| {
+            assert!(model.to_toml().contains(from), "{from}");
+            Model::parse(&model.to_toml().replace(from, to), "mine.toml").unwrap()
+        };
+        let fixed = changed("channels = \"latent\"", "channels = 64").with_classes(10).unwrap_err();
+        assert!(fixed.to_string().contains("64 numbers, but the latent is 1 x 1 x 74"), "{fixed}");
+        assert!(fixed.hint().contains("channels = \"latent\""), "{}", fixed.hint());
+        let reshaped = changed(
+            "features = 1 }",
+            "features = 4 }, { layer = \"reshape\", height = 2, width = 2, channels = 1 }, { layer = \"max-pool\", size = 2 }",
+        );
+        let error = reshaped.with_classes(10).unwrap_err();
+        assert!(
+            error.to_string().contains("must end in a linear layer or a convolution, but layer 12 is max-pool"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -26,6 +26,24 @@ pub struct Network {
     running: Slices,
     params_layout: Layout,
     running_layout: Layout,
+    told: Option<Told>,
+}
+
+/// Where a conditional network is told the class of each image.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    end: End,
+    /// u32 (M): see [`Network::of_classes`].
+    labels: Option<TensorId>,
+}
+
+/// Of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Behind the numbers that it takes stands one for each class.
+    Input,
+    /// Of the logits that it gives, that of the class is picked.
+    Output,
 }
 
 /// A layer in its place.
@@ -118,12 +136,26 @@ enum Kept {
 impl Network {
     /// The generator of a model.
     pub fn generator(program: &mut Program, model: &Model) -> Self {
-        Self::new(program, "generator", &model.generator, model.latents())
+        let told = model.classes.map(|_| Told { end: End::Input, labels: None });
+        Self { told, ..Self::new(program, "generator", &model.generator, model.latents()) }
     }
 
     /// The discriminator of a model.
     pub fn discriminator(program: &mut Program, model: &Model) -> Self {
-        Self::new(program, "discriminator", &model.discriminator, model.image)
+        let told = model.classes.map(|_| Told { end: End::Output, labels: None });
+        Self { told, ..Self::new(program, "discriminator", &model.discriminator, model.image) }
+    }
+
+    /// The same network, whose passes are of images of these classes: `labels` is u32 (M), and a pass over N images, a multiple of
+    /// M, takes it for each M of them. `None` is for models that are told no classes.
+    ///
+    /// # Panics
+    ///
+    /// If the model is told classes and there are none, or the other way round.
+    #[must_use]
+    pub fn of_classes(&self, labels: Option<TensorId>) -> Self {
+        assert_eq!(labels.is_some(), self.told.is_some(), "classes of the {}", self.name);
+        Self { told: self.told.map(|told| Told { labels, ..told }), ..self.clone() }
     }
 
     /// Declares the tensors of a network: `params`, `grads`, `m`, `v` and `running`, all called after it.
@@ -159,6 +191,7 @@ impl Network {
             running_layout: Layout::new(program, running_slices.whole, &running, &running_slices.parts),
             params: params_slices,
             running: running_slices,
+            told: None,
         }
     }
 
@@ -219,13 +252,15 @@ impl Network {
         &self.running_layout
     }
 
-    /// Appends a forward pass over `x` (N, H, W, C). `label` tells its tensors from those of other passes:
-    /// `discriminator.3.y (both)`.
+    /// Appends a forward pass over `x` (N, H, W, C), in a conditional generator without the numbers of the classes. `label` tells
+    /// its tensors from those of other passes: `discriminator.3.y (both)`.
     ///
     /// # Panics
     ///
-    /// If a group of the batch is too small for batch normalisation; see [`Model::check_batch`].
+    /// If a group of the batch is too small for batch normalisation, see [`Model::check_batch`]; or if the model is told classes
+    /// and [`Self::of_classes`] has not named them.
     pub fn forward(&self, program: &mut Program, x: TensorId, mode: Mode, label: &str) -> Tape {
+        let x = self.append_class(program, x, label);
         let [n, h, w, c] = program.nhwc(x);
         assert_eq!([h, w, c], self.input, "input of the {} in a batch of {n}", self.name);
         let mut y = x;
@@ -236,7 +271,40 @@ impl Network {
                 record
             })
             .collect();
+        let y = self.pick_logit(program, y, label);
         Tape { y, label: label.to_string(), mode, records }
+    }
+
+    /// The classes of the images of all passes, where they are told at that end.
+    fn labels_at(&self, end: End) -> Option<TensorId> {
+        let told = self.told.filter(|told| told.end == end)?;
+        Some(told.labels.unwrap_or_else(|| panic!("the {} is not told the classes of its images", self.name)))
+    }
+
+    /// What the first layer takes.
+    fn append_class(&self, program: &mut Program, x: TensorId, label: &str) -> TensorId {
+        let Some(labels) = self.labels_at(End::Input) else { return x };
+        let [h, w, c] = self.input;
+        let y = program.tensor(format!("{}.input ({label})", self.name), &[program.nhwc(x)[0], h, w, c]);
+        program.push(Op::AppendClass { x, labels, y });
+        y
+    }
+
+    /// The one logit of each image, from what the last layer gives.
+    fn pick_logit(&self, program: &mut Program, logits: TensorId, label: &str) -> TensorId {
+        let Some(labels) = self.labels_at(End::Output) else { return logits };
+        let y = program.tensor(format!("{}.logit ({label})", self.name), &[program.nhwc(logits)[0], 1, 1, 1]);
+        program.push(Op::PickLogit { logits, labels, y });
+        y
+    }
+
+    /// The gradient for what the last layer gives, from that for the one logit of each image.
+    fn pick_logit_grad(&self, program: &mut Program, tape: &Tape, dy: TensorId) -> TensorId {
+        let Some(labels) = self.labels_at(End::Output) else { return dy };
+        let logits = tape.records.last().expect("a network has layers").y;
+        let dlogits = self.named(program, tape, "dlogits", logits);
+        program.push(Op::PickLogitGrad { dy, labels, dlogits });
+        dlogits
     }
 
     fn forward_layer(&self, pass: &mut Pass<'_>, number: usize, x: TensorId, mode: Mode) -> Record {
@@ -275,7 +343,7 @@ impl Network {
     ///
     /// # Panics
     ///
-    /// If the forward pass was not one of training.
+    /// If the forward pass was not one of training, or the gradient for the input of a conditional generator is asked for.
     pub fn backward(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Option<TensorId> {
         self.backward_keeping(program, tape, dy, wrt).input
     }
@@ -290,7 +358,9 @@ impl Network {
         };
         let Some(lowest) = lowest else { return Gradients { input: None, outputs } };
         let training = tape.training(&self.name);
-        let mut gradient = Some(dy);
+        let appended = self.told.is_some_and(|told| told.end == End::Input);
+        assert!(!appended || wrt == Wrt::Params, "nothing is learnt below the input of the {}", self.name);
+        let mut gradient = Some(self.pick_logit_grad(program, tape, dy));
         for (number, &record) in tape.records.iter().enumerate().skip(lowest).rev() {
             let wanted = Wanted {
                 params: (wrt != Wrt::Input).then(|| self.params_of(number, &self.grads)),
@@ -711,6 +781,59 @@ mod tests {
             (1_000_002, "discriminator.2.dx (second)"),
         ];
         assert_eq!(drawn, expected.map(|(stream, name)| (stream, name.to_string())));
+    }
+
+    #[test]
+    fn a_conditional_discriminator_picks_a_logit_last_and_its_gradient_first() {
+        let model = Model::named("dcgan-fast").unwrap().with_classes(3).unwrap();
+        let mut program = Program::new();
+        let labels = program.tensor_of(Element::U32, "labels", &[N / 2]);
+        let d = Network::discriminator(&mut program, &model).of_classes(Some(labels));
+        let images = program.tensor("images", &[N, 28, 28, 1]);
+        let dlogit = program.tensor("dlogit", &[N, 1, 1, 1]);
+        let mode = training(&mut program, 2);
+        program.begin("forward");
+        let tape = d.forward(&mut program, images, mode, "both");
+        assert_eq!((program.nhwc(tape.y), program.nhwc(tape.layer(7))), ([N, 1, 1, 1], [N, 1, 1, 4]));
+        let pick = "pick_logit logits=discriminator.7.y (both) labels=labels y=discriminator.logit (both)";
+        assert_eq!(lines(&program, "forward").last().unwrap(), pick);
+        program.begin("backward");
+        d.backward(&mut program, &tape, dlogit, Wrt::Params);
+        assert_eq!(
+            lines(&program, "backward")[..2],
+            [
+                "pick_logit_grad dy=dlogit labels=labels dlogits=discriminator.dlogits (both)",
+                "conv_grad_weight x=discriminator.5.y (both) dy=discriminator.dlogits (both) dw=discriminator.7.weight.grad",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_conditional_generator_appends_the_class_to_its_latents() {
+        let model = Model::named("dcgan-fast").unwrap().with_classes(3).unwrap();
+        let mut program = Program::new();
+        let [labels, others] = ["labels", "others"].map(|name| program.tensor_of(Element::U32, name, &[N]));
+        let g = Network::generator(&mut program, &model).of_classes(Some(labels));
+        let average = g.average(&mut program).of_classes(Some(others));
+        let z = program.tensor("z", &[N, 1, 1, 64]);
+        for (name, network, label) in [("fakes", &g, "labels"), ("sheet", &average, "others")] {
+            program.begin(name);
+            let images = network.forward(&mut program, z, Mode::Evaluate, name).y;
+            assert_eq!(program.nhwc(images), [N, 28, 28, 1]);
+            let append = format!("append_class x=z labels={label} y=generator.input ({name})");
+            assert_eq!(lines(&program, name)[0], append);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the discriminator is not told the classes of its images")]
+    fn a_conditional_network_does_not_run_without_classes() {
+        let model = Model::named("dcgan-fast").unwrap().with_classes(3).unwrap();
+        let mut program = Program::new();
+        let d = Network::discriminator(&mut program, &model);
+        let images = program.tensor("images", &[N, 28, 28, 1]);
+        program.begin("judge");
+        d.forward(&mut program, images, Mode::Evaluate, "judge");
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! | transposed conv  | `.weight` (in, out, K, K), `.bias` (out)                                      |
 //! | batch norm       | `.weight` (C), `.bias` (C); `.running_mean` (C), `.running_var` (C), unbiased |
 //!
+//! A conditional model has wider layers: in the generator the last columns of the first weights belong to the classes, and in the
+//! discriminator row 0 of the last weights to all images, row 1 + k to those of class k.
+//!
 //! The names are those of an `nn.Sequential` called `generator`, so `load_state_dict` takes them once the prefix is cut
 //! off. Reshape and flatten go through an image in the order (H, W, C): in PyTorch, whose images are (N, C, H, W), write
 //! `x.permute(0, 2, 3, 1).flatten(1)` for a flatten, and the reverse for a reshape, wherever the image is larger than 1 x 1.

@@ -1,5 +1,7 @@
 //! From a model file to a model: which keys there are, and which values they take.
 
+use std::ops::RangeInclusive;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -15,6 +17,8 @@ const MAX_LAYERS: usize = 200;
 const MAX_WIDTH: usize = 1 << 16;
 /// Of kernels and strides.
 const MAX_KERNEL: usize = 1024;
+/// Of classes: their labels are bytes.
+pub(super) const CLASSES: RangeInclusive<usize> = 2..=256;
 /// Height and width, of the images that a network learns.
 const MAX_IMAGE: usize = 1024;
 pub(super) const MAX_BATCH: usize = 1 << 16;
@@ -26,7 +30,7 @@ pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
 const MODEL: Keys = Keys {
     of: "a model (before its first [section])",
     needed: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
-    optional: &["about"],
+    optional: &["about", "classes"],
 };
 
 const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"], optional: &[] };
@@ -89,6 +93,21 @@ pub(super) fn about(top: &Section<'_>) -> Result<String> {
 
 pub(super) fn latent(top: &Section<'_>) -> Result<usize> {
     top.size("latent", 1..=MAX_WIDTH)
+}
+
+/// How many classes the images are of, where the model is told.
+pub(super) fn classes(top: &Section<'_>) -> Result<Option<usize>> {
+    top.or("classes", None, |top, key| top.size(key, CLASSES).map(Some))
+}
+
+/// Where the number of classes stands in the file, or goes, and what has to stand before it.
+pub(super) fn classes_place(file: File<'_>, top: &Section<'_>) -> Result<(Span, &'static str)> {
+    if classes(top)?.is_some() {
+        return Ok((top.span("classes"), ""));
+    }
+    let latent = top.span("latent").end;
+    let end_of_line = file.text[latent..].find('\n').map_or(file.text.len(), |at| latent + at);
+    Ok((end_of_line..end_of_line, "\nclasses = "))
 }
 
 fn is_name(text: &str) -> bool {
@@ -185,12 +204,21 @@ fn normal(initial: &Section<'_>, key: &str) -> Result<Normal> {
     })
 }
 
-/// The layers of a network, and where each stands in the file. Their sizes may be those of the images.
+/// What the sizes of layers may be called after.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// `"image"`.
+    pub(super) image: Shape,
+    /// `"latent"`: the numbers that the generator takes, those of the class among them.
+    pub(super) latent: usize,
+}
+
+/// The layers of a network, and where each stands in the file.
 pub(super) fn layers<'a>(
     file: File<'a>,
     top: &Section<'a>,
     network: &str,
-    image: Shape,
+    sizes: Sizes,
 ) -> Result<(Vec<Layer>, Vec<Span>)> {
     let rule = format!("{network} must be a list of 1 to {MAX_LAYERS} layers");
     let list = top.list(network, &rule)?;
@@ -201,7 +229,7 @@ pub(super) fn layers<'a>(
     let layers = list
         .iter()
         .enumerate()
-        .map(|(number, value)| layer(file, &format!("{network} layer {number}"), value, image))
+        .map(|(number, value)| layer(file, &format!("{network} layer {number}"), value, sizes))
         .collect::<Result<Vec<_>>>()?;
     if !layers.iter().any(Layer::learns) {
         let message = format!("the {network} has no layer that can learn");
@@ -210,7 +238,7 @@ pub(super) fn layers<'a>(
     Ok((layers, list.iter().map(Spanned::span).collect()))
 }
 
-fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>, image: Shape) -> Result<Layer> {
+fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>, sizes: Sizes) -> Result<Layer> {
     let span = value.span();
     let DeValue::Table(table) = value.get_ref() else {
         let message = format!("{place} is {}", file.quote(&span));
@@ -219,7 +247,7 @@ fn layer<'a>(file: File<'a>, place: &str, value: &Spanned<DeValue<'a>>, image: S
     let mut table = table.clone();
     let keys = layer_keys(file, place, &span, &mut table)?;
     let section = Section::new(file, format!("{place} ({})", keys.of), &span, table, keys)?;
-    layer_from(&section, keys.of, image)
+    layer_from(&section, keys.of, sizes)
 }
 
 /// Takes the kind of a layer out of its table, and finds which other keys it may have.
@@ -235,7 +263,7 @@ fn layer_keys(file: File<'_>, place: &str, span: &Span, table: &mut DeTable<'_>)
     })
 }
 
-fn layer_from(section: &Section<'_>, kind: &str, image: Shape) -> Result<Layer> {
+fn layer_from(section: &Section<'_>, kind: &str, Sizes { image, latent }: Sizes) -> Result<Layer> {
     let bias = |section: &Section<'_>| section.or("bias", true, Section::flag);
     let width =
         |key: &str, images: usize| section.size_or(key, "image", 1..=MAX_WIDTH).map(|width| width.unwrap_or(images));
@@ -262,7 +290,11 @@ fn layer_from(section: &Section<'_>, kind: &str, image: Shape) -> Result<Layer> 
         "tanh" => Layer::Tanh,
         "sigmoid" => Layer::Sigmoid,
         "reshape" => Layer::Reshape {
-            shape: [section.size("height", 1..=MAX_SIDE)?, section.size("width", 1..=MAX_SIDE)?, channels()?],
+            shape: [
+                section.size("height", 1..=MAX_SIDE)?,
+                section.size("width", 1..=MAX_SIDE)?,
+                if section.word("channels") == Some("latent") { latent } else { channels()? },
+            ],
         },
         "flatten" => Layer::Flatten,
         _ => unreachable!("a kind of `LAYERS`"),
@@ -606,13 +638,13 @@ mod tests {
     #[test]
     fn a_reshape_to_another_number_of_elements_is_refused_with_both_numbers() {
         says(
-            &changed("height = 1, width = 1, channels = 64", "height = 2, width = 2, channels = 64"),
+            &changed("height = 1, width = 1, channels = \"latent\"", "height = 2, width = 2, channels = 64"),
             &[
                 "generator layer 0 (reshape) makes 2 x 2 x 64, which is 256 numbers, but the latent is 1 x 1 x 64, which is 64",
             ],
         );
         says(
-            &changed("height = 1, width = 1, channels = 64", "height = 65536, width = 65536, channels = 65536"),
+            &changed("height = 1, width = 1, channels = \"latent\"", "height = 65536, width = 65536, channels = 65536"),
             &["which is too many numbers"],
         );
     }

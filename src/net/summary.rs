@@ -15,6 +15,8 @@ pub struct Summary {
     pub name: String,
     /// What it is.
     pub about: String,
+    /// How many classes both networks are told.
+    pub classes: Option<usize>,
     /// The generator, then the discriminator.
     pub networks: [NetworkSummary; 2],
     /// Floating-point operations of a training step, for each real image of its batch: one update of each network,
@@ -56,6 +58,7 @@ impl Summary {
         Self {
             name: model.name.clone(),
             about: model.about.clone(),
+            classes: model.classes,
             networks: model.networks().map(|(name, layers, input)| NetworkSummary::new(name, layers, input)),
             step_flops: step_flops(model),
         }
@@ -97,7 +100,9 @@ impl NetworkSummary {
 fn step_flops(model: &Model) -> u64 {
     const BATCH: usize = 2;
     let program = &mut Program::new();
-    let (g, d) = (Network::generator(program, model), Network::discriminator(program, model));
+    let labels = model.classes.map(|_| program.tensor_of(Element::U32, "labels", &[BATCH]));
+    let [g, d] = [Network::generator(program, model), Network::discriminator(program, model)]
+        .map(|network| network.of_classes(labels));
     let [h, w, c] = model.image;
     let z = program.tensor("z", &[BATCH, 1, 1, model.latent]);
     let real = program.tensor("real", &[BATCH, h, w, c]);
@@ -131,6 +136,12 @@ impl fmt::Display for Summary {
         writeln!(f, "{}", self.name)?;
         if !self.about.is_empty() {
             writeln!(f, "{}", self.about)?;
+        }
+        if let Some(classes) = self.classes {
+            writeln!(
+                f,
+                "For {classes} classes: a number for each behind the latent, and a logit for each beside the one of all images"
+            )?;
         }
         for network in &self.networks {
             write!(f, "\n{network}")?;

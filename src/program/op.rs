@@ -73,16 +73,47 @@ pub enum Op {
         /// Whether images, which are square then, are turned by quarter turns.
         quarter_turns: bool,
     },
-    /// The classes of this step's images: `y[i] = labels[shuffled(g)]` with g as in [`Op::Batch`].
+    /// The classes of this step's images: `y[i] = labels[row(g)]` with g and the row as in [`Op::Batch`].
     Labels {
         /// u32 (1).
         clock: TensorId,
-        /// u8 (COUNT): the class of each image of the data set.
+        /// u8 (COUNT): the class of each image of the data set, or of a part of it.
         labels: TensorId,
         /// u32 (N).
         y: TensorId,
         /// The run's seed.
         seed: u64,
+        /// Which images those are, and in which order their classes lie.
+        order: Order,
+    },
+    /// Numbers followed by the class that they are to become an image of, one number for each class there is: `y[n,c] = x[n,c]`
+    /// for c < C, and `y[n,C+k]` is 1 for `k = labels[n % M]`, else 0. Nothing is learnt below it, so it has no gradient.
+    AppendClass {
+        /// (N, 1, 1, C).
+        x: TensorId,
+        /// u32 (M), where N is a multiple of M: the classes of each of N / M equal parts of the batch, below K.
+        labels: TensorId,
+        /// (N, 1, 1, C + K).
+        y: TensorId,
+    },
+    /// The logit of an image for its own class: `y[n] = logits[n,0] + logits[n,1+k]` with `k = labels[n % M]`. Behind a linear layer this
+    /// is the projection of Miyato and Koyama (2018, equation 3): what an image is by itself, and how it goes with its class.
+    PickLogit {
+        /// (N, 1, 1, 1 + K).
+        logits: TensorId,
+        /// u32 (M), where N is a multiple of M: the classes of each of N / M equal parts of the batch, below K.
+        labels: TensorId,
+        /// (N, 1, 1, 1).
+        y: TensorId,
+    },
+    /// The gradient of picking a logit: `dlogits[n,j] = dy[n]` for `j = 0` and `j = 1 + k`, else 0.
+    PickLogitGrad {
+        /// (N, 1, 1, 1).
+        dy: TensorId,
+        /// u32 (M), as in the forward pass.
+        labels: TensorId,
+        /// (N, 1, 1, 1 + K).
+        dlogits: TensorId,
     },
     /// `y` is the images of `a` followed by those of `b`.
     Concat {
@@ -480,6 +511,9 @@ impl Op {
             Self::Batch { .. } => "batch",
             Self::Augment { .. } => "augment",
             Self::Labels { .. } => "labels",
+            Self::AppendClass { .. } => "append_class",
+            Self::PickLogit { .. } => "pick_logit",
+            Self::PickLogitGrad { .. } => "pick_logit_grad",
             Self::Concat { .. } => "concat",
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
@@ -546,6 +580,21 @@ impl Op {
                 each("clock", clock, Read);
                 each("labels", labels, Read);
                 each("y", y, Write);
+            }
+            Self::AppendClass { x, labels, y } => {
+                each("x", x, Read);
+                each("labels", labels, Read);
+                each("y", y, Write);
+            }
+            Self::PickLogit { logits, labels, y } => {
+                each("logits", logits, Read);
+                each("labels", labels, Read);
+                each("y", y, Write);
+            }
+            Self::PickLogitGrad { dy, labels, dlogits } => {
+                each("dy", dy, Read);
+                each("labels", labels, Read);
+                each("dlogits", dlogits, Write);
             }
             Self::Concat { a, b, y } => {
                 each("a", a, Read);
@@ -692,8 +741,8 @@ impl Op {
         let same = |a: TensorId, b: TensorId| equal("shapes", shape(a), shape(b));
         for Operand { name, tensor, .. } in self.operands() {
             let wanted = match (self, name) {
-                (_, "clock") | (Self::Labels { .. }, "y") | (Self::CrossEntropy { .. }, "labels") => Element::U32,
                 (_, "images") | (Self::Labels { .. }, "labels") => Element::U8,
+                (_, "clock" | "labels") | (Self::Labels { .. }, "y") => Element::U32,
                 _ => Element::F32,
             };
             if program.element(tensor) != wanted {
@@ -713,6 +762,14 @@ impl Op {
                 if bounded { Ok(()) } else { Err(format!("{rotate} is no angle from 0 to 180")) }
             }
             Self::Labels { labels, y, .. } => equal("dimensions", &[shape(labels).len(), shape(y).len()], &[1, 1]),
+            Self::AppendClass { x, labels, y } => {
+                equal("images", &[1, 1, channels(x)], &shape(x)[1..])?;
+                check_classes(program, labels, y, channels(x), shape(x)[0])
+            }
+            Self::PickLogit { logits, labels, y } | Self::PickLogitGrad { dy: y, labels, dlogits: logits } => {
+                equal("logits", &[1, 1, 1], &shape(y)[1..])?;
+                check_classes(program, labels, logits, 1, shape(y)[0])
+            }
             Self::Concat { a, b, y } => {
                 equal("images", &shape(a)[1..], &shape(b)[1..])?;
                 equal("images", &shape(a)[1..], &shape(y)[1..])?;
@@ -826,6 +883,15 @@ fn check_max_pool(program: &Program, x: TensorId, y: TensorId, size: usize) -> R
         return Err(format!("no window of {size} x {size}, at most {MAX_WINDOW}, fits into {h} x {w}"));
     }
     equal("images", &[n, h / size, w / size, c], program.shape(y))
+}
+
+/// `wide` has `before` numbers and those of one class or more for each of `n` images, of which `labels` are equal parts.
+fn check_classes(program: &Program, labels: TensorId, wide: TensorId, before: usize, n: usize) -> Result<(), String> {
+    let channels = program.nhwc(wide)[3];
+    equal("images", program.shape(wide), &[n, 1, 1, channels])?;
+    let &[part] = program.shape(labels) else { return Err("labels have more than one dimension".into()) };
+    let fits = part > 0 && n.is_multiple_of(part) && channels > before;
+    if fits { Ok(()) } else { Err(format!("{part} labels of {n} images, {channels} channels behind {before}")) }
 }
 
 fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {

@@ -9,11 +9,12 @@ const GAP: u32 = 24;
 /// Pixels above them, for their captions.
 const HEADER: u32 = 44;
 
-/// The real images on the left, the generated ones on the right, as many of each as there are of both, under captions.
-pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures) -> Result<DynamicImage, Flaw> {
+/// The real images on the left, the generated ones on the right, as many of each as there are of both, under captions; each in so
+/// many columns, or in a square.
+pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures, columns: Option<usize>) -> Result<DynamicImage, Flaw> {
     let count = reals.count().min(fakes.count());
     let laid_out =
-        |pictures: &Pictures| sheet::lay_out(&pictures.first(count), None).map_err(|error| Flaw(error.to_string()));
+        |pictures: &Pictures| sheet::lay_out(&pictures.first(count), columns).map_err(|error| Flaw(error.to_string()));
     side_by_side(&laid_out(reals)?, &laid_out(fakes)?)
 }
 
@@ -62,7 +63,7 @@ mod tests {
             let shape = [8, 8, channels];
             let (reals, fakes) = (flat(10, 40, shape), flat(240, 64, shape));
             let [reals, fakes] = [&reals, &fakes].map(|bytes| Pictures::new(bytes, shape).unwrap());
-            let image = real_versus_fake(&reals, &fakes).unwrap();
+            let image = real_versus_fake(&reals, &fakes, None).unwrap();
             assert_eq!(usize::from(image.color().channel_count()), channels);
             let one = sheet::lay_out(&reals, None).unwrap();
             assert_eq!((image.width(), image.height()), (2 * one.width() + GAP, one.height() + HEADER));

@@ -11,7 +11,7 @@ use super::{Augment, Checkpoint, Settings, checkpoint};
 
 /// Steps whose losses a device remembers before it writes over them.
 pub const HISTORY_ROWS: usize = 256;
-/// Images of a sheet: always those of the seeds 0 to 63.
+/// Places of a sheet: images of the seeds 0 to 63; of a conditional run up to so many, a column for each class.
 pub const SHEET_IMAGES: usize = 64;
 
 /// What [`Op::DiscriminatorLoss`] writes (six means), then [`Op::GeneratorLoss`] (three).
@@ -33,10 +33,14 @@ pub struct Gan {
     pub clock: TensorId,
     /// u8 (capacity, H, W, C): the images to learn from, or a window of them; [`Supply`](super::Supply) fills it.
     pub data: TensorId,
+    /// u8 (capacity): the classes of these images, where the model is told them; [`Supply`](super::Supply) fills it, too.
+    pub labels: Option<TensorId>,
     /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`].
     pub history: TensorId,
     /// (64, 1, 1, latent).
     pub sheet_latents: TensorId,
+    /// u32 (64): the classes of these images, where the model is told them.
+    pub sheet_classes: Option<TensorId>,
     /// (64, H, W, C) in the model's range.
     pub sheet_images: TensorId,
     /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
@@ -71,13 +75,18 @@ impl Gan {
         let [h, w, c] = model.image;
         let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
-        let generator = Network::generator(&mut program, model);
-        let average = generator.average(&mut program);
-        let discriminator = Network::discriminator(&mut program, model);
+        let [labels, classes, sheet_classes] = classes(&mut program, model, settings.batch_size, capacity);
+        let generator = Network::generator(&mut program, model).of_classes(classes);
+        let average = generator.average(&mut program).of_classes(sheet_classes);
+        let discriminator = Network::discriminator(&mut program, model).of_classes(classes);
         let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
 
         let step = program.begin("step");
-        let draft = Step { model, settings, clock, reals, take_reals: &take_reals, history };
+        let take_classes = labels.zip(classes).map(|(labels, y)| {
+            let (seed, order) = (settings.seed, order(capacity, settings));
+            Op::Labels { clock, labels, y, seed, order }
+        });
+        let draft = Step { model, settings, clock, reals, take_reals: &take_reals, take_classes, history };
         let Written { fakes, discriminator_learns } = draft.write(&mut program, &generator, &average, &discriminator);
         let penalty = settings.objective.penalty;
         let penalised_step = penalty.is_on().then(|| {
@@ -111,8 +120,10 @@ impl Gan {
             sheet,
             clock,
             data,
+            labels,
             history,
             sheet_latents,
+            sheet_classes,
             sheet_images,
             reals,
             augmented,
@@ -200,7 +211,25 @@ struct Step<'a> {
     clock: TensorId,
     reals: TensorId,
     take_reals: &'a [Op],
+    take_classes: Option<Op>,
     history: TensorId,
+}
+
+/// Where a conditional model's classes lie: those of the data set's images, of which `capacity` lie on the device; those of the
+/// step's images; those of a sheet. Fakes are of the same classes as the step's real images, place by place. So they are as
+/// frequent as the real ones, pairs of both are of one class, and so is all that lies between them.
+fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: usize) -> [Option<TensorId>; 3] {
+    let mut tensor = |element, name, len| model.classes.map(|_| program.tensor_of(element, name, &[len]));
+    [
+        tensor(Element::U8, "labels", capacity),
+        tensor(Element::U32, "classes", batch_size),
+        tensor(Element::U32, "sheet.classes", SHEET_IMAGES),
+    ]
+}
+
+/// How the images lie in their tensor, which has room for `capacity` of them.
+fn order(capacity: usize, settings: &Settings) -> Order {
+    if capacity < settings.images { Order::Window } else { Order::Shuffled }
 }
 
 /// The tensor of the images that the discriminator sees as real, and the operations that write it.
@@ -214,7 +243,7 @@ fn reals(
     let [h, w, c] = model.image;
     let shape = [settings.batch_size, h, w, c];
     let seed = settings.seed;
-    let order = if program.shape(data)[0] < settings.images { Order::Window } else { Order::Shuffled };
+    let order = order(program.shape(data)[0], settings);
     let batch = |y| Op::Batch { clock, images: data, y, seed, order, range: model.range() };
     let reals = program.tensor("reals", &shape);
     if !settings.augment.is_on() {
@@ -235,6 +264,9 @@ impl Step<'_> {
         let both = program.tensor("both", &[2 * n, h, w, c]);
 
         program.push(Op::Tick { clock });
+        if let Some(take_classes) = &self.take_classes {
+            program.push(take_classes.clone());
+        }
         program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
         let fakes = g.forward(program, latents, self.training(1), "fakes"); // G(z), for both halves
         for op in self.take_reals {

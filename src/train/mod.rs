@@ -6,6 +6,7 @@
 
 mod adversarial;
 mod checkpoint;
+pub mod classes;
 mod latents;
 mod log;
 mod portfolio;
@@ -17,10 +18,12 @@ mod windows;
 
 pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
 pub use checkpoint::Checkpoint;
+pub use classes::{Classes, Wish};
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
 pub use run_folder::RunFolder;
 pub use sampler::Sampler;
+pub(crate) use settings::without_classes;
 pub use settings::{Augment, Interval, Settings};
 pub use trainer::{Distance, Ending, FIRST_MEASURED, Measure, Training, largest_batch, train};
 pub use windows::{Supply, capacity, with_fewer_images};

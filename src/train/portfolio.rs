@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use image::DynamicImage;
 use rayon::prelude::*;
 
-use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings};
+use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, classes};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files;
@@ -33,11 +33,14 @@ pub(super) struct Portfolio {
     summary: Summary,
     device: String,
     history: History,
-    /// Some of the images to learn from, (N, H, W, C), in the order of a shuffled deck.
+    /// Some of the images to learn from, (N, H, W, C), in the order of a shuffled deck; in a conditional run those of the classes
+    /// that stand on a sheet.
     reals: Vec<u8>,
     /// The images of the newest sheet.
     fakes: Vec<u8>,
     shape: [usize; 3],
+    /// Columns of a sheet, where they are classes.
+    columns: Option<usize>,
     /// When everything was drawn last, and how long that took.
     drawn: Option<(Instant, Duration)>,
 }
@@ -68,16 +71,23 @@ impl Portfolio {
         rows: &[Row],
     ) -> Self {
         let count = images.count() as u32;
-        let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(start.settings.seed, g, count) as usize);
+        let seed = start.settings.seed;
+        let reals = if start.model.classes.is_some() {
+            classes::reals_of_sheet(images, &classes::of_sheet(start.model.classes), seed)
+        } else {
+            let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(seed, g, count) as usize);
+            chosen.flat_map(|index| images.image(index)).copied().collect()
+        };
         let mut portfolio = Self {
             folder: folder.clone(),
             settings: start.settings.clone(),
             summary: Summary::new(&start.model),
             device: device.description(),
             history: History::default(),
-            reals: chosen.flat_map(|index| images.image(index)).copied().collect(),
+            reals,
             fakes: Vec::new(),
             shape: images.image_shape(),
+            columns: start.model.classes.and_then(classes::columns),
             drawn: None,
         };
         for row in rows {
@@ -119,7 +129,7 @@ impl Portfolio {
     /// Writes the sheet of real images.
     pub(super) fn write_reals(&self) -> Result<()> {
         let pictures = Pictures::new(&self.reals, self.shape)?;
-        sheet::write_png(&self.folder.reals(), &sheet::lay_out(&pictures, None)?)
+        sheet::write_png(&self.folder.reals(), &sheet::lay_out(&pictures, self.columns)?)
     }
 
     /// Draws everything but the film as it is after `step`, unless it did so a moment ago.
@@ -154,7 +164,7 @@ impl Portfolio {
         let plots = self.write_plots(progress)?;
         let (reals, fakes) = (Pictures::new(&self.reals, self.shape)?, Pictures::new(&self.fakes, self.shape)?);
         let comparison = self.folder.comparison();
-        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes), progress) {
+        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes, self.columns), progress) {
             sheet::write_png(&comparison, &image)?;
         }
         let page = self.folder.report();
@@ -193,6 +203,9 @@ impl Portfolio {
             ("Epochs", format!("{:.1} of {:.1}", epochs(step), epochs(*steps))),
             ("Device", self.device.clone()),
         ];
+        if let Some(classes) = &self.settings.classes {
+            numbers.push(("Classes, as columns of a sheet", classes.to_string()));
+        }
         let History { images: taken, seconds, .. } = self.history;
         if seconds > 0.0 {
             let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
@@ -220,7 +233,7 @@ impl Portfolio {
             subtitle: format!("{model} on {data}, {images} images"),
             numbers,
             sheets: self.folder.sheets(step, &self.settings)?.into_iter().map(|at| (at.name, at.path)).collect(),
-            sheet_images: SHEET_IMAGES,
+            sheet_images: classes::of_sheet(self.settings.classes.as_ref().map(|classes| classes.count)).len(),
             comparison,
             plots,
             summary: &self.summary,

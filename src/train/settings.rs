@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Classes;
 use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
 use crate::net::{Adam, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
@@ -40,6 +41,9 @@ pub struct Settings {
     /// What happens to the real images; nothing in runs from before there was a choice.
     #[serde(default)]
     pub augment: Augment,
+    /// The classes that the model is told; none in runs from before there was a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Classes>,
 }
 
 /// What is done by chance to each real image, anew each time it is shown to the discriminator. By default nothing.
@@ -79,7 +83,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Where the images are not of the model's shape.
+    /// Where the images are not of the model's shape, or not of its classes.
     pub fn new(model: &Model, images: &ImageSet, data: impl Into<Source>) -> Result<Self> {
         let data = data.into();
         if images.image_shape() != model.image {
@@ -97,10 +101,31 @@ impl Settings {
             });
         }
         Ok(Self {
+            classes: Self::classes_of(model, images, &data)?,
             data,
             data_fingerprint: format!("{:016x}", images.fingerprint()),
             ..Self::bare(model, images.count(), model.training.batch_size)
         })
+    }
+
+    /// The classes of the images, if the model is told them.
+    ///
+    /// # Errors
+    ///
+    /// Where it is, and the images have none or more or fewer.
+    pub fn classes_of(model: &Model, images: &ImageSet, data: &Source) -> Result<Option<Classes>> {
+        let Some(wanted) = model.classes else { return Ok(None) };
+        match Classes::of(images) {
+            Some(classes) if classes.count == wanted => Ok(Some(classes)),
+            Some(classes) => Err(Error::Request {
+                message: format!(
+                    "the images of {} have {} classes, but the model {} is for {wanted}",
+                    data.name, classes.count, model.name
+                ),
+                hint: "choose a model of as many with --conditional, or change `classes` in its file".into(),
+            }),
+            None => Err(without_classes(data)),
+        }
     }
 
     /// The model's own settings for so many images of which nothing else is known, but for the batch size.
@@ -118,6 +143,7 @@ impl Settings {
             objective: model.training.objective,
             rates: model.training.rates,
             augment: Augment::default(),
+            classes: None,
         };
         settings.steps = settings.usual_steps(model);
         settings
@@ -207,6 +233,12 @@ impl Settings {
         if penalty.is_on() {
             model.check_penalty()?;
         }
+        if let Some(classes) = self.classes.as_ref().filter(|classes| model.classes != Some(classes.count)) {
+            return Err(Error::Request {
+                message: format!("the run is of {} classes, but the model {} is not", classes.count, model.name),
+                hint: "use the model file that the run began with".into(),
+            });
+        }
         let [height, width, _] = model.image;
         if self.augment.quarter_turns && height != width {
             return Err(Error::Request {
@@ -223,6 +255,16 @@ impl Settings {
             });
         }
         Ok(())
+    }
+}
+
+/// That a conditional model has nothing to learn its classes from.
+pub(crate) fn without_classes(data: &Source) -> Error {
+    Error::Request {
+        message: format!("the images of {} have no labels of two classes or more", data.name),
+        hint: "put the images of each class into a folder of its own, or a file of labels beside the IDX file; or leave out \
+               --conditional"
+            .into(),
     }
 }
 
@@ -292,6 +334,7 @@ pub(super) mod tests {
             objective: Objective::default(),
             rates: Rates::default(),
             augment: Augment::default(),
+            classes: None,
         }
     }
 

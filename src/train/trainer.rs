@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::log::Log;
 use super::portfolio::Portfolio;
 use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
-use super::{capacity, latent, with_fewer_images};
+use super::{Wish, capacity, classes, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::Model;
@@ -155,6 +155,8 @@ struct Run<'r, 'a> {
     gan: Gan,
     executor: Box<dyn Executor>,
     supply: Supply<'a>,
+    /// What stands on a sheet.
+    sheet: Vec<Wish>,
     log: Log,
     portfolio: Portfolio,
     /// The last step that the device was asked for.
@@ -186,8 +188,7 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         let supply = Supply::new(images, &start.settings, capacity);
         gan.load(executor.as_mut(), start)?;
-        let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
-        executor.upload(gan.sheet_latents, Values::F32(&latents))?;
+        let sheet = classes::of_sheet(start.model.classes);
         let (log, rows) = Log::open(folder.path(), start.step)?;
         let portfolio = Portfolio::new(folder, start, device, images, &rows);
         let begins = start.step == 0 || !folder.reals().exists();
@@ -196,6 +197,7 @@ impl<'r, 'a> Run<'r, 'a> {
             gan,
             executor,
             supply,
+            sheet,
             log,
             portfolio,
             step,
@@ -206,6 +208,7 @@ impl<'r, 'a> Run<'r, 'a> {
             pace: Pace::new(),
             training,
         };
+        run.ask_for_sheet()?;
         if begins {
             run.portfolio.write_reals()?;
             run.write_augmented_reals()?;
@@ -248,7 +251,8 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
     fn run_until(&mut self, end: u64) -> Result<()> {
         while self.step < end && !self.training.stop.load(Ordering::Relaxed) {
-            let provided = self.supply.provide(self.executor.as_mut(), self.gan.data, self.step + 1)?;
+            let (data, labels) = (self.gan.data, self.gan.labels);
+            let provided = self.supply.provide(self.executor.as_mut(), data, labels, self.step + 1)?;
             let burst = self.pace.burst().min(end.min(provided) - self.step);
             self.gan.run(self.executor.as_mut(), self.step, burst)?;
             let snapshot = self.executor.snapshot(self.gan.history)?;
@@ -330,17 +334,35 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// The images of seeds, drawn as those of a sheet are, as bytes (N, H, W, C).
+    /// The next images that are drawn as those of a sheet are.
+    fn ask_for(&mut self, wishes: &[Wish]) -> Result<()> {
+        let (latents, classes) = classes::inputs(wishes, self.training.start.model.latent, SHEET_IMAGES);
+        self.executor.upload(self.gan.sheet_latents, Values::F32(&latents))?;
+        match self.gan.sheet_classes {
+            Some(tensor) => self.executor.upload(tensor, Values::U32(&classes)),
+            None => Ok(()),
+        }
+    }
+
+    fn ask_for_sheet(&mut self) -> Result<()> {
+        self.ask_for(&self.sheet.clone())
+    }
+
+    /// The images of seeds, drawn as those of a sheet are, as bytes (N, H, W, C). Those of a conditional model are of the classes of
+    /// real images.
     fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Vec<u8>> {
         let model = &self.training.start.model;
-        let (latent_size, range) = (model.latent, model.range());
+        let range = model.range();
         let len = count * model.image.iter().product::<usize>();
-        let latents = |first: u64| -> Vec<f32> {
-            (first..first + SHEET_IMAGES as u64).flat_map(|seed| latent(seed, latent_size)).collect()
+        let classes = model.classes.map(|_| classes::like_the_real_ones(self.training.images, count));
+        let wish = |number: usize| Wish {
+            seed: first + number as u64,
+            class: classes.as_ref().map(|classes| classes[number]),
         };
-        let mut bytes = Vec::with_capacity(len);
-        for first in (first..first + count as u64).step_by(SHEET_IMAGES) {
-            self.executor.upload(self.gan.sheet_latents, Values::F32(&latents(first)))?;
+        let wishes: Vec<Wish> = (0..count).map(wish).collect();
+        let mut bytes = Vec::with_capacity(wishes.len().next_multiple_of(SHEET_IMAGES) * len / count);
+        for wishes in wishes.chunks(SHEET_IMAGES) {
+            self.ask_for(wishes)?;
             self.executor.run(self.gan.sheet, 1)?;
             let values = self.executor.download(self.gan.sheet_images)?;
             if values.iter().any(|value| value.is_nan()) {
@@ -349,7 +371,7 @@ impl<'r, 'a> Run<'r, 'a> {
             bytes.extend(pixels::to_bytes(&values, range)?);
         }
         bytes.truncate(len);
-        self.executor.upload(self.gan.sheet_latents, Values::F32(&latents(0)))?;
+        self.ask_for_sheet()?;
         Ok(bytes)
     }
 
@@ -364,7 +386,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let wanted = SHEET_IMAGES.min(self.training.images.count());
         let mut values = Vec::new();
         for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
-            self.supply.provide(self.executor.as_mut(), self.gan.data, step.into())?;
+            self.supply.provide(self.executor.as_mut(), self.gan.data, self.gan.labels, step.into())?;
             self.executor.upload(self.gan.clock, Values::U32(&[step]))?;
             self.executor.run(augmented, 1)?;
             values.extend(self.executor.download(self.gan.reals)?);
@@ -382,10 +404,12 @@ impl<'r, 'a> Run<'r, 'a> {
         if values.iter().any(|value| value.is_nan()) {
             return Err(self.diverged(self.step, "an image"));
         }
-        let bytes = pixels::to_bytes(&values, self.training.start.model.range())?;
-        let pictures = Pictures::new(&bytes, self.training.start.model.image)?;
+        let model = &self.training.start.model;
+        let mut bytes = pixels::to_bytes(&values, model.range())?;
+        bytes.truncate(self.sheet.len() * model.image.iter().product::<usize>());
+        let pictures = Pictures::new(&bytes, model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
-        sheet::write_png(&path, &sheet::lay_out(&pictures, None)?)?;
+        sheet::write_png(&path, &sheet::lay_out(&pictures, model.classes.and_then(classes::columns))?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
         self.last_sheet = Some((self.step, path));
         self.portfolio.show(bytes);

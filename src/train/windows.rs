@@ -64,32 +64,55 @@ impl<'a> Supply<'a> {
         Self { images, seed: settings.seed, capacity, steps, there: None }
     }
 
-    /// Sees to it that the images of a step, counted from 1, lie in `data` after everything that the executor was asked for
-    /// so far. Returns the last step that finds its images there, too.
-    pub fn provide(&mut self, executor: &mut dyn Executor, data: TensorId, step: u64) -> Result<u64> {
+    /// Sees to it that the images of a step, counted from 1, lie in `data`, and their classes in `labels`, if there are to be any,
+    /// after everything that the executor was asked for so far. Returns the last step that finds its images there, too.
+    ///
+    /// # Panics
+    ///
+    /// If there are to be classes, and the images have no labels.
+    pub fn provide(
+        &mut self,
+        executor: &mut dyn Executor,
+        data: TensorId,
+        labels: Option<TensorId>,
+        step: u64,
+    ) -> Result<u64> {
         let window = (step - 1) / self.steps;
         if self.there != Some(window) {
+            let all = self.images.labels.as_deref();
+            let classes = labels.map(|labels| (labels, all.expect("images of classes have labels")));
             if self.steps == u64::MAX {
                 executor.upload(data, Values::U8(&self.images.pixels))?;
+                if let Some((labels, classes)) = classes {
+                    executor.upload(labels, Values::U8(classes))?;
+                }
             } else {
-                executor.upload(data, Values::U8(&self.window(window)))?;
+                let window = self.window(window);
+                executor.upload(data, Values::U8(&self.pixels(&window)))?;
+                if let Some((labels, classes)) = classes {
+                    let classes: Vec<u8> = window.iter().map(|&image| classes[image]).collect();
+                    executor.upload(labels, Values::U8(&classes))?;
+                }
             }
             self.there = Some(window);
         }
         Ok((window + 1).saturating_mul(self.steps))
     }
 
-    /// The images of a window, in the order of the shuffled deck.
-    fn window(&self, window: u64) -> Vec<u8> {
+    /// Which images a window holds, in the order of the shuffled deck.
+    fn window(&self, window: u64) -> Vec<usize> {
         let count = self.images.count() as u32;
-        let len: usize = self.images.image_shape().iter().product();
         let first = window * self.capacity as u64;
-        let mut pixels = vec![0; self.capacity * len];
-        pixels.par_chunks_mut(len).enumerate().for_each(|(row, image)| {
-            // Behind the last step of all it may wrap, as it does on the device.
-            let g = (first + row as u64) as u32;
-            image.copy_from_slice(self.images.image(shuffled(self.seed, g, count) as usize));
-        });
+        // Behind the last step of all it may wrap, as it does on the device.
+        let image = |row: usize| shuffled(self.seed, (first + row as u64) as u32, count) as usize;
+        (0..self.capacity).into_par_iter().map(image).collect()
+    }
+
+    fn pixels(&self, window: &[usize]) -> Vec<u8> {
+        let len: usize = self.images.image_shape().iter().product();
+        let mut pixels = vec![0; window.len() * len];
+        let places = pixels.par_chunks_mut(len).zip(window);
+        places.for_each(|(place, &image)| place.copy_from_slice(self.images.image(image)));
         pixels
     }
 }
@@ -163,24 +186,33 @@ mod tests {
             width: 2,
             channels: 1,
             pixels,
-            labels: None,
+            labels: Some((200..210).collect()),
             label_names: Vec::new(),
         };
         let settings = settings(10, 2);
         let mut program = crate::program::Program::new();
         let data = program.tensor_of(crate::program::Element::U8, "data", &[6, 1, 2, 1]);
+        let labels = program.tensor_of(crate::program::Element::U8, "labels", &[6]);
+        let [clock, classes] = [1, 2].map(|len| program.tensor_of(crate::program::Element::U32, "counters", &[len]));
+        let (seed, order) = (settings.seed, crate::program::Order::Window);
+        let look = program.begin("look");
+        program.push(crate::program::Op::Labels { clock, labels, y: classes, seed, order });
         let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
         let mut supply = Supply::new(&images, &settings, 6);
         for (step, last, window) in [(1, 3, 0), (2, 3, 0), (3, 3, 0), (4, 6, 1), (5, 6, 1), (9, 9, 2), (1, 3, 0)] {
-            assert_eq!(supply.provide(executor.as_mut(), data, step).unwrap(), last, "step {step}");
+            assert_eq!(supply.provide(executor.as_mut(), data, Some(labels), step).unwrap(), last, "step {step}");
             assert_eq!(supply.there, Some(window));
+            executor.upload(clock, Values::U32(&[step as u32])).unwrap();
+            executor.run(look, 1).unwrap();
+            let shown = [2 * step as u32 - 2, 2 * step as u32 - 1].map(|g| 200 + shuffled(settings.seed, g, 10));
+            assert_eq!(executor.counters(classes).unwrap(), shown, "step {step}");
         }
         let expected = (6..12).map(|g| shuffled(settings.seed, g, 10) as u8).flat_map(|i| [i, 100 + i]);
-        assert!(supply.window(1).into_iter().eq(expected));
+        assert!(supply.pixels(&supply.window(1)).into_iter().eq(expected));
 
         let mut program = crate::program::Program::new();
         let data = program.tensor_of(crate::program::Element::U8, "data", &[10, 1, 2, 1]);
         let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
-        assert_eq!(Supply::new(&images, &settings, 10).provide(executor.as_mut(), data, 7).unwrap(), u64::MAX);
+        assert_eq!(Supply::new(&images, &settings, 10).provide(executor.as_mut(), data, None, 7).unwrap(), u64::MAX);
     }
 }

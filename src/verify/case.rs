@@ -198,14 +198,15 @@ impl Case {
     /// The step, or the class of each row; what the operation writes is no class before.
     fn counters(&self, operand: &Operand) -> Vec<u32> {
         let len = self.program.info(operand.tensor).len();
-        match *self.op() {
-            _ if operand.access == Access::Write => vec![u32::MAX; len],
-            Op::CrossEntropy { logits, .. } if operand.name == "labels" => {
-                let classes = self.program.nhwc(logits)[3];
-                (0..len).map(|row| (row * 7 % classes) as u32).collect()
-            }
-            _ => vec![self.step; len],
-        }
+        let channels = |tensor| self.program.nhwc(tensor)[3];
+        let classes = match *self.op() {
+            _ if operand.access == Access::Write => return vec![u32::MAX; len],
+            Op::CrossEntropy { logits, .. } if operand.name == "labels" => channels(logits),
+            Op::AppendClass { x, y, .. } => channels(y) - channels(x),
+            Op::PickLogit { logits: wide, .. } | Op::PickLogitGrad { dlogits: wide, .. } => channels(wide) - 1,
+            _ => return vec![self.step; len],
+        };
+        (0..len).map(|row| (row * 7 % classes) as u32).collect()
     }
 
     /// Values for an operand; what the operation writes is NaN before.
@@ -252,6 +253,8 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
     match *op {
         Op::Tick { .. }
         | Op::Labels { .. }
+        | Op::AppendClass { .. }
+        | Op::PickLogitGrad { .. }
         | Op::Augment { rotate: 0.0, .. }
         | Op::Concat { .. }
         | Op::Fill { .. }

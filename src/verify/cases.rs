@@ -66,6 +66,7 @@ pub fn awkward() -> Vec<Case> {
         extremes(),
         optimisers(),
         inputs(),
+        classes(),
         neighbours(),
     ];
     parts.into_iter().flatten().collect()
@@ -164,6 +165,16 @@ pub fn long() -> Vec<Case> {
         Case::alone(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
             Op::Accumulate { x, y }
+        }),
+        Case::alone(1, |program| Op::AppendClass {
+            x: program.tensor("x", &[LONG / 2, 1, 1, 1]),
+            labels: program.tensor_of(Element::U32, "labels", &[1]),
+            y: program.tensor("y", &[LONG / 2, 1, 1, 2]),
+        }),
+        Case::alone(1, |program| Op::PickLogitGrad {
+            dy: program.tensor("dy", &[LONG / 2, 1, 1, 1]),
+            labels: program.tensor_of(Element::U32, "labels", &[1]),
+            dlogits: program.tensor("dlogits", &[LONG / 2, 1, 1, 2]),
         }),
         Case::alone(1, |program| Op::Concat {
             a: program.tensor("a", &[1, 1, 1, LONG / 2]),
@@ -659,12 +670,15 @@ fn inputs() -> Vec<Case> {
         }
     }
     for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
-        cases.push(Case::alone(step, |program| Op::Labels {
-            clock: clock(program),
-            labels: program.tensor_of(Element::U8, "labels", &[count]),
-            y: program.tensor_of(Element::U32, "y", &[n]),
-            seed: 99,
-        }));
+        for order in [Order::Shuffled, Order::Window] {
+            cases.push(Case::alone(step, |program| Op::Labels {
+                clock: clock(program),
+                labels: program.tensor_of(Element::U8, "labels", &[count]),
+                y: program.tensor_of(Element::U32, "y", &[n]),
+                seed: 99,
+                order,
+            }));
+        }
     }
     for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]]
     {
@@ -687,6 +701,32 @@ fn inputs() -> Vec<Case> {
             a: program.tensor("a", &[a, 3, 3, 5]),
             b: program.tensor("b", &[b, 3, 3, 5]),
             y: program.tensor("y", &[a + b, 3, 3, 5]),
+        }));
+    }
+    cases
+}
+
+/// What images of classes are made of: a batch, equal parts of it with the same classes, and so many classes.
+fn classes() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (n, parts, classes, before) in
+        [(1, 1, 1, 1), (4, 2, 10, 64), (6, 3, 3, 5), (130, 2, 10, 100), (77, 1, 256, 3), (1002, 2, 13, 257)]
+    {
+        let labels = |program: &mut Program| program.tensor_of(Element::U32, "labels", &[n / parts]);
+        cases.push(Case::alone(1, |program| Op::AppendClass {
+            x: program.tensor("x", &[n, 1, 1, before]),
+            labels: labels(program),
+            y: program.tensor("y", &[n, 1, 1, before + classes]),
+        }));
+        cases.push(Case::alone(1, |program| Op::PickLogit {
+            logits: program.tensor("logits", &[n, 1, 1, 1 + classes]),
+            labels: labels(program),
+            y: program.tensor("y", &[n, 1, 1, 1]),
+        }));
+        cases.push(Case::alone(1, |program| Op::PickLogitGrad {
+            dy: program.tensor("dy", &[n, 1, 1, 1]),
+            labels: labels(program),
+            dlogits: program.tensor("dlogits", &[n, 1, 1, 1 + classes]),
         }));
     }
     cases

@@ -56,6 +56,10 @@ impl Trainee {
         let pixels = (0..len.div_ceil(16) as u32).flat_map(|block| philox([block, 0, 0, 0], [11, 0]));
         let pixels: Vec<u8> = pixels.flat_map(u32::to_le_bytes).take(len).collect();
         executor.upload(gan.data, Values::U8(&pixels))?;
+        if let (Some(labels), Some(classes)) = (gan.labels, model.classes) {
+            let classes: Vec<u8> = (0..IMAGES).map(|image| (7 * image % classes) as u8).collect();
+            executor.upload(labels, Values::U8(&classes))?;
+        }
         Ok(Self { gan, start, executor })
     }
 

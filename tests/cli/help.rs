@@ -28,6 +28,7 @@ fn every_command_explains_its_flags() {
                 "IDX",
                 "--model",
                 "--channels",
+                "--conditional",
                 "--epochs",
                 "--steps",
                 "--batch-size",
@@ -65,7 +66,11 @@ fn every_command_explains_its_flags() {
                 "[default: 1epoch]",
             ][..],
         ),
-        ("sample", &["<RUN>", "--count", "--seeds", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"][..]),
+        (
+            "sample",
+            &["<RUN>", "--count", "--seeds", "--class", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"]
+                [..],
+        ),
         ("models", &["List the models"][..]),
         ("summary", &["[MODEL]", "--channels", "[default: dcgan-fast]"][..]),
         (

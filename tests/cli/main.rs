@@ -10,6 +10,7 @@ mod place;
 mod augment;
 mod bench;
 mod broken_checkpoints;
+mod conditional;
 mod data;
 mod devices;
 mod disks;

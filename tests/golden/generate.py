@@ -46,6 +46,9 @@ models.safetensors    One training step of each other model, and of some with an
                 discriminator on real and fake images, which are one batch, real first, and then those on fakes alone.
   Penalties     A step with gradient penalties has them, `every` times over, whatever its number. For those between real images
                 and fakes, image i is fake + u (real - fake) with u the i-th number of stream 4 and the step, as of (0, 1) above.
+  Classes       Image i of step s is of class [3, 0, 3, 9][i], a real image and the fake in its place alike. The generator takes a
+                one-hot vector behind its latents; of the discriminator's 1 + 10 logits, number 0 and that of the class, number
+                1 + class, are added.
   Warm-up       Learning rates are those of the first step.
   Vanishing     Where a bias comes before a batch norm, or only differences of logits count, its gradient is 0 but for rounding,
                 so it is named in the metadata and neither it nor its moments are stored.
@@ -75,6 +78,8 @@ FIRST_PARAMETER_STREAM = 100
 MIX_STREAM = 4
 DROPOUT_STREAM = 1_000_000
 INITIAL_SCALE = 0.02
+CLASSES = 10
+LABELS = (3, 0, 3, 9)
 LEARNING_RATE = 2e-4
 BETAS = (0.5, 0.99)
 ADAM_EPS = 1e-8
@@ -544,10 +549,10 @@ def operations():
 # Training steps
 
 
-def make_generator():
+def make_generator(latent=LATENT):
     return nn.Sequential(
-        nn.Unflatten(1, (LATENT, 1, 1)),  # 0: (N, 64, 1, 1)
-        nn.ConvTranspose2d(LATENT, 256, 3, stride=2, bias=False),  # 1: (N, 256, 3, 3)
+        nn.Unflatten(1, (latent, 1, 1)),  # 0: (N, 64, 1, 1)
+        nn.ConvTranspose2d(latent, 256, 3, stride=2, bias=False),  # 1: (N, 256, 3, 3)
         nn.BatchNorm2d(256),
         nn.ReLU(),
         nn.ConvTranspose2d(256, 128, 4, stride=1, bias=False),  # 4: (N, 128, 6, 6)
@@ -735,7 +740,7 @@ def make_upconv_aerial():
     return generator, make_pooling_discriminator(1, 14 * 14 * 64)
 
 
-def make_dcgan_fast():
+def make_dcgan_fast(classes=0):
     discriminator = nn.Sequential(
         nn.Conv2d(1, 32, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -744,9 +749,33 @@ def make_dcgan_fast():
         nn.Conv2d(64, 128, 3, stride=2, padding=1),
         nn.LeakyReLU(0.2),
         FlattenHWC(),
-        nn.Linear(4 * 4 * 128, 1),
+        nn.Linear(4 * 4 * 128, 1 + classes),
     )
-    return make_generator(), discriminator
+    return make_generator(LATENT + classes), discriminator
+
+
+class Conditional(nn.Sequential):
+    """A network whose images are of these classes, told at its input or at its output."""
+
+    labels = None  # of the next pass, (N)
+
+
+class ConditionalGenerator(Conditional):
+    def forward(self, z):
+        return super().forward(torch.cat([z, F.one_hot(self.labels, CLASSES).double()], 1))
+
+
+class ConditionalDiscriminator(Conditional):
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits[:, :1] + logits[:, 1:].gather(1, self.labels[:, None])
+
+
+def make_dcgan_fast_of_classes():
+    generator, discriminator = make_dcgan_fast(CLASSES)
+    generator, discriminator = ConditionalGenerator(*generator), ConditionalDiscriminator(*discriminator)
+    generator.labels = discriminator.labels = torch.tensor(LABELS)
+    return generator, discriminator
 
 
 class Recipe(typing.NamedTuple):
@@ -769,6 +798,7 @@ class Recipe(typing.NamedTuple):
     d_lr: float | None = None
     warm_up: int = 0
     model: str | None = None  # where it is not the recipe's name
+    labels: tuple = ()  # of the images of each step, where the networks are told their classes
 
     @property
     def penalised(self):
@@ -795,6 +825,9 @@ RECIPES = {
     ),
     "dcgan-fast-wasserstein": FAST._replace(loss="wasserstein", gp=10.0, model="dcgan-fast"),
     "dcgan-fast-smooth": FAST._replace(loss="least-squares", smoothing=0.1, model="dcgan-fast"),
+    "dcgan-fast-conditional": FAST._replace(
+        make=make_dcgan_fast_of_classes, r1=0.5, every=4, model="dcgan-fast", labels=LABELS
+    ),
 }
 
 
@@ -944,6 +977,8 @@ def add_training(goldens, name, steps):
     goldens.describe(
         f"{name}/training", steps=steps, lr=recipe.lr, beta1=beta1, beta2=beta2, eps=recipe.eps, ema_decay=EMA_DECAY
     )
+    if recipe.labels:
+        goldens.describe(f"{name}/classes", count=CLASSES, labels=recipe.labels)
     penalties = {"r1": recipe.r1, "r2": recipe.r2, "gp": recipe.gp, "every": recipe.every}
     goldens.describe(
         f"{name}/objective", **{"loss": recipe.loss, "label-smoothing": recipe.smoothing, "penalty": penalties}

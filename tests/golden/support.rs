@@ -89,7 +89,12 @@ impl Goldens {
 
     /// What the file's metadata says under a key.
     pub(crate) fn about(&self, key: &str) -> &Value {
-        self.metadata.get(key).unwrap_or_else(|| panic!("the golden file does not describe {key}"))
+        self.find(key).unwrap_or_else(|| panic!("the golden file does not describe {key}"))
+    }
+
+    /// What the file says of something that only some cases have.
+    pub(crate) fn find(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(key)
     }
 
     /// The cases of operations, in the order of their names.

@@ -132,6 +132,24 @@ fn a_bias_has_its_gradient_in_a_convolution_and_in_a_transposed_one() {
 }
 
 #[test]
+fn picking_the_logit_of_a_class_has_its_gradient() {
+    let mut program = Program::new();
+    let labels = program.tensor_of(Element::U32, "labels", &[3]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[6, 1, 1, 5]));
+    let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[6, 1, 1, 1]));
+    let forward = program.begin("forward");
+    program.push(Op::PickLogit { logits, labels, y });
+    let backward = program.begin("backward");
+    program.push(Op::PickLogitGrad { dy, labels, dlogits });
+    let mut executor = with_noise(&program, &[logits, dy]);
+    executor.upload(labels, Values::U32(&[3, 0, 1])).unwrap();
+    let r = executor.read(dy);
+    let gradient = result(&mut executor, backward, dlogits);
+    let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+    assert_gradient("classes", &mut executor, forward, logits, objective, &gradient);
+}
+
+#[test]
 fn batch_normalisation_has_its_gradients_through_mean_and_variance_too() {
     for (groups, shape) in [(1, [3, 2, 2, 5]), (2, [4, 2, 1, 3]), (3, [6, 1, 2, 2])] {
         let c = shape[3];

@@ -461,7 +461,7 @@ fn labels_are_those_of_the_images_that_a_batch_shows() {
     let step = program.begin("step");
     program.push(Op::Tick { clock });
     program.push(Op::Batch { clock, images, y: x, seed: 3, order: Order::Shuffled, range: [-1.0, 1.0] });
-    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3 });
+    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3, order: Order::Shuffled });
     program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     // Image i has the grey 20 * i and the class COUNT - 1 - i.
@@ -474,6 +474,55 @@ fn labels_are_those_of_the_images_that_a_batch_shows() {
             assert_eq!(dlogits.iter().position(|&value| value < 0.0), Some(COUNT - 1 - image));
         }
     }
+}
+
+#[test]
+fn the_labels_of_a_window_lie_in_the_order_in_which_they_are_shown() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let classes = program.tensor_of(Element::U8, "classes", &[6]);
+    let labels = program.tensor_of(Element::U32, "labels", &[2]);
+    let step = program.begin("step");
+    program.push(Op::Tick { clock });
+    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3, order: Order::Window });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.upload(classes, Values::U8(&[9, 8, 7, 6, 5, 255])).unwrap();
+    let seen: Vec<u32> = (0..4)
+        .flat_map(|_| {
+            executor.run(step, 1).unwrap();
+            executor.counters(labels).unwrap()
+        })
+        .collect();
+    assert_eq!(seen, [9, 8, 7, 6, 5, 255, 9, 8]);
+}
+
+#[test]
+fn each_equal_part_of_a_batch_has_the_same_classes() {
+    let mut program = Program::new();
+    let labels = program.tensor_of(Element::U32, "labels", &[2]);
+    let [x, dy] = ["x", "dy"].map(|name| program.tensor(name, &[4, 1, 1, 1]));
+    let appended = program.tensor("appended", &[4, 1, 1, 4]);
+    let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[4, 1, 1, 4]));
+    let picked = program.tensor("picked", &[4, 1, 1, 1]);
+    let run = program.begin("run");
+    program.push(Op::AppendClass { x, labels, y: appended });
+    program.push(Op::PickLogit { logits, labels, y: picked });
+    program.push(Op::PickLogitGrad { dy, labels, dlogits });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.upload(labels, Values::U32(&[2, 0])).unwrap();
+    executor.write(x, &[0.5, 1.5, 2.5, 3.5]);
+    executor.write(dy, &[1.0, 2.0, 3.0, 4.0]);
+    executor.write(logits, &(0..16).map(f64::from).collect::<Vec<_>>());
+    let rows = |values: Vec<f64>| values.chunks(4).map(|row| row.try_into().unwrap()).collect::<Vec<[f64; 4]>>();
+    assert_eq!(
+        rows(result(&mut executor, run, appended)),
+        [[0.5, 0.0, 0.0, 1.0], [1.5, 1.0, 0.0, 0.0], [2.5, 0.0, 0.0, 1.0], [3.5, 1.0, 0.0, 0.0]]
+    );
+    assert_eq!(result(&mut executor, run, picked), [0.0 + 3.0, 4.0 + 5.0, 8.0 + 11.0, 12.0 + 13.0]);
+    assert_eq!(
+        rows(result(&mut executor, run, dlogits)),
+        [[1.0, 0.0, 0.0, 1.0], [2.0, 2.0, 0.0, 0.0], [3.0, 0.0, 0.0, 3.0], [4.0, 4.0, 0.0, 0.0]]
+    );
 }
 
 #[test]

@@ -1,0 +1,231 @@
+//! The classes of a conditional run: which there are, what is asked of its generator, and how its sheets are laid out.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{SHEET_IMAGES, latent};
+use crate::data::ImageSet;
+use crate::program::random::shuffled;
+
+/// The most columns of a sheet with a column for each class; where there are more classes, they go on in the next row.
+const MOST_COLUMNS: usize = 16;
+/// Rows of a sheet with a column for each class, if so many images are on it.
+const MOST_ROWS: usize = 8;
+/// The most names that stand in a sentence.
+const MOST_NAMED: usize = 16;
+/// What the order of the images is drawn from whose classes are taken for made ones.
+const SEED: u64 = 0;
+
+/// The classes that a conditional run began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classes {
+    /// How many there are.
+    pub count: usize,
+    /// What they are called, by label; empty where they are only numbered.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Notices when the labels are no longer those that the run began with.
+    pub fingerprint: String,
+}
+
+/// An image that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// What its latent is drawn from.
+    pub seed: u64,
+    /// What it is to be an image of: for conditional models, and only for them.
+    pub class: Option<u8>,
+}
+
+impl From<u64> for Wish {
+    fn from(seed: u64) -> Self {
+        Self { seed, class: None }
+    }
+}
+
+impl Classes {
+    /// Those of labelled images, if they have labels of two classes or more.
+    pub fn of(images: &ImageSet) -> Option<Self> {
+        let count = images.classes()?;
+        let mut crc = flate2::Crc::new();
+        crc.update(images.labels.as_deref()?);
+        Some(Self { count, names: images.label_names.clone(), fingerprint: format!("{:08x}", crc.sum()) })
+    }
+
+    /// The name of a class, if it has one.
+    pub fn name(&self, class: usize) -> Option<&str> {
+        self.names.get(class).map(String::as_str)
+    }
+}
+
+/// `3: cats, dogs, mice`, or `10: 0 to 9`.
+impl fmt::Display for Classes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, names, .. } = self;
+        match &names[..] {
+            [] => write!(f, "{count}: 0 to {}", count - 1),
+            names if names.len() <= MOST_NAMED => write!(f, "{count}: {}", names.join(", ")),
+            names => write!(f, "{count}: {}, ...", names[..MOST_NAMED].join(", ")),
+        }
+    }
+}
+
+/// For each seed in turn an image of each class: on a sheet, a row for each seed and a column for each class.
+pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<Wish> {
+    let wish = |&seed| classes.iter().map(move |&class| Wish { seed, class: Some(class) });
+    seeds.iter().flat_map(wish).collect()
+}
+
+/// How many seeds fill a sheet with images of so many classes.
+pub fn usual_seeds(classes: usize) -> usize {
+    if classes == 1 { SHEET_IMAGES } else { (SHEET_IMAGES / classes).clamp(1, MOST_ROWS) }
+}
+
+/// Columns of a sheet of so many classes: one for each, or a part of them. `None`, for one class, lets the sheet be a square.
+pub fn columns(classes: usize) -> Option<usize> {
+    (classes > 1).then(|| classes.div_ceil(classes.div_ceil(MOST_COLUMNS)))
+}
+
+/// What stands on a sheet that is drawn in training, of which `gpu-gan sample` draws the same with the same seeds and classes: the
+/// seeds 0 to 63, or of each class the seeds from 0 on; of more classes than a sheet has places, seed 0 of the first ones.
+pub(super) fn of_sheet(classes: Option<usize>) -> Vec<Wish> {
+    let Some(classes) = classes else { return (0..SHEET_IMAGES as u64).map(Wish::from).collect() };
+    let seeds: Vec<u64> = (0..usual_seeds(classes) as u64).collect();
+    let mut wishes = seeds_by_classes(&seeds, &all(classes));
+    wishes.truncate(SHEET_IMAGES);
+    wishes
+}
+
+/// The labels of so many classes.
+pub fn all(classes: usize) -> Vec<u8> {
+    (0..classes).map(|class| class as u8).collect()
+}
+
+/// As many of each class as there are among so many real images in the order of a shuffled deck: with these, made images can be
+/// compared with real ones.
+///
+/// # Panics
+///
+/// If the images have no labels.
+pub fn like_the_real_ones(images: &ImageSet, count: usize) -> Vec<u8> {
+    let labels = images.labels.as_ref().expect("images of classes have labels");
+    (0..count as u32).map(|g| labels[shuffled(SEED, g, labels.len() as u32) as usize]).collect()
+}
+
+/// The latents of some wishes, one behind the other, and their classes, 0 where none is asked for; both are made as long as for
+/// `places` images.
+pub(super) fn inputs(wishes: &[Wish], latent_size: usize, places: usize) -> (Vec<f32>, Vec<u32>) {
+    let mut latents: Vec<f32> = wishes.iter().flat_map(|wish| latent(wish.seed, latent_size)).collect();
+    latents.resize(places * latent_size, 0.0);
+    let mut classes: Vec<u32> = wishes.iter().map(|wish| wish.class.unwrap_or(0).into()).collect();
+    classes.resize(places, 0);
+    (latents, classes)
+}
+
+/// For each place of a training sheet a real image, (N, H, W, C): in the order in which they are shown, those of the place's
+/// class. Where there is none of a class, its places stay black.
+pub(super) fn reals_of_sheet(images: &ImageSet, wishes: &[Wish], seed: u64) -> Vec<u8> {
+    let labels = images.labels.as_ref().expect("images of classes have labels");
+    let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); 1 << u8::BITS];
+    for image in (0..labels.len() as u32).map(|g| shuffled(seed, g, labels.len() as u32) as usize) {
+        let found = &mut of_class[usize::from(labels[image])];
+        if found.len() < SHEET_IMAGES {
+            found.push(image);
+        }
+    }
+    let black = vec![0; images.image_shape().iter().product()];
+    let real = |wish: &Wish| {
+        let found = &of_class[usize::from(wish.class.unwrap_or(0))];
+        let place = (wish.seed as usize).checked_rem(found.len());
+        place.map_or(&black[..], |place| images.image(found[place]))
+    };
+    wishes.iter().flat_map(real).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(labels: &[u8], names: &[&str]) -> ImageSet {
+        ImageSet {
+            name: "shades".into(),
+            height: 1,
+            width: 1,
+            channels: 1,
+            pixels: (0..labels.len() as u8).map(|i| 100 + i).collect(),
+            labels: Some(labels.to_vec()),
+            label_names: names.iter().map(|name| (*name).to_string()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_training_sheet_has_a_column_for_each_class_and_a_row_for_each_seed() {
+        let sheet = of_sheet(Some(10));
+        assert_eq!((sheet.len(), columns(10)), (60, Some(10)));
+        for (place, wish) in sheet.iter().enumerate() {
+            assert_eq!((wish.seed, wish.class), (place as u64 / 10, Some((place % 10) as u8)), "place {place}");
+        }
+        assert_eq!(of_sheet(None), (0..64).map(Wish::from).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn classes_that_do_not_fit_beside_one_another_go_on_in_the_next_row() {
+        let layout = |classes| (of_sheet(Some(classes)).len(), columns(classes));
+        assert_eq!(layout(2), (16, Some(2)));
+        assert_eq!(layout(16), (64, Some(16)));
+        assert_eq!(layout(17), (51, Some(9)));
+        assert_eq!(layout(26), (52, Some(13)));
+        assert_eq!(layout(64), (64, Some(16)));
+        assert_eq!(layout(100), (64, Some(15)));
+        assert_eq!(layout(256), (64, Some(16)));
+        assert_eq!((usual_seeds(1), columns(1)), (64, None));
+        for classes in 2..=256 {
+            assert!(of_sheet(Some(classes)).iter().all(|wish| usize::from(wish.class.unwrap()) < classes), "{classes}");
+        }
+    }
+
+    #[test]
+    fn the_classes_of_made_images_are_as_many_as_those_of_real_ones() {
+        let labels: Vec<u8> = (0..100).map(|i| u8::from(i < 80)).collect();
+        let images = images(&labels, &[]);
+        let ones = |count| like_the_real_ones(&images, count).into_iter().map(usize::from).sum::<usize>();
+        assert_eq!([ones(100), ones(200)], [80, 160]);
+        assert!((30..=48).contains(&ones(50)), "{}", ones(50));
+    }
+
+    #[test]
+    fn real_images_of_a_sheet_are_of_their_places_classes_and_a_class_without_any_stays_black() {
+        let labels: Vec<u8> = (0..40).map(|i| [0, 3, 0, 1][i % 4]).collect();
+        let images = images(&labels, &[]);
+        let classes = Classes::of(&images).unwrap();
+        assert_eq!((classes.count, classes.to_string().as_str()), (4, "4: 0 to 3"));
+        let wishes = of_sheet(Some(4));
+        let reals = reals_of_sheet(&images, &wishes, 7);
+        assert_eq!(reals.len(), wishes.len());
+        for (real, wish) in reals.iter().zip(&wishes) {
+            match wish.class {
+                Some(2) => assert_eq!(*real, 0),
+                class => assert_eq!(Some(labels[usize::from(real - 100)]), class),
+            }
+        }
+        let mut zeros: Vec<u8> = reals.iter().step_by(4).copied().collect();
+        zeros.sort_unstable();
+        zeros.dedup();
+        assert_eq!(zeros.len(), 8, "no real image twice while there are others");
+    }
+
+    #[test]
+    fn other_labels_or_names_are_other_classes() {
+        let of = |labels: &[u8], names: &[&str]| Classes::of(&images(labels, names)).unwrap();
+        let classes = of(&[0, 1, 1], &["cats", "dogs"]);
+        assert_eq!(
+            (classes.to_string().as_str(), classes.name(1), classes.name(2)),
+            ("2: cats, dogs", Some("dogs"), None)
+        );
+        assert_ne!(classes, of(&[0, 0, 1], &["cats", "dogs"]));
+        assert_ne!(classes, of(&[0, 1, 1], &["cats", "mice"]));
+        assert_eq!(Classes::of(&images(&[1, 1, 1], &[])), None);
+        assert_eq!(Classes::of(&ImageSet { labels: None, ..images(&[0, 1], &[]) }), None);
+    }
+}
