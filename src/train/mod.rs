@@ -21,6 +21,6 @@ pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
 pub use run_folder::RunFolder;
 pub use sampler::Sampler;
-pub use settings::{Augment, Interval, Settings};
+pub use settings::{Augment, FEW_IMAGES, Interval, Settings};
 pub use trainer::{Distance, Ending, FIRST_MEASURED, Measure, Training, largest_batch, train};
 pub use windows::{Supply, capacity, with_fewer_images};

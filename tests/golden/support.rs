@@ -89,7 +89,11 @@ impl Goldens {
 
     /// What the file's metadata says under a key.
     pub(crate) fn about(&self, key: &str) -> &Value {
-        self.metadata.get(key).unwrap_or_else(|| panic!("the golden file does not describe {key}"))
+        self.described(key).unwrap_or_else(|| panic!("the golden file does not describe {key}"))
+    }
+
+    pub(crate) fn described(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(key)
     }
 
     /// The cases of operations, in the order of their names.
