@@ -10,7 +10,8 @@ use gpu_gan::net::parameters::{Layout, Stored};
 use gpu_gan::net::{Adam, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
-    Access, Activation, Adversarial, Element, Executor, Geometry, Op, Program, RoutineId, Schedule, TensorId, Values,
+    Access, Activation, Adversarial, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId, Schedule,
+    TensorId, Values,
 };
 use gpu_gan::train::{Augment, Gan, Losses, Settings};
 use rayon::prelude::*;
@@ -49,6 +50,7 @@ operations! {
     upsampling_agrees_with_pytorch: 2 of "upsample" by upsampling;
     max_pooling_agrees_with_pytorch_where_maxima_are_equal_too: 3 of "max-pool" by max_pooling;
     dropout_drops_what_the_formula_says: 2 of "dropout" by dropout;
+    diff_augment_agrees_with_pytorch_doing_one_change_after_the_other: 4 of "diff-augment" by diff_augment;
     a_linear_layer_agrees_with_pytorch: 2 of "linear" by convolution;
     batch_norm_agrees_with_pytorch_in_training_and_evaluation: 4 of "batch-norm" by batch_norm;
     relu_agrees_with_pytorch: 1 of "relu" by activation;
@@ -221,6 +223,19 @@ fn dropout(case: &Case<'_>) {
     let mut ops = vec![Op::Tick { clock }; step as usize];
     ops.push(Op::Dropout { clock, x, y, seed, stream, rate });
     ops.push(Op::Dropout { clock, x: dy, y: dx, seed, stream, rate });
+    trial.run(ops);
+}
+
+fn diff_augment(case: &Case<'_>) {
+    let [seed, stream, step] = ["seed", "stream", "step"].map(|key| case.integer(key));
+    let (changes, stream) = (changes_of(case.value("changes")), stream as u32);
+    let mut trial = Trial::new(case);
+    let clock = trial.clock();
+    let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let mut ops = vec![Op::Tick { clock }; step as usize];
+    ops.push(Op::DiffAugment { clock, x, y, seed, stream, changes });
+    ops.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes });
     trial.run(ops);
 }
 
@@ -403,6 +418,11 @@ fn a_whole_step_of_dcgan_28_agrees_with_pytorch_in_every_gradient_and_update() {
 }
 
 #[test]
+fn a_whole_step_of_dcgan_fast_64_with_its_penalty_and_diff_augment_agrees_with_pytorchs_double_backward() {
+    whole_steps(MODELS, "dcgan-fast-64", 1);
+}
+
+#[test]
 fn a_whole_step_of_dcgan_64_agrees_with_pytorch_in_every_gradient_and_update() {
     whole_steps(MODELS, "dcgan-64", 1);
 }
@@ -571,6 +591,11 @@ impl<'a> Run<'a> {
     }
 }
 
+fn changes_of(names: &Value) -> DiffAugment {
+    let names = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+    DiffAugment::named(names).unwrap()
+}
+
 fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
     let [about, training] = ["model", "training"].map(|key| goldens.about(&format!("{name}/{key}")));
     let streams = goldens.about("streams");
@@ -601,6 +626,10 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
         rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),
         augment: Augment::default(),
         classes: None,
+        diff_augment: goldens.find(&format!("{name}/diff-augment")).map_or(DiffAugment::default(), |described| {
+            assert_eq!(described["stream"], stream::DIFF_AUGMENT);
+            changes_of(&described["changes"])
+        }),
     };
     (model, settings)
 }

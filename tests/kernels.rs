@@ -133,6 +133,11 @@ fn turned_images_agree_with_their_twin_and_without_an_angle_pixels_only_change_p
 }
 
 #[test]
+fn images_changed_by_chance_and_their_gradients_agree_with_their_twin() {
+    agree(&["diff_augment", "diff_augment_grad"]);
+}
+
+#[test]
 fn very_long_sums_are_not_cut_short() {
     let Some(gpu) = gpu() else { return };
     for case in &long() {

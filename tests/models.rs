@@ -52,6 +52,7 @@ models! {
     dcgan_small: "dcgan-small", batch 16;
     dcgan_fast: "dcgan-fast", batch 16;
     dcgan_28: "dcgan-28", batch 4;
+    dcgan_fast_64: "dcgan-fast-64", batch 4;
     dcgan_64: "dcgan-64", batch 2;
     upconv_64: "upconv-64", batch 2;
     upconv_aerial: "upconv-aerial", batch 2;

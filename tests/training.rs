@@ -10,7 +10,7 @@ use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::net::{Adam, Model};
-use gpu_gan::program::{Device, Executor, Program, Values};
+use gpu_gan::program::{Device, DiffAugment, Executor, Program, Values};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
     Augment, Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, RunFolder, SHEET_IMAGES, Settings, Supply, Training,
@@ -222,7 +222,7 @@ fn resuming_equals_not_stopping_bit_for_bit_on_the_cpu() {
 fn in_windows(device: &dyn Device, parts: &[(usize, u64)]) -> (Vec<Losses>, Checkpoint) {
     let (model, images) = (Model::named("dcgan-small").unwrap(), digits(50));
     let augment = Augment { rotate: 20.0, flip: true, quarter_turns: true };
-    let settings = Settings { augment, ..settings(&model, &images, 6) };
+    let settings = Settings { augment, diff_augment: DiffAugment::ALL, ..settings(&model, &images, 6) };
     let mut state = Checkpoint::initial(&model, &settings);
     let mut losses = Vec::new();
     for &(capacity, end) in parts {

@@ -2,7 +2,7 @@
 
 use super::within;
 use crate::error::Result;
-use crate::program::{Adversarial, Decay};
+use crate::program::{Adversarial, Decay, DiffAugment};
 use crate::train::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -59,12 +59,17 @@ pub(super) struct RecipeArguments {
     /// Steps from one of these penalties to the next, which then weighs as much as all of them
     #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
     penalty_every: Option<i128>,
+
+    /// Change all images that the discriminator sees, real ones and fakes, by chance: translation, cutout and colour, with
+    /// commas between them, or none. Few images then last longer [default: as the model asks for, on fewer than 20000 images]
+    #[arg(long, value_name = "CHANGES")]
+    diff_augment: Option<DiffAugment>,
 }
 
 impl RecipeArguments {
     /// Puts what was given in the place of what the model asks for.
     pub(super) fn apply(&self, settings: &mut Settings) -> Result<()> {
-        let Settings { adam, rates, objective, .. } = settings;
+        let Settings { adam, rates, objective, diff_augment, .. } = settings;
         set(&mut adam.lr, self.lr);
         set(&mut adam.beta1, self.beta1);
         set(&mut adam.beta2, self.beta2);
@@ -80,11 +85,12 @@ impl RecipeArguments {
         set(&mut objective.penalty.gp, self.gp);
         let every = self.penalty_every.map(|steps| within("--penalty-every", steps, 1, 1000)).transpose()?;
         set(&mut objective.penalty.every, every.map(|steps| steps as u32));
+        set(diff_augment, self.diff_augment);
         Ok(())
     }
 
     /// Each flag, and whether it was given.
-    pub(super) fn given(&self) -> [(&'static str, bool); 13] {
+    pub(super) fn given(&self) -> [(&'static str, bool); 14] {
         [
             ("--lr", self.lr.is_some()),
             ("--d-lr", self.d_lr.is_some()),
@@ -99,6 +105,7 @@ impl RecipeArguments {
             ("--r2", self.r2.is_some()),
             ("--gp", self.gp.is_some()),
             ("--penalty-every", self.penalty_every.is_some()),
+            ("--diff-augment", self.diff_augment.is_some()),
         ]
     }
 }

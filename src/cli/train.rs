@@ -10,7 +10,7 @@ use super::device::DeviceArgument;
 use super::recipe::RecipeArguments;
 use super::{Outcome, print, remark, within};
 use crate::cpu::CpuDevice;
-use crate::data::{self, ImageSet, Source, mnist};
+use crate::data::{self, ImageSet, Source, aerial, mnist};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::metrics::Judge;
@@ -19,8 +19,8 @@ use crate::program::Device;
 use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
 use crate::report::work::Audience;
 use crate::train::{
-    Augment, Checkpoint, Gan, Interval, Measure, RunFolder, Settings, Training, capacity, largest_batch, train,
-    with_fewer_images, without_classes,
+    Augment, Checkpoint, FEW_IMAGES, Gan, Interval, Measure, RunFolder, Settings, Training, capacity, largest_batch,
+    train, with_fewer_images, without_classes,
 };
 
 /// What to do where a new run is too large for its device, or a run that goes on.
@@ -37,7 +37,6 @@ const LARGEST_SEED: u64 = i64::MAX as u64;
 /// No image that can be read is larger.
 const LARGEST_TILE: u64 = 65_536;
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The images: `mnist` (digits) or `aerial` (forests from the air), which are built in; a folder of PNG, JPEG, WebP,
@@ -45,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
 
-    /// A model's name, or a model file (.toml) [default: dcgan-fast, or dcgan-64 for photographs]
+    /// A model's name, or a model file (.toml) [default: dcgan-fast, or dcgan-fast-64 for photographs]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -74,13 +73,14 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
     rotate: Option<f64>,
 
-    /// Mirror each real image left to right, every second time it is shown
-    #[arg(long)]
-    flip: bool,
+    /// Mirror each real image left to right, every second time it is shown; `--flip=false` for aerial, where that is usual
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    flip: Option<bool>,
 
-    /// Turn each real image, which must be square, by 0, 90, 180 or 270 degrees, each time it is shown
-    #[arg(long)]
-    quarter_turns: bool,
+    /// Turn each real image, which must be square, by 0, 90, 180 or 270 degrees, each time it is shown;
+    /// `--quarter-turns=false` for aerial, where that is usual
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    quarter_turns: Option<bool>,
 
     /// What all random numbers are drawn from: the same seed on the same device gives the same bits [default: 0]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
@@ -292,21 +292,29 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
         settings.seed = within("--seed", seed, 0, LARGEST_SEED)?;
     }
     arguments.recipe.apply(&mut settings)?;
+    let usual = usual_augment(&settings, &model);
     settings.augment = Augment {
         rotate: arguments.rotate.unwrap_or(0.0),
-        flip: arguments.flip,
-        quarter_turns: arguments.quarter_turns,
+        flip: arguments.flip.unwrap_or(usual.flip),
+        quarter_turns: arguments.quarter_turns.unwrap_or(usual.quarter_turns),
     };
     settings.steps = length(arguments, &settings)?.unwrap_or_else(|| settings.usual_steps(&model));
     settings.check(&model)?;
     Ok((Checkpoint::initial(&model, &settings), images))
 }
 
+/// What is done to real images where nobody says anything: photographs from the air have no up and no left.
+fn usual_augment(settings: &Settings, model: &Model) -> Augment {
+    let from_the_air = settings.data.name == aerial::NAME;
+    let [height, width, _] = model.image;
+    Augment { rotate: 0.0, flip: from_the_air, quarter_turns: from_the_air && height == width }
+}
+
 /// The model that is asked for, or else the one that suits the images.
 pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     match asked {
         Some(model) => Model::open(model),
-        None if source.is_of_photographs()? => Model::named("dcgan-64"),
+        None if source.is_of_photographs()? => Model::named("dcgan-fast-64"),
         None => Model::named("dcgan-fast"),
     }
 }
@@ -335,8 +343,8 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--conditional", arguments.conditional),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--rotate", arguments.rotate.is_some()),
-        ("--flip", arguments.flip),
-        ("--quarter-turns", arguments.quarter_turns),
+        ("--flip", arguments.flip.is_some()),
+        ("--quarter-turns", arguments.quarter_turns.is_some()),
         ("--seed", arguments.seed.is_some()),
         ("--tile", arguments.tile.is_some()),
         ("--stride", arguments.stride.is_some()),
@@ -471,7 +479,7 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 
 /// What is about to happen, in a few lines.
 fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
-    let Settings { batch_size, steps, seed, adam, objective, rates, augment, data, .. } = &start.settings;
+    let Settings { batch_size, steps, seed, adam, objective, rates, augment, diff_augment, data, .. } = &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
@@ -500,7 +508,16 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     ));
     remark(&format!("objective      {objective}"));
     if augment.is_on() {
-        remark(&format!("augmentation   real images are {augment}"));
+        let usual = *augment == usual_augment(&start.settings, &start.model);
+        let why = if usual { ", as is usual from the air (see --flip and --quarter-turns)" } else { "" };
+        remark(&format!("augmentation   real images are {augment}{why}"));
+    }
+    if diff_augment.is_on() {
+        let asked_for = *diff_augment == start.model.training.diff_augment && start.settings.images < FEW_IMAGES;
+        let why = if asked_for { format!(", as they are fewer than {FEW_IMAGES}") } else { String::new() };
+        remark(&format!(
+            "diff-augment   all images that the discriminator sees are changed by chance: {diff_augment}{why} (see --diff-augment)"
+        ));
     }
     if start.step > 0 {
         remark(&format!("resumed        after step {}", start.step));

@@ -17,6 +17,7 @@ mod clock;
 mod concat;
 mod conv;
 mod cross_entropy;
+mod diff_augment;
 mod dropout;
 mod fill;
 mod labels;
@@ -189,6 +190,16 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let (step, shape) = (memory.counter(clock), program.nhwc(x));
             let chances = augment::Chances { rotate, flip, quarter_turns };
             memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
+        }
+        Op::DiffAugment { clock, x, y, seed, stream, changes } => {
+            let (step, shape) = (memory.counter(clock), program.nhwc(x));
+            let draws = diff_augment::Draws { changes, seed, stream, step };
+            memory.write([y], |memory, [y]| diff_augment::forward(draws, shape, memory.floats(x), y));
+        }
+        Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes } => {
+            let (step, shape) = (memory.counter(clock), program.nhwc(dy));
+            let draws = diff_augment::Draws { changes, seed, stream, step };
+            memory.write([dx], |memory, [dx]| diff_augment::grad(draws, shape, memory.floats(dy), dx));
         }
         Op::Labels { clock, labels, y, seed, order } => {
             let step = memory.counter(clock);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::program::{
-    Access, Activation, Adversarial, Centre, Decay, Geometry, Op, Operand, Order, Program, Schedule, TensorId, random,
+    Access, Activation, Adversarial, Centre, Decay, DiffAugment, Geometry, Op, Operand, Order, Program, Schedule,
+    TensorId, random,
 };
 
 /// Invocations of an elementwise workgroup, as in the shaders.
@@ -138,6 +139,12 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             constants.extend(sizes(&[("H", h), ("W", w), ("C", c)]));
             constants.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
             vec![Kernel::new(op, "augment", constants).dispatch("forward", [n, 1, 1])]
+        }
+        Op::DiffAugment { x, seed, stream, changes, .. } => {
+            vec![diff_augment(op, program, x, (seed, stream), changes).dispatch("forward", images(program, x))]
+        }
+        Op::DiffAugmentGrad { dy, seed, stream, changes, .. } => {
+            vec![diff_augment(op, program, dy, (seed, stream), changes).dispatch("grad", images(program, dy))]
         }
         Op::Labels { labels, y, seed, order, .. } => {
             let (count, n) = (program.shape(labels)[0], program.shape(y)[0]);
@@ -325,6 +332,20 @@ fn batch(op: &Op, program: &Program) -> Kernel {
     ]));
     constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
     Kernel::new(op, "batch", constants)
+}
+
+fn diff_augment(op: &Op, program: &Program, x: TensorId, (seed, stream): (u64, u32), changes: DiffAugment) -> Kernel {
+    let [_, h, w, c] = program.nhwc(x);
+    let DiffAugment { translation, cutout, colour } = changes;
+    let mut constants = seed_constants(seed);
+    constants.extend(sizes(&[("H", h), ("W", w), ("C", c), ("STREAM", stream as usize)]));
+    constants.extend([flag("TRANSLATION", translation), flag("CUTOUT", cutout), flag("COLOUR", colour)]);
+    Kernel::new(op, "diff_augment", constants)
+}
+
+/// A workgroup for each image.
+fn images(program: &Program, x: TensorId) -> [usize; 3] {
+    [program.shape(x)[0], 1, 1]
 }
 
 fn adam(op: &Op, program: &Program) -> Kernel {

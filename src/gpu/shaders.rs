@@ -37,6 +37,7 @@ pub const SHADERS: &[Shader] = &[
     shader!("conv"),
     shader!("conv_lanes"),
     shader!("cross_entropy"),
+    shader!("diff_augment", after "random"),
     shader!("dropout", after "random"),
     shader!("fill"),
     shader!("labels", after "random"),

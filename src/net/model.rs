@@ -10,11 +10,12 @@ use super::training::Training;
 use crate::error::{Error, Result};
 
 /// The models that come with the program, by name.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 8] = [
     ("gan-mlp", include_str!("../../data/models/gan-mlp.toml")),
     ("dcgan-small", include_str!("../../data/models/dcgan-small.toml")),
     ("dcgan-fast", include_str!("../../data/models/dcgan-fast.toml")),
     ("dcgan-28", include_str!("../../data/models/dcgan-28.toml")),
+    ("dcgan-fast-64", include_str!("../../data/models/dcgan-fast-64.toml")),
     ("dcgan-64", include_str!("../../data/models/dcgan-64.toml")),
     ("upconv-64", include_str!("../../data/models/upconv-64.toml")),
     ("upconv-aerial", include_str!("../../data/models/upconv-aerial.toml")),
@@ -507,7 +508,7 @@ mod tests {
     fn pixels_lie_in_the_range_of_the_generators_last_function() {
         let ranges: Vec<[f64; 2]> = Model::built_in().map(|name| Model::named(name).unwrap().range()).collect();
         let (signed, unsigned) = ([-1.0, 1.0], [0.0, 1.0]);
-        assert_eq!(ranges, [signed, signed, signed, signed, signed, unsigned, signed]);
+        assert_eq!(ranges, [signed, signed, signed, signed, signed, signed, unsigned, signed]);
         let text = BUILT_IN[0].1.replace("\"tanh\"", "\"sigmoid\""); // before a reshape
         assert_eq!(vec![Model::parse(&text, "mlp").unwrap().range()], [unsigned]);
     }
@@ -518,7 +519,7 @@ mod tests {
         assert_eq!(named.to_string(), "there is no built-in model called \"dcgan\"");
         assert_eq!(
             named.hint(),
-            "built-in models: gan-mlp, dcgan-small, dcgan-fast, dcgan-28, dcgan-64, upconv-64 and upconv-aerial"
+            "built-in models: gan-mlp, dcgan-small, dcgan-fast, dcgan-28, dcgan-fast-64, dcgan-64, upconv-64 and upconv-aerial"
         );
         for name in ["dcgan", "models/dcgan.json", "", "models/"] {
             let error = Model::open(name).unwrap_err();

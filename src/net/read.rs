@@ -10,7 +10,7 @@ use super::layer::{Layer, MAX_SIDE, Pad, Shape};
 use super::model::{Draw, Initial, Normal};
 use super::training::{Adam, Objective, Penalty, Rates, Training};
 use crate::error::Result;
-use crate::program::{Adversarial, Decay, MAX_WINDOW};
+use crate::program::{Adversarial, Decay, DiffAugment, MAX_WINDOW};
 
 const MAX_LAYERS: usize = 200;
 /// Of channels, features and latents.
@@ -38,7 +38,7 @@ const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"]
 const TRAINING: Keys = Keys {
     of: "[training]",
     needed: &["epochs", "batch-size", "average", "adam"],
-    optional: &["least-steps", "loss", "label-smoothing", "penalty", "rates"],
+    optional: &["least-steps", "loss", "label-smoothing", "penalty", "rates", "diff-augment"],
 };
 
 const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
@@ -142,7 +142,15 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
         },
         objective: objective(&training)?,
         rates: training.or("rates", Rates::default(), rates)?,
+        diff_augment: training.or("diff-augment", DiffAugment::default(), diff_augment)?,
     })
+}
+
+fn diff_augment(training: &Section<'_>, key: &str) -> Result<DiffAugment> {
+    let rule = format!("{key} must be a list of some of {}", listed(&DiffAugment::NAMES));
+    let names = training.list(key, &rule)?;
+    let names = names.iter().map(|name| name.get_ref().as_str().unwrap_or_default());
+    DiffAugment::named(names).map_err(|_| training.wrong(key, &rule))
 }
 
 fn objective(training: &Section<'_>) -> Result<Objective> {

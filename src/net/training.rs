@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::program::{Adversarial, Decay, Schedule};
+use crate::program::{Adversarial, Decay, DiffAugment, Schedule};
 
 /// How a model is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Training {
     pub objective: Objective,
     /// How their learning rates change.
     pub rates: Rates,
+    /// How all images that the discriminator sees are changed, where few are there to learn from.
+    pub diff_augment: DiffAugment,
 }
 
 /// The numbers of the Adam optimiser.

@@ -5,6 +5,7 @@
 //! as often as it is asked to, without the host deciding, uploading or allocating anything in between.
 
 mod device;
+mod diff_augment;
 mod loss;
 mod op;
 pub mod random;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use device::{Device, Executor, Snapshot, Values};
+pub use diff_augment::DiffAugment;
 pub use loss::{Adversarial, Centre};
 pub use op::{Access, Activation, Geometry, MAX_WINDOW, MOST_LOGITS, Op, Operand, Order};
 pub use schedule::{Decay, Schedule};

@@ -3,7 +3,7 @@
 //! The formulas here are the definition; `shaders/*.wgsl` and `src/cpu/*.rs` are two implementations of it, and
 //! `docs/maths.md` derives the gradients.
 
-use super::{Adversarial, Centre, Element, Program, Schedule, TensorId};
+use super::{Adversarial, Centre, DiffAugment, Element, Program, Schedule, TensorId};
 
 /// The most logits of [`Op::CrossEntropy`]: a lane of its one workgroup reads its share of them three times, and stays
 /// below the iterations after which Mesa before 25.1 ends loops.
@@ -72,6 +72,56 @@ pub enum Op {
         flip: bool,
         /// Whether images, which are square then, are turned by quarter turns.
         quarter_turns: bool,
+    },
+    /// Each image of `x`, changed by chance (Zhao et al. 2020), in this order and as far as `changes` says:
+    ///
+    /// 1. colour: `u - 1/2` is added to all values; then each is moved to `2 * u` times its distance from the mean of its
+    ///    pixel's channels; then to `u + 1/2` times its distance from the mean of the image, each time with another u;
+    /// 2. translation: it is moved down and to the right by whole numbers of pixels, each from `-r` to `r` with `r` an eighth
+    ///    of the side, rounded, and what comes in is 0;
+    /// 3. cutout: all is 0 in a rectangle of half the sides, rounded up, whose middle is anywhere in the image and which so may
+    ///    reach out of it.
+    ///
+    /// With `s` the factor about the pixel's mean, `k` that about the image's, `b` what is added, and both means those of `x`:
+    /// `y = k * s * x + k * (1 - s) * mean_pixel + (1 - k) * mean_image + b` where a pixel of `x` is seen, and 0 elsewhere.
+    ///
+    /// For image i, the three u are the [`random::uniform`] of the first words of the [`random::philox`] of (i, step, stream,
+    /// 0), and of `n` whole numbers that of a word is the `(word >> 16) * n / 2^16`-th: the words of (i, step, stream, 1) are
+    /// for moving down, to the right, and for the row and the column of the middle, `0` to `H` where half the side is even and
+    /// to `H - 1` where it is odd; the rectangle begins half of its side, rounded down, before its middle.
+    ///
+    /// [`random::uniform`]: super::random::uniform
+    /// [`random::philox`]: super::random::philox
+    DiffAugment {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, H, W, C).
+        x: TensorId,
+        /// The same.
+        y: TensorId,
+        /// The run's seed.
+        seed: u64,
+        /// Which of the run's independent sequences.
+        stream: u32,
+        /// What is changed.
+        changes: DiffAugment,
+    },
+    /// The gradient of [`Op::DiffAugment`], which is linear in `x` but for what is added: the numbers are drawn again and
+    /// nothing is stored. With `g` the part of `dy` that `x` had a part in, each value back at its place in `x`, and 0 where it
+    /// had none: `dx = k * s * g + k * (1 - s) * mean_pixel(g) + (1 - k) * mean_image(g)`.
+    DiffAugmentGrad {
+        /// u32 (1).
+        clock: TensorId,
+        /// (N, H, W, C).
+        dy: TensorId,
+        /// The same.
+        dx: TensorId,
+        /// As in the forward pass.
+        seed: u64,
+        /// As in the forward pass.
+        stream: u32,
+        /// As in the forward pass.
+        changes: DiffAugment,
     },
     /// The classes of this step's images: `y[i] = labels[row(g)]` with g and the row as in [`Op::Batch`].
     Labels {
@@ -510,6 +560,8 @@ impl Op {
             Self::Normal { .. } => "normal",
             Self::Batch { .. } => "batch",
             Self::Augment { .. } => "augment",
+            Self::DiffAugment { .. } => "diff_augment",
+            Self::DiffAugmentGrad { .. } => "diff_augment_grad",
             Self::Labels { .. } => "labels",
             Self::AppendClass { .. } => "append_class",
             Self::PickLogit { .. } => "pick_logit",
@@ -571,10 +623,17 @@ impl Op {
                 each("images", images, Read);
                 each("y", y, Write);
             }
-            Self::Augment { clock, x, y, .. } | Self::Dropout { clock, x, y, .. } => {
+            Self::Augment { clock, x, y, .. }
+            | Self::DiffAugment { clock, x, y, .. }
+            | Self::Dropout { clock, x, y, .. } => {
                 each("clock", clock, Read);
                 each("x", x, Read);
                 each("y", y, Write);
+            }
+            Self::DiffAugmentGrad { clock, dy, dx, .. } => {
+                each("clock", clock, Read);
+                each("dy", dy, Read);
+                each("dx", dx, Write);
             }
             Self::Labels { clock, labels, y, .. } => {
                 each("clock", clock, Read);
@@ -761,6 +820,10 @@ impl Op {
                 let bounded = (0.0..=180.0).contains(&rotate);
                 if bounded { Ok(()) } else { Err(format!("{rotate} is no angle from 0 to 180")) }
             }
+            Self::DiffAugment { x, y, .. } | Self::DiffAugmentGrad { dy: x, dx: y, .. } => {
+                same(x, y)?;
+                check_diff_augment(program, x)
+            }
             Self::Labels { labels, y, .. } => equal("dimensions", &[shape(labels).len(), shape(y).len()], &[1, 1]),
             Self::AppendClass { x, labels, y } => {
                 equal("images", &[1, 1, channels(x)], &shape(x)[1..])?;
@@ -892,6 +955,16 @@ fn check_classes(program: &Program, labels: TensorId, wide: TensorId, before: us
     let &[part] = program.shape(labels) else { return Err("labels have more than one dimension".into()) };
     let fits = part > 0 && n.is_multiple_of(part) && channels > before;
     if fits { Ok(()) } else { Err(format!("{part} labels of {n} images, {channels} channels behind {before}")) }
+}
+
+/// An image is the work of one workgroup, each of whose lanes takes turns and must stay below the iterations after which Mesa
+/// before 25.1 ends loops; the draws of places have 16 bits.
+fn check_diff_augment(program: &Program, x: TensorId) -> Result<(), String> {
+    let [_, h, w, c] = program.nhwc(x);
+    if h.max(w) < 1 << 15 && h * w * (3 * c + 2) <= 16_000_000 {
+        return Ok(());
+    }
+    Err(format!("an image of {h} x {w} x {c} is too large to be changed"))
 }
 
 fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {

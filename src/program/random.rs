@@ -15,6 +15,8 @@ pub mod stream {
     pub const AUGMENT: u32 = 3;
     /// How far the images between real ones and fakes are from either, for a penalty.
     pub const MIX: u32 = 4;
+    /// DiffAugment; the n-th that a step writes uses `DIFF_AUGMENT + n`, its gradient the same.
+    pub const DIFF_AUGMENT: u32 = 50;
     /// The initial parameters; the n-th tensor uses `INITIAL + n`.
     pub const INITIAL: u32 = 100;
     /// Dropout; the n-th that a program writes uses `DROPOUT + n`, its gradient the same.

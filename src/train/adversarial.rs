@@ -19,6 +19,11 @@ const HISTORY_COLUMNS: usize = 9;
 const D_COLUMN: usize = 0;
 const G_COLUMN: usize = 6;
 
+/// Real images, fakes while the discriminator learns, and the same fakes while the generator does, are changed independently.
+const SEEN_REALS: u32 = stream::DIFF_AUGMENT;
+const SEEN_FAKES: u32 = stream::DIFF_AUGMENT + 1;
+const SEEN_FAKES_ANEW: u32 = stream::DIFF_AUGMENT + 2;
+
 /// A training step and a sheet of images, as routines of one program over the same parameters.
 pub struct Gan {
     /// The program.
@@ -45,7 +50,7 @@ pub struct Gan {
     pub sheet_images: TensorId,
     /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
     pub reals: TensorId,
-    /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]. Only where they are augmented.
+    /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]. Only where they are not as they were taken.
     pub augmented: Option<RoutineId>,
     /// The images that the running step's generator made, (N, H, W, C) in the model's range.
     pub fakes: TensorId,
@@ -87,14 +92,15 @@ impl Gan {
             Op::Labels { clock, labels, y, seed, order }
         });
         let draft = Step { model, settings, clock, reals, take_reals: &take_reals, take_classes, history };
-        let Written { fakes, discriminator_learns } = draft.write(&mut program, &generator, &average, &discriminator);
+        let Written { fakes, seen_fakes, discriminator_learns } =
+            draft.write(&mut program, &generator, &average, &discriminator);
         let penalty = settings.objective.penalty;
         let penalised_step = penalty.is_on().then(|| {
             let ops = program.routine(step).ops.clone();
             let penalised = program.begin("penalised step");
             for (number, op) in ops.into_iter().enumerate() {
                 if number == discriminator_learns {
-                    draft.penalise(&mut program, &discriminator, fakes, penalty);
+                    draft.penalise(&mut program, &discriminator, seen_fakes, penalty);
                 }
                 program.push(op);
             }
@@ -105,7 +111,7 @@ impl Gan {
         let sheet_latents = program.tensor("sheet.latents", &[SHEET_IMAGES, 1, 1, model.latent]);
         let sheet_images = average.forward(&mut program, sheet_latents, Mode::Evaluate, "sheet").y;
 
-        let augmented = settings.augment.is_on().then(|| {
+        let augmented = (take_reals.len() > 1).then(|| {
             let augmented = program.begin("augmented");
             for op in take_reals {
                 program.push(op);
@@ -200,6 +206,8 @@ impl Gan {
 struct Written {
     /// The tensor of its fakes.
     fakes: TensorId,
+    /// The same as the discriminator saw them when it learnt.
+    seen_fakes: TensorId,
     /// The number of the operation before which a penalty's gradients belong.
     discriminator_learns: usize,
 }
@@ -244,15 +252,23 @@ fn reals(
     let shape = [settings.batch_size, h, w, c];
     let seed = settings.seed;
     let order = order(program.shape(data)[0], settings);
-    let batch = |y| Op::Batch { clock, images: data, y, seed, order, range: model.range() };
     let reals = program.tensor("reals", &shape);
-    if !settings.augment.is_on() {
-        return (reals, vec![batch(reals)]);
+    // From what is done last, which writes the images that are seen, to what is done first.
+    let (mut y, mut ops) = (reals, Vec::new());
+    if settings.diff_augment.is_on() {
+        let x = program.tensor("undisturbed", &shape);
+        ops.push(Op::DiffAugment { clock, x, y, seed, stream: SEEN_REALS, changes: settings.diff_augment });
+        y = x;
     }
-    let originals = program.tensor("originals", &shape);
-    let Augment { rotate, flip, quarter_turns } = settings.augment;
-    let augment = Op::Augment { clock, x: originals, y: reals, seed, rotate, flip, quarter_turns };
-    (reals, vec![batch(originals), augment])
+    if settings.augment.is_on() {
+        let x = program.tensor("originals", &shape);
+        let Augment { rotate, flip, quarter_turns } = settings.augment;
+        ops.push(Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns });
+        y = x;
+    }
+    ops.push(Op::Batch { clock, images: data, y, seed, order, range: model.range() });
+    ops.reverse();
+    (reals, ops)
 }
 
 impl Step<'_> {
@@ -274,7 +290,8 @@ impl Step<'_> {
         }
 
         // Discriminator: tell reals from fakes, which are one batch of two groups.
-        program.push(Op::Concat { a: self.reals, b: fakes.y, y: both });
+        let seen_fakes = self.seen(program, fakes.y, SEEN_FAKES);
+        program.push(Op::Concat { a: self.reals, b: seen_fakes, y: both });
         let verdict = d.forward(program, both, self.training(2), "both");
         let dlogits = self.discriminator_loss(program, verdict.y);
         d.backward(program, &verdict, dlogits, Wrt::Params);
@@ -282,11 +299,13 @@ impl Step<'_> {
         self.adam(program, d, self.settings.rates.discriminator);
 
         // Generator: fool the discriminator as it is now.
-        let verdict = d.forward(program, fakes.y, self.training(1), "fakes");
+        let seen_anew = self.seen(program, fakes.y, SEEN_FAKES_ANEW);
+        let verdict = d.forward(program, seen_anew, self.training(1), "fakes");
         let reals = (self.settings.objective.loss == Adversarial::Relativistic)
             .then(|| d.forward(program, self.reals, self.training(1), "reals").y);
         let dlogits = self.generator_loss(program, verdict.y, reals);
-        let dfakes = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
+        let dseen = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
+        let dfakes = self.gradient_of_what_is_seen(program, dseen);
         g.backward(program, &fakes, dfakes, Wrt::Params);
         self.adam(program, g, None);
         program.push(Op::MovingAverage {
@@ -295,11 +314,37 @@ impl Step<'_> {
             average: average.params(),
             decay: self.settings.average,
         });
-        Written { fakes: fakes.y, discriminator_learns }
+        Written { fakes: fakes.y, seen_fakes, discriminator_learns }
     }
 
-    /// Adds what the discriminator's gradient for images costs to the gradients of its weights, as many times over as it is due
-    /// seldom.
+    /// Fakes as the discriminator sees them.
+    fn seen(&self, program: &mut Program, fakes: TensorId, stream: u32) -> TensorId {
+        let changes = self.settings.diff_augment;
+        if !changes.is_on() {
+            return fakes;
+        }
+        let shape = program.shape(fakes).to_vec();
+        let name = if stream == SEEN_FAKES { "fakes.seen" } else { "fakes.seen anew" };
+        let y = program.tensor(name, &shape);
+        program.push(Op::DiffAugment { clock: self.clock, x: fakes, y, seed: self.settings.seed, stream, changes });
+        y
+    }
+
+    /// The gradient for fakes, of that for what the discriminator saw of them in the generator's turn.
+    fn gradient_of_what_is_seen(&self, program: &mut Program, dy: TensorId) -> TensorId {
+        let changes = self.settings.diff_augment;
+        if !changes.is_on() {
+            return dy;
+        }
+        let shape = program.shape(dy).to_vec();
+        let dx = program.tensor("fakes.unseen.grad", &shape);
+        let (clock, seed) = (self.clock, self.settings.seed);
+        program.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream: SEEN_FAKES_ANEW, changes });
+        dx
+    }
+
+    /// Adds what the discriminator's gradient for images, as it sees them, costs to the gradients of its weights, as many times
+    /// over as it is due seldom. The changes of DiffAugment are no part of the discriminator, nor of this gradient.
     fn penalise(&self, program: &mut Program, d: &Network, fakes: TensorId, penalty: Penalty) {
         let Penalty { r1, r2, gp, every } = penalty;
         let add = |program: &mut Program, images: TensorId, label: &str, centre: Centre, weight: f64| {

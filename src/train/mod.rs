@@ -24,6 +24,6 @@ pub use log::Row;
 pub use run_folder::RunFolder;
 pub use sampler::Sampler;
 pub(crate) use settings::without_classes;
-pub use settings::{Augment, Interval, Settings};
+pub use settings::{Augment, FEW_IMAGES, Interval, Settings};
 pub use trainer::{Distance, Ending, FIRST_MEASURED, Measure, Training, largest_batch, train};
 pub use windows::{Supply, capacity, with_fewer_images};

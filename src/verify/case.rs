@@ -278,6 +278,12 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
                        slope between two pixels of [-3, 3]";
             Tolerance { absolute: 2e-6 + 1e-6 * (h + w) as f64, relative: 2e-6, why }
         }
+        Op::DiffAugment { changes, .. } | Op::DiffAugmentGrad { changes, .. } if changes.colour => Tolerance {
+            absolute: 8e-6,
+            relative: 2e-6,
+            why: "a few roundings, of terms up to 9: values up to 3, at most three times over",
+        },
+        Op::DiffAugment { .. } | Op::DiffAugmentGrad { .. } => Tolerance::EXACT,
         Op::Adam { .. } => Tolerance {
             absolute: 2e-6,
             relative: 1e-5,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Case;
 use crate::net::{Model, Summary};
 use crate::program::{
-    Activation, Adversarial, Centre, Decay, Element, Geometry, Op, Order, Program, Schedule, TensorId,
+    Activation, Adversarial, Centre, Decay, DiffAugment, Element, Geometry, Op, Order, Program, Schedule, TensorId,
 };
 use crate::train::{Gan, Settings};
 
@@ -67,6 +67,7 @@ pub fn awkward() -> Vec<Case> {
         optimisers(),
         inputs(),
         classes(),
+        diff_augments(),
         neighbours(),
     ];
     parts.into_iter().flatten().collect()
@@ -728,6 +729,44 @@ fn classes() -> Vec<Case> {
             labels: labels(program),
             dlogits: program.tensor("dlogits", &[n, 1, 1, 1 + classes]),
         }));
+    }
+    cases
+}
+
+/// Each change alone and all together, in images of one pixel, of odd and of even sides, and with more pixels than lanes.
+fn diff_augments() -> Vec<Case> {
+    let none = DiffAugment::default();
+    let chosen = [
+        DiffAugment { translation: true, ..none },
+        DiffAugment { cutout: true, ..none },
+        DiffAugment { colour: true, ..none },
+        DiffAugment::ALL,
+    ];
+    let mut cases = Vec::new();
+    for (shape, step, seed, stream) in [
+        ([3, 1, 1, 1], 1, 0, 50),
+        ([5, 9, 14, 3], 7, 0x1234_5678_9abc_def0, 51),
+        ([40, 7, 5, 2], u32::MAX, u64::MAX, u32::MAX),
+        ([3, 40, 33, 3], 3, 99, 52),
+    ] {
+        for changes in chosen {
+            cases.push(Case::alone(step, |program| Op::DiffAugment {
+                clock: clock(program),
+                x: program.tensor("x", &shape),
+                y: program.tensor("y", &shape),
+                seed,
+                stream,
+                changes,
+            }));
+            cases.push(Case::alone(step, |program| Op::DiffAugmentGrad {
+                clock: clock(program),
+                dy: program.tensor("dy", &shape),
+                dx: program.tensor("dx", &shape),
+                seed,
+                stream,
+                changes,
+            }));
+        }
     }
     cases
 }

@@ -1,4 +1,5 @@
-//! `gpu-gan train --rotate, --flip, --quarter-turns`: real images that are turned and mirrored by chance.
+//! `gpu-gan train --rotate, --flip, --quarter-turns`: real images that are turned and mirrored by chance; and `--diff-augment`: all
+//! images that the discriminator sees, changed by chance.
 
 use crate::checkpoint::assert_same_bits;
 use crate::place::{IMAGES, Place, TINY, idx_header};
@@ -87,4 +88,65 @@ fn angles_that_are_none_and_quarter_turns_of_what_is_not_square_are_refused() {
     };
     train("--quarter-turns").refused().error("images of 8 x 16 pixels cannot be turned by quarter turns");
     train("--rotate 90 --flip").succeeds();
+}
+
+/// The model of the tests, which asks for DiffAugment.
+fn asking_for(changes: &str) -> String {
+    TINY.replace("average = 0.9\n", &format!("average = 0.9\ndiff-augment = {changes}\n"))
+}
+
+#[test]
+fn a_model_that_asks_for_diff_augment_gets_it_on_few_images_unless_told_otherwise() {
+    let place = Place::new();
+    place.write("asking.toml", asking_for("[\"cutout\", \"translation\"]").as_bytes());
+    let train = |more: &str| {
+        place.gpu_gan(&format!("train shapes --device cpu --model asking.toml --dry-run {more}")).succeeds().stderr()
+    };
+    assert!(train("").contains("changed by chance: translation,cutout, as they are fewer than 20000"), "{}", train(""));
+    let other = train("--diff-augment colour");
+    assert!(other.contains("changed by chance: colour (see --diff-augment)"), "{other}");
+    assert!(!train("--diff-augment none").contains("changed by chance"));
+    assert!(!place.train("--dry-run").succeeds().stderr().contains("changed by chance"));
+    // More images than a byte counts up to, each of 8 x 8 grey pixels.
+    let many = [idx_header([0, 0, 8, 3], &[20_000, 8, 8]), vec![7; 20_000 * 64]].concat();
+    place.write("many-images-idx3-ubyte", &many);
+    let said = place.gpu_gan("train many-images-idx3-ubyte --device cpu --model asking.toml --dry-run").succeeds();
+    assert!(!said.stderr().contains("changed by chance"), "{}", said.stderr());
+
+    for mistake in ["\"translation\"", "[\"rotation\"]", "[1]", "true"] {
+        place.write("bad.toml", asking_for(mistake).as_bytes());
+        let said = place.gpu_gan("summary bad.toml").refused();
+        said.error("bad.toml, line ").error("diff-augment").hint("translation, cutout and colour");
+    }
+    let said = place.gpu_gan("train shapes --device cpu --model asking.toml --diff-augment rotation").misused();
+    assert!(said.stderr().contains("choose some of translation, cutout, colour"), "{}", said.stderr());
+}
+
+#[test]
+fn a_run_with_diff_augment_shows_what_is_seen_and_goes_on_as_if_it_had_not_stopped() {
+    let place = Place::with_run("--steps 3 --diff-augment translation");
+    let [reals, seen] = ["reals", "reals-augmented"].map(|name| place.picture(&format!("run/samples/{name}.png")));
+    let mut moved = 0;
+    for i in 0..IMAGES {
+        let (real, seen) = (image(&reals, i), image(&seen, i));
+        // By up to one pixel, an eighth of eight; what comes in is grey, half way from black to white.
+        let places = (0..9).map(|place| [place / 3 - 1, place % 3 - 1]);
+        let shift = places.into_iter().find(|[down, right]| {
+            (0..64).all(|at| {
+                let [row, column] = [at / 8 - down, at % 8 - right];
+                let inside = (0..8).contains(&row) && (0..8).contains(&column);
+                seen[at as usize] == if inside { real[(8 * row + column) as usize] } else { 128 }
+            })
+        });
+        assert!(shift.is_some(), "image {i} is not moved by a pixel");
+        moved += usize::from(seen != real);
+    }
+    assert!(moved > 25, "{moved} of {IMAGES} images are moved"); // of nine places one is where they were
+    place.resume("run", "--steps 8 --diff-augment none").refused().error("--diff-augment").hint("leave it out");
+    place.resume("run", "--steps 8").succeeds().remarks("changed by chance: translation (see");
+    place.train("--steps 8 --diff-augment translation --out whole").succeeds();
+    place.train("--steps 8 --out plain").succeeds();
+    let [run, whole, plain] = ["run", "whole", "plain"].map(|run| place.read(&format!("{run}/{LAST}")));
+    assert_same_bits(&run, &whole);
+    assert!(run != plain);
 }

@@ -60,6 +60,17 @@ fn the_photographs_that_ship_need_no_file() {
 }
 
 #[test]
+fn photographs_from_the_air_are_mirrored_and_turned_unless_told_otherwise() {
+    let place = Place::with_photographs(0);
+    let said = place.train_on("aerial", "--dry-run").succeeds();
+    said.remarks("real images are mirrored, turned by quarter turns, as is usual from the air (see --flip and");
+    let said = place.train_on("aerial", "--dry-run --quarter-turns=false").succeeds();
+    said.remarks("real images are mirrored\n");
+    let said = place.train_on("aerial", "--dry-run --flip=false --quarter-turns=false").succeeds();
+    assert!(!said.stderr().contains("augmentation"), "{}", said.stderr());
+}
+
+#[test]
 fn one_photograph_in_tiles_is_enough() {
     let place = Place::with_photographs(0);
     place.write("my forest.png", &photograph(80, 80, 1));

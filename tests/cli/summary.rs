@@ -27,12 +27,13 @@ fn every_model_that_is_listed_has_a_summary_with_the_same_numbers() {
     let place = Place::empty();
     let listed = place.gpu_gan("models").succeeds();
     let lines: Vec<String> = listed.stdout().lines().map(str::to_string).collect();
-    assert!(lines[0].starts_with("model ") && lines.len() == 8, "{lines:?}");
+    assert!(lines[0].starts_with("model ") && lines.len() == 9, "{lines:?}");
     for (name, parameters, layer) in [
         ("gan-mlp", ["1486352", "533505"], "leaky-relu, slope 0.2"),
         ("dcgan-small", ["747393", "64433"], "conv, kernel 5, stride 2"),
         ("dcgan-fast", ["747393", "109281"], "conv, kernel 3, stride 2, pad 1"),
         ("dcgan-28", ["2305472", "212865"], "transposed-conv, kernel 5, stride 2, pad same"),
+        ("dcgan-fast-64", ["1100227", "391657"], "conv, kernel 4, stride 2, pad 1"),
         ("dcgan-64", ["3576704", "2765568"], "conv, kernel 4, stride 2, pad 1"),
         ("upconv-64", ["6990083", "1246241"], "max-pool, size 2"),
         ("upconv-aerial", ["19083139", "6489121"], "upsample, factor 2"),

@@ -14,7 +14,8 @@ operations.safetensors    One case per operation and geometry. Each case draws i
            seeded by the CRC-32 of its name, so that a new case changes no other. Batch norm takes
            1 + 2 z, Adam gradients from 1e-9 to 10, activations and losses a few large values, max pooling
            whole numbers without negative ones, so that maxima are equal; the inputs of activations keep 0.1
-           away from the kink at 0.
+           away from the kink at 0. DiffAugment draws for image i from Philox with counter (i, step, stream, 0) for colours and
+           (i, step, stream, 1) for places; `diff_augment_image` says how.
 
 step.safetensors    Three training steps of `dcgan-small` with a batch of 5, under names that begin with it. Nothing large is stored:
 
@@ -49,6 +50,8 @@ models.safetensors    One training step of each other model, and of some with an
   Classes       Image i of step s is of class [3, 0, 3, 9][i], a real image and the fake in its place alike. The generator takes a
                 one-hot vector behind its latents; of the discriminator's 1 + 10 logits, number 0 and that of the class, number
                 1 + class, are added.
+  DiffAugment   Real images, fakes in the discriminator's turn and the same fakes in the generator's are changed as in operations.safetensors,
+                with the streams 50, 51 and 52 and the step's number. Penalties are of what the discriminator then sees.
   Warm-up       Learning rates are those of the first step.
   Vanishing     Where a bias comes before a batch norm, or only differences of logits count, its gradient is 0 but for rounding,
                 so it is named in the metadata and neither it nor its moments are stored.
@@ -76,6 +79,7 @@ LATENT_STREAM = 1
 IMAGE_STREAM = 2
 FIRST_PARAMETER_STREAM = 100
 MIX_STREAM = 4
+DIFF_AUGMENT_STREAM = 50
 DROPOUT_STREAM = 1_000_000
 INITIAL_SCALE = 0.02
 CLASSES = 10
@@ -309,6 +313,58 @@ def dropout(x, rate, seed, stream, step, before=0):
     return torch.permute(images, (0, 3, 1, 2)) if x.dim() == 4 else images
 
 
+def add_diff_augments(goldens):
+    seed, step = 0x123456789ABCDEF0, 7
+    for stream, (case, changes, x) in enumerate(
+        [
+            ("diff-augment-translation", ["translation"], (4, 2, 9, 14)),
+            ("diff-augment-cutout", ["cutout"], (4, 2, 9, 14)),
+            ("diff-augment-colour", ["colour"], (4, 3, 5, 4)),
+            ("diff-augment-all", ["translation", "cutout", "colour"], (6, 3, 14, 9)),
+        ],
+        50,
+    ):
+        goldens.describe(case, op="diff-augment", changes=changes, seed=seed, stream=stream, step=step)
+        draw = Draw(case)
+        x = draw.leaf(*x)
+        add_differentiated(goldens, case, draw, diff_augment(x, changes, seed, stream, step), x=x)
+
+
+def diff_augment(x, changes, seed, stream, step):
+    """The changes of Zhao et al. 2020, image by image and one after the other, of (N, C, H, W)."""
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    return torch.stack([diff_augment_image(image, changes, key, stream, step, i) for i, image in enumerate(x)])
+
+
+def diff_augment_image(x, changes, key, stream, step, i):
+    numbers, places = (philox([[i, step, stream, block]], [key])[0] for block in (0, 1))
+    u = [(int(word >> np.uint64(9)) + 0.5) * 2.0**-23 for word in numbers]
+
+    def below(word, n):
+        return (int(word) >> 16) * n // 2**16
+
+    _, h, w = x.shape
+    if "colour" in changes:
+        x = x + (u[0] - 0.5)
+        mean = x.mean(0, keepdim=True)
+        x = (x - mean) * (2 * u[1]) + mean
+        mean = x.mean()
+        x = (x - mean) * (u[2] + 0.5) + mean
+    if "translation" in changes:
+        reach = [int(side / 8 + 0.5) for side in (h, w)]
+        down, right = (below(word, 2 * reach + 1) - reach for word, reach in zip(places, reach))
+        padded = F.pad(x, (reach[1], reach[1], reach[0], reach[0]))
+        x = padded[:, reach[0] - down : reach[0] - down + h, reach[1] - right : reach[1] - right + w]
+    if "cutout" in changes:
+        mask = torch.ones(h, w)
+        lengths = [int(side / 2 + 0.5) for side in (h, w)]
+        middles = [below(word, side + 1 - length % 2) for word, side, length in zip(places[2:], (h, w), lengths)]
+        top, left = (middle - length // 2 for middle, length in zip(middles, lengths))
+        mask[max(top, 0) : top + lengths[0], max(left, 0) : left + lengths[1]] = 0
+        x = x * mask
+    return x
+
+
 def add_transposed_convolution(goldens, case, x, channels_out, kernel, stride, pad, output_pad, bias):
     goldens.describe(
         case, op="conv-transpose", kernel=kernel, stride=stride, pad=pad, output_pad=output_pad, bias=bias
@@ -536,6 +592,7 @@ def operations():
     add_same_convolutions(goldens)
     add_resampling(goldens)
     add_dropouts(goldens)
+    add_diff_augments(goldens)
     add_linears(goldens)
     add_batch_norms(goldens)
     add_activations(goldens)
@@ -778,6 +835,19 @@ def make_dcgan_fast_of_classes():
     return generator, discriminator
 
 
+def make_dcgan_fast_64():
+    generator = nn.Sequential(nn.ConvTranspose2d(100, 256, 4, bias=False), nn.BatchNorm2d(256), nn.ReLU())
+    for channels in (256, 128, 64):
+        generator.append(nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1, bias=False))
+        generator.append(nn.BatchNorm2d(channels // 2)).append(nn.ReLU())
+    generator.append(nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1)).append(nn.Tanh())
+    discriminator = nn.Sequential()
+    for channels_in, channels in ((3, 24), (24, 48), (48, 96), (96, 192)):
+        discriminator.append(nn.Conv2d(channels_in, channels, 4, stride=2, padding=1)).append(nn.LeakyReLU(0.2))
+    discriminator.append(FlattenHWC()).append(nn.Linear(4 * 4 * 192, 1))
+    return generator, discriminator
+
+
 class Recipe(typing.NamedTuple):
     """How a model is trained."""
 
@@ -799,6 +869,7 @@ class Recipe(typing.NamedTuple):
     warm_up: int = 0
     model: str | None = None  # where it is not the recipe's name
     labels: tuple = ()  # of the images of each step, where the networks are told their classes
+    diff_augment: tuple = ()
 
     @property
     def penalised(self):
@@ -827,6 +898,10 @@ RECIPES = {
     "dcgan-fast-smooth": FAST._replace(loss="least-squares", smoothing=0.1, model="dcgan-fast"),
     "dcgan-fast-conditional": FAST._replace(
         make=make_dcgan_fast_of_classes, r1=0.5, every=4, model="dcgan-fast", labels=LABELS
+    ),
+    "dcgan-fast-64": Recipe(
+        make_dcgan_fast_64, 4, 100, (3, 64, 64), 1e-3, (0.0, 0.99), 1e-8, r1=0.5, every=4,
+        diff_augment=("translation", "cutout", "colour"),
     ),
 }
 
@@ -885,27 +960,30 @@ def penalty(recipe, d, real, fake, t):
 
 def train_step(training, t, latents, real):
     """One adversarial step. Returns what is gone after it: the fake images, the gradients and the losses."""
-    g, d = training.g, training.d
+    g, d, changes = training.g, training.d, training.recipe.diff_augment
+    if changes:
+        real = diff_augment(real, changes, SEED, DIFF_AUGMENT_STREAM, t)
     dropouts = set_dropout(g, 0, t)
     # A transposed convolution takes an image of one pixel.
     fake = g(latents[:, :, None, None] if isinstance(g[0], nn.ConvTranspose2d) else latents)
 
     # The discriminator: real first, then fake, each with the statistics of its own batch.
+    seen = diff_augment(fake, changes, SEED, DIFF_AUGMENT_STREAM + 1, t).detach() if changes else fake.detach()
     training.d_adam.zero_grad()
     set_dropout(d, dropouts, t)
     real_logits = d(real)
     dropouts += set_dropout(d, dropouts, t, before=len(real))
-    fake_logits = d(fake.detach())
+    fake_logits = d(seen)
     recipe = training.recipe
     d_loss_real, d_loss_fake = discriminator_losses(recipe.loss, real_logits, fake_logits, recipe.smoothing)
-    (d_loss_real + d_loss_fake + recipe.every * penalty(recipe, d, real, fake.detach(), t)).backward()
+    (d_loss_real + d_loss_fake + recipe.every * penalty(recipe, d, real, seen, t)).backward()
     grads = {name: param.grad.clone() for name, param in named(training.networks, "discriminator")}
     training.d_adam.step()
 
     # The generator: the same fake images before the discriminator as it is now.
     training.g_adam.zero_grad()
     set_dropout(d, dropouts, t)
-    fake_logits_for_g = d(fake)
+    fake_logits_for_g = d(diff_augment(fake, changes, SEED, DIFF_AUGMENT_STREAM + 2, t) if changes else fake)
     g_loss = generator_loss(recipe.loss, fake_logits_for_g, d(real).detach() if recipe.loss == "relativistic" else None)
     g_loss.backward()
     grads |= {name: param.grad.clone() for name, param in named(training.networks, "generator")}
@@ -984,6 +1062,8 @@ def add_training(goldens, name, steps):
         f"{name}/objective", **{"loss": recipe.loss, "label-smoothing": recipe.smoothing, "penalty": penalties}
     )
     goldens.describe(f"{name}/rates", **{"discriminator": recipe.d_lr, "warm-up": recipe.warm_up})
+    if recipe.diff_augment:
+        goldens.describe(f"{name}/diff-augment", changes=recipe.diff_augment, stream=DIFF_AUGMENT_STREAM)
     training = Training(recipe)
     order = [parameter for parameter, _ in named(training.networks)]
     goldens.describe(f"{name}/parameters", order=order, vanishing=recipe.vanishing)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::net::{Chance, Mode, Model, Network};
-use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Values};
+use crate::program::{Activation, Adversarial, Centre, DiffAugment, Element, Geometry, Op, Values};
 
 /// Sizes of a convolution that tests are made for.
 #[derive(Debug, Clone, Copy)]
@@ -255,6 +255,32 @@ fn dropout_has_the_gradient_that_the_same_numbers_make_of_dy() {
     assert!(gradient.contains(&0.0), "something is dropped: {gradient:?}");
     let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
     assert_gradient("dropout", &mut executor, forward, x, objective, &gradient);
+}
+
+#[test]
+fn diff_augment_has_the_gradient_of_its_input_for_each_change_and_all_of_them() {
+    let none = DiffAugment::default();
+    for (changes, shape) in [
+        (DiffAugment { translation: true, ..none }, [4, 9, 5, 2]),
+        (DiffAugment { cutout: true, ..none }, [4, 6, 5, 1]),
+        (DiffAugment { colour: true, ..none }, [3, 3, 4, 3]),
+        (DiffAugment::ALL, [5, 8, 6, 3]),
+    ] {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &shape));
+        let (seed, stream) = (3, 50);
+        let forward = program.begin("forward");
+        program.push(Op::DiffAugment { clock, x, y, seed, stream, changes });
+        let backward = program.begin("backward");
+        program.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes });
+
+        let mut executor = with_noise(&program, &[x, dy]);
+        executor.upload(clock, Values::U32(&[9])).unwrap();
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&changes.to_string(), &mut executor, forward, x, objective, &gradient);
+    }
 }
 
 /// Checks the gradient of a loss on some logits, given whose losses are its own.

@@ -3,6 +3,7 @@
 
 mod augment;
 mod device;
+mod diff_augment;
 mod gradients;
 mod repeatability;
 mod values;

@@ -1,0 +1,163 @@
+// diff_augment.wgsl: each image of a batch changed by chance (Zhao et al. 2020). Begins with random.wgsl.
+//
+//   forward   y = k * s * x + k * (1 - s) * mean_pixel(x) + (1 - k) * mean_image(x) + b, moved down and to the right by whole
+//             numbers of pixels, and 0 where nothing of x comes to lie and in a rectangle of half the sides
+//   grad      dx = k * s * g + k * (1 - s) * mean_pixel(g) + (1 - k) * mean_image(g), with g that of dy which x had a part in,
+//             moved back, and 0 elsewhere
+//             s, k and b are 1, 1 and 0 without COLOUR, nothing moves without TRANSLATION, and no rectangle is empty without
+//             CUTOUT; the draws are the words of philox(i, step, STREAM, 0) and philox(i, step, STREAM, 1)
+//
+// Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)
+// Mapping   one workgroup for each image; its lanes take turns at the pixels
+// Twin      src/cpu/diff_augment.rs
+
+override H: u32;
+override W: u32;
+override C: u32;
+override STREAM: u32;
+override TRANSLATION: bool;
+override CUTOUT: bool;
+override COLOUR: bool;
+
+@group(0) @binding(0) var<storage, read> clock: array<u32>;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+
+struct Change {
+    brightness: f32,
+    saturation: f32,
+    contrast: f32,
+    shift: vec2<i32>,
+    first: vec2<i32>, // row and column that are cut out
+    end: vec2<i32>, // those behind them that are not
+}
+
+var<workgroup> lanes: array<f32, 256>;
+
+fn drawn(i: u32) -> Change {
+    let numbers = uniform_numbers(philox(vec4<u32>(i, clock[0], STREAM, 0u)));
+    let words = philox(vec4<u32>(i, clock[0], STREAM, 1u)) >> vec4<u32>(16u);
+    let sides = vec2<u32>(H, W);
+    let reach = (sides + 4u) / 8u;
+    let length = (sides + 1u) / 2u;
+    var change = Change(0.0, 1.0, 1.0, vec2<i32>(0), vec2<i32>(0), vec2<i32>(0));
+    if COLOUR {
+        change.brightness = numbers.x - 0.5;
+        change.saturation = 2.0 * numbers.y;
+        change.contrast = numbers.z + 0.5;
+    }
+    if TRANSLATION {
+        change.shift = vec2<i32>((words.xy * (2u * reach + 1u)) >> vec2<u32>(16u)) - vec2<i32>(reach);
+    }
+    if CUTOUT {
+        let middle = (words.zw * (sides + 1u - length % 2u)) >> vec2<u32>(16u);
+        change.first = vec2<i32>(middle) - vec2<i32>(length / 2u);
+        change.end = change.first + vec2<i32>(length);
+    }
+    return change;
+}
+
+fn inside(place: vec2<i32>) -> bool {
+    return all(place >= vec2<i32>(0)) && all(place < vec2<i32>(i32(H), i32(W)));
+}
+
+fn cut_out(place: vec2<i32>, change: Change) -> bool {
+    return all(place >= change.first) && all(place < change.end);
+}
+
+// The sum of what all lanes have.
+fn total(lane: u32, own: f32) -> f32 {
+    lanes[lane] = own;
+    for (var half = 128u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    workgroupBarrier();
+    return lanes[0];
+}
+
+@compute @workgroup_size(256)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let change = drawn(group.x);
+    let image = group.x * H * W * C;
+    var everywhere = change.brightness;
+    if COLOUR {
+        var sum = 0.0;
+        for (var at = lane; at < H * W * C; at += 256u) {
+            sum += x[image + at];
+        }
+        everywhere += (1.0 - change.contrast) * total(lane, sum) / f32(H * W * C);
+    }
+    for (var pixel = lane; pixel < H * W; pixel += 256u) {
+        let place = vec2<i32>(i32(pixel / W), i32(pixel % W));
+        let source = place - change.shift;
+        let to = image + pixel * C;
+        if inside(source) && !cut_out(place, change) {
+            let origin = image + (u32(source.x) * W + u32(source.y)) * C;
+            var sum = 0.0;
+            if COLOUR {
+                for (var c = 0u; c < C; c++) {
+                    sum += x[origin + c];
+                }
+            }
+            let all_channels = change.contrast * (1.0 - change.saturation) * (sum / f32(C)) + everywhere;
+            for (var c = 0u; c < C; c++) {
+                y[to + c] = change.contrast * change.saturation * x[origin + c] + all_channels;
+            }
+        } else {
+            for (var c = 0u; c < C; c++) {
+                y[to + c] = 0.0;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let change = drawn(group.x);
+    let image = group.x * H * W * C;
+    var everywhere = 0.0;
+    if COLOUR {
+        var sum = 0.0;
+        for (var pixel = lane; pixel < H * W; pixel += 256u) {
+            let place = vec2<i32>(i32(pixel / W), i32(pixel % W));
+            if inside(place - change.shift) && !cut_out(place, change) {
+                for (var c = 0u; c < C; c++) {
+                    sum += dy[image + pixel * C + c];
+                }
+            }
+        }
+        everywhere = (1.0 - change.contrast) * total(lane, sum) / f32(H * W * C);
+    }
+    for (var pixel = lane; pixel < H * W; pixel += 256u) {
+        let place = vec2<i32>(i32(pixel / W), i32(pixel % W)) + change.shift;
+        let to = image + pixel * C;
+        if inside(place) && !cut_out(place, change) {
+            let origin = image + (u32(place.x) * W + u32(place.y)) * C;
+            var sum = 0.0;
+            if COLOUR {
+                for (var c = 0u; c < C; c++) {
+                    sum += dy[origin + c];
+                }
+            }
+            let all_channels = change.contrast * (1.0 - change.saturation) * (sum / f32(C)) + everywhere;
+            for (var c = 0u; c < C; c++) {
+                dx[to + c] = change.contrast * change.saturation * dy[origin + c] + all_channels;
+            }
+        } else {
+            for (var c = 0u; c < C; c++) {
+                dx[to + c] = everywhere;
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Images changed by chance on their way to the discriminator. Twin of `diff_augment.wgsl`.
+
+use rayon::prelude::*;
+
+use super::{CHUNK, Scalar};
+use crate::program::DiffAugment;
+use crate::program::random::{key, philox, uniform};
+
+/// Where the changes of a batch come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draws {
+    pub(super) changes: DiffAugment,
+    pub(super) seed: u64,
+    pub(super) stream: u32,
+    pub(super) step: u32,
+}
+
+/// What happens to one image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Change {
+    /// What is added to all values.
+    pub(super) brightness: f64,
+    /// The factor of distances from the mean of a pixel.
+    pub(super) saturation: f64,
+    /// The factor of distances from the mean of the image.
+    pub(super) contrast: f64,
+    /// Pixels that it is moved down, and to the right.
+    pub(super) shift: [i64; 2],
+    /// The first row and column that is cut out, and the first behind them that is not.
+    pub(super) hole: [[i64; 2]; 2],
+}
+
+/// `y[i] = x[i]`, changed as is drawn for it; both (N, H, W, C).
+pub(super) fn forward<T: Scalar>(draws: Draws, shape: [usize; 4], x: &[T], y: &mut [T]) {
+    for_each_image(draws, shape, x, y, Change::apply);
+}
+
+/// `dx[i]`, of the `dy[i]` of what [`forward`] makes; both (N, H, W, C).
+pub(super) fn grad<T: Scalar>(draws: Draws, shape: [usize; 4], dy: &[T], dx: &mut [T]) {
+    for_each_image(draws, shape, dy, dx, Change::apply_transposed);
+}
+
+fn for_each_image<T: Scalar>(
+    draws: Draws,
+    [_, h, w, c]: [usize; 4],
+    from: &[T],
+    to: &mut [T],
+    apply: impl Fn(Change, [usize; 3], &[T], &mut [T]) + Sync,
+) {
+    let len = h * w * c;
+    let images = to.par_chunks_mut(len).zip(from.par_chunks(len)).enumerate().with_min_len(CHUNK / len);
+    images.for_each(|(i, (to, from))| apply(Change::drawn(draws, i as u32, [h, w]), [h, w, c], from, to));
+}
+
+impl Change {
+    /// None.
+    pub(super) const NONE: Self =
+        Self { brightness: 0.0, saturation: 1.0, contrast: 1.0, shift: [0; 2], hole: [[0; 2]; 2] };
+
+    /// What is drawn for image i of the batch.
+    pub(super) fn drawn(Draws { changes, seed, stream, step }: Draws, i: u32, sides: [usize; 2]) -> Self {
+        let [numbers, words] = [0, 1].map(|block| philox([i, step, stream, block], key(seed)));
+        let numbers = numbers.map(uniform);
+        // A whole number below n.
+        let below = |word: u32, n: i64| (i64::from(word >> 16) * n) >> 16;
+        let mut change = Self::NONE;
+        if changes.colour {
+            change.brightness = numbers[0] - 0.5;
+            change.saturation = 2.0 * numbers[1];
+            change.contrast = numbers[2] + 0.5;
+        }
+        for (axis, side) in sides.into_iter().enumerate() {
+            let side = side as i64;
+            if changes.translation {
+                let reach = (side + 4) / 8;
+                change.shift[axis] = below(words[axis], 2 * reach + 1) - reach;
+            }
+            if changes.cutout {
+                let length = (side + 1) / 2;
+                let first = below(words[2 + axis], side + 1 - length % 2) - length / 2;
+                change.hole[0][axis] = first;
+                change.hole[1][axis] = first + length;
+            }
+        }
+        change
+    }
+
+    /// `y` is `x` changed; both (H, W, C).
+    pub(super) fn apply<T: Scalar>(self, [h, w, c]: [usize; 3], x: &[T], y: &mut [T]) {
+        let colour = Colour::of(self, x, self.brightness);
+        y.fill(T::ZERO);
+        self.for_each_seen([h, w], |from, to| {
+            let pixel = &mut y[to * c..][..c];
+            pixel.copy_from_slice(&x[from * c..][..c]);
+            colour.change(pixel);
+        });
+    }
+
+    /// `dx` is the gradient for `x` of what [`Self::apply`] makes, of `dy` for `y`; both (H, W, C).
+    fn apply_transposed<T: Scalar>(self, [h, w, c]: [usize; 3], dy: &[T], dx: &mut [T]) {
+        dx.fill(T::ZERO);
+        self.for_each_seen([h, w], |to, from| dx[to * c..][..c].copy_from_slice(&dy[from * c..][..c]));
+        let colour = Colour::of(self, dx, 0.0);
+        dx.chunks_mut(c).for_each(|pixel| colour.change(pixel));
+    }
+
+    /// Calls `each` with the place of each pixel in the image, and where it is seen when moved, if it is.
+    fn for_each_seen(self, [h, w]: [usize; 2], mut each: impl FnMut(usize, usize)) {
+        let [[top, left], [bottom, right]] = self.hole;
+        for (row, column) in (0..h).flat_map(|row| (0..w).map(move |column| (row, column))) {
+            let (to_row, to_column) = (row as i64 + self.shift[0], column as i64 + self.shift[1]);
+            let inside = (0..h as i64).contains(&to_row) && (0..w as i64).contains(&to_column);
+            let cut_out = (top..bottom).contains(&to_row) && (left..right).contains(&to_column);
+            if inside && !cut_out {
+                each(row * w + column, to_row as usize * w + to_column as usize);
+            }
+        }
+    }
+}
+
+/// What becomes of the values of an image: `own * x + pixel * (mean of x's pixel) + everywhere`.
+struct Colour<T> {
+    own: T,
+    pixel: T,
+    everywhere: T,
+}
+
+impl<T: Scalar> Colour<T> {
+    fn of(Change { saturation, contrast, .. }: Change, image: &[T], brightness: f64) -> Self {
+        let sum: f64 = image.iter().map(|value| value.to_f64()).sum();
+        let everywhere = (1.0 - contrast) * sum / image.len() as f64 + brightness;
+        Self {
+            own: T::from_f64(contrast * saturation),
+            pixel: T::from_f64(contrast * (1.0 - saturation)),
+            everywhere: T::from_f64(everywhere),
+        }
+    }
+
+    fn change(&self, pixel: &mut [T]) {
+        let sum = pixel.iter().fold(T::ZERO, |sum, &x| sum + x);
+        let all = self.pixel * (sum / T::from_f64(pixel.len() as f64)) + self.everywhere;
+        for x in pixel {
+            *x = self.own * *x + all;
+        }
+    }
+}
