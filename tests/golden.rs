@@ -7,7 +7,7 @@ mod support;
 
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::parameters::{Layout, Stored};
-use gpu_gan::net::{Adam, Model, Network};
+use gpu_gan::net::{Adam, Average, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
     Access, Activation, Adversarial, Element, Executor, Geometry, Op, Program, RoutineId, Schedule, TensorId,
@@ -58,6 +58,7 @@ operations! {
     every_loss_of_both_networks_agrees_with_pytorch: 9 of "loss" by loss;
     five_steps_of_adam_agree_with_pytorch: 2 of "adam" by adam;
     five_steps_of_the_moving_average_agree_with_pytorch: 2 of "moving-average" by moving_average;
+    forty_steps_of_the_moving_average_by_half_life_agree_with_its_authors_loop: 2 of "moving-average-by-half-life" by moving_average;
     philox_gives_the_known_answers: 1 of "philox" by philox_words;
     normal_numbers_are_those_of_the_formula: 1 of "normal" by normal_numbers;
 }
@@ -327,14 +328,20 @@ fn adam(case: &Case<'_>) {
 }
 
 fn moving_average(case: &Case<'_>) {
-    let (before, params, decay) = (case.get("ema_before"), case.get("params"), case.real("decay"));
+    let (before, params) = (case.get("ema_before"), case.get("params"));
+    let average = match case.op() {
+        "moving-average" => Average::Decay(case.real("decay")),
+        _ => Average::HalfLife { images: case.integer("half_life") },
+    };
+    let per_step = if case.op() == "moving-average" { 1 } else { case.integer("batch") as usize };
+    let (decay, ramp_up) = (average.decay(per_step), average.ramp_up());
     assert_eq!(params.shape[0] as u64, case.integer("steps"));
     let mut trial = Trial::new(case);
     let clock = trial.clock();
     let average = trial.given("average", before.clone());
     let param = trial.poisoned("param", &before.shape);
     let (mut executor, step) =
-        trial.build(vec![Op::Tick { clock }, Op::MovingAverage { clock, param, average, decay }]);
+        trial.build(vec![Op::Tick { clock }, Op::MovingAverage { clock, param, average, decay, ramp_up }]);
     for values in params.rows() {
         executor.write(param, values);
         executor.run(step, 1).unwrap();
@@ -579,9 +586,10 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
         images: 1,
         model: model.name.clone(),
         batch_size: about["batch"].as_u64().unwrap() as usize,
+        d_steps: 1,
         steps: training["steps"].as_u64().unwrap(),
         seed: streams["seed"].as_u64().unwrap(),
-        average: real("ema_decay"),
+        average: Average::Decay(real("ema_decay")),
         adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
         objective: serde_json::from_value(goldens.about(&format!("{name}/objective")).clone()).unwrap(),
         rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),

@@ -198,7 +198,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             total_steps: start.settings.steps,
             start_step: start.step,
             steps_per_epoch: start.settings.steps_of(1),
-            batch_size: start.settings.batch_size as u64,
+            batch_size: start.settings.images_per_step() as u64,
         }),
         start,
         folder: &folder,
@@ -397,11 +397,11 @@ fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoi
     };
 
     let Some(capacity) = capacity(model, settings, bytes) else {
-        let images = settings.batch_size.min(settings.images);
+        let images = settings.images_per_step().min(settings.images);
         let batch = (images * model.image.iter().product::<usize>()) as u64;
         return Err(Error::Request {
             message: format!(
-                "the {images} images of a batch need {}, but {source} allows {}",
+                "the {images} images of a step need {}, but {source} allows {}",
                 bytes_for_people(batch),
                 bytes_for_people(bytes)
             ),
@@ -452,11 +452,12 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 
 /// What is about to happen, in a few lines.
 fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
-    let Settings { batch_size, steps, seed, adam, objective, rates, augment, data, .. } = &start.settings;
+    let Settings { batch_size, d_steps, steps, seed, adam, objective, rates, augment, data, .. } = &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
-    let epochs = (steps * *batch_size as u64) as f64 / images.count() as f64;
+    let epochs = (steps * start.settings.images_per_step() as u64) as f64 / images.count() as f64;
+    let times = if *d_steps > 1 { format!("{d_steps} x ") } else { String::new() };
     remark(&format!("device         {device}"));
     let windows = place.filter(|place| place.capacity < images.count()).map(|Place { capacity, reason }| {
         let [part, all] = [*capacity, images.count()].map(|images| bytes_for_people((images * h * w * c) as u64));
@@ -472,7 +473,7 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     ));
     remark(&format!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters()));
     remark(&format!(
-        "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
+        "training       {steps} steps of {times}{batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
         adam.lr, adam.beta1, adam.beta2
     ));
     remark(&format!("objective      {objective}"));

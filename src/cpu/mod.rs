@@ -314,10 +314,10 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 adam::update(rates, t, memory.floats(grad), param, m, v);
             });
         }
-        Op::MovingAverage { clock, param, average, decay } => {
+        Op::MovingAverage { clock, param, average, decay, ramp_up } => {
             let t = memory.counter(clock);
             memory.write([average], |memory, [average]| {
-                moving_average::update(decay, t, memory.floats(param), average);
+                moving_average::update(decay, ramp_up, t, memory.floats(param), average);
             });
         }
     }

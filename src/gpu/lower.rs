@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::program::{
-    Access, Activation, Adversarial, Centre, Decay, Geometry, Op, Operand, Order, Program, Schedule, TensorId, random,
+    Access, Activation, Adversarial, Centre, Decay, Geometry, Op, Operand, Order, Program, RampUp, Schedule, TensorId,
+    random,
 };
 
 /// Invocations of an elementwise workgroup, as in the shaders.
@@ -80,9 +81,11 @@ fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option
         (&Op::ActivationGrad { kind, y: z, dy, dx: dz }, &Op::BatchNormGrad { dy: taken, .. }) if taken == dz => {
             Some(batch_norm_grad(next, program, kernels, Some(Behind { kind, z, dy, dz })))
         }
-        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, .. }) if averaged == param => {
+        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, ramp_up, .. })
+            if averaged == param =>
+        {
             let kernel = adam(op, program).bind("average", Source::Tensor(average));
-            let kernel = kernel.constants(&[("ONE_MINUS_DECAY", 1.0 - decay)]);
+            let kernel = kernel.constants(&averaging(decay, ramp_up));
             Some(vec![kernel.dispatch("update_and_average", elementwise(program, param))])
         }
         (&Op::Batch { y, .. }, &Op::Concat { a, b, y: both }) if a == y => {
@@ -251,9 +254,10 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
         Op::Adam { param, .. } => vec![adam(op, program).dispatch("update", elementwise(program, param))],
-        Op::MovingAverage { param, decay, .. } => {
-            let constants = vec![("LEN", program.info(param).len() as f64), ("ONE_MINUS_DECAY", 1.0 - decay)];
-            vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
+        Op::MovingAverage { param, decay, ramp_up, .. } => {
+            let constants = vec![("LEN", program.info(param).len() as f64)];
+            let kernel = Kernel::new(op, "moving_average", constants).constants(&averaging(decay, ramp_up));
+            vec![kernel.dispatch("update", elementwise(program, param))]
         }
     }
 }
@@ -312,6 +316,10 @@ fn adam(op: &Op, program: &Program) -> Kernel {
     ];
     constants.extend(schedule_constants(schedule));
     Kernel::new(op, "adam", constants)
+}
+
+fn averaging(decay: f64, ramp_up: RampUp) -> [(&'static str, f64); 2] {
+    [("ONE_MINUS_DECAY", 1.0 - decay), flag("BY_HALF_LIFE", ramp_up == RampUp::HalfLife)]
 }
 
 /// The most rows, of all groups together, for which batch normalisation is one dispatch. On a GPU few invocations then read

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 use super::file::{File, Keys, Section, Span, listed};
 use super::layer::{Layer, MAX_SIDE, Pad, Shape};
 use super::model::{Draw, Initial, Normal};
-use super::training::{Adam, Objective, Penalty, Rates, Training};
+use super::training::{Adam, Average, Objective, Penalty, Rates, Training};
 use crate::error::Result;
 use crate::program::{Adversarial, Decay, MAX_WINDOW};
 
@@ -18,6 +18,10 @@ const MAX_KERNEL: usize = 1024;
 /// Height and width, of the images that a network learns.
 const MAX_IMAGE: usize = 1024;
 pub(super) const MAX_BATCH: usize = 1 << 16;
+/// Of the discriminator's updates for each of the generator's.
+pub(crate) const MAX_D_STEPS: u32 = 100;
+/// Of the images in which a moving average forgets half.
+pub(crate) const MAX_HALF_LIFE: u64 = 1_000_000_000;
 /// Of the weight of a gradient penalty.
 pub(crate) const MAX_PENALTY: f64 = 1e6;
 /// Of the steps from one gradient penalty to the next.
@@ -33,8 +37,17 @@ const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"]
 
 const TRAINING: Keys = Keys {
     of: "[training]",
-    needed: &["epochs", "batch-size", "average", "adam"],
-    optional: &["least-steps", "loss", "label-smoothing", "penalty", "rates"],
+    needed: &["epochs", "batch-size", "adam"],
+    optional: &[
+        "average",
+        "average-half-life",
+        "d-steps",
+        "least-steps",
+        "loss",
+        "label-smoothing",
+        "penalty",
+        "rates",
+    ],
 };
 
 const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
@@ -114,7 +127,8 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
         epochs: training.size("epochs", 1..=100_000)?,
         least_steps: training.or("least-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
         batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
-        average: share(&training, "average")?,
+        average: average(&training, &top.span("training"))?,
+        d_steps: training.or("d-steps", 1, |section, key| section.size(key, 1..=MAX_D_STEPS as usize))? as u32,
         adam: Adam {
             lr: rate(&adam, "lr")?,
             beta1: share(&adam, "beta1")?,
@@ -124,6 +138,24 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
         objective: objective(&training)?,
         rates: training.or("rates", Rates::default(), rates)?,
     })
+}
+
+/// One of two keys says it.
+fn average(training: &Section<'_>, at: &Span) -> Result<Average> {
+    let half_life = |section: &Section<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
+    let decay = |section: &Section<'_>, key: &str| share(section, key).map(Some);
+    match (training.or("average", None, decay)?, training.or("average-half-life", None, half_life)?) {
+        (Some(decay), None) => Ok(Average::Decay(decay)),
+        (None, Some(images)) => Ok(Average::HalfLife { images: images as u64 }),
+        (None, None) => {
+            let hint = "give the decay of a step, average = 0.999, or images until half is forgotten, average-half-life = 10000";
+            Err(training.lacks(at, "average", hint))
+        }
+        (Some(_), Some(_)) => {
+            let rule = "average and average-half-life say the same thing in two ways: leave one of them out";
+            Err(training.wrong("average-half-life", rule))
+        }
+    }
 }
 
 fn objective(training: &Section<'_>) -> Result<Objective> {
@@ -308,7 +340,7 @@ fn tiny(section: &Section<'_>, key: &str) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Model;
+    use super::super::{Average, Model};
     use crate::error::Error;
 
     /// Layers that end as those of the discriminator must.
@@ -476,6 +508,23 @@ mod tests {
         ] {
             says(&changed(from, to), &facts);
         }
+    }
+
+    #[test]
+    fn the_moving_average_is_a_decay_or_a_half_life_in_images_and_one_of_them_is_needed() {
+        let average = |line: &str| {
+            let text = built_in().replace("average = 0.999", line);
+            Model::parse(&text, "good.toml").unwrap().training.average
+        };
+        assert_eq!(average("average = 0.5"), Average::Decay(0.5));
+        assert_eq!(average("average-half-life = 10000"), Average::HalfLife { images: 10_000 });
+        says(&changed("average = 0.999", ""), &["[training] has no `average`", "average-half-life = 10000"]);
+        let both = "average = 0.999\naverage-half-life = 10000";
+        says(&changed("average = 0.999", both), &["[training] has average-half-life = 10000", "leave one of them out"]);
+        says(&changed("average = 0.999", "average-half-life = 0"), &["has average-half-life = 0", "from 1"]);
+        says(&changed("average = 0.999", "average = 0.9\nd-steps = 0"), &["has d-steps = 0", "from 1 to 100"]);
+        let five = built_in().replace("average = 0.999", "average = 0.9\nd-steps = 5");
+        assert_eq!(Model::parse(&five, "good.toml").unwrap().training.d_steps, 5);
     }
 
     #[test]

@@ -394,8 +394,8 @@ pub enum Op {
         /// How the learning rate changes with the steps.
         schedule: Schedule,
     },
-    /// `average += (1 - d) * (param - average)` with `d = min(decay, t / (t + 10))`, t the step: young averages
-    /// forget faster.
+    /// `average += (1 - d) * (param - average)` with `d = min(decay, young(t))`, t the step: young averages forget faster, as
+    /// [`RampUp`] says.
     MovingAverage {
         /// u32 (1).
         clock: TensorId,
@@ -405,12 +405,24 @@ pub enum Op {
         average: TensorId,
         /// d in the long run.
         decay: f64,
+        /// d before.
+        ramp_up: RampUp,
     },
 }
 
 /// The largest factor of upsampling, and the largest window of pooling: a kernel runs over all pixels of one in a loop, and some
 /// drivers end loops after 65,535 iterations.
 pub const MAX_WINDOW: usize = 128;
+
+/// What a moving average forgets while it is young: `young(t)`, the share of the old average that step t leaves at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RampUp {
+    /// `t / (t + 10)`.
+    Steps,
+    /// `0.5^(1 / (0.05 * (t - 1)))`, and 0 in the first step: half of it is forgotten within a twentieth of the steps that were
+    /// done before (Karras et al. 2020, "Training generative adversarial networks with limited data": their training loop).
+    HalfLife,
+}
 
 /// Where a batch finds number g of the images that a run shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

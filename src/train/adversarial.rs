@@ -29,8 +29,10 @@ pub struct Gan {
     pub penalised_step: Option<PenalisedStep>,
     /// Draws [`Self::sheet_images`] from [`Self::sheet_latents`] with the averaged parameters.
     pub sheet: RoutineId,
-    /// u32 (1): how many steps were done.
+    /// u32 (1): how many batches of real images were shown. Random numbers are drawn by it.
     pub clock: TensorId,
+    /// u32 (1): how many steps were done; the same as [`Self::clock`] where a step shows one batch.
+    pub steps: TensorId,
     /// u8 (capacity, H, W, C): the images to learn from, or a window of them; [`Supply`](super::Supply) fills it.
     pub data: TensorId,
     /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`].
@@ -68,6 +70,7 @@ impl Gan {
     pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let steps = if settings.d_steps > 1 { program.tensor_of(Element::U32, "steps", &[1]) } else { clock };
         let [h, w, c] = model.image;
         let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
@@ -77,15 +80,21 @@ impl Gan {
         let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
 
         let step = program.begin("step");
-        let draft = Step { model, settings, clock, reals, take_reals: &take_reals, history };
+        let draft = Step { model, settings, clock, steps, reals, take_reals: &take_reals, history };
         let Written { fakes, discriminator_learns } = draft.write(&mut program, &generator, &average, &discriminator);
         let penalty = settings.objective.penalty;
         let penalised_step = penalty.is_on().then(|| {
             let ops = program.routine(step).ops.clone();
             let penalised = program.begin("penalised step");
+            let mut added = Vec::new();
             for (number, op) in ops.into_iter().enumerate() {
-                if number == discriminator_learns {
-                    draft.penalise(&mut program, &discriminator, fakes, penalty);
+                if discriminator_learns.contains(&number) {
+                    if added.is_empty() {
+                        draft.penalise(&mut program, &discriminator, fakes, penalty);
+                        added = program.routine(penalised).ops[number..].to_vec();
+                    } else {
+                        push_all(&mut program, &added);
+                    }
                 }
                 program.push(op);
             }
@@ -110,6 +119,7 @@ impl Gan {
             penalised_step,
             sheet,
             clock,
+            steps,
             data,
             history,
             sheet_latents,
@@ -149,7 +159,9 @@ impl Gan {
         for (prefix, tensor, layout) in self.state() {
             executor.upload(tensor, Values::F32(&checkpoint.buffer(prefix, layout)?))?;
         }
-        executor.upload(self.clock, Values::U32(&[checkpoint.step as u32]))
+        let Checkpoint { step, ref settings, .. } = *checkpoint;
+        executor.upload(self.steps, Values::U32(&[step as u32]))?;
+        executor.upload(self.clock, Values::U32(&[step as u32 * settings.d_steps]))
     }
 
     /// Takes a checkpoint out of the program's tensors, after `step` steps.
@@ -189,8 +201,8 @@ impl Gan {
 struct Written {
     /// The tensor of its fakes.
     fakes: TensorId,
-    /// The number of the operation before which a penalty's gradients belong.
-    discriminator_learns: usize,
+    /// The numbers of the operations before which a penalty's gradients belong.
+    discriminator_learns: Vec<usize>,
 }
 
 /// What a step is written from.
@@ -198,6 +210,7 @@ struct Step<'a> {
     model: &'a Model,
     settings: &'a Settings,
     clock: TensorId,
+    steps: TensorId,
     reals: TensorId,
     take_reals: &'a [Op],
     history: TensorId,
@@ -234,6 +247,10 @@ impl Step<'_> {
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
         let both = program.tensor("both", &[2 * n, h, w, c]);
 
+        if self.steps != clock {
+            program.push(Op::Tick { clock: self.steps });
+        }
+        let first = ops_so_far(program);
         program.push(Op::Tick { clock });
         program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
         let fakes = g.forward(program, latents, self.training(1), "fakes"); // G(z), for both halves
@@ -246,22 +263,29 @@ impl Step<'_> {
         let verdict = d.forward(program, both, self.training(2), "both");
         let dlogits = self.discriminator_loss(program, verdict.y);
         d.backward(program, &verdict, dlogits, Wrt::Params);
-        let discriminator_learns = program.routines().last().map_or(0, |step| step.ops.len());
-        self.adam(program, d, self.settings.rates.discriminator);
+        let mut discriminator_learns = vec![ops_so_far(program)];
+        self.adam(program, d, (clock, self.settings.d_steps), self.settings.rates.discriminator);
+        // As often as is wanted, on the same tensors: the clock has moved on, so latents and reals are others.
+        let half = program.routines().last().expect("it was begun").ops[first..].to_vec();
+        for _ in 1..self.settings.d_steps {
+            push_all(program, &half);
+            discriminator_learns.push(ops_so_far(program) - 1);
+        }
 
-        // Generator: fool the discriminator as it is now.
+        // Generator: fool the discriminator as it is now, with the fakes that it saw last.
         let verdict = d.forward(program, fakes.y, self.training(1), "fakes");
         let reals = (self.settings.objective.loss == Adversarial::Relativistic)
             .then(|| d.forward(program, self.reals, self.training(1), "reals").y);
         let dlogits = self.generator_loss(program, verdict.y, reals);
         let dfakes = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
         g.backward(program, &fakes, dfakes, Wrt::Params);
-        self.adam(program, g, None);
+        self.adam(program, g, (self.steps, 1), None);
         program.push(Op::MovingAverage {
-            clock,
+            clock: self.steps,
             param: g.params(),
             average: average.params(),
-            decay: self.settings.average,
+            decay: self.settings.average.decay(self.settings.images_per_step()),
+            ramp_up: self.settings.average.ramp_up(),
         });
         Written { fakes: fakes.y, discriminator_learns }
     }
@@ -297,7 +321,7 @@ impl Step<'_> {
     fn discriminator_loss(&self, program: &mut Program, logits: TensorId) -> TensorId {
         let dlogits = gradient_of(program, logits);
         program.push(Op::DiscriminatorLoss {
-            clock: self.clock,
+            clock: self.steps,
             logits,
             dlogits,
             history: self.history,
@@ -312,7 +336,7 @@ impl Step<'_> {
     fn generator_loss(&self, program: &mut Program, logits: TensorId, reals: Option<TensorId>) -> TensorId {
         let dlogits = gradient_of(program, logits);
         program.push(Op::GeneratorLoss {
-            clock: self.clock,
+            clock: self.steps,
             logits,
             reals,
             dlogits,
@@ -323,11 +347,11 @@ impl Step<'_> {
         dlogits
     }
 
-    /// At a learning rate of its own, if it has one.
-    fn adam(&self, program: &mut Program, network: &Network, own_rate: Option<f64>) {
+    /// At a learning rate of its own, if it has one. The clock counts its updates, of which a step has so many.
+    fn adam(&self, program: &mut Program, network: &Network, (clock, updates): (TensorId, u32), own_rate: Option<f64>) {
         let Adam { lr, beta1, beta2, eps } = self.settings.adam;
         program.push(Op::Adam {
-            clock: self.clock,
+            clock,
             param: network.params(),
             grad: network.grads(),
             m: network.m(),
@@ -336,7 +360,7 @@ impl Step<'_> {
             beta1,
             beta2,
             eps,
-            schedule: self.settings.rates.schedule(self.settings.steps),
+            schedule: self.settings.rates.schedule(self.settings.steps, updates),
         });
     }
 }
@@ -346,7 +370,18 @@ fn gradient_of(program: &mut Program, logits: TensorId) -> TensorId {
     program.tensor(format!("{}.grad", program.info(logits).name), &shape)
 }
 
-/// What a step measured of itself; each a mean over its batch.
+/// How many operations the routine begun last has.
+fn ops_so_far(program: &Program) -> usize {
+    program.routines().last().map_or(0, |routine| routine.ops.len())
+}
+
+fn push_all(program: &mut Program, ops: &[Op]) {
+    for op in ops {
+        program.push(op.clone());
+    }
+}
+
+/// What a step measured of itself; each a mean over its batch, or the last of its batches where it has several.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Losses {
     /// The discriminator's loss on real images, in nats.

@@ -269,7 +269,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let Some((steps, snapshot)) = self.pending.pop_front() else { return Ok(()) };
         let history = self.executor.collect(snapshot)?;
         let count = steps.end() - steps.start() + 1;
-        let images_per_second = self.pace.observe(count) * self.settings().batch_size as f64;
+        let images_per_second = self.pace.observe(count) * self.settings().images_per_step() as f64;
         for step in steps {
             let losses = Losses::of_step(&history, step);
             if let Some(what) = losses.diverged() {
@@ -363,13 +363,14 @@ impl<'r, 'a> Run<'r, 'a> {
         let model = &self.training.start.model;
         let wanted = SHEET_IMAGES.min(self.training.images.count());
         let mut values = Vec::new();
-        for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
-            self.supply.provide(self.executor.as_mut(), self.gan.data, step.into())?;
-            self.executor.upload(self.gan.clock, Values::U32(&[step]))?;
+        let Settings { batch_size, d_steps, .. } = *self.settings();
+        for batch in 1..=wanted.div_ceil(batch_size) as u32 {
+            self.supply.provide(self.executor.as_mut(), self.gan.data, batch.div_ceil(d_steps).into())?;
+            self.executor.upload(self.gan.clock, Values::U32(&[batch]))?;
             self.executor.run(augmented, 1)?;
             values.extend(self.executor.download(self.gan.reals)?);
         }
-        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32]))?;
+        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32 * d_steps]))?;
         let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
         let pictures = Pictures::new(&bytes, model.image)?;
         sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)

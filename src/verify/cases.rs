@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Case;
 use crate::net::{Model, Summary};
 use crate::program::{
-    Activation, Adversarial, Centre, Decay, Element, Geometry, Op, Order, Program, Schedule, TensorId,
+    Activation, Adversarial, Centre, Decay, Element, Geometry, Op, Order, Program, RampUp, Schedule, TensorId,
 };
 use crate::train::{Gan, Settings};
 
@@ -159,7 +159,7 @@ pub fn long() -> Vec<Case> {
             stream: 1,
         }),
         Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
-        Case::alone(30, |program| moving_average(program, LONG)),
+        Case::alone(30, |program| moving_average(program, LONG, RampUp::Steps)),
         Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
         Case::alone(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
@@ -540,7 +540,10 @@ fn optimisers() -> Vec<Case> {
         }
     }
     for (len, step) in [(1, 1), (1000, 5), (333, 100_000)] {
-        cases.push(Case::alone(step, |program| moving_average(program, len)));
+        cases.push(Case::alone(step, |program| moving_average(program, len, RampUp::Steps)));
+    }
+    for (len, step) in [(5, 1), (1000, 2), (333, 28), (37, 29), (70_000, 1000), (4, 100_000)] {
+        cases.push(Case::alone(step, |program| moving_average(program, len, RampUp::HalfLife)));
     }
     cases
 }
@@ -557,12 +560,13 @@ fn with_schedule(mut op: Op, new: Schedule) -> Op {
     op
 }
 
-fn moving_average(program: &mut Program, len: usize) -> Op {
+fn moving_average(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
     Op::MovingAverage {
         clock: clock(program),
         param: program.tensor("param", &[len]),
         average: program.tensor("average", &[len]),
         decay: 0.999,
+        ramp_up,
     }
 }
 
@@ -619,7 +623,9 @@ fn neighbours() -> Vec<Case> {
         cases.push(Case::row(step, |program| {
             let adam = adam(program, len, (1e-3, 0.5, 0.99, 1e-3));
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
-            vec![adam, Op::MovingAverage { clock, param, average: program.tensor("average", &[len]), decay: 0.999 }]
+            let ramp_up = if step == 5 { RampUp::HalfLife } else { RampUp::Steps };
+            let average = program.tensor("average", &[len]);
+            vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up }]
         }));
     }
     cases

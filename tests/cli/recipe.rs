@@ -53,6 +53,35 @@ fn penalties_and_schedules_go_on_as_if_the_run_had_not_stopped() {
 }
 
 #[test]
+fn several_updates_of_the_discriminator_and_a_half_life_go_on_as_if_the_run_had_not_stopped_and_in_windows() {
+    let place = place();
+    let recipe = "--loss wasserstein --gp 10 --penalty-every 2 --d-steps 3 --average-half-life 30 --batch-size 5";
+    let said = place.gpu_gan(&format!("{TRAIN} --steps 6 {recipe} --out whole")).succeeds();
+    said.remarks("6 steps of 3 x 5 images");
+    place.gpu_gan(&format!("{TRAIN} --steps 3 {recipe} --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 6 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000006.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    let rows = |run: &str| -> Vec<String> {
+        let text = place.text(&format!("{run}/losses.csv"));
+        text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_string()).collect() // but for images per second
+    };
+    assert_eq!((rows("run"), rows("run").len()), (rows("whole"), 7));
+    let config = place.text("whole/config.toml");
+    assert!(config.contains("d_steps = 3") && config.contains("half-life = 30"), "{config}");
+    for without in ["--d-steps 2", "--average-half-life 31"] {
+        let flag = without.split_once(' ').unwrap().0;
+        let kept: Vec<&str> = recipe.split(" --").filter(|part| !part.starts_with(&flag[2..])).collect();
+        let kept = kept.join(" --");
+        place.gpu_gan(&format!("{TRAIN} --steps 6 {kept} {without} --out without{flag}")).succeeds();
+        assert!(end(&format!("without{flag}")) != end("whole"), "{flag} changes nothing");
+    }
+    for (flag, sentence) in [("--d-steps 0", "--d-steps cannot be 0"), ("--average-half-life 0", "cannot be 0")] {
+        place.gpu_gan(&format!("{TRAIN} --steps 1 {flag}")).refused().error(sentence);
+    }
+}
+
+#[test]
 fn a_decaying_rate_learns_less_and_less() {
     let place = place();
     for decay in ["constant", "linear", "cosine"] {

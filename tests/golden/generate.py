@@ -505,6 +505,23 @@ def add_moving_averages(goldens):
         goldens.add(case, **{f"ema_after_{steps}": ema})
 
 
+def add_moving_averages_by_half_life(goldens):
+    # As the training loop of StyleGAN2-ADA has it. With 40 images the cap is reached behind step 17.
+    steps, count, batch = 40, 5, 50
+    for case, half_life in [("moving-average-half-life", 40), ("moving-average-half-life-young", 100_000)]:
+        goldens.describe(case, op="moving-average-by-half-life", half_life=half_life, batch=batch, steps=steps)
+        draw = Draw(case)
+        ema, params = draw.data(count), draw.data(steps, count)
+        goldens.add(case, ema_before=ema, params=params)
+        shown = 0
+        for param in params:
+            images = min(half_life, shown * 0.05)
+            beta = 0.5 ** (batch / max(images, 1e-8))
+            ema = param + beta * (ema - param)
+            shown += batch
+        goldens.add(case, **{f"ema_after_{steps}": ema})
+
+
 def add_random_numbers(goldens):
     # From `kat_vectors` of the Random123 library: philox4x32, 10 rounds.
     ones = 0xFFFFFFFF
@@ -537,6 +554,7 @@ def operations():
     add_losses(goldens)
     add_adams(goldens)
     add_moving_averages(goldens)
+    add_moving_averages_by_half_life(goldens)
     add_random_numbers(goldens)
     return goldens
 

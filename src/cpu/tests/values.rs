@@ -2,7 +2,7 @@
 
 use super::gradients::{CASES, Case, Convolution};
 use super::*;
-use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Order, Schedule, Values};
+use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
 const LARGE: [Case; 5] = [
@@ -521,12 +521,36 @@ fn a_young_moving_average_forgets_faster() {
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
     let step = program.begin("step");
-    program.push(Op::MovingAverage { clock, param, average, decay: 0.75 });
+    program.push(Op::MovingAverage { clock, param, average, decay: 0.75, ramp_up: RampUp::Steps });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(param, &[1.0]);
     for (t, expected) in [(10, 0.5), (10_000, 0.625)] {
         executor.upload(clock, Values::U32(&[t])).unwrap();
         executor.run(step, 1).unwrap();
         assert_close("average", &executor.read(average), &[expected], 1e-15);
+    }
+}
+
+#[test]
+fn a_moving_average_by_half_life_begins_as_the_parameters_and_forgets_half_in_a_twentieth_of_the_steps_before() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
+    let step = program.begin("step");
+    program.push(Op::MovingAverage { clock, param, average, decay: 0.75, ramp_up: RampUp::HalfLife });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(average, &[100.0]);
+    // d is 0, then 0.5^(1/1), 0.5^(1/2) = 0.707, and then 0.5^(1/2.5), which is more than 0.75.
+    for (t, value, expected) in [
+        (1, 1.0, 1.0),
+        (21, 0.0, 0.5),
+        (41, 0.0, 0.5 * 0.5_f64.sqrt()),
+        (51, 0.0, 0.375 * 0.5_f64.sqrt()),
+        (1_000_000, 0.0, 0.28125 * 0.5_f64.sqrt()),
+    ] {
+        executor.write(param, &[value]);
+        executor.upload(clock, Values::U32(&[t])).unwrap();
+        executor.run(step, 1).unwrap();
+        assert_close("average", &executor.read(average), &[expected], 1e-14);
     }
 }
