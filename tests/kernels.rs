@@ -57,6 +57,11 @@ fn upsampling_and_its_gradient_agree_with_their_twin() {
 }
 
 #[test]
+fn packing_and_its_gradient_agree_with_their_twin() {
+    agree(&["pack", "pack_grad"]);
+}
+
+#[test]
 fn max_pooling_and_its_gradient_agree_with_their_twin_where_maxima_are_equal_too() {
     agree(&["max_pool", "max_pool_grad"]);
 }

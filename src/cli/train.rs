@@ -14,7 +14,7 @@ use crate::data::{self, ImageSet, Source, mnist};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::metrics::Judge;
-use crate::net::{Model, Summary};
+use crate::net::{MAX_PAC, Model, Summary};
 use crate::program::Device;
 use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
 use crate::report::work::Audience;
@@ -52,6 +52,11 @@ pub(super) struct Arguments {
     /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]
     #[arg(long, value_name = "N")]
     channels: Option<usize>,
+
+    /// Let the discriminator see so many images at a time, all real or all made, side by side in the channels of one: against a
+    /// generator that makes always the same [default: the model's, usually 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pac: Option<i128>,
 
     /// Passes over the images [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -274,6 +279,9 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     if let Some(channels) = arguments.channels {
         model = model.with_channels(channels)?;
     }
+    if let Some(pac) = arguments.pac {
+        model = model.with_pac(within("--pac", pac, 1, MAX_PAC as u64)? as usize)?;
+    }
     let images = images(arguments, &source, &model)?;
     let mut settings = Settings::new(&model, &images, source)?;
     if let Some(size) = arguments.batch_size {
@@ -323,6 +331,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
     let fixed = [
         ("--model", arguments.model.is_some()),
         ("--channels", arguments.channels.is_some()),
+        ("--pac", arguments.pac.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--rotate", arguments.rotate.is_some()),
         ("--flip", arguments.flip),
@@ -471,7 +480,8 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
         generator.parameters(),
         start.model.latent
     ));
-    remark(&format!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters()));
+    let pack = if start.model.pac > 1 { format!("{} images of ", start.model.pac) } else { String::new() };
+    remark(&format!("discriminator  {} parameters, {pack}{h} x {w} x {c} -> 1", discriminator.parameters()));
     remark(&format!(
         "training       {steps} steps of {times}{batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
         adam.lr, adam.beta1, adam.beta2

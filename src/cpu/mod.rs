@@ -25,6 +25,7 @@ mod memory;
 mod mix;
 mod moving_average;
 mod noise;
+mod pack;
 mod penalty;
 pub(crate) mod product;
 mod rows;
@@ -196,6 +197,14 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([y], |memory, [y]| {
                 concat::forward(memory.floats(a), memory.floats(b), y);
             });
+        }
+        Op::Pack { x, y } => {
+            let (single, m) = (program.nhwc(x), program.shape(x)[0] / program.shape(y)[0]);
+            memory.write([y], |memory, [y]| pack::forward(single, m, memory.floats(x), y));
+        }
+        Op::PackGrad { dy, dx } => {
+            let (single, m) = (program.nhwc(dx), program.shape(dx)[0] / program.shape(dy)[0]);
+            memory.write([dx], |memory, [dx]| pack::grad(single, m, memory.floats(dy), dx));
         }
         Op::Conv { x, w, b, y, geometry } => {
             let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(y), geometry);

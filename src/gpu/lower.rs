@@ -144,6 +144,12 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let constants = sizes(&[("LEN_A", len_a), ("LEN_B", len_b)]);
             vec![Kernel::new(op, "concat", constants).dispatch("forward", elementwise(program, y))]
         }
+        Op::Pack { x, y } => {
+            vec![Kernel::new(op, "pack", pack_sizes(program, x, y)).dispatch("forward", elementwise(program, y))]
+        }
+        Op::PackGrad { dy, dx } => {
+            vec![Kernel::new(op, "pack", pack_sizes(program, dx, dy)).dispatch("grad", elementwise(program, dx))]
+        }
         Op::Conv { x, w, b, y, geometry } => {
             let [n, h_out, w_out, c_out] = program.nhwc(y);
             let [k, _, c_in, _] = program.nhwc(w);
@@ -617,6 +623,11 @@ fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
 /// Workgroups of so many invocations in all, or fewer for a grid-stride loop.
 fn invocations(count: usize) -> [usize; 3] {
     [count.div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+}
+
+fn pack_sizes(program: &Program, single: TensorId, packed: TensorId) -> Vec<(&'static str, f64)> {
+    let ([n, h, w, c], packs) = (program.nhwc(single), program.shape(packed)[0]);
+    sizes(&[("LEN", n * h * w * c), ("PIXELS", h * w), ("C", c), ("M", n / packs)])
 }
 
 fn upsample_sizes(program: &Program, small: TensorId, large: TensorId) -> Vec<(&'static str, f64)> {

@@ -44,6 +44,7 @@ pub const SHADERS: &[Shader] = &[
     shader!("mix", after "random"),
     shader!("moving_average", after "share"),
     shader!("noise", after "random"),
+    shader!("pack"),
     shader!("penalty"),
     shader!("upsample"),
 ];

@@ -18,6 +18,6 @@ mod training;
 pub use layer::{Layer, Pad, Shape};
 pub use model::{Draw, Initial, Model, Normal};
 pub use network::{Chance, Mode, Network, Tape, Wrt};
-pub(crate) use read::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY};
+pub(crate) use read::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PAC, MAX_PENALTY, MAX_PENALTY_EVERY};
 pub use summary::{NetworkSummary, Row, Summary};
 pub use training::{Adam, Average, Objective, Penalty, Rates, Training};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::{File, Span, listed};
 use super::layer::{self, Layer, Placed, Shape, Size};
-use super::read::{self, MAX_BATCH};
+use super::read::{self, MAX_BATCH, MAX_PAC};
 use super::training::Training;
 use crate::error::{Error, Result};
 
@@ -35,7 +35,10 @@ pub struct Model {
     pub latent: usize,
     /// From [`Self::latents`] to an image.
     pub generator: Vec<Layer>,
-    /// From an image to one logit, which is positive where the image is judged real.
+    /// How many images the discriminator sees at a time, all real or all made, side by side in the channels of one (Lin et al.
+    /// 2018, "The power of two samples in generative adversarial networks"): it finds out a generator that makes always the same.
+    pub pac: usize,
+    /// From an image, or a pack of them, to one logit, which is positive where it is judged real.
     pub discriminator: Vec<Layer>,
     /// How it is trained.
     pub training: Training,
@@ -130,6 +133,7 @@ impl Model {
             about: read::about(&top)?,
             image,
             latent: read::latent(&top)?,
+            pac: read::pac(&top)?,
             generator,
             discriminator,
             training: read::training(&top)?,
@@ -167,6 +171,39 @@ impl Model {
         let mut text = self.source.clone();
         text.replace_range(place, &channels.to_string());
         Self::parse(&text, &format!("{} with {channels} channels", self.name))
+    }
+
+    /// The same model with another number of images that its discriminator sees at a time. The text of its file changes with it.
+    ///
+    /// # Errors
+    ///
+    /// Where the discriminator's layers or the batch do not follow.
+    pub fn with_pac(&self, pac: usize) -> Result<Self> {
+        if !(1..=MAX_PAC).contains(&pac) {
+            return Err(Error::Request {
+                message: format!("images cannot be packed by {pac}"),
+                hint: format!("choose a number of images from 1 to {MAX_PAC}, such as 2"),
+            });
+        }
+        let file = File { origin: &self.name, text: &self.source };
+        let mut text = self.source.clone();
+        match read::pac_span(&read::top(file)?)? {
+            Some(place) => text.replace_range(place, &pac.to_string()),
+            None if pac == 1 => {}
+            None => text.insert_str(0, &format!("pac = {pac}\n")), // before the first [section]
+        }
+        Self::parse(&text, &format!("{} with pac = {pac}", self.name))
+    }
+
+    /// The shape of what the discriminator takes: an image, or several side by side in its channels.
+    pub fn judged(&self) -> Shape {
+        let [h, w, c] = self.image;
+        [h, w, self.pac * c]
+    }
+
+    /// Batches are multiples of this.
+    pub fn batch_unit(&self) -> usize {
+        self.pac
     }
 
     /// What the networks have for black and for white: 0 and 1 where the generator ends in a sigmoid, else -1 and 1.
@@ -210,7 +247,7 @@ impl Model {
 
     /// Name, layers and input of both networks.
     pub(super) fn networks(&self) -> [(&'static str, &[Layer], Shape); 2] {
-        [("generator", &self.generator, self.latents()), ("discriminator", &self.discriminator, self.image)]
+        [("generator", &self.generator, self.latents()), ("discriminator", &self.discriminator, self.judged())]
     }
 
     /// Why a batch of this many images cannot be trained with, and what to change.
@@ -221,7 +258,14 @@ impl Model {
                 format!("choose a batch size from 1 to {MAX_BATCH}"),
             ));
         }
+        if !batch_size.is_multiple_of(self.pac) {
+            return Some((
+                format!("a batch of {batch_size} images cannot be packed by {}", self.pac),
+                format!("choose a batch size that is a multiple of {}, or another pac", self.pac),
+            ));
+        }
         self.networks().into_iter().find_map(|(network, layers, input)| {
+            let batch_size = if network == "discriminator" { batch_size / self.pac } else { batch_size };
             let placed = layer::place(layers, input, "the input").expect("`parse` found that they fit");
             let number = placed.iter().position(|Placed { layer, input: [h, w, _], .. }| {
                 matches!(layer, Layer::BatchNorm { .. }) && batch_size * h * w < 2
@@ -255,7 +299,7 @@ impl Model {
 
     fn check_discriminator(&self, file: File<'_>, lines: &[Span]) -> Result<()> {
         let layers = &self.discriminator;
-        let output = check_layers(file, "discriminator", layers, lines, self.image, "the image")?;
+        let output = check_layers(file, "discriminator", layers, lines, self.judged(), "the image")?;
         let (message, hint) = if output != [1, 1, 1] {
             (
                 format!(
@@ -380,6 +424,29 @@ mod tests {
         // The counts of the sources that have one channel where ours have three.
         let grey = Model::named("dcgan-64").unwrap().with_channels(1).unwrap();
         assert_eq!(parameters(&grey)[..2], [3_576_704 - 2 * 1024, 2_765_568 - 2 * 1024]);
+    }
+
+    #[test]
+    fn a_model_with_packs_has_a_discriminator_of_more_channels_says_so_in_its_text_and_takes_whole_packs() {
+        let model = Model::named("dcgan-fast").unwrap();
+        assert_eq!((model.pac, model.judged(), model.with_pac(1).unwrap()), (1, [28, 28, 1], model.clone()));
+        let packed = model.with_pac(2).unwrap();
+        assert_eq!((packed.pac, packed.judged(), packed.image), (2, [28, 28, 2], [28, 28, 1]));
+        assert_eq!(Model::parse(packed.to_toml(), "packed").unwrap(), packed);
+        assert_eq!(parameters(&packed)[1], parameters(&model)[1] + 4 * 4 * 32);
+        let four = packed.with_pac(4).unwrap().with_channels(3).unwrap();
+        assert_eq!((four.judged(), four.to_toml().matches("pac = ").count()), ([28, 28, 12], 1));
+        packed.check_batch(64).unwrap();
+        let error = packed.check_batch(65).unwrap_err();
+        assert_eq!(error.to_string(), "a batch of 65 images cannot be packed by 2");
+        assert!(error.hint().contains("a multiple of 2"), "{}", error.hint());
+        for pac in [0, 65] {
+            assert_eq!(model.with_pac(pac).unwrap_err().to_string(), format!("images cannot be packed by {pac}"));
+        }
+        // A pack is what batch normalisation has a row of.
+        let small = Model::named("dcgan-small").unwrap().with_pac(2).unwrap();
+        assert!(small.check_batch(2).unwrap_err().to_string().contains("cannot normalise a batch of 1"));
+        assert!(model.with_pac(3).unwrap_err().to_string().contains("a batch of 64 images cannot be packed by 3"));
     }
 
     #[test]

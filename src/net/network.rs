@@ -123,7 +123,7 @@ impl Network {
 
     /// The discriminator of a model.
     pub fn discriminator(program: &mut Program, model: &Model) -> Self {
-        Self::new(program, "discriminator", &model.discriminator, model.image)
+        Self::new(program, "discriminator", &model.discriminator, model.judged())
     }
 
     /// Declares the tensors of a network: `params`, `grads`, `m`, `v` and `running`, all called after it.

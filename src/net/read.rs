@@ -18,6 +18,8 @@ const MAX_KERNEL: usize = 1024;
 /// Height and width, of the images that a network learns.
 const MAX_IMAGE: usize = 1024;
 pub(super) const MAX_BATCH: usize = 1 << 16;
+/// Of the images that a discriminator sees at a time.
+pub(crate) const MAX_PAC: usize = 64;
 /// Of the discriminator's updates for each of the generator's.
 pub(crate) const MAX_D_STEPS: u32 = 100;
 /// Of the images in which a moving average forgets half.
@@ -30,7 +32,7 @@ pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
 const MODEL: Keys = Keys {
     of: "a model (before its first [section])",
     needed: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
-    optional: &["about"],
+    optional: &["about", "pac"],
 };
 
 const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"], optional: &[] };
@@ -102,6 +104,16 @@ pub(super) fn about(top: &Section<'_>) -> Result<String> {
 
 pub(super) fn latent(top: &Section<'_>) -> Result<usize> {
     top.size("latent", 1..=MAX_WIDTH)
+}
+
+/// How many images the discriminator sees at a time.
+pub(super) fn pac(top: &Section<'_>) -> Result<usize> {
+    top.or("pac", 1, |top, key| top.size(key, 1..=MAX_PAC))
+}
+
+/// Where that stands in the file, if it does.
+pub(super) fn pac_span(top: &Section<'_>) -> Result<Option<Span>> {
+    top.or("pac", None, |top, key| Ok(Some(top.span(key))))
 }
 
 fn is_name(text: &str) -> bool {

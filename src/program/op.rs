@@ -93,6 +93,21 @@ pub enum Op {
         /// (`N_A` + `N_B`, H, W, C).
         y: TensorId,
     },
+    /// Every m images of a batch made one, side by side in its channels (Lin et al. 2018, "The power of two samples in generative
+    /// adversarial networks"): `y[n,h,w,j*C+c] = x[n*m+j,h,w,c]`, where m follows from the shapes.
+    Pack {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N / m, H, W, m * C).
+        y: TensorId,
+    },
+    /// The gradient of packing, which takes the packs apart again: `dx[n*m+j,h,w,c] = dy[n,h,w,j*C+c]`.
+    PackGrad {
+        /// (N / m, H, W, m * C).
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+    },
     /// Convolution, the forward pass: `y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*S+u-P, j*S+v-P, c] * w[u,v,c,o]`, with `x`
     /// zero outside its edges. A linear layer is the convolution of an image of one pixel.
     Conv {
@@ -493,6 +508,8 @@ impl Op {
             Self::Augment { .. } => "augment",
             Self::Labels { .. } => "labels",
             Self::Concat { .. } => "concat",
+            Self::Pack { .. } => "pack",
+            Self::PackGrad { .. } => "pack_grad",
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
             Self::ConvGradWeight { .. } => "conv_grad_weight",
@@ -612,7 +629,10 @@ impl Op {
                     each("daffine", daffine, Write);
                 }
             }
-            Self::Activation { x, y, .. } | Self::Upsample { x, y } | Self::MaxPool { x, y, .. } => {
+            Self::Activation { x, y, .. }
+            | Self::Upsample { x, y }
+            | Self::MaxPool { x, y, .. }
+            | Self::Pack { x, y } => {
                 each("x", x, Read);
                 each("y", y, Write);
             }
@@ -621,7 +641,7 @@ impl Op {
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
-            Self::UpsampleGrad { dy, dx } => {
+            Self::UpsampleGrad { dy, dx } | Self::PackGrad { dy, dx } => {
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
@@ -730,6 +750,7 @@ impl Op {
                 equal("images", &shape(a)[1..], &shape(y)[1..])?;
                 equal("batches", &[shape(a)[0] + shape(b)[0]], &shape(y)[..1])
             }
+            Self::Pack { x, y } | Self::PackGrad { dy: y, dx: x } => check_pack(program, x, y),
             Self::Conv { x, w, b, y, geometry } => {
                 check_conv(program, x, w, y, geometry)?;
                 b.map_or(Ok(()), |b| equal("bias", shape(b), &[channels(y)]))
@@ -820,6 +841,15 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
         geometry.output(h),
         geometry.output(width)
     ))
+}
+
+/// `y` has fewer images than `x`, and as many times as many channels.
+fn check_pack(program: &Program, x: TensorId, y: TensorId) -> Result<(), String> {
+    let ([n, h, w, c], [packs, ..]) = (program.nhwc(x), program.nhwc(y));
+    if !n.is_multiple_of(packs) {
+        return Err(format!("{n} images cannot be made {packs}"));
+    }
+    equal("images", &[packs, h, w, n / packs * c], program.shape(y))
 }
 
 /// `y` is larger than `x` by one factor in both directions.

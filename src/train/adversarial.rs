@@ -81,7 +81,8 @@ impl Gan {
 
         let step = program.begin("step");
         let draft = Step { model, settings, clock, steps, reals, take_reals: &take_reals, history };
-        let Written { fakes, discriminator_learns } = draft.write(&mut program, &generator, &average, &discriminator);
+        let Written { fakes, judged, discriminator_learns } =
+            draft.write(&mut program, &generator, &average, &discriminator);
         let penalty = settings.objective.penalty;
         let penalised_step = penalty.is_on().then(|| {
             let ops = program.routine(step).ops.clone();
@@ -90,7 +91,7 @@ impl Gan {
             for (number, op) in ops.into_iter().enumerate() {
                 if discriminator_learns.contains(&number) {
                     if added.is_empty() {
-                        draft.penalise(&mut program, &discriminator, fakes, penalty);
+                        draft.penalise(&mut program, &discriminator, judged, penalty);
                         added = program.routine(penalised).ops[number..].to_vec();
                     } else {
                         push_all(&mut program, &added);
@@ -201,6 +202,8 @@ impl Gan {
 struct Written {
     /// The tensor of its fakes.
     fakes: TensorId,
+    /// Reals and fakes as the discriminator takes them.
+    judged: [TensorId; 2],
     /// The numbers of the operations before which a penalty's gradients belong.
     discriminator_learns: Vec<usize>,
 }
@@ -243,9 +246,9 @@ impl Step<'_> {
     /// Appends the step to the routine begun last.
     fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> Written {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
-        let [h, w, c] = self.model.image;
+        let [h, w, c] = self.model.judged();
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
-        let both = program.tensor("both", &[2 * n, h, w, c]);
+        let both = program.tensor("both", &[2 * (n / self.model.pac), h, w, c]);
 
         if self.steps != clock {
             program.push(Op::Tick { clock: self.steps });
@@ -258,8 +261,11 @@ impl Step<'_> {
             program.push(op.clone());
         }
 
+        let judged =
+            [(self.reals, "reals"), (fakes.y, "fakes")].map(|(images, name)| self.packed(program, images, name));
+
         // Discriminator: tell reals from fakes, which are one batch of two groups.
-        program.push(Op::Concat { a: self.reals, b: fakes.y, y: both });
+        program.push(Op::Concat { a: judged[0], b: judged[1], y: both });
         let verdict = d.forward(program, both, self.training(2), "both");
         let dlogits = self.discriminator_loss(program, verdict.y);
         d.backward(program, &verdict, dlogits, Wrt::Params);
@@ -273,11 +279,12 @@ impl Step<'_> {
         }
 
         // Generator: fool the discriminator as it is now, with the fakes that it saw last.
-        let verdict = d.forward(program, fakes.y, self.training(1), "fakes");
+        let verdict = d.forward(program, judged[1], self.training(1), "fakes");
         let reals = (self.settings.objective.loss == Adversarial::Relativistic)
-            .then(|| d.forward(program, self.reals, self.training(1), "reals").y);
+            .then(|| d.forward(program, judged[0], self.training(1), "reals").y);
         let dlogits = self.generator_loss(program, verdict.y, reals);
         let dfakes = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
+        let dfakes = if self.model.pac == 1 { dfakes } else { unpacked(program, dfakes, fakes.y) };
         g.backward(program, &fakes, dfakes, Wrt::Params);
         self.adam(program, g, (self.steps, 1), None);
         program.push(Op::MovingAverage {
@@ -287,19 +294,19 @@ impl Step<'_> {
             decay: self.settings.average.decay(self.settings.images_per_step()),
             ramp_up: self.settings.average.ramp_up(),
         });
-        Written { fakes: fakes.y, discriminator_learns }
+        Written { fakes: fakes.y, judged, discriminator_learns }
     }
 
     /// Adds what the discriminator's gradient for images costs to the gradients of its weights, as many times over as it is due
     /// seldom.
-    fn penalise(&self, program: &mut Program, d: &Network, fakes: TensorId, penalty: Penalty) {
+    fn penalise(&self, program: &mut Program, d: &Network, [reals, fakes]: [TensorId; 2], penalty: Penalty) {
         let Penalty { r1, r2, gp, every } = penalty;
         let add = |program: &mut Program, images: TensorId, label: &str, centre: Centre, weight: f64| {
             let tape = d.forward(program, images, self.training(1), label);
             d.penalise(program, &tape, centre, f64::from(every) * weight);
         };
         if r1 > 0.0 {
-            add(program, self.reals, "r1", Centre::Zero, r1);
+            add(program, reals, "r1", Centre::Zero, r1);
         }
         if r2 > 0.0 {
             add(program, fakes, "r2", Centre::Zero, r2);
@@ -308,9 +315,20 @@ impl Step<'_> {
             let shape = program.shape(fakes).to_vec();
             let mixed = program.tensor("mixed", &shape);
             let (clock, seed) = (self.clock, self.settings.seed);
-            program.push(Op::Mix { clock, a: self.reals, b: fakes, y: mixed, seed, stream: stream::MIX });
+            program.push(Op::Mix { clock, a: reals, b: fakes, y: mixed, seed, stream: stream::MIX });
             add(program, mixed, "gp", Centre::One, gp);
         }
+    }
+
+    /// Images as the discriminator takes them: as they are, or several side by side.
+    fn packed(&self, program: &mut Program, images: TensorId, name: &str) -> TensorId {
+        let (n, [h, w, c]) = (program.shape(images)[0], self.model.judged());
+        if self.model.pac == 1 {
+            return images;
+        }
+        let packs = program.tensor(format!("{name}.packed"), &[n / self.model.pac, h, w, c]);
+        program.push(Op::Pack { x: images, y: packs });
+        packs
     }
 
     fn training(&self, groups: usize) -> Mode {
@@ -363,6 +381,14 @@ impl Step<'_> {
             schedule: self.settings.rates.schedule(self.settings.steps, updates),
         });
     }
+}
+
+/// The gradient for images, from that for packs of them.
+fn unpacked(program: &mut Program, dy: TensorId, images: TensorId) -> TensorId {
+    let shape = program.shape(images).to_vec();
+    let dx = program.tensor("fakes.unpacked.grad", &shape);
+    program.push(Op::PackGrad { dy, dx });
+    dx
 }
 
 fn gradient_of(program: &mut Program, logits: TensorId) -> TensorId {

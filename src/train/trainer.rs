@@ -83,7 +83,9 @@ pub struct Ending {
 
 /// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
 pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
-    let fits = |batch_size: usize| {
+    let unit = model.batch_unit();
+    let fits = |units: usize| {
+        let batch_size = units * unit;
         let settings = Settings { batch_size, ..settings.clone() };
         let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
         model.check_batch(batch_size).is_ok()
@@ -91,12 +93,13 @@ pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, by
                 .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
     };
     // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
-    let (mut good, mut bad) = ((1..=settings.batch_size).take(4).find(|&size| fits(size))?, settings.batch_size + 1);
+    let most = settings.batch_size / unit;
+    let (mut good, mut bad) = ((1..=most).take(4).find(|&units| fits(units))?, most + 1);
     while bad - good > 1 {
         let middle = usize::midpoint(good, bad);
         if fits(middle) { good = middle } else { bad = middle }
     }
-    Some(good)
+    Some(good * unit)
 }
 
 /// Carries out a run to its end, or until it is told to stop. Every step's losses are in the folder's log; a checkpoint

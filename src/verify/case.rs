@@ -244,6 +244,8 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         | Op::Labels { .. }
         | Op::Augment { rotate: 0.0, .. }
         | Op::Concat { .. }
+        | Op::Pack { .. }
+        | Op::PackGrad { .. }
         | Op::Fill { .. }
         | Op::Upsample { .. }
         | Op::MaxPool { .. } => Tolerance::EXACT,

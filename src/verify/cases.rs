@@ -58,6 +58,7 @@ pub fn awkward() -> Vec<Case> {
         same_padding(),
         biases(),
         resizing(),
+        packing(),
         batch_norms(),
         activations(),
         dropouts(),
@@ -78,6 +79,7 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for model in models {
         let batch_size = (flops / Summary::new(model).step_flops).clamp(2, model.training.batch_size as u64);
+        let batch_size = batch_size.next_multiple_of(model.batch_unit() as u64);
         let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
             let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
@@ -289,6 +291,25 @@ fn resizing() -> Vec<Case> {
         cases.push(Case::alone(1, |program| {
             let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
             Op::MaxPoolGrad { x, dy: program.tensor("dy", &pooled), dx, size }
+        }));
+    }
+    cases
+}
+
+/// Images side by side in the channels of one, and apart again.
+fn packing() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([n, h, w, c], m) in
+        [([1, 1, 1, 1], 1), ([6, 3, 5, 2], 2), ([6, 2, 3, 1], 3), ([8, 28, 28, 3], 4), ([130, 3, 3, 5], 10)]
+    {
+        let (single, packed) = ([n, h, w, c], [n / m, h, w, m * c]);
+        cases.push(Case::alone(1, |program| Op::Pack {
+            x: program.tensor("x", &single),
+            y: program.tensor("y", &packed),
+        }));
+        cases.push(Case::alone(1, |program| Op::PackGrad {
+            dy: program.tensor("dy", &packed),
+            dx: program.tensor("dx", &single),
         }));
     }
     cases

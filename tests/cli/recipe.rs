@@ -82,6 +82,23 @@ fn several_updates_of_the_discriminator_and_a_half_life_go_on_as_if_the_run_had_
 }
 
 #[test]
+fn a_discriminator_that_sees_packs_of_images_trains_with_penalties_goes_on_and_wants_whole_packs() {
+    let place = place();
+    let recipe = "--pac 2 --loss relativistic --r1 0.5 --gp 0.1 --batch-size 6";
+    let said = place.gpu_gan(&format!("{TRAIN} --steps 4 {recipe} --out whole")).succeeds();
+    said.remarks("2 images of 8 x 8 x 1 -> 1");
+    place.gpu_gan(&format!("{TRAIN} --steps 2 {recipe} --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 4 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000004.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    place.gpu_gan("sample whole --seeds 0-3 --out four.png --device cpu").succeeds();
+    let refused = place.gpu_gan(&format!("{TRAIN} --steps 2 --pac 2 --batch-size 5")).refused();
+    refused.error("a batch of 5 images cannot be packed by 2").hint("a multiple of 2");
+    place.gpu_gan(&format!("{TRAIN} --steps 2 --pac 65")).refused().error("--pac cannot be 65");
+    place.gpu_gan("train --resume run --steps 5 --pac 2 --device cpu").refused().error("--pac cannot be given");
+}
+
+#[test]
 fn a_decaying_rate_learns_less_and_less() {
     let place = place();
     for decay in ["constant", "linear", "cosine"] {

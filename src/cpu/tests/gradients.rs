@@ -202,6 +202,24 @@ fn upsampling_has_the_gradient_of_its_input() {
 }
 
 #[test]
+fn packing_has_the_gradient_of_its_input() {
+    for ([n, h, w, c], m) in [([4, 2, 3, 2], 2), ([6, 1, 2, 1], 3), ([2, 2, 1, 3], 1)] {
+        let mut program = Program::new();
+        let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
+        let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[n / m, h, w, m * c]));
+        let forward = program.begin("forward");
+        program.push(Op::Pack { x, y });
+        let backward = program.begin("backward");
+        program.push(Op::PackGrad { dy, dx });
+
+        let mut executor = with_noise(&program, &[x, dy]);
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&format!("by {m}"), &mut executor, forward, x, objective, &gradient);
+    }
+}
+
+#[test]
 fn max_pooling_has_the_gradient_of_its_input() {
     for ([n, h, w, c], size) in [([2, 4, 6, 3], 2), ([3, 5, 7, 2], 2), ([2, 7, 4, 1], 3), ([1, 3, 3, 2], 1)] {
         let mut program = Program::new();

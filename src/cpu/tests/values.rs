@@ -554,3 +554,20 @@ fn a_moving_average_by_half_life_begins_as_the_parameters_and_forgets_half_in_a_
         assert_close("average", &executor.read(average), &[expected], 1e-14);
     }
 }
+
+#[test]
+fn packed_images_lie_side_by_side_in_the_channels_of_each_pixel() {
+    let mut program = Program::new();
+    let x = program.tensor("x", &[4, 1, 2, 2]);
+    let y = program.tensor("y", &[2, 1, 2, 4]);
+    let step = program.begin("step");
+    program.push(Op::Pack { x, y });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Two pixels of two channels: ten times the image, then the element.
+    let images: Vec<f64> = (0..16).map(|i| f64::from(i / 4 * 10 + i % 4)).collect();
+    executor.write(x, &images);
+    executor.write(y, &[f64::NAN; 16]);
+    executor.run(step, 1).unwrap();
+    let expected = [0, 1, 10, 11, 2, 3, 12, 13, 20, 21, 30, 31, 22, 23, 32, 33].map(f64::from);
+    assert_close("y", &executor.read(y), &expected, 0.0);
+}
