@@ -48,8 +48,10 @@ operations! {
     transposed_convolution_agrees_with_pytorch: 10 of "conv-transpose" by transposed_convolution;
     upsampling_agrees_with_pytorch: 2 of "upsample" by upsampling;
     max_pooling_agrees_with_pytorch_where_maxima_are_equal_too: 3 of "max-pool" by max_pooling;
+    the_deviation_of_a_minibatch_agrees_with_pytorch: 2 of "minibatch-deviation" by minibatch_deviation;
     dropout_drops_what_the_formula_says: 2 of "dropout" by dropout;
     a_linear_layer_agrees_with_pytorch: 2 of "linear" by convolution;
+    spectral_normalisation_agrees_with_pytorch_in_training: 3 of "spectral-norm" by spectral_norm;
     batch_norm_agrees_with_pytorch_in_training_and_evaluation: 4 of "batch-norm" by batch_norm;
     relu_agrees_with_pytorch: 1 of "relu" by activation;
     leaky_relu_agrees_with_pytorch: 2 of "leaky-relu" by activation;
@@ -211,6 +213,13 @@ fn max_pooling(case: &Case<'_>) {
     trial.run(vec![Op::MaxPool { x, y, size }, Op::MaxPoolGrad { x, dy, dx, size }]);
 }
 
+fn minibatch_deviation(case: &Case<'_>) {
+    let (mut trial, group) = (Trial::new(case), case.integer("group") as usize);
+    let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    trial.run(vec![Op::MinibatchDeviation { x, y, group }, Op::MinibatchDeviationGrad { x, dy, dx, group }]);
+}
+
 /// The gradient is the same operation on `dy`.
 fn dropout(case: &Case<'_>) {
     let [seed, stream, step] = ["seed", "stream", "step"].map(|key| case.integer(key));
@@ -223,6 +232,23 @@ fn dropout(case: &Case<'_>) {
     ops.push(Op::Dropout { clock, x, y, seed, stream, rate });
     ops.push(Op::Dropout { clock, x: dy, y: dx, seed, stream, rate });
     trial.run(ops);
+}
+
+fn spectral_norm(case: &Case<'_>) {
+    let mut trial = Trial::new(case);
+    let [u, u_after] = ["u_before", "u_after"].map(|name| case.get(name).values.clone());
+    let v_after = case.get("v_after").weights().values;
+    let uv = |u: Vec<f64>, v: Vec<f64>| {
+        let values = [u, v].concat();
+        Array { shape: vec![values.len()], values }
+    };
+    let w = trial.given("w", case.get("w").weights());
+    let unknown = vec![f64::NAN; v_after.len()];
+    let uv = trial.changed("uv", uv(u, unknown), uv(u_after, v_after));
+    let y = trial.wanted("y", case.get("y").weights());
+    let sigma = trial.wanted("sigma", case.get("sigma").clone());
+    let dw = trial.changed("dw", case.get("dy").weights(), case.get("dw").weights());
+    trial.run(vec![Op::SpectralNorm { w, uv, y, sigma }, Op::SpectralNormGrad { y, uv, sigma, dw }]);
 }
 
 fn batch_norm(case: &Case<'_>) {

@@ -22,6 +22,7 @@ mod labels;
 mod loss;
 mod max_pool;
 mod memory;
+mod minibatch_deviation;
 mod mix;
 mod moving_average;
 mod noise;
@@ -30,6 +31,7 @@ mod penalty;
 pub(crate) mod product;
 mod rows;
 mod scalar;
+mod spectral_norm;
 #[cfg(test)]
 mod tests;
 mod upsample;
@@ -226,6 +228,18 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 conv::grad_weight(sizes, memory.floats(x), memory.floats(dy), dw, scratch);
             });
         }
+        Op::SpectralNorm { w, uv, y, sigma } => {
+            let columns = program.nhwc(w)[3];
+            memory.write([uv, y, sigma], |memory, [uv, y, sigma]| {
+                spectral_norm::forward(columns, memory.floats(w), uv, y, sigma);
+            });
+        }
+        Op::SpectralNormGrad { y, uv, sigma, dw } => {
+            let columns = program.nhwc(y)[3];
+            memory.write([dw], |memory, [dw]| {
+                spectral_norm::grad(columns, memory.floats(y), memory.floats(uv), memory.floats(sigma)[0], dw);
+            });
+        }
         Op::BiasGrad { dy, db } => {
             memory.write([db], |memory, [db]| bias::grad(memory.floats(dy), db, scratch));
         }
@@ -273,6 +287,16 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let shape = program.nhwc(x);
             memory.write([dx], |memory, [dx]| {
                 max_pool::grad(shape, size, memory.floats(x), memory.floats(dy), dx);
+            });
+        }
+        Op::MinibatchDeviation { x, y, group } => {
+            let shape = program.nhwc(x);
+            memory.write([y], |memory, [y]| minibatch_deviation::forward(shape, group, memory.floats(x), y));
+        }
+        Op::MinibatchDeviationGrad { x, dy, dx, group } => {
+            let shape = program.nhwc(x);
+            memory.write([dx], |memory, [dx]| {
+                minibatch_deviation::grad(shape, group, memory.floats(x), memory.floats(dy), dx);
             });
         }
         Op::Dropout { clock, x, y, seed, stream, rate } => {

@@ -173,6 +173,27 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry)).with_bias(None, x);
             kernel.product(&Product { entry: "grad_weight", left: x, right: dy, result: dw }, &size, program, kernels)
         }
+        Op::SpectralNorm { w, .. } => {
+            let [k, _, c_in, columns] = program.nhwc(w);
+            let rows = k * k * c_in;
+            let kernel = Kernel::new(op, "spectral_norm", sizes(&[("D", rows), ("O", columns)]));
+            let kernel = kernel.scratch("v_raw", rows).scratch("u_raw", columns);
+            vec![
+                kernel.clone().dispatch("project", [rows.min(MOST_WORKGROUPS), 1, 1]),
+                kernel.clone().dispatch("reflect", [columns.div_ceil(32), 1, 1]),
+                kernel.dispatch("normalise", elementwise(program, w)),
+            ]
+        }
+        Op::SpectralNormGrad { y, .. } => {
+            let ([k, _, c_in, columns], len) = (program.nhwc(y), program.info(y).len());
+            let slices = len.div_ceil(4096).min(ELEMENTWISE); // as many as a workgroup has lanes, at most
+            let constants = [("D", k * k * c_in), ("O", columns), ("SLICES", slices), ("SLICE", len.div_ceil(slices))];
+            let kernel = Kernel::new(op, "spectral_norm", sizes(&constants)).scratch("parts", slices);
+            vec![
+                kernel.clone().dispatch("grad_parts", [slices, 1, 1]),
+                kernel.dispatch("grad", elementwise(program, y)),
+            ]
+        }
         Op::BiasGrad { dy, db } => {
             let [n, h, w, c] = program.nhwc(dy);
             let slices = Slices::of(n * h * w);
@@ -211,6 +232,17 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let [n, h, w, c] = program.nhwc(x);
             let kernel = Kernel::new(op, "max_pool", max_pool_sizes(program, x, size));
             vec![kernel.dispatch("grad", invocations(n * h.div_ceil(size) * w.div_ceil(size) * c))]
+        }
+        Op::MinibatchDeviation { x, y, group } => {
+            let [_, h, w, c] = program.nhwc(x);
+            let (kernel, workgroups) = deviation(op, program, x, group, h * w * c);
+            vec![kernel.clone().dispatch("deviation", workgroups), kernel.dispatch("forward", elementwise(program, y))]
+        }
+        Op::MinibatchDeviationGrad { x, group, .. } => {
+            let [n, h, w, c] = program.nhwc(x);
+            let (kernel, workgroups) = deviation(op, program, x, group, group * h * w);
+            let workgroups_of_groups = invocations(n / group * h * w * c);
+            vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", workgroups_of_groups)]
         }
         Op::Dropout { x, seed, stream, rate, .. } => {
             let len = program.info(x).len();
@@ -623,6 +655,24 @@ fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
 /// Workgroups of so many invocations in all, or fewer for a grid-stride loop.
 fn invocations(count: usize) -> [usize; 3] {
     [count.div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+}
+
+/// What the kernels of the minibatch's deviation have in common, and the workgroups that sum up `len` numbers of each group in
+/// slices of at most 32,768: a lane does 128 of them, in 2 * [`MAX_GROUP`](crate::program::MAX_GROUP) iterations each at most, and
+/// stays far below the 65,535 after which Mesa before 25.1 ends loops.
+fn deviation(op: &Op, program: &Program, x: TensorId, group: usize, len: usize) -> (Kernel, [usize; 3]) {
+    let [n, h, w, c] = program.nhwc(x);
+    let (groups, slices) = (n / group, len.div_ceil(1 << 15));
+    let constants = sizes(&[
+        ("N", n),
+        ("PIXELS", h * w),
+        ("C", c),
+        ("GROUP", group),
+        ("SLICES", slices),
+        ("SLICE", len.div_ceil(slices)),
+    ]);
+    let kernel = Kernel::new(op, "minibatch_deviation", constants).scratch("parts", groups * slices);
+    (kernel, [groups, slices, 1])
 }
 
 fn pack_sizes(program: &Program, single: TensorId, packed: TensorId) -> Vec<(&'static str, f64)> {

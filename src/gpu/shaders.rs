@@ -41,11 +41,13 @@ pub const SHADERS: &[Shader] = &[
     shader!("labels", after "random"),
     shader!("loss"),
     shader!("max_pool"),
+    shader!("minibatch_deviation"),
     shader!("mix", after "random"),
     shader!("moving_average", after "share"),
     shader!("noise", after "random"),
     shader!("pack"),
     shader!("penalty"),
+    shader!("spectral_norm"),
     shader!("upsample"),
 ];
 

@@ -201,9 +201,13 @@ impl Model {
         [h, w, self.pac * c]
     }
 
-    /// Batches are multiples of this.
+    /// Batches are multiples of this: of whole packs, and of whole groups of those that a layer compares.
     pub fn batch_unit(&self) -> usize {
-        self.pac
+        let groups = self.discriminator.iter().filter_map(|layer| match layer {
+            Layer::MinibatchDeviation { group } => Some(*group),
+            _ => None,
+        });
+        self.pac.saturating_mul(groups.fold(1, least_common_multiple))
     }
 
     /// What the networks have for black and for white: 0 and 1 where the generator ends in a sigmoid, else -1 and 1.
@@ -239,8 +243,8 @@ impl Model {
                  linear, or linear in pieces",
                 layer.kind()
             ),
-            hint: "leave the penalty out, or choose a model whose discriminator has none of batch-norm, max-pool, tanh and \
-                   sigmoid, such as dcgan-fast"
+            hint: "leave the penalty out, or choose a model whose discriminator has none of batch-norm, max-pool, \
+                   minibatch-deviation, tanh and sigmoid, such as dcgan-fast"
                 .into(),
         })
     }
@@ -264,6 +268,14 @@ impl Model {
                 format!("choose a batch size that is a multiple of {}, or another pac", self.pac),
             ));
         }
+        if !batch_size.is_multiple_of(self.batch_unit()) {
+            let unit = self.batch_unit();
+            let packs = if self.pac > 1 { format!(" of packs by {}", self.pac) } else { String::new() };
+            return Some((
+                format!("a batch of {batch_size} images is no whole number of the discriminator's groups{packs}"),
+                format!("choose a batch size that is a multiple of {unit}, or another group of minibatch-deviation"),
+            ));
+        }
         self.networks().into_iter().find_map(|(network, layers, input)| {
             let batch_size = if network == "discriminator" { batch_size / self.pac } else { batch_size };
             let placed = layer::place(layers, input, "the input").expect("`parse` found that they fit");
@@ -281,6 +293,18 @@ impl Model {
     }
 
     fn check_generator(&self, file: File<'_>, lines: &[Span]) -> Result<()> {
+        if let Some(number) = self.generator.iter().position(Layer::is_spectral) {
+            let message = format!("generator layer {number} ({}) has spectral-norm", self.generator[number].kind());
+            return Err(file.mistake(&lines[number], &message, "it is for the discriminator alone: leave it out"));
+        }
+        let compares = |layer: &Layer| matches!(layer, Layer::MinibatchDeviation { .. });
+        if let Some(number) = self.generator.iter().position(compares) {
+            let message = format!(
+                "generator layer {number} (minibatch-deviation) would make an image depend on the others of its batch"
+            );
+            let hint = "it belongs in the discriminator, before its last convolution or linear layer";
+            return Err(file.mistake(&lines[number], &message, hint));
+        }
         let output = check_layers(file, "generator", &self.generator, lines, self.latents(), "the latent")?;
         if output == self.image {
             return Ok(());
@@ -319,6 +343,14 @@ impl Model {
         };
         Err(file.mistake(&lines[lines.len() - 1], &message, hint))
     }
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).saturating_mul(b)
 }
 
 /// `layer 11, tanh`.

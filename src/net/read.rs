@@ -8,7 +8,7 @@ use super::layer::{Layer, MAX_SIDE, Pad, Shape};
 use super::model::{Draw, Initial, Normal};
 use super::training::{Adam, Average, Objective, Penalty, Rates, Training};
 use crate::error::Result;
-use crate::program::{Adversarial, Decay, MAX_WINDOW};
+use crate::program::{Adversarial, Decay, MAX_GROUP, MAX_WINDOW};
 
 const MAX_LAYERS: usize = 200;
 /// Of channels, features and latents.
@@ -64,13 +64,14 @@ const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight"], optional: &["
 const NORMAL: Keys = Keys { of: "a draw of normal numbers", needed: &["mean", "std"], optional: &[] };
 
 /// Every kind of layer, with its keys besides `layer`.
-const LAYERS: [Keys; 13] = [
-    keys("linear", &["features"], &["bias"]),
-    keys("conv", &["channels", "kernel"], &["stride", "pad", "bias"]),
+const LAYERS: [Keys; 14] = [
+    keys("linear", &["features"], &["bias", "spectral-norm"]),
+    keys("conv", &["channels", "kernel"], &["stride", "pad", "bias", "spectral-norm"]),
     keys("transposed-conv", &["channels", "kernel"], &["stride", "pad", "output-pad", "bias"]),
     keys("batch-norm", &[], &["eps", "momentum"]),
     keys("upsample", &["factor"], &[]),
     keys("max-pool", &["size"], &[]),
+    keys("minibatch-deviation", &[], &["group"]),
     keys("dropout", &["rate"], &[]),
     keys("relu", &[], &[]),
     keys("leaky-relu", &[], &["slope"]),
@@ -281,14 +282,26 @@ fn layer_keys(file: File<'_>, place: &str, span: &Span, table: &mut DeTable<'_>)
 
 fn layer_from(section: &Section<'_>, kind: &str, image: Shape) -> Result<Layer> {
     let bias = |section: &Section<'_>| section.or("bias", true, Section::flag);
+    let spectral = |section: &Section<'_>| section.or("spectral-norm", false, Section::flag);
     let width =
         |key: &str, images: usize| section.size_or(key, "image", 1..=MAX_WIDTH).map(|width| width.unwrap_or(images));
     let channels = || width("channels", image[2]);
     Ok(match kind {
-        "linear" => Layer::Linear { features: width("features", image.iter().product())?, bias: bias(section)? },
+        "linear" => Layer::Linear {
+            features: width("features", image.iter().product())?,
+            bias: bias(section)?,
+            spectral: spectral(section)?,
+        },
         "conv" => {
             let (kernel, stride, pad) = geometry(section)?;
-            Layer::Conv { channels: channels()?, kernel, stride, pad, bias: bias(section)? }
+            Layer::Conv {
+                channels: channels()?,
+                kernel,
+                stride,
+                pad,
+                bias: bias(section)?,
+                spectral: spectral(section)?,
+            }
         }
         "transposed-conv" => {
             let (kernel, stride, pad) = geometry(section)?;
@@ -300,6 +313,9 @@ fn layer_from(section: &Section<'_>, kind: &str, image: Shape) -> Result<Layer> 
         }
         "upsample" => Layer::Upsample { factor: section.size("factor", 1..=MAX_WINDOW)? },
         "max-pool" => Layer::MaxPool { size: section.size("size", 1..=MAX_WINDOW)? },
+        "minibatch-deviation" => Layer::MinibatchDeviation {
+            group: section.or("group", 4, |section, key| section.size(key, 2..=MAX_GROUP))?,
+        },
         "dropout" => Layer::Dropout { rate: share(section, "rate")? },
         "relu" => Layer::Relu,
         "leaky-relu" => Layer::LeakyRelu { slope: section.or("slope", 0.2, share)? },
@@ -582,6 +598,38 @@ mod tests {
             &discriminator(&format!("{}{END}", grow.repeat(190))),
             &["layer 1 (upsample) would make 458752 x 458752 x 1 numbers"],
         );
+    }
+
+    #[test]
+    fn mistakes_with_the_minibatchs_deviation_are_told_with_what_it_needs() {
+        let layer = |group: &str| format!(r#"{{ layer = "minibatch-deviation"{group} }}, {END}"#);
+        let model = Model::parse(&with("discriminator", &layer("")), "good.toml").unwrap();
+        assert_eq!(model.batch_unit(), 4);
+        says(&discriminator(&layer(", group = 1")), &["layer 0 (minibatch-deviation) has group = 1", "from 2 to 64"]);
+        says(
+            &discriminator(&layer(", group = 3")),
+            &["a batch of 128 images is no whole number of the discriminator's groups", "a multiple of 3"],
+        );
+        let both = format!("{}, {}", r#"{ layer = "minibatch-deviation" }"#, layer(", group = 64"));
+        let model = Model::parse(&with("discriminator", &both), "good.toml").unwrap();
+        assert_eq!((model.batch_unit(), model.with_pac(2).unwrap().batch_unit()), (64, 128));
+        says(
+            &generator(r#"{ layer = "minibatch-deviation" }, { layer = "linear", features = 784 }"#),
+            &["generator layer 0 (minibatch-deviation)", "belongs in the discriminator"],
+        );
+        let error = model.check_penalty().unwrap_err();
+        assert!(error.to_string().contains("discriminator layer 0 (minibatch-deviation)"), "{error}");
+    }
+
+    #[test]
+    fn spectral_norm_is_for_the_discriminator_and_for_matrices_of_a_size_that_can_be_normalised() {
+        let linear = r#"{ layer = "linear", features = 784, spectral-norm = true }"#;
+        let model = with("discriminator", &format!(r#"{{ layer = "flatten" }}, {}"#, linear.replace("784", "1")));
+        assert!(Model::parse(&model, "good.toml").unwrap().discriminator[1].is_spectral());
+        says(&generator(linear), &["generator layer 0 (linear) has spectral-norm", "for the discriminator alone"]);
+        says(&discriminator(&linear.replace("true", "1")), &["spectral-norm must be true or false"]);
+        let wide = format!(r#"{{ layer = "upsample", factor = 20 }}, {{ layer = "flatten" }}, {linear}, {END}"#);
+        says(&discriminator(&wide), &["would normalise 313600 weights of each output", "leave spectral-norm out"]);
     }
 
     #[test]

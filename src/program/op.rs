@@ -148,6 +148,31 @@ pub enum Op {
         /// K, S and P.
         geometry: Geometry,
     },
+    /// Weights divided by their largest singular value, as one power iteration estimates it (Miyato et al. 2018, algorithm 1). As a
+    /// matrix of D = K * K * `C_IN` rows and O = `C_OUT` columns, with `unit(a) = a / max(|a|, 1e-12)`: `v = unit(w u)`, then
+    /// `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`.
+    SpectralNorm {
+        /// (K, K, `C_IN`, `C_OUT`).
+        w: TensorId,
+        /// (O + D): u, then v. Only u is read.
+        uv: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`).
+        y: TensorId,
+        /// (1).
+        sigma: TensorId,
+    },
+    /// The gradient for such weights, in the place of that for what became of them, with u and v held fixed:
+    /// `dw = (dw - <dw, y> v u^T) / sigma`, where `<dw, y>` is the sum of the products of all elements.
+    SpectralNormGrad {
+        /// (K, K, `C_IN`, `C_OUT`), from the forward pass.
+        y: TensorId,
+        /// (O + D), from the forward pass.
+        uv: TensorId,
+        /// (1), from the forward pass.
+        sigma: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`): before, the gradient for y.
+        dw: TensorId,
+    },
     /// The gradient of a bias: `db[c] = sum_{n,h,w} dy[n,h,w,c]`.
     BiasGrad {
         /// (N, H, W, C).
@@ -263,6 +288,30 @@ pub enum Op {
         dx: TensorId,
         /// S.
         size: usize,
+    },
+    /// How much the images of a batch differ, as one more channel (Karras et al. 2018, "Progressive growing of GANs", section 3). For
+    /// every `group` images in a row, `s = mean_{h,w,c} sqrt(variance_{h,w,c} + 1e-8)`, with the variance of a pixel's channel
+    /// over the images of the group (the sum of squares divided by their number). `y` is `x`, and s behind the channels of each
+    /// pixel. A deviation is computed from differences to the group's first image, so that it is exact where images are alike.
+    MinibatchDeviation {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H, W, C + 1).
+        y: TensorId,
+        /// How many images are compared, which divides N.
+        group: usize,
+    },
+    /// The gradient of that: with `S = sum dy[n,h,w,C]` over the group, `d` the difference of an element to its mean over the
+    /// group, and `H*W*C` elements in an image, `dx = dy[n,h,w,c] + S / (H*W*C*group) * d / sqrt(variance + 1e-8)`.
+    MinibatchDeviationGrad {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H, W, C + 1).
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+        /// As in the forward pass.
+        group: usize,
     },
     /// Dropout (Srivastava et al. 2014), with what is kept scaled up: `y = x * keep / (1 - rate)`, where
     /// [`random::kept`](super::random::kept) draws keep from seed, stream, step and position. The gradient is the same
@@ -429,6 +478,13 @@ pub enum Op {
 /// drivers end loops after 65,535 iterations.
 pub const MAX_WINDOW: usize = 128;
 
+/// The most images that [`Op::MinibatchDeviation`] compares: a kernel runs over all of them twice for each element.
+pub const MAX_GROUP: usize = 64;
+
+/// The most rows of a matrix of [`Op::SpectralNorm`]: a lane of its kernel runs over an eighth of them, and stays below the
+/// iterations after which Mesa before 25.1 ends loops.
+pub const MOST_SPECTRAL_ROWS: usize = 1 << 18;
+
 /// What a moving average forgets while it is young: `young(t)`, the share of the old average that step t leaves at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RampUp {
@@ -513,6 +569,8 @@ impl Op {
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
             Self::ConvGradWeight { .. } => "conv_grad_weight",
+            Self::SpectralNorm { .. } => "spectral_norm",
+            Self::SpectralNormGrad { .. } => "spectral_norm_grad",
             Self::BiasGrad { .. } => "bias_grad",
             Self::BatchNorm { .. } => "batch_norm",
             Self::BatchNormEval { .. } => "batch_norm_eval",
@@ -523,6 +581,8 @@ impl Op {
             Self::UpsampleGrad { .. } => "upsample_grad",
             Self::MaxPool { .. } => "max_pool",
             Self::MaxPoolGrad { .. } => "max_pool_grad",
+            Self::MinibatchDeviation { .. } => "minibatch_deviation",
+            Self::MinibatchDeviationGrad { .. } => "minibatch_deviation_grad",
             Self::Dropout { .. } => "dropout",
             Self::DiscriminatorLoss { .. } => "discriminator_loss",
             Self::GeneratorLoss { .. } => "generator_loss",
@@ -602,6 +662,18 @@ impl Op {
                 each("dy", dy, Read);
                 each("dw", dw, Write);
             }
+            Self::SpectralNorm { w, uv, y, sigma } => {
+                each("w", w, Read);
+                each("uv", uv, Update);
+                each("y", y, Write);
+                each("sigma", sigma, Write);
+            }
+            Self::SpectralNormGrad { y, uv, sigma, dw } => {
+                each("y", y, Read);
+                each("uv", uv, Read);
+                each("sigma", sigma, Read);
+                each("dw", dw, Update);
+            }
             Self::BiasGrad { dy, db } => {
                 each("dy", dy, Read);
                 each("db", db, Write);
@@ -632,7 +704,8 @@ impl Op {
             Self::Activation { x, y, .. }
             | Self::Upsample { x, y }
             | Self::MaxPool { x, y, .. }
-            | Self::Pack { x, y } => {
+            | Self::Pack { x, y }
+            | Self::MinibatchDeviation { x, y, .. } => {
                 each("x", x, Read);
                 each("y", y, Write);
             }
@@ -645,7 +718,7 @@ impl Op {
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
-            Self::MaxPoolGrad { x, dy, dx, .. } => {
+            Self::MaxPoolGrad { x, dy, dx, .. } | Self::MinibatchDeviationGrad { x, dy, dx, .. } => {
                 each("x", x, Read);
                 each("dy", dy, Read);
                 each("dx", dx, Write);
@@ -760,6 +833,14 @@ impl Op {
                 b.map_or(Ok(()), |b| equal("bias", shape(b), &[channels(dx)]))
             }
             Self::ConvGradWeight { x, dy, dw, geometry } => check_conv(program, x, dw, dy, geometry),
+            Self::SpectralNorm { w: a, uv, y: b, sigma } | Self::SpectralNormGrad { dw: a, uv, y: b, sigma } => {
+                same(a, b)?;
+                let [k, _, c_in, c_out] = program.nhwc(a);
+                equal("uv", shape(uv), &[c_out + k * k * c_in])?;
+                equal("sigma", shape(sigma), &[1])?;
+                let rows = k * k * c_in;
+                if rows <= MOST_SPECTRAL_ROWS { Ok(()) } else { Err(format!("{rows} rows")) }
+            }
             Self::BiasGrad { dy, db } => equal("bias", shape(db), &[channels(dy)]),
             Self::BatchNorm { x, affine, y, saved, running, groups, .. } => {
                 same(x, y)?;
@@ -786,6 +867,11 @@ impl Op {
             Self::MaxPoolGrad { x, dy, dx, size } => {
                 same(x, dx)?;
                 check_max_pool(program, x, dy, size)
+            }
+            Self::MinibatchDeviation { x, y, group } => check_deviation(program, x, y, group),
+            Self::MinibatchDeviationGrad { x, dy, dx, group } => {
+                same(x, dx)?;
+                check_deviation(program, x, dy, group)
             }
             Self::Dropout { x, y, rate, .. } => {
                 same(x, y)?;
@@ -868,6 +954,14 @@ fn check_max_pool(program: &Program, x: TensorId, y: TensorId, size: usize) -> R
         return Err(format!("no window of {size} x {size}, at most {MAX_WINDOW}, fits into {h} x {w}"));
     }
     equal("images", &[n, h / size, w / size, c], program.shape(y))
+}
+
+fn check_deviation(program: &Program, x: TensorId, y: TensorId, group: usize) -> Result<(), String> {
+    let [n, h, w, c] = program.nhwc(x);
+    if !(2..=MAX_GROUP).contains(&group) || !n.is_multiple_of(group) {
+        return Err(format!("{n} images are no groups of {group}"));
+    }
+    equal("images", &[n, h, w, c + 1], program.shape(y))
 }
 
 fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {

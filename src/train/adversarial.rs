@@ -266,6 +266,7 @@ impl Step<'_> {
 
         // Discriminator: tell reals from fakes, which are one batch of two groups.
         program.push(Op::Concat { a: judged[0], b: judged[1], y: both });
+        d.normalise(program);
         let verdict = d.forward(program, both, self.training(2), "both");
         let dlogits = self.discriminator_loss(program, verdict.y);
         d.backward(program, &verdict, dlogits, Wrt::Params);
@@ -279,6 +280,7 @@ impl Step<'_> {
         }
 
         // Generator: fool the discriminator as it is now, with the fakes that it saw last.
+        d.normalise(program);
         let verdict = d.forward(program, judged[1], self.training(1), "fakes");
         let reals = (self.settings.objective.loss == Adversarial::Relativistic)
             .then(|| d.forward(program, judged[0], self.training(1), "reals").y);

@@ -57,8 +57,10 @@ pub fn awkward() -> Vec<Case> {
         convolutions(),
         same_padding(),
         biases(),
+        spectral_norms(),
         resizing(),
         packing(),
+        deviations(),
         batch_norms(),
         activations(),
         dropouts(),
@@ -315,6 +317,45 @@ fn packing() -> Vec<Case> {
     cases
 }
 
+/// The deviation of a minibatch. In the last shape an image is more than one slice.
+fn deviations() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([n, h, w, c], group) in [
+        ([2, 1, 1, 1], 2),
+        ([6, 3, 5, 7], 3),
+        ([8, 4, 4, 33], 4),
+        ([64, 1, 1, 5], 64),
+        ([4, 150, 150, 3], 2),
+        ([4, 1, 1, 70_000], 4),
+    ] {
+        let (shape, more) = ([n, h, w, c], [n, h, w, c + 1]);
+        cases.push(Case::alone(1, |program| Op::MinibatchDeviation {
+            x: program.tensor("x", &shape),
+            y: program.tensor("y", &more),
+            group,
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
+            Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &more), dx, group }
+        }));
+    }
+    // Images that are alike, and those that hardly differ.
+    for x in [[1.5, -2.0, 1.5, -2.0, 1.5, -2.0, 1.5, -2.0], [1.5, -2.0, 1.500_001, -2.0, 1.5, -2.0, 1.5, -2.000_002]] {
+        let case = Case::alone(1, |program| Op::MinibatchDeviation {
+            x: program.tensor("x", &[4, 1, 2, 1]),
+            y: program.tensor("y", &[4, 1, 2, 2]),
+            group: 2,
+        });
+        cases.push(case.given("x", &x));
+        let case = Case::alone(1, |program| {
+            let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[4, 1, 2, 1]));
+            Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &[4, 1, 2, 2]), dx, group: 2 }
+        });
+        cases.push(case.given("x", &x));
+    }
+    cases
+}
+
 fn dropouts() -> Vec<Case> {
     let draws = [
         (1, 1, 0, 1_000_000, 0.5),
@@ -334,6 +375,27 @@ fn dropouts() -> Vec<Case> {
         })
     };
     draws.into_iter().map(case).collect()
+}
+
+fn spectral_norms() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for shape @ [k, _, c_in, c_out] in
+        [[1, 1, 1, 1], [3, 3, 5, 7], [1, 1, 300, 1], [4, 4, 3, 33], [1, 1, 2, 270], [5, 5, 64, 65]]
+    {
+        let tensors = |program: &mut Program, names: [&str; 2]| {
+            let [a, y] = names.map(|name| program.tensor(name, &shape));
+            (a, y, program.tensor("uv", &[c_out + k * k * c_in]), program.tensor("sigma", &[1]))
+        };
+        cases.push(Case::alone(1, |program| {
+            let (w, y, uv, sigma) = tensors(program, ["w", "y"]);
+            Op::SpectralNorm { w, uv, y, sigma }
+        }));
+        cases.push(Case::alone(1, |program| {
+            let (dw, y, uv, sigma) = tensors(program, ["dw", "y"]);
+            Op::SpectralNormGrad { y, uv, sigma, dw }
+        }));
+    }
+    cases
 }
 
 fn biases() -> Vec<Case> {

@@ -99,6 +99,31 @@ fn a_discriminator_that_sees_packs_of_images_trains_with_penalties_goes_on_and_w
 }
 
 #[test]
+fn spectral_normalisation_trains_with_penalties_and_goes_on_as_if_the_run_had_not_stopped() {
+    let place = Place::new();
+    let bare = without_batch_norm();
+    let spectral = bare.replacen(
+        "{ layer = \"linear\", features = 1 }",
+        "{ layer = \"linear\", features = 1, spectral-norm = true }",
+        1,
+    );
+    assert!(spectral != bare, "{bare}");
+    place.write("bare.toml", bare.as_bytes());
+    place.write("spectral.toml", spectral.as_bytes());
+    let train = "train shapes --device cpu --model spectral.toml --loss hinge --r1 0.1 --d-steps 2";
+    place.gpu_gan(&format!("{train} --steps 4 --out whole")).succeeds();
+    place.gpu_gan(&format!("{train} --steps 2 --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 4 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000004.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    place.gpu_gan(&format!("{} --steps 4 --out plain", train.replace("spectral.toml", "bare.toml"))).succeeds();
+    let text = String::from_utf8_lossy(&end("whole")).into_owned();
+    assert!(text.contains("weight_orig") && text.contains("weight_u"));
+    assert!(!String::from_utf8_lossy(&end("plain")).contains("weight_u"));
+    place.gpu_gan("sample whole --seeds 0-3 --out four.png --device cpu").succeeds();
+}
+
+#[test]
 fn a_decaying_rate_learns_less_and_less() {
     let place = place();
     for decay in ["constant", "linear", "cosine"] {

@@ -286,6 +286,20 @@ def add_resampling(goldens):
         add_differentiated(goldens, case, draw, F.max_pool2d(x, size), x=x)
 
 
+def add_minibatch_deviations(goldens):
+    for case, group, x in [("minibatch-deviation-2", 2, (4, 3, 2, 3)), ("minibatch-deviation-4", 4, (8, 2, 3, 1))]:
+        goldens.describe(case, op="minibatch-deviation", group=group)
+        draw = Draw(case)
+        x = draw.data(*x)
+        x[:group, 0, 0] = x[0, 0, 0]  # alike
+        x.requires_grad_()
+        n, c, h, w = x.shape
+        deviation = (x.reshape(n // group, group, c, h, w).var(1, unbiased=False) + 1e-8).sqrt()
+        mean = deviation.mean((1, 2, 3)).repeat_interleave(group)
+        y = torch.cat([x, mean[:, None, None, None].expand(n, 1, h, w)], 1)
+        add_differentiated(goldens, case, draw, y, x=x)
+
+
 def add_dropouts(goldens):
     seed, stream, step = 0x123456789ABCDEF0, 1_000_003, 7
     for case, rate, x in [("dropout-0.25", 0.25, (2, 3, 4, 5)), ("dropout-0.3", 0.3, (3, 7))]:
@@ -339,6 +353,29 @@ def add_linears(goldens):
             inputs["b"] = draw.leaf(channels_out)
         y = F.linear(inputs["x"], inputs["w"], inputs.get("b"))
         add_differentiated(goldens, case, draw, y, **inputs)
+
+
+def add_spectral_norms(goldens):
+    for case, make in [
+        ("spectral-norm-conv", lambda: nn.Conv2d(3, 5, 2)),
+        ("spectral-norm-linear", lambda: nn.Linear(7, 4)),
+        ("spectral-norm-one-output", lambda: nn.Linear(6, 1)),
+    ]:
+        goldens.describe(case, op="spectral-norm")
+        draw = Draw(case)
+        module = make()
+        with torch.no_grad():
+            module.weight.copy_(draw.data(*module.weight.shape))
+        torch.nn.utils.spectral_norm(module)
+        with torch.no_grad():
+            module.weight_u.copy_(F.normalize(draw.data(*module.weight_u.shape), dim=0))
+        before = module.weight_u.clone()
+        weight = module.weight_orig
+        module(torch.zeros(1, *([3, 2, 2] if isinstance(module, nn.Conv2d) else [module.in_features])))  # normalises
+        y, u, v = module.weight, module.weight_u.clone(), module.weight_v.clone()
+        add_differentiated(goldens, case, draw, y, w=weight)
+        sigma = torch.dot(u, weight.flatten(1) @ v)
+        goldens.add(case, u_before=before, u_after=u, v_after=v.reshape(1, *weight.shape[1:]), sigma=sigma)
 
 
 def add_batch_norm(goldens, case, x, eps, momentum, training):
@@ -547,8 +584,10 @@ def operations():
     add_transposed_convolutions(goldens)
     add_same_convolutions(goldens)
     add_resampling(goldens)
+    add_minibatch_deviations(goldens)
     add_dropouts(goldens)
     add_linears(goldens)
+    add_spectral_norms(goldens)
     add_batch_norms(goldens)
     add_activations(goldens)
     add_losses(goldens)

@@ -571,3 +571,20 @@ fn packed_images_lie_side_by_side_in_the_channels_of_each_pixel() {
     let expected = [0, 1, 10, 11, 2, 3, 12, 13, 20, 21, 30, 31, 22, 23, 32, 33].map(f64::from);
     assert_close("y", &executor.read(y), &expected, 0.0);
 }
+
+#[test]
+fn the_deviation_of_a_minibatch_is_that_of_each_group_behind_the_channels_and_images_that_are_alike_have_none() {
+    let mut program = Program::new();
+    let x = program.tensor("x", &[4, 1, 2, 1]);
+    let y = program.tensor("y", &[4, 1, 2, 2]);
+    let step = program.begin("step");
+    program.push(Op::MinibatchDeviation { x, y, group: 2 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(x, &[1.0, 5.0, 3.0, 11.0, 7.0, -7.0, 7.0, -7.0]);
+    executor.write(y, &[f64::NAN; 16]);
+    executor.run(step, 1).unwrap();
+    // Deviations of 1 and 3, and of the root of 1e-8.
+    let (some, none) = (2.0, 1e-4);
+    let expected = [1.0, some, 5.0, some, 3.0, some, 11.0, some, 7.0, none, -7.0, none, 7.0, none, -7.0, none];
+    assert_close("y", &executor.read(y), &expected, 1e-8);
+}
