@@ -1,5 +1,5 @@
 // adam.wgsl: one step of Adam (Kingma and Ba 2015, algorithm 1) on all parameters of a network. Begins with random.wgsl, for
-// its circle.
+// its circle, and share.wgsl.
 //
 //   update    m = m + (1-beta1) * (grad - m)    v = v + (1-beta2) * (grad^2 - v)
 //             param -= LR * schedule(t) * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
@@ -20,7 +20,6 @@ override WARM_UP: u32;
 override DECAY: u32;
 override DECAYING_STEPS: u32;
 override LAST: f32;
-override ONE_MINUS_DECAY: f32 = 1.0;
 
 const CONSTANT = 0u;
 const LINEAR = 1u;
@@ -89,7 +88,7 @@ fn update_and_average(
     let first = bias_correction(ONE_MINUS_BETA1, clock[0]);
     let second = bias_correction(ONE_MINUS_BETA2, clock[0]);
     let rate = LR * schedule(clock[0]);
-    let share = max(ONE_MINUS_DECAY, 10.0 / (f32(clock[0]) + 10.0)); // 1 - d
+    let share = share_of_new(clock[0]); // 1 - d
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
         let value = updated(i, rate, first, second);
         param[i] = value;

@@ -1,13 +1,13 @@
-// moving_average.wgsl: the moving average of a network's parameters.
+// moving_average.wgsl: the moving average of a network's parameters. Begins with share.wgsl, for its 1 - d.
 //
-//   update    average += (1 - d) * (param - average)   with d = min(DECAY, t / (t + 10)), t the step
+//   update    average += (1 - d) * (param - average)   with d = min(DECAY, young(t)), t the step, and
+//             young(t) = t / (t + 10), or by half-life 0.5^(1 / (0.05 * (t - 1))), which is 0 in the first step
 //
 // Shapes    clock (1), u32    param, average (LEN)
 // Mapping   one invocation for each element, in a grid-stride loop
 // Twin      src/cpu/moving_average.rs
 
 override LEN: u32;
-override ONE_MINUS_DECAY: f32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> param: array<f32>;
@@ -18,7 +18,7 @@ fn update(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    let share = max(ONE_MINUS_DECAY, 10.0 / (f32(clock[0]) + 10.0)); // 1 - d
+    let share = share_of_new(clock[0]); // 1 - d
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
         average[i] += share * (param[i] - average[i]);
     }

@@ -7,7 +7,7 @@ mod support;
 
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::parameters::{Layout, Stored};
-use gpu_gan::net::{Adam, Model, Network};
+use gpu_gan::net::{Adam, Average, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
     Access, Activation, Adversarial, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId, Schedule,
@@ -49,9 +49,11 @@ operations! {
     transposed_convolution_agrees_with_pytorch: 10 of "conv-transpose" by transposed_convolution;
     upsampling_agrees_with_pytorch: 2 of "upsample" by upsampling;
     max_pooling_agrees_with_pytorch_where_maxima_are_equal_too: 3 of "max-pool" by max_pooling;
+    the_deviation_of_a_minibatch_agrees_with_pytorch: 2 of "minibatch-deviation" by minibatch_deviation;
     dropout_drops_what_the_formula_says: 2 of "dropout" by dropout;
     diff_augment_agrees_with_pytorch_doing_one_change_after_the_other: 4 of "diff-augment" by diff_augment;
     a_linear_layer_agrees_with_pytorch: 2 of "linear" by convolution;
+    spectral_normalisation_agrees_with_pytorch_in_training: 3 of "spectral-norm" by spectral_norm;
     batch_norm_agrees_with_pytorch_in_training_and_evaluation: 4 of "batch-norm" by batch_norm;
     relu_agrees_with_pytorch: 1 of "relu" by activation;
     leaky_relu_agrees_with_pytorch: 2 of "leaky-relu" by activation;
@@ -60,6 +62,7 @@ operations! {
     every_loss_of_both_networks_agrees_with_pytorch: 9 of "loss" by loss;
     five_steps_of_adam_agree_with_pytorch: 2 of "adam" by adam;
     five_steps_of_the_moving_average_agree_with_pytorch: 2 of "moving-average" by moving_average;
+    forty_steps_of_the_moving_average_by_half_life_agree_with_its_authors_loop: 2 of "moving-average-by-half-life" by moving_average;
     philox_gives_the_known_answers: 1 of "philox" by philox_words;
     normal_numbers_are_those_of_the_formula: 1 of "normal" by normal_numbers;
 }
@@ -212,6 +215,13 @@ fn max_pooling(case: &Case<'_>) {
     trial.run(vec![Op::MaxPool { x, y, size }, Op::MaxPoolGrad { x, dy, dx, size }]);
 }
 
+fn minibatch_deviation(case: &Case<'_>) {
+    let (mut trial, group) = (Trial::new(case), case.integer("group") as usize);
+    let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    trial.run(vec![Op::MinibatchDeviation { x, y, group }, Op::MinibatchDeviationGrad { x, dy, dx, group }]);
+}
+
 /// The gradient is the same operation on `dy`.
 fn dropout(case: &Case<'_>) {
     let [seed, stream, step] = ["seed", "stream", "step"].map(|key| case.integer(key));
@@ -237,6 +247,23 @@ fn diff_augment(case: &Case<'_>) {
     ops.push(Op::DiffAugment { clock, x, y, seed, stream, changes });
     ops.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes });
     trial.run(ops);
+}
+
+fn spectral_norm(case: &Case<'_>) {
+    let mut trial = Trial::new(case);
+    let [u, u_after] = ["u_before", "u_after"].map(|name| case.get(name).values.clone());
+    let v_after = case.get("v_after").weights().values;
+    let uv = |u: Vec<f64>, v: Vec<f64>| {
+        let values = [u, v].concat();
+        Array { shape: vec![values.len()], values }
+    };
+    let w = trial.given("w", case.get("w").weights());
+    let unknown = vec![f64::NAN; v_after.len()];
+    let uv = trial.changed("uv", uv(u, unknown), uv(u_after, v_after));
+    let y = trial.wanted("y", case.get("y").weights());
+    let sigma = trial.wanted("sigma", case.get("sigma").clone());
+    let dw = trial.changed("dw", case.get("dy").weights(), case.get("dw").weights());
+    trial.run(vec![Op::SpectralNorm { w, uv, y, sigma }, Op::SpectralNormGrad { y, uv, sigma, dw }]);
 }
 
 fn batch_norm(case: &Case<'_>) {
@@ -342,14 +369,20 @@ fn adam(case: &Case<'_>) {
 }
 
 fn moving_average(case: &Case<'_>) {
-    let (before, params, decay) = (case.get("ema_before"), case.get("params"), case.real("decay"));
+    let (before, params) = (case.get("ema_before"), case.get("params"));
+    let average = match case.op() {
+        "moving-average" => Average::Decay(case.real("decay")),
+        _ => Average::HalfLife { images: case.integer("half_life") },
+    };
+    let per_step = if case.op() == "moving-average" { 1 } else { case.integer("batch") as usize };
+    let (decay, ramp_up) = (average.decay(per_step), average.ramp_up());
     assert_eq!(params.shape[0] as u64, case.integer("steps"));
     let mut trial = Trial::new(case);
     let clock = trial.clock();
     let average = trial.given("average", before.clone());
     let param = trial.poisoned("param", &before.shape);
     let (mut executor, step) =
-        trial.build(vec![Op::Tick { clock }, Op::MovingAverage { clock, param, average, decay }]);
+        trial.build(vec![Op::Tick { clock }, Op::MovingAverage { clock, param, average, decay, ramp_up }]);
     for values in params.rows() {
         executor.write(param, values);
         executor.run(step, 1).unwrap();
@@ -618,9 +651,10 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
         images: 1,
         model: model.name.clone(),
         batch_size: about["batch"].as_u64().unwrap() as usize,
+        d_steps: 1,
         steps: training["steps"].as_u64().unwrap(),
         seed: streams["seed"].as_u64().unwrap(),
-        average: real("ema_decay"),
+        average: Average::Decay(real("ema_decay")),
         adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
         objective: serde_json::from_value(goldens.about(&format!("{name}/objective")).clone()).unwrap(),
         rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),

@@ -63,6 +63,21 @@ fn upsampling_and_its_gradient_agree_with_their_twin() {
 }
 
 #[test]
+fn packing_and_its_gradient_agree_with_their_twin() {
+    agree(&["pack", "pack_grad"]);
+}
+
+#[test]
+fn the_deviation_of_a_minibatch_and_its_gradient_agree_with_their_twin() {
+    agree(&["minibatch_deviation", "minibatch_deviation_grad"]);
+}
+
+#[test]
+fn spectral_normalisation_and_its_gradient_agree_with_their_twin() {
+    agree(&["spectral_norm", "spectral_norm_grad"]);
+}
+
+#[test]
 fn max_pooling_and_its_gradient_agree_with_their_twin_where_maxima_are_equal_too() {
     agree(&["max_pool", "max_pool_grad"]);
 }

@@ -9,8 +9,8 @@ use common::{aloud, apart, gpu};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
-use gpu_gan::net::{Adam, Model};
-use gpu_gan::program::{Device, DiffAugment, Executor, Program, Values};
+use gpu_gan::net::{Adam, Average, Model, Rates};
+use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
     Augment, Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, RunFolder, SHEET_IMAGES, Settings, Supply, Training,
@@ -72,6 +72,21 @@ impl Trainee {
         (first..=last).map(|step| Losses::of_step(&history, step)).collect()
     }
 
+    /// Everything that another one's program has computed, of the same tensors, and another clock.
+    fn take(&mut self, other: &mut Self, clock: u32) {
+        let (program, theirs) = (&self.gan.program, &other.gan.program);
+        for op in &program.routine(self.gan.penalised_step.unwrap().step).ops {
+            for operand in op.operands() {
+                assert_eq!(program.info(operand.tensor).name, theirs.info(operand.tensor).name);
+                if program.element(operand.tensor) == Element::F32 {
+                    let values = other.executor.download(operand.tensor).unwrap();
+                    self.executor.upload(operand.tensor, Values::F32(&values)).unwrap();
+                }
+            }
+        }
+        self.executor.upload(self.gan.clock, Values::U32(&[clock])).unwrap();
+    }
+
     fn checkpoint(&mut self, step: u64) -> Checkpoint {
         self.gan.save(self.executor.as_mut(), &self.model, &self.settings, step).unwrap()
     }
@@ -80,6 +95,74 @@ impl Trainee {
         self.executor.run(self.gan.sheet, 1).unwrap();
         self.executor.download(self.gan.sheet_images).unwrap()
     }
+}
+
+/// Two updates of the discriminator and one of the generator are written by hand from the operations of a step with one of each:
+/// the first half twice, at the clock of its own batches, and the second half once, at that of the steps.
+#[test]
+fn a_step_with_two_updates_of_the_discriminator_is_its_half_twice_with_other_latents_and_images_and_then_the_generators()
+ {
+    let (model, images) = (Model::named("dcgan-fast").unwrap(), digits(100));
+    let rates = Rates { discriminator: Some(2e-3), warm_up: 3, decay: Decay::Linear, last: 0.5 };
+    let average = Average::HalfLife { images: 20 };
+    let settings = Settings { d_steps: 2, rates, average, ..settings(&model, &images, 4) };
+    assert_eq!(settings.objective.penalty.every, 4); // so that steps of both kinds are taken
+    let start = Checkpoint::initial(&model, &settings);
+    let device = CpuDevice::<f32>::new();
+    let whole = {
+        let gan = Gan::new(&model, &settings, images.count());
+        let executor = device.build(&gan.program).unwrap();
+        let mut trainee = Trainee::on(executor, gan, &start, &images);
+        trainee.gan.run(trainee.executor.as_mut(), 0, 5).unwrap();
+        (trainee.checkpoint(5), trainee.executor.download(trainee.gan.history).unwrap())
+    };
+
+    // Of twice as many steps, so that the discriminator's rate is that of its own updates.
+    let single = |steps, warm_up, decay| {
+        let rates = Rates { warm_up, ..rates };
+        let mut gan = Gan::new(&model, &Settings { d_steps: 1, steps, rates, ..settings.clone() }, images.count());
+        let halves = [gan.step, gan.penalised_step.unwrap().step].map(|routine| {
+            let mut ops = gan.program.routine(routine).ops.clone();
+            for op in &mut ops {
+                if let Op::MovingAverage { decay: each, .. } = op {
+                    *each = decay;
+                }
+            }
+            let learns = ops.iter().position(|op| op.name() == "adam").unwrap();
+            let generator = ops.split_off(learns + 1);
+            let name = format!("{routine:?}");
+            [(ops, "discriminator"), (generator, "generator")].map(|(ops, half)| {
+                let id = gan.program.begin(&format!("{name} {half}"));
+                for op in ops {
+                    gan.program.push(op);
+                }
+                id
+            })
+        });
+        (gan, halves)
+    };
+    let decay = 0.5_f64.powf(8.0 / 20.0);
+    let ((gan, halves), (other, of_other)) = (single(20_000, 6, decay), single(10_000, 3, decay));
+    let mut trainee = Trainee::on(device.build(&gan.program).unwrap(), gan, &start, &images);
+    let mut generator = Trainee::on(device.build(&other.program).unwrap(), other, &start, &images);
+    for step in 1..=5_u32 {
+        let kind = usize::from(step == 4);
+        trainee.executor.run(halves[kind][0], 2).unwrap();
+        // The other program is the same but for its rates, and goes on in the same memory.
+        generator.take(&mut trainee, step);
+        generator.executor.run(of_other[kind][1], 1).unwrap();
+        trainee.take(&mut generator, 2 * step);
+    }
+    let by_hand = trainee.checkpoint(5);
+    for (name, tensor) in whole.0.tensors() {
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&tensor.values), bits(&by_hand.tensors()[name].values), "{name}");
+    }
+    let moved = |name: &str| whole.0.tensors()[name].values != start.tensors()[name].values;
+    assert!(moved("discriminator.0.weight") && moved("generator.1.weight"));
+    let g_losses = (1..=5).map(|step| Losses::of_step(&whole.1, step).g_loss);
+    assert!(g_losses.clone().all(|loss| loss.is_finite() && loss != 0.0), "{:?}", g_losses.collect::<Vec<_>>());
+    assert_eq!(Losses::of_step(&whole.1, 6).g_loss.to_bits(), 0, "a row for each step, and no more");
 }
 
 /// The watched numbers of a step.

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::device::DeviceArgument;
 use super::train::model_for;
 use super::{Outcome, print, remark, within};
-use crate::data::{self, ImageSet, Source, mnist};
+use crate::data::{self, ImageSet, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::{Accuracy, Figures, Judge, Lens, NEAREST, Obedience};
+use crate::metrics::{Accuracy, DigitReader, Figures, Judge, Lens, Modes, NEAREST, Obedience};
 use crate::program::Device;
 use crate::report::progress::Reading;
 use crate::report::work::Audience;
@@ -18,6 +18,8 @@ use crate::train::{Checkpoint, FIRST_MEASURED, Sampler, Settings, Wish, classes}
 
 /// Images that are judged where nothing else is asked for.
 const USUAL_COUNT: usize = 10_000;
+/// Images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
+const MODES_COUNT: usize = 26_000;
 /// Classes that still make a table which can be looked at.
 const MOST_CLASSES_SHOWN: usize = 32;
 /// The length of the longest bar.
@@ -68,6 +70,20 @@ struct Report {
     floor: Figures,
     /// Of uniform noise, where only real images were judged.
     noise: Option<Figures>,
+    /// Which modes are there, of `stacked-mnist`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modes: Option<ModeCounts>,
+}
+
+/// How many of the thousand modes of `stacked-mnist` images hit.
+#[derive(Serialize)]
+struct ModeCounts {
+    /// Of the classifier that reads the digits, one at a time.
+    reader: Accuracy,
+    /// None where only real images were judged.
+    run: Option<Modes>,
+    /// Of as many real images.
+    real: Modes,
 }
 
 /// A run's images.
@@ -105,15 +121,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let test = is_built_in.then(mnist::test).transpose()?;
     let mut judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), Audience::Person)?;
 
+    let counted = source.name == stacked_mnist::NAME && images.image_shape() == [28, 28, 3];
+    let mut modes = if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref())?) } else { None };
+
     let judged = match checkpoint {
         None => None,
         Some((path, checkpoint)) => {
             remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-            // Those that are judged come first of those that teach.
+            // Those that are judged come first of those that teach, or whose modes are counted.
             let teaching = if arguments.count.is_some() { count } else { images.count() };
             let classes = checkpoint.model.classes.map(|_| classes::like_the_real_ones(&images, teaching));
-            let made = made(device.as_ref(), &checkpoint, arguments.raw, classes.as_deref(), judge.count())?;
-            let figures = judge.judge(&made[..judge.count() * images.image(0).len()])?;
+            let wanted = if counted { judge.count().max(MODES_COUNT) } else { judge.count() };
+            let made = made(device.as_ref(), &checkpoint, arguments.raw, classes.as_deref(), wanted)?;
+            let len = images.image(0).len();
+            let figures = judge.judge(&made[..judge.count() * len])?;
+            if let Some((reader, counts)) = &mut modes {
+                counts.run = Some(reader.count(&made[..MODES_COUNT * len], Audience::Person)?);
+            }
             let obedience = |classes| judge.obedience(device.as_ref(), made, classes, test.as_ref());
             let conditional = classes.map(obedience).transpose()?;
             let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
@@ -129,6 +153,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         features: judge.features(),
         floor: judge.floor()?,
         noise: if judged.is_none() { Some(judge.noise()?) } else { None },
+        modes: modes.map(|(_, counts)| counts),
         run: judged,
     };
     if arguments.json {
@@ -139,10 +164,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// A reader of digits, and what it finds in real images.
+fn count_real_modes(device: &dyn Device, images: &ImageSet, cache: Option<&Path>) -> Result<(DigitReader, ModeCounts)> {
+    let mut reader = DigitReader::new(device, cache, Audience::Person)?;
+    // They lie in no order, so the first ones are as good as any.
+    let reals: Vec<u8> = (0..MODES_COUNT).flat_map(|i| images.image(i)).copied().collect();
+    let real = reader.count(&reals, Audience::Person)?;
+    let counts = ModeCounts { reader: reader.accuracy(), run: None, real };
+    Ok((reader, counts))
+}
+
 /// The checkpoint that is meant, unless it is images.
 fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
     let path = Path::new(run);
-    if run == mnist::NAME {
+    if [mnist::NAME, stacked_mnist::NAME].contains(&run) {
         return Ok(None);
     }
     if !path.exists() {
@@ -228,6 +263,7 @@ impl Report {
         lines.extend(self.run.iter().flat_map(|run| &run.conditional).flat_map(|obedience| self.obedience(obedience)));
         let names = self.run.as_ref().map_or(&[][..], |run| &run.class_names);
         lines.extend(classes(&columns, names));
+        lines.extend(self.modes.iter().flat_map(ModeCounts::lines));
         lines.extend(self.notes(columns[0].1));
         lines.join("\n")
     }
@@ -295,6 +331,30 @@ impl Report {
         }
         notes.push("compare figures only with others of as many images of the same data, made by this program".into());
         notes
+    }
+}
+
+impl ModeCounts {
+    /// A table of its own, as these are counts of more images than the figures are of.
+    fn lines(&self) -> Vec<String> {
+        let columns: Vec<(&str, &Modes)> =
+            self.run.iter().map(|run| ("this run", run)).chain([("real images", &self.real)]).collect();
+        let line = |what: &str, cell: &dyn Fn(&(&str, &Modes)) -> String, good: &str| {
+            let cells: Vec<String> = columns.iter().map(|column| format!("{:>14}", cell(column))).collect();
+            format!("{what:<16}{}   {good}", cells.concat())
+        };
+        let Modes { samples, modes, kl_floor, .. } = self.real;
+        vec![
+            String::new(),
+            line("", &|(name, _)| (*name).to_string(), "good"),
+            line("modes hit", &|(_, modes)| modes.hit.to_string(), &format!("high, up to {modes}")),
+            line("KL to uniform", &|(_, modes)| format!("{:.4}", modes.kl), "low: nats"),
+            String::new(),
+            format!("modes: three digits of {samples} images, read by a classifier that is right on {:.1} % of", {
+                100.0 * self.reader.share()
+            }),
+            format!("{} test digits; so many images drawn evenly have a KL of about {kl_floor:.4}", self.reader.of),
+        ]
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::within;
 use crate::error::Result;
+use crate::net::{Average, MAX_D_STEPS, MAX_HALF_LIFE};
 use crate::program::{Adversarial, Decay, DiffAugment};
 use crate::train::Settings;
 
@@ -64,12 +65,22 @@ pub(super) struct RecipeArguments {
     /// commas between them, or none. Few images then last longer [default: as the model asks for, on fewer than 20000 images]
     #[arg(long, value_name = "CHANGES")]
     diff_augment: Option<DiffAugment>,
+
+    /// Updates of the discriminator for each of the generator's, each with real images and latents of its own: a step is all
+    /// of them
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    d_steps: Option<i128>,
+
+    /// Forget half of the moving average, whose images are shown, while the discriminator sees so many real images; sooner
+    /// while the run is young
+    #[arg(long, value_name = "IMAGES", allow_negative_numbers = true)]
+    average_half_life: Option<i128>,
 }
 
 impl RecipeArguments {
     /// Puts what was given in the place of what the model asks for.
     pub(super) fn apply(&self, settings: &mut Settings) -> Result<()> {
-        let Settings { adam, rates, objective, diff_augment, .. } = settings;
+        let Settings { adam, rates, objective, d_steps, average, diff_augment, .. } = settings;
         set(&mut adam.lr, self.lr);
         set(&mut adam.beta1, self.beta1);
         set(&mut adam.beta2, self.beta2);
@@ -86,11 +97,15 @@ impl RecipeArguments {
         let every = self.penalty_every.map(|steps| within("--penalty-every", steps, 1, 1000)).transpose()?;
         set(&mut objective.penalty.every, every.map(|steps| steps as u32));
         set(diff_augment, self.diff_augment);
+        let updates = self.d_steps.map(|updates| within("--d-steps", updates, 1, MAX_D_STEPS.into())).transpose()?;
+        set(d_steps, updates.map(|updates| updates as u32));
+        let images = self.average_half_life.map(|images| within("--average-half-life", images, 1, MAX_HALF_LIFE));
+        set(average, images.transpose()?.map(|images| Average::HalfLife { images }));
         Ok(())
     }
 
     /// Each flag, and whether it was given.
-    pub(super) fn given(&self) -> [(&'static str, bool); 14] {
+    pub(super) fn given(&self) -> [(&'static str, bool); 16] {
         [
             ("--lr", self.lr.is_some()),
             ("--d-lr", self.d_lr.is_some()),
@@ -106,6 +121,8 @@ impl RecipeArguments {
             ("--gp", self.gp.is_some()),
             ("--penalty-every", self.penalty_every.is_some()),
             ("--diff-augment", self.diff_augment.is_some()),
+            ("--d-steps", self.d_steps.is_some()),
+            ("--average-half-life", self.average_half_life.is_some()),
         ]
     }
 }

@@ -10,11 +10,11 @@ use super::device::DeviceArgument;
 use super::recipe::RecipeArguments;
 use super::{Outcome, print, remark, within};
 use crate::cpu::CpuDevice;
-use crate::data::{self, ImageSet, Source, aerial, mnist};
+use crate::data::{self, ImageSet, Source, aerial, mnist, stacked_mnist};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::metrics::Judge;
-use crate::net::{Model, Summary};
+use crate::net::{MAX_PAC, Model, Summary};
 use crate::program::Device;
 use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
 use crate::report::work::Audience;
@@ -39,12 +39,14 @@ const LARGEST_TILE: u64 = 65_536;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The images: `mnist` (digits) or `aerial` (forests from the air), which are built in; a folder of PNG, JPEG, WebP,
+    /// The images: `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) or `aerial` (forests from the
+    /// air), which are built in; a folder of PNG, JPEG, WebP,
     /// BMP, TIFF or GIF images, or one such image; or a folder or file in IDX format, plain or gzipped
     #[arg(value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
 
-    /// A model's name, or a model file (.toml) [default: dcgan-fast, or dcgan-fast-64 for photographs]
+    /// A model's name, or a model file (.toml) [default: dcgan-fast, with --pac 2 for stacked-mnist, or dcgan-fast-64 for
+    /// photographs]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -56,6 +58,11 @@ pub(super) struct Arguments {
     /// labels of the images: those beside an IDX file, or the folders that photographs lie in
     #[arg(long)]
     conditional: bool,
+
+    /// Let the discriminator see so many images at a time, all real or all made, side by side in the channels of one: against a
+    /// generator that makes always the same [default: the model's, usually 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pac: Option<i128>,
 
     /// Passes over the images [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -203,7 +210,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             total_steps: start.settings.steps,
             start_step: start.step,
             steps_per_epoch: start.settings.steps_of(1),
-            batch_size: start.settings.batch_size as u64,
+            batch_size: start.settings.images_per_step() as u64,
         }),
         start,
         folder: &folder,
@@ -280,6 +287,9 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     if let Some(channels) = arguments.channels {
         model = model.with_channels(channels)?;
     }
+    if let Some(pac) = arguments.pac {
+        model = model.with_pac(within("--pac", pac, 1, MAX_PAC as u64)? as usize)?;
+    }
     let images = images(arguments, &source, &model)?;
     if arguments.conditional {
         model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
@@ -315,6 +325,7 @@ pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     match asked {
         Some(model) => Model::open(model),
         None if source.is_of_photographs()? => Model::named("dcgan-fast-64"),
+        None if source.name == stacked_mnist::NAME => Model::named("dcgan-fast")?.with_channels(3)?.with_pac(2),
         None => Model::named("dcgan-fast"),
     }
 }
@@ -341,6 +352,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--model", arguments.model.is_some()),
         ("--channels", arguments.channels.is_some()),
         ("--conditional", arguments.conditional),
+        ("--pac", arguments.pac.is_some()),
         ("--batch-size", arguments.batch_size.is_some()),
         ("--rotate", arguments.rotate.is_some()),
         ("--flip", arguments.flip.is_some()),
@@ -424,11 +436,11 @@ fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoi
     };
 
     let Some(capacity) = capacity(model, settings, bytes) else {
-        let images = settings.batch_size.min(settings.images);
+        let images = settings.images_per_step().min(settings.images);
         let batch = (images * model.image.iter().product::<usize>()) as u64;
         return Err(Error::Request {
             message: format!(
-                "the {images} images of a batch need {}, but {source} allows {}",
+                "the {images} images of a step need {}, but {source} allows {}",
                 bytes_for_people(batch),
                 bytes_for_people(bytes)
             ),
@@ -479,11 +491,13 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 
 /// What is about to happen, in a few lines.
 fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
-    let Settings { batch_size, steps, seed, adam, objective, rates, augment, diff_augment, data, .. } = &start.settings;
+    let Settings { batch_size, d_steps, steps, seed, adam, objective, rates, augment, diff_augment, data, .. } =
+        &start.settings;
     let [h, w, c] = images.image_shape();
     let summary = Summary::new(&start.model);
     let [generator, discriminator] = &summary.networks;
-    let epochs = (steps * *batch_size as u64) as f64 / images.count() as f64;
+    let epochs = (steps * start.settings.images_per_step() as u64) as f64 / images.count() as f64;
+    let times = if *d_steps > 1 { format!("{d_steps} x ") } else { String::new() };
     remark(&format!("device         {device}"));
     let windows = place.filter(|place| place.capacity < images.count()).map(|Place { capacity, reason }| {
         let [part, all] = [*capacity, images.count()].map(|images| bytes_for_people((images * h * w * c) as u64));
@@ -501,9 +515,10 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
         start.model.latent,
         if start.model.classes.is_some() { " and a class" } else { "" }
     ));
-    remark(&format!("discriminator  {} parameters, {h} x {w} x {c} -> 1", discriminator.parameters()));
+    let pack = if start.model.pac > 1 { format!("{} images of ", start.model.pac) } else { String::new() };
+    remark(&format!("discriminator  {} parameters, {pack}{h} x {w} x {c} -> 1", discriminator.parameters()));
     remark(&format!(
-        "training       {steps} steps of {batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
+        "training       {steps} steps of {times}{batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
         adam.lr, adam.beta1, adam.beta2
     ));
     remark(&format!("objective      {objective}"));

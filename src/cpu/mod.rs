@@ -24,13 +24,16 @@ mod labels;
 mod loss;
 mod max_pool;
 mod memory;
+mod minibatch_deviation;
 mod mix;
 mod moving_average;
 mod noise;
+mod pack;
 mod penalty;
 pub(crate) mod product;
 mod rows;
 mod scalar;
+mod spectral_norm;
 #[cfg(test)]
 mod tests;
 mod upsample;
@@ -222,6 +225,14 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 concat::forward(memory.floats(a), memory.floats(b), y);
             });
         }
+        Op::Pack { x, y } => {
+            let (single, m) = (program.nhwc(x), program.shape(x)[0] / program.shape(y)[0]);
+            memory.write([y], |memory, [y]| pack::forward(single, m, memory.floats(x), y));
+        }
+        Op::PackGrad { dy, dx } => {
+            let (single, m) = (program.nhwc(dx), program.shape(dx)[0] / program.shape(dy)[0]);
+            memory.write([dx], |memory, [dx]| pack::grad(single, m, memory.floats(dy), dx));
+        }
         Op::Conv { x, w, b, y, geometry } => {
             let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(y), geometry);
             memory.write([y], |memory, [y]| {
@@ -240,6 +251,18 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(dy), geometry);
             memory.write([dw], |memory, [dw]| {
                 conv::grad_weight(sizes, memory.floats(x), memory.floats(dy), dw, scratch);
+            });
+        }
+        Op::SpectralNorm { w, uv, y, sigma } => {
+            let columns = program.nhwc(w)[3];
+            memory.write([uv, y, sigma], |memory, [uv, y, sigma]| {
+                spectral_norm::forward(columns, memory.floats(w), uv, y, sigma);
+            });
+        }
+        Op::SpectralNormGrad { y, uv, sigma, dw } => {
+            let columns = program.nhwc(y)[3];
+            memory.write([dw], |memory, [dw]| {
+                spectral_norm::grad(columns, memory.floats(y), memory.floats(uv), memory.floats(sigma)[0], dw);
             });
         }
         Op::BiasGrad { dy, db } => {
@@ -291,6 +314,16 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 max_pool::grad(shape, size, memory.floats(x), memory.floats(dy), dx);
             });
         }
+        Op::MinibatchDeviation { x, y, group } => {
+            let shape = program.nhwc(x);
+            memory.write([y], |memory, [y]| minibatch_deviation::forward(shape, group, memory.floats(x), y));
+        }
+        Op::MinibatchDeviationGrad { x, dy, dx, group } => {
+            let shape = program.nhwc(x);
+            memory.write([dx], |memory, [dx]| {
+                minibatch_deviation::grad(shape, group, memory.floats(x), memory.floats(dy), dx);
+            });
+        }
         Op::Dropout { clock, x, y, seed, stream, rate } => {
             let step = memory.counter(clock);
             memory.write([y], |memory, [y]| dropout::forward(seed, stream, step, rate, memory.floats(x), y));
@@ -339,10 +372,10 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 adam::update(rates, t, memory.floats(grad), param, m, v);
             });
         }
-        Op::MovingAverage { clock, param, average, decay } => {
+        Op::MovingAverage { clock, param, average, decay, ramp_up } => {
             let t = memory.counter(clock);
             memory.write([average], |memory, [average]| {
-                moving_average::update(decay, t, memory.floats(param), average);
+                moving_average::update(decay, ramp_up, t, memory.floats(param), average);
             });
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::program::{
-    Access, Activation, Adversarial, Centre, Decay, DiffAugment, Geometry, Op, Operand, Order, Program, Schedule,
-    TensorId, random,
+    Access, Activation, Adversarial, Centre, Decay, DiffAugment, Geometry, Op, Operand, Order, Program, RampUp,
+    Schedule, TensorId, random,
 };
 
 /// Invocations of an elementwise workgroup, as in the shaders.
@@ -91,9 +91,11 @@ fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option
         (&Op::ActivationGrad { kind, y: z, dy, dx: dz }, &Op::BatchNormGrad { dy: taken, .. }) if taken == dz => {
             Some(batch_norm_grad(next, program, kernels, Some(Behind { kind, z, dy, dz })))
         }
-        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, .. }) if averaged == param => {
+        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, ramp_up, .. })
+            if averaged == param =>
+        {
             let kernel = adam(op, program).bind("average", Source::Tensor(average));
-            let kernel = kernel.constants(&[("ONE_MINUS_DECAY", 1.0 - decay)]);
+            let kernel = kernel.constants(&averaging(decay, ramp_up));
             Some(vec![kernel.dispatch("update_and_average", elementwise(program, param))])
         }
         (&Op::Batch { y, .. }, &Op::Concat { a, b, y: both }) if a == y => {
@@ -174,6 +176,12 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let constants = sizes(&[("LEN_A", len_a), ("LEN_B", len_b)]);
             vec![Kernel::new(op, "concat", constants).dispatch("forward", elementwise(program, y))]
         }
+        Op::Pack { x, y } => {
+            vec![Kernel::new(op, "pack", pack_sizes(program, x, y)).dispatch("forward", elementwise(program, y))]
+        }
+        Op::PackGrad { dy, dx } => {
+            vec![Kernel::new(op, "pack", pack_sizes(program, dx, dy)).dispatch("grad", elementwise(program, dx))]
+        }
         Op::Conv { x, w, b, y, geometry } => {
             let [n, h_out, w_out, c_out] = program.nhwc(y);
             let [k, _, c_in, _] = program.nhwc(w);
@@ -196,6 +204,27 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let size = Size { rows: k * k * c_in, columns: c_out, depth: n * h_out * w_out, phases: 1 };
             let kernel = Kernel::new(op, "conv", conv_sizes(program, x, dy, geometry)).with_bias(None, x);
             kernel.product(&Product { entry: "grad_weight", left: x, right: dy, result: dw }, &size, program, kernels)
+        }
+        Op::SpectralNorm { w, .. } => {
+            let [k, _, c_in, columns] = program.nhwc(w);
+            let rows = k * k * c_in;
+            let kernel = Kernel::new(op, "spectral_norm", sizes(&[("D", rows), ("O", columns)]));
+            let kernel = kernel.scratch("v_raw", rows).scratch("u_raw", columns);
+            vec![
+                kernel.clone().dispatch("project", [rows.min(MOST_WORKGROUPS), 1, 1]),
+                kernel.clone().dispatch("reflect", [columns.div_ceil(32), 1, 1]),
+                kernel.dispatch("normalise", elementwise(program, w)),
+            ]
+        }
+        Op::SpectralNormGrad { y, .. } => {
+            let ([k, _, c_in, columns], len) = (program.nhwc(y), program.info(y).len());
+            let slices = len.div_ceil(4096).min(ELEMENTWISE); // as many as a workgroup has lanes, at most
+            let constants = [("D", k * k * c_in), ("O", columns), ("SLICES", slices), ("SLICE", len.div_ceil(slices))];
+            let kernel = Kernel::new(op, "spectral_norm", sizes(&constants)).scratch("parts", slices);
+            vec![
+                kernel.clone().dispatch("grad_parts", [slices, 1, 1]),
+                kernel.dispatch("grad", elementwise(program, y)),
+            ]
         }
         Op::BiasGrad { dy, db } => {
             let [n, h, w, c] = program.nhwc(dy);
@@ -235,6 +264,17 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let [n, h, w, c] = program.nhwc(x);
             let kernel = Kernel::new(op, "max_pool", max_pool_sizes(program, x, size));
             vec![kernel.dispatch("grad", invocations(n * h.div_ceil(size) * w.div_ceil(size) * c))]
+        }
+        Op::MinibatchDeviation { x, y, group } => {
+            let [_, h, w, c] = program.nhwc(x);
+            let (kernel, workgroups) = deviation(op, program, x, group, h * w * c);
+            vec![kernel.clone().dispatch("deviation", workgroups), kernel.dispatch("forward", elementwise(program, y))]
+        }
+        Op::MinibatchDeviationGrad { x, group, .. } => {
+            let [n, h, w, c] = program.nhwc(x);
+            let (kernel, workgroups) = deviation(op, program, x, group, group * h * w);
+            let workgroups_of_groups = invocations(n / group * h * w * c);
+            vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", workgroups_of_groups)]
         }
         Op::Dropout { x, seed, stream, rate, .. } => {
             let len = program.info(x).len();
@@ -284,9 +324,10 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
         Op::Adam { param, .. } => vec![adam(op, program).dispatch("update", elementwise(program, param))],
-        Op::MovingAverage { param, decay, .. } => {
-            let constants = vec![("LEN", program.info(param).len() as f64), ("ONE_MINUS_DECAY", 1.0 - decay)];
-            vec![Kernel::new(op, "moving_average", constants).dispatch("update", elementwise(program, param))]
+        Op::MovingAverage { param, decay, ramp_up, .. } => {
+            let constants = vec![("LEN", program.info(param).len() as f64)];
+            let kernel = Kernel::new(op, "moving_average", constants).constants(&averaging(decay, ramp_up));
+            vec![kernel.dispatch("update", elementwise(program, param))]
         }
     }
 }
@@ -359,6 +400,10 @@ fn adam(op: &Op, program: &Program) -> Kernel {
     ];
     constants.extend(schedule_constants(schedule));
     Kernel::new(op, "adam", constants)
+}
+
+fn averaging(decay: f64, ramp_up: RampUp) -> [(&'static str, f64); 2] {
+    [("ONE_MINUS_DECAY", 1.0 - decay), flag("BY_HALF_LIFE", ramp_up == RampUp::HalfLife)]
 }
 
 /// The most rows, of all groups together, for which batch normalisation is one dispatch. On a GPU few invocations then read
@@ -656,6 +701,29 @@ fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
 /// Workgroups of so many invocations in all, or fewer for a grid-stride loop.
 fn invocations(count: usize) -> [usize; 3] {
     [count.div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+}
+
+/// What the kernels of the minibatch's deviation have in common, and the workgroups that sum up `len` numbers of each group in
+/// slices of at most 32,768: a lane does 128 of them, in 2 * [`MAX_GROUP`](crate::program::MAX_GROUP) iterations each at most, and
+/// stays far below the 65,535 after which Mesa before 25.1 ends loops.
+fn deviation(op: &Op, program: &Program, x: TensorId, group: usize, len: usize) -> (Kernel, [usize; 3]) {
+    let [n, h, w, c] = program.nhwc(x);
+    let (groups, slices) = (n / group, len.div_ceil(1 << 15));
+    let constants = sizes(&[
+        ("N", n),
+        ("PIXELS", h * w),
+        ("C", c),
+        ("GROUP", group),
+        ("SLICES", slices),
+        ("SLICE", len.div_ceil(slices)),
+    ]);
+    let kernel = Kernel::new(op, "minibatch_deviation", constants).scratch("parts", groups * slices);
+    (kernel, [groups, slices, 1])
+}
+
+fn pack_sizes(program: &Program, single: TensorId, packed: TensorId) -> Vec<(&'static str, f64)> {
+    let ([n, h, w, c], packs) = (program.nhwc(single), program.shape(packed)[0]);
+    sizes(&[("LEN", n * h * w * c), ("PIXELS", h * w), ("C", c), ("M", n / packs)])
 }
 
 fn upsample_sizes(program: &Program, small: TensorId, large: TensorId) -> Vec<(&'static str, f64)> {

@@ -26,7 +26,7 @@ macro_rules! shader {
 /// Every shader.
 pub const SHADERS: &[Shader] = &[
     shader!("activation", after "function"),
-    shader!("adam", after "random"),
+    shader!("adam", after "random", after "share"),
     shader!("augment", after "random"),
     shader!("batch", after "random"),
     shader!("batch_norm", after "function"),
@@ -43,10 +43,13 @@ pub const SHADERS: &[Shader] = &[
     shader!("labels", after "random"),
     shader!("loss"),
     shader!("max_pool"),
+    shader!("minibatch_deviation"),
     shader!("mix", after "random"),
-    shader!("moving_average"),
+    shader!("moving_average", after "share"),
     shader!("noise", after "random"),
+    shader!("pack"),
     shader!("penalty"),
+    shader!("spectral_norm"),
     shader!("upsample"),
 ];
 
@@ -128,14 +131,17 @@ mod tests {
             let twin =
                 text.lines().find_map(|line| line.strip_prefix("// Twin      ")).expect("a header with its twin");
             // Kernels for one kind of adapter have the twin of those that run everywhere.
-            let twin_name =
-                if name == "function" { "activation" } else { name.strip_suffix("_lanes").unwrap_or(&name) };
+            let twin_name = match name.as_str() {
+                "function" => "activation",
+                "share" => "moving_average",
+                other => other.strip_suffix("_lanes").unwrap_or(other),
+            };
             assert!(twin.ends_with(&format!("/{twin_name}.rs")), "{twin} is not called {twin_name}.rs");
             assert!(root.join(twin).is_file(), "{name}.wgsl names {twin}, which is not there");
             files.insert(name);
         }
         let table: BTreeSet<String> = SHADERS.iter().map(|shader| shader.name.to_string()).collect();
-        for library in ["function", "random"] {
+        for library in ["function", "random", "share"] {
             files.remove(library); // compiled as part of others
         }
         assert_eq!(files, table);

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::net::parameters::{Layout, Stored};
 use crate::net::{Chance, Mode, Network, Wrt};
 use crate::program::random::shuffled;
-use crate::program::{Device, Element, Op, Order, Program, RoutineId, Schedule, TensorId, Values};
+use crate::program::{Device, Element, Op, Order, Program, RampUp, RoutineId, Schedule, TensorId, Values};
 use crate::report::work::{Audience, Work};
 
 /// Learning rates of Adam, each for an equal part of the steps.
@@ -233,7 +233,13 @@ impl Lesson {
             eps: 1e-8,
             schedule: Schedule::CONSTANT,
         });
-        program.push(Op::MovingAverage { clock, param, average: average.params(), decay: AVERAGE });
+        program.push(Op::MovingAverage {
+            clock,
+            param,
+            average: average.params(),
+            decay: AVERAGE,
+            ramp_up: RampUp::Steps,
+        });
 
         let ops = program.routine(step).ops.clone();
         let mut steps = vec![step];

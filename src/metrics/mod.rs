@@ -9,6 +9,7 @@ mod embedder;
 mod features;
 mod frechet;
 mod judge;
+mod modes;
 mod neighbours;
 mod networks;
 mod score;
@@ -19,6 +20,7 @@ pub use conditional::Obedience;
 pub use features::Features;
 pub use frechet::{Gaussian, frechet};
 pub use judge::{Figures, Judge, Lens};
+pub use modes::{DigitReader, Modes};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 

@@ -30,16 +30,16 @@ impl Architecture {
     pub(super) fn classifier(image: Shape, classes: usize) -> Self {
         let mut layers = halvings(image, |channels, kernel| {
             vec![
-                Layer::Conv { channels, kernel, stride: 2, pad: Pad::Pixels(kernel / 2), bias: false },
+                Layer::Conv { channels, kernel, stride: 2, pad: Pad::Pixels(kernel / 2), bias: false, spectral: false },
                 Layer::BatchNorm { eps: 1e-5, momentum: 0.9 },
                 Layer::Relu,
             ]
         });
         layers.extend([
             Layer::Flatten,
-            Layer::Linear { features: CLASSIFIER_FEATURES, bias: true },
+            Layer::Linear { features: CLASSIFIER_FEATURES, bias: true, spectral: false },
             Layer::Relu,
-            Layer::Linear { features: classes, bias: true },
+            Layer::Linear { features: classes, bias: true, spectral: false },
         ]);
         Self { image, features: layers.len() - 2, layers }
     }
@@ -48,9 +48,12 @@ impl Architecture {
     pub(super) fn random(image: Shape) -> Self {
         let mut layers = halvings(image, |channels, kernel| {
             let pad = Pad::Pixels(kernel / 2);
-            vec![Layer::Conv { channels, kernel, stride: 2, pad, bias: false }, Layer::LeakyRelu { slope: 0.2 }]
+            vec![
+                Layer::Conv { channels, kernel, stride: 2, pad, bias: false, spectral: false },
+                Layer::LeakyRelu { slope: 0.2 },
+            ]
         });
-        layers.extend([Layer::Flatten, Layer::Linear { features: RANDOM_FEATURES, bias: false }]);
+        layers.extend([Layer::Flatten, Layer::Linear { features: RANDOM_FEATURES, bias: false, spectral: false }]);
         Self { image, features: layers.len() - 1, layers }
     }
 

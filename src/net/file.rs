@@ -206,6 +206,11 @@ impl<'a> Section<'a> {
         self.file.mistake(&span, &message, rule)
     }
 
+    /// An error that a key is not there. `at` is where the table stands.
+    pub(super) fn lacks(&self, at: &Span, key: &str, hint: &str) -> Error {
+        self.file.mistake(at, &format!("{} has no `{key}`", self.place), hint)
+    }
+
     /// Where a key's value stands.
     pub(super) fn span(&self, key: &str) -> Span {
         self.get(key).span()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::program::{Activation, Geometry};
+use crate::program::{Activation, Geometry, MOST_SPECTRAL_ROWS};
 
 /// Height, width and channels of an image without its batch. A flat vector is an image of one pixel.
 pub type Shape = [usize; 3];
@@ -23,6 +23,8 @@ pub enum Layer {
         features: usize,
         /// Whether a number is added to each output.
         bias: bool,
+        /// Whether its weights are divided by their largest singular value.
+        spectral: bool,
     },
     /// A convolution.
     Conv {
@@ -36,6 +38,8 @@ pub enum Layer {
         pad: Pad,
         /// Whether a number is added to each channel.
         bias: bool,
+        /// Whether its weights are divided by their largest singular value.
+        spectral: bool,
     },
     /// A convolution read backwards: from the image that it gives to the one that it takes.
     TransposedConv {
@@ -69,6 +73,11 @@ pub enum Layer {
     MaxPool {
         /// Height and width of the square.
         size: usize,
+    },
+    /// How much the images of a batch differ, as one more channel, the same at all pixels of a group of images.
+    MinibatchDeviation {
+        /// How many images are compared.
+        group: usize,
     },
     /// In training, some numbers chosen at random become 0, and the others are divided by the share that is left.
     Dropout {
@@ -169,9 +178,19 @@ impl Placed {
         self.layer.geometry(self.input).expect("only a layer with weights is asked")
     }
 
-    /// How many numbers it gathers of the batches in training, and does not learn.
+    /// How many numbers it gathers in training, and does not learn.
     pub(super) fn statistics(&self) -> usize {
-        if matches!(self.layer, Layer::BatchNorm { .. }) { 2 * self.output[2] } else { 0 }
+        match self.layer {
+            Layer::BatchNorm { .. } => 2 * self.output[2],
+            _ => self.singular_vectors().map_or(0, |[columns, rows]| columns + rows),
+        }
+    }
+
+    /// Columns and rows of its weights as a matrix, `C_OUT` and K * K * `C_IN`, where they are divided by their largest singular
+    /// value.
+    pub(super) fn singular_vectors(&self) -> Option<[usize; 2]> {
+        let [k, _, c_in, c_out] = self.layer.weights(self.input)?;
+        self.layer.is_spectral().then_some([c_out, k * k * c_in])
     }
 
     /// How many parameters it learns.
@@ -200,6 +219,7 @@ impl Layer {
             Self::BatchNorm { .. } => "batch-norm",
             Self::Upsample { .. } => "upsample",
             Self::MaxPool { .. } => "max-pool",
+            Self::MinibatchDeviation { .. } => "minibatch-deviation",
             Self::Dropout { .. } => "dropout",
             Self::Relu => "relu",
             Self::LeakyRelu { .. } => "leaky-relu",
@@ -253,11 +273,23 @@ impl Layer {
         )
     }
 
+    /// Whether its weights are divided by their largest singular value.
+    pub fn is_spectral(&self) -> bool {
+        matches!(self, Self::Linear { spectral: true, .. } | Self::Conv { spectral: true, .. })
+    }
+
     /// Whether its output is a linear function of its input, or one in each of some pieces of all inputs, so that its
     /// derivative is the same all over a piece. It is not where an image depends on others of its batch. Max pooling, which is
     /// one too, is left out: its tangent would be an operation of its own.
     pub fn is_piecewise_linear(&self) -> bool {
-        !matches!(self, Self::BatchNorm { .. } | Self::MaxPool { .. } | Self::Tanh | Self::Sigmoid)
+        !matches!(
+            self,
+            Self::BatchNorm { .. }
+                | Self::MaxPool { .. }
+                | Self::MinibatchDeviation { .. }
+                | Self::Tanh
+                | Self::Sigmoid
+        )
     }
 
     /// Whether it has parameters.
@@ -290,6 +322,16 @@ impl Layer {
         if let Some(w) = self.weights(input) {
             if product(&w).is_none() {
                 return too_large(format!("{} x {} x {} x {} weights", w[0], w[1], w[2], w[3]), &MAX_ELEMENTS);
+            }
+            let rows = w[0] * w[1] * w[2];
+            if self.is_spectral() && rows > MOST_SPECTRAL_ROWS {
+                return Err((
+                    format!(
+                        "would normalise {rows} weights of each output, more than the {MOST_SPECTRAL_ROWS} that are allowed: {given}"
+                    ),
+                    "leave spectral-norm out, or choose fewer channels, a smaller kernel, or a smaller image before it"
+                        .to_string(),
+                ));
             }
             let multiply_adds = self.multiply_adds(input, output);
             if multiply_adds > MAX_MULTIPLY_ADDS {
@@ -354,6 +396,7 @@ impl Layer {
                     "choose a smaller size".to_string(),
                 ))
             }
+            Self::MinibatchDeviation { .. } => Ok([input[0], input[1], input[2] + 1]),
             Self::Reshape { shape } => {
                 let (old, new) = (elements(input), elements(shape));
                 if old == new {
@@ -413,9 +456,13 @@ impl fmt::Display for Layer {
             }
             Self::Upsample { factor } => write!(f, ", factor {factor}")?,
             Self::MaxPool { size } => write!(f, ", size {size}")?,
+            Self::MinibatchDeviation { group } => write!(f, ", group {group}")?,
             Self::Dropout { rate } => write!(f, ", rate {rate}")?,
             Self::LeakyRelu { slope } => write!(f, ", slope {slope}")?,
             _ => {}
+        }
+        if self.is_spectral() {
+            write!(f, ", spectral norm")?;
         }
         if let Self::TransposedConv { output_pad, .. } = *self
             && output_pad > 0

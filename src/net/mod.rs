@@ -19,6 +19,6 @@ mod width;
 pub use layer::{Layer, Pad, Shape};
 pub use model::{Draw, Initial, Model, Normal};
 pub use network::{Chance, Mode, Network, Tape, Wrt};
-pub(crate) use read::{MAX_PENALTY, MAX_PENALTY_EVERY};
+pub(crate) use read::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PAC, MAX_PENALTY, MAX_PENALTY_EVERY};
 pub use summary::{NetworkSummary, Row, Summary};
-pub use training::{Adam, Objective, Penalty, Rates, Training};
+pub use training::{Adam, Average, Objective, Penalty, Rates, Training};

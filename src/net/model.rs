@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::{File, Span, listed};
 use super::layer::{self, Layer, Placed, Shape, Size};
-use super::read::{self, MAX_BATCH, Sizes};
+use super::read::{self, MAX_BATCH, MAX_PAC, Sizes};
 use super::training::Training;
 use crate::error::{Error, Result};
 
@@ -38,9 +38,12 @@ pub struct Model {
     pub classes: Option<usize>,
     /// From [`Self::latents`] to an image.
     pub generator: Vec<Layer>,
-    /// From an image to one logit, which is positive where the image is judged real; of a conditional model to one more for
-    /// each class, so that its last layer is wider here than in the file. [`Op::PickLogit`](crate::program::Op::PickLogit)
-    /// makes one of them.
+    /// How many images the discriminator sees at a time, all real or all made, side by side in the channels of one (Lin et al.
+    /// 2018, "The power of two samples in generative adversarial networks"): it finds out a generator that makes always the same.
+    pub pac: usize,
+    /// From an image, or a pack of them, to one logit, which is positive where it is judged real; of a conditional model to one
+    /// more for each class, so that its last layer is wider here than in the file.
+    /// [`Op::PickLogit`](crate::program::Op::PickLogit) makes one of them.
     pub discriminator: Vec<Layer>,
     /// How it is trained.
     pub training: Training,
@@ -138,12 +141,18 @@ impl Model {
             image,
             latent,
             classes,
+            pac: read::pac(&top)?,
             generator,
             discriminator,
             training: read::training(&top)?,
             initial: read::initial(&top)?,
             source: text.to_string(),
         };
+        if model.classes.is_some() && model.pac > 1 {
+            let message =
+                format!("a discriminator that sees {} images at a time cannot be told their class", model.pac);
+            return Err(file.mistake(&top.span("classes"), &message, "leave out either pac or classes"));
+        }
         model.check_generator(file, &generator_lines)?;
         model.check_discriminator(file, &discriminator_lines)?;
         model.judge_classes(file, &discriminator_lines)?;
@@ -199,6 +208,43 @@ impl Model {
         Self::parse(&text, &format!("{} with {classes} classes", self.name))
     }
 
+    /// The same model with another number of images that its discriminator sees at a time. The text of its file changes with it.
+    ///
+    /// # Errors
+    ///
+    /// Where the discriminator's layers or the batch do not follow.
+    pub fn with_pac(&self, pac: usize) -> Result<Self> {
+        if !(1..=MAX_PAC).contains(&pac) {
+            return Err(Error::Request {
+                message: format!("images cannot be packed by {pac}"),
+                hint: format!("choose a number of images from 1 to {MAX_PAC}, such as 2"),
+            });
+        }
+        let file = File { origin: &self.name, text: &self.source };
+        let mut text = self.source.clone();
+        match read::pac_span(&read::top(file)?)? {
+            Some(place) => text.replace_range(place, &pac.to_string()),
+            None if pac == 1 => {}
+            None => text.insert_str(0, &format!("pac = {pac}\n")), // before the first [section]
+        }
+        Self::parse(&text, &format!("{} with pac = {pac}", self.name))
+    }
+
+    /// The shape of what the discriminator takes: an image, or several side by side in its channels.
+    pub fn judged(&self) -> Shape {
+        let [h, w, c] = self.image;
+        [h, w, self.pac * c]
+    }
+
+    /// Batches are multiples of this: of whole packs, and of whole groups of those that a layer compares.
+    pub fn batch_unit(&self) -> usize {
+        let groups = self.discriminator.iter().filter_map(|layer| match layer {
+            Layer::MinibatchDeviation { group } => Some(*group),
+            _ => None,
+        });
+        self.pac.saturating_mul(groups.fold(1, least_common_multiple))
+    }
+
     /// What the networks have for black and for white: 0 and 1 where the generator ends in a sigmoid, else -1 and 1.
     pub fn range(&self) -> [f64; 2] {
         let reshapes = |layer: &&Layer| matches!(layer, Layer::Reshape { .. } | Layer::Flatten);
@@ -233,15 +279,15 @@ impl Model {
                  linear, or linear in pieces",
                 layer.kind()
             ),
-            hint: "leave the penalty out, or choose a model whose discriminator has none of batch-norm, max-pool, tanh and \
-                   sigmoid, such as dcgan-fast"
+            hint: "leave the penalty out, or choose a model whose discriminator has none of batch-norm, max-pool, \
+                   minibatch-deviation, tanh and sigmoid, such as dcgan-fast"
                 .into(),
         })
     }
 
     /// Name, layers and input of both networks.
     pub(super) fn networks(&self) -> [(&'static str, &[Layer], Shape); 2] {
-        [("generator", &self.generator, self.latents()), ("discriminator", &self.discriminator, self.image)]
+        [("generator", &self.generator, self.latents()), ("discriminator", &self.discriminator, self.judged())]
     }
 
     /// Why a batch of this many images cannot be trained with, and what to change.
@@ -252,7 +298,22 @@ impl Model {
                 format!("choose a batch size from 1 to {MAX_BATCH}"),
             ));
         }
+        if !batch_size.is_multiple_of(self.pac) {
+            return Some((
+                format!("a batch of {batch_size} images cannot be packed by {}", self.pac),
+                format!("choose a batch size that is a multiple of {}, or another pac", self.pac),
+            ));
+        }
+        if !batch_size.is_multiple_of(self.batch_unit()) {
+            let unit = self.batch_unit();
+            let packs = if self.pac > 1 { format!(" of packs by {}", self.pac) } else { String::new() };
+            return Some((
+                format!("a batch of {batch_size} images is no whole number of the discriminator's groups{packs}"),
+                format!("choose a batch size that is a multiple of {unit}, or another group of minibatch-deviation"),
+            ));
+        }
         self.networks().into_iter().find_map(|(network, layers, input)| {
+            let batch_size = if network == "discriminator" { batch_size / self.pac } else { batch_size };
             let placed = layer::place(layers, input, "the input").expect("`parse` found that they fit");
             let number = placed.iter().position(|Placed { layer, input: [h, w, _], .. }| {
                 matches!(layer, Layer::BatchNorm { .. }) && batch_size * h * w < 2
@@ -268,6 +329,18 @@ impl Model {
     }
 
     fn check_generator(&self, file: File<'_>, lines: &[Span]) -> Result<()> {
+        if let Some(number) = self.generator.iter().position(Layer::is_spectral) {
+            let message = format!("generator layer {number} ({}) has spectral-norm", self.generator[number].kind());
+            return Err(file.mistake(&lines[number], &message, "it is for the discriminator alone: leave it out"));
+        }
+        let compares = |layer: &Layer| matches!(layer, Layer::MinibatchDeviation { .. });
+        if let Some(number) = self.generator.iter().position(compares) {
+            let message = format!(
+                "generator layer {number} (minibatch-deviation) would make an image depend on the others of its batch"
+            );
+            let hint = "it belongs in the discriminator, before its last convolution or linear layer";
+            return Err(file.mistake(&lines[number], &message, hint));
+        }
         let output = check_layers(file, "generator", &self.generator, lines, self.latents(), "the latent")?;
         if output == self.image {
             return Ok(());
@@ -286,7 +359,7 @@ impl Model {
 
     fn check_discriminator(&self, file: File<'_>, lines: &[Span]) -> Result<()> {
         let layers = &self.discriminator;
-        let output = check_layers(file, "discriminator", layers, lines, self.image, "the image")?;
+        let output = check_layers(file, "discriminator", layers, lines, self.judged(), "the image")?;
         let (message, hint) = if output != [1, 1, 1] {
             (
                 format!(
@@ -324,8 +397,16 @@ impl Model {
             }
         }
         // A wider layer may be too large.
-        check_layers(file, "discriminator", &self.discriminator, lines, self.image, "the image").map(|_| ())
+        check_layers(file, "discriminator", &self.discriminator, lines, self.judged(), "the image").map(|_| ())
     }
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).saturating_mul(b)
 }
 
 /// `layer 11, tanh`.
@@ -483,11 +564,36 @@ mod tests {
             "features = 1 }",
             "features = 4 }, { layer = \"reshape\", height = 2, width = 2, channels = 1 }, { layer = \"max-pool\", size = 2 }",
         );
+        let packed = model.with_pac(2).unwrap().with_classes(10).unwrap_err();
+        assert!(packed.to_string().contains("2 images at a time cannot be told their class"), "{packed}");
         let error = reshaped.with_classes(10).unwrap_err();
         assert!(
             error.to_string().contains("must end in a linear layer or a convolution, but layer 12 is max-pool"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_model_with_packs_has_a_discriminator_of_more_channels_says_so_in_its_text_and_takes_whole_packs() {
+        let model = Model::named("dcgan-fast").unwrap();
+        assert_eq!((model.pac, model.judged(), model.with_pac(1).unwrap()), (1, [28, 28, 1], model.clone()));
+        let packed = model.with_pac(2).unwrap();
+        assert_eq!((packed.pac, packed.judged(), packed.image), (2, [28, 28, 2], [28, 28, 1]));
+        assert_eq!(Model::parse(packed.to_toml(), "packed").unwrap(), packed);
+        assert_eq!(parameters(&packed)[1], parameters(&model)[1] + 4 * 4 * 32);
+        let four = packed.with_pac(4).unwrap().with_channels(3).unwrap();
+        assert_eq!((four.judged(), four.to_toml().matches("pac = ").count()), ([28, 28, 12], 1));
+        packed.check_batch(64).unwrap();
+        let error = packed.check_batch(65).unwrap_err();
+        assert_eq!(error.to_string(), "a batch of 65 images cannot be packed by 2");
+        assert!(error.hint().contains("a multiple of 2"), "{}", error.hint());
+        for pac in [0, 65] {
+            assert_eq!(model.with_pac(pac).unwrap_err().to_string(), format!("images cannot be packed by {pac}"));
+        }
+        // A pack is what batch normalisation has a row of.
+        let small = Model::named("dcgan-small").unwrap().with_pac(2).unwrap();
+        assert!(small.check_batch(2).unwrap_err().to_string().contains("cannot normalise a batch of 1"));
+        assert!(model.with_pac(3).unwrap_err().to_string().contains("a batch of 64 images cannot be packed by 3"));
     }
 
     #[test]

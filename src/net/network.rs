@@ -54,6 +54,15 @@ struct Block {
     params: Range<usize>,
     /// Which part of the running statistics is its own.
     running: Option<usize>,
+    spectral: Option<Spectral>,
+}
+
+/// Weights that are divided by their largest singular value.
+#[derive(Debug, Clone, Copy)]
+struct Spectral {
+    /// What becomes of them, and what passes use.
+    y: TensorId,
+    sigma: TensorId,
 }
 
 /// A buffer and the tensors in it.
@@ -143,7 +152,7 @@ impl Network {
     /// The discriminator of a model.
     pub fn discriminator(program: &mut Program, model: &Model) -> Self {
         let told = model.classes.map(|_| Told { end: End::Output, labels: None });
-        Self { told, ..Self::new(program, "discriminator", &model.discriminator, model.image) }
+        Self { told, ..Self::new(program, "discriminator", &model.discriminator, model.judged()) }
     }
 
     /// The same network, whose passes are of images of these classes: `labels` is u32 (M), and a pass over N images, a multiple of
@@ -171,10 +180,16 @@ impl Network {
             let start = params.len();
             params.extend(parameters::parts(name, &placed));
             let statistics = parameters::running_part(name, &placed);
+            let spectral = placed.singular_vectors().and(placed.layer.weights(placed.input)).map(|w| {
+                let name = placed.name(name);
+                let y = program.tensor(format!("{name}.weight.normalised"), &w);
+                Spectral { y, sigma: program.tensor(format!("{name}.sigma"), &[1]) }
+            });
             blocks.push(Block {
                 placed,
                 params: start..params.len(),
                 running: statistics.is_some().then_some(running.len()),
+                spectral,
             });
             running.extend(statistics);
         }
@@ -252,6 +267,17 @@ impl Network {
         &self.running_layout
     }
 
+    /// Appends what spectral normalisation makes of the weights as they are now, with a power iteration: passes use it until it is
+    /// done again. Nothing, where no layer asks for it.
+    pub fn normalise(&self, program: &mut Program) {
+        for (number, block) in self.blocks.iter().enumerate() {
+            if let Some(Spectral { y, sigma }) = block.spectral {
+                let w = self.params_of(number, &self.params)[0];
+                program.push(Op::SpectralNorm { w, uv: self.running_of(number), y, sigma });
+            }
+        }
+    }
+
     /// Appends a forward pass over `x` (N, H, W, C), in a conditional generator without the numbers of the classes. `label` tells
     /// its tensors from those of other passes: `discriminator.3.y (both)`.
     ///
@@ -310,7 +336,7 @@ impl Network {
     fn forward_layer(&self, pass: &mut Pass<'_>, number: usize, x: TensorId, mode: Mode) -> Record {
         let placed = &self.blocks[number].placed;
         let Placed { layer, output, .. } = *placed;
-        let params = self.params_of(number, &self.params);
+        let params = &self.used_params(number)[..];
         let y = match layer {
             Layer::Linear { .. } | Layer::Conv { .. } => pass.conv(x, params, output, placed.geometry()),
             Layer::TransposedConv { .. } => pass.transposed_conv(x, params, output, placed.geometry()),
@@ -332,6 +358,7 @@ impl Network {
             },
             Layer::Upsample { .. } => pass.upsample(x, output),
             Layer::MaxPool { size } => pass.max_pool(x, output, size),
+            Layer::MinibatchDeviation { group } => pass.minibatch_deviation(x, output, group),
             Layer::Relu | Layer::LeakyRelu { .. } | Layer::Tanh | Layer::Sigmoid => pass.activation(function(layer), x),
             Layer::Reshape { .. } | Layer::Flatten => pass.reshape(x, output),
         };
@@ -431,12 +458,13 @@ impl Network {
     ) -> TensorId {
         let placed = &self.blocks[number].placed;
         let Placed { layer, output, .. } = *placed;
-        let params = self.params_of(number, &self.params);
+        let params = &self.used_params(number)[..];
         let all = Wanted { params: None, input: true };
         let below = match layer {
             Layer::Linear { .. } | Layer::Conv { .. } => {
                 let geometry = placed.geometry();
                 pass.conv_weight_grad(tangent, dy, grads[0], geometry);
+                self.spectral_grad(pass, number, grads[0]);
                 wanted.then(|| pass.conv(tangent, &params[..1], output, geometry))
             }
             Layer::TransposedConv { .. } => {
@@ -451,7 +479,11 @@ impl Network {
             }
             Layer::Upsample { .. } => Some(pass.upsample(tangent, output)),
             Layer::Reshape { .. } | Layer::Flatten => Some(pass.reshape(tangent, output)),
-            Layer::BatchNorm { .. } | Layer::MaxPool { .. } | Layer::Tanh | Layer::Sigmoid => {
+            Layer::BatchNorm { .. }
+            | Layer::MaxPool { .. }
+            | Layer::MinibatchDeviation { .. }
+            | Layer::Tanh
+            | Layer::Sigmoid => {
                 panic!("{} layer {number} is not piecewise linear", self.name)
             }
         };
@@ -469,9 +501,15 @@ impl Network {
     ) -> Option<TensorId> {
         let placed = &self.blocks[number].placed;
         let Placed { layer, input, .. } = *placed;
-        let params = self.params_of(number, &self.params);
+        let params = &self.used_params(number)[..];
         match layer {
-            Layer::Linear { .. } | Layer::Conv { .. } => pass.conv_grad(x, dy, params, placed.geometry(), wanted),
+            Layer::Linear { .. } | Layer::Conv { .. } => {
+                let dx = pass.conv_grad(x, dy, params, placed.geometry(), wanted);
+                if let Some(grads) = wanted.params {
+                    self.spectral_grad(pass, number, grads[0]);
+                }
+                dx
+            }
             Layer::TransposedConv { .. } => pass.transposed_conv_grad(x, dy, params, placed.geometry(), wanted),
             Layer::BatchNorm { .. } => {
                 let Kept::Statistics(saved) = kept else { unreachable!("a pass of training keeps its statistics") };
@@ -483,6 +521,7 @@ impl Network {
             }
             Layer::Upsample { .. } => pass.upsample_grad(x, dy, wanted),
             Layer::MaxPool { size } => pass.max_pool_grad(x, dy, size, wanted),
+            Layer::MinibatchDeviation { group } => pass.minibatch_deviation_grad(x, dy, group, wanted),
             Layer::Relu | Layer::LeakyRelu { .. } | Layer::Tanh | Layer::Sigmoid => {
                 pass.activation_grad(function(layer), y, dy, wanted)
             }
@@ -499,8 +538,24 @@ impl Network {
         &slices.parts[self.blocks[number].params.clone()]
     }
 
+    /// The parameters that a layer's passes use: its own, or what became of its weights.
+    fn used_params(&self, number: usize) -> Vec<TensorId> {
+        let mut params = self.params_of(number, &self.params).to_vec();
+        if let Some(Spectral { y, .. }) = self.blocks[number].spectral {
+            params[0] = y;
+        }
+        params
+    }
+
+    /// Makes of the gradient for what became of a layer's weights the gradient for the weights.
+    fn spectral_grad(&self, pass: &mut Pass<'_>, number: usize, dw: TensorId) {
+        if let Some(Spectral { y, sigma }) = self.blocks[number].spectral {
+            pass.program.push(Op::SpectralNormGrad { y, uv: self.running_of(number), sigma, dw });
+        }
+    }
+
     fn running_of(&self, number: usize) -> TensorId {
-        let index = self.blocks[number].running.expect("batch normalisation has running statistics");
+        let index = self.blocks[number].running.expect("a normalisation keeps something from step to step");
         self.running.parts[index]
     }
 }
@@ -850,7 +905,8 @@ mod tests {
 
     #[test]
     fn same_padding_becomes_the_pad_before_and_shapes_say_the_rest() {
-        let same = |kernel, stride| Layer::Conv { channels: 2, kernel, stride, pad: Pad::Same, bias: true };
+        let same =
+            |kernel, stride| Layer::Conv { channels: 2, kernel, stride, pad: Pad::Same, bias: true, spectral: false };
         let reversed = |kernel, stride| Layer::TransposedConv {
             channels: 2,
             kernel,
@@ -901,15 +957,16 @@ mod tests {
         let (kernel, stride, pad) = (3, 2, Pad::Pixels(1));
         let layers = [
             Layer::BatchNorm { eps: 1e-5, momentum: 0.9 },
-            Layer::Conv { channels: 5, kernel, stride, pad, bias: true },
+            Layer::Conv { channels: 5, kernel, stride, pad, bias: true, spectral: false },
             Layer::Sigmoid,
             Layer::TransposedConv { channels: 3, kernel, stride, pad, output_pad: 1, bias: true },
             Layer::LeakyRelu { slope: 0.1 },
             Layer::Upsample { factor: 3 },
             Layer::MaxPool { size: 3 },
             Layer::Dropout { rate: 0.5 },
+            Layer::MinibatchDeviation { group: 2 },
             Layer::Flatten,
-            Layer::Linear { features: 12, bias: false },
+            Layer::Linear { features: 12, bias: false, spectral: false },
             Layer::Reshape { shape: [2, 2, 3] },
             Layer::Tanh,
             Layer::Relu,
@@ -925,7 +982,7 @@ mod tests {
         assert_eq!(shapes[1], [4, 3, 5]);
         assert_eq!(shapes[3], [8, 6, 3]); // (4 - 1) * 2 + 3 - 2 + 1
         assert_eq!(shapes[5..8], [vec![24, 18, 3], vec![8, 6, 3], vec![8, 6, 3]]);
-        assert_eq!(shapes[8..11], [vec![1, 1, 144], vec![1, 1, 12], vec![2, 2, 3]]);
+        assert_eq!(shapes[8..12], [vec![8, 6, 4], vec![1, 1, 192], vec![1, 1, 12], vec![2, 2, 3]]);
         let dx = network.backward(&mut program, &tape, dy, Wrt::Both).unwrap();
         assert_eq!(program.nhwc(dx), [N, 7, 6, 2]);
         // The first layer's one operation for both gradients writes the input's even where it is not wanted.

@@ -10,6 +10,9 @@
 //! A conditional model has wider layers: in the generator the last columns of the first weights belong to the classes, and in the
 //! discriminator row 0 of the last weights to all images, row 1 + k to those of class k.
 //!
+//! With spectral norm the weights are `.weight_orig`, and `.weight_u` (out) and `.weight_v` (in * K * K) are the singular vectors, as
+//! `torch.nn.utils.spectral_norm` calls them.
+//!
 //! The names are those of an `nn.Sequential` called `generator`, so `load_state_dict` takes them once the prefix is cut
 //! off. Reshape and flatten go through an image in the order (H, W, C): in PyTorch, whose images are (N, C, H, W), write
 //! `x.permute(0, 2, 3, 1).flatten(1)` for a flatten, and the reverse for a reshape, wherever the image is larger than 1 x 1.
@@ -89,6 +92,11 @@ enum Role {
     Beta,
     RunningMean,
     RunningVariance,
+    /// The singular vector u of `C_OUT` elements.
+    LeftVector,
+    /// The singular vector v: in the program (K, K, `C_IN`), in files (`C_IN`, K, K). PyTorch's matrix has columns where ours has
+    /// rows.
+    RightVector([usize; 2]),
 }
 
 /// The parameters of a layer: weights and perhaps a bias, or gamma and beta in one.
@@ -101,7 +109,11 @@ pub(super) fn parts(network: &str, placed: &Placed) -> Vec<Part> {
             Layer::Linear { .. } => vec![c_out, c_in],
             _ => vec![c_out, c_in, k, k],
         };
-        parts.push(Part::one(&name, "weight", &w, shape, Role::Weight(w)));
+        let mut weight = Part::one(&name, "weight", &w, shape, Role::Weight(w));
+        if placed.layer.is_spectral() {
+            weight.stored[0].name.push_str("_orig"); // as PyTorch tells it from what becomes of it
+        }
+        parts.push(weight);
         if placed.layer.has_bias() {
             let fan_in = k * k * c_in;
             parts.push(Part::one(&name, "bias", &[channels], vec![channels], Role::Bias { fan_in }));
@@ -116,6 +128,20 @@ pub(super) fn parts(network: &str, placed: &Placed) -> Vec<Part> {
 
 /// The running statistics of a layer.
 pub(super) fn running_part(network: &str, placed: &Placed) -> Option<Part> {
+    if let (Some([columns, rows]), Some([k, _, c_in, _])) =
+        (placed.singular_vectors(), placed.layer.weights(placed.input))
+    {
+        let name = placed.name(network);
+        let spec = |suffix, len, role| Spec { name: format!("{name}.{suffix}"), shape: vec![len], role };
+        return Some(Part {
+            name: format!("{name}.uv"),
+            shape: vec![columns + rows],
+            stored: vec![
+                spec("weight_u", columns, Role::LeftVector),
+                spec("weight_v", rows, Role::RightVector([k, c_in])),
+            ],
+        });
+    }
     let stored = [("running_mean", Role::RunningMean), ("running_var", Role::RunningVariance)];
     let normalises = matches!(placed.layer, Layer::BatchNorm { .. });
     normalises.then(|| Part::pair(&placed.name(network), "running", placed.output[2], stored))
@@ -162,12 +188,20 @@ impl Spec {
             (Role::Gamma, _) => normals(&initial.gamma),
             (Role::Bias { .. } | Role::Beta | Role::RunningMean, _) => vec![0.0; self.len()],
             (Role::RunningVariance, _) => vec![1.0; self.len()],
+            (Role::LeftVector | Role::RightVector(_), _) => {
+                let normal = |index| normal(seed, stream, 0, index);
+                let length = (0..self.len() as u32).map(|index| normal(index).powi(2)).sum::<f64>().sqrt();
+                fill(&|index| normal(index) / length)
+            }
         };
         Stored { name: self.name, shape: self.shape, values }
     }
 
     /// For each element in the order of files, its place in the tensor of the program.
     fn places(&self) -> Box<dyn Iterator<Item = usize>> {
+        if let Role::RightVector([k, c_in]) = self.role {
+            return Box::new((0..c_in).flat_map(move |c| (0..k * k).map(move |uv| uv * c_in + c)));
+        }
         let Role::Weight([k, _, c_in, c_out]) = self.role else {
             return Box::new(0..self.len());
         };
@@ -263,6 +297,7 @@ fn misfit(message: String) -> Error {
 /// the stream `INITIAL + k`, and its elements, in the order of files, are made of that stream's normal or uniform numbers.
 pub fn initial(model: &Model, seed: u64) -> Start {
     let mut streams = stream::INITIAL..;
+    let mut vectors = stream::SPECTRAL..;
     let [generator, discriminator] = model.networks().map(|(network, layers, input)| {
         let placed = layer::place(layers, input, "the input").expect("a model's layers fit together");
         let params = placed.iter().flat_map(|placed| parts(network, placed));
@@ -273,10 +308,11 @@ pub fn initial(model: &Model, seed: u64) -> Start {
                 .zip(&mut streams)
                 .map(|(spec, stream)| spec.start(&model.initial, seed, stream))
                 .collect(),
-            // These start at 0 and 1: nothing is drawn.
+            // Statistics start at 0 and 1; singular vectors are drawn.
             running: running
                 .flat_map(|part| part.stored)
-                .map(|spec| spec.start(&model.initial, seed, stream::INITIAL))
+                .zip(&mut vectors)
+                .map(|(spec, stream)| spec.start(&model.initial, seed, stream))
                 .collect(),
         }
     });
@@ -299,11 +335,11 @@ mod tests {
     fn small() -> Layout {
         let (kernel, stride, pad) = (2, 1, Pad::Pixels(0));
         let layers = [
-            Layer::Conv { channels: 3, kernel, stride, pad, bias: true },
+            Layer::Conv { channels: 3, kernel, stride, pad, bias: true, spectral: false },
             Layer::BatchNorm { eps: 1e-5, momentum: 0.9 },
             Layer::TransposedConv { channels: 4, kernel, stride, pad, output_pad: 0, bias: true },
             Layer::Flatten,
-            Layer::Linear { features: 2, bias: true },
+            Layer::Linear { features: 2, bias: true, spectral: false },
         ];
         Network::new(&mut Program::new(), "n", &layers, [3, 3, 5]).params_layout().clone()
     }
@@ -324,6 +360,31 @@ mod tests {
         let (_, g, _) = dcgan_small();
         let running: Vec<(&str, &[usize])> = g.running_layout().tensors().collect();
         assert_eq!(running[..2], [("generator.2.running_mean", &[256][..]), ("generator.2.running_var", &[256])]);
+    }
+
+    #[test]
+    fn normalised_weights_have_the_names_and_layouts_of_pytorchs_spectral_norm_and_begin_with_unit_vectors() {
+        let text =
+            Model::named("dcgan-fast").unwrap().to_toml().replace("pad = 1 }", "pad = 1, spectral-norm = true }");
+        let model = Model::parse(&text, "spectral").unwrap();
+        let mut program = Program::new();
+        let d = Network::discriminator(&mut program, &model);
+        let params: Vec<(&str, &[usize])> = d.params_layout().tensors().collect();
+        assert_eq!(params[..2], [("discriminator.0.weight_orig", &[32, 1, 4, 4][..]), ("discriminator.0.bias", &[32])]);
+        assert_eq!(params[6].0, "discriminator.7.weight");
+        let running: Vec<(&str, &[usize])> = d.running_layout().tensors().collect();
+        assert_eq!(running[2..4], [("discriminator.2.weight_u", &[64][..]), ("discriminator.2.weight_v", &[512])]);
+        let State { running: start, .. } = initial(&model, 3).discriminator;
+        for Stored { name, values, .. } in &start {
+            let square: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+            assert!((square - 1.0).abs() < 1e-5, "{name}: {square}");
+        }
+        assert!(start[0].values[..8] != start[2].values[..8]);
+        // Element (c, u, v) of files is (u, v, c) in the buffer, behind the 64 of u.
+        let buffer: Vec<usize> = (0..d.running_layout().len()).collect();
+        let vector = &d.running_layout().unpack(&buffer)[3].values;
+        let first = vector[0];
+        assert_eq!([vector[1] - first, vector[16] - first, vector[17] - first], [32, 1, 33]);
     }
 
     #[test]

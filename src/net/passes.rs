@@ -217,6 +217,26 @@ impl Pass<'_> {
         })
     }
 
+    pub(super) fn minibatch_deviation(&mut self, x: TensorId, output: Shape, group: usize) -> TensorId {
+        let y = self.images("y", self.batch(x), output);
+        self.program.push(Op::MinibatchDeviation { x, y, group });
+        y
+    }
+
+    pub(super) fn minibatch_deviation_grad(
+        &mut self,
+        x: TensorId,
+        dy: TensorId,
+        group: usize,
+        wanted: Wanted<'_>,
+    ) -> Option<TensorId> {
+        wanted.input.then(|| {
+            let dx = self.like("dx", x);
+            self.program.push(Op::MinibatchDeviationGrad { x, dy, dx, group });
+            dx
+        })
+    }
+
     /// Returns the output and the stream that it was drawn from, which no other dropout of the program shares.
     pub(super) fn dropout(&mut self, x: TensorId, rate: f64, Chance { clock, seed }: Chance) -> (TensorId, u32) {
         let ops = self.program.routines().iter().flat_map(|routine| &routine.ops);

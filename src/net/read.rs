@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 use super::file::{File, Keys, Section, Span, listed};
 use super::layer::{Layer, MAX_SIDE, Pad, Shape};
 use super::model::{Draw, Initial, Normal};
-use super::training::{Adam, Objective, Penalty, Rates, Training};
+use super::training::{Adam, Average, Objective, Penalty, Rates, Training};
 use crate::error::Result;
-use crate::program::{Adversarial, Decay, DiffAugment, MAX_WINDOW};
+use crate::program::{Adversarial, Decay, DiffAugment, MAX_GROUP, MAX_WINDOW};
 
 const MAX_LAYERS: usize = 200;
 /// Of channels, features and latents.
@@ -22,6 +22,12 @@ pub(super) const CLASSES: RangeInclusive<usize> = 2..=256;
 /// Height and width, of the images that a network learns.
 const MAX_IMAGE: usize = 1024;
 pub(super) const MAX_BATCH: usize = 1 << 16;
+/// Of the images that a discriminator sees at a time.
+pub(crate) const MAX_PAC: usize = 64;
+/// Of the discriminator's updates for each of the generator's.
+pub(crate) const MAX_D_STEPS: u32 = 100;
+/// Of the images in which a moving average forgets half.
+pub(crate) const MAX_HALF_LIFE: u64 = 1_000_000_000;
 /// Of the weight of a gradient penalty.
 pub(crate) const MAX_PENALTY: f64 = 1e6;
 /// Of the steps from one gradient penalty to the next.
@@ -30,15 +36,25 @@ pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
 const MODEL: Keys = Keys {
     of: "a model (before its first [section])",
     needed: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
-    optional: &["about", "classes"],
+    optional: &["about", "classes", "pac"],
 };
 
 const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"], optional: &[] };
 
 const TRAINING: Keys = Keys {
     of: "[training]",
-    needed: &["epochs", "batch-size", "average", "adam"],
-    optional: &["least-steps", "loss", "label-smoothing", "penalty", "rates", "diff-augment"],
+    needed: &["epochs", "batch-size", "adam"],
+    optional: &[
+        "average",
+        "average-half-life",
+        "d-steps",
+        "least-steps",
+        "loss",
+        "label-smoothing",
+        "penalty",
+        "rates",
+        "diff-augment",
+    ],
 };
 
 const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
@@ -53,13 +69,14 @@ const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight"], optional: &["
 const NORMAL: Keys = Keys { of: "a draw of normal numbers", needed: &["mean", "std"], optional: &[] };
 
 /// Every kind of layer, with its keys besides `layer`.
-const LAYERS: [Keys; 13] = [
-    keys("linear", &["features"], &["bias"]),
-    keys("conv", &["channels", "kernel"], &["stride", "pad", "bias"]),
+const LAYERS: [Keys; 14] = [
+    keys("linear", &["features"], &["bias", "spectral-norm"]),
+    keys("conv", &["channels", "kernel"], &["stride", "pad", "bias", "spectral-norm"]),
     keys("transposed-conv", &["channels", "kernel"], &["stride", "pad", "output-pad", "bias"]),
     keys("batch-norm", &[], &["eps", "momentum"]),
     keys("upsample", &["factor"], &[]),
     keys("max-pool", &["size"], &[]),
+    keys("minibatch-deviation", &[], &["group"]),
     keys("dropout", &["rate"], &[]),
     keys("relu", &[], &[]),
     keys("leaky-relu", &[], &["slope"]),
@@ -110,6 +127,16 @@ pub(super) fn classes_place(file: File<'_>, top: &Section<'_>) -> Result<(Span, 
     Ok((end_of_line..end_of_line, "\nclasses = "))
 }
 
+/// How many images the discriminator sees at a time.
+pub(super) fn pac(top: &Section<'_>) -> Result<usize> {
+    top.or("pac", 1, |top, key| top.size(key, 1..=MAX_PAC))
+}
+
+/// Where that stands in the file, if it does.
+pub(super) fn pac_span(top: &Section<'_>) -> Result<Option<Span>> {
+    top.or("pac", None, |top, key| Ok(Some(top.span(key))))
+}
+
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -133,7 +160,8 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
         epochs: training.size("epochs", 1..=100_000)?,
         least_steps: training.or("least-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
         batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
-        average: share(&training, "average")?,
+        average: average(&training, &top.span("training"))?,
+        d_steps: training.or("d-steps", 1, |section, key| section.size(key, 1..=MAX_D_STEPS as usize))? as u32,
         adam: Adam {
             lr: rate(&adam, "lr")?,
             beta1: share(&adam, "beta1")?,
@@ -151,6 +179,24 @@ fn diff_augment(training: &Section<'_>, key: &str) -> Result<DiffAugment> {
     let names = training.list(key, &rule)?;
     let names = names.iter().map(|name| name.get_ref().as_str().unwrap_or_default());
     DiffAugment::named(names).map_err(|_| training.wrong(key, &rule))
+}
+
+/// One of two keys says it.
+fn average(training: &Section<'_>, at: &Span) -> Result<Average> {
+    let half_life = |section: &Section<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
+    let decay = |section: &Section<'_>, key: &str| share(section, key).map(Some);
+    match (training.or("average", None, decay)?, training.or("average-half-life", None, half_life)?) {
+        (Some(decay), None) => Ok(Average::Decay(decay)),
+        (None, Some(images)) => Ok(Average::HalfLife { images: images as u64 }),
+        (None, None) => {
+            let hint = "give the decay of a step, average = 0.999, or images until half is forgotten, average-half-life = 10000";
+            Err(training.lacks(at, "average", hint))
+        }
+        (Some(_), Some(_)) => {
+            let rule = "average and average-half-life say the same thing in two ways: leave one of them out";
+            Err(training.wrong("average-half-life", rule))
+        }
+    }
 }
 
 fn objective(training: &Section<'_>) -> Result<Objective> {
@@ -273,14 +319,26 @@ fn layer_keys(file: File<'_>, place: &str, span: &Span, table: &mut DeTable<'_>)
 
 fn layer_from(section: &Section<'_>, kind: &str, Sizes { image, latent }: Sizes) -> Result<Layer> {
     let bias = |section: &Section<'_>| section.or("bias", true, Section::flag);
+    let spectral = |section: &Section<'_>| section.or("spectral-norm", false, Section::flag);
     let width =
         |key: &str, images: usize| section.size_or(key, "image", 1..=MAX_WIDTH).map(|width| width.unwrap_or(images));
     let channels = || width("channels", image[2]);
     Ok(match kind {
-        "linear" => Layer::Linear { features: width("features", image.iter().product())?, bias: bias(section)? },
+        "linear" => Layer::Linear {
+            features: width("features", image.iter().product())?,
+            bias: bias(section)?,
+            spectral: spectral(section)?,
+        },
         "conv" => {
             let (kernel, stride, pad) = geometry(section)?;
-            Layer::Conv { channels: channels()?, kernel, stride, pad, bias: bias(section)? }
+            Layer::Conv {
+                channels: channels()?,
+                kernel,
+                stride,
+                pad,
+                bias: bias(section)?,
+                spectral: spectral(section)?,
+            }
         }
         "transposed-conv" => {
             let (kernel, stride, pad) = geometry(section)?;
@@ -292,6 +350,9 @@ fn layer_from(section: &Section<'_>, kind: &str, Sizes { image, latent }: Sizes)
         }
         "upsample" => Layer::Upsample { factor: section.size("factor", 1..=MAX_WINDOW)? },
         "max-pool" => Layer::MaxPool { size: section.size("size", 1..=MAX_WINDOW)? },
+        "minibatch-deviation" => Layer::MinibatchDeviation {
+            group: section.or("group", 4, |section, key| section.size(key, 2..=MAX_GROUP))?,
+        },
         "dropout" => Layer::Dropout { rate: share(section, "rate")? },
         "relu" => Layer::Relu,
         "leaky-relu" => Layer::LeakyRelu { slope: section.or("slope", 0.2, share)? },
@@ -348,7 +409,7 @@ fn tiny(section: &Section<'_>, key: &str) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Model;
+    use super::super::{Average, Model};
     use crate::error::Error;
 
     /// Layers that end as those of the discriminator must.
@@ -519,6 +580,23 @@ mod tests {
     }
 
     #[test]
+    fn the_moving_average_is_a_decay_or_a_half_life_in_images_and_one_of_them_is_needed() {
+        let average = |line: &str| {
+            let text = built_in().replace("average = 0.999", line);
+            Model::parse(&text, "good.toml").unwrap().training.average
+        };
+        assert_eq!(average("average = 0.5"), Average::Decay(0.5));
+        assert_eq!(average("average-half-life = 10000"), Average::HalfLife { images: 10_000 });
+        says(&changed("average = 0.999", ""), &["[training] has no `average`", "average-half-life = 10000"]);
+        let both = "average = 0.999\naverage-half-life = 10000";
+        says(&changed("average = 0.999", both), &["[training] has average-half-life = 10000", "leave one of them out"]);
+        says(&changed("average = 0.999", "average-half-life = 0"), &["has average-half-life = 0", "from 1"]);
+        says(&changed("average = 0.999", "average = 0.9\nd-steps = 0"), &["has d-steps = 0", "from 1 to 100"]);
+        let five = built_in().replace("average = 0.999", "average = 0.9\nd-steps = 5");
+        assert_eq!(Model::parse(&five, "good.toml").unwrap().training.d_steps, 5);
+    }
+
+    #[test]
     fn values_of_another_type_are_refused() {
         says(&changed("bias = false", "bias = 0"), &["has bias = 0", "true or false"]);
         says(&changed("name = \"dcgan-small\"", "name = 3"), &["the model has name = 3"]);
@@ -561,6 +639,38 @@ mod tests {
             &discriminator(&format!("{}{END}", grow.repeat(190))),
             &["layer 1 (upsample) would make 458752 x 458752 x 1 numbers"],
         );
+    }
+
+    #[test]
+    fn mistakes_with_the_minibatchs_deviation_are_told_with_what_it_needs() {
+        let layer = |group: &str| format!(r#"{{ layer = "minibatch-deviation"{group} }}, {END}"#);
+        let model = Model::parse(&with("discriminator", &layer("")), "good.toml").unwrap();
+        assert_eq!(model.batch_unit(), 4);
+        says(&discriminator(&layer(", group = 1")), &["layer 0 (minibatch-deviation) has group = 1", "from 2 to 64"]);
+        says(
+            &discriminator(&layer(", group = 3")),
+            &["a batch of 128 images is no whole number of the discriminator's groups", "a multiple of 3"],
+        );
+        let both = format!("{}, {}", r#"{ layer = "minibatch-deviation" }"#, layer(", group = 64"));
+        let model = Model::parse(&with("discriminator", &both), "good.toml").unwrap();
+        assert_eq!((model.batch_unit(), model.with_pac(2).unwrap().batch_unit()), (64, 128));
+        says(
+            &generator(r#"{ layer = "minibatch-deviation" }, { layer = "linear", features = 784 }"#),
+            &["generator layer 0 (minibatch-deviation)", "belongs in the discriminator"],
+        );
+        let error = model.check_penalty().unwrap_err();
+        assert!(error.to_string().contains("discriminator layer 0 (minibatch-deviation)"), "{error}");
+    }
+
+    #[test]
+    fn spectral_norm_is_for_the_discriminator_and_for_matrices_of_a_size_that_can_be_normalised() {
+        let linear = r#"{ layer = "linear", features = 784, spectral-norm = true }"#;
+        let model = with("discriminator", &format!(r#"{{ layer = "flatten" }}, {}"#, linear.replace("784", "1")));
+        assert!(Model::parse(&model, "good.toml").unwrap().discriminator[1].is_spectral());
+        says(&generator(linear), &["generator layer 0 (linear) has spectral-norm", "for the discriminator alone"]);
+        says(&discriminator(&linear.replace("true", "1")), &["spectral-norm must be true or false"]);
+        let wide = format!(r#"{{ layer = "upsample", factor = 20 }}, {{ layer = "flatten" }}, {linear}, {END}"#);
+        says(&discriminator(&wide), &["would normalise 313600 weights of each output", "leave spectral-norm out"]);
     }
 
     #[test]

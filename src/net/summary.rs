@@ -6,7 +6,7 @@ use super::layer::{self, Layer, Shape, Size};
 use super::model::Model;
 use super::network::{Chance, Mode, Network, Wrt};
 use super::training::Penalty;
-use crate::program::{Centre, Element, Op, Program};
+use crate::program::{Centre, Element, Program};
 
 /// A model as tables. Floating-point operations are those of matrix products, two for each multiply-add.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,40 +95,38 @@ impl NetworkSummary {
     }
 }
 
-/// Counted from the operations themselves: the passes of a step and its share of the penalties that are due now and then, for a batch of two images, the least that batch
-/// normalisation takes.
+/// Counted from the operations themselves: the passes of a step and its share of the penalties that are due now and then, for a batch of two images or packs, the least that
+/// batch normalisation takes.
 fn step_flops(model: &Model) -> u64 {
-    const BATCH: usize = 2;
+    let batch = 2 * model.batch_unit();
     let program = &mut Program::new();
-    let labels = model.classes.map(|_| program.tensor_of(Element::U32, "labels", &[BATCH]));
+    let labels = model.classes.map(|_| program.tensor_of(Element::U32, "labels", &[batch]));
     let [g, d] = [Network::generator(program, model), Network::discriminator(program, model)]
         .map(|network| network.of_classes(labels));
-    let [h, w, c] = model.image;
-    let z = program.tensor("z", &[BATCH, 1, 1, model.latent]);
-    let real = program.tensor("real", &[BATCH, h, w, c]);
-    let both = program.tensor("both", &[2 * BATCH, h, w, c]);
+    let ([h, w, c], packs) = (model.judged(), batch / model.pac);
+    let z = program.tensor("z", &[batch, 1, 1, model.latent]);
+    let [one, both] = [("one", packs), ("both", 2 * packs)].map(|(name, n)| program.tensor(name, &[n, h, w, c]));
     let chance = Chance { clock: program.tensor_of(Element::U32, "clock", &[1]), seed: 0 };
-    let dlogits = [2 * BATCH, BATCH].map(|n| program.tensor("dlogits", &[n, 1, 1, 1]));
+    let dlogits = [2 * packs, packs].map(|n| program.tensor("dlogits", &[n, 1, 1, 1]));
 
     let step = program.begin("step");
     let fake = g.forward(program, z, Mode::Train { groups: 1, chance }, "fake");
-    program.push(Op::Concat { a: real, b: fake.y, y: both });
     let judged = d.forward(program, both, Mode::Train { groups: 2, chance }, "both");
     d.backward(program, &judged, dlogits[0], Wrt::Params);
-    let judged = d.forward(program, fake.y, Mode::Train { groups: 1, chance }, "fake");
-    let dfake = d.backward(program, &judged, dlogits[1], Wrt::Input).expect("the gradient for the input was asked for");
-    g.backward(program, &fake, dfake, Wrt::Params);
+    let judged = d.forward(program, one, Mode::Train { groups: 1, chance }, "fake");
+    d.backward(program, &judged, dlogits[1], Wrt::Input);
+    g.backward(program, &fake, fake.y, Wrt::Params); // of the shape of its gradient
     let flops = program.flops(step);
 
     let Penalty { r1, r2, gp, every } = model.training.objective.penalty;
     let penalties = [r1, r2, gp].into_iter().filter(|&weight| weight > 0.0).count() as u64;
     if penalties == 0 {
-        return flops / BATCH as u64;
+        return flops / batch as u64;
     }
     let penalty = program.begin("penalty");
-    let judged = d.forward(program, real, Mode::Train { groups: 1, chance }, "penalty");
+    let judged = d.forward(program, one, Mode::Train { groups: 1, chance }, "penalty");
     d.penalise(program, &judged, Centre::Zero, 1.0);
-    (flops + penalties * program.flops(penalty) / u64::from(every)) / BATCH as u64
+    (flops + penalties * program.flops(penalty) / u64::from(every)) / batch as u64
 }
 
 impl fmt::Display for Summary {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::program::{Adversarial, Decay, DiffAugment, Schedule};
+use crate::program::{Adversarial, Decay, DiffAugment, RampUp, Schedule};
 
 /// How a model is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +15,10 @@ pub struct Training {
     pub least_steps: u64,
     /// Real images in a step, and as many of the generator's.
     pub batch_size: usize,
-    /// Decay of the moving average of the generator's parameters.
-    pub average: f64,
+    /// How far back the moving average of the generator's parameters reaches.
+    pub average: Average,
+    /// Updates of the discriminator for each of the generator's.
+    pub d_steps: u32,
     /// The optimiser of both networks.
     pub adam: Adam,
     /// What they are after.
@@ -25,6 +27,38 @@ pub struct Training {
     pub rates: Rates,
     /// How all images that the discriminator sees are changed, where few are there to learn from.
     pub diff_augment: DiffAugment,
+}
+
+/// How far back the moving average of the generator's parameters reaches, once it is not young any more.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Average {
+    /// The share of the old average that a step leaves, in [0, 1).
+    Decay(f64),
+    /// Half of it is forgotten while the discriminator is shown so many real images, at least 1.
+    HalfLife {
+        /// How many.
+        #[serde(rename = "half-life")]
+        images: u64,
+    },
+}
+
+impl Average {
+    /// The share of the old average that a step with so many real images leaves in the long run.
+    pub fn decay(self, images_per_step: usize) -> f64 {
+        match self {
+            Self::Decay(decay) => decay,
+            Self::HalfLife { images } => 0.5_f64.powf(images_per_step as f64 / images as f64),
+        }
+    }
+
+    /// What it leaves before.
+    pub fn ramp_up(self) -> RampUp {
+        match self {
+            Self::Decay(_) => RampUp::Steps,
+            Self::HalfLife { .. } => RampUp::HalfLife,
+        }
+    }
 }
 
 /// The numbers of the Adam optimiser.
@@ -135,9 +169,10 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// For a run of so many steps.
-    pub fn schedule(self, steps: u64) -> Schedule {
+    /// For a run of so many steps, each with so many updates.
+    pub fn schedule(self, steps: u64, updates: u32) -> Schedule {
         let Self { warm_up, decay, last, .. } = self;
-        Schedule { warm_up, decay, steps: u32::try_from(steps).unwrap_or(u32::MAX), last }
+        let steps = u32::try_from(steps.saturating_mul(updates.into())).unwrap_or(u32::MAX);
+        Schedule { warm_up: warm_up.saturating_mul(updates), decay, steps, last }
     }
 }

@@ -18,7 +18,9 @@ use std::fmt;
 pub use device::{Device, Executor, Snapshot, Values};
 pub use diff_augment::DiffAugment;
 pub use loss::{Adversarial, Centre};
-pub use op::{Access, Activation, Geometry, MAX_WINDOW, MOST_LOGITS, Op, Operand, Order};
+pub use op::{
+    Access, Activation, Geometry, MAX_GROUP, MAX_WINDOW, MOST_LOGITS, MOST_SPECTRAL_ROWS, Op, Operand, Order, RampUp,
+};
 pub use schedule::{Decay, Schedule};
 pub use tensor::{Buffer, BufferId, Element, Tensor, TensorId};
 

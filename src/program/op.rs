@@ -174,6 +174,21 @@ pub enum Op {
         /// (`N_A` + `N_B`, H, W, C).
         y: TensorId,
     },
+    /// Every m images of a batch made one, side by side in its channels (Lin et al. 2018, "The power of two samples in generative
+    /// adversarial networks"): `y[n,h,w,j*C+c] = x[n*m+j,h,w,c]`, where m follows from the shapes.
+    Pack {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N / m, H, W, m * C).
+        y: TensorId,
+    },
+    /// The gradient of packing, which takes the packs apart again: `dx[n*m+j,h,w,c] = dy[n,h,w,j*C+c]`.
+    PackGrad {
+        /// (N / m, H, W, m * C).
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+    },
     /// Convolution, the forward pass: `y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*S+u-P, j*S+v-P, c] * w[u,v,c,o]`, with `x`
     /// zero outside its edges. A linear layer is the convolution of an image of one pixel.
     Conv {
@@ -213,6 +228,31 @@ pub enum Op {
         dw: TensorId,
         /// K, S and P.
         geometry: Geometry,
+    },
+    /// Weights divided by their largest singular value, as one power iteration estimates it (Miyato et al. 2018, algorithm 1). As a
+    /// matrix of D = K * K * `C_IN` rows and O = `C_OUT` columns, with `unit(a) = a / max(|a|, 1e-12)`: `v = unit(w u)`, then
+    /// `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`.
+    SpectralNorm {
+        /// (K, K, `C_IN`, `C_OUT`).
+        w: TensorId,
+        /// (O + D): u, then v. Only u is read.
+        uv: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`).
+        y: TensorId,
+        /// (1).
+        sigma: TensorId,
+    },
+    /// The gradient for such weights, in the place of that for what became of them, with u and v held fixed:
+    /// `dw = (dw - <dw, y> v u^T) / sigma`, where `<dw, y>` is the sum of the products of all elements.
+    SpectralNormGrad {
+        /// (K, K, `C_IN`, `C_OUT`), from the forward pass.
+        y: TensorId,
+        /// (O + D), from the forward pass.
+        uv: TensorId,
+        /// (1), from the forward pass.
+        sigma: TensorId,
+        /// (K, K, `C_IN`, `C_OUT`): before, the gradient for y.
+        dw: TensorId,
     },
     /// The gradient of a bias: `db[c] = sum_{n,h,w} dy[n,h,w,c]`.
     BiasGrad {
@@ -329,6 +369,30 @@ pub enum Op {
         dx: TensorId,
         /// S.
         size: usize,
+    },
+    /// How much the images of a batch differ, as one more channel (Karras et al. 2018, "Progressive growing of GANs", section 3). For
+    /// every `group` images in a row, `s = mean_{h,w,c} sqrt(variance_{h,w,c} + 1e-8)`, with the variance of a pixel's channel
+    /// over the images of the group (the sum of squares divided by their number). `y` is `x`, and s behind the channels of each
+    /// pixel. A deviation is computed from differences to the group's first image, so that it is exact where images are alike.
+    MinibatchDeviation {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H, W, C + 1).
+        y: TensorId,
+        /// How many images are compared, which divides N.
+        group: usize,
+    },
+    /// The gradient of that: with `S = sum dy[n,h,w,C]` over the group, `d` the difference of an element to its mean over the
+    /// group, and `H*W*C` elements in an image, `dx = dy[n,h,w,c] + S / (H*W*C*group) * d / sqrt(variance + 1e-8)`.
+    MinibatchDeviationGrad {
+        /// (N, H, W, C).
+        x: TensorId,
+        /// (N, H, W, C + 1).
+        dy: TensorId,
+        /// (N, H, W, C).
+        dx: TensorId,
+        /// As in the forward pass.
+        group: usize,
     },
     /// Dropout (Srivastava et al. 2014), with what is kept scaled up: `y = x * keep / (1 - rate)`, where
     /// [`random::is_kept`](super::random::is_kept) says keep of the word that is drawn by seed, stream, step and position. The
@@ -475,8 +539,8 @@ pub enum Op {
         /// How the learning rate changes with the steps.
         schedule: Schedule,
     },
-    /// `average += (1 - d) * (param - average)` with `d = min(decay, t / (t + 10))`, t the step: young averages
-    /// forget faster.
+    /// `average += (1 - d) * (param - average)` with `d = min(decay, young(t))`, t the step: young averages forget faster, as
+    /// [`RampUp`] says.
     MovingAverage {
         /// u32 (1).
         clock: TensorId,
@@ -486,12 +550,31 @@ pub enum Op {
         average: TensorId,
         /// d in the long run.
         decay: f64,
+        /// d before.
+        ramp_up: RampUp,
     },
 }
 
 /// The largest factor of upsampling, and the largest window of pooling: a kernel runs over all pixels of one in a loop, and some
 /// drivers end loops after 65,535 iterations.
 pub const MAX_WINDOW: usize = 128;
+
+/// The most images that [`Op::MinibatchDeviation`] compares: a kernel runs over all of them twice for each element.
+pub const MAX_GROUP: usize = 64;
+
+/// The most rows of a matrix of [`Op::SpectralNorm`]: a lane of its kernel runs over an eighth of them, and stays below the
+/// iterations after which Mesa before 25.1 ends loops.
+pub const MOST_SPECTRAL_ROWS: usize = 1 << 18;
+
+/// What a moving average forgets while it is young: `young(t)`, the share of the old average that step t leaves at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RampUp {
+    /// `t / (t + 10)`.
+    Steps,
+    /// `0.5^(1 / (0.05 * (t - 1)))`, and 0 in the first step: half of it is forgotten within a twentieth of the steps that were
+    /// done before (Karras et al. 2020, "Training generative adversarial networks with limited data": their training loop).
+    HalfLife,
+}
 
 /// Where a batch finds number g of the images that a run shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -567,9 +650,13 @@ impl Op {
             Self::PickLogit { .. } => "pick_logit",
             Self::PickLogitGrad { .. } => "pick_logit_grad",
             Self::Concat { .. } => "concat",
+            Self::Pack { .. } => "pack",
+            Self::PackGrad { .. } => "pack_grad",
             Self::Conv { .. } => "conv",
             Self::ConvGradInput { .. } => "conv_grad_input",
             Self::ConvGradWeight { .. } => "conv_grad_weight",
+            Self::SpectralNorm { .. } => "spectral_norm",
+            Self::SpectralNormGrad { .. } => "spectral_norm_grad",
             Self::BiasGrad { .. } => "bias_grad",
             Self::BatchNorm { .. } => "batch_norm",
             Self::BatchNormEval { .. } => "batch_norm_eval",
@@ -580,6 +667,8 @@ impl Op {
             Self::UpsampleGrad { .. } => "upsample_grad",
             Self::MaxPool { .. } => "max_pool",
             Self::MaxPoolGrad { .. } => "max_pool_grad",
+            Self::MinibatchDeviation { .. } => "minibatch_deviation",
+            Self::MinibatchDeviationGrad { .. } => "minibatch_deviation_grad",
             Self::Dropout { .. } => "dropout",
             Self::DiscriminatorLoss { .. } => "discriminator_loss",
             Self::GeneratorLoss { .. } => "generator_loss",
@@ -681,6 +770,18 @@ impl Op {
                 each("dy", dy, Read);
                 each("dw", dw, Write);
             }
+            Self::SpectralNorm { w, uv, y, sigma } => {
+                each("w", w, Read);
+                each("uv", uv, Update);
+                each("y", y, Write);
+                each("sigma", sigma, Write);
+            }
+            Self::SpectralNormGrad { y, uv, sigma, dw } => {
+                each("y", y, Read);
+                each("uv", uv, Read);
+                each("sigma", sigma, Read);
+                each("dw", dw, Update);
+            }
             Self::BiasGrad { dy, db } => {
                 each("dy", dy, Read);
                 each("db", db, Write);
@@ -708,7 +809,11 @@ impl Op {
                     each("daffine", daffine, Write);
                 }
             }
-            Self::Activation { x, y, .. } | Self::Upsample { x, y } | Self::MaxPool { x, y, .. } => {
+            Self::Activation { x, y, .. }
+            | Self::Upsample { x, y }
+            | Self::MaxPool { x, y, .. }
+            | Self::Pack { x, y }
+            | Self::MinibatchDeviation { x, y, .. } => {
                 each("x", x, Read);
                 each("y", y, Write);
             }
@@ -717,11 +822,11 @@ impl Op {
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
-            Self::UpsampleGrad { dy, dx } => {
+            Self::UpsampleGrad { dy, dx } | Self::PackGrad { dy, dx } => {
                 each("dy", dy, Read);
                 each("dx", dx, Write);
             }
-            Self::MaxPoolGrad { x, dy, dx, .. } => {
+            Self::MaxPoolGrad { x, dy, dx, .. } | Self::MinibatchDeviationGrad { x, dy, dx, .. } => {
                 each("x", x, Read);
                 each("dy", dy, Read);
                 each("dx", dx, Write);
@@ -838,6 +943,7 @@ impl Op {
                 equal("images", &shape(a)[1..], &shape(y)[1..])?;
                 equal("batches", &[shape(a)[0] + shape(b)[0]], &shape(y)[..1])
             }
+            Self::Pack { x, y } | Self::PackGrad { dy: y, dx: x } => check_pack(program, x, y),
             Self::Conv { x, w, b, y, geometry } => {
                 check_conv(program, x, w, y, geometry)?;
                 b.map_or(Ok(()), |b| equal("bias", shape(b), &[channels(y)]))
@@ -847,6 +953,14 @@ impl Op {
                 b.map_or(Ok(()), |b| equal("bias", shape(b), &[channels(dx)]))
             }
             Self::ConvGradWeight { x, dy, dw, geometry } => check_conv(program, x, dw, dy, geometry),
+            Self::SpectralNorm { w: a, uv, y: b, sigma } | Self::SpectralNormGrad { dw: a, uv, y: b, sigma } => {
+                same(a, b)?;
+                let [k, _, c_in, c_out] = program.nhwc(a);
+                equal("uv", shape(uv), &[c_out + k * k * c_in])?;
+                equal("sigma", shape(sigma), &[1])?;
+                let rows = k * k * c_in;
+                if rows <= MOST_SPECTRAL_ROWS { Ok(()) } else { Err(format!("{rows} rows")) }
+            }
             Self::BiasGrad { dy, db } => equal("bias", shape(db), &[channels(dy)]),
             Self::BatchNorm { x, affine, y, saved, running, groups, .. } => {
                 same(x, y)?;
@@ -873,6 +987,11 @@ impl Op {
             Self::MaxPoolGrad { x, dy, dx, size } => {
                 same(x, dx)?;
                 check_max_pool(program, x, dy, size)
+            }
+            Self::MinibatchDeviation { x, y, group } => check_deviation(program, x, y, group),
+            Self::MinibatchDeviationGrad { x, dy, dx, group } => {
+                same(x, dx)?;
+                check_deviation(program, x, dy, group)
             }
             Self::Dropout { x, y, rate, .. } => {
                 same(x, y)?;
@@ -930,6 +1049,15 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
     ))
 }
 
+/// `y` has fewer images than `x`, and as many times as many channels.
+fn check_pack(program: &Program, x: TensorId, y: TensorId) -> Result<(), String> {
+    let ([n, h, w, c], [packs, ..]) = (program.nhwc(x), program.nhwc(y));
+    if !n.is_multiple_of(packs) {
+        return Err(format!("{n} images cannot be made {packs}"));
+    }
+    equal("images", &[packs, h, w, n / packs * c], program.shape(y))
+}
+
 /// `y` is larger than `x` by one factor in both directions.
 fn check_upsample(program: &Program, x: TensorId, y: TensorId) -> Result<(), String> {
     let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(x), program.nhwc(y));
@@ -965,6 +1093,14 @@ fn check_diff_augment(program: &Program, x: TensorId) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("an image of {h} x {w} x {c} is too large to be changed"))
+}
+
+fn check_deviation(program: &Program, x: TensorId, y: TensorId, group: usize) -> Result<(), String> {
+    let [n, h, w, c] = program.nhwc(x);
+    if !(2..=MAX_GROUP).contains(&group) || !n.is_multiple_of(group) {
+        return Err(format!("{n} images are no groups of {group}"));
+    }
+    equal("images", &[n, h, w, c + 1], program.shape(y))
 }
 
 fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: usize) -> Result<(), String> {

@@ -17,8 +17,12 @@ pub mod stream {
     pub const MIX: u32 = 4;
     /// DiffAugment; the n-th that a step writes uses `DIFF_AUGMENT + n`, its gradient the same.
     pub const DIFF_AUGMENT: u32 = 50;
+    /// Which digits make an image of the data set `stacked-mnist`; of a seed of its own.
+    pub const STACK: u32 = 60;
     /// The initial parameters; the n-th tensor uses `INITIAL + n`.
     pub const INITIAL: u32 = 100;
+    /// The singular vectors that spectral normalisation begins with; the n-th running statistic uses `SPECTRAL + n`.
+    pub const SPECTRAL: u32 = 500_000;
     /// Dropout; the n-th that a program writes uses `DROPOUT + n`, its gradient the same.
     pub const DROPOUT: u32 = 1_000_000;
 }

@@ -34,8 +34,10 @@ pub struct Gan {
     pub penalised_step: Option<PenalisedStep>,
     /// Draws [`Self::sheet_images`] from [`Self::sheet_latents`] with the averaged parameters.
     pub sheet: RoutineId,
-    /// u32 (1): how many steps were done.
+    /// u32 (1): how many batches of real images were shown. Random numbers are drawn by it.
     pub clock: TensorId,
+    /// u32 (1): how many steps were done; the same as [`Self::clock`] where a step shows one batch.
+    pub steps: TensorId,
     /// u8 (capacity, H, W, C): the images to learn from, or a window of them; [`Supply`](super::Supply) fills it.
     pub data: TensorId,
     /// u8 (capacity): the classes of these images, where the model is told them; [`Supply`](super::Supply) fills it, too.
@@ -77,6 +79,7 @@ impl Gan {
     pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let steps = if settings.d_steps > 1 { program.tensor_of(Element::U32, "steps", &[1]) } else { clock };
         let [h, w, c] = model.image;
         let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
@@ -91,16 +94,22 @@ impl Gan {
             let (seed, order) = (settings.seed, order(capacity, settings));
             Op::Labels { clock, labels, y, seed, order }
         });
-        let draft = Step { model, settings, clock, reals, take_reals: &take_reals, take_classes, history };
-        let Written { fakes, seen_fakes, discriminator_learns } =
+        let draft = Step { model, settings, clock, steps, reals, take_reals: &take_reals, take_classes, history };
+        let Written { fakes, judged, discriminator_learns } =
             draft.write(&mut program, &generator, &average, &discriminator);
         let penalty = settings.objective.penalty;
         let penalised_step = penalty.is_on().then(|| {
             let ops = program.routine(step).ops.clone();
             let penalised = program.begin("penalised step");
+            let mut added = Vec::new();
             for (number, op) in ops.into_iter().enumerate() {
-                if number == discriminator_learns {
-                    draft.penalise(&mut program, &discriminator, seen_fakes, penalty);
+                if discriminator_learns.contains(&number) {
+                    if added.is_empty() {
+                        draft.penalise(&mut program, &discriminator, judged, penalty);
+                        added = program.routine(penalised).ops[number..].to_vec();
+                    } else {
+                        push_all(&mut program, &added);
+                    }
                 }
                 program.push(op);
             }
@@ -125,6 +134,7 @@ impl Gan {
             penalised_step,
             sheet,
             clock,
+            steps,
             data,
             labels,
             history,
@@ -166,7 +176,9 @@ impl Gan {
         for (prefix, tensor, layout) in self.state() {
             executor.upload(tensor, Values::F32(&checkpoint.buffer(prefix, layout)?))?;
         }
-        executor.upload(self.clock, Values::U32(&[checkpoint.step as u32]))
+        let Checkpoint { step, ref settings, .. } = *checkpoint;
+        executor.upload(self.steps, Values::U32(&[step as u32]))?;
+        executor.upload(self.clock, Values::U32(&[step as u32 * settings.d_steps]))
     }
 
     /// Takes a checkpoint out of the program's tensors, after `step` steps.
@@ -206,10 +218,10 @@ impl Gan {
 struct Written {
     /// The tensor of its fakes.
     fakes: TensorId,
-    /// The same as the discriminator saw them when it learnt.
-    seen_fakes: TensorId,
-    /// The number of the operation before which a penalty's gradients belong.
-    discriminator_learns: usize,
+    /// Reals and fakes as the discriminator takes them.
+    judged: [TensorId; 2],
+    /// The numbers of the operations before which a penalty's gradients belong.
+    discriminator_learns: Vec<usize>,
 }
 
 /// What a step is written from.
@@ -217,6 +229,7 @@ struct Step<'a> {
     model: &'a Model,
     settings: &'a Settings,
     clock: TensorId,
+    steps: TensorId,
     reals: TensorId,
     take_reals: &'a [Op],
     take_classes: Option<Op>,
@@ -275,10 +288,14 @@ impl Step<'_> {
     /// Appends the step to the routine begun last.
     fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> Written {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
-        let [h, w, c] = self.model.image;
+        let [h, w, c] = self.model.judged();
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
-        let both = program.tensor("both", &[2 * n, h, w, c]);
+        let both = program.tensor("both", &[2 * (n / self.model.pac), h, w, c]);
 
+        if self.steps != clock {
+            program.push(Op::Tick { clock: self.steps });
+        }
+        let first = ops_so_far(program);
         program.push(Op::Tick { clock });
         if let Some(take_classes) = &self.take_classes {
             program.push(take_classes.clone());
@@ -290,31 +307,43 @@ impl Step<'_> {
         }
 
         // Discriminator: tell reals from fakes, which are one batch of two groups.
-        let seen_fakes = self.seen(program, fakes.y, SEEN_FAKES);
-        program.push(Op::Concat { a: self.reals, b: seen_fakes, y: both });
+        let seen = self.seen(program, fakes.y, SEEN_FAKES);
+        let judged = [(self.reals, "reals"), (seen, "fakes")].map(|(images, name)| self.packed(program, images, name));
+        program.push(Op::Concat { a: judged[0], b: judged[1], y: both });
+        d.normalise(program);
         let verdict = d.forward(program, both, self.training(2), "both");
         let dlogits = self.discriminator_loss(program, verdict.y);
         d.backward(program, &verdict, dlogits, Wrt::Params);
-        let discriminator_learns = program.routines().last().map_or(0, |step| step.ops.len());
-        self.adam(program, d, self.settings.rates.discriminator);
+        let mut discriminator_learns = vec![ops_so_far(program)];
+        self.adam(program, d, (clock, self.settings.d_steps), self.settings.rates.discriminator);
+        // As often as is wanted, on the same tensors: the clock has moved on, so latents and reals are others.
+        let half = program.routines().last().expect("it was begun").ops[first..].to_vec();
+        for _ in 1..self.settings.d_steps {
+            push_all(program, &half);
+            discriminator_learns.push(ops_so_far(program) - 1);
+        }
 
-        // Generator: fool the discriminator as it is now.
+        // Generator: fool the discriminator as it is now, with the fakes that it saw last.
+        d.normalise(program);
         let seen_anew = self.seen(program, fakes.y, SEEN_FAKES_ANEW);
-        let verdict = d.forward(program, seen_anew, self.training(1), "fakes");
+        let fooling = if seen_anew == fakes.y { judged[1] } else { self.packed(program, seen_anew, "fakes anew") };
+        let verdict = d.forward(program, fooling, self.training(1), "fakes");
         let reals = (self.settings.objective.loss == Adversarial::Relativistic)
-            .then(|| d.forward(program, self.reals, self.training(1), "reals").y);
+            .then(|| d.forward(program, judged[0], self.training(1), "reals").y);
         let dlogits = self.generator_loss(program, verdict.y, reals);
-        let dseen = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
+        let dfooling = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");
+        let dseen = if self.model.pac == 1 { dfooling } else { unpacked(program, dfooling, fakes.y) };
         let dfakes = self.gradient_of_what_is_seen(program, dseen);
         g.backward(program, &fakes, dfakes, Wrt::Params);
-        self.adam(program, g, None);
+        self.adam(program, g, (self.steps, 1), None);
         program.push(Op::MovingAverage {
-            clock,
+            clock: self.steps,
             param: g.params(),
             average: average.params(),
-            decay: self.settings.average,
+            decay: self.settings.average.decay(self.settings.images_per_step()),
+            ramp_up: self.settings.average.ramp_up(),
         });
-        Written { fakes: fakes.y, seen_fakes, discriminator_learns }
+        Written { fakes: fakes.y, judged, discriminator_learns }
     }
 
     /// Fakes as the discriminator sees them.
@@ -345,14 +374,14 @@ impl Step<'_> {
 
     /// Adds what the discriminator's gradient for images, as it sees them, costs to the gradients of its weights, as many times
     /// over as it is due seldom. The changes of DiffAugment are no part of the discriminator, nor of this gradient.
-    fn penalise(&self, program: &mut Program, d: &Network, fakes: TensorId, penalty: Penalty) {
+    fn penalise(&self, program: &mut Program, d: &Network, [reals, fakes]: [TensorId; 2], penalty: Penalty) {
         let Penalty { r1, r2, gp, every } = penalty;
         let add = |program: &mut Program, images: TensorId, label: &str, centre: Centre, weight: f64| {
             let tape = d.forward(program, images, self.training(1), label);
             d.penalise(program, &tape, centre, f64::from(every) * weight);
         };
         if r1 > 0.0 {
-            add(program, self.reals, "r1", Centre::Zero, r1);
+            add(program, reals, "r1", Centre::Zero, r1);
         }
         if r2 > 0.0 {
             add(program, fakes, "r2", Centre::Zero, r2);
@@ -361,9 +390,20 @@ impl Step<'_> {
             let shape = program.shape(fakes).to_vec();
             let mixed = program.tensor("mixed", &shape);
             let (clock, seed) = (self.clock, self.settings.seed);
-            program.push(Op::Mix { clock, a: self.reals, b: fakes, y: mixed, seed, stream: stream::MIX });
+            program.push(Op::Mix { clock, a: reals, b: fakes, y: mixed, seed, stream: stream::MIX });
             add(program, mixed, "gp", Centre::One, gp);
         }
+    }
+
+    /// Images as the discriminator takes them: as they are, or several side by side.
+    fn packed(&self, program: &mut Program, images: TensorId, name: &str) -> TensorId {
+        let (n, [h, w, c]) = (program.shape(images)[0], self.model.judged());
+        if self.model.pac == 1 {
+            return images;
+        }
+        let packs = program.tensor(format!("{name}.packed"), &[n / self.model.pac, h, w, c]);
+        program.push(Op::Pack { x: images, y: packs });
+        packs
     }
 
     fn training(&self, groups: usize) -> Mode {
@@ -374,7 +414,7 @@ impl Step<'_> {
     fn discriminator_loss(&self, program: &mut Program, logits: TensorId) -> TensorId {
         let dlogits = gradient_of(program, logits);
         program.push(Op::DiscriminatorLoss {
-            clock: self.clock,
+            clock: self.steps,
             logits,
             dlogits,
             history: self.history,
@@ -389,7 +429,7 @@ impl Step<'_> {
     fn generator_loss(&self, program: &mut Program, logits: TensorId, reals: Option<TensorId>) -> TensorId {
         let dlogits = gradient_of(program, logits);
         program.push(Op::GeneratorLoss {
-            clock: self.clock,
+            clock: self.steps,
             logits,
             reals,
             dlogits,
@@ -400,11 +440,11 @@ impl Step<'_> {
         dlogits
     }
 
-    /// At a learning rate of its own, if it has one.
-    fn adam(&self, program: &mut Program, network: &Network, own_rate: Option<f64>) {
+    /// At a learning rate of its own, if it has one. The clock counts its updates, of which a step has so many.
+    fn adam(&self, program: &mut Program, network: &Network, (clock, updates): (TensorId, u32), own_rate: Option<f64>) {
         let Adam { lr, beta1, beta2, eps } = self.settings.adam;
         program.push(Op::Adam {
-            clock: self.clock,
+            clock,
             param: network.params(),
             grad: network.grads(),
             m: network.m(),
@@ -413,9 +453,17 @@ impl Step<'_> {
             beta1,
             beta2,
             eps,
-            schedule: self.settings.rates.schedule(self.settings.steps),
+            schedule: self.settings.rates.schedule(self.settings.steps, updates),
         });
     }
+}
+
+/// The gradient for images, from that for packs of them.
+fn unpacked(program: &mut Program, dy: TensorId, images: TensorId) -> TensorId {
+    let shape = program.shape(images).to_vec();
+    let dx = program.tensor("fakes.unpacked.grad", &shape);
+    program.push(Op::PackGrad { dy, dx });
+    dx
 }
 
 fn gradient_of(program: &mut Program, logits: TensorId) -> TensorId {
@@ -423,7 +471,18 @@ fn gradient_of(program: &mut Program, logits: TensorId) -> TensorId {
     program.tensor(format!("{}.grad", program.info(logits).name), &shape)
 }
 
-/// What a step measured of itself; each a mean over its batch.
+/// How many operations the routine begun last has.
+fn ops_so_far(program: &Program) -> usize {
+    program.routines().last().map_or(0, |routine| routine.ops.len())
+}
+
+fn push_all(program: &mut Program, ops: &[Op]) {
+    for op in ops {
+        program.push(op.clone());
+    }
+}
+
+/// What a step measured of itself; each a mean over its batch, or the last of its batches where it has several.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Losses {
     /// The discriminator's loss on real images, in nats.

@@ -99,7 +99,7 @@ impl Portfolio {
     /// Takes note of a step.
     pub(super) fn record(&mut self, row: &Row) {
         let history = &mut self.history;
-        let images = self.settings.batch_size as f64;
+        let images = self.settings.images_per_step() as f64;
         let seconds = images / f64::from(row.images_per_second);
         if seconds.is_finite() {
             history.images += images;
@@ -194,10 +194,11 @@ impl Portfolio {
     }
 
     fn page<'a>(&'a self, step: u64, plots: &'a [String], comparison: &'a Path) -> Result<Page<'a>> {
-        let Settings { data, model, steps, batch_size, images, .. } = &self.settings;
+        let Settings { data, model, steps, images, .. } = &self.settings;
+        let per_step = self.settings.images_per_step() as u64;
         let absolute = std::path::absolute(self.folder.path()).unwrap_or_else(|_| self.folder.path().to_path_buf());
         let title = absolute.file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
-        let epochs = |steps: u64| (steps * *batch_size as u64) as f64 / *images as f64;
+        let epochs = |steps: u64| (steps * per_step) as f64 / *images as f64;
         let mut numbers = vec![
             ("Steps", format!("{step} of {steps}")),
             ("Epochs", format!("{:.1} of {:.1}", epochs(step), epochs(*steps))),
@@ -251,7 +252,7 @@ impl History {
         let series = |name, colour, trace| Series { name, colour, trace };
         let by_step =
             |title, y, series| Plot { title, x: "step", y, positions_per_x: 1.0, range: None, level: None, series };
-        let steps_per_epoch = settings.images as f64 / settings.batch_size as f64;
+        let steps_per_epoch = settings.images as f64 / settings.images_per_step() as f64;
         let (discriminator, generator) = ("discriminator", "generator");
         vec![
             (

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Classes;
 use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
-use crate::net::{Adam, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
+use crate::net::{Adam, Average, MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
 use crate::program::DiffAugment;
 
 /// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
@@ -23,14 +23,17 @@ pub struct Settings {
     pub images: usize,
     /// The model's name.
     pub model: String,
-    /// Real images in a step, and as many fakes.
+    /// Real images of an update of the discriminator, and as many fakes.
     pub batch_size: usize,
-    /// Steps of the whole run.
+    /// Updates of the discriminator in a step, each with images of its own; one in runs from before there was a choice.
+    #[serde(default = "one")]
+    pub d_steps: u32,
+    /// Steps of the whole run, each with one update of the generator.
     pub steps: u64,
     /// What every random number of the run is drawn from.
     pub seed: u64,
-    /// In the long run, the share of the old average in the moving average of the generator's parameters.
-    pub average: f64,
+    /// How far back the moving average of the generator's parameters reaches.
+    pub average: Average,
     /// The optimiser of both networks.
     pub adam: Adam,
     /// What both networks are trained toward; in runs from before there was a choice, the non-saturating loss.
@@ -48,6 +51,10 @@ pub struct Settings {
     /// What happens to all images that the discriminator sees; nothing in runs from before there was a choice.
     #[serde(default)]
     pub diff_augment: DiffAugment,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A model that asks for DiffAugment gets it on fewer images than these: the fewer there are, the more it gains (Zhao et al. 2020,
@@ -144,6 +151,7 @@ impl Settings {
             images,
             model: model.name.clone(),
             batch_size,
+            d_steps: model.training.d_steps,
             steps: 0,
             seed: 0,
             average: model.training.average,
@@ -158,6 +166,11 @@ impl Settings {
         settings
     }
 
+    /// Real images that a step shows to the discriminator.
+    pub fn images_per_step(&self) -> usize {
+        self.batch_size * self.d_steps as usize
+    }
+
     /// Steps of a run that is as long as the model asks for.
     pub fn usual_steps(&self, model: &Model) -> u64 {
         self.steps_of(model.training.epochs as u64).max(model.training.least_steps)
@@ -165,17 +178,17 @@ impl Settings {
 
     /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.
     pub fn steps_of(&self, epochs: u64) -> u64 {
-        (epochs * self.images as u64).div_ceil(self.batch_size as u64)
+        (epochs * self.images as u64).div_ceil(self.images_per_step() as u64)
     }
 
     /// The epoch that a step begins in, both counted from 1.
     pub fn epoch_of(&self, step: u64) -> u64 {
-        (step.max(1) - 1) * self.batch_size as u64 / self.images as u64 + 1
+        (step.max(1) - 1) * self.images_per_step() as u64 / self.images as u64 + 1
     }
 
     /// The epoch that a step completes, if it completes one; 0 for step 0.
     pub fn completed_epoch(&self, step: u64) -> Option<u64> {
-        let epoch = step * self.batch_size as u64 / self.images as u64;
+        let epoch = step * self.images_per_step() as u64 / self.images as u64;
         (self.steps_of(epoch) == step).then_some(epoch)
     }
 
@@ -191,6 +204,17 @@ impl Settings {
         let Objective { loss, label_smoothing, penalty } = self.objective;
         let Rates { discriminator, last, .. } = self.rates;
         let d_lr = discriminator.unwrap_or(lr);
+        let average = match self.average {
+            Average::Decay(decay) => {
+                ("the decay of the average", decay, share(decay), "a number from 0 to below 1, such as 0.999")
+            }
+            Average::HalfLife { images } => (
+                "--average-half-life",
+                images as f64,
+                (1..=MAX_HALF_LIFE).contains(&images),
+                "a number of images from 1 to 1000000000, such as 10000",
+            ),
+        };
         let settings = [
             ("--lr", lr, rate(lr), "a rate above 0 and up to 1, such as 0.0002"),
             ("--d-lr", d_lr, rate(d_lr), "a rate above 0 and up to 1, such as 0.0002"),
@@ -213,11 +237,12 @@ impl Settings {
             ("--beta1", beta1, share(beta1), "a number from 0 to below 1, such as 0.5"),
             ("--beta2", beta2, share(beta2), "a number from 0 to below 1, such as 0.999"),
             ("Adam's eps", eps, (1e-20..=1.0).contains(&eps), "a number above 0 and up to 1, such as 1e-8"),
+            average,
             (
-                "the decay of the average",
-                self.average,
-                share(self.average),
-                "a number from 0 to below 1, such as 0.999",
+                "--d-steps",
+                self.d_steps.into(),
+                (1..=MAX_D_STEPS).contains(&self.d_steps),
+                "a number of updates from 1 to 100, such as 5",
             ),
             (
                 "--rotate",
@@ -256,10 +281,10 @@ impl Settings {
             });
         }
         // The place of an image in the run is counted in 32 bits on the device.
-        let most = u64::from(u32::MAX) / self.batch_size as u64;
+        let most = u64::from(u32::MAX) / self.images_per_step() as u64;
         if self.steps == 0 || self.steps > most {
             return Err(Error::Request {
-                message: format!("a run of {} steps of {} images is not possible", self.steps, self.batch_size),
+                message: format!("a run of {} steps of {} images is not possible", self.steps, self.images_per_step()),
                 hint: format!("choose --epochs or --steps so that there are 1 to {most} steps"),
             });
         }
@@ -293,7 +318,7 @@ impl Interval {
             Self::Steps(every) => (step / every + 1) * every,
             Self::Epochs(every) => {
                 // Epochs complete by now; the multiple that follows may fall on this very step.
-                let done = step * settings.batch_size as u64 / settings.images as u64;
+                let done = step * settings.images_per_step() as u64 / settings.images as u64;
                 let due = (done / every + 1) * every;
                 settings.steps_of(due).max(step + 1)
             }
@@ -336,9 +361,10 @@ pub(super) mod tests {
             images,
             model: model.name.clone(),
             batch_size,
+            d_steps: 1,
             steps: 100,
             seed: 1,
-            average: 0.999,
+            average: Average::Decay(0.999),
             adam: model.training.adam,
             objective: Objective::default(),
             rates: Rates::default(),
@@ -382,11 +408,24 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn augmentation_is_off_where_nothing_says_so() {
+    fn a_step_with_several_batches_takes_as_many_images_and_epochs_have_fewer_steps() {
+        let settings = Settings { d_steps: 5, ..settings(60_000, 64) };
+        assert_eq!(settings.images_per_step(), 320);
+        assert_eq!([1, 2].map(|epochs| settings.steps_of(epochs)), [188, 375]);
+        assert_eq!([1, 188, 189].map(|step| settings.epoch_of(step)), [1, 1, 2]);
+        assert_eq!([187, 188, 375].map(|step| settings.completed_epoch(step)), [None, Some(1), Some(2)]);
+        assert_eq!(Interval::Epochs(1).next_after(188, &settings), 375);
+        let half_life = Average::HalfLife { images: 640 };
+        assert!((half_life.decay(settings.images_per_step()) - 0.5_f64.sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn augmentation_is_off_and_a_step_has_one_update_of_each_network_where_nothing_says_so() {
         let settings = settings(1000, 128);
         let mut old = serde_json::to_value(&settings).unwrap();
-        for key in ["augment", "diff_augment"] {
-            old.as_object_mut().unwrap().remove(key).unwrap();
+        assert_eq!(old["average"], 0.999);
+        for newer in ["augment", "diff_augment", "d_steps"] {
+            old.as_object_mut().unwrap().remove(newer).unwrap();
         }
         let read: Settings = serde_json::from_value(old).unwrap();
         assert_eq!(read, settings);

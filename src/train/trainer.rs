@@ -83,7 +83,9 @@ pub struct Ending {
 
 /// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
 pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
-    let fits = |batch_size: usize| {
+    let unit = model.batch_unit();
+    let fits = |units: usize| {
+        let batch_size = units * unit;
         let settings = Settings { batch_size, ..settings.clone() };
         let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
         model.check_batch(batch_size).is_ok()
@@ -91,12 +93,13 @@ pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, by
                 .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
     };
     // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
-    let (mut good, mut bad) = ((1..=settings.batch_size).take(4).find(|&size| fits(size))?, settings.batch_size + 1);
+    let most = settings.batch_size / unit;
+    let (mut good, mut bad) = ((1..=most).take(4).find(|&units| fits(units))?, most + 1);
     while bad - good > 1 {
         let middle = usize::midpoint(good, bad);
         if fits(middle) { good = middle } else { bad = middle }
     }
-    Some(good)
+    Some(good * unit)
 }
 
 /// Carries out a run to its end, or until it is told to stop. Every step's losses are in the folder's log; a checkpoint
@@ -273,7 +276,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let Some((steps, snapshot)) = self.pending.pop_front() else { return Ok(()) };
         let history = self.executor.collect(snapshot)?;
         let count = steps.end() - steps.start() + 1;
-        let images_per_second = self.pace.observe(count) * self.settings().batch_size as f64;
+        let images_per_second = self.pace.observe(count) * self.settings().images_per_step() as f64;
         for step in steps {
             let losses = Losses::of_step(&history, step);
             if let Some(what) = losses.diverged() {
@@ -385,13 +388,15 @@ impl<'r, 'a> Run<'r, 'a> {
         let model = &self.training.start.model;
         let wanted = SHEET_IMAGES.min(self.training.images.count());
         let mut values = Vec::new();
-        for step in 1..=wanted.div_ceil(self.settings().batch_size) as u32 {
-            self.supply.provide(self.executor.as_mut(), self.gan.data, self.gan.labels, step.into())?;
-            self.executor.upload(self.gan.clock, Values::U32(&[step]))?;
+        let Settings { batch_size, d_steps, .. } = *self.settings();
+        for batch in 1..=wanted.div_ceil(batch_size) as u32 {
+            let step = batch.div_ceil(d_steps).into();
+            self.supply.provide(self.executor.as_mut(), self.gan.data, self.gan.labels, step)?;
+            self.executor.upload(self.gan.clock, Values::U32(&[batch]))?;
             self.executor.run(augmented, 1)?;
             values.extend(self.executor.download(self.gan.reals)?);
         }
-        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32]))?;
+        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32 * d_steps]))?;
         let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
         let pictures = Pictures::new(&bytes, model.image)?;
         sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)

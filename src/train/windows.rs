@@ -42,7 +42,7 @@ pub fn with_fewer_images<T>(
 }
 
 fn whole_batches(settings: &Settings, images: usize) -> Option<usize> {
-    Some(images / settings.batch_size * settings.batch_size).filter(|&images| images > 0)
+    Some(images / settings.images_per_step() * settings.images_per_step()).filter(|&images| images > 0)
 }
 
 /// The images of a run on their way to the device.
@@ -60,7 +60,7 @@ impl<'a> Supply<'a> {
     /// For a program that [`Gan::new`](super::Gan::new) wrote with the same settings and capacity.
     pub fn new(images: &'a ImageSet, settings: &Settings, capacity: usize) -> Self {
         let windows = capacity < settings.images;
-        let steps = if windows { (capacity / settings.batch_size) as u64 } else { u64::MAX };
+        let steps = if windows { (capacity / settings.images_per_step()) as u64 } else { u64::MAX };
         Self { images, seed: settings.seed, capacity, steps, there: None }
     }
 

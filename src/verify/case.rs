@@ -222,6 +222,11 @@ impl Case {
                     *positive = positive.abs() + 0.1;
                 }
             }
+            "sigma" => {
+                for value in &mut values {
+                    *value = value.abs() + 0.5;
+                }
+            }
             "v" => {
                 for value in &mut values {
                     *value = value.abs();
@@ -257,6 +262,8 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         | Op::PickLogitGrad { .. }
         | Op::Augment { rotate: 0.0, .. }
         | Op::Concat { .. }
+        | Op::Pack { .. }
+        | Op::PackGrad { .. }
         | Op::Fill { .. }
         | Op::Upsample { .. }
         | Op::MaxPool { .. } => Tolerance::EXACT,
@@ -264,12 +271,18 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
             let [k, _, c_in, _] = program.nhwc(w);
             Tolerance::of_sum(k * k * c_in)
         }
+        Op::SpectralNormGrad { y, .. } => Tolerance::of_sum(2 * program.info(y).len()),
         Op::ConvGradInput { w, .. } => {
             let [k, _, _, c_out] = program.nhwc(w);
             Tolerance::of_sum(k * k * c_out)
         }
         Op::ConvGradWeight { dy, .. } | Op::BiasGrad { dy, .. } | Op::BatchNormGrad { dy, .. } => {
             Tolerance::of_sum(3 * rows(dy))
+        }
+        Op::MinibatchDeviation { x, .. } => {
+            let [_, h, w, c] = program.nhwc(x);
+            let why = "the mean of positive numbers, of which each lane adds a 256th: 6e-8 for each addition";
+            Tolerance { absolute: 2e-6, relative: 2e-6 + 6e-8 * (h * w * c / 256) as f64, why }
         }
         Op::UpsampleGrad { dy, dx } => Tolerance::of_sum(rows(dy) / rows(dx)),
         Op::Augment { x, .. } => {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::Case;
 use crate::net::{Model, Summary};
 use crate::program::{
-    Activation, Adversarial, Centre, Decay, DiffAugment, Element, Geometry, Op, Order, Program, Schedule, TensorId,
+    Activation, Adversarial, Centre, Decay, DiffAugment, Element, Geometry, Op, Order, Program, RampUp, Schedule,
+    TensorId,
 };
 use crate::train::{Gan, Settings};
 
@@ -57,7 +58,10 @@ pub fn awkward() -> Vec<Case> {
         convolutions(),
         same_padding(),
         biases(),
+        spectral_norms(),
         resizing(),
+        packing(),
+        deviations(),
         batch_norms(),
         activations(),
         dropouts(),
@@ -80,6 +84,7 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for model in models {
         let batch_size = (flops / Summary::new(model).step_flops).clamp(2, model.training.batch_size as u64);
+        let batch_size = batch_size.next_multiple_of(model.batch_unit() as u64);
         let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
             let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
@@ -161,7 +166,7 @@ pub fn long() -> Vec<Case> {
             stream: 1,
         }),
         Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
-        Case::alone(30, |program| moving_average(program, LONG)),
+        Case::alone(30, |program| moving_average(program, LONG, RampUp::Steps)),
         Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
         Case::alone(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
@@ -306,6 +311,64 @@ fn resizing() -> Vec<Case> {
     cases
 }
 
+/// Images side by side in the channels of one, and apart again.
+fn packing() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([n, h, w, c], m) in
+        [([1, 1, 1, 1], 1), ([6, 3, 5, 2], 2), ([6, 2, 3, 1], 3), ([8, 28, 28, 3], 4), ([130, 3, 3, 5], 10)]
+    {
+        let (single, packed) = ([n, h, w, c], [n / m, h, w, m * c]);
+        cases.push(Case::alone(1, |program| Op::Pack {
+            x: program.tensor("x", &single),
+            y: program.tensor("y", &packed),
+        }));
+        cases.push(Case::alone(1, |program| Op::PackGrad {
+            dy: program.tensor("dy", &packed),
+            dx: program.tensor("dx", &single),
+        }));
+    }
+    cases
+}
+
+/// The deviation of a minibatch. In the last shape an image is more than one slice.
+fn deviations() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([n, h, w, c], group) in [
+        ([2, 1, 1, 1], 2),
+        ([6, 3, 5, 7], 3),
+        ([8, 4, 4, 33], 4),
+        ([64, 1, 1, 5], 64),
+        ([4, 150, 150, 3], 2),
+        ([4, 1, 1, 70_000], 4),
+    ] {
+        let (shape, more) = ([n, h, w, c], [n, h, w, c + 1]);
+        cases.push(Case::alone(1, |program| Op::MinibatchDeviation {
+            x: program.tensor("x", &shape),
+            y: program.tensor("y", &more),
+            group,
+        }));
+        cases.push(Case::alone(1, |program| {
+            let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
+            Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &more), dx, group }
+        }));
+    }
+    // Images that are alike, and those that hardly differ.
+    for x in [[1.5, -2.0, 1.5, -2.0, 1.5, -2.0, 1.5, -2.0], [1.5, -2.0, 1.500_001, -2.0, 1.5, -2.0, 1.5, -2.000_002]] {
+        let case = Case::alone(1, |program| Op::MinibatchDeviation {
+            x: program.tensor("x", &[4, 1, 2, 1]),
+            y: program.tensor("y", &[4, 1, 2, 2]),
+            group: 2,
+        });
+        cases.push(case.given("x", &x));
+        let case = Case::alone(1, |program| {
+            let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[4, 1, 2, 1]));
+            Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &[4, 1, 2, 2]), dx, group: 2 }
+        });
+        cases.push(case.given("x", &x));
+    }
+    cases
+}
+
 fn dropouts() -> Vec<Case> {
     let draws = [
         (1, 1, 0, 1_000_000, 0.5),
@@ -325,6 +388,27 @@ fn dropouts() -> Vec<Case> {
         })
     };
     draws.into_iter().map(case).collect()
+}
+
+fn spectral_norms() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for shape @ [k, _, c_in, c_out] in
+        [[1, 1, 1, 1], [3, 3, 5, 7], [1, 1, 300, 1], [4, 4, 3, 33], [1, 1, 2, 270], [5, 5, 64, 65]]
+    {
+        let tensors = |program: &mut Program, names: [&str; 2]| {
+            let [a, y] = names.map(|name| program.tensor(name, &shape));
+            (a, y, program.tensor("uv", &[c_out + k * k * c_in]), program.tensor("sigma", &[1]))
+        };
+        cases.push(Case::alone(1, |program| {
+            let (w, y, uv, sigma) = tensors(program, ["w", "y"]);
+            Op::SpectralNorm { w, uv, y, sigma }
+        }));
+        cases.push(Case::alone(1, |program| {
+            let (dw, y, uv, sigma) = tensors(program, ["dw", "y"]);
+            Op::SpectralNormGrad { y, uv, sigma, dw }
+        }));
+    }
+    cases
 }
 
 fn biases() -> Vec<Case> {
@@ -552,7 +636,10 @@ fn optimisers() -> Vec<Case> {
         }
     }
     for (len, step) in [(1, 1), (1000, 5), (333, 100_000)] {
-        cases.push(Case::alone(step, |program| moving_average(program, len)));
+        cases.push(Case::alone(step, |program| moving_average(program, len, RampUp::Steps)));
+    }
+    for (len, step) in [(5, 1), (1000, 2), (333, 28), (37, 29), (70_000, 1000), (4, 100_000)] {
+        cases.push(Case::alone(step, |program| moving_average(program, len, RampUp::HalfLife)));
     }
     cases
 }
@@ -569,12 +656,13 @@ fn with_schedule(mut op: Op, new: Schedule) -> Op {
     op
 }
 
-fn moving_average(program: &mut Program, len: usize) -> Op {
+fn moving_average(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
     Op::MovingAverage {
         clock: clock(program),
         param: program.tensor("param", &[len]),
         average: program.tensor("average", &[len]),
         decay: 0.999,
+        ramp_up,
     }
 }
 
@@ -631,7 +719,9 @@ fn neighbours() -> Vec<Case> {
         cases.push(Case::row(step, |program| {
             let adam = adam(program, len, (1e-3, 0.5, 0.99, 1e-3));
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
-            vec![adam, Op::MovingAverage { clock, param, average: program.tensor("average", &[len]), decay: 0.999 }]
+            let ramp_up = if step == 5 { RampUp::HalfLife } else { RampUp::Steps };
+            let average = program.tensor("average", &[len]);
+            vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up }]
         }));
     }
     cases

@@ -92,6 +92,7 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     for (done, model) in models.iter().enumerate() {
         now(&format!("a step of {}", model.name), done as f64 / models.len() as f64);
         let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
+        let batch_size = batch_size.next_multiple_of(model.batch_unit());
         report.add_steps(&model.name, one_step(gpu, model, batch_size));
         report.add_repeat(&model.name, repeats(gpu, model, batch_size, 3));
     }

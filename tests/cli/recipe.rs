@@ -53,6 +53,77 @@ fn penalties_and_schedules_go_on_as_if_the_run_had_not_stopped() {
 }
 
 #[test]
+fn several_updates_of_the_discriminator_and_a_half_life_go_on_as_if_the_run_had_not_stopped_and_in_windows() {
+    let place = place();
+    let recipe = "--loss wasserstein --gp 10 --penalty-every 2 --d-steps 3 --average-half-life 30 --batch-size 5";
+    let said = place.gpu_gan(&format!("{TRAIN} --steps 6 {recipe} --out whole")).succeeds();
+    said.remarks("6 steps of 3 x 5 images");
+    place.gpu_gan(&format!("{TRAIN} --steps 3 {recipe} --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 6 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000006.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    let rows = |run: &str| -> Vec<String> {
+        let text = place.text(&format!("{run}/losses.csv"));
+        text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_string()).collect() // but for images per second
+    };
+    assert_eq!((rows("run"), rows("run").len()), (rows("whole"), 7));
+    let config = place.text("whole/config.toml");
+    assert!(config.contains("d_steps = 3") && config.contains("half-life = 30"), "{config}");
+    for without in ["--d-steps 2", "--average-half-life 31"] {
+        let flag = without.split_once(' ').unwrap().0;
+        let kept: Vec<&str> = recipe.split(" --").filter(|part| !part.starts_with(&flag[2..])).collect();
+        let kept = kept.join(" --");
+        place.gpu_gan(&format!("{TRAIN} --steps 6 {kept} {without} --out without{flag}")).succeeds();
+        assert!(end(&format!("without{flag}")) != end("whole"), "{flag} changes nothing");
+    }
+    for (flag, sentence) in [("--d-steps 0", "--d-steps cannot be 0"), ("--average-half-life 0", "cannot be 0")] {
+        place.gpu_gan(&format!("{TRAIN} --steps 1 {flag}")).refused().error(sentence);
+    }
+}
+
+#[test]
+fn a_discriminator_that_sees_packs_of_images_trains_with_penalties_goes_on_and_wants_whole_packs() {
+    let place = place();
+    let recipe = "--pac 2 --loss relativistic --r1 0.5 --gp 0.1 --batch-size 6";
+    let said = place.gpu_gan(&format!("{TRAIN} --steps 4 {recipe} --out whole")).succeeds();
+    said.remarks("2 images of 8 x 8 x 1 -> 1");
+    place.gpu_gan(&format!("{TRAIN} --steps 2 {recipe} --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 4 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000004.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    place.gpu_gan("sample whole --seeds 0-3 --out four.png --device cpu").succeeds();
+    let refused = place.gpu_gan(&format!("{TRAIN} --steps 2 --pac 2 --batch-size 5")).refused();
+    refused.error("a batch of 5 images cannot be packed by 2").hint("a multiple of 2");
+    place.gpu_gan(&format!("{TRAIN} --steps 2 --pac 65")).refused().error("--pac cannot be 65");
+    place.gpu_gan("train --resume run --steps 5 --pac 2 --device cpu").refused().error("--pac cannot be given");
+}
+
+#[test]
+fn spectral_normalisation_trains_with_penalties_and_goes_on_as_if_the_run_had_not_stopped() {
+    let place = Place::new();
+    let bare = without_batch_norm();
+    let spectral = bare.replacen(
+        "{ layer = \"linear\", features = 1 }",
+        "{ layer = \"linear\", features = 1, spectral-norm = true }",
+        1,
+    );
+    assert!(spectral != bare, "{bare}");
+    place.write("bare.toml", bare.as_bytes());
+    place.write("spectral.toml", spectral.as_bytes());
+    let train = "train shapes --device cpu --model spectral.toml --loss hinge --r1 0.1 --d-steps 2";
+    place.gpu_gan(&format!("{train} --steps 4 --out whole")).succeeds();
+    place.gpu_gan(&format!("{train} --steps 2 --out run")).succeeds();
+    place.gpu_gan("train --resume run --steps 4 --device cpu").succeeds();
+    let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000004.safetensors"));
+    assert_same_bits(&end("run"), &end("whole"));
+    place.gpu_gan(&format!("{} --steps 4 --out plain", train.replace("spectral.toml", "bare.toml"))).succeeds();
+    let text = String::from_utf8_lossy(&end("whole")).into_owned();
+    assert!(text.contains("weight_orig") && text.contains("weight_u"));
+    assert!(!String::from_utf8_lossy(&end("plain")).contains("weight_u"));
+    place.gpu_gan("sample whole --seeds 0-3 --out four.png --device cpu").succeeds();
+}
+
+#[test]
 fn a_decaying_rate_learns_less_and_less() {
     let place = place();
     for decay in ["constant", "linear", "cosine"] {

@@ -44,7 +44,7 @@ fn memory_for_less_than_a_batch_is_refused_with_what_is_needed() {
     let train = TRAIN.replace("300", "18000");
     for dry in ["", "--dry-run"] {
         let said = place.gpu_gan(&format!("{train} --steps 1 --data-memory 1 {dry}")).refused();
-        said.error("the 18000 images of a batch need 1.1 MiB, but --data-memory allows 1.0 MiB");
+        said.error("the 18000 images of a step need 1.1 MiB, but --data-memory allows 1.0 MiB");
     }
     place.gpu_gan(&format!("{train} --steps 1 --data-memory 1")).refused().hint("allow at least --data-memory 2");
     for memory in ["0", "-1", "99999999999"] {

@@ -295,6 +295,20 @@ def add_resampling(goldens):
         add_differentiated(goldens, case, draw, F.max_pool2d(x, size), x=x)
 
 
+def add_minibatch_deviations(goldens):
+    for case, group, x in [("minibatch-deviation-2", 2, (4, 3, 2, 3)), ("minibatch-deviation-4", 4, (8, 2, 3, 1))]:
+        goldens.describe(case, op="minibatch-deviation", group=group)
+        draw = Draw(case)
+        x = draw.data(*x)
+        x[:group, 0, 0] = x[0, 0, 0]  # alike
+        x.requires_grad_()
+        n, c, h, w = x.shape
+        deviation = (x.reshape(n // group, group, c, h, w).var(1, unbiased=False) + 1e-8).sqrt()
+        mean = deviation.mean((1, 2, 3)).repeat_interleave(group)
+        y = torch.cat([x, mean[:, None, None, None].expand(n, 1, h, w)], 1)
+        add_differentiated(goldens, case, draw, y, x=x)
+
+
 def add_dropouts(goldens):
     seed, stream, step = 0x123456789ABCDEF0, 1_000_003, 7
     for case, rate, x in [("dropout-0.25", 0.25, (2, 3, 4, 5)), ("dropout-0.3", 0.3, (3, 7))]:
@@ -400,6 +414,29 @@ def add_linears(goldens):
             inputs["b"] = draw.leaf(channels_out)
         y = F.linear(inputs["x"], inputs["w"], inputs.get("b"))
         add_differentiated(goldens, case, draw, y, **inputs)
+
+
+def add_spectral_norms(goldens):
+    for case, make in [
+        ("spectral-norm-conv", lambda: nn.Conv2d(3, 5, 2)),
+        ("spectral-norm-linear", lambda: nn.Linear(7, 4)),
+        ("spectral-norm-one-output", lambda: nn.Linear(6, 1)),
+    ]:
+        goldens.describe(case, op="spectral-norm")
+        draw = Draw(case)
+        module = make()
+        with torch.no_grad():
+            module.weight.copy_(draw.data(*module.weight.shape))
+        torch.nn.utils.spectral_norm(module)
+        with torch.no_grad():
+            module.weight_u.copy_(F.normalize(draw.data(*module.weight_u.shape), dim=0))
+        before = module.weight_u.clone()
+        weight = module.weight_orig
+        module(torch.zeros(1, *([3, 2, 2] if isinstance(module, nn.Conv2d) else [module.in_features])))  # normalises
+        y, u, v = module.weight, module.weight_u.clone(), module.weight_v.clone()
+        add_differentiated(goldens, case, draw, y, w=weight)
+        sigma = torch.dot(u, weight.flatten(1) @ v)
+        goldens.add(case, u_before=before, u_after=u, v_after=v.reshape(1, *weight.shape[1:]), sigma=sigma)
 
 
 def add_batch_norm(goldens, case, x, eps, momentum, training):
@@ -566,6 +603,23 @@ def add_moving_averages(goldens):
         goldens.add(case, **{f"ema_after_{steps}": ema})
 
 
+def add_moving_averages_by_half_life(goldens):
+    # As the training loop of StyleGAN2-ADA has it. With 40 images the cap is reached behind step 17.
+    steps, count, batch = 40, 5, 50
+    for case, half_life in [("moving-average-half-life", 40), ("moving-average-half-life-young", 100_000)]:
+        goldens.describe(case, op="moving-average-by-half-life", half_life=half_life, batch=batch, steps=steps)
+        draw = Draw(case)
+        ema, params = draw.data(count), draw.data(steps, count)
+        goldens.add(case, ema_before=ema, params=params)
+        shown = 0
+        for param in params:
+            images = min(half_life, shown * 0.05)
+            beta = 0.5 ** (batch / max(images, 1e-8))
+            ema = param + beta * (ema - param)
+            shown += batch
+        goldens.add(case, **{f"ema_after_{steps}": ema})
+
+
 def add_random_numbers(goldens):
     # From `kat_vectors` of the Random123 library: philox4x32, 10 rounds.
     ones = 0xFFFFFFFF
@@ -591,14 +645,17 @@ def operations():
     add_transposed_convolutions(goldens)
     add_same_convolutions(goldens)
     add_resampling(goldens)
+    add_minibatch_deviations(goldens)
     add_dropouts(goldens)
     add_diff_augments(goldens)
     add_linears(goldens)
+    add_spectral_norms(goldens)
     add_batch_norms(goldens)
     add_activations(goldens)
     add_losses(goldens)
     add_adams(goldens)
     add_moving_averages(goldens)
+    add_moving_averages_by_half_life(goldens)
     add_random_numbers(goldens)
     return goldens
 

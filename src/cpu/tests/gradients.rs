@@ -220,6 +220,86 @@ fn upsampling_has_the_gradient_of_its_input() {
 }
 
 #[test]
+fn packing_has_the_gradient_of_its_input() {
+    for ([n, h, w, c], m) in [([4, 2, 3, 2], 2), ([6, 1, 2, 1], 3), ([2, 2, 1, 3], 1)] {
+        let mut program = Program::new();
+        let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
+        let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[n / m, h, w, m * c]));
+        let forward = program.begin("forward");
+        program.push(Op::Pack { x, y });
+        let backward = program.begin("backward");
+        program.push(Op::PackGrad { dy, dx });
+
+        let mut executor = with_noise(&program, &[x, dy]);
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&format!("by {m}"), &mut executor, forward, x, objective, &gradient);
+    }
+}
+
+#[test]
+fn the_deviation_of_a_minibatch_has_the_gradient_of_its_input_and_groups_do_not_mix() {
+    for ([n, h, w, c], group) in [([4, 2, 3, 2], 2), ([6, 1, 2, 1], 3), ([4, 2, 1, 3], 4)] {
+        let mut program = Program::new();
+        let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
+        let [y, dy] = ["y", "dy"].map(|name| program.tensor(name, &[n, h, w, c + 1]));
+        let forward = program.begin("forward");
+        program.push(Op::MinibatchDeviation { x, y, group });
+        let backward = program.begin("backward");
+        program.push(Op::MinibatchDeviationGrad { x, dy, dx, group });
+
+        let mut executor = with_noise(&program, &[x, dy]);
+        let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
+        let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
+        assert_gradient(&format!("groups of {group}"), &mut executor, forward, x, objective, &gradient);
+
+        // What the last group is changes nothing of the others.
+        let before = result(&mut executor, forward, y);
+        let mut images = executor.read(x);
+        let len = images.len();
+        images[len - 1] += 1.0;
+        executor.write(x, &images);
+        let after = result(&mut executor, forward, y);
+        let others = (n - group) * h * w * (c + 1);
+        assert_eq!(before[..others], after[..others]);
+        assert!(before[others..] != after[others..]);
+    }
+}
+
+#[test]
+fn spectral_normalisation_has_the_gradient_of_its_weights_with_both_vectors_held_fixed() {
+    for shape @ [k, _, c_in, c_out] in [[2, 2, 3, 4], [1, 1, 5, 1], [1, 1, 1, 6]] {
+        let mut program = Program::new();
+        let [w, y, dw] = ["w", "y", "dw"].map(|name| program.tensor(name, &shape));
+        let uv = program.tensor("uv", &[c_out + k * k * c_in]);
+        let sigma = program.tensor("sigma", &[1]);
+        let forward = program.begin("forward");
+        program.push(Op::SpectralNorm { w, uv, y, sigma });
+        let backward = program.begin("backward");
+        program.push(Op::SpectralNormGrad { y, uv, sigma, dw });
+
+        let mut executor = with_noise(&program, &[w, uv, dw]);
+        executor.run(forward, 1).unwrap();
+        let (r, vectors) = (executor.read(dw), executor.read(uv));
+        executor.run(backward, 1).unwrap();
+        let gradient = executor.read(dw);
+        let (u, v) = vectors.split_at(c_out);
+        let objective = |executor: &CpuExecutor<f64>| {
+            let w = executor.read(w);
+            let sigma: f64 = w.chunks(c_out).zip(v).map(|(row, v)| v * dot(row, u)).sum();
+            dot(&w, &r) / sigma
+        };
+        assert_close("sigma", &executor.read(sigma), &[executor_sigma(&executor.read(w), u, v)], 1e-12);
+        assert_gradient(&format!("{shape:?}"), &mut executor, forward, w, objective, &gradient);
+    }
+}
+
+/// `v^T w u`.
+fn executor_sigma(w: &[f64], u: &[f64], v: &[f64]) -> f64 {
+    w.chunks(u.len()).zip(v).map(|(row, v)| v * dot(row, u)).sum()
+}
+
+#[test]
 fn max_pooling_has_the_gradient_of_its_input() {
     for ([n, h, w, c], size) in [([2, 4, 6, 3], 2), ([3, 5, 7, 2], 2), ([2, 7, 4, 1], 3), ([1, 3, 3, 2], 1)] {
         let mut program = Program::new();
@@ -356,8 +436,25 @@ weight = "fan-in-uniform"
 
 #[test]
 fn a_gradient_penalty_has_its_gradient_in_every_weight() {
+    check_penalty(PENALISED, 0);
+}
+
+/// With weights that are normalised so often that the singular vectors are those: the singular value does not depend on them then, to
+/// the first order.
+#[test]
+fn a_gradient_penalty_has_its_gradient_through_spectral_normalisation_too() {
+    let spectral = PENALISED.replacen("pad = 1 }", "pad = 1, spectral-norm = true }", 1).replacen(
+        "features = 5 }",
+        "features = 5, spectral-norm = true }",
+        1,
+    );
+    assert_eq!(spectral.matches("spectral-norm").count(), 2);
+    check_penalty(&spectral, 150);
+}
+
+fn check_penalty(model: &str, normalisations: usize) {
     const N: usize = 3;
-    let model = Model::parse(PENALISED, "penalised").unwrap();
+    let model = Model::parse(model, "penalised").unwrap();
     model.check_penalty().unwrap();
     for (centre, weight) in [(Centre::Zero, 1.5), (Centre::One, 0.7)] {
         let mut program = Program::new();
@@ -366,6 +463,9 @@ fn a_gradient_penalty_has_its_gradient_in_every_weight() {
         let x = program.tensor("x", &[N, 6, 6, 2]);
         let run = program.begin("run");
         let mode = Mode::Train { groups: 1, chance: Chance { clock, seed: 4 } };
+        for _ in 0..normalisations {
+            d.normalise(&mut program);
+        }
         let tape = d.forward(&mut program, x, mode, "penalty");
         d.penalise(&mut program, &tape, centre, weight);
         let g = program.routine(run).ops.iter().find_map(|op| match op {
@@ -378,6 +478,8 @@ fn a_gradient_penalty_has_its_gradient_in_every_weight() {
         // Small weights, so that the third derivative does not show in differences.
         let weights: Vec<f64> = noise(2, executor.read(d.params()).len()).iter().map(|z| 0.5 * z).collect();
         executor.write(d.params(), &weights);
+        let vectors = noise(7, executor.read(d.running()).len());
+        executor.write(d.running(), &vectors);
         executor.upload(clock, Values::U32(&[1])).unwrap();
         let before = noise(9, executor.read(d.grads()).len());
         executor.write(d.grads(), &before);

@@ -2,7 +2,7 @@
 //! never hidden.
 
 use super::*;
-use crate::program::{Activation, Adversarial, Element, Geometry, Op, Order, Schedule, Values};
+use crate::program::{Activation, Adversarial, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// So many images that each operation is shared out over cores.
 const N: usize = 40;
@@ -75,7 +75,7 @@ impl Step {
         adam(&mut p, clock, g, g_grad);
         let shape_of_g = p.shape(g).to_vec();
         let average = p.tensor("average", &shape_of_g);
-        p.push(Op::MovingAverage { clock, param: g, average, decay: 0.9 });
+        p.push(Op::MovingAverage { clock, param: g, average, decay: 0.9, ramp_up: RampUp::Steps });
 
         let results = vec![losses, g_grad, d_grad, running, fake, eval, g, d, average];
         Self { program: p, routine, images, params: [g, d], results, losses }

@@ -2,7 +2,7 @@
 
 use super::gradients::{CASES, Case, Convolution};
 use super::*;
-use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Order, Schedule, Values};
+use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
 const LARGE: [Case; 5] = [
@@ -570,7 +570,7 @@ fn a_young_moving_average_forgets_faster() {
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
     let step = program.begin("step");
-    program.push(Op::MovingAverage { clock, param, average, decay: 0.75 });
+    program.push(Op::MovingAverage { clock, param, average, decay: 0.75, ramp_up: RampUp::Steps });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(param, &[1.0]);
     for (t, expected) in [(10, 0.5), (10_000, 0.625)] {
@@ -578,4 +578,62 @@ fn a_young_moving_average_forgets_faster() {
         executor.run(step, 1).unwrap();
         assert_close("average", &executor.read(average), &[expected], 1e-15);
     }
+}
+
+#[test]
+fn a_moving_average_by_half_life_begins_as_the_parameters_and_forgets_half_in_a_twentieth_of_the_steps_before() {
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
+    let step = program.begin("step");
+    program.push(Op::MovingAverage { clock, param, average, decay: 0.75, ramp_up: RampUp::HalfLife });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(average, &[100.0]);
+    // d is 0, then 0.5^(1/1), 0.5^(1/2) = 0.707, and then 0.5^(1/2.5), which is more than 0.75.
+    for (t, value, expected) in [
+        (1, 1.0, 1.0),
+        (21, 0.0, 0.5),
+        (41, 0.0, 0.5 * 0.5_f64.sqrt()),
+        (51, 0.0, 0.375 * 0.5_f64.sqrt()),
+        (1_000_000, 0.0, 0.28125 * 0.5_f64.sqrt()),
+    ] {
+        executor.write(param, &[value]);
+        executor.upload(clock, Values::U32(&[t])).unwrap();
+        executor.run(step, 1).unwrap();
+        assert_close("average", &executor.read(average), &[expected], 1e-14);
+    }
+}
+
+#[test]
+fn packed_images_lie_side_by_side_in_the_channels_of_each_pixel() {
+    let mut program = Program::new();
+    let x = program.tensor("x", &[4, 1, 2, 2]);
+    let y = program.tensor("y", &[2, 1, 2, 4]);
+    let step = program.begin("step");
+    program.push(Op::Pack { x, y });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    // Two pixels of two channels: ten times the image, then the element.
+    let images: Vec<f64> = (0..16).map(|i| f64::from(i / 4 * 10 + i % 4)).collect();
+    executor.write(x, &images);
+    executor.write(y, &[f64::NAN; 16]);
+    executor.run(step, 1).unwrap();
+    let expected = [0, 1, 10, 11, 2, 3, 12, 13, 20, 21, 30, 31, 22, 23, 32, 33].map(f64::from);
+    assert_close("y", &executor.read(y), &expected, 0.0);
+}
+
+#[test]
+fn the_deviation_of_a_minibatch_is_that_of_each_group_behind_the_channels_and_images_that_are_alike_have_none() {
+    let mut program = Program::new();
+    let x = program.tensor("x", &[4, 1, 2, 1]);
+    let y = program.tensor("y", &[4, 1, 2, 2]);
+    let step = program.begin("step");
+    program.push(Op::MinibatchDeviation { x, y, group: 2 });
+    let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
+    executor.write(x, &[1.0, 5.0, 3.0, 11.0, 7.0, -7.0, 7.0, -7.0]);
+    executor.write(y, &[f64::NAN; 16]);
+    executor.run(step, 1).unwrap();
+    // Deviations of 1 and 3, and of the root of 1e-8.
+    let (some, none) = (2.0, 1e-4);
+    let expected = [1.0, some, 5.0, some, 3.0, some, 11.0, some, 7.0, none, -7.0, none, 7.0, none, -7.0, none];
+    assert_close("y", &executor.read(y), &expected, 1e-8);
 }

@@ -1,0 +1,143 @@
+// minibatch_deviation.wgsl: how much the images of a batch differ, as one more channel (Karras et al. 2018, section 3).
+//
+//   deviation   parts[m, slice] = the sum of sqrt(variance + 1e-8) over a slice of the elements of group m, divided by LEN, with
+//               the variance of an element over the GROUP images of the group
+//   forward     y[n, pixel] = the channels of x, and behind them the sum of its group's parts
+//   grad_parts  parts[m, slice] = the sum of the last channel of dy over a slice of the pixels of group m
+//   grad        dx = dy + S / (LEN * GROUP) * d / sqrt(variance + 1e-8), with S the sum of the group's parts and d the
+//               difference of an element to its mean over the group
+//
+// Differences are those to the first image of the group, which are exact where images are alike.
+//
+// Shapes    x, dx (N, PIXELS, C)    y, dy (N, PIXELS, C + 1)    parts (N / GROUP, SLICES)    LEN = PIXELS * C
+// Mapping   deviation and grad_parts: a workgroup for each group and slice; its lanes take turns. forward: one invocation for
+//           each element; grad: one for each element of a group's image, which does all GROUP of them; both in a grid-stride loop
+// Twin      src/cpu/minibatch_deviation.rs
+
+override N: u32;
+override PIXELS: u32;
+override C: u32;
+override GROUP: u32;
+override SLICES: u32;
+override SLICE: u32; // elements, or pixels, of a slice
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> parts: array<f32>;
+
+var<workgroup> lanes: array<f32, 256>;
+
+// The sum over all lanes, for lane 0.
+fn sum_of_lanes(lane: u32, value: f32) -> f32 {
+    lanes[lane] = value;
+    for (var half = 128u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    return lanes[0];
+}
+
+// Of element i of group m: its mean, less that of the first image, and its deviation.
+fn spread(m: u32, i: u32) -> vec2<f32> {
+    let len = PIXELS * C;
+    let first = m * GROUP * len + i;
+    let origin = x[first];
+    var mean = 0.0;
+    for (var g = 1u; g < GROUP; g++) {
+        mean += x[first + g * len] - origin;
+    }
+    mean /= f32(GROUP);
+    var square = mean * mean; // of the first image
+    for (var g = 1u; g < GROUP; g++) {
+        let d = x[first + g * len] - origin - mean;
+        square += d * d;
+    }
+    return vec2(mean, sqrt(square / f32(GROUP) + 1e-8));
+}
+
+fn sum_of_parts(m: u32) -> f32 {
+    var sum = 0.0;
+    for (var slice = 0u; slice < SLICES; slice++) {
+        sum += parts[m * SLICES + slice];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(256)
+fn deviation(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let len = PIXELS * C;
+    var sum = 0.0;
+    for (var k = lane; k < SLICE; k += 256u) {
+        let i = group.y * SLICE + k;
+        if i < len {
+            sum += spread(group.x, i).y;
+        }
+    }
+    let all = sum_of_lanes(lane, sum);
+    if lane == 0u {
+        parts[group.x * SLICES + group.y] = all / f32(len);
+    }
+}
+
+@compute @workgroup_size(256)
+fn forward(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    for (var i = id.x; i < N * PIXELS * (C + 1u); i += 256u * groups.x) {
+        let row = i / (C + 1u);
+        let channel = i % (C + 1u);
+        if channel < C {
+            y[i] = x[row * C + channel];
+        } else {
+            y[i] = sum_of_parts(row / (PIXELS * GROUP));
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn grad_parts(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let rows = PIXELS * GROUP;
+    var sum = 0.0;
+    for (var k = lane; k < SLICE; k += 256u) {
+        let row = group.y * SLICE + k;
+        if row < rows {
+            sum += dy[(group.x * rows + row) * (C + 1u) + C];
+        }
+    }
+    let all = sum_of_lanes(lane, sum);
+    if lane == 0u {
+        parts[group.x * SLICES + group.y] = all;
+    }
+}
+
+@compute @workgroup_size(256)
+fn grad(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let len = PIXELS * C;
+    for (var at = id.x; at < N / GROUP * len; at += 256u * groups.x) {
+        let m = at / len;
+        let i = at % len;
+        let share = sum_of_parts(m) / f32(len * GROUP);
+        let both = spread(m, i);
+        let origin = x[m * GROUP * len + i];
+        for (var g = 0u; g < GROUP; g++) {
+            let image = m * GROUP + g;
+            let place = image * len + i;
+            let straight = dy[(image * PIXELS + i / C) * (C + 1u) + i % C];
+            dx[place] = straight + share * ((x[place] - origin - both.x) / both.y);
+        }
+    }
+}
