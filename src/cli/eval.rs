@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::device::DeviceArgument;
 use super::train::model_for;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::data::{self, ImageSet, Source, mnist};
 use crate::error::{Error, Result};
 use crate::files;
@@ -37,6 +37,10 @@ pub(super) struct Arguments {
     /// How many images, those of the seeds 1000000, 1000001, ... [default: 10000, or as many as there are real ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
+
+    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
+    #[arg(long)]
+    best: bool,
 
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
@@ -80,7 +84,7 @@ struct Judged {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let checkpoint = checkpoint(&arguments.run)?;
+    let checkpoint = checkpoint(&arguments.run, arguments.best)?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
         (images_of(checkpoint, cache.as_deref())?, checkpoint.settings.data.clone())
@@ -128,10 +132,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// The checkpoint that is meant, unless it is images.
-fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
+fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
     let path = Path::new(run);
+    let no_run = || {
+        if best {
+            return Err(Error::Request {
+                message: format!("{run} is no run, so it has no best checkpoint"),
+                hint: "leave out --best, or name the folder of a run".into(),
+            });
+        }
+        Ok(None)
+    };
     if run == mnist::NAME {
-        return Ok(None);
+        return no_run();
     }
     if !path.exists() {
         return Err(Error::Request {
@@ -143,9 +156,9 @@ fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
     }
     let is_checkpoint = path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors");
     if !is_checkpoint && !path.join("checkpoints").is_dir() {
-        return Ok(None);
+        return no_run();
     }
-    let path = Checkpoint::find(path)?;
+    let path = checkpoint_of(path, best)?;
     let checkpoint = Checkpoint::read(&path)?;
     Ok(Some((path, checkpoint)))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::{Pictures, arrays, sheet};
@@ -32,6 +32,10 @@ pub(super) struct Arguments {
     /// Where to: a .png is one sheet; a .npy is an array of u8, (N, H, W) or (N, H, W, 3); a folder gets a PNG for each image
     #[arg(long, value_name = "PATH", default_value = "sample.png")]
     out: PathBuf,
+
+    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
+    #[arg(long)]
+    best: bool,
 
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
@@ -61,7 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             hint: format!("ask for up to {MOST_ON_A_SHEET}, or write a folder or a .npy with --out"),
         });
     }
-    let path = Checkpoint::find(&arguments.run)?;
+    let path = checkpoint_of(&arguments.run, arguments.best)?;
     let checkpoint = Checkpoint::read(&path)?;
     let (device, which) = arguments.device.open()?;
     remark(&format!("device      {which}"));

@@ -16,7 +16,7 @@ mod store;
 pub use classifier::Accuracy;
 pub use features::Features;
 pub use frechet::{Gaussian, frechet};
-pub use judge::{Figures, Judge, Lens};
+pub use judge::{Figures, Glance, Judge, Lens};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 

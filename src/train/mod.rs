@@ -5,10 +5,14 @@
 //! [`Sampler`] needs to draw images.
 
 mod adversarial;
+mod alarms;
+mod budget;
 mod checkpoint;
 mod latents;
 mod log;
+mod measuring;
 mod portfolio;
+mod quality;
 mod run_folder;
 mod sampler;
 mod settings;
@@ -19,8 +23,10 @@ pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
 pub use checkpoint::Checkpoint;
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
+pub use measuring::{Examiner, FIRST_MEASURED, Look, Measure};
+pub use quality::Measured;
 pub use run_folder::RunFolder;
 pub use sampler::Sampler;
 pub use settings::{Augment, Interval, Settings};
-pub use trainer::{Distance, Ending, FIRST_MEASURED, Measure, Training, largest_batch, train};
+pub use trainer::{Ending, Training, largest_batch, rehearse, train};
 pub use windows::{Supply, capacity, with_fewer_images};

@@ -55,6 +55,8 @@ fn every_command_explains_its_flags() {
                 "--sample-every",
                 "--checkpoint-every",
                 "--keep-checkpoints",
+                "--stop-when-flat",
+                "--time",
                 "--dry-run",
                 "--tile",
                 "--stride",
@@ -65,16 +67,19 @@ fn every_command_explains_its_flags() {
                 "[default: 1epoch]",
             ][..],
         ),
-        ("sample", &["<RUN>", "--count", "--seeds", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"][..]),
+        (
+            "sample",
+            &["<RUN>", "--count", "--seeds", "--out", "--best", "--raw", "--device", "[default: 64]", ".png", ".npy"][..],
+        ),
         ("models", &["List the models"][..]),
         ("summary", &["[MODEL]", "--channels", "[default: dcgan-fast]"][..]),
         (
             "interpolate",
-            &["<RUN>", "--seeds", "--out", "--frames", "--fps", "--scale", "--raw", "--device", ".gif"][..],
+            &["<RUN>", "--seeds", "--out", "--frames", "--fps", "--scale", "--best", "--raw", "--device", ".gif"][..],
         ),
         ("devices", &["List the GPUs", "--json"][..]),
         ("verify", &["Check that a GPU", "--quick", "--full", "--json", "--device"][..]),
-        ("eval", &["<RUN>", "--count", "--raw", "--json", "--device", "[default: 10000"][..]),
+        ("eval", &["<RUN>", "--count", "--best", "--raw", "--json", "--device", "[default: 10000"][..]),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {
             let said = place.gpu_gan(&help).succeeds().prints(&format!("Usage: gpu-gan {command}"));

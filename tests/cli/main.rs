@@ -7,7 +7,9 @@
 mod checkpoint;
 mod place;
 
+mod alarms;
 mod augment;
+mod best;
 mod broken_checkpoints;
 mod data;
 mod devices;
@@ -27,5 +29,6 @@ mod sample;
 #[cfg(unix)]
 mod stop;
 mod summary;
+mod time;
 mod train;
 mod windows;
