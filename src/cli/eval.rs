@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::device::DeviceArgument;
+use super::neighbours::Neighbours;
 use super::train::model_for;
 use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::data::{self, ImageSet, Source, mnist};
@@ -23,6 +24,7 @@ const MOST_CLASSES_SHOWN: usize = 32;
 /// The length of the longest bar.
 const BAR: f64 = 24.0;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A run's folder (its newest checkpoint is used), or a checkpoint file; or images as `train` takes them, to see the best
@@ -45,6 +47,15 @@ pub(super) struct Arguments {
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
     raw: bool,
+
+    /// Look for the training images that are nearest to a thousand of the run's, by their pixels: whether it draws from memory.
+    /// Some of them are shown in a picture
+    #[arg(long)]
+    neighbours: bool,
+
+    /// Where that picture goes [default: neighbours.png in the run's folder]
+    #[arg(long, value_name = "FILE", requires = "neighbours")]
+    out: Option<PathBuf>,
 
     /// Print everything as JSON
     #[arg(long)]
@@ -81,10 +92,14 @@ struct Judged {
     raw: bool,
     first_seed: u64,
     figures: Figures,
+    /// Whether they are drawn from memory, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    neighbours: Option<Neighbours>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let checkpoint = checkpoint(&arguments.run, arguments.best)?;
+    let picture = picture(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
         (images_of(checkpoint, cache.as_deref())?, checkpoint.settings.data.clone())
@@ -109,8 +124,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
             let made = made(device.as_ref(), &checkpoint, arguments.raw, judge.count())?;
             let figures = judge.judge(&made)?;
+            let neighbours = match &picture {
+                Some(picture) => Some(Neighbours::find(&images, test.as_ref(), &made, picture)?),
+                None => None,
+            };
             let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
-            Some(Judged { checkpoint: path, step, raw, first_seed, figures })
+            Some(Judged { checkpoint: path, step, raw, first_seed, figures, neighbours })
         }
     };
     let report = Report {
@@ -129,6 +148,32 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         print(&report.to_text())?;
     }
     Ok(Outcome::Done)
+}
+
+/// Where the picture of neighbours goes, if there is to be one.
+fn picture(arguments: &Arguments, checkpoint: Option<&Path>) -> Result<Option<PathBuf>> {
+    if !arguments.neighbours {
+        return Ok(None);
+    }
+    let Some(checkpoint) = checkpoint else {
+        return Err(Error::Request {
+            message: format!("{} is images, and --neighbours looks for those of a run", arguments.run),
+            hint: "name a run or a checkpoint, or leave out --neighbours".into(),
+        });
+    };
+    if let Some(out) = &arguments.out {
+        return if out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+            Ok(Some(out.clone()))
+        } else {
+            Err(Error::Request {
+                message: format!("--out {}: the picture is written as .png", out.display()),
+                hint: "end it in .png".into(),
+            })
+        };
+    }
+    let folder = checkpoint.parent().unwrap_or(Path::new(""));
+    let folder = if folder.ends_with("checkpoints") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(Some(folder.join("neighbours.png")))
 }
 
 /// The checkpoint that is meant, unless it is images.
@@ -214,6 +259,7 @@ impl Report {
         lines.extend(table(&columns, self.lens));
         lines.extend(classes(&columns));
         lines.extend(self.notes(columns[0].1));
+        lines.extend(self.run.iter().filter_map(|run| run.neighbours.as_ref()).flat_map(Neighbours::lines));
         lines.join("\n")
     }
 

@@ -5,6 +5,7 @@ mod devices;
 mod eval;
 mod interpolate;
 mod models;
+mod neighbours;
 mod recipe;
 mod sample;
 mod seeds;

@@ -79,7 +79,11 @@ fn every_command_explains_its_flags() {
         ),
         ("devices", &["List the GPUs", "--json"][..]),
         ("verify", &["Check that a GPU", "--quick", "--full", "--json", "--device"][..]),
-        ("eval", &["<RUN>", "--count", "--best", "--raw", "--json", "--device", "[default: 10000"][..]),
+        (
+            "eval",
+            &["<RUN>", "--count", "--best", "--neighbours", "--out", "--raw", "--json", "--device", "[default: 10000"]
+                [..],
+        ),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {
             let said = place.gpu_gan(&help).succeeds().prints(&format!("Usage: gpu-gan {command}"));

@@ -19,6 +19,7 @@ mod eval;
 mod help;
 mod interpolate;
 mod measure;
+mod neighbours;
 mod photographs;
 mod pipes;
 mod recipe;
