@@ -152,12 +152,21 @@ impl Error {
             | Self::Lost { hint, .. }
             | Self::TooLarge { hint, .. }
             | Self::OutOfMemory { hint, .. } => hint.clone(),
-            Self::Diverged { last_good, .. } => match last_good {
-                Some(path) => {
-                    format!("the last good checkpoint is {}; try a lower --lr, or another --seed", path.display())
-                }
-                None => "no checkpoint was written before; try a lower --lr, or another --seed".into(),
-            },
+            Self::Diverged { last_good, .. } => {
+                let last_good = match last_good {
+                    Some(path) => {
+                        format!(
+                            "the last good checkpoint is {}, but going on from it ends the same way",
+                            path.display()
+                        )
+                    }
+                    None => "no checkpoint was written before".into(),
+                };
+                format!(
+                    "{last_good}: begin anew with a lower --lr, with --warm-up 500, with a penalty such as --r1 0.5 where the \
+                     model permits it, or with another --seed"
+                )
+            }
         }
     }
 }

@@ -4,17 +4,20 @@
 mod common;
 
 use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
 
 use common::{aloud, apart, gpu};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
+use gpu_gan::metrics::Glance;
 use gpu_gan::net::{Adam, Average, Model, Rates};
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
-    Augment, Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, RunFolder, SHEET_IMAGES, Settings, Supply, Training,
-    capacity, latent, train,
+    Augment, Checkpoint, Examiner, Gan, HISTORY_ROWS, Interval, Losses, Measure, Measured, RunFolder, SHEET_IMAGES,
+    Settings, Supply, Training, capacity, latent, train,
 };
 
 /// Some digits to learn from.
@@ -404,6 +407,72 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
     assert!(run("cramped", &Cramped(13 * 28 * 28)).unwrap() == roomy); // 50 images, 24, and 12
     let error = run("full", &Cramped(5 * 28 * 28)).unwrap_err();
     assert_eq!(error.to_string(), "cramped has no room for data (4.6 KiB)");
+}
+
+#[test]
+fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoints() {
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(50));
+    let settings = Settings { steps: 14, ..settings(&model, &images, 6) };
+    let place = tempfile::tempdir().unwrap();
+    let run = |name: &str, device: &dyn Device, milliseconds: u64, stop_when_flat: Option<usize>| {
+        let folder = RunFolder::create(Some(&place.path().join(name)), "digits").unwrap();
+        // As if the second measurement were the best: 30, 20, 40, 40, ...
+        let examiner = Examiner::new(move || {
+            let mut distances = [30.0, 20.0].into_iter().chain(std::iter::repeat(40.0));
+            Ok(Box::new(move |made: &[u8]| {
+                assert_eq!(made.len(), 7 * 28 * 28);
+                thread::sleep(Duration::from_millis(milliseconds));
+                Ok(Glance { frechet: distances.next().unwrap(), spread: 1.0, classes: None })
+            }))
+        });
+        let plan = Plan { total_steps: 14, start_step: 0, steps_per_epoch: 9, batch_size: 6 };
+        let ending = train(Training {
+            device: Box::new(device),
+            reopen: &|| panic!("nothing was lost"),
+            images: &images,
+            capacity: 50,
+            start: Checkpoint::initial(&model, &settings),
+            folder: &folder,
+            sample_every: Interval::Steps(100),
+            checkpoint_every: Interval::Steps(4),
+            keep_checkpoints: None,
+            progress: Progress::silent(plan),
+            measure: Some(Measure { every: Interval::Steps(2), count: 7, stop_when_flat, examiner }),
+            stop: &AtomicBool::new(false),
+        })
+        .unwrap();
+        let csv = std::fs::read_to_string(folder.path().join("losses.csv")).unwrap();
+        let rows: Vec<String> = csv.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect();
+        let files = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> =
+            files.map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap())).collect();
+        files.sort();
+        (rows, files, ending.best, ending.last_measured, (ending.step, ending.flat))
+    };
+    let cpu = CpuDevice::<f32>::new();
+    let mut devices: Vec<(&str, &dyn Device)> = vec![("cpu", &cpu)];
+    devices.extend(gpu().map(|gpu| ("gpu", gpu as &dyn Device)));
+    for (name, device) in devices {
+        let at_once = run(&format!("{name}-at-once"), device, 0, None);
+        let slowly = run(&format!("{name}-slowly"), device, 150, None);
+        assert!(at_once == slowly, "{:#?}\n{:#?}", at_once.0, slowly.0);
+        let (rows, files, best, last, end) = at_once;
+        assert_eq!(rows.len(), 1 + 14);
+        let steps: Vec<&str> = rows[1..].iter().map(|row| row.split(',').next().unwrap()).collect();
+        assert!(steps.iter().map(|step| step.parse::<u64>().unwrap()).eq(1..=14), "{steps:?}");
+        let distances: Vec<&str> = rows[1..].iter().map(|row| row.rsplit(',').next().unwrap()).collect();
+        let expected = ["", "30.0", "", "20.0", "", "40.0", "", "40.0", "", "40.0", "", "40.0", "", "40.0"];
+        assert_eq!(distances, expected);
+        assert_eq!(best, Some(Measured { step: 4, distance: 20.0 }));
+        assert_eq!((last, end), (Some(Measured { step: 14, distance: 40.0 }), (14, None)));
+        let names: Vec<_> = files.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        let steps = [4, 8, 12, 14].map(|step| format!("step-{step:08}.safetensors"));
+        assert_eq!(names, [&["best.safetensors".to_string()][..], &steps].concat());
+        assert!(files[0].1 == files[1].1, "the best checkpoint is not that of step 4");
+
+        let [flat, slowly] = [0, 50].map(|delay| run(&format!("{name}-flat-{delay}"), device, delay, Some(2)));
+        assert!(flat == slowly && flat.4 == (8, Some(2)), "{:?} {:?}", flat.4, slowly.4);
+    }
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::device::DeviceArgument;
+use super::neighbours::Neighbours;
 use super::train::model_for;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::data::{self, ImageSet, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files;
@@ -25,6 +26,7 @@ const MOST_CLASSES_SHOWN: usize = 32;
 /// The length of the longest bar.
 const BAR: f64 = 24.0;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A run's folder (its newest checkpoint is used), or a checkpoint file; or images as `train` takes them, to see the best
@@ -41,9 +43,22 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
 
+    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
+    #[arg(long)]
+    best: bool,
+
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
     raw: bool,
+
+    /// Look for the training images that are nearest to a thousand of the run's, by their pixels: whether it draws from memory.
+    /// Some of them are shown in a picture
+    #[arg(long)]
+    neighbours: bool,
+
+    /// Where that picture goes [default: neighbours.png in the run's folder]
+    #[arg(long, value_name = "FILE", requires = "neighbours")]
+    out: Option<PathBuf>,
 
     /// Print everything as JSON
     #[arg(long)]
@@ -99,10 +114,14 @@ struct Judged {
     /// By label, where the classes have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     class_names: Vec<String>,
+    /// Whether they are drawn from memory, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    neighbours: Option<Neighbours>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let checkpoint = checkpoint(&arguments.run)?;
+    let checkpoint = checkpoint(&arguments.run, arguments.best)?;
+    let picture = picture(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
         (images_of(checkpoint, cache.as_deref())?, checkpoint.settings.data.clone())
@@ -138,11 +157,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             if let Some((reader, counts)) = &mut modes {
                 counts.run = Some(reader.count(&made[..MODES_COUNT * len], Audience::Person)?);
             }
+            let neighbours = match &picture {
+                Some(picture) => Some(Neighbours::find(&images, test.as_ref(), &made, picture)?),
+                None => None,
+            };
             let obedience = |classes| judge.obedience(device.as_ref(), made, classes, test.as_ref());
             let conditional = classes.map(obedience).transpose()?;
             let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
             let class_names = checkpoint.settings.classes.map(|classes| classes.names).unwrap_or_default();
-            Some(Judged { checkpoint: path, step, raw, first_seed, figures, conditional, class_names })
+            Some(Judged { checkpoint: path, step, raw, first_seed, figures, conditional, class_names, neighbours })
         }
     };
     let report = Report {
@@ -174,11 +197,46 @@ fn count_real_modes(device: &dyn Device, images: &ImageSet, cache: Option<&Path>
     Ok((reader, counts))
 }
 
-/// The checkpoint that is meant, unless it is images.
-fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
-    let path = Path::new(run);
-    if [mnist::NAME, stacked_mnist::NAME].contains(&run) {
+/// Where the picture of neighbours goes, if there is to be one.
+fn picture(arguments: &Arguments, checkpoint: Option<&Path>) -> Result<Option<PathBuf>> {
+    if !arguments.neighbours {
         return Ok(None);
+    }
+    let Some(checkpoint) = checkpoint else {
+        return Err(Error::Request {
+            message: format!("{} is images, and --neighbours looks for those of a run", arguments.run),
+            hint: "name a run or a checkpoint, or leave out --neighbours".into(),
+        });
+    };
+    if let Some(out) = &arguments.out {
+        return if out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+            Ok(Some(out.clone()))
+        } else {
+            Err(Error::Request {
+                message: format!("--out {}: the picture is written as .png", out.display()),
+                hint: "end it in .png".into(),
+            })
+        };
+    }
+    let folder = checkpoint.parent().unwrap_or(Path::new(""));
+    let folder = if folder.ends_with("checkpoints") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(Some(folder.join("neighbours.png")))
+}
+
+/// The checkpoint that is meant, unless it is images.
+fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
+    let path = Path::new(run);
+    let no_run = || {
+        if best {
+            return Err(Error::Request {
+                message: format!("{run} is no run, so it has no best checkpoint"),
+                hint: "leave out --best, or name the folder of a run".into(),
+            });
+        }
+        Ok(None)
+    };
+    if [mnist::NAME, stacked_mnist::NAME].contains(&run) {
+        return no_run();
     }
     if !path.exists() {
         return Err(Error::Request {
@@ -190,9 +248,9 @@ fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
     }
     let is_checkpoint = path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors");
     if !is_checkpoint && !path.join("checkpoints").is_dir() {
-        return Ok(None);
+        return no_run();
     }
-    let path = Checkpoint::find(path)?;
+    let path = checkpoint_of(path, best)?;
     let checkpoint = Checkpoint::read(&path)?;
     Ok(Some((path, checkpoint)))
 }
@@ -265,6 +323,7 @@ impl Report {
         lines.extend(classes(&columns, names));
         lines.extend(self.modes.iter().flat_map(ModeCounts::lines));
         lines.extend(self.notes(columns[0].1));
+        lines.extend(self.run.iter().filter_map(|run| run.neighbours.as_ref()).flat_map(Neighbours::lines));
         lines.join("\n")
     }
 

@@ -8,7 +8,7 @@ use image::imageops::FilterType;
 use super::classes::asked;
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::animation::{Animation, Form};
@@ -52,6 +52,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     scale: Option<i128>,
 
+    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
+    #[arg(long)]
+    best: bool,
+
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
     raw: bool,
@@ -79,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             hint: format!("choose fewer of them with --seeds or --frames: {MOST_FRAMES} frames are the most"),
         });
     }
-    let path = Checkpoint::find(&arguments.run)?;
+    let path = checkpoint_of(&arguments.run, arguments.best)?;
     let checkpoint = Checkpoint::read(&path)?;
     let class = class_of(arguments, &checkpoint)?;
     let shape = checkpoint.model.image;

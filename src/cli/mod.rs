@@ -7,6 +7,7 @@ mod devices;
 mod eval;
 mod interpolate;
 mod models;
+mod neighbours;
 mod recipe;
 mod sample;
 mod seeds;
@@ -15,10 +16,12 @@ mod train;
 mod verify;
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::train::Checkpoint;
 
 /// Trains generative adversarial networks on images, on any GPU and on a machine without one.
 ///
@@ -76,6 +79,11 @@ impl Cli {
             Command::Bench(arguments) => bench::run(&arguments),
         }
     }
+}
+
+/// The checkpoint that is meant: a file, or the newest or the best of a run's folder.
+fn checkpoint_of(run: &Path, best: bool) -> Result<PathBuf> {
+    if best { Checkpoint::find_best(run) } else { Checkpoint::find(run) }
 }
 
 /// Prints a command's result. A reader who has seen enough and closes the pipe is no error.

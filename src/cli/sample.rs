@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::classes::asked;
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::{Pictures, arrays, sheet};
@@ -41,6 +41,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PATH", default_value = "sample.png")]
     out: PathBuf,
 
+    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
+    #[arg(long)]
+    best: bool,
+
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
     raw: bool,
@@ -65,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let form = form_of(&arguments.out)?;
     check_count(form, seeds.as_ref().map_or(1, Vec::len))?;
-    let path = Checkpoint::find(&arguments.run)?;
+    let path = checkpoint_of(&arguments.run, arguments.best)?;
     let checkpoint = Checkpoint::read(&path)?;
     let classes = asked(arguments.class.as_deref(), &checkpoint, &arguments.run)?;
     let per_seed = classes.as_ref().map_or(1, Vec::len);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::device::DeviceArgument;
 use super::recipe::RecipeArguments;
@@ -19,8 +19,8 @@ use crate::program::Device;
 use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
 use crate::report::work::Audience;
 use crate::train::{
-    Augment, Checkpoint, FEW_IMAGES, Gan, Interval, Measure, RunFolder, Settings, Training, capacity, largest_batch,
-    train, with_fewer_images, without_classes,
+    Augment, Checkpoint, Ending, Examiner, FEW_IMAGES, Gan, Interval, Measure, RunFolder, Settings, Training, capacity,
+    largest_batch, rehearse, train, with_fewer_images, without_classes,
 };
 
 /// What to do where a new run is too large for its device, or a run that goes on.
@@ -30,6 +30,11 @@ const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs th
 
 /// Images that are made to be measured on the way: enough to compare one epoch with another.
 const MEASURED: usize = 2000;
+
+/// Less than this is over before the first step.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// More than this is asked for by mistake.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// TOML and spreadsheets know no larger whole numbers.
 const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -71,6 +76,11 @@ pub(super) struct Arguments {
     /// Steps, instead of epochs
     #[arg(long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true)]
     steps: Option<i128>,
+
+    /// As many steps as fit into a time, such as 90s, 5m or 1h30m, with all that is drawn, saved and measured: the first steps are
+    /// timed, and then the run begins, with learning rates that decay with its length
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["epochs", "steps"], value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
 
     /// Real images in a step, and as many fakes [default: the model's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -142,6 +152,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "INTERVAL", default_value = "5epochs")]
     eval_every: Often,
 
+    /// End the run when the distance has not fallen, by 2 % at least, for so many measurements [default where N is left out: 5].
+    /// Learning rates that decay with the length of the run, as dcgan-fast's, are still high then, which costs quality: for a
+    /// time that is known there is --time
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", allow_negative_numbers = true)]
+    stop_when_flat: Option<i128>,
+
     /// Check everything and show what would be done, but train nothing and write nothing (except to the cache)
     #[arg(long)]
     dry_run: bool,
@@ -179,13 +195,17 @@ impl FromStr for Kept {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let began = Instant::now();
+    check_time(arguments.time)?;
     let (start, images) = match &arguments.resume {
         Some(run) => resume(arguments, run)?,
         None => begin(arguments)?,
     };
+    let images = Arc::new(images);
+    let measure = measure(arguments, &images, &start)?;
     let (device, which) = arguments.device.open()?;
     let place = place_for_images(arguments, device.as_ref(), &start);
-    introduce(&start, &images, &which, place.as_ref().ok());
+    introduce(&start, &images, &which, place.as_ref().ok(), arguments.time);
     let capacity = place?.capacity;
     if arguments.dry_run {
         arguments.out.as_deref().map_or(Ok(()), RunFolder::check_free)?;
@@ -194,42 +214,52 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
 
     let folder = run_folder(arguments, &images)?;
-    folder.write_config(&start.settings, &start.model, &device.description())?;
-    remark(&format!("run            {}\n", folder.path().display()));
-    let clock = Instant::now();
+    remark(&format!("run            {}", folder.path().display()));
     let (first_step, classes) = (start.step, start.model.classes);
     let stop = stop_on_ctrl_c("finishing the step and saving")?;
-    let is_mnist = start.settings.data.name == mnist::NAME && images.image_shape() == [28, 28, 1];
     let description = device.description();
-    let ending = train(Training {
+    let mut training = Training {
         device,
         reopen: &|| arguments.device.reopen(&description),
         images: &images,
         capacity,
-        progress: Progress::new(Plan {
-            total_steps: start.settings.steps,
-            start_step: start.step,
-            steps_per_epoch: start.settings.steps_of(1),
-            batch_size: start.settings.images_per_step() as u64,
-        }),
+        progress: Progress::silent(plan(&start)),
         start,
         folder: &folder,
         sample_every: arguments.sample_every,
         checkpoint_every: arguments.checkpoint_every,
         keep_checkpoints: arguments.keep_checkpoints.0,
-        measure: measure(arguments, &images, is_mnist),
+        measure,
         stop: &stop,
-    })
-    .map_err(|error| {
-        // Found out when it was built: the checks before know a device's limits, and not what others take of its memory.
-        match error {
-            Error::OutOfMemory { tensor, bytes, device, .. } => {
-                let hint = if arguments.resume.is_some() { KEEPS_ITS_BATCH } else { SMALLER_BATCH }.into();
-                Error::OutOfMemory { tensor, bytes, device, hint }
-            }
-            other => other,
+    };
+    // Found out when it was built: the checks before know a device's limits, and not what others take of its memory.
+    let with_hint = |error| match error {
+        Error::OutOfMemory { tensor, bytes, device, .. } => {
+            let hint = if arguments.resume.is_some() { KEEPS_ITS_BATCH } else { SMALLER_BATCH }.into();
+            Error::OutOfMemory { tensor, bytes, device, hint }
         }
-    })?;
+        other => other,
+    };
+    if let Some(time) = arguments.time {
+        remark("time           timing the first steps, and what comes between them");
+        let Some(steps) = rehearse(&mut training, began, time).map_err(with_hint)? else {
+            print("\nStopped while the first steps were timed: the run had not begun, and nothing is saved")?;
+            return Ok(Outcome::Stopped);
+        };
+        let settings = &mut training.start.settings;
+        settings.steps = steps;
+        let epochs = (steps * settings.images_per_step() as u64) as f64 / settings.images as f64;
+        let took = duration_for_people(began.elapsed());
+        remark(&format!(
+            "time           {steps} steps ({epochs:.4} epochs) fit into {}, of which {took} are over",
+            duration_for_people(time)
+        ));
+    }
+    remark("");
+    folder.write_config(&training.start.settings, &training.start.model, &description)?;
+    training.progress = Progress::new(plan(&training.start));
+    let clock = Instant::now();
+    let ending = train(training).map_err(with_hint)?;
 
     let run = folder.path().display();
     let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
@@ -239,12 +269,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     };
     let took = duration_for_people(clock.elapsed());
     let look = format!(
-        "Look at {}\nThe run:      {} and {}",
+        "Look at {}\nThe run:      {} and {}{}",
         ending.sheet.display(),
         folder.report().display(),
-        folder.progress().display()
+        folder.progress().display(),
+        best_of(&ending)
     );
-    if ending.complete {
+    if let Some(flat) = ending.flat.filter(|_| !ending.complete) {
+        print(&format!(
+            "\nEnded after step {}, {took}: the distance has not fallen for {flat} measurements. {look}\nGo on:        gpu-gan \
+             train --resume {run}",
+            ending.step
+        ))?;
+        Ok(Outcome::Done)
+    } else if ending.complete {
         print(&format!(
             "\n{steps} in {took}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png"
         ))?;
@@ -259,25 +297,67 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
 }
 
+/// What is going to be done.
+fn plan(start: &Checkpoint) -> Plan {
+    Plan {
+        total_steps: start.settings.steps,
+        start_step: start.step,
+        steps_per_epoch: start.settings.steps_of(1),
+        batch_size: start.settings.images_per_step() as u64,
+    }
+}
+
+/// Whether a run can be as long as it is asked to take.
+fn check_time(time: Option<Duration>) -> Result<()> {
+    match time {
+        Some(time) if !(SHORTEST..=LONGEST).contains(&time) => Err(Error::Request {
+            message: format!("--time cannot be {}", humantime::format_duration(time)),
+            hint: "choose 1s to 365d, such as 90s, 5m or 1h30m".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A line on the best step, and how far the end is from it, where that was measured.
+fn best_of(ending: &Ending) -> String {
+    let Ending { step, best: Some(best), last_measured: Some(last), .. } = ending else { return String::new() };
+    let behind = match step - best.step {
+        0 => "the end".to_string(),
+        steps => format!("{steps} before the end"),
+    };
+    let than_last = if last.step == best.step {
+        ", the last that was measured".into()
+    } else {
+        let more = 100.0 * (last.distance / best.distance - 1.0);
+        format!("; after step {} it was {:.1}, {more:.0} % more. --best draws from the best", last.step, last.distance)
+    };
+    format!("\nBest:         step {}, {behind}, distance {:.1}{than_last}", best.step, best.distance)
+}
+
 /// How good the images are, on the way: by the CPU, since a software adapter would take minutes, and any other device has
 /// better things to do.
-fn measure<'a>(arguments: &Arguments, images: &'a ImageSet, is_mnist: bool) -> Option<Measure<'a>> {
+fn measure(arguments: &Arguments, images: &Arc<ImageSet>, start: &Checkpoint) -> Result<Option<Measure>> {
+    let stop_when_flat = arguments.stop_when_flat.map(|n| within("--stop-when-flat", n, 1, 1_000_000)).transpose()?;
+    let Some(every) = arguments.eval_every.0 else {
+        return match stop_when_flat {
+            None => Ok(None),
+            Some(_) => Err(Error::Request {
+                message: "--stop-when-flat looks at distances, but --eval-every never measures any".into(),
+                hint: "leave out one of them".into(),
+            }),
+        };
+    };
     let count = MEASURED.min(images.count());
-    let mut judge = None;
-    Some(Measure {
-        every: arguments.eval_every.0?,
-        count,
-        distance: Box::new(move |made, progress| {
-            if judge.is_none() {
-                progress.line("distance    getting ready to measure; with labels that takes half a minute, once");
-                let test = is_mnist.then(mnist::test).transpose()?;
-                let cache = files::cache_folder();
-                let (cpu, nobody) = (CpuDevice::<f32>::new(), Audience::Nobody);
-                judge = Some(Judge::new(&cpu, images, test.as_ref(), count, cache.as_deref(), nobody)?);
-            }
-            judge.as_mut().expect("just made").frechet(made)
-        }),
-    })
+    let is_mnist = start.settings.data.name == mnist::NAME && images.image_shape() == [28, 28, 1];
+    let images = Arc::clone(images);
+    let examiner = Examiner::new(move || {
+        let test = is_mnist.then(mnist::test).transpose()?;
+        let cache = files::cache_folder();
+        let (cpu, nobody) = (CpuDevice::<f32>::new(), Audience::Nobody);
+        let mut judge = Judge::new(&cpu, images, test.as_ref(), count, cache.as_deref(), nobody)?;
+        Ok(Box::new(move |made: &[u8]| judge.glance(made)))
+    });
+    Ok(Some(Measure { every, count, stop_when_flat: stop_when_flat.map(|n| n as usize), examiner }))
 }
 
 /// A new run from the command line.
@@ -358,6 +438,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
         ("--flip", arguments.flip.is_some()),
         ("--quarter-turns", arguments.quarter_turns.is_some()),
         ("--seed", arguments.seed.is_some()),
+        ("--time", arguments.time.is_some()),
         ("--tile", arguments.tile.is_some()),
         ("--stride", arguments.stride.is_some()),
         ("--upscale", arguments.upscale),
@@ -490,7 +571,7 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 }
 
 /// What is about to happen, in a few lines.
-fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>) {
+fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>, time: Option<Duration>) {
     let Settings { batch_size, d_steps, steps, seed, adam, objective, rates, augment, diff_augment, data, .. } =
         &start.settings;
     let [h, w, c] = images.image_shape();
@@ -517,10 +598,11 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     ));
     let pack = if start.model.pac > 1 { format!("{} images of ", start.model.pac) } else { String::new() };
     remark(&format!("discriminator  {} parameters, {pack}{h} x {w} x {c} -> 1", discriminator.parameters()));
-    remark(&format!(
-        "training       {steps} steps of {times}{batch_size} images ({epochs:.4} epochs), Adam {} ({}, {}){rates}, seed {seed}",
-        adam.lr, adam.beta1, adam.beta2
-    ));
+    let length = match time {
+        Some(time) => format!("as many steps of {times}{batch_size} images as fit into {}", duration_for_people(time)),
+        None => format!("{steps} steps of {times}{batch_size} images ({epochs:.4} epochs)"),
+    };
+    remark(&format!("training       {length}, Adam {} ({}, {}){rates}, seed {seed}", adam.lr, adam.beta1, adam.beta2));
     remark(&format!("objective      {objective}"));
     if augment.is_on() {
         let usual = *augment == usual_augment(&start.settings, &start.model);

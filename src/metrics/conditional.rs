@@ -1,6 +1,8 @@
 //! Whether the images of a conditional generator are of the classes that were asked for (Shmelkov et al. 2018, "How good is my
 //! GAN?").
 
+use std::ops::Deref;
+
 use serde::Serialize;
 
 use super::Judge;
@@ -24,7 +26,7 @@ pub struct Obedience {
     pub gan_test_of_classes: Vec<Accuracy>,
 }
 
-impl Judge<'_> {
+impl<I: Deref<Target = ImageSet>> Judge<I> {
     /// How well images (N, H, W, C), as bytes, show the `classes` (N) that they were made for. All of them teach the classifier
     /// that is tested with real images, those of `test` or a tenth of the data set held back; the first [`Self::count`] of them
     /// are shown to the classifier of the real images. It takes half a minute or more on two cores.
@@ -55,7 +57,7 @@ impl Judge<'_> {
         let gan_test = Accuracy { right: sum(|class| class.right), of: sum(|class| class.of) };
         let learnt_from = classes.len();
         let examples = Examples { pixels: made, labels: classes };
-        let gan_train = classifier::taught_by(&examples, device, self.images, test, self.audience)?;
+        let gan_train = classifier::taught_by(&examples, device, &self.images, test, self.audience)?;
         Ok(Obedience { gan_train, learnt_from, gan_test, gan_test_of_classes: of_classes })
     }
 }

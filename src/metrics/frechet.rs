@@ -38,6 +38,11 @@ impl Gaussian {
         let covariance = DMatrix::from_row_slice(width, width, &covariance) / (n - 1) as f64;
         Ok(Self { mean: DVector::from_vec(mean), covariance: symmetric(&covariance) })
     }
+
+    /// The mean squared distance from the mean, `tr C`: half of that between two of them.
+    pub fn spread(&self) -> f64 {
+        self.covariance.trace()
+    }
 }
 
 /// `|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))` (Dowson and Landau 1982; on features of images: Heusel et al. 2017, "GANs

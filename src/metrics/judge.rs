@@ -1,5 +1,6 @@
 //! One who knows the real images, and says how good made ones are.
 
+use std::ops::Deref;
 use std::path::Path;
 
 use serde::Serialize;
@@ -19,10 +20,10 @@ const SEED: u64 = 0;
 /// So few images have no neighbourhoods: each half needs one more than the neighbours.
 const LEAST_IMAGES: usize = 2 * (NEAREST + 1);
 
-/// Compares images with real ones. Made once: it then knows the features of `count` real images, and can be asked any
+/// Compares images with real ones, which it borrows or shares. Made once: it then knows the features of `count` real images, and can be asked any
 /// number of times.
-pub struct Judge<'a> {
-    pub(super) images: &'a ImageSet,
+pub struct Judge<I> {
+    pub(super) images: I,
     pub(super) eye: Embedder,
     lens: Lens,
     scale: Option<Scale>,
@@ -67,7 +68,20 @@ pub struct Figures {
     pub classes: Option<Vec<u64>>,
 }
 
-impl<'a> Judge<'a> {
+/// What can be seen of images quickly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glance {
+    /// [`frechet`] between their features and those of the real images.
+    pub frechet: f64,
+    /// [`Gaussian::spread`] of their features, as a share of that of the real images: about 1 of equal distributions, and 0
+    /// of images that are all alike.
+    pub spread: f64,
+    /// How many images the classifier takes for one of each class, and the share of the class among all real images, where
+    /// there is a classifier.
+    pub classes: Option<Vec<(u64, f64)>>,
+}
+
+impl<I: Deref<Target = ImageSet>> Judge<I> {
     /// Gets ready to compare `count` images, or as many as there are, with as many real ones.
     ///
     /// Where the images have labels of at least two classes, a classifier looks at them: the one that is kept in `cache`, else
@@ -79,7 +93,7 @@ impl<'a> Judge<'a> {
     /// Where there are too few images, or the device fails.
     pub fn new(
         device: &dyn Device,
-        images: &'a ImageSet,
+        images: I,
         test: Option<&ImageSet>,
         count: usize,
         cache: Option<&Path>,
@@ -99,13 +113,13 @@ impl<'a> Judge<'a> {
         }
         let (mut eye, lens) = match images.classes() {
             Some(classes) => {
-                let (eye, accuracy) = classifier::open(device, images, test, cache, audience)?;
+                let (eye, accuracy) = classifier::open(device, &images, test, cache, audience)?;
                 (eye, Lens::Classifier { classes, accuracy })
             }
             None => (Embedder::random(device, &Architecture::random(images.image_shape()), SEED)?, Lens::Random),
         };
         let count = count.min(images.count());
-        let seen = look(&mut eye, &chosen(images, 0..count), images, audience)?;
+        let seen = look(&mut eye, &chosen(&images, 0..count), &images, audience)?;
         let scale = (lens == Lens::Random).then(|| Scale::of(&seen.features));
         let reals = scaled(scale.as_ref(), seen.features)?;
         Ok(Self {
@@ -135,10 +149,22 @@ impl<'a> Judge<'a> {
         self.lens
     }
 
-    /// The Fréchet distance alone, which is the fastest to compute: images (N, H, W, C) as bytes.
-    pub fn frechet(&mut self, made: &[u8]) -> Result<f64> {
+    /// What is the fastest to compute: images (N, H, W, C) as bytes.
+    pub fn glance(&mut self, made: &[u8]) -> Result<Glance> {
         let seen = self.look(made)?;
-        frechet(&self.gaussian, &Gaussian::of(&seen.features)?)
+        let gaussian = Gaussian::of(&seen.features)?;
+        let classes = seen.logits.as_ref().map(|logits| {
+            let labels = self.images.labels.as_deref().unwrap_or_default();
+            let share = |class: usize| {
+                labels.iter().filter(|&&label| usize::from(label) == class).count() as f64 / labels.len() as f64
+            };
+            histogram(logits).into_iter().enumerate().map(|(class, count)| (count, share(class))).collect()
+        });
+        Ok(Glance {
+            frechet: frechet(&self.gaussian, &gaussian)?,
+            spread: gaussian.spread() / self.gaussian.spread(),
+            classes,
+        })
     }
 
     /// Everything there is to say of images (N, H, W, C), as bytes.
@@ -156,12 +182,12 @@ impl<'a> Judge<'a> {
     pub fn floor(&mut self) -> Result<Figures> {
         let (count, all) = (self.count(), self.images.count());
         if all >= 2 * count {
-            let others = chosen(self.images, count..2 * count);
+            let others = chosen(&self.images, count..2 * count);
             return self.judge(&others);
         }
         let half = all / 2;
         let [one, other] =
-            [0..half, half..2 * half].map(|half| chosen(self.images, half)).map(|pixels| self.look(&pixels));
+            [0..half, half..2 * half].map(|half| chosen(&self.images, half)).map(|pixels| self.look(&pixels));
         let one = one?.features;
         figures(&Gaussian::of(&one)?, &Neighbourhoods::new(&one, NEAREST)?, &other?)
     }
@@ -175,7 +201,7 @@ impl<'a> Judge<'a> {
     }
 
     fn look(&mut self, made: &[u8]) -> Result<Seen> {
-        let Seen { features, logits } = look(&mut self.eye, made, self.images, self.audience)?;
+        let Seen { features, logits } = look(&mut self.eye, made, &self.images, self.audience)?;
         Ok(Seen { features: scaled(self.scale.as_ref(), features)?, logits })
     }
 }

@@ -10,6 +10,7 @@ mod features;
 mod frechet;
 mod judge;
 mod modes;
+mod nearest;
 mod neighbours;
 mod networks;
 mod score;
@@ -19,8 +20,9 @@ pub use classifier::Accuracy;
 pub use conditional::Obedience;
 pub use features::Features;
 pub use frechet::{Gaussian, frechet};
-pub use judge::{Figures, Judge, Lens};
+pub use judge::{Figures, Glance, Judge, Lens};
 pub use modes::{DigitReader, Modes};
+pub use nearest::{Memorising, Near, memorising, nearest};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 

@@ -18,6 +18,23 @@ pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures, columns: Option<usiz
     side_by_side(&laid_out(reals)?, &laid_out(fakes)?)
 }
 
+/// Rows of a generated image and its nearest training images, so many images in each row, under a caption.
+pub fn with_neighbours(rows: &Pictures, columns: usize) -> Result<DynamicImage, Flaw> {
+    let caption = "generated, and the training images nearest to it";
+    let sheet = sheet::lay_out(rows, Some(columns)).map_err(|error| Flaw(error.to_string()))?;
+    let size = (f64::from(sheet.width()) / (0.55 * caption.len() as f64)).min(24.0);
+    let header = raster::rasterise(
+        &format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' width='{}' height='{HEADER}'><text x='{}' y='30' \
+             font-family='sans-serif' font-size='{size:.1}' text-anchor='middle'>{caption}</text></svg>",
+            sheet.width(),
+            sheet.width() / 2
+        ),
+        1.0,
+    )?;
+    stacked(sheet.width(), HEADER + sheet.height(), &[(&header, 0, 0), (&sheet, 0, HEADER)])
+}
+
 fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImage, Flaw> {
     let (width, height) = (left.width() + GAP + right.width(), HEADER + left.height().max(right.height()));
     let caption = |text: &str, middle: u32| {
@@ -31,20 +48,25 @@ fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImag
         ),
         1.0,
     )?;
-    let grey = !left.color().has_color() && !right.color().has_color();
+    stacked(width, height, &[(&header, 0, 0), (left, 0, HEADER), (right, left.width() + GAP, HEADER)])
+}
+
+/// Images, the first of which is a header, at their places on white: in grey, unless another one is in colour.
+fn stacked(width: u32, height: u32, parts: &[(&DynamicImage, u32, u32)]) -> Result<DynamicImage, Flaw> {
+    let grey = parts[1..].iter().all(|(image, ..)| !image.color().has_color());
     let mut all = if grey {
         DynamicImage::from(GrayImage::from_pixel(width, height, Luma([255])))
     } else {
         DynamicImage::from(RgbImage::from_pixel(width, height, Rgb([255; 3])))
     };
-    for (image, x, y) in [(&header, 0, 0), (left, 0, HEADER), (right, left.width() + GAP, HEADER)] {
+    for &(image, x, y) in parts {
         let same_colours = if grey { image.to_luma8().into() } else { DynamicImage::from(image.to_rgb8()) };
         match (&mut all, &same_colours) {
             (DynamicImage::ImageLuma8(all), DynamicImage::ImageLuma8(image)) => all.copy_from(image, x, y),
             (DynamicImage::ImageRgb8(all), DynamicImage::ImageRgb8(image)) => all.copy_from(image, x, y),
             _ => unreachable!("both were made of the same colours"),
         }
-        .expect("the sheet is as large as its parts");
+        .map_err(|error| Flaw(error.to_string()))?;
     }
     Ok(all)
 }
@@ -76,6 +98,26 @@ mod tests {
                 let dark = places.filter(|&(x, y)| at(x, y) < 128).count();
                 assert!(dark > 50, "there is no caption over the {side} images");
             }
+        }
+    }
+    #[test]
+    fn a_generated_image_is_left_of_its_neighbours_under_a_caption() {
+        for channels in [1, 3] {
+            let shape = [8, 8, channels];
+            let bytes: Vec<u8> = [40, 80, 120, 160, 200, 240].iter().flat_map(|&shade| flat(shade, 1, shape)).collect();
+            let rows = Pictures::new(&bytes, shape).unwrap();
+            let image = with_neighbours(&rows, 3).unwrap().to_luma8();
+            let one = sheet::lay_out(&rows, Some(3)).unwrap();
+            assert_eq!((image.width(), image.height()), (one.width(), one.height() + HEADER));
+            let (third, half) = (one.width() / 3, one.height() / 2);
+            let at = |column: u32, row: u32| {
+                image.get_pixel(column * third + third / 2, HEADER + row * half + half / 2).0[0]
+            };
+            assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(0, 1), at(1, 1), at(2, 1)], [40, 80, 120, 160, 200, 240]);
+            let dark = (0..image.width()).flat_map(|x| (0..HEADER).map(move |y| (x, y)));
+            assert!(dark.filter(|&(x, y)| image.get_pixel(x, y).0[0] < 128).count() > 50, "there is no caption");
+            let edge = (0..HEADER).all(|y| [0, image.width() - 1].iter().all(|&x| image.get_pixel(x, y).0[0] > 200));
+            assert!(edge, "the caption is cut off");
         }
     }
 }

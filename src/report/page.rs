@@ -26,6 +26,8 @@ pub struct Page<'a> {
     pub subtitle: String,
     /// What a person wants to know first: names and values.
     pub numbers: Vec<(&'static str, String)>,
+    /// What went wrong, in sentences.
+    pub alarms: &'a [String],
     /// The sheets in their order, with their names for a person.
     pub sheets: Vec<(String, PathBuf)>,
     /// Images of a sheet.
@@ -50,6 +52,7 @@ struct Said<'a> {
     title: &'a str,
     subtitle: &'a str,
     numbers: &'a [(&'static str, String)],
+    alarms: &'a [String],
     sheets_left_out: usize,
     sheets: Vec<Sheet>,
     sheets_json: String,
@@ -109,6 +112,7 @@ impl Page<'_> {
             title: &self.title,
             subtitle: &self.subtitle,
             numbers: &self.numbers,
+            alarms: self.alarms,
             sheets_left_out: self.sheets.len() - sheets.len(),
             sheets,
             sheets_json,
@@ -186,6 +190,7 @@ mod tests {
             title: NASTY.into(),
             subtitle: NASTY.into(),
             numbers: vec![("Step", NASTY.into())],
+            alarms: &[NASTY.into()],
             comparison: &sheets.last().map(|(_, path)| path.clone()).unwrap_or_default(),
             sheets,
             sheet_images: 64,
@@ -208,8 +213,8 @@ mod tests {
         grey(&path, 5);
         let html = with_page(vec![(NASTY.into(), path)], |page| page.html().unwrap());
         assert!(!html.contains("<script>alert") && !html.contains("\"more\""), "{html}");
-        // Title twice, subtitle, number, sheet, about, setting twice, folder, file twice.
-        assert_eq!(html.matches("&lt;script&gt;alert").count(), 11);
+        // Title twice, subtitle, number, alarm, sheet, about, setting twice, folder, file twice.
+        assert_eq!(html.matches("&lt;script&gt;alert").count(), 12);
         assert_eq!(html.matches("</script>").count(), 2, "a name ended a script");
         assert!(html.contains("<svg xmlns=") && html.contains("transposed-conv"));
         for elsewhere in ["http:", "https:"] {

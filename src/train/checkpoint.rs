@@ -26,6 +26,9 @@ pub(super) const ADAM_M: &str = "adam.m.";
 /// What the names of Adam's second moments begin with.
 pub(super) const ADAM_V: &str = "adam.v.";
 
+/// The name of the checkpoint whose images were nearest to real ones, where that was measured.
+pub(super) const BEST: &str = "best.safetensors";
+
 /// The entry of the file's metadata that is ours.
 const METADATA: &str = "gpu-gan";
 /// Counts up when older programs could not read what newer ones write.
@@ -181,6 +184,33 @@ impl Checkpoint {
         }
     }
 
+    /// The checkpoint of a run folder whose images were nearest to real ones.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing was measured, or `run` is no run.
+    pub fn find_best(run: &Path) -> Result<PathBuf> {
+        let newest = Self::find(run)?;
+        let best = run.join("checkpoints").join(BEST);
+        if newest == run {
+            return Err(Error::Request {
+                message: format!("{} is a checkpoint already, not a run that has a best one", run.display()),
+                hint: "name the run's folder, or leave out --best".into(),
+            });
+        }
+        if !best.is_file() {
+            return Err(Error::Checkpoint {
+                message: format!(
+                    "{} has no best checkpoint, as the distance to real images was not measured",
+                    run.display()
+                ),
+                hint: "leave out --best for the newest one; `gpu-gan train --eval-every` says when it is measured"
+                    .into(),
+            });
+        }
+        Ok(best)
+    }
+
     /// The checkpoint that a person means: a checkpoint file, or the newest of a run folder.
     pub fn find(run: &Path) -> Result<PathBuf> {
         if run.is_file() {
@@ -201,7 +231,7 @@ impl Checkpoint {
         let mut found: Vec<PathBuf> = fs::read_dir(&folder)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
             .map_err(Error::file("read", &folder))?;
-        found.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+        found.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors") && !path.ends_with(BEST));
         // Steps are written with leading zeros, so the last name is the newest.
         found.into_iter().max().ok_or_else(|| Error::Checkpoint {
             message: format!("{} holds no checkpoint", folder.display()),

@@ -5,11 +5,15 @@
 //! [`Sampler`] needs to draw images.
 
 mod adversarial;
+mod alarms;
+mod budget;
 mod checkpoint;
 pub mod classes;
 mod latents;
 mod log;
+mod measuring;
 mod portfolio;
+mod quality;
 mod run_folder;
 mod sampler;
 mod settings;
@@ -21,9 +25,11 @@ pub use checkpoint::Checkpoint;
 pub use classes::{Classes, Wish};
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
+pub use measuring::{Examiner, FIRST_MEASURED, Look, Measure};
+pub use quality::Measured;
 pub use run_folder::RunFolder;
 pub use sampler::Sampler;
 pub(crate) use settings::without_classes;
 pub use settings::{Augment, FEW_IMAGES, Interval, Settings};
-pub use trainer::{Distance, Ending, FIRST_MEASURED, Measure, Training, largest_batch, train};
+pub use trainer::{Ending, Training, largest_batch, rehearse, train};
 pub use windows::{Supply, capacity, with_fewer_images};

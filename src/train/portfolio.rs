@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use image::DynamicImage;
 use rayon::prelude::*;
 
+use super::budget::SHARE_OF_DRAWING;
 use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, classes};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
@@ -22,9 +23,6 @@ use crate::report::plot::{Colour, Plot, Series};
 use crate::report::progress::{Progress, duration_for_people};
 use crate::report::trace::Trace;
 use crate::report::{Flaw, Pictures, sheet};
-
-/// While a run goes on, drawing takes no more than one part in so many of its time.
-const SHARE_OF_TIME: u32 = 20;
 
 /// The things to look at of one run.
 pub(super) struct Portfolio {
@@ -41,6 +39,8 @@ pub(super) struct Portfolio {
     shape: [usize; 3],
     /// Columns of a sheet, where they are classes.
     columns: Option<usize>,
+    /// What went wrong, in sentences.
+    alarms: Vec<String>,
     /// When everything was drawn last, and how long that took.
     drawn: Option<(Instant, Duration)>,
 }
@@ -88,6 +88,7 @@ impl Portfolio {
             fakes: Vec::new(),
             shape: images.image_shape(),
             columns: start.model.classes.and_then(classes::columns),
+            alarms: Vec::new(),
             drawn: None,
         };
         for row in rows {
@@ -126,6 +127,11 @@ impl Portfolio {
         self.fakes = fakes;
     }
 
+    /// Takes all that went wrong so far, in sentences.
+    pub(super) fn warn(&mut self, alarms: Vec<String>) {
+        self.alarms = alarms;
+    }
+
     /// Writes the sheet of real images.
     pub(super) fn write_reals(&self) -> Result<()> {
         let pictures = Pictures::new(&self.reals, self.shape)?;
@@ -139,7 +145,7 @@ impl Portfolio {
     /// Where a file cannot be written. What could be written but not drawn is only said.
     pub(super) fn draw(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
         match self.drawn {
-            Some((at, took)) if at.elapsed() < SHARE_OF_TIME * took => Ok(()),
+            Some((at, took)) if at.elapsed() < SHARE_OF_DRAWING * took => Ok(()),
             _ => self.draw_now(step, progress),
         }
     }
@@ -157,6 +163,11 @@ impl Portfolio {
             }
         }
         self.draw_now(step, progress)
+    }
+
+    /// How long everything took that was drawn last.
+    pub(super) fn took(&self) -> Duration {
+        self.drawn.map_or(Duration::ZERO, |(_, took)| took)
     }
 
     fn draw_now(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
@@ -229,10 +240,14 @@ impl Portfolio {
         if let Some(newest) = self.folder.newest_checkpoint().and_then(|path| Some(path.file_name()?.to_owned())) {
             files.insert(6, (format!("checkpoints/{}", newest.display()), "the newest of them"));
         }
+        if self.folder.best_checkpoint().exists() {
+            files.push(("checkpoints/best.safetensors".into(), "of the step with the lowest distance to real images"));
+        }
         Ok(Page {
             title,
             subtitle: format!("{model} on {data}, {images} images"),
             numbers,
+            alarms: &self.alarms,
             sheets: self.folder.sheets(step, &self.settings)?.into_iter().map(|at| (at.name, at.path)).collect(),
             sheet_images: classes::of_sheet(self.settings.classes.as_ref().map(|classes| classes.count)).len(),
             comparison,

@@ -3,10 +3,11 @@
 //! ```text
 //! config.toml, model.toml   what was decided
 //! losses.csv, log.jsonl     a row for each step
+//! alarms.jsonl              what went wrong, if anything did
 //! samples/                  reals.png, the sheets: epoch-0001.png, epoch-0002-step-000500.png; progress.gif, all of them
 //! real-vs-fake.png          real images beside those of the newest sheet
 //! plots/                    each as .svg and .png: losses-by-step, losses-by-epoch, judgement, accuracy, quality
-//! checkpoints/              step-00000469.safetensors
+//! checkpoints/              step-00000469.safetensors; best.safetensors, of the step with the lowest distance
 //! report.html               all of it on a page that opens from the disk
 //! ```
 //!
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::checkpoint::BEST;
 use super::{Checkpoint, Settings};
 use crate::error::{Error, Result};
 use crate::files;
@@ -168,6 +170,11 @@ impl RunFolder {
     /// Where the checkpoint of a step goes.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join("checkpoints").join(format!("step-{step:08}.safetensors"))
+    }
+
+    /// Where the checkpoint goes whose images were nearest to real ones.
+    pub fn best_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints").join(BEST)
     }
 
     /// Removes checkpoints of `step` and of steps before it, but for the newest so many of them.

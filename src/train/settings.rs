@@ -324,6 +324,14 @@ impl Interval {
             }
         }
     }
+
+    /// How often it is due within so many steps, each time in another one.
+    pub fn times_within(self, steps: u64, settings: &Settings) -> u64 {
+        match self {
+            Self::Steps(every) => steps / every,
+            Self::Epochs(every) => (steps * settings.batch_size as u64 / settings.images as u64 / every).min(steps),
+        }
+    }
 }
 
 impl fmt::Display for Interval {
@@ -441,6 +449,21 @@ pub(super) mod tests {
         assert_eq!([0, 499, 500].map(|step| Interval::Steps(500).next_after(step, &settings)), [500, 500, 1000]);
         assert_eq!([0, 468, 469].map(|step| Interval::Epochs(1).next_after(step, &settings)), [469, 469, 938]);
         assert_eq!([0, 938].map(|step| Interval::Epochs(5).next_after(step, &settings)), [2344, 2344]);
+    }
+
+    #[test]
+    fn an_interval_is_due_so_often_within_a_run() {
+        for (images, batch_size) in [(60_000, 128), (1000, 64), (3, 8), (40, 4)] {
+            let settings = settings(images, batch_size);
+            for interval in [Interval::Steps(7), Interval::Epochs(1), Interval::Epochs(3)] {
+                let mut step = 0;
+                for times in 0..20 {
+                    let due = interval.next_after(step, &settings);
+                    assert_eq!(interval.times_within(due - 1, &settings), times, "{interval}, {images} images");
+                    step = due;
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,17 +1,25 @@
 //! The loop around the step: it asks the device for steps, reads losses rarely and late, and writes what comes of it.
 
+mod rehearsal;
+
+pub use rehearsal::rehearse;
+
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::alarms::{Alarms, Raised};
 use super::log::Log;
+use super::measuring::{FIRST_MEASURED, Measure, Measuring};
 use super::portfolio::Portfolio;
+use super::quality::{Measured, flat_for};
 use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
 use super::{Wish, capacity, classes, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
+use crate::metrics::Glance;
 use crate::net::Model;
 use crate::program::{Device, Executor, Snapshot, Values};
 use crate::report::progress::{Progress, Status};
@@ -45,31 +53,15 @@ pub struct Training<'a> {
     /// How many checkpoints the folder keeps: when a new one is there, the oldest beyond that are removed. All, if `None`.
     pub keep_checkpoints: Option<usize>,
     /// How good the images are, if that is to be measured on the way.
-    pub measure: Option<Measure<'a>>,
+    pub measure: Option<Measure>,
     /// Who is told.
     pub progress: Progress,
     /// Set from outside to end the run after the steps that the device has in hand.
     pub stop: &'a AtomicBool,
 }
 
-/// How good the generator's images are, now and then.
-pub struct Measure<'a> {
-    /// How often.
-    pub every: Interval,
-    /// How many images are made for it: those of the seeds from [`FIRST_MEASURED`] on.
-    pub count: usize,
-    /// Their distance to real ones.
-    pub distance: Box<Distance<'a>>,
-}
-
-/// From images, as bytes (N, H, W, C), to their distance to real ones. What takes long is told.
-pub type Distance<'a> = dyn FnMut(&[u8], &mut Progress) -> Result<f64> + 'a;
-
-/// The seed of the first image that is measured: no one looks at it while training.
-pub const FIRST_MEASURED: u64 = 1_000_000;
-
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
     /// The last step that was done.
     pub step: u64,
@@ -79,6 +71,12 @@ pub struct Ending {
     pub checkpoint: PathBuf,
     /// The sheet of that step.
     pub sheet: PathBuf,
+    /// The step whose checkpoint is kept as the best, if any was measured.
+    pub best: Option<Measured>,
+    /// The last step that was measured, if any was.
+    pub last_measured: Option<Measured>,
+    /// For how many measurements the distance had not fallen, if the run was ended for that.
+    pub flat: Option<usize>,
 }
 
 /// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
@@ -137,7 +135,9 @@ pub fn train(mut training: Training) -> Result<Ending> {
 fn attempt(training: &mut Training) -> Result<Ending> {
     let mut run = Run::begin(training)?;
     let outcome = run.go();
-    run.log.flush().and(outcome)
+    // A device may be lost while the last images are looked at, which need none any more.
+    let settled = run.settle();
+    run.log.flush().and(outcome).and_then(|ending| settled.map(|()| ending))
 }
 
 /// How a person goes on with a run whose device fails.
@@ -166,8 +166,17 @@ struct Run<'r, 'a> {
     step: u64,
     /// Steps whose losses were asked for and not yet looked at.
     pending: VecDeque<(RangeInclusive<u64>, Snapshot)>,
-    /// The step after which images are measured next, and its row, which waits for the result.
-    measured: (u64, Option<Row>),
+    /// The step after which images are measured next.
+    next_measured: u64,
+    /// The row of that step, while its images are being made.
+    row_to_measure: Option<Row>,
+    /// The images that are being looked at.
+    measuring: Option<Measuring>,
+    /// Every distance so far.
+    measured: Vec<Measured>,
+    /// The one whose checkpoint is kept.
+    best: Option<Measured>,
+    alarms: Alarms,
     /// The sheet and the checkpoint that were written last.
     last_sheet: Option<(u64, PathBuf)>,
     last_checkpoint: Option<(u64, PathBuf)>,
@@ -193,7 +202,9 @@ impl<'r, 'a> Run<'r, 'a> {
         gan.load(executor.as_mut(), start)?;
         let sheet = classes::of_sheet(start.model.classes);
         let (log, rows) = Log::open(folder.path(), start.step)?;
-        let portfolio = Portfolio::new(folder, start, device, images, &rows);
+        let mut portfolio = Portfolio::new(folder, start, device, images, &rows);
+        let alarms = Alarms::open(folder.path(), &start.settings, start.step, &rows)?;
+        portfolio.warn(alarms.paragraphs());
         let begins = start.step == 0 || !folder.reals().exists();
         let step = start.step;
         let mut run = Self {
@@ -205,7 +216,12 @@ impl<'r, 'a> Run<'r, 'a> {
             portfolio,
             step,
             pending: VecDeque::new(),
-            measured: (u64::MAX, None),
+            next_measured: u64::MAX,
+            row_to_measure: None,
+            measuring: None,
+            best: best_of(folder, &rows)?,
+            alarms,
+            measured: rows.iter().filter_map(Measured::of).collect(),
             last_sheet: None,
             last_checkpoint: None,
             pace: Pace::new(),
@@ -228,27 +244,32 @@ impl<'r, 'a> Run<'r, 'a> {
     fn go(&mut self) -> Result<Ending> {
         let total = self.settings().steps;
         self.pace.restart();
+        self.get_ready_to_measure();
         while self.step < total && !self.training.stop.load(Ordering::Relaxed) {
             let sheet = self.training.sample_every.next_after(self.step, self.settings());
             let checkpoint = self.training.checkpoint_every.next_after(self.step, self.settings());
-            let measure = self.training.measure.as_ref().map(|measure| measure.every);
-            let measure = measure.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()));
-            self.measured = (measure, None);
+            let every = self.training.measure.as_ref().map(|measure| measure.every);
+            let measure = every.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()));
+            self.next_measured = measure;
             self.run_until(total.min(sheet).min(checkpoint).min(measure))?;
-            if self.step == measure {
-                self.measure()?;
+            let is_measured = self.step == measure;
+            if is_measured {
+                self.measure(self.step == checkpoint)?;
             }
             if self.step == sheet {
                 self.write_sheet()?;
             }
-            if self.step == checkpoint {
+            if self.step == checkpoint && !is_measured {
                 self.write_checkpoint()?;
             }
             if self.step == sheet {
                 self.draw()?; // last, so that whatever becomes of it, the checkpoint is there
             }
+            if let Some(flat) = self.is_flat()? {
+                return self.end(Some(flat));
+            }
         }
-        self.end()
+        self.end(None)
     }
 
     /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
@@ -293,8 +314,10 @@ impl<'r, 'a> Run<'r, 'a> {
                 fd: None,
                 images_per_second: images_per_second as f32,
             };
-            if step == self.measured.0 {
-                self.measured.1 = Some(row);
+            if step == self.next_measured {
+                self.row_to_measure = Some(row);
+            } else if let Some(measuring) = &mut self.measuring {
+                measuring.rows.push(row);
             } else {
                 self.write_row(&row)?;
             }
@@ -308,31 +331,53 @@ impl<'r, 'a> Run<'r, 'a> {
                 images_per_second,
             });
         }
-        self.log.flush()
+        self.log.flush()?;
+        let answer = self.training.measure.as_ref().filter(|_| self.measuring.is_some());
+        match answer.and_then(|measure| measure.examiner.answer_so_far()) {
+            Some(answer) => self.take_in(answer),
+            None => Ok(()),
+        }
     }
 
     fn write_row(&mut self, row: &Row) -> Result<()> {
         self.portfolio.record(row);
-        self.log.write(row)
+        self.log.write(row)?;
+        let Checkpoint { settings, model, .. } = &self.training.start;
+        let raised = self.alarms.see_step(row, settings, model)?.map(Raised::lines);
+        self.warn(raised);
+        Ok(())
     }
 
-    /// Measures how far the images are from real ones, and completes the row of this step. A run does not end for want of a
-    /// number: where it cannot be had, that is said, and not tried again.
-    fn measure(&mut self) -> Result<()> {
+    /// Says what went wrong, now and on the page, if anything did.
+    fn warn(&mut self, raised: Option<[String; 2]>) {
+        if let Some(lines) = raised {
+            for line in &lines {
+                self.training.progress.line(line);
+            }
+            self.portfolio.warn(self.alarms.paragraphs());
+        }
+    }
+
+    /// What takes long is begun at once, if anything is to be measured at all.
+    fn get_ready_to_measure(&mut self) {
+        let Some(measure) = &self.training.measure else { return };
+        if measure.every.next_after(self.step, self.settings()) <= self.settings().steps {
+            measure.examiner.get_ready();
+            let slow =
+                "distance    getting ready to measure, beside training; with labels that takes half a minute, once";
+            self.training.progress.line(slow);
+        }
+    }
+
+    /// Has the images of this step looked at, beside the steps that follow. What was measured before is waited for.
+    fn measure(&mut self, is_due: bool) -> Result<()> {
+        self.settle()?;
         let Some(count) = self.training.measure.as_ref().map(|measure| measure.count) else { return Ok(()) };
         let made = self.images_of_seeds(FIRST_MEASURED, count)?;
-        let mut measure = self.training.measure.take().expect("just seen");
-        let outcome = (measure.distance)(&made, &mut self.training.progress);
-        let progress = &mut self.training.progress;
-        match &outcome {
-            Ok(distance) => progress.line(&format!("distance    {distance:.1} to real images ({})", measure.count)),
-            Err(error) => progress.line(&format!("distance    not measured: {error}")),
-        }
-        if let Some(row) = self.measured.1.take() {
-            self.write_row(&Row { fd: outcome.as_ref().ok().map(|&distance| distance as f32), ..row })?;
-            self.log.flush()?;
-        }
-        self.training.measure = outcome.is_ok().then_some(measure);
+        let checkpoint = self.checkpoint()?;
+        let Some(measure) = &self.training.measure else { return Ok(()) };
+        measure.examiner.ask(made);
+        self.measuring = Some(Measuring { checkpoint, is_due, rows: self.row_to_measure.take().into_iter().collect() });
         self.pace.restart();
         Ok(())
     }
@@ -345,6 +390,69 @@ impl<'r, 'a> Run<'r, 'a> {
             Some(tensor) => self.executor.upload(tensor, Values::U32(&classes)),
             None => Ok(()),
         }
+    }
+
+    /// Waits for what is being measured.
+    fn settle(&mut self) -> Result<()> {
+        let waited_for = self.training.measure.as_ref().filter(|_| self.measuring.is_some());
+        match waited_for.map(|measure| measure.examiner.answer()) {
+            Some(answer) => self.take_in(answer),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes the row of the step that was measured, writes those that waited behind it, and keeps the checkpoint if it is
+    /// the best so far. A run does not end for want of a number: where it cannot be had, that is said, and not tried again.
+    fn take_in(&mut self, answer: Result<Glance>) -> Result<()> {
+        let Some(Measuring { checkpoint, is_due, rows }) = self.measuring.take() else { return Ok(()) };
+        let step = checkpoint.step;
+        let glance = match answer {
+            Ok(glance) => Some(glance),
+            Err(error) => {
+                self.training.progress.line(&format!("distance    not measured: {error}"));
+                self.training.measure = None;
+                None
+            }
+        };
+        let measured = glance.as_ref().map(|glance| Measured { step, distance: glance.frechet as f32 });
+        let best = measured.filter(|new| self.best.is_none_or(|best| new.distance < best.distance));
+        if let Some(Measured { distance, .. }) = measured {
+            let count = self.training.measure.as_ref().map_or(0, |measure| measure.count);
+            let lowest = if best.is_some() { ", the lowest so far" } else { "" };
+            let what = format!("distance    {distance:.1} to real images ({count}) after step {step}{lowest}");
+            self.training.progress.line(&what);
+        }
+        for row in rows {
+            let is_measured = row.step == step;
+            let fd = measured.filter(|_| is_measured).map(|measured| measured.distance);
+            self.write_row(&Row { fd, ..row })?;
+            if let Some(glance) = glance.as_ref().filter(|_| is_measured) {
+                let Checkpoint { settings, model, .. } = &checkpoint;
+                let raised = self.alarms.see_images(step, glance, settings, model)?.map(Raised::lines);
+                self.warn(raised);
+            }
+        }
+        self.log.flush()?;
+        self.measured.extend(measured);
+        if best.is_some() {
+            checkpoint.write(&self.training.folder.best_checkpoint())?;
+            self.best = best;
+        }
+        if is_due { self.keep(checkpoint) } else { Ok(()) }
+    }
+
+    /// For how many measurements the distance has not fallen, if the run is to be ended for that. Waits for the last of them, so
+    /// that it always ends at the same step.
+    fn is_flat(&mut self) -> Result<Option<usize>> {
+        let Some(patience) = self.training.measure.as_ref().and_then(|measure| measure.stop_when_flat) else {
+            return Ok(None);
+        };
+        if self.measuring.is_none() {
+            return Ok(None);
+        }
+        self.settle()?;
+        let flat = flat_for(self.measured.iter().map(|measured| measured.distance));
+        Ok((flat >= patience).then_some(flat))
     }
 
     fn ask_for_sheet(&mut self) -> Result<()> {
@@ -378,8 +486,11 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(bytes)
     }
 
-    fn diverged(&self, step: u64, what: &'static str) -> Error {
-        Error::Diverged { step, what, last_good: self.training.folder.newest_checkpoint() }
+    fn diverged(&mut self, step: u64, what: &'static str) -> Error {
+        match self.settle() {
+            Ok(()) => Error::Diverged { step, what, last_good: self.training.folder.newest_checkpoint() },
+            Err(error) => error,
+        }
     }
 
     /// As many real images as a sheet has, as the discriminator sees them in the first steps, if that is not as they are.
@@ -429,29 +540,44 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
+    /// Writes the checkpoint of this step, and before it what is being measured: a run that goes on from a checkpoint finds the rows
+    /// of all steps before it in the log.
     fn write_checkpoint(&mut self) -> Result<()> {
+        self.settle()?;
+        let checkpoint = self.checkpoint()?;
+        self.keep(checkpoint)
+    }
+
+    /// The run as it is after this step.
+    fn checkpoint(&mut self) -> Result<Checkpoint> {
         let Checkpoint { model, settings, .. } = &self.training.start;
         let checkpoint = self.gan.save(self.executor.as_mut(), model, settings, self.step)?;
         if checkpoint.not_finite().is_some() {
             return Err(self.diverged(self.step, "a weight"));
         }
-        let path = self.training.folder.checkpoint(self.step);
+        Ok(checkpoint)
+    }
+
+    fn keep(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let step = checkpoint.step;
+        let path = self.training.folder.checkpoint(step);
         checkpoint.write(&path)?;
         self.training.progress.line(&format!("checkpoint  {}", path.display()));
         if let Some(keep) = self.training.keep_checkpoints {
             // A run does not end for want of tidiness.
-            if let Err(error) = self.training.folder.remove_checkpoints_before(self.step, keep) {
+            if let Err(error) = self.training.folder.remove_checkpoints_before(step, keep) {
                 self.training.progress.line(&format!("checkpoint  older ones stay: {error}"));
             }
         }
-        self.last_checkpoint = Some((self.step, path));
+        self.last_checkpoint = Some((step, path));
         self.training.start = checkpoint;
         self.pace.restart();
         Ok(())
     }
 
     /// Makes sure that the last step has its checkpoint and its sheet, and that they are in film, plots and page.
-    fn end(&mut self) -> Result<Ending> {
+    fn end(&mut self, flat: Option<usize>) -> Result<Ending> {
+        self.settle()?;
         if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.step) {
             self.write_checkpoint()?;
         }
@@ -465,8 +591,27 @@ impl<'r, 'a> Run<'r, 'a> {
             complete: self.step == self.settings().steps,
             checkpoint: path(&self.last_checkpoint),
             sheet: path(&self.last_sheet),
+            best: self.best,
+            last_measured: self.measured.last().copied(),
+            flat,
         })
     }
+}
+
+/// The step whose checkpoint lies there as the best, if the log knows its distance. Where it does not, the checkpoint is of a later
+/// step, and the run goes on from an earlier one: it is removed, as the run that goes on may come to another.
+fn best_of(folder: &RunFolder, rows: &[Row]) -> Result<Option<Measured>> {
+    let path = folder.best_checkpoint();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let best = Checkpoint::read(&path)
+        .ok()
+        .and_then(|checkpoint| rows.iter().filter_map(Measured::of).find(|measured| measured.step == checkpoint.step));
+    if best.is_none() {
+        std::fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+    }
+    Ok(best)
 }
 
 /// How fast steps go, and how many make a burst.

@@ -57,6 +57,8 @@ fn every_command_explains_its_flags() {
                 "--sample-every",
                 "--checkpoint-every",
                 "--keep-checkpoints",
+                "--stop-when-flat",
+                "--time",
                 "--dry-run",
                 "--tile",
                 "--stride",
@@ -69,14 +71,25 @@ fn every_command_explains_its_flags() {
         ),
         (
             "sample",
-            &["<RUN>", "--count", "--seeds", "--class", "--out", "--raw", "--device", "[default: 64]", ".png", ".npy"]
-                [..],
+            &[
+                "<RUN>",
+                "--count",
+                "--seeds",
+                "--class",
+                "--out",
+                "--best",
+                "--raw",
+                "--device",
+                "[default: 64]",
+                ".png",
+                ".npy",
+            ][..],
         ),
         ("models", &["List the models"][..]),
         ("summary", &["[MODEL]", "--channels", "[default: dcgan-fast]"][..]),
         (
             "interpolate",
-            &["<RUN>", "--seeds", "--out", "--frames", "--fps", "--scale", "--raw", "--device", ".gif"][..],
+            &["<RUN>", "--seeds", "--out", "--frames", "--fps", "--scale", "--best", "--raw", "--device", ".gif"][..],
         ),
         ("devices", &["List the GPUs", "--json"][..]),
         ("verify", &["Check that a GPU", "--quick", "--full", "--json", "--device"][..]),
@@ -94,7 +107,11 @@ fn every_command_explains_its_flags() {
                 "--device",
             ][..],
         ),
-        ("eval", &["<RUN>", "--count", "--raw", "--json", "--device", "[default: 10000"][..]),
+        (
+            "eval",
+            &["<RUN>", "--count", "--best", "--neighbours", "--out", "--raw", "--json", "--device", "[default: 10000"]
+                [..],
+        ),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {
             let said = place.gpu_gan(&help).succeeds().prints(&format!("Usage: gpu-gan {command}"));

@@ -7,8 +7,10 @@
 mod checkpoint;
 mod place;
 
+mod alarms;
 mod augment;
 mod bench;
+mod best;
 mod broken_checkpoints;
 mod conditional;
 mod data;
@@ -19,6 +21,7 @@ mod eval;
 mod help;
 mod interpolate;
 mod measure;
+mod neighbours;
 mod photographs;
 mod pipes;
 mod recipe;
@@ -29,5 +32,6 @@ mod sample;
 #[cfg(unix)]
 mod stop;
 mod summary;
+mod time;
 mod train;
 mod windows;

@@ -1,0 +1,104 @@
+//! How many steps fit into a time: what a rehearsal measured, added up for runs of any length.
+
+use super::{Interval, Settings};
+
+/// While a run goes on, drawing takes no more than one part in so many of its time.
+pub(super) const SHARE_OF_DRAWING: u32 = 20;
+
+/// What the parts of a run take, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Costs {
+    /// Until the first step: buffers, pipelines, the first sheet.
+    pub(super) beginning: f64,
+    pub(super) step: f64,
+    pub(super) sheet: f64,
+    pub(super) checkpoint: f64,
+    /// Plots and page.
+    pub(super) drawing: f64,
+    /// The film, for each sheet.
+    pub(super) film: f64,
+    /// Looking at images, where that is done.
+    pub(super) measurement: f64,
+}
+
+/// How often the parts come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rhythm<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) sheets: Interval,
+    pub(super) checkpoints: Interval,
+    pub(super) measurements: Option<Interval>,
+}
+
+impl Costs {
+    /// What a run of so many steps takes.
+    pub(super) fn of(&self, steps: u64, rhythm: Rhythm) -> f64 {
+        let times = |interval: Interval| interval.times_within(steps, rhythm.settings) as f64;
+        let sheets = times(rhythm.sheets);
+        let measurements = rhythm.measurements.map_or(0.0, times);
+        let all = self.beginning
+            + steps as f64 * self.step
+            + sheets * self.sheet
+            + times(rhythm.checkpoints) * self.checkpoint
+            + measurements * self.measurement;
+        let drawing = (sheets * self.drawing).min(all / f64::from(SHARE_OF_DRAWING));
+        // The end has a sheet, a checkpoint, plots and a film of all sheets.
+        all + drawing + self.sheet + self.checkpoint + self.drawing + (sheets + 2.0) * self.film
+    }
+
+    /// The most steps, up to `most`, that fit into so many seconds; 0 where not even one does.
+    pub(super) fn steps_within(&self, seconds: f64, most: u64, rhythm: Rhythm) -> u64 {
+        let (mut fits, mut too_many) = (0, most + 1);
+        while too_many - fits > 1 {
+            let middle = fits.midpoint(too_many);
+            if self.of(middle, rhythm) <= seconds { fits = middle } else { too_many = middle }
+        }
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::tests::settings;
+    use super::*;
+
+    const COSTS: Costs =
+        Costs { beginning: 2.0, step: 0.01, sheet: 0.1, checkpoint: 0.2, drawing: 0.5, film: 0.05, measurement: 1.0 };
+
+    #[test]
+    fn a_run_costs_the_sum_of_its_parts() {
+        let settings = settings(6400, 64); // 100 steps an epoch
+        let rhythm = |measurements| Rhythm {
+            settings: &settings,
+            sheets: Interval::Epochs(1),
+            checkpoints: Interval::Steps(250),
+            measurements,
+        };
+        let all = 2.0 + 10.0 + 10.0 * 0.1 + 4.0 * 0.2 + 2.0;
+        let end = 0.1 + 0.2 + 0.5 + 12.0 * 0.05;
+        let close = |cost: f64, expected: f64| assert!((cost - expected).abs() < 1e-9, "{cost} instead of {expected}");
+        close(COSTS.of(1000, rhythm(Some(Interval::Epochs(5)))), all + all / 20.0 + end);
+        let unmeasured = all - 2.0;
+        close(COSTS.of(1000, rhythm(None)), unmeasured + unmeasured / 20.0 + end);
+        // One sheet alone is drawn in less than its share.
+        let slow = Costs { step: 1.0, ..COSTS };
+        close(slow.of(100, rhythm(None)), 2.0 + 100.0 + 0.1 + 0.5 + 0.1 + 0.2 + 0.5 + 3.0 * 0.05);
+    }
+
+    #[test]
+    fn the_steps_that_fit_are_the_most_that_do() {
+        let settings = settings(6400, 64);
+        let sheets = Interval::Epochs(1);
+        let rhythm =
+            Rhythm { settings: &settings, sheets, checkpoints: sheets, measurements: Some(Interval::Epochs(5)) };
+        for seconds in [5.0, 60.0, 300.0, 86_400.0] {
+            let steps = COSTS.steps_within(seconds, 1 << 40, rhythm);
+            let (with, beyond) = (COSTS.of(steps, rhythm), COSTS.of(steps + 1, rhythm));
+            assert!(steps > 0 && with <= seconds && beyond > seconds, "{steps} steps take {with} of {seconds} s");
+        }
+        assert_eq!(COSTS.steps_within(3.0, 1000, rhythm), 0);
+        assert_eq!(COSTS.steps_within(1e9, 1000, rhythm), 1000);
+        let strange = Costs { step: f64::NAN, ..COSTS };
+        assert_eq!(strange.steps_within(60.0, 1000, rhythm), 0);
+    }
+}

@@ -1,0 +1,50 @@
+//! `gpu-gan eval --neighbours`: whether a run draws from memory.
+
+use crate::place::{Call, Place};
+
+fn eval<'a>(place: &'a Place, arguments: &str) -> Call<'a> {
+    place.gpu_gan(&format!("eval {arguments} --device cpu"))
+}
+
+#[test]
+fn the_nearest_training_images_are_shown_and_how_near_they_are_is_said() {
+    let place = Place::with_run("--steps 6");
+    let text = eval(&place, "run --neighbours").succeeds().stdout();
+    for words in [
+        "the nearest of 40 training images, by their pixels, of 40 images",
+        "this run   training images",
+        "\nmedian distance ",
+        "\nsuspiciously near ",
+        "farthest of them: run/neighbours.png",
+    ] {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
+    // Ten rows of an image and five neighbours, with a caption above.
+    let picture = place.picture("run/neighbours.png");
+    let (width, height) = picture.dimensions();
+    assert_eq!((width - 2) % 6, 0);
+    assert_eq!((height - 44 - 2) % 10, 0);
+    assert_eq!((width - 2) / 6, (height - 44 - 2) / 10);
+
+    let report = eval(&place, "run --neighbours --json --out other.png").succeeds().stdout();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let neighbours = &report["run"]["neighbours"];
+    for (name, least, most) in
+        [("made", 1.0, 255.0), ("real", 1.0, 255.0), ("ratio", 0.01, 100.0), ("suspicious", 0.0, 1.0)]
+    {
+        assert!(neighbours[name].as_f64().is_some_and(|value| (least..=most).contains(&value)), "{name}: {neighbours}");
+    }
+    assert_eq!(neighbours["held_out"], false);
+    assert_eq!(neighbours["picture"], "other.png");
+    assert!(place.read("other.png") == place.read("run/neighbours.png"));
+    let without: serde_json::Value = serde_json::from_str(&eval(&place, "run --json").succeeds().stdout()).unwrap();
+    assert!(without["run"]["neighbours"].is_null());
+}
+
+#[test]
+fn only_a_run_has_neighbours_and_only_a_png_shows_them() {
+    let place = Place::with_run("--steps 1");
+    eval(&place, "shapes --model tiny.toml --neighbours").refused().error("shapes is images").hint("name a run");
+    eval(&place, "run --neighbours --out here.jpg").refused().error("--out here.jpg").hint(".png");
+    eval(&place, "run --out here.png").misused();
+}

@@ -1,0 +1,66 @@
+//! `gpu-gan train --time`: as many steps as fit.
+
+use std::time::Instant;
+
+use crate::checkpoint::assert_same_bits;
+use crate::place::{Place, contents};
+
+/// The steps that a run's `config.toml` has.
+fn steps(place: &Place, run: &str) -> u64 {
+    let config: toml::Table = toml::from_str(&place.text(&format!("{run}/config.toml"))).unwrap();
+    config["settings"]["steps"].as_integer().unwrap() as u64
+}
+
+#[test]
+fn as_many_steps_are_done_as_fit_and_they_are_those_of_a_run_of_that_length() {
+    let place = Place::new();
+    let often = "--sample-every 2000steps --checkpoint-every 2000steps --decay linear";
+    let begin = Instant::now();
+    let said = place.train(&format!("--time 6s --eval-every never --out run {often}")).succeeds();
+    let took = begin.elapsed().as_secs_f64();
+    let steps = steps(&place, "run");
+    let said =
+        said.remarks("as many steps of 4 images as fit into 6 s").remarks(&format!("time           {steps} steps ("));
+    said.prints(&format!("\n{steps} steps in "));
+    // Other tests run beside this one, so it cannot be exact.
+    assert!(steps > 100 && (1.5..40.0).contains(&took), "{steps} steps took {took} s");
+    assert_eq!(place.text("run/losses.csv").lines().count() as u64, 1 + steps);
+
+    place.train(&format!("--steps {steps} --eval-every never --out whole {often}")).succeeds();
+    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-{steps:08}.safetensors"));
+    assert_same_bits(&last("run"), &last("whole"));
+    assert!(contents(&place.path("run/samples")) == contents(&place.path("whole/samples")));
+    assert_eq!(place.names("run/checkpoints"), place.names("whole/checkpoints"));
+    place.has_no_temporary_files();
+    place.resume("run", "--time 5s").refused().error("--time cannot be given to a run that goes on");
+    place.resume("run", "").refused().error("run is complete");
+}
+
+#[test]
+fn measuring_is_part_of_the_time_and_leaves_nothing_behind_of_the_rehearsal() {
+    let place = Place::new();
+    place.train("--time 6s --eval-every 500steps --sample-every 1000000steps --out run").succeeds();
+    let steps = steps(&place, "run");
+    let log = place.text("run/losses.csv");
+    let measured: Vec<u64> = log
+        .lines()
+        .skip(1)
+        .filter(|row| !row.split(',').nth(7).unwrap().is_empty())
+        .map(|row| row.split(',').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(measured, (1..=steps / 500).map(|time| 500 * time).collect::<Vec<_>>());
+    assert_eq!(place.has("run/checkpoints/best.safetensors"), !measured.is_empty());
+    assert_eq!(place.names("run/samples").len(), 4, "{:?}", place.names("run/samples"));
+}
+
+#[test]
+fn a_time_that_is_none_or_too_short_is_refused() {
+    let place = Place::new();
+    for nonsense in ["--time soon", "--time 5", "--time 5m --steps 10", "--time 5m --epochs 1"] {
+        place.train(nonsense).misused();
+    }
+    for bound in ["--time 10ms", "--time 400d"] {
+        place.train(bound).refused().error("--time cannot be").hint("choose 1s to 365d");
+    }
+    place.train("--time 5m --dry-run").succeeds().remarks("as many steps of 4 images as fit into 5 min");
+}
