@@ -330,7 +330,7 @@ impl Report {
     /// Whether images are of the classes that were asked for.
     fn obedience(&self, Obedience { gan_train, learnt_from, gan_test, .. }: &Obedience) -> Vec<String> {
         let reals = match self.lens {
-            Lens::Classifier { accuracy, .. } => format!(" ({:.2} % of one of real images)", 100.0 * accuracy.share()),
+            Lens::Classifier { accuracy, .. } => format!(" ({:.2} % by one of real images)", 100.0 * accuracy.share()),
             Lens::Random => String::new(),
         };
         let line =
@@ -340,14 +340,14 @@ impl Report {
             line(
                 gan_train,
                 &format!(
-                    "of {} real images: a classifier that learnt from {learnt_from} made ones alone{reals}",
+                    "of {} real images are recognised by a classifier of {learnt_from} made ones alone{reals}",
                     gan_train.of
                 ),
             ),
             line(
                 gan_test,
                 &format!(
-                    "of {} made images: the class that was asked for, as the classifier of real ones sees it",
+                    "of {} made images are of the class that was asked for, as the classifier of real ones sees it",
                     gan_test.of
                 ),
             ),

@@ -38,10 +38,11 @@ mod floor {
     pub(super) const BINDING: u64 = 128 << 20;
 }
 
-/// The programs of all shipped models, with everything that they can do, and of the judges.
+/// The programs of all shipped models, with everything that they can do, of one that is told classes, and of the judges.
 fn programs() -> Vec<Program> {
     let mut programs = vec![crate::metrics::lesson([28, 28, 1], 10)];
-    for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
+    let conditional = Model::named("dcgan-fast").unwrap().with_classes(10).unwrap();
+    for model in Model::built_in().map(|name| Model::named(name).unwrap()).chain([conditional]) {
         let turned = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
         for augment in [Augment::default(), turned] {
             let mut settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
