@@ -450,7 +450,7 @@ mod tests {
         };
         let steps = |distances| alarms(Adversarial::NonSaturating, rows(distances));
         assert_eq!(steps([50.0, 30.0, 20.0]), []);
-        assert_eq!(steps([50.0, 49.0, 20.0]), [(1950, Kind::DiscriminatorLost)]);
+        assert_eq!(steps([50.0, 49.0, 20.0]), [(1900, Kind::DiscriminatorLost)]);
         assert_eq!(steps([50.0, 30.0, 40.0]), [(2400, Kind::DiscriminatorLost)]);
     }
 

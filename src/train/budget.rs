@@ -96,7 +96,7 @@ mod tests {
             let (with, beyond) = (COSTS.of(steps, rhythm), COSTS.of(steps + 1, rhythm));
             assert!(steps > 0 && with <= seconds && beyond > seconds, "{steps} steps take {with} of {seconds} s");
         }
-        assert_eq!(COSTS.steps_within(3.0, 1000, rhythm), 0);
+        assert_eq!(COSTS.steps_within(2.9, 1000, rhythm), 0);
         assert_eq!(COSTS.steps_within(1e9, 1000, rhythm), 1000);
         let strange = Costs { step: f64::NAN, ..COSTS };
         assert_eq!(strange.steps_within(60.0, 1000, rhythm), 0);
