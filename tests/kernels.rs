@@ -4,12 +4,15 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
-use common::{assert_close, gpu};
+use common::{aloud, assert_close, gpu};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, entry_points};
+use gpu_gan::gpu::{GpuDevice, adapters, entry_points};
 use gpu_gan::net::Model;
-use gpu_gan::program::{Activation, Adversarial, Element, Executor, Op, Order, Program, Values};
+use gpu_gan::program::{
+    Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Values,
+};
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
@@ -355,4 +358,62 @@ fn what_is_uploaded_in_several_pieces_arrives_whole_and_after_what_was_asked_for
     executor.upload(x, Values::F32(&values(-1.0))).unwrap();
     assert!(executor.download(y).unwrap() == values(1.0), "a run saw what was uploaded after it");
     assert!(executor.download(x).unwrap() == values(-1.0));
+}
+
+/// A program with a routine of little work and one of much.
+fn light_and_heavy() -> (Program, [RoutineId; 2]) {
+    let mut program = Program::new();
+    let small = program.tensor("small", &[64]);
+    let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[256, 1, 1, 512]));
+    let w = program.tensor("w", &[1, 1, 512, 512]);
+    let light = program.begin("light");
+    program.push(Op::Fill { y: small, value: 0.5 });
+    let heavy = program.begin("heavy");
+    program.push(Op::Conv { x, w, b: None, y, geometry: Geometry::POINT });
+    (program, [light, heavy])
+}
+
+#[test]
+fn submissions_of_a_heavy_routine_do_not_grow_by_what_a_light_one_takes() {
+    let Some(gpu) = gpu() else { return };
+    let (program, [light, heavy]) = light_and_heavy();
+    let mut executor = gpu.executor(&program).unwrap();
+    let first = executor.submission_size(light);
+    assert_eq!(executor.submission_size(heavy), first);
+    executor.run(light, 3000).unwrap();
+    let learnt = executor.submission_size(light);
+    assert!(learnt > 16 * first, "{learnt} dispatches of nearly nothing");
+    assert_eq!(executor.submission_size(heavy), first, "none of its own was timed");
+    // As many as one submission holds are not timed, whatever was under way before.
+    executor.run(heavy, first).unwrap();
+    executor.run(light, 1).unwrap();
+    executor.finish().unwrap();
+    assert_eq!([light, heavy].map(|routine| executor.submission_size(routine)), [learnt, first]);
+}
+
+#[test]
+fn the_clock_of_a_gpu_sees_what_the_host_waits_for() {
+    let Some(gpu) = gpu() else { return };
+    let adapters = adapters();
+    let adapter = adapters.iter().find(|adapter| adapter.to_string() == gpu.description()).unwrap();
+    let (program, [light, heavy]) = light_and_heavy();
+    assert_eq!(
+        gpu.executor(&program).unwrap().time_on_gpu(heavy, 1, 1).unwrap(),
+        None,
+        "it was not opened to be timed"
+    );
+    let mut executor = GpuDevice::open_to_time(adapter).unwrap().executor(&program).unwrap();
+    executor.run(heavy, 1).unwrap();
+    executor.finish().unwrap();
+    let begin = Instant::now();
+    let Some(times) = executor.time_on_gpu(heavy, 2, 5).unwrap() else {
+        assert!(!adapter.features.timestamps, "its clock does not run");
+        return aloud("SKIPPED: this adapter has no clock");
+    };
+    let waited = begin.elapsed().as_secs_f64();
+    let seen: f64 = times.iter().sum();
+    assert_eq!(times.len(), 5);
+    assert!(seen <= waited && seen > waited / 10.0, "{seen} s of {waited} s");
+    let quick = executor.time_on_gpu(light, 2, 5).unwrap().unwrap();
+    assert!(quick.iter().sum::<f64>() < seen / 2.0, "{quick:?} and {times:?}");
 }

@@ -1,24 +1,22 @@
 //! A program on a GPU: buffers, pipelines and bind groups made once, routines replayed as submissions.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use rayon::prelude::*;
 
+use super::clock::{self, Clock};
 use super::lower::{Dispatch, Source, lower};
+use super::pace::Pace;
 use super::shaders::{Binding, Reflection, SHADERS, Shader};
 use super::{Counters, GpuDevice};
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 
-/// How long a submission should keep the GPU busy. Drivers reset a GPU that works on one thing for longer than about
-/// two seconds; a tenth of a second is far from that, and still hides what a submission costs.
-const SUBMISSION: Duration = Duration::from_millis(100);
 /// Submissions that the GPU has in hand, so that the next one is there when one is done.
 const IN_FLIGHT: usize = 2;
-/// The most dispatches in one submission, whatever they take.
-const MOST_DISPATCHES: usize = 8192;
 /// Bytes of an upload that go with one submission, so that a large one does not need its size in memory once more.
 const UPLOAD: usize = 16 << 20;
 /// After this long without an answer a GPU is taken for dead.
@@ -30,11 +28,25 @@ pub struct GpuExecutor {
     program: Program,
     buffers: Vec<wgpu::Buffer>,
     scratch: BTreeMap<&'static str, wgpu::Buffer>,
-    routines: Vec<Vec<Pass>>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
-    pace: Pace,
+    routines: Vec<Prepared>,
+    in_flight: VecDeque<InFlight>,
+    /// When the submission before the oldest one in flight was over, if that is known.
+    last_end: Option<Instant>,
     readings: Vec<Option<Reading>>,
     staging: Vec<wgpu::Buffer>,
+}
+
+/// A routine, ready to be encoded.
+struct Prepared {
+    passes: Vec<Pass>,
+    pace: Pace,
+}
+
+/// A submission that the GPU has in hand.
+struct InFlight {
+    index: wgpu::SubmissionIndex,
+    /// The routine that it is a piece of and how many dispatches that is, if it tells how long those take.
+    timed: Option<(RoutineId, usize)>,
 }
 
 /// A dispatch, ready to be encoded.
@@ -49,23 +61,6 @@ struct Reading {
     buffer: wgpu::Buffer,
     len: usize,
     mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
-}
-
-/// How many dispatches make a submission of about [`SUBMISSION`]. Starts low, since nothing is known of the GPU, and
-/// doubles or halves as submissions turn out short or long.
-struct Pace {
-    dispatches: usize,
-    last_end: Option<Instant>,
-}
-
-impl Pace {
-    fn observe(&mut self, took: Duration) {
-        if took > SUBMISSION {
-            self.dispatches = (self.dispatches / 2).max(1);
-        } else if took < SUBMISSION / 2 {
-            self.dispatches = (self.dispatches * 2).min(MOST_DISPATCHES);
-        }
-    }
 }
 
 impl GpuExecutor {
@@ -97,14 +92,14 @@ impl GpuExecutor {
             scratch,
             routines: Vec::new(),
             in_flight: VecDeque::new(),
-            pace: Pace { dispatches: 4, last_end: None },
+            last_end: None,
             readings: Vec::new(),
             staging: Vec::new(),
         };
         let pipelines = Pipelines::compile(&executor.gpu, lowered.iter().flatten())?;
         for dispatches in &lowered {
             let passes = dispatches.iter().map(|dispatch| executor.pass(&pipelines, dispatch)).collect();
-            executor.routines.push(passes);
+            executor.routines.push(Prepared { passes, pace: Pace::new() });
         }
         executor.gpu.healthy()?;
         Ok(executor)
@@ -127,7 +122,52 @@ impl GpuExecutor {
 
     /// Dispatches of one run of a routine.
     pub fn dispatch_count(&self, routine: RoutineId) -> usize {
-        self.routines[routine.0].len()
+        self.routines[routine.0].passes.len()
+    }
+
+    /// The most dispatches of a routine in its next submission, so that it takes about a tenth of a second. That is found by
+    /// timing submissions of this very routine, so what a light one learns does not overload the GPU with a heavy one.
+    pub fn submission_size(&self, routine: RoutineId) -> usize {
+        self.routines[routine.0].pace.dispatches()
+    }
+
+    /// Waits until everything that was asked for is done.
+    pub fn finish(&mut self) -> Result<()> {
+        while let Some(submission) = self.in_flight.pop_front() {
+            self.wait_for(submission.index)?;
+        }
+        self.gpu.healthy()
+    }
+
+    /// How long the host takes to encode a run of a routine, which is then thrown away: what steps cost where the GPU is faster
+    /// than the host.
+    pub fn time_to_encode(&self, routine: RoutineId) -> Duration {
+        let begin = Instant::now();
+        let mut encoder = self.encoder(&self.program.routines()[routine.0].name);
+        self.encode(routine, 0..self.dispatch_count(routine), &mut encoder, None);
+        drop(encoder.finish());
+        begin.elapsed()
+    }
+
+    /// Seconds that the GPU takes for `times` runs of a routine, by its own clock; so many times over, each as a submission that
+    /// should be short. None where the device [was not opened to be timed](GpuDevice::open_to_time), or its clock does not run.
+    pub fn time_on_gpu(&mut self, routine: RoutineId, times: usize, samples: usize) -> Result<Option<Vec<f64>>> {
+        let samples = samples.min(clock::MOST_PASSES);
+        let Some(clock) = Clock::new(&self.gpu, samples)? else { return Ok(None) };
+        self.forget_times();
+        for sample in 0..samples {
+            let mut encoder = self.encoder("timed");
+            let dispatches = 0..times * self.dispatch_count(routine);
+            self.encode(routine, dispatches, &mut encoder, Some(clock.of_pass(sample)));
+            self.submit(encoder, None)?;
+        }
+        let buffer = self.staging(clock.bytes())?;
+        let mut encoder = self.encoder("clock");
+        clock.read(&mut encoder, &buffer);
+        self.submit(encoder, None)?;
+        let instants = self.map(buffer, clock.bytes() as usize / 4);
+        let words = self.collect_words(&instants)?;
+        Ok(clock::durations(&words, self.gpu.queue.get_timestamp_period().into()))
     }
 
     fn pass(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> Pass {
@@ -172,17 +212,25 @@ impl GpuExecutor {
     }
 
     /// Submits, and waits until no more than [`IN_FLIGHT`] submissions are in hand.
-    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> Result<()> {
-        self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+    fn submit(&mut self, encoder: wgpu::CommandEncoder, timed: Option<(RoutineId, usize)>) -> Result<()> {
+        self.in_flight.push_back(InFlight { index: self.gpu.queue.submit([encoder.finish()]), timed });
         while self.in_flight.len() > IN_FLIGHT {
             let oldest = self.in_flight.pop_front().expect("more than none");
-            self.wait_for(oldest)?;
+            self.wait_for(oldest.index)?;
             let now = Instant::now();
-            if let Some(last_end) = self.pace.last_end.replace(now) {
-                self.pace.observe(now - last_end);
+            if let (Some(last_end), Some((routine, dispatches))) = (self.last_end.replace(now), oldest.timed) {
+                self.routines[routine.0].pace.observe(dispatches, now - last_end);
             }
         }
         self.gpu.healthy()
+    }
+
+    /// What is in flight tells nothing any more of how long it takes: it may be over long before it is waited for.
+    fn forget_times(&mut self) {
+        self.last_end = None;
+        for submission in &mut self.in_flight {
+            submission.timed = None;
+        }
     }
 
     /// The one place that waits for the GPU.
@@ -233,31 +281,23 @@ impl Executor for GpuExecutor {
             }
             // Written data waits in memory of its own until something is submitted, and is in place before what is submitted
             // next. How long that takes says nothing of dispatches.
-            self.pace.last_end = None;
+            self.forget_times();
             let encoder = self.encoder("upload");
-            self.submit(encoder)?;
+            self.submit(encoder, None)?;
         }
         Ok(())
     }
 
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
-        let total = self.routines[routine.0].len() * times;
+        let total = self.dispatch_count(routine) * times;
         let mut done = 0;
-        self.pace.last_end = None;
+        self.forget_times();
         while done < total {
-            let end = total.min(done + self.pace.dispatches);
+            let end = total.min(done + self.submission_size(routine));
             let mut encoder = self.encoder(&self.program.routines()[routine.0].name);
-            {
-                let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                let passes = &self.routines[routine.0];
-                for pass in (done..end).map(|index| &passes[index % passes.len()]) {
-                    compute.set_pipeline(&pass.pipeline);
-                    compute.set_bind_group(0, &pass.bind_group, &[]);
-                    let [x, y, z] = pass.workgroups;
-                    compute.dispatch_workgroups(x, y, z);
-                }
-            }
-            self.submit(encoder)?;
+            self.encode(routine, done..end, &mut encoder, None);
+            // The first one may have waited for what was there before it.
+            self.submit(encoder, (done > 0).then_some((routine, end - done)))?;
             done = end;
         }
         Ok(())
@@ -280,6 +320,25 @@ impl Executor for GpuExecutor {
 }
 
 impl GpuExecutor {
+    /// Encodes dispatches of a routine as one compute pass, counting on from one run of it to the next.
+    fn encode(
+        &self,
+        routine: RoutineId,
+        dispatches: Range<usize>,
+        encoder: &mut wgpu::CommandEncoder,
+        clock: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: clock };
+        let mut compute = encoder.begin_compute_pass(&descriptor);
+        let passes = &self.routines[routine.0].passes;
+        for pass in dispatches.map(|index| &passes[index % passes.len()]) {
+            compute.set_pipeline(&pass.pipeline);
+            compute.set_bind_group(0, &pass.bind_group, &[]);
+            let [x, y, z] = pass.workgroups;
+            compute.dispatch_workgroups(x, y, z);
+        }
+    }
+
     /// Remembers a tensor of numbers of 32 bits, whatever they mean.
     fn snapshot_words(&mut self, tensor: TensorId) -> Result<Snapshot> {
         let info = self.program.info(tensor);
@@ -288,7 +347,13 @@ impl GpuExecutor {
         let buffer = self.staging(bytes)?;
         let mut encoder = self.encoder("snapshot");
         encoder.copy_buffer_to_buffer(self.buffer(id), offset, &buffer, 0, bytes);
-        self.submit(encoder)?;
+        self.submit(encoder, None)?;
+        Ok(self.map(buffer, len))
+    }
+
+    /// Begins to read so many words of a buffer that everything submitted so far writes.
+    fn map(&mut self, buffer: wgpu::Buffer, len: usize) -> Snapshot {
+        let bytes = 4 * len as u64;
         let (send, mapped) = oneshot::channel();
         buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |outcome| {
             // The executor may be gone by then, and then nobody wants to know.
@@ -301,7 +366,7 @@ impl GpuExecutor {
             self.readings.len() - 1
         });
         self.readings[slot] = reading;
-        Ok(Snapshot(slot))
+        Snapshot(slot)
     }
 
     fn collect_words(&mut self, snapshot: &Snapshot) -> Result<Vec<u32>> {
@@ -322,7 +387,7 @@ impl GpuExecutor {
             }
             let oldest = self.in_flight.pop_front();
             match oldest {
-                Some(submission) => self.wait_for(submission)?,
+                Some(submission) => self.wait_for(submission.index)?,
                 // Everything submitted is done, so the callback is due with this poll.
                 None => drop(self.gpu.poll(wgpu::PollType::wait_indefinitely())),
             }
@@ -409,7 +474,12 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
 }
 
 /// A buffer of zeros, a whole number of vectors of four words long, as some shaders see it.
-fn create_buffer(gpu: &GpuDevice, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+pub(super) fn create_buffer(
+    gpu: &GpuDevice,
+    name: &str,
+    bytes: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<wgpu::Buffer> {
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let size = bytes.next_multiple_of(16);
     let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };

@@ -59,13 +59,23 @@ pub enum Source {
 /// The dispatches that run operations, in order. Neighbours that one kernel computes together are one; they still write all that
 /// each of them writes.
 pub fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
-    let (mut dispatches, mut rest) = (Vec::new(), ops);
+    let dispatches = |group: &[Op]| match group {
+        [op, next] => lower_pair(op, next, program, kernels).expect("there is a kernel for both"),
+        alone => alone.iter().flat_map(|op| lower_one(op, program, kernels)).collect(),
+    };
+    fused(ops, program, kernels).into_iter().flat_map(dispatches).collect()
+}
+
+/// Operations in the same order, each alone or together with the next one where one kernel computes both.
+pub(super) fn fused<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> Vec<&'a [Op]> {
+    let (mut groups, mut rest) = (Vec::new(), ops);
     while let [op, after @ ..] = rest {
-        let pair = after.first().and_then(|next| lower_pair(op, next, program, kernels));
-        rest = if pair.is_some() { &after[1..] } else { after };
-        dispatches.extend(pair.unwrap_or_else(|| lower_one(op, program, kernels)));
+        let pair = after.first().is_some_and(|next| lower_pair(op, next, program, kernels).is_some());
+        let (group, after) = rest.split_at(if pair { 2 } else { 1 });
+        groups.push(group);
+        rest = after;
     }
-    dispatches
+    groups
 }
 
 /// The dispatches that run an operation together with the next one, where there is a kernel for both.

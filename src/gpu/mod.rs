@@ -4,8 +4,10 @@
 //! [`GpuExecutor`] is a program on it.
 
 mod adapters;
+mod clock;
 mod executor;
 mod lower;
+mod pace;
 mod shaders;
 #[cfg(test)]
 mod translations;
@@ -112,13 +114,23 @@ fn in_one_line(text: &str) -> String {
 impl GpuDevice {
     /// Opens an adapter with all that it allows: its limits are what [`Device::check`] compares with.
     pub fn open(adapter: &Adapter) -> Result<Self> {
+        Self::open_with(adapter, wgpu::Features::empty())
+    }
+
+    /// The same, with the adapter's own clock if it has one, for [`GpuExecutor::time_on_gpu`].
+    pub fn open_to_time(adapter: &Adapter) -> Result<Self> {
+        let clock = wgpu::Features::TIMESTAMP_QUERY;
+        Self::open_with(adapter, if adapter.features.timestamps { clock } else { wgpu::Features::empty() })
+    }
+
+    fn open_with(adapter: &Adapter, features: wgpu::Features) -> Result<Self> {
         let name = adapter.to_string();
         let kernels = match (adapter.kind, adapter.features.subgroups) {
             (AdapterKind::Software, Some([LANES, LANES])) => Kernels::Lanes,
             _ => Kernels::Portable,
         };
         let required_features =
-            if kernels == Kernels::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+            features | if kernels == Kernels::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
         let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
             label: Some("gpu-gan"),
             required_features,
@@ -184,6 +196,11 @@ impl GpuDevice {
     /// The dispatches that run operations here, in order.
     pub fn dispatches_of(&self, ops: &[Op], program: &Program) -> Vec<Dispatch> {
         lower(ops, program, self.kernels)
+    }
+
+    /// The same operations in the same order, those together that run as one here.
+    pub fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
+        lower::fused(ops, program, self.kernels)
     }
 
     /// Whether this device runs a shader at all: some kernels are for others.
