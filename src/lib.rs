@@ -5,6 +5,7 @@
 //! by a device: the GPU device runs each operation as a WGSL kernel, the CPU device runs its twin in Rust. The rooms of
 //! the house, and which may use which, are in `docs/ARCHITECTURE.md`.
 
+pub mod bench;
 pub mod cli;
 pub mod cpu;
 pub mod data;

@@ -4,15 +4,18 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use common::{aloud, assert_close, gpu};
+use common::{TINY, aloud, assert_close, gpu};
+use gpu_gan::bench::{Bench, Machine};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, adapters, entry_points};
+use gpu_gan::gpu::{GpuDevice, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Values,
 };
+use gpu_gan::report::work::Audience;
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
@@ -416,4 +419,28 @@ fn the_clock_of_a_gpu_sees_what_the_host_waits_for() {
     assert!(seen <= waited && seen > waited / 10.0, "{seen} s of {waited} s");
     let quick = executor.time_on_gpu(light, 2, 5).unwrap().unwrap();
     assert!(quick.iter().sum::<f64>() < seen / 2.0, "{quick:?} and {times:?}");
+}
+
+#[test]
+fn a_benchmark_says_which_operation_computes_wrongly() {
+    let Some(gpu) = gpu() else { return };
+    let shader = SHADERS.iter().find(|shader| shader.name == "clock").unwrap();
+    let broken = shader.source.replace("+= 1u", "+= 2u");
+    assert_ne!(broken, shader.source);
+    let machine = Machine::Gpu(gpu.clone().replacing("clock", &broken));
+    let model = Model::parse(TINY, "tiny").unwrap();
+    let stop = AtomicBool::new(false);
+    let bench = Bench {
+        machine: &machine,
+        model: &model,
+        batch_size: 4,
+        seconds: 0.001,
+        audience: Audience::Nobody,
+        stop: &stop,
+    };
+    let report = bench.run(false, true).unwrap();
+    let wrong: Vec<_> = report.operations.iter().filter(|operation| !operation.complaints.is_empty()).collect();
+    assert!(!report.passed && wrong.len() == 1, "{report}");
+    assert!(wrong[0].operation == "tick" && report.to_string().contains("FAILED"), "{report}");
+    assert!(report.operations.len() > 20, "the others are measured: {report}");
 }

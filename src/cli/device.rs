@@ -1,5 +1,6 @@
 //! `--device`: from a word to a device, and the reason in a line.
 
+use crate::bench::Machine;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
@@ -24,6 +25,17 @@ impl DeviceArgument {
         };
         let text = format!("{}: {}", device.description(), choice.reason);
         Ok((device, text))
+    }
+
+    /// Opens the device that is meant, with its clock.
+    pub(super) fn open_to_time(&self) -> Result<(Machine, String)> {
+        let choice = self.choose()?;
+        let machine = match &choice.adapter {
+            Some(adapter) => Machine::Gpu(GpuDevice::open_to_time(adapter)?),
+            None => Machine::Cpu(CpuDevice::new()),
+        };
+        let text = format!("{}: {}", machine.device().description(), choice.reason);
+        Ok((machine, text))
     }
 
     /// Opens the device of that description again, after it was lost. No other one will do, as it would give other bits.

@@ -1,5 +1,6 @@
 //! What a person types: one file for each subcommand.
 
+mod bench;
 mod device;
 mod devices;
 mod eval;
@@ -46,6 +47,8 @@ enum Command {
     Devices(devices::Arguments),
     /// Check that a GPU and its driver compute correctly, against the CPU
     Verify(verify::Arguments),
+    /// Measure how fast a device trains a model: its operations, whole steps, and how they grow with the work
+    Bench(bench::Arguments),
 }
 
 /// How a command ended that did not fail.
@@ -69,6 +72,7 @@ impl Cli {
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Verify(arguments) => verify::run(&arguments),
+            Command::Bench(arguments) => bench::run(&arguments),
         }
     }
 }

@@ -186,7 +186,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     remark(&format!("run            {}\n", folder.path().display()));
     let clock = Instant::now();
     let first_step = start.step;
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop_on_ctrl_c("finishing the step and saving")?;
     let is_mnist = start.settings.data.name == mnist::NAME && images.image_shape() == [28, 28, 1];
     let description = device.description();
     let ending = train(Training {
@@ -484,15 +484,15 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     }
 }
 
-/// Set by the first Ctrl-C; the second one ends the program at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+/// Set by the first Ctrl-C, which is answered with what is done now; the second one ends the program at once.
+pub(super) fn stop_on_ctrl_c(answer: &'static str) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        remark("\nfinishing the step and saving; press Ctrl-C again to end at once");
+        remark(&format!("\n{answer}; press Ctrl-C again to end at once"));
     })
     .map_err(|error| Error::Request {
         message: format!("Ctrl-C cannot be handled: {error}"),

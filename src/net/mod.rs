@@ -14,6 +14,7 @@ mod passes;
 mod read;
 mod summary;
 mod training;
+mod width;
 
 pub use layer::{Layer, Pad, Shape};
 pub use model::{Draw, Initial, Model, Normal};

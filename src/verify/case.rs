@@ -107,6 +107,11 @@ impl Case {
         &self.program
     }
 
+    /// The routine of the operation.
+    pub fn routine(&self) -> RoutineId {
+        self.run
+    }
+
     /// The dispatches that run it, in order.
     pub fn dispatches(&self, kernels: Kernels) -> Vec<Dispatch> {
         lower(&self.program.routine(self.run).ops, &self.program, kernels)
@@ -136,9 +141,14 @@ impl Case {
     pub fn run(&self, gpu: &GpuDevice) -> Result<Vec<(&'static str, Comparison)>> {
         let mut on_gpu = gpu.executor(&self.program)?;
         on_gpu.poison();
-        self.fill(&mut on_gpu)?;
-        on_gpu.run(self.run, 1)?;
-        self.compare(&mut on_gpu)
+        self.try_on(&mut on_gpu)
+    }
+
+    /// The same on an executor of [its program](Self::program).
+    pub fn try_on(&self, executor: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
+        self.fill(executor)?;
+        executor.run(self.run, 1)?;
+        self.compare(executor)
     }
 
     /// Compares all that an executor, filled before, wrote in one run with what the CPU writes in f64.

@@ -7,7 +7,7 @@ fn the_program_explains_itself() {
     let place = Place::empty();
     for help in ["--help", "-h", "help"] {
         let said = place.gpu_gan(help).succeeds().prints("Usage: gpu-gan <COMMAND>");
-        ["train", "sample", "interpolate", "eval", "models", "summary", "devices", "verify"]
+        ["train", "sample", "interpolate", "eval", "models", "summary", "devices", "verify", "bench"]
             .iter()
             .fold(said, |said, command| said.prints(&format!("\n  {command} ")));
     }
@@ -74,6 +74,20 @@ fn every_command_explains_its_flags() {
         ),
         ("devices", &["List the GPUs", "--json"][..]),
         ("verify", &["Check that a GPU", "--quick", "--full", "--json", "--device"][..]),
+        (
+            "bench",
+            &[
+                "--model",
+                "--batch-size",
+                "--operations",
+                "--steps",
+                "--sweep",
+                "--plot",
+                "--seconds",
+                "--json",
+                "--device",
+            ][..],
+        ),
         ("eval", &["<RUN>", "--count", "--raw", "--json", "--device", "[default: 10000"][..]),
     ] {
         for help in [format!("{command} --help"), format!("help {command}")] {

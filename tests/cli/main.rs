@@ -8,6 +8,7 @@ mod checkpoint;
 mod place;
 
 mod augment;
+mod bench;
 mod broken_checkpoints;
 mod data;
 mod devices;

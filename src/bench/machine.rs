@@ -1,0 +1,220 @@
+//! A device with a clock.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::cpu::{CpuDevice, CpuExecutor};
+use crate::error::Result;
+use crate::gpu::{GpuDevice, GpuExecutor};
+use crate::program::{Device, Executor, Op, Program, RoutineId};
+
+/// A run takes so long at least where it is timed to find out how many there is time for.
+const ESTIMATE_SECONDS: f64 = 0.004;
+/// The most dispatches that a GPU is asked to time in one go.
+const MOST_DISPATCHES: usize = 4096;
+
+/// A device that is measured.
+pub enum Machine {
+    /// The CPU device, in f32.
+    Cpu(CpuDevice<f32>),
+    /// A GPU; its own clock is taken where it was [opened with it](GpuDevice::open_to_time).
+    Gpu(GpuDevice),
+}
+
+/// What timed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Clock {
+    /// The GPU's own clock: kernels alone, without what the host does.
+    #[serde(rename = "GPU timestamps")]
+    Gpu,
+    /// The clock on the wall, from before the work is asked for until it is done.
+    #[serde(rename = "wall time")]
+    Wall,
+}
+
+/// How long a run takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Timing {
+    /// The median of the samples.
+    pub milliseconds: f64,
+    /// The fastest sample.
+    pub fastest_milliseconds: f64,
+    /// How many samples there are, each of one run or more.
+    pub samples: usize,
+    /// How many runs a sample is the mean of.
+    pub runs_per_sample: usize,
+    /// What timed it.
+    pub clock: Clock,
+}
+
+/// A program on a machine.
+pub(super) enum Ready {
+    Cpu(CpuExecutor<f32>),
+    Gpu(Box<GpuExecutor>),
+}
+
+impl Machine {
+    /// The device, to run programs on.
+    pub fn device(&self) -> &dyn Device {
+        match self {
+            Self::Cpu(cpu) => cpu,
+            Self::Gpu(gpu) => gpu,
+        }
+    }
+
+    /// Name and version of a GPU's driver.
+    pub fn driver(&self) -> Option<&str> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Gpu(gpu) => Some(gpu.driver()),
+        }
+    }
+
+    pub(super) fn build(&self, program: &Program) -> Result<Ready> {
+        Ok(match self {
+            Self::Cpu(cpu) => {
+                cpu.check(program)?;
+                Ready::Cpu(CpuExecutor::new(program)?)
+            }
+            Self::Gpu(gpu) => Ready::Gpu(Box::new(gpu.executor(program)?)),
+        })
+    }
+
+    /// The operations in order, those together that the device runs as one.
+    pub(super) fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
+        match self {
+            Self::Cpu(_) => ops.chunks(1).collect(),
+            Self::Gpu(gpu) => gpu.fused(ops, program),
+        }
+    }
+}
+
+impl Ready {
+    pub(super) fn executor(&mut self) -> &mut dyn Executor {
+        match self {
+            Self::Cpu(cpu) => cpu,
+            Self::Gpu(gpu) => gpu.as_mut(),
+        }
+    }
+
+    /// Waits until everything that was asked for is done.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::Cpu(_) => Ok(()), // it has waited
+            Self::Gpu(gpu) => gpu.finish(),
+        }
+    }
+
+    /// Times a routine that has run before, for about so many seconds.
+    pub(super) fn time(&mut self, routine: RoutineId, seconds: f64) -> Result<Timing> {
+        let mut run = |ready: &mut Self, times: usize| ready.executor().run(routine, times);
+        let plan = self.plan(seconds, 1, &mut run)?;
+        if let Self::Gpu(gpu) = self {
+            let times = plan.times.min(MOST_DISPATCHES.div_ceil(gpu.dispatch_count(routine).max(1)));
+            if let Some(samples) = gpu.time_on_gpu(routine, times, plan.samples)? {
+                return Ok(Timing::of(samples, times, Clock::Gpu));
+            }
+        }
+        self.time_by_wall(plan, &mut run)
+    }
+
+    /// Times what `run` does, for about so many seconds; it is asked to do it a multiple of `unit` times over.
+    pub(super) fn time_runs(
+        &mut self,
+        seconds: f64,
+        unit: usize,
+        mut run: impl FnMut(&mut Self, usize) -> Result<()>,
+    ) -> Result<Timing> {
+        let plan = self.plan(seconds, unit, &mut run)?;
+        self.time_by_wall(plan, &mut run)
+    }
+
+    fn time_by_wall(&mut self, plan: Plan, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<Timing> {
+        let mut samples = Vec::with_capacity(plan.samples);
+        for _ in 0..plan.samples {
+            samples.push(self.wall(plan.times, run)?);
+        }
+        Ok(Timing::of(samples, plan.times, Clock::Wall))
+    }
+
+    /// Seconds until so many runs are done.
+    fn wall(&mut self, times: usize, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<f64> {
+        let begin = Instant::now();
+        run(self, times)?;
+        self.finish()?;
+        Ok(begin.elapsed().as_secs_f64())
+    }
+
+    /// Warms up, and finds out how many samples of how many runs fill the time.
+    fn plan(&mut self, seconds: f64, unit: usize, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<Plan> {
+        let mut times = unit;
+        let mut took = self.wall(times, run)?;
+        while took < ESTIMATE_SECONDS.min(seconds) && times < 100_000 {
+            times *= 4;
+            took = self.wall(times, run)?;
+        }
+        Ok(Plan::of(seconds, unit, took / times as f64))
+    }
+}
+
+/// So many samples, each of so many runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    samples: usize,
+    times: usize,
+}
+
+impl Plan {
+    /// About twenty samples in so many seconds, and at least three, of runs that take `each` seconds.
+    fn of(seconds: f64, unit: usize, each: f64) -> Self {
+        let units = (seconds / 20.0 / (unit as f64 * each)).clamp(1.0, 1e5) as usize;
+        let times = units * unit;
+        Self { samples: ((seconds / (times as f64 * each)) as usize).clamp(3, 100), times }
+    }
+}
+
+impl Timing {
+    /// From the seconds of samples of so many runs each.
+    fn of(mut samples: Vec<f64>, times: usize, clock: Clock) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let middle = samples.len() / 2;
+        let median =
+            if samples.len() % 2 == 1 { samples[middle] } else { f64::midpoint(samples[middle - 1], samples[middle]) };
+        let milliseconds = |sample: f64| 1e3 * sample / times as f64;
+        Self {
+            milliseconds: milliseconds(median),
+            fastest_milliseconds: milliseconds(samples[0]),
+            samples: samples.len(),
+            runs_per_sample: times,
+            clock,
+        }
+    }
+
+    /// How many of something a second, where a run does `amount` of them.
+    pub fn per_second(&self, amount: f64) -> f64 {
+        amount / (1e-3 * self.milliseconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timing_is_the_median_of_its_samples_for_one_run() {
+        let timing = Timing::of(vec![0.4, 0.1, 0.2], 10, Clock::Wall);
+        assert_eq!((timing.milliseconds, timing.fastest_milliseconds), (20.0, 10.0));
+        assert_eq!((timing.samples, timing.runs_per_sample), (3, 10));
+        assert!((Timing::of(vec![0.4, 0.1, 0.2, 0.3], 1, Clock::Gpu).milliseconds - 250.0).abs() < 1e-9);
+        assert!((timing.per_second(3.0) - 150.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_plan_fills_the_time_with_samples_of_whole_units_and_has_at_least_three() {
+        assert_eq!(Plan::of(1.0, 1, 0.001), Plan { samples: 20, times: 50 });
+        assert_eq!(Plan::of(1.0, 4, 0.001), Plan { samples: 20, times: 48 });
+        assert_eq!(Plan::of(1.0, 4, 10.0), Plan { samples: 3, times: 4 });
+        assert_eq!(Plan::of(1.0, 1, 0.0), Plan { samples: 100, times: 100_000 });
+    }
+}

@@ -1,0 +1,323 @@
+//! The operations of a step, each at the model's shapes, beside the roofline (Williams, Waterman and Patterson 2009).
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::machine::{Ready, Timing};
+use super::{Bench, done};
+use crate::error::Result;
+use crate::program::{Access, Element, Geometry, Op, Operand, Program, TensorId};
+use crate::train::{Gan, Settings};
+use crate::verify::Case;
+
+/// Floats of each of two tensors that are copied behind one another: 32 MiB, more than most caches hold.
+const COPIED: usize = 8 << 20;
+/// Rows of the products that show what the device can do at best, and their columns and depth. There are no larger ones where one
+/// takes this share of a measurement's time.
+const PRODUCTS: [usize; 3] = [256, 1024, 4096];
+const PRODUCT_WIDTH: usize = 1024;
+const ENOUGH: f64 = 0.1;
+
+/// The step that operations are timed in: all that depends on the step's number is under way by then.
+const STEP: u32 = 3;
+
+/// What the device could do at best, measured with the same kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Roofline {
+    /// 10^9 bytes a second, read and written, of a large copy.
+    pub gigabytes_per_second: f64,
+    /// 10^9 floating-point operations a second of the best product: of large matrices, or of the model.
+    pub gflops: f64,
+}
+
+/// An operation of the step, or a few that the device runs as one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Operation {
+    /// Its name, or their names: `batch_norm + activation`.
+    pub operation: String,
+    /// Of a product `x [128, 28, 28, 1] * w [3, 3, 1, 16]`, else the largest tensor.
+    pub shape: String,
+    /// How many of them there are in a step, with its penalty if it has one.
+    pub times: usize,
+    /// How long one takes.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// Floating-point operations of its matrix product, two for each multiply-add; 0 for other operations.
+    pub flops: u64,
+    /// The same in 10^9 a second.
+    pub gflops: f64,
+    /// The fewest bytes that it has to read and write: what it takes once, what it gives once.
+    pub bytes: u64,
+    /// The same in 10^9 a second.
+    pub gigabytes_per_second: f64,
+    /// The time that it would take at the [`Roofline`] as a share of the time that it takes. Above 1 where its tensors stay in a
+    /// cache, which is faster than the memory of a large copy.
+    pub roofline_share: f64,
+    /// How far it is from f64, as a share of what it may be.
+    pub error_share: f64,
+    /// What is wrong with its results; then its times mean nothing, and no table shows them.
+    pub complaints: Vec<String>,
+}
+
+/// What is known of an operation before it is timed.
+struct Draft {
+    name: String,
+    shape: String,
+    times: usize,
+    flops: u64,
+    bytes: u64,
+    case: Case,
+}
+
+impl Bench<'_> {
+    /// Every different operation of the step, in the order of their first time.
+    pub(super) fn operations(&self) -> Result<(Roofline, Vec<Operation>)> {
+        let drafts = self.drafts();
+        let mut work = self.audience.work("operations", (drafts.len() + 1 + PRODUCTS.len()) as u64);
+
+        let copy = self.measured(Draft::copy())?;
+        done(&mut work);
+        let mut products = Vec::new();
+        for rows in PRODUCTS {
+            let takes = products.last().map_or(0.0, |last: &Operation| 1e-3 * last.timing.milliseconds);
+            if takes < ENOUGH * self.seconds && !self.is_stopped() {
+                products.push(self.measured(Draft::product(rows))?);
+            }
+            done(&mut work);
+        }
+        let mut operations = Vec::new();
+        for draft in drafts {
+            if self.is_stopped() {
+                break;
+            }
+            operations.push(self.measured(draft)?);
+            done(&mut work);
+        }
+        work.finish();
+
+        let gflops = products.iter().chain(&operations).map(|operation| operation.gflops).fold(0.0, f64::max);
+        let roofline = Roofline { gigabytes_per_second: copy.gigabytes_per_second, gflops };
+        for operation in &mut operations {
+            operation.compare_with(roofline);
+        }
+        // A yardstick that computes wrongly measures nothing.
+        operations.extend([copy].into_iter().chain(products).filter(|operation| !operation.complaints.is_empty()));
+        Ok((roofline, operations))
+    }
+
+    fn drafts(&self) -> Vec<Draft> {
+        let gan = Gan::new(self.model, &Settings::bare(self.model, self.images(), self.batch_size), self.images());
+        let program = &gan.program;
+        let step = gan.penalised_step.map_or(gan.step, |penalised| penalised.step);
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for ops in self.machine.fused(&program.routine(step).ops, program) {
+            let place = *places.entry(key(ops, program)).or_insert(drafts.len());
+            if place == drafts.len() {
+                drafts.push(Draft::of(ops, program));
+            }
+            drafts[place].times += 1;
+        }
+        drafts
+    }
+
+    /// Compares the results with those in f64; times it where they hold.
+    fn measured(&self, draft: Draft) -> Result<Operation> {
+        let Draft { name, shape, times, flops, bytes, case } = draft;
+        let mut ready = self.machine.build(case.program())?;
+        if let Ready::Gpu(gpu) = &mut ready {
+            gpu.poison();
+        }
+        let comparisons = case.try_on(ready.executor())?;
+        let error_share = comparisons.iter().map(|(_, comparison)| comparison.share).fold(0.0, f64::max);
+        let complaints = comparisons.into_iter().filter_map(|(letter, comparison)| {
+            comparison.complaint.map(|complaint| format!("{letter}: {complaint}, on {}", case.shapes()))
+        });
+        let complaints: Vec<String> = complaints.collect();
+        let seconds = if complaints.is_empty() { self.seconds } else { 0.0 };
+        let timing = ready.time(case.routine(), seconds)?;
+        Ok(Operation {
+            operation: name,
+            shape,
+            times,
+            flops,
+            gflops: timing.per_second(1e-9 * flops as f64),
+            bytes,
+            gigabytes_per_second: timing.per_second(1e-9 * bytes as f64),
+            timing,
+            roofline_share: 0.0,
+            error_share,
+            complaints,
+        })
+    }
+}
+
+impl Draft {
+    fn of(ops: &[Op], program: &Program) -> Self {
+        Self {
+            name: ops.iter().map(Op::name).collect::<Vec<_>>().join(" + "),
+            shape: shape(ops, program),
+            times: 0,
+            flops: ops.iter().map(|op| op.flops(program)).sum(),
+            bytes: least_bytes(ops, program),
+            case: Case::of_row(ops, program, STEP),
+        }
+    }
+
+    fn alone(build: impl FnOnce(&mut Program) -> Op) -> Self {
+        let mut program = Program::new();
+        let op = build(&mut program);
+        Self::of(&[op], &program)
+    }
+
+    fn copy() -> Self {
+        Self::alone(|program| Op::Concat {
+            a: program.tensor("a", &[1, 1, 1, COPIED]),
+            b: program.tensor("b", &[1, 1, 1, COPIED]),
+            y: program.tensor("y", &[2, 1, 1, COPIED]),
+        })
+    }
+
+    fn product(rows: usize) -> Self {
+        Self::alone(|program| Op::Conv {
+            x: program.tensor("x", &[rows, 1, 1, PRODUCT_WIDTH]),
+            w: program.tensor("w", &[1, 1, PRODUCT_WIDTH, PRODUCT_WIDTH]),
+            b: None,
+            y: program.tensor("y", &[rows, 1, 1, PRODUCT_WIDTH]),
+            geometry: Geometry::POINT,
+        })
+    }
+}
+
+impl Operation {
+    fn compare_with(&mut self, roofline: Roofline) {
+        let moving = 1e-9 * self.bytes as f64 / roofline.gigabytes_per_second;
+        let computing = if self.flops == 0 { 0.0 } else { 1e-9 * self.flops as f64 / roofline.gflops };
+        self.roofline_share = moving.max(computing) / (1e-3 * self.timing.milliseconds);
+    }
+}
+
+/// The same for operations that differ in nothing but where their tensors lie.
+fn key(ops: &[Op], program: &Program) -> String {
+    let parts = ops.iter().map(|op| {
+        let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
+        format!("{:?} {shapes:?}", op.on(|_| TensorId(0)))
+    });
+    parts.collect()
+}
+
+/// What a person recognises operations by.
+fn shape(ops: &[Op], program: &Program) -> String {
+    let product = ops.iter().find_map(|op| match *op {
+        Op::Conv { x, w, .. } => Some([("x", x), ("w", w)]),
+        Op::ConvGradInput { dy, w, .. } => Some([("dy", dy), ("w", w)]),
+        Op::ConvGradWeight { x, dy, .. } => Some([("x", x), ("dy", dy)]),
+        _ => None,
+    });
+    if let Some(factors) = product {
+        return factors.map(|(name, tensor)| format!("{name} {:?}", program.shape(tensor))).join(" * ");
+    }
+    let operands = ops.iter().flat_map(Op::operands);
+    let largest = operands
+        .filter(|operand| program.element(operand.tensor) != Element::U8 && operand.name != "history")
+        .max_by_key(|operand| program.info(operand.tensor).len())
+        .expect("an operation has operands");
+    format!("{:?}", program.shape(largest.tensor))
+}
+
+/// What operations have to read and write if each takes every tensor once from memory and gives it once to it, and what one gives
+/// to another is not read again.
+fn least_bytes(ops: &[Op], program: &Program) -> u64 {
+    let mut written: Vec<TensorId> = Vec::new();
+    let mut bytes = 0;
+    for op in ops {
+        let operands = op.operands();
+        for &Operand { name, tensor, access } in &operands {
+            let all = (program.info(tensor).len() * program.element(tensor).bytes()) as u64;
+            let touched = match program.element(tensor) {
+                // Of the data set those rows that make the batch.
+                Element::U8 => operands.last().map_or(0, |y| program.info(y.tensor).len() as u64),
+                _ if name == "history" => 0, // a few cells of it
+                _ => all,
+            };
+            let read = access != Access::Write && !written.contains(&tensor);
+            bytes += touched * (u64::from(read) + u64::from(access != Access::Read));
+            if access != Access::Read {
+                written.push(tensor);
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::{Activation, Order};
+
+    fn relu(x: TensorId, y: TensorId) -> Op {
+        Op::Activation { kind: Activation::LeakyRelu { slope: 0.0 }, x, y }
+    }
+
+    #[test]
+    fn what_one_operation_gives_to_the_next_is_written_and_not_read() {
+        let mut program = Program::new();
+        let [x, y, z] = ["x", "y", "z"].map(|name| program.tensor(name, &[100]));
+        assert_eq!(least_bytes(&[relu(x, y)], &program), 800);
+        assert_eq!(least_bytes(&[relu(x, y), relu(y, z)], &program), 1200);
+        assert_eq!(least_bytes(&[Op::Accumulate { x, y }], &program), 1200);
+    }
+
+    #[test]
+    fn of_the_data_set_only_the_images_of_the_batch_are_read() {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let images = program.tensor_of(Element::U8, "images", &[1000, 2, 2, 1]);
+        let y = program.tensor("y", &[10, 2, 2, 1]);
+        let batch = Op::Batch { clock, images, y, seed: 0, order: Order::Shuffled, range: [0.0, 1.0] };
+        assert_eq!(least_bytes(&[batch], &program), 4 + 40 + 160);
+    }
+
+    #[test]
+    fn operations_are_the_same_whatever_tensors_they_are_on_and_others_where_a_shape_or_a_number_differs() {
+        let mut program = Program::new();
+        let [a, b, c] = ["a", "b", "c"].map(|name| program.tensor(name, &[100]));
+        let [short, shorter] = ["d", "e"].map(|name| program.tensor(name, &[99]));
+        let key = |op: Op| key(&[op], &program);
+        assert_eq!(key(relu(a, b)), key(relu(b, c)));
+        assert_ne!(key(relu(a, b)), key(relu(short, shorter)));
+        assert_ne!(key(relu(a, b)), key(Op::Activation { kind: Activation::LeakyRelu { slope: 0.2 }, x: a, y: b }));
+    }
+
+    #[test]
+    fn the_roofline_is_the_slower_of_moving_and_computing() {
+        let draft = Draft::product(256);
+        assert_eq!((draft.flops, draft.bytes), (2 << 28, 4 * (2 * 256 * 1024 + 1024 * 1024)));
+        assert_eq!(draft.shape, "x [256, 1, 1, 1024] * w [1, 1, 1024, 1024]");
+        let timing = Timing {
+            milliseconds: 10.0,
+            fastest_milliseconds: 9.0,
+            samples: 3,
+            runs_per_sample: 1,
+            clock: super::super::Clock::Wall,
+        };
+        let mut operation = Operation {
+            operation: draft.name,
+            shape: draft.shape,
+            times: 1,
+            flops: draft.flops,
+            gflops: 0.0,
+            bytes: draft.bytes,
+            gigabytes_per_second: 0.0,
+            timing,
+            roofline_share: 0.0,
+            error_share: 0.0,
+            complaints: Vec::new(),
+        };
+        operation.compare_with(Roofline { gigabytes_per_second: 100.0, gflops: 107.374_182_4 });
+        assert!((operation.roofline_share - 0.5).abs() < 1e-9, "{}", operation.roofline_share);
+        operation.compare_with(Roofline { gigabytes_per_second: 1.0, gflops: 107.374_182_4 });
+        assert!((operation.roofline_share - 0.629_145_6).abs() < 1e-9, "{}", operation.roofline_share);
+    }
+}

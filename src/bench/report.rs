@@ -1,0 +1,163 @@
+//! What was measured, as tables for people and as JSON for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Bench, Clock, Operation, Roofline, StartUp, Step, Sweep};
+
+/// Longer shapes are cut in tables; JSON has all of them.
+const SHAPE_WIDTH: usize = 44;
+
+/// What was measured, and on what.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Of this program.
+    pub version: &'static str,
+    /// The device.
+    pub device: String,
+    /// Name and version of a GPU's driver.
+    pub driver: Option<String>,
+    /// The model's name.
+    pub model: String,
+    /// Real images in a step.
+    pub batch_size: usize,
+    /// Whether all results were those of the CPU in f64; false where one was not, and then its times mean nothing.
+    pub passed: bool,
+    /// False where it was ended early.
+    pub complete: bool,
+    /// Where whole steps were asked for.
+    pub start_up: Option<StartUp>,
+    /// The same.
+    pub step: Option<Step>,
+    /// Where operations were asked for.
+    pub roofline: Option<Roofline>,
+    /// The same; in the order of the step.
+    pub operations: Vec<Operation>,
+    /// Where a sweep was asked for.
+    pub sweep: Option<Sweep>,
+}
+
+impl Report {
+    pub(super) fn new(bench: &Bench) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            device: bench.machine.device().description(),
+            driver: bench.machine.driver().map(String::from),
+            model: bench.model.name.clone(),
+            batch_size: bench.batch_size,
+            passed: true,
+            complete: true,
+            start_up: None,
+            step: None,
+            roofline: None,
+            operations: Vec::new(),
+            sweep: None,
+        }
+    }
+
+    /// Milliseconds of all operations of a step, each as often as it is in there.
+    fn sum(&self) -> f64 {
+        self.operations.iter().map(|operation| operation.times as f64 * operation.timing.milliseconds).sum()
+    }
+
+    fn operations(&self, f: &mut fmt::Formatter<'_>, roofline: Roofline) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<34} {:<SHAPE_WIDTH$} {:>5} {:>10} {:>9} {:>8} {:>8} {:>6}",
+            "operation", "shape", "times", "ms", "GFLOP/s", "GB/s", "roofline", "error"
+        )?;
+        for operation in &self.operations {
+            let Operation { operation: name, shape, times, timing, flops, .. } = operation;
+            let shape: String = if shape.len() > SHAPE_WIDTH {
+                shape.chars().take(SHAPE_WIDTH - 3).chain("...".chars()).collect()
+            } else {
+                shape.clone()
+            };
+            if !operation.complaints.is_empty() {
+                writeln!(f, "{name:<34} {shape:<SHAPE_WIDTH$} {times:>5} FAILED")?;
+                for complaint in &operation.complaints {
+                    writeln!(f, "    {complaint}")?;
+                }
+                continue;
+            }
+            let gflops = if *flops == 0 { "-".into() } else { format!("{:.1}", operation.gflops) };
+            writeln!(
+                f,
+                "{name:<34} {shape:<SHAPE_WIDTH$} {times:>5} {:>10.4} {gflops:>9} {:>8.1} {:>6.0} % {:>4.0} %",
+                timing.milliseconds,
+                operation.gigabytes_per_second,
+                100.0 * operation.roofline_share,
+                100.0 * operation.error_share,
+            )?;
+        }
+        let clock = self.operations.first().map_or(Clock::Wall, |operation| operation.timing.clock);
+        let clock = match clock {
+            Clock::Gpu => "the GPU's own clock",
+            Clock::Wall => "wall time",
+        };
+        writeln!(
+            f,
+            "medians by {clock}; roofline: a copy of {:.1} GB/s, products of {:.1} GFLOP/s; error: share of what is allowed",
+            roofline.gigabytes_per_second, roofline.gflops
+        )?;
+        writeln!(f, "all operations of a step, one after the other: {:.3} ms", self.sum())
+    }
+}
+
+impl fmt::Display for StartUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { write, build, load, first_step } = *self;
+        let all = write + build + load + first_step;
+        write!(
+            f,
+            "start-up: {all:.2} s to the end of the first step: program written {write:.2}, built {build:.2}, \
+             parameters and images there {load:.2}, step {first_step:.2}"
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { timing, images_per_second, gflop, gflops, dispatches, encode_milliseconds, .. } = self;
+        write!(
+            f,
+            "step:     {:.3} ms (fastest {:.3}), {images_per_second:.0} images/s, {gflop:.2} GFLOP, {gflops:.1} GFLOP/s",
+            timing.milliseconds, timing.fastest_milliseconds
+        )?;
+        if let Some((dispatches, encode)) = dispatches.zip(*encode_milliseconds) {
+            write!(f, "; {dispatches} dispatches, which the host encodes in {encode:.3} ms")?;
+        }
+        if self.complaints.is_empty() {
+            write!(
+                f,
+                "\n          a small one is at most {:.0} % of what is allowed from f64",
+                100.0 * self.error_share
+            )?;
+        }
+        for complaint in &self.complaints {
+            write!(f, "\n          FAILED: {complaint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// As tables.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(sweep) = &self.sweep {
+            sweep.fmt(f)?;
+        }
+        if let Some(roofline) = self.roofline {
+            self.operations(f, roofline)?;
+        }
+        if let Some(start_up) = self.start_up {
+            writeln!(f, "{start_up}")?;
+        }
+        if let Some(step) = &self.step {
+            writeln!(f, "{step}")?;
+        }
+        let ended = if self.complete { "" } else { "; ended early" };
+        write!(f, "{}, batch {}, on {}{ended}", self.model, self.batch_size, self.device)
+    }
+}

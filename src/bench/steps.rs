@@ -1,0 +1,142 @@
+//! Whole steps: how long until there is one, and how long each takes.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::machine::{Ready, Timing};
+use super::{Bench, done};
+use crate::error::Result;
+use crate::net::{Model, Summary};
+use crate::program::Values;
+use crate::program::random::philox;
+use crate::train::{Checkpoint, Gan, Settings};
+use crate::verify::one_step;
+
+/// Pieces of the work, as it is shown.
+pub(super) const PIECES: u64 = 3;
+/// Floating-point operations of the step that is compared with f64, at most; the operations are compared at their full size.
+const COMPARED_FLOPS: u64 = 2_000_000_000;
+
+/// What comes before the second step, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StartUp {
+    /// Until the program is written.
+    pub write: f64,
+    /// Until the device has its buffers, and a GPU its pipelines.
+    pub build: f64,
+    /// Until the parameters are drawn and lie there, with the images.
+    pub load: f64,
+    /// Until the first step is done, in which drivers compile.
+    pub first_step: f64,
+}
+
+/// A step of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// How long it takes; the mean of steps with and without a penalty, if it has one.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// Real images a second.
+    pub images_per_second: f64,
+    /// 10^9 floating-point operations of its matrix products, in the mean.
+    pub gflop: f64,
+    /// The same a second.
+    pub gflops: f64,
+    /// Dispatches of a step without a penalty; none on the CPU device.
+    pub dispatches: Option<usize>,
+    /// How long the host takes to encode them.
+    pub encode_milliseconds: Option<f64>,
+    /// How far a tensor of a step of few images is from f64, as a share of what it may be.
+    pub error_share: f64,
+    /// What is wrong with the tensors of that step.
+    pub complaints: Vec<String>,
+}
+
+/// A program in training.
+pub(super) struct Trainee {
+    gan: Gan,
+    ready: Ready,
+    steps: u64,
+}
+
+impl Bench<'_> {
+    /// Starts up and makes a first step, compares a small one with f64, then times steps.
+    pub(super) fn step(&self, work: &mut crate::report::work::Work) -> Result<(StartUp, Step)> {
+        let (mut trainee, start_up) = self.trainee(self.model, self.batch_size)?;
+        done(work);
+        let flops = Summary::new(self.model).step_flops;
+        let compared = (COMPARED_FLOPS / flops).clamp(2, 16) as usize;
+        let comparison = one_step(self.machine.device(), self.model, compared)?;
+        done(work);
+        let timing = trainee.time(self.seconds)?;
+        done(work);
+        let gflop = 1e-9 * (flops * self.batch_size as u64) as f64;
+        let gpu = match &trainee.ready {
+            Ready::Cpu(_) => None,
+            Ready::Gpu(gpu) => Some(gpu),
+        };
+        let step = Step {
+            timing,
+            images_per_second: timing.per_second(self.batch_size as f64),
+            gflop,
+            gflops: timing.per_second(gflop),
+            dispatches: gpu.map(|gpu| gpu.dispatch_count(trainee.gan.step)),
+            encode_milliseconds: gpu.map(|gpu| {
+                let mut times: Vec<_> = (0..15).map(|_| gpu.time_to_encode(trainee.gan.step)).collect();
+                times.sort();
+                1e3 * times[times.len() / 2].as_secs_f64()
+            }),
+            error_share: comparison.share,
+            complaints: comparison.complaints,
+        };
+        Ok((start_up, step))
+    }
+
+    /// A model on the device after its first step.
+    pub(super) fn trainee(&self, model: &Model, batch_size: usize) -> Result<(Trainee, StartUp)> {
+        let mut last = Instant::now();
+        let mut lap = || {
+            let begin = std::mem::replace(&mut last, Instant::now());
+            last.duration_since(begin).as_secs_f64()
+        };
+        let settings = Settings::bare(model, self.images(), batch_size);
+        let gan = Gan::new(model, &settings, self.images());
+        let write = lap();
+        let mut ready = self.machine.build(&gan.program)?;
+        let build = lap();
+        gan.load(ready.executor(), &Checkpoint::initial(model, &settings))?;
+        ready.executor().upload(gan.data, Values::U8(&noise(gan.program.info(gan.data).len())))?;
+        ready.finish()?;
+        let load = lap();
+        let mut trainee = Trainee { gan, ready, steps: 0 };
+        trainee.run(1)?;
+        trainee.ready.finish()?;
+        Ok((trainee, StartUp { write, build, load, first_step: lap() }))
+    }
+}
+
+impl Trainee {
+    fn run(&mut self, steps: usize) -> Result<()> {
+        self.gan.run(self.ready.executor(), self.steps, steps as u64)?;
+        self.steps += steps as u64;
+        Ok(())
+    }
+
+    /// Times steps, for about so many seconds. Where some have a penalty, there are as many of them as in a run.
+    pub(super) fn time(&mut self, seconds: f64) -> Result<Timing> {
+        let unit = self.gan.penalised_step.map_or(1, |penalised| penalised.every as usize);
+        let Self { gan, ready, steps } = self;
+        ready.time_runs(seconds, unit, |ready, times| {
+            gan.run(ready.executor(), *steps, times as u64)?;
+            *steps += times as u64;
+            Ok(())
+        })
+    }
+}
+
+/// Images that are as good as any for this: a block of noise, over and over.
+fn noise(len: usize) -> Vec<u8> {
+    let block: Vec<u8> = (0..4096).flat_map(|at| philox([at, 0, 0, 0], [11, 0])).flat_map(u32::to_le_bytes).collect();
+    block.iter().copied().cycle().take(len).collect()
+}

@@ -1,0 +1,162 @@
+//! How the time of a step grows with its work: with the batch, and with the width of the networks.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::machine::Timing;
+use super::{Bench, done};
+use crate::error::{Error, Result};
+use crate::net::{NetworkSummary, Summary};
+use crate::report::Flaw;
+use crate::report::plot::{Colour, Plot, Series};
+use crate::report::trace::Trace;
+
+/// Batches, as powers of two: up to 4096 images.
+const BATCHES: u32 = 12;
+/// Shares of the model's own channels, in percent.
+const WIDTHS: [usize; 5] = [25, 50, 100, 200, 400];
+/// A step may take so many times the seconds of a measurement; what would take longer is left out.
+const PATIENCE: f64 = 20.0;
+
+/// What grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SweepOver {
+    /// Batches of 1, 2, 4 and so on up to 4096 images
+    Batch,
+    /// A quarter, half, all, twice and four times the channels of both networks
+    Width,
+}
+
+/// Steps of growing work.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sweep {
+    /// What grows.
+    pub over: SweepOver,
+    /// From the least work to the most.
+    pub points: Vec<Point>,
+    /// Why larger or smaller ones are not there, each with its reason.
+    pub left_out: Vec<String>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Point {
+    /// Real images in a step.
+    pub batch_size: usize,
+    /// Channels in percent of the model's own.
+    pub width_percent: usize,
+    /// Parameters of both networks.
+    pub parameters: u64,
+    /// How long a step takes.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// Real images a second.
+    pub images_per_second: f64,
+    /// 10^9 floating-point operations of the step's matrix products.
+    pub gflop: f64,
+    /// The same a second.
+    pub gflops: f64,
+}
+
+impl Bench<'_> {
+    pub(super) fn points(&self, over: SweepOver) -> Result<Sweep> {
+        let wanted: Vec<(usize, usize)> = match over {
+            SweepOver::Batch => (0..=BATCHES).map(|power| (1 << power, 100)).collect(),
+            SweepOver::Width => WIDTHS.map(|percent| (self.batch_size, percent)).to_vec(),
+        };
+        let mut sweep = Sweep { over, points: Vec::new(), left_out: Vec::new() };
+        let mut work = self.audience.work("sweep", wanted.len() as u64);
+        for (batch_size, width_percent) in wanted {
+            if self.is_stopped() {
+                break;
+            }
+            let name = match over {
+                SweepOver::Batch => format!("a batch of {batch_size}"),
+                SweepOver::Width => format!("{width_percent} % of the channels"),
+            };
+            match self.point(batch_size, width_percent, sweep.points.last()) {
+                Ok(Some(point)) => sweep.points.push(point),
+                Ok(None) => sweep.left_out.push(format!("{name}: a step would take too long (see --seconds)")),
+                // What is too large, or too small for its statistics, is what a sweep finds out.
+                Err(
+                    error @ (Error::TooLarge { .. }
+                    | Error::OutOfMemory { .. }
+                    | Error::Request { .. }
+                    | Error::Model { .. }),
+                ) => sweep.left_out.push(format!("{name}: {error}")),
+                Err(error) => return Err(error),
+            }
+            done(&mut work);
+        }
+        work.finish();
+        Ok(sweep)
+    }
+
+    /// None where a step is expected to take too long, by what the one before took.
+    fn point(&self, batch_size: usize, width_percent: usize, before: Option<&Point>) -> Result<Option<Point>> {
+        let model = if width_percent == 100 { self.model.clone() } else { self.model.with_width(width_percent)? };
+        model.check_batch(batch_size)?;
+        let summary = Summary::new(&model);
+        let gflop = 1e-9 * (summary.step_flops * batch_size as u64) as f64;
+        let expected = before.map_or(0.0, |point| 1e-3 * point.timing.milliseconds * gflop / point.gflop);
+        if expected > PATIENCE * self.seconds {
+            return Ok(None);
+        }
+        let timing = self.trainee(&model, batch_size)?.0.time(self.seconds)?;
+        Ok(Some(Point {
+            batch_size,
+            width_percent,
+            parameters: summary.networks.iter().map(NetworkSummary::parameters).sum(),
+            timing,
+            images_per_second: timing.per_second(batch_size as f64),
+            gflop,
+            gflops: timing.per_second(gflop),
+        }))
+    }
+}
+
+impl Sweep {
+    /// Images a second over the work, as the text of an SVG file.
+    pub fn svg(&self) -> Result<String, Flaw> {
+        let mut trace = Trace::default();
+        for point in &self.points {
+            let position = match self.over {
+                SweepOver::Batch => point.batch_size.ilog2() as u64,
+                SweepOver::Width => point.width_percent as u64,
+            };
+            trace.push(position, point.images_per_second as f32);
+        }
+        let (title, x) = match self.over {
+            SweepOver::Batch => ("Speed of training by batch", "batch, as a power of two"),
+            SweepOver::Width => ("Speed of training by width", "channels, % of the model's own"),
+        };
+        let series = vec![Series { name: "a median of whole steps", colour: Colour::Green, trace: &trace }];
+        Plot { title, x, y: "images / s", positions_per_x: 1.0, range: None, level: None, series }.svg()
+    }
+}
+
+/// A line for each point.
+impl fmt::Display for Sweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:>6} {:>6} {:>11} {:>12} {:>11} {:>11} {:>9} {:>9}",
+            "batch", "width", "parameters", "ms a step", "images/s", "us an image", "GFLOP", "GFLOP/s"
+        )?;
+        for Point { batch_size, width_percent, parameters, timing, images_per_second, gflop, gflops } in &self.points {
+            writeln!(
+                f,
+                "{batch_size:>6} {:>6} {parameters:>11} {:>12.3} {images_per_second:>11.1} {:>11.1} {gflop:>9.2} {gflops:>9.1}",
+                format!("{width_percent} %"),
+                timing.milliseconds,
+                1e6 / images_per_second,
+            )?;
+        }
+        for reason in &self.left_out {
+            writeln!(f, "left out: {reason}")?;
+        }
+        Ok(())
+    }
+}
