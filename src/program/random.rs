@@ -22,14 +22,27 @@ pub mod stream {
 }
 
 /// Four random words: Philox 4x32 with ten rounds.
-pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox_in_lanes(counter.map(|word| [word]), key).map(|[word]| word)
+}
+
+/// [`philox`] of some counters side by side: word w of counter i is `counters[w][i]`, and so are the results. A compiler makes
+/// vectors of the lanes, which is some three times as fast as one after the other.
+pub fn philox_in_lanes<const LANES: usize>(mut counters: [[u32; LANES]; 4], mut key: [u32; 2]) -> [[u32; LANES]; 4] {
     for _ in 0..10 {
-        let a = u64::from(counter[0]) * 0xD251_1F53;
-        let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
+        let mut next = [[0; LANES]; 4];
+        for lane in 0..LANES {
+            let a = u64::from(counters[0][lane]) * 0xD251_1F53;
+            let b = u64::from(counters[2][lane]) * 0xCD9E_8D57;
+            next[0][lane] = (b >> 32) as u32 ^ counters[1][lane] ^ key[0];
+            next[1][lane] = b as u32;
+            next[2][lane] = (a >> 32) as u32 ^ counters[3][lane] ^ key[1];
+            next[3][lane] = a as u32;
+        }
+        counters = next;
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
-    counter
+    counters
 }
 
 /// A seed as the key of [`philox`]: low word, high word.
@@ -55,8 +68,22 @@ pub fn uniformly(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
 /// Whether dropout keeps the elements `4 * block` to `4 * block + 3`: those whose word, without its last nine bits, is at
 /// least [`dropped`]. Whole numbers are compared, so every device decides alike.
 pub fn kept(seed: u64, stream: u32, step: u32, block: u32, rate: f64) -> [bool; 4] {
+    let [kept] = kept_in_lanes(seed, stream, step, block, rate);
+    kept
+}
+
+/// [`kept`] of some blocks from `block` on, drawn side by side.
+pub fn kept_in_lanes<const LANES: usize>(
+    seed: u64,
+    stream: u32,
+    step: u32,
+    block: u32,
+    rate: f64,
+) -> [[bool; 4]; LANES] {
     let dropped = dropped(rate);
-    philox([block, step, stream, 0], key(seed)).map(|word| word >> 9 >= dropped)
+    let blocks = std::array::from_fn(|lane| block.wrapping_add(lane as u32));
+    let words = philox_in_lanes([blocks, [step; LANES], [stream; LANES], [0; LANES]], key(seed));
+    std::array::from_fn(|lane| words.map(|words| words[lane] >> 9 >= dropped))
 }
 
 /// A rate as a number of 2^23 equal parts.
@@ -116,6 +143,16 @@ mod tests {
             philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn lanes_draw_what_blocks_draw_one_after_the_other() {
+        let block = u32::MAX - 2; // counters wrap around
+        let lanes = kept_in_lanes::<7>(5, stream::DROPOUT, 3, block, 0.4);
+        for lane in 0..7 {
+            let alone = kept(5, stream::DROPOUT, 3, block.wrapping_add(lane), 0.4);
+            assert_eq!(lanes[lane as usize], alone);
+        }
     }
 
     #[test]
