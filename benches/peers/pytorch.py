@@ -1,13 +1,18 @@
-"""Times a training step of dcgan-small in PyTorch on the CPU, eager, float32: the same networks, schedule and batch as
-`cargo bench --bench step`.
+"""Times a training step in PyTorch: the networks, the schedule and the batch of our own steps.
 
-    pip install torch==2.15.0
-    python benches/peers/pytorch_dcgan_small.py [threads]
+    pip install torch
+    python benches/peers/pytorch.py --model dcgan-small --device cpu --threads 2
 
-One step is one update of each network with G(z) shared, reals and fakes through D separately, Adam on both. Latents are
-drawn in each step; the real images are always the same ones, so that no time goes into loading.
+One step is one update of each network: G(z) once, reals and fakes through D separately, Adam on both. Of the generator's
+loss only gradients for the generator's weights are computed, as in our step; --tutorial computes those of the discriminator's
+weights as well, as PyTorch's tutorial does, and throws them away. Latents are drawn in each step; the real images are always
+the same ones, so that no time goes into loading. Ours keeps a moving average of the generator as well; this does not.
+
+"same" padding of dcgan-28 is 2 pixels on each side here, where TensorFlow and we have 1 before and 2 behind: the same work.
 """
 
+import argparse
+import json
 import statistics
 import sys
 import time
@@ -16,52 +21,149 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-BATCH, LATENT, WARM_UP, STEPS = 128, 64, 5, 60
 
-
-def generator() -> nn.Module:
-    return nn.Sequential(
-        nn.Unflatten(1, (LATENT, 1, 1)),
+def dcgan_small():
+    g = nn.Sequential(
+        nn.Unflatten(1, (64, 1, 1)),
         nn.ConvTranspose2d(64, 256, 3, 2, bias=False), nn.BatchNorm2d(256), nn.ReLU(),
         nn.ConvTranspose2d(256, 128, 4, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(),
         nn.ConvTranspose2d(128, 64, 3, 2, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
         nn.ConvTranspose2d(64, 1, 4, 2), nn.Tanh(),
     )
-
-
-def discriminator() -> nn.Module:
-    return nn.Sequential(
+    d = nn.Sequential(
         nn.Conv2d(1, 16, 3, 2, bias=False), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
         nn.Conv2d(16, 32, 5, 2, bias=False), nn.BatchNorm2d(32), nn.LeakyReLU(0.2),
         nn.Conv2d(32, 64, 5, 2, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
         nn.Flatten(), nn.Linear(64, 1),
     )
+    return g, d, 64, (1, 28, 28), 128, dict(lr=2e-4, betas=(0.5, 0.99), eps=1e-8)
 
 
-def main() -> None:
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
-    g, d = generator(), discriminator()
-    adam_g, adam_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.99)) for net in (g, d))
-    reals = torch.rand(BATCH, 1, 28, 28) * 2 - 1
+def dcgan_28():
+    def norm(layer, channels):
+        return layer(channels, eps=1e-3, momentum=0.01)
 
-    def step() -> None:
-        fakes = g(torch.randn(BATCH, LATENT))
+    g = nn.Sequential(
+        nn.Linear(100, 12544, bias=False), norm(nn.BatchNorm1d, 12544), nn.LeakyReLU(0.3),
+        nn.Unflatten(1, (256, 7, 7)),
+        nn.ConvTranspose2d(256, 128, 5, 1, 2, bias=False), norm(nn.BatchNorm2d, 128), nn.LeakyReLU(0.3),
+        nn.ConvTranspose2d(128, 64, 5, 2, 2, 1, bias=False), norm(nn.BatchNorm2d, 64), nn.LeakyReLU(0.3),
+        nn.ConvTranspose2d(64, 1, 5, 2, 2, 1, bias=False), nn.Tanh(),
+    )
+    d = nn.Sequential(
+        nn.Conv2d(1, 64, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3),
+        nn.Conv2d(64, 128, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3),
+        nn.Flatten(), nn.Linear(6272, 1),
+    )
+    return g, d, 100, (1, 28, 28), 256, dict(lr=1e-4, betas=(0.9, 0.999), eps=1e-7)
+
+
+def dcgan_64():
+    g = nn.Sequential(
+        nn.Unflatten(1, (100, 1, 1)),
+        nn.ConvTranspose2d(100, 512, 4, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU(),
+        nn.ConvTranspose2d(512, 256, 4, 2, 1, bias=False), nn.BatchNorm2d(256), nn.ReLU(),
+        nn.ConvTranspose2d(256, 128, 4, 2, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False), nn.Tanh(),
+    )
+    d = nn.Sequential(
+        nn.Conv2d(3, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 128, 4, 2, 1, bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.2),
+        nn.Conv2d(128, 256, 4, 2, 1, bias=False), nn.BatchNorm2d(256), nn.LeakyReLU(0.2),
+        nn.Conv2d(256, 512, 4, 2, 1, bias=False), nn.BatchNorm2d(512), nn.LeakyReLU(0.2),
+        nn.Conv2d(512, 1, 4, 1, bias=False), nn.Flatten(),
+    )
+    return g, d, 100, (3, 64, 64), 128, dict(lr=2e-4, betas=(0.5, 0.999), eps=1e-8)
+
+
+MODELS = {"dcgan-small": dcgan_small, "dcgan-28": dcgan_28, "dcgan-64": dcgan_64}
+
+
+def step_of(model, batch, device, compiled, tutorial):
+    """A function that makes one step, and the batch."""
+    g, d, latent, image, own_batch, adam = MODELS[model]()
+    batch = batch or own_batch
+    g, d = g.to(device), d.to(device)
+    # One kernel for all parameters where there is a GPU; a CUDA graph needs the step's number there, too.
+    cuda = dict(fused=True, capturable=True) if device == "cuda" else {}
+    adam_g, adam_d = (torch.optim.Adam(net.parameters(), **adam, **cuda) for net in (g, d))
+    reals = torch.rand(batch, *image, device=device) * 2 - 1
+    inputs = None if tutorial else list(g.parameters())
+    if compiled:
+        g, d = (torch.compile(net, mode="reduce-overhead") for net in (g, d))
+
+    def step():
+        if compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        fakes = g(torch.randn(batch, latent, device=device))
         adam_d.zero_grad()
         (softplus(-d(reals)).mean() + softplus(d(fakes.detach())).mean()).backward()
         adam_d.step()
         adam_g.zero_grad()
-        softplus(-d(fakes)).mean().backward()
+        softplus(-d(fakes)).mean().backward(inputs=inputs)
         adam_g.step()
 
-    seconds = []
-    for number in range(WARM_UP + STEPS):
-        start = time.perf_counter()
-        step()
-        if number >= WARM_UP:
-            seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds)
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads: {1e3 * median:.1f} ms a step, "
-          f"{BATCH / median:.0f} images/s (median of {STEPS})")
+    return step, batch
+
+
+def timed(step, device, seconds):
+    """Seconds of each of some steps: as many as there is time for, at least three, behind some to warm up."""
+    def wait():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def run(steps):
+        wait()
+        begin = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait()
+        return (time.perf_counter() - begin) / steps
+
+    for _ in range(5):
+        each = run(1)
+    together = max(1, int(seconds / 20 / each))
+    return [run(together) for _ in range(max(3, min(100, int(seconds / each / together))))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, default="dcgan-small")
+    parser.add_argument("--batch-size", type=int, help="default: the model's own")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, help="threads of the CPU; default: PyTorch's own choice")
+    parser.add_argument("--seconds", type=float, default=3.0, help="about so long is measured")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, mode reduce-overhead (CUDA graphs)")
+    parser.add_argument("--tf32", action="store_true", help="round factors of products to TF32 on a GPU")
+    parser.add_argument("--tutorial", action="store_true", help="gradients of D's weights in the generator's turn, too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("PyTorch finds no CUDA device here")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+
+    step, batch = step_of(arguments.model, arguments.batch_size, arguments.device, arguments.compile, arguments.tutorial)
+    samples = timed(step, arguments.device, arguments.seconds)
+    median = statistics.median(samples)
+    name = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    how = ["compiled" if arguments.compile else "eager"]
+    how += ["TF32"] if arguments.tf32 and arguments.device == "cuda" else []
+    how += ["tutorial"] if arguments.tutorial else []
+    result = {
+        "peer": f"PyTorch {torch.__version__}, {', '.join(how)}", "device": name, "model": arguments.model,
+        "batch_size": batch, "milliseconds": 1e3 * median, "fastest_milliseconds": 1e3 * min(samples),
+        "images_per_second": batch / median, "samples": len(samples),
+    }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['peer']} on {name}: {arguments.model}, batch {batch}: {1e3 * median:.2f} ms a step, "
+              f"{batch / median:.0f} images/s (median of {len(samples)})")
 
 
 if __name__ == "__main__":

@@ -160,17 +160,3 @@ impl fmt::Display for Sweep {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::Model;
-
-    #[test]
-    fn every_model_that_comes_with_the_program_has_all_widths() {
-        for name in Model::built_in() {
-            let model = Model::named(name).unwrap();
-            assert!(WIDTHS.iter().all(|&percent| model.with_width(percent).is_ok()), "{name}");
-        }
-    }
-}

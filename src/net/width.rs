@@ -64,15 +64,24 @@ mod tests {
         for name in Model::built_in() {
             let model = Model::named(name).unwrap();
             let parameters = |model: &Model| Summary::new(model).networks.map(|network| network.parameters());
-            let [narrow, own, wide] = [25, 100, 200].map(|percent| model.with_width(percent).unwrap());
-            assert_eq!((own.generator, own.discriminator), (model.generator.clone(), model.discriminator.clone()));
-            for other in [&narrow, &wide] {
+            let [narrow, half, own] = [25, 50, 100].map(|percent| model.with_width(percent).unwrap());
+            assert_eq!((&own.generator, &own.discriminator), (&model.generator, &model.discriminator));
+            for other in [&narrow, &half] {
                 assert_eq!((other.image, other.latent, &other.training), (model.image, model.latent, &model.training));
             }
             for network in 0..2 {
-                let counts = [&narrow, &model, &wide].map(|model| parameters(model)[network]);
+                let counts = [&narrow, &half, &model].map(|model| parameters(model)[network]);
                 assert!(counts.is_sorted() && counts[2] > counts[0] * 4, "{name}: {counts:?}");
             }
         }
+        let wide = Model::named("dcgan-64").unwrap().with_width(400).unwrap();
+        assert!(Summary::new(&wide).networks[0].parameters() > 10 * 3_576_704);
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_so_wide_says_why() {
+        let error = Model::named("upconv-64").unwrap().with_width(200).unwrap_err();
+        assert!(error.to_string().starts_with("upconv-64 with 200 % of its channels, line "), "{error}");
+        assert!(error.to_string().ends_with("has features = 131072"), "{error}");
     }
 }
