@@ -42,6 +42,7 @@ const LARGEST_SEED: u64 = i64::MAX as u64;
 /// No image that can be read is larger.
 const LARGEST_TILE: u64 = 65_536;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The images: `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) or `aerial` (forests from the
