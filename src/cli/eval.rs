@@ -465,3 +465,27 @@ fn classes(columns: &[(&str, &Figures)], names: &[String]) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_told_beside_those_of_real_images_and_what_an_even_draw_would_show() {
+        let half: Vec<u64> = (0..1000).map(|mode| 52 * (mode % 2)).collect();
+        let reader = Accuracy { right: 99, of: 100 };
+        let counts = ModeCounts { reader, run: Some(Modes::of(&half)), real: Modes::of(&[26; 1000]) };
+        let text = counts.lines().join("\n");
+        for line in [
+            "                      this run   real images   good",
+            "modes hit                  500          1000   high, up to 1000",
+            "KL to uniform           0.6931        0.0000   low: nats",
+            "three digits of 26000 images, read by a classifier that is right on 99.0 % of\n100 test digits",
+            "a KL of about 0.0192",
+        ] {
+            assert!(text.contains(line), "{text}\ndoes not say: {line}");
+        }
+        let alone = ModeCounts { run: None, ..counts }.lines().join("\n");
+        assert!(alone.contains("\nmodes hit                 1000   high"), "{alone}");
+    }
+}
