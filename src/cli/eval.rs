@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::device::DeviceArgument;
 use super::train::model_for;
 use super::{Outcome, print, remark, within};
-use crate::data::{self, ImageSet, Source, mnist};
+use crate::data::{self, ImageSet, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::{Figures, Judge, Lens, NEAREST};
+use crate::metrics::{Accuracy, DigitReader, Figures, Judge, Lens, Modes, NEAREST};
 use crate::program::Device;
 use crate::report::progress::Reading;
 use crate::report::work::Audience;
@@ -18,6 +18,8 @@ use crate::train::{Checkpoint, FIRST_MEASURED, Sampler};
 
 /// Images that are judged where nothing else is asked for.
 const USUAL_COUNT: usize = 10_000;
+/// Images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
+const MODES_COUNT: usize = 26_000;
 /// Classes that still make a table which can be looked at.
 const MOST_CLASSES_SHOWN: usize = 32;
 /// The length of the longest bar.
@@ -67,6 +69,20 @@ struct Report {
     floor: Figures,
     /// Of uniform noise, where only real images were judged.
     noise: Option<Figures>,
+    /// Which modes are there, of `stacked-mnist`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modes: Option<ModeCounts>,
+}
+
+/// How many of the thousand modes of `stacked-mnist` images hit.
+#[derive(Serialize)]
+struct ModeCounts {
+    /// Of the classifier that reads the digits, one at a time.
+    reader: Accuracy,
+    /// None where only real images were judged.
+    run: Option<Modes>,
+    /// Of as many real images.
+    real: Modes,
 }
 
 /// A run's images.
@@ -99,12 +115,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let test = is_built_in.then(mnist::test).transpose()?;
     let mut judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), Audience::Person)?;
 
+    let counted = source.name == stacked_mnist::NAME && images.image_shape() == [28, 28, 3];
+    let mut modes = if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref())?) } else { None };
+
     let judged = match checkpoint {
         None => None,
         Some((path, checkpoint)) => {
             remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-            let made = made(device.as_ref(), &checkpoint, arguments.raw, judge.count())?;
-            let figures = judge.judge(&made)?;
+            let wanted = if counted { judge.count().max(MODES_COUNT) } else { judge.count() };
+            let made = made(device.as_ref(), &checkpoint, arguments.raw, wanted)?;
+            let len = made.len() / wanted;
+            let figures = judge.judge(&made[..judge.count() * len])?;
+            if let Some((reader, counts)) = &mut modes {
+                counts.run = Some(reader.count(&made[..MODES_COUNT * len], Audience::Person)?);
+            }
             let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
             Some(Judged { checkpoint: path, step, raw, first_seed, figures })
         }
@@ -117,6 +141,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         features: judge.features(),
         floor: judge.floor()?,
         noise: if judged.is_none() { Some(judge.noise()?) } else { None },
+        modes: modes.map(|(_, counts)| counts),
         run: judged,
     };
     if arguments.json {
@@ -127,10 +152,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// A reader of digits, and what it finds in real images.
+fn count_real_modes(device: &dyn Device, images: &ImageSet, cache: Option<&Path>) -> Result<(DigitReader, ModeCounts)> {
+    let mut reader = DigitReader::new(device, cache, Audience::Person)?;
+    // They lie in no order, so the first ones are as good as any.
+    let reals: Vec<u8> = (0..MODES_COUNT).flat_map(|i| images.image(i)).copied().collect();
+    let real = reader.count(&reals, Audience::Person)?;
+    let counts = ModeCounts { reader: reader.accuracy(), run: None, real };
+    Ok((reader, counts))
+}
+
 /// The checkpoint that is meant, unless it is images.
 fn checkpoint(run: &str) -> Result<Option<(PathBuf, Checkpoint)>> {
     let path = Path::new(run);
-    if run == mnist::NAME {
+    if [mnist::NAME, stacked_mnist::NAME].contains(&run) {
         return Ok(None);
     }
     if !path.exists() {
@@ -200,6 +235,7 @@ impl Report {
         lines.push(format!("compared with {} images of {}, by {}\n", columns[0].1.reals, self.data, self.lens()));
         lines.extend(table(&columns, self.lens));
         lines.extend(classes(&columns));
+        lines.extend(self.modes.iter().flat_map(ModeCounts::lines));
         lines.extend(self.notes(columns[0].1));
         lines.join("\n")
     }
@@ -240,6 +276,30 @@ impl Report {
         }
         notes.push("compare figures only with others of as many images of the same data, made by this program".into());
         notes
+    }
+}
+
+impl ModeCounts {
+    /// A table of its own, as these are counts of more images than the figures are of.
+    fn lines(&self) -> Vec<String> {
+        let columns: Vec<(&str, &Modes)> =
+            self.run.iter().map(|run| ("this run", run)).chain([("real images", &self.real)]).collect();
+        let line = |what: &str, cell: &dyn Fn(&(&str, &Modes)) -> String, good: &str| {
+            let cells: Vec<String> = columns.iter().map(|column| format!("{:>14}", cell(column))).collect();
+            format!("{what:<16}{}   {good}", cells.concat())
+        };
+        let Modes { samples, modes, kl_floor, .. } = self.real;
+        vec![
+            String::new(),
+            line("", &|(name, _)| (*name).to_string(), "good"),
+            line("modes hit", &|(_, modes)| modes.hit.to_string(), &format!("high, up to {modes}")),
+            line("KL to uniform", &|(_, modes)| format!("{:.4}", modes.kl), "low: nats"),
+            String::new(),
+            format!("modes: three digits of {samples} images, read by a classifier that is right on {:.1} % of", {
+                100.0 * self.reader.share()
+            }),
+            format!("{} test digits; so many images drawn evenly have a KL of about {kl_floor:.4}", self.reader.of),
+        ]
     }
 }
 
@@ -289,4 +349,28 @@ fn classes(columns: &[(&str, &Figures)]) -> Vec<String> {
         lines.push(format!("{:<16}{}   {bar}", format!("class {class}"), values.concat()));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_told_beside_those_of_real_images_and_what_an_even_draw_would_show() {
+        let half: Vec<u64> = (0..1000).map(|mode| 52 * (mode % 2)).collect();
+        let reader = Accuracy { right: 99, of: 100 };
+        let counts = ModeCounts { reader, run: Some(Modes::of(&half)), real: Modes::of(&[26; 1000]) };
+        let text = counts.lines().join("\n");
+        for line in [
+            "                      this run   real images   good",
+            "modes hit                  500          1000   high, up to 1000",
+            "KL to uniform           0.6931        0.0000   low: nats",
+            "three digits of 26000 images, read by a classifier that is right on 99.0 % of\n100 test digits",
+            "a KL of about 0.0192",
+        ] {
+            assert!(text.contains(line), "{text}\ndoes not say: {line}");
+        }
+        let alone = ModeCounts { run: None, ..counts }.lines().join("\n");
+        assert!(alone.contains("\nmodes hit                 1000   high"), "{alone}");
+    }
 }

@@ -10,7 +10,7 @@ use super::device::DeviceArgument;
 use super::recipe::RecipeArguments;
 use super::{Outcome, print, remark, within};
 use crate::cpu::CpuDevice;
-use crate::data::{self, ImageSet, Source, mnist};
+use crate::data::{self, ImageSet, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::metrics::Judge;
@@ -40,12 +40,13 @@ const LARGEST_TILE: u64 = 65_536;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The images: `mnist` (digits) or `aerial` (forests from the air), which are built in; a folder of PNG, JPEG, WebP,
+    /// The images: `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) or `aerial` (forests from the
+    /// air), which are built in; a folder of PNG, JPEG, WebP,
     /// BMP, TIFF or GIF images, or one such image; or a folder or file in IDX format, plain or gzipped
     #[arg(value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
 
-    /// A model's name, or a model file (.toml) [default: dcgan-fast, or dcgan-64 for photographs]
+    /// A model's name, or a model file (.toml) [default: dcgan-fast, with --pac 2 for stacked-mnist, or dcgan-64 for photographs]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -306,6 +307,7 @@ pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     match asked {
         Some(model) => Model::open(model),
         None if source.is_of_photographs()? => Model::named("dcgan-64"),
+        None if source.name == stacked_mnist::NAME => Model::named("dcgan-fast")?.with_channels(3)?.with_pac(2),
         None => Model::named("dcgan-fast"),
     }
 }

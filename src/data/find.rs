@@ -9,7 +9,7 @@ use walkdir::WalkDir;
 use super::account::{Account, LEAST_IMAGES};
 use super::collection::{Classes, Collection, Original};
 use super::decode::{Content, begins_like_an_image, has_images_name};
-use super::{aerial, data_error, mnist};
+use super::{aerial, data_error, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 
 /// The endings under which IDX files of images are passed around, after `train-images`.
@@ -19,13 +19,15 @@ const IMAGE_ENDINGS: [&str; 2] = ["-idx3-ubyte", ".idx3-ubyte"];
 const MOST_FILES: usize = 4_000_000;
 
 const WHAT_TO_NAME: &str = "name a folder of images (PNG, JPEG, WebP, BMP, TIFF, GIF), or a file or folder in IDX format, \
-                            or `mnist` or `aerial`, which ship with the program";
+                            or `stacked-mnist`, `mnist` or `aerial`, which ship with the program";
 
 /// What a name stands for.
 #[derive(Debug)]
 pub(super) enum Place {
     /// The digits that are built in.
     Mnist,
+    /// Three of them in each image.
+    StackedMnist,
     /// The photographs that are built in.
     Aerial,
     /// Images in IDX format.
@@ -45,11 +47,12 @@ pub(super) struct IdxFiles {
     pub(super) labels: Option<PathBuf>,
 }
 
-/// What `name` stands for: exactly `mnist` and `aerial` are built in (a folder of that name is `./mnist`), anything else
+/// What `name` stands for: exactly `mnist`, `stacked-mnist` and `aerial` are built in (a folder of that name is `./mnist`), anything else
 /// is a path. A folder with a file of training images in IDX format is a data set in that format, whatever else is in it.
 pub(super) fn place(name: &str) -> Result<Place> {
     match name {
         mnist::NAME => return Ok(Place::Mnist),
+        stacked_mnist::NAME => return Ok(Place::StackedMnist),
         aerial::NAME => return Ok(Place::Aerial),
         _ => {}
     }

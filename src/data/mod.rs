@@ -28,6 +28,7 @@ mod find;
 mod fit;
 pub mod idx;
 pub mod mnist;
+pub mod stacked_mnist;
 #[cfg(test)]
 mod tests;
 
@@ -53,7 +54,7 @@ pub struct ImageSet {
 /// Which images, and what is made of them. Saved with a run, which reopens the same ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// `mnist`, `aerial`, or an absolute path, so that a run goes on from any folder.
+    /// `mnist`, `stacked-mnist`, `aerial`, or an absolute path, so that a run goes on from any folder.
     #[serde(rename = "data")]
     pub name: String,
     /// Cuts each image into tiles.
@@ -150,7 +151,7 @@ impl fmt::Debug for ImageSet {
 }
 
 impl Source {
-    /// What a person asked for: `mnist`, `aerial` or a path, in tiles of that side and stride. Tiles lie side by side where
+    /// What a person asked for: `mnist`, `stacked-mnist`, `aerial` or a path, in tiles of that side and stride. Tiles lie side by side where
     /// no stride is given, and those of `aerial` overlap by half and are there in any case.
     ///
     /// # Errors
@@ -174,7 +175,7 @@ impl Source {
     /// Whether these are photographs, unlike digits in IDX format: models are chosen by that.
     pub fn is_of_photographs(&self) -> Result<bool> {
         Ok(match find::place(&self.name)? {
-            Place::Mnist | Place::Idx(_) => false,
+            Place::Mnist | Place::StackedMnist | Place::Idx(_) => false,
             Place::Aerial | Place::Picture(_) | Place::Folder(_) => true,
         })
     }
@@ -184,7 +185,7 @@ impl Source {
 impl From<&str> for Source {
     fn from(name: &str) -> Self {
         let name = match std::fs::canonicalize(name) {
-            Ok(path) if ![mnist::NAME, aerial::NAME].contains(&name) => path.display().to_string(),
+            Ok(path) if ![mnist::NAME, stacked_mnist::NAME, aerial::NAME].contains(&name) => path.display().to_string(),
             _ => name.to_string(),
         };
         Self { name, tiles: None, upscale: false }
@@ -220,10 +221,18 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, listener: 
         Place::Picture(path) => return collect(&find::picture(&path)?, &fit, source, cache, listener),
         Place::Folder(path) => return collect(&find::pictures_in(&path)?, &fit, source, cache, listener),
         Place::Mnist => mnist::train()?,
+        Place::StackedMnist => stacked_mnist::train()?,
         Place::Idx(files) => read_idx(files)?,
     };
     if fit.is_met_by(set.image_shape()) {
         return Ok(set);
+    }
+    if set.channels != 1 {
+        let [h, w, c] = set.image_shape();
+        return Err(data_error(
+            format!("the images of {} are {h} x {w} pixels with {c} channels, and are not changed", set.name),
+            "choose a model of such images, such as dcgan-fast, with --channels 3",
+        ));
     }
     let (height, width) = (set.height, set.width);
     let pictures = (0..set.count()).map(|i| Original {

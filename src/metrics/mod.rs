@@ -8,6 +8,7 @@ mod embedder;
 mod features;
 mod frechet;
 mod judge;
+mod modes;
 mod neighbours;
 mod networks;
 mod score;
@@ -17,6 +18,7 @@ pub use classifier::Accuracy;
 pub use features::Features;
 pub use frechet::{Gaussian, frechet};
 pub use judge::{Figures, Judge, Lens};
+pub use modes::{DigitReader, Modes};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 

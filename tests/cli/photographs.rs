@@ -51,6 +51,15 @@ fn what_a_run_made_of_its_photographs_is_made_again_when_it_goes_on() {
 }
 
 #[test]
+fn three_digits_in_the_colours_of_an_image_need_no_file_and_are_as_they_are() {
+    let place = Place::new();
+    let stacked = place.gpu_gan("train stacked-mnist --device cpu --dry-run").succeeds();
+    stacked.remarks("stacked-mnist: 128000 images of 28 x 28 x 3").remarks("2 images of 28 x 28 x 3 -> 1");
+    let other = place.gpu_gan("train stacked-mnist --device cpu --dry-run --model dcgan-small").refused();
+    other.error("the images of stacked-mnist are 28 x 28 pixels with 3 channels").hint("--channels 3");
+}
+
+#[test]
 fn the_photographs_that_ship_need_no_file() {
     let place = Place::with_photographs(0);
     place.train_on("aerial", "").succeeds().remarks("aerial in tiles of 64 x 64, every 32 pixels: 1541 images");

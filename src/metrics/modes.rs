@@ -1,0 +1,178 @@
+//! Whether a generator makes all kinds of images, counted: of the data set `stacked-mnist`, a thousand kinds.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::classifier::{self, Accuracy};
+use super::embedder::Embedder;
+use super::score::largest;
+use crate::data::{ImageSet, mnist, stacked_mnist};
+use crate::error::Result;
+use crate::program::Device;
+use crate::report::work::Audience;
+
+/// How evenly samples fall on modes (Srivastava et al. 2017, "VEEGAN", section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Modes {
+    /// How many images were counted.
+    pub samples: u64,
+    /// How many modes there are.
+    pub modes: usize,
+    /// How many of them have at least one image.
+    pub hit: usize,
+    /// `KL(p || uniform) = sum p ln(p * modes)` of their frequencies p, in nats.
+    pub kl: f64,
+    /// About what that is for so many samples of an even distribution: `(modes - 1) / (2 * samples)`, the mean of the chi-square
+    /// distribution that twice the samples times it follows, if there are several samples for each mode.
+    pub kl_floor: f64,
+}
+
+impl Modes {
+    /// Of how many samples each mode has.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn of(histogram: &[u64]) -> Self {
+        let samples: u64 = histogram.iter().sum();
+        assert!(samples > 0, "there is something to count");
+        let (n, modes) = (samples as f64, histogram.len());
+        // 0 * ln(0) is 0 here, as its limit is.
+        let share = |&count: &u64| if count == 0 { 0.0 } else { count as f64 / n };
+        let terms = histogram.iter().map(share).filter(|&p| p > 0.0).map(|p| p * (p * modes as f64).ln());
+        Self {
+            samples,
+            modes,
+            hit: histogram.iter().filter(|&&count| count > 0).count(),
+            kl: terms.sum(),
+            kl_floor: (modes - 1) as f64 / (2.0 * n),
+        }
+    }
+}
+
+/// One who reads the three digits of images of `stacked-mnist`.
+pub struct DigitReader {
+    eye: Embedder,
+    accuracy: Accuracy,
+}
+
+impl DigitReader {
+    /// A classifier of the digits of MNIST: the one that is kept in `cache`, else one that is trained, in half a minute.
+    pub fn new(device: &dyn Device, cache: Option<&Path>, audience: Audience) -> Result<Self> {
+        Self::taught(device, &mnist::train()?, &mnist::test()?, cache, audience)
+    }
+
+    fn taught(
+        device: &dyn Device,
+        digits: &ImageSet,
+        test: &ImageSet,
+        cache: Option<&Path>,
+        audience: Audience,
+    ) -> Result<Self> {
+        let (eye, accuracy) = classifier::open(device, digits, Some(test), cache, audience)?;
+        Ok(Self { eye, accuracy })
+    }
+
+    /// How often it is right on the test images of MNIST, a digit at a time.
+    pub fn accuracy(&self) -> Accuracy {
+        self.accuracy
+    }
+
+    /// Reads images (N, 28, 28, 3), as bytes, and counts their modes.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes are no whole number of such images, or none.
+    pub fn count(&mut self, images: &[u8], audience: Audience) -> Result<Modes> {
+        let mut histogram = vec![0; stacked_mnist::MODES];
+        for mode in self.read(images, audience)? {
+            histogram[mode] += 1;
+        }
+        Ok(Modes::of(&histogram))
+    }
+
+    /// The mode of each image: digits 3, 1 and 4, in red, green and blue, are mode 314.
+    fn read(&mut self, images: &[u8], audience: Audience) -> Result<Vec<usize>> {
+        const IMAGE: usize = 28 * 28 * 3;
+        assert!(!images.is_empty() && images.len().is_multiple_of(IMAGE), "{} bytes", images.len());
+        let count = images.len() / IMAGE;
+        let mut modes = vec![0; count];
+        for channel in 0..3 {
+            let digits: Vec<u8> = images.iter().skip(channel).step_by(3).copied().collect();
+            let seen = self.eye.look_at(&digits, audience.work("reading digits", count as u64))?;
+            let logits = seen.logits.expect("a classifier has logits");
+            for (mode, row) in modes.iter_mut().zip(logits.iter()) {
+                *mode = 10 * *mode + largest(row);
+            }
+        }
+        Ok(modes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(value: f64, expected: f64) {
+        assert!((value - expected).abs() < 1e-12, "{value} instead of {expected}");
+    }
+
+    #[test]
+    fn an_even_histogram_hits_all_modes_and_has_no_divergence() {
+        let modes = Modes::of(&[26; 1000]);
+        assert_eq!((modes.samples, modes.modes, modes.hit), (26_000, 1000, 1000));
+        close(modes.kl, 0.0);
+        close(modes.kl_floor, 999.0 / 52_000.0); // 0.0192
+    }
+
+    #[test]
+    fn a_collapsed_generator_hits_one_mode_and_half_of_the_modes_cost_the_logarithm_of_two() {
+        let mut histogram = vec![0; 1000];
+        histogram[314] = 26_000;
+        let modes = Modes::of(&histogram);
+        assert_eq!(modes.hit, 1);
+        close(modes.kl, 1000_f64.ln());
+        let half: Vec<u64> = (0..1000).map(|mode| 52 * (mode % 2)).collect();
+        let modes = Modes::of(&half);
+        assert_eq!((modes.hit, modes.samples), (500, 26_000));
+        close(modes.kl, 2_f64.ln());
+        // Three of four on one side of two: 3/4 ln(3/2) + 1/4 ln(1/2).
+        close(Modes::of(&[3, 1]).kl, 0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln());
+    }
+
+    #[test]
+    fn a_reader_tells_the_digits_of_each_colour_and_their_order() {
+        let cut = |set: ImageSet, count: usize| ImageSet {
+            pixels: set.pixels[..count * 784].to_vec(),
+            labels: set.labels.map(|labels| labels[..count].to_vec()),
+            ..set
+        };
+        let (digits, test) = (cut(mnist::train().unwrap(), 2000), cut(mnist::test().unwrap(), 300));
+        let device = crate::cpu::CpuDevice::<f32>::new();
+        let mut reader = DigitReader::taught(&device, &digits, &test, None, Audience::Nobody).unwrap();
+        assert!(reader.accuracy().share() > 0.9, "{:?}", reader.accuracy());
+        // Digits 0 to 99 in red, 100 to 199 in green, 200 to 299 in blue.
+        let images: Vec<u8> =
+            (0..100 * 784).flat_map(|at| [0, 100, 200].map(|first| test.pixels[first * 784 + at])).collect();
+        let labels: Vec<usize> = test.labels.unwrap().into_iter().map(usize::from).collect();
+        let modes = reader.read(&images, Audience::Nobody).unwrap();
+        let wanted = (0..100).map(|i| 100 * labels[i] + 10 * labels[100 + i] + labels[200 + i]);
+        assert!(modes.iter().zip(wanted).filter(|(mode, wanted)| *mode == wanted).count() > 70);
+        let counted = reader.count(&images, Audience::Nobody).unwrap();
+        assert_eq!((counted.samples, counted.modes), (100, 1000));
+        assert!((70..=100).contains(&counted.hit), "{} modes", counted.hit);
+    }
+
+    #[test]
+    fn an_even_draw_has_about_the_divergence_that_is_said_to_be_its_floor() {
+        use crate::program::random::{key, philox};
+        let mut histogram = vec![0_u64; 1000];
+        for i in 0..26_000_u32 {
+            let [word, ..] = philox([i, 0, 0, 0], key(3));
+            histogram[((u64::from(word) * 1000) >> 32) as usize] += 1;
+        }
+        let Modes { hit, kl, kl_floor, .. } = Modes::of(&histogram);
+        assert!(hit == 1000 && (kl / kl_floor - 1.0).abs() < 0.15, "{kl} beside {kl_floor}");
+    }
+}
