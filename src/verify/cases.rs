@@ -164,6 +164,12 @@ pub fn long() -> Vec<Case> {
         }),
         Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
         Case::alone(30, |program| moving_average(program, LONG, RampUp::Steps)),
+        Case::row(3, |program| {
+            let adam = adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3));
+            let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
+            let average = program.tensor("average", &[LONG]);
+            vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up: RampUp::HalfLife }]
+        }),
         Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
         Case::alone(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
