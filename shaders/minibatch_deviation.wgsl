@@ -17,6 +17,7 @@
 override N: u32;
 override PIXELS: u32;
 override C: u32;
+override C_OUT: u32; // C + 1
 override GROUP: u32;
 override SLICES: u32;
 override SLICE: u32; // elements, or pixels, of a slice
@@ -91,9 +92,9 @@ fn forward(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    for (var i = id.x; i < N * PIXELS * (C + 1u); i += 256u * groups.x) {
-        let row = i / (C + 1u);
-        let channel = i % (C + 1u);
+    for (var i = id.x; i < N * PIXELS * C_OUT; i += 256u * groups.x) {
+        let row = i / C_OUT;
+        let channel = i % C_OUT;
         if channel < C {
             y[i] = x[row * C + channel];
         } else {
@@ -112,7 +113,7 @@ fn grad_parts(
     for (var k = lane; k < SLICE; k += 256u) {
         let row = group.y * SLICE + k;
         if row < rows {
-            sum += dy[(group.x * rows + row) * (C + 1u) + C];
+            sum += dy[(group.x * rows + row) * C_OUT + C];
         }
     }
     let all = sum_of_lanes(lane, sum);
@@ -136,7 +137,7 @@ fn grad(
         for (var g = 0u; g < GROUP; g++) {
             let image = m * GROUP + g;
             let place = image * len + i;
-            let straight = dy[(image * PIXELS + i / C) * (C + 1u) + i % C];
+            let straight = dy[(image * PIXELS + i / C) * C_OUT + i % C];
             dx[place] = straight + share * ((x[place] - origin - both.x) / both.y);
         }
     }

@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 
 use common::{aloud, gpu};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
@@ -48,6 +49,19 @@ fn own_text(shader: &Shader) -> usize {
     shader.source.find(&format!("// {}.wgsl:", shader.name)).expect("a shader's first line has its name")
 }
 
+/// The libraries in front of a shader: their names, and where each lies in its source.
+fn libraries(shader: &Shader) -> Vec<(&'static str, Range<usize>)> {
+    let front = &shader.source[..own_text(shader)];
+    let name = |at: usize| Some(front[at..].strip_prefix("// ")?.split_once(".wgsl:")?.0);
+    let lines = front.split_inclusive('\n').scan(0, |end, line| {
+        *end += line.len();
+        Some(*end - line.len())
+    });
+    let starts: Vec<_> = lines.filter_map(|at| Some((at, name(at).filter(|name| !name.contains(' '))?))).collect();
+    let ends = starts.iter().skip(1).map(|&(at, _)| at).chain([front.len()]);
+    starts.iter().zip(ends).map(|(&(at, name), end)| (name, at..end)).collect()
+}
+
 /// Some of the places, evenly chosen.
 fn chosen(places: &[usize]) -> impl Iterator<Item = usize> {
     let step = places.len().div_ceil(MUTATIONS).max(1);
@@ -81,15 +95,20 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
         }
     }
     // The libraries, by whichever of their shaders uses the function.
-    let mut libraries: BTreeMap<&str, Vec<&Shader>> = BTreeMap::new();
-    for shader in SHADERS.iter().filter(|shader| own_text(shader) > 0) {
-        libraries.entry(&shader.source[..own_text(shader)]).or_default().push(shader);
+    let mut users: BTreeMap<&str, Vec<(&Shader, Range<usize>)>> = BTreeMap::new();
+    for shader in SHADERS {
+        for (library, lies) in libraries(shader) {
+            users.entry(library).or_default().push((shader, lies));
+        }
     }
-    for (library, users) in libraries {
-        for place in chosen(&places(library)) {
-            let text = |shader: &Shader| broken(shader.source, place);
-            let complaint = users.iter().find_map(|shader| caught(shader, &text(shader), &of(shader)));
-            tell(format!("{}: {}", library.lines().next().unwrap_or(""), line_of(&text(users[0]), place)), complaint);
+    for (library, users) in users {
+        let (first, lies) = &users[0];
+        let text = &first.source[lies.clone()];
+        for place in chosen(&places(text)) {
+            let complaint = users
+                .iter()
+                .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &of(shader)));
+            tell(format!("{library}: {}", line_of(&broken(text, place), place)), complaint);
         }
     }
     aloud(&table);

@@ -22,7 +22,7 @@ pub(super) const LANES: u32 = 8;
 pub enum Kernels {
     /// Those that run everywhere: tiles in workgroup memory.
     Portable,
-    /// Those for adapters that compute on the CPU in vectors of [`LANES`]: tiles in registers.
+    /// Those for adapters that compute on the CPU in vectors of eight: tiles in registers.
     Lanes,
 }
 
@@ -713,6 +713,7 @@ fn deviation(op: &Op, program: &Program, x: TensorId, group: usize, len: usize) 
         ("N", n),
         ("PIXELS", h * w),
         ("C", c),
+        ("C_OUT", c + 1),
         ("GROUP", group),
         ("SLICES", slices),
         ("SLICE", len.div_ceil(slices)),

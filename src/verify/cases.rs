@@ -188,6 +188,14 @@ pub fn long() -> Vec<Case> {
             labels: program.tensor_of(Element::U32, "labels", &[1]),
             dlogits: program.tensor("dlogits", &[LONG / 2, 1, 1, 2]),
         }),
+        Case::alone(1, |program| Op::Pack {
+            x: program.tensor("x", &[LONG / 4, 1, 1, 4]),
+            y: program.tensor("y", &[LONG / 8, 1, 1, 8]),
+        }),
+        Case::alone(1, |program| Op::PackGrad {
+            dy: program.tensor("dy", &[LONG / 8, 1, 1, 8]),
+            dx: program.tensor("dx", &[LONG / 4, 1, 1, 4]),
+        }),
         Case::alone(1, |program| Op::Concat {
             a: program.tensor("a", &[1, 1, 1, LONG / 2]),
             b: program.tensor("b", &[1, 1, 1, LONG / 2]),
