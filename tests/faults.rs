@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use common::{TINY, gpu};
+use common::{TINY, gpu, noise};
 use gpu_gan::data::ImageSet;
 use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::net::Model;
@@ -112,15 +112,7 @@ impl Place {
         let path = folder.path().join("tiny.toml");
         std::fs::write(&path, TINY).unwrap();
         let model = Model::open(path.to_str().unwrap()).unwrap();
-        let images = ImageSet {
-            name: "noise".into(),
-            height: 8,
-            width: 8,
-            channels: 1,
-            pixels: (0..40 * 64).map(|at: usize| (at * 37 + at / 64 * 11) as u8).collect(),
-            labels: None,
-            label_names: Vec::new(),
-        };
+        let images = noise();
         let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "noise").unwrap() };
         Self { folder, model, images, settings }
     }

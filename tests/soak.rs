@@ -10,8 +10,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use common::{TINY, aloud, gpu};
-use gpu_gan::data::ImageSet;
+use common::{TINY, aloud, gpu, noise};
 use gpu_gan::gpu::{GpuDevice, Made};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
@@ -146,15 +145,7 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
     let model_file = place.path().join("tiny.toml");
     std::fs::write(&model_file, TINY).unwrap();
     let model = Model::open(model_file.to_str().unwrap()).unwrap();
-    let images = ImageSet {
-        name: "noise".into(),
-        height: 8,
-        width: 8,
-        channels: 1,
-        pixels: (0..40 * 64).map(|at: usize| (at * 37 + at / 64 * 11) as u8).collect(),
-        labels: None,
-        label_names: Vec::new(),
-    };
+    let images = noise();
     let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "noise").unwrap() };
     // Room for all at once, so that the record itself does not grow.
     let sights = Rc::new(RefCell::new(Vec::with_capacity(STEPS as usize)));

@@ -7,11 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use gpu_gan::data::ImageSet;
 use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
 use gpu_gan::verify::{Comparison, Tolerance};
 
 /// A model as small as a model can be: images of 8 x 8 in grey, four in a batch.
 pub(crate) const TINY: &str = include_str!("tiny.toml");
+
+/// Forty images for that model.
+pub(crate) fn noise() -> ImageSet {
+    ImageSet {
+        name: "noise".into(),
+        height: 8,
+        width: 8,
+        channels: 1,
+        pixels: (0..40 * 64).map(|at: usize| (at * 37 + at / 64 * 11) as u8).collect(),
+        labels: None,
+        label_names: Vec::new(),
+    }
+}
 
 /// Fails unless every element is within the tolerance, and so are all together. Written so that NaN fails.
 #[track_caller]
