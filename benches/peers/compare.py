@@ -105,7 +105,7 @@ CONTESTANTS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["dcgan-small", "dcgan-28", "dcgan-64"], default="dcgan-small")
+    parser.add_argument("--model", choices=["dcgan-fast", "dcgan-small", "dcgan-28", "dcgan-64"], default="dcgan-small")
     parser.add_argument("--batch-size", type=int, help="default: the model's own")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the peers compute, and ours")
     parser.add_argument("--our-device", help="another --device for gpu-gan, as `gpu-gan devices` lists them")

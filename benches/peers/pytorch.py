@@ -3,40 +3,70 @@
     pip install torch
     python benches/peers/pytorch.py --model dcgan-small --device cpu --threads 2
 
-One step is one update of each network: G(z) once, reals and fakes through D separately, Adam on both. Of the generator's
-loss only gradients for the generator's weights are computed, as in our step; --tutorial computes those of the discriminator's
-weights as well, as PyTorch's tutorial does, and throws them away. Latents are drawn in each step; the real images are always
-the same ones, so that no time goes into loading. Ours keeps a moving average of the generator as well; this does not.
+One step is one update of each network: G(z) once, reals and fakes through D separately, Adam on both; with dcgan-fast the
+discriminator's penalty R1 in every fourth step. Of the generator's loss only gradients for the generator's weights are
+computed, as in our step; --tutorial computes those of the discriminator's weights as well, as PyTorch's tutorial does, and
+throws them away. Latents are drawn in each step; the real images are always the same ones, so that no time goes into
+loading. Ours keeps a moving average of the generator as well; this does not.
 
 "same" padding of dcgan-28 is 2 pixels on each side here, where TensorFlow and we have 1 before and 2 behind: the same work.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
 import time
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import softplus
 
 
-def dcgan_small():
-    g = nn.Sequential(
+class Model(NamedTuple):
+    """Networks, and how they are trained."""
+
+    g: nn.Module
+    d: nn.Module
+    latent: int
+    image: tuple
+    batch: int
+    adam: dict
+    r1: float = 0.0  # weight of the penalty
+    penalty_every: int = 1  # steps from one to the next, which then weighs as much as all of them
+
+
+def small_generator():
+    return nn.Sequential(
         nn.Unflatten(1, (64, 1, 1)),
         nn.ConvTranspose2d(64, 256, 3, 2, bias=False), nn.BatchNorm2d(256), nn.ReLU(),
         nn.ConvTranspose2d(256, 128, 4, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(),
         nn.ConvTranspose2d(128, 64, 3, 2, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
         nn.ConvTranspose2d(64, 1, 4, 2), nn.Tanh(),
     )
+
+
+def dcgan_fast():
+    d = nn.Sequential(
+        nn.Conv2d(1, 32, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 128, 3, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(2048, 1),
+    )
+    adam = dict(lr=1e-3, betas=(0.0, 0.99), eps=1e-8)
+    return Model(small_generator(), d, 64, (1, 28, 28), 64, adam, r1=0.5, penalty_every=4)
+
+
+def dcgan_small():
     d = nn.Sequential(
         nn.Conv2d(1, 16, 3, 2, bias=False), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
         nn.Conv2d(16, 32, 5, 2, bias=False), nn.BatchNorm2d(32), nn.LeakyReLU(0.2),
         nn.Conv2d(32, 64, 5, 2, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
         nn.Flatten(), nn.Linear(64, 1),
     )
-    return g, d, 64, (1, 28, 28), 128, dict(lr=2e-4, betas=(0.5, 0.99), eps=1e-8)
+    return Model(small_generator(), d, 64, (1, 28, 28), 128, dict(lr=2e-4, betas=(0.5, 0.99), eps=1e-8))
 
 
 def dcgan_28():
@@ -55,7 +85,7 @@ def dcgan_28():
         nn.Conv2d(64, 128, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3),
         nn.Flatten(), nn.Linear(6272, 1),
     )
-    return g, d, 100, (1, 28, 28), 256, dict(lr=1e-4, betas=(0.9, 0.999), eps=1e-7)
+    return Model(g, d, 100, (1, 28, 28), 256, dict(lr=1e-4, betas=(0.9, 0.999), eps=1e-7))
 
 
 def dcgan_64():
@@ -74,41 +104,53 @@ def dcgan_64():
         nn.Conv2d(256, 512, 4, 2, 1, bias=False), nn.BatchNorm2d(512), nn.LeakyReLU(0.2),
         nn.Conv2d(512, 1, 4, 1, bias=False), nn.Flatten(),
     )
-    return g, d, 100, (3, 64, 64), 128, dict(lr=2e-4, betas=(0.5, 0.999), eps=1e-8)
+    return Model(g, d, 100, (3, 64, 64), 128, dict(lr=2e-4, betas=(0.5, 0.999), eps=1e-8))
 
 
-MODELS = {"dcgan-small": dcgan_small, "dcgan-28": dcgan_28, "dcgan-64": dcgan_64}
+MODELS = {"dcgan-fast": dcgan_fast, "dcgan-small": dcgan_small, "dcgan-28": dcgan_28, "dcgan-64": dcgan_64}
 
 
 def step_of(model, batch, device, compiled, tutorial):
-    """A function that makes one step, and the batch."""
-    g, d, latent, image, own_batch, adam = MODELS[model]()
-    batch = batch or own_batch
-    g, d = g.to(device), d.to(device)
+    """A function that makes one step, the batch, and how many steps there are from one penalty to the next."""
+    recipe = MODELS[model]()
+    batch = batch or recipe.batch
+    g, d = recipe.g.to(device), recipe.d.to(device)
     # One kernel for all parameters where there is a GPU; a CUDA graph needs the step's number there, too.
     cuda = dict(fused=True, capturable=True) if device == "cuda" else {}
-    adam_g, adam_d = (torch.optim.Adam(net.parameters(), **adam, **cuda) for net in (g, d))
-    reals = torch.rand(batch, *image, device=device) * 2 - 1
+    adam_g, adam_d = (torch.optim.Adam(net.parameters(), **recipe.adam, **cuda) for net in (g, d))
+    reals = torch.rand(batch, *recipe.image, device=device) * 2 - 1
     inputs = None if tutorial else list(g.parameters())
     if compiled:
         g, d = (torch.compile(net, mode="reduce-overhead") for net in (g, d))
 
+    steps = itertools.count(1)
+
+    def d_loss(fakes):
+        if recipe.r1 == 0 or next(steps) % recipe.penalty_every != 0:
+            return softplus(-d(reals)).mean() + softplus(d(fakes)).mean()
+        seen = reals.clone().requires_grad_()
+        logits = d(seen)
+        (slope,) = torch.autograd.grad(logits.sum(), seen, create_graph=True)
+        penalty = recipe.penalty_every * recipe.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
+        return softplus(-logits).mean() + softplus(d(fakes)).mean() + penalty
+
     def step():
         if compiled:
             torch.compiler.cudagraph_mark_step_begin()
-        fakes = g(torch.randn(batch, latent, device=device))
+        fakes = g(torch.randn(batch, recipe.latent, device=device))
         adam_d.zero_grad()
-        (softplus(-d(reals)).mean() + softplus(d(fakes.detach())).mean()).backward()
+        d_loss(fakes.detach()).backward()
         adam_d.step()
         adam_g.zero_grad()
         softplus(-d(fakes)).mean().backward(inputs=inputs)
         adam_g.step()
 
-    return step, batch
+    return step, batch, recipe.penalty_every
 
 
-def timed(step, device, seconds):
-    """Seconds of each of some steps: as many as there is time for, at least three, behind some to warm up."""
+def timed(step, every, device, seconds):
+    """Seconds of each of some steps: as many as there is time for, at least three, behind some to warm up. Each sample has as many
+    penalties as training has."""
     def wait():
         if device == "cuda":
             torch.cuda.synchronize()
@@ -122,8 +164,8 @@ def timed(step, device, seconds):
         return (time.perf_counter() - begin) / steps
 
     for _ in range(5):
-        each = run(1)
-    together = max(1, int(seconds / 20 / each))
+        each = run(every)
+    together = max(1, int(seconds / 20 / each / every)) * every
     return [run(together) for _ in range(max(3, min(100, int(seconds / each / together))))]
 
 
@@ -143,12 +185,14 @@ def main():
         sys.exit("PyTorch finds no CUDA device here")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.compile and arguments.model == "dcgan-fast":
+        sys.exit("torch.compile cannot differentiate twice, which the penalty of dcgan-fast needs")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
 
-    step, batch = step_of(arguments.model, arguments.batch_size, arguments.device, arguments.compile, arguments.tutorial)
-    samples = timed(step, arguments.device, arguments.seconds)
+    step, batch, every = step_of(arguments.model, arguments.batch_size, arguments.device, arguments.compile, arguments.tutorial)
+    samples = timed(step, every, arguments.device, arguments.seconds)
     median = statistics.median(samples)
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     how = ["compiled" if arguments.compile else "eager"]

@@ -11,7 +11,7 @@ use super::{Outcome, checkpoint_of, print, remark, within};
 use crate::data::{self, ImageSet, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::{Accuracy, DigitReader, Figures, Judge, Lens, Modes, NEAREST, Obedience};
+use crate::metrics::{Accuracy, DigitReader, Figures, Judge, Lens, Modes, NEAREST, Obedience, Overlap};
 use crate::program::Device;
 use crate::report::progress::Reading;
 use crate::report::work::Audience;
@@ -47,6 +47,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     best: bool,
 
+    /// Judge not only the newest checkpoint but all that the run has kept: how it came along, and which one is best
+    #[arg(long, conflicts_with = "best")]
+    every_checkpoint: bool,
+
     /// Use the generator's weights as they are, not their moving average
     #[arg(long)]
     raw: bool,
@@ -81,6 +85,9 @@ struct Report {
     features: usize,
     /// None where only real images were judged.
     run: Option<Judged>,
+    /// Of each checkpoint, in the order of their steps, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    course: Vec<Moment>,
     /// Of real images, which is the best that can be hoped for.
     floor: Figures,
     /// Of uniform noise, where only real images were judged.
@@ -119,8 +126,16 @@ struct Judged {
     neighbours: Option<Neighbours>,
 }
 
+/// How good the images of one of a run's checkpoints are.
+#[derive(Serialize)]
+struct Moment {
+    step: u64,
+    figures: Figures,
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let checkpoint = checkpoint(&arguments.run, arguments.best)?;
+    let earlier = earlier(arguments)?;
     let picture = picture(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
@@ -143,6 +158,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let counted = source.name == stacked_mnist::NAME && images.image_shape() == [28, 28, 3];
     let mut modes = if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref())?) } else { None };
 
+    let mut course = Vec::new();
+    for path in earlier {
+        let checkpoint = Checkpoint::read(&path)?;
+        remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+        let classes = checkpoint.model.classes.map(|_| classes::like_the_real_ones(&images, count));
+        let made = made(device.as_ref(), &checkpoint, arguments.raw, classes.as_deref(), judge.count())?;
+        course.push(Moment { step: checkpoint.step, figures: judge.judge(&made)? });
+    }
     let judged = match checkpoint {
         None => None,
         Some((path, checkpoint)) => {
@@ -168,6 +191,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
             Some(Judged { checkpoint: path, step, raw, first_seed, figures, conditional, class_names, neighbours })
         }
     };
+    if let Some(Judged { step, figures, .. }) = judged.as_ref().filter(|_| arguments.every_checkpoint) {
+        course.push(Moment { step: *step, figures: figures.clone() });
+    }
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         device: device.description(),
@@ -178,6 +204,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         noise: if judged.is_none() { Some(judge.noise()?) } else { None },
         modes: modes.map(|(_, counts)| counts),
         run: judged,
+        course,
     };
     if arguments.json {
         print(&serde_json::to_string_pretty(&report).expect("plain data has a JSON form"))?;
@@ -255,6 +282,16 @@ fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
     Ok(Some((path, checkpoint)))
 }
 
+/// The checkpoints before the newest one, if all are to be judged.
+fn earlier(arguments: &Arguments) -> Result<Vec<PathBuf>> {
+    if !arguments.every_checkpoint {
+        return Ok(vec![]);
+    }
+    let mut all = Checkpoint::find_all(Path::new(&arguments.run))?;
+    all.pop();
+    Ok(all)
+}
+
 /// The images that a run learnt from.
 fn images_of(Checkpoint { settings, model, .. }: &Checkpoint, cache: Option<&Path>) -> Result<ImageSet> {
     let changed = |message: String| Error::Request {
@@ -321,6 +358,7 @@ impl Report {
         lines.extend(self.run.iter().flat_map(|run| &run.conditional).flat_map(|obedience| self.obedience(obedience)));
         let names = self.run.as_ref().map_or(&[][..], |run| &run.class_names);
         lines.extend(classes(&columns, names));
+        lines.extend(course(&self.course));
         lines.extend(self.modes.iter().flat_map(ModeCounts::lines));
         lines.extend(self.notes(columns[0].1));
         lines.extend(self.run.iter().filter_map(|run| run.neighbours.as_ref()).flat_map(Neighbours::lines));
@@ -442,6 +480,28 @@ fn table(columns: &[(&str, &Figures)], lens: Lens) -> Vec<String> {
         lines.extend(values.map(|values| format!("{name:<16}{}   {good}", values.concat())));
     }
     lines
+}
+
+/// A line for each checkpoint.
+fn course(moments: &[Moment]) -> Vec<String> {
+    if moments.is_empty() {
+        return vec![];
+    }
+    let nearest = moments.iter().map(|moment| moment.figures.frechet).fold(f64::INFINITY, f64::min);
+    let heading = format!(
+        "\n{:>10}{:>10}{:>20}{:>12}{:>10}{:>10}{:>10}",
+        "step", "score", "Fréchet distance", "precision", "recall", "density", "coverage"
+    );
+    let line = |Moment { step, figures }: &Moment| {
+        let score = figures.score.map_or_else(String::new, |score| format!("{score:.2}"));
+        let Overlap { precision, recall, density, coverage } = figures.overlap;
+        let best = if figures.frechet == nearest { "   the lowest distance" } else { "" };
+        format!(
+            "{step:>10}{score:>10}{:>20.2}{precision:>12.3}{recall:>10.3}{density:>10.3}{coverage:>10.3}{best}",
+            figures.frechet
+        )
+    };
+    std::iter::once(heading).chain(moments.iter().map(line)).collect()
 }
 
 /// A line for each class, with a bar for the first column.

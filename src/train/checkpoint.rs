@@ -212,15 +212,30 @@ impl Checkpoint {
     }
 
     /// The checkpoint that a person means: a checkpoint file, or the newest of a run folder.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
     pub fn find(run: &Path) -> Result<PathBuf> {
         if run.is_file() {
             return Ok(run.to_path_buf());
         }
+        Ok(Self::find_all(run)?.pop().expect("there is one at least"))
+    }
+
+    /// All checkpoints of a run folder that were kept, in the order of their steps.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    pub fn find_all(run: &Path) -> Result<Vec<PathBuf>> {
         let folder = run.join("checkpoints");
-        if !run.exists() || (run.is_dir() && !folder.is_dir()) {
+        if !folder.is_dir() {
             return Err(Error::Checkpoint {
-                message: if run.exists() {
+                message: if run.is_dir() {
                     format!("{} has no folder checkpoints, so it is not a run", run.display())
+                } else if run.is_file() {
+                    format!("{} is one checkpoint, not a run that has several", run.display())
                 } else {
                     format!("there is no run or checkpoint at {}", run.display())
                 },
@@ -232,11 +247,15 @@ impl Checkpoint {
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
             .map_err(Error::file("read", &folder))?;
         found.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors") && !path.ends_with(BEST));
-        // Steps are written with leading zeros, so the last name is the newest.
-        found.into_iter().max().ok_or_else(|| Error::Checkpoint {
-            message: format!("{} holds no checkpoint", folder.display()),
-            hint: "the run ended before its first one; train again".into(),
-        })
+        if found.is_empty() {
+            return Err(Error::Checkpoint {
+                message: format!("{} holds no checkpoint", folder.display()),
+                hint: "the run ended before its first one; train again".into(),
+            });
+        }
+        // Steps are written with leading zeros, so names are in the same order.
+        found.sort();
+        Ok(found)
     }
 }
 

@@ -66,6 +66,27 @@ fn a_run_has_figures_beside_those_of_real_images_as_a_table_and_as_json() {
 }
 
 #[test]
+fn every_checkpoint_of_a_run_has_the_figures_that_it_has_alone() {
+    let place = Place::with_run("--steps 6 --checkpoint-every 2steps");
+    let said = eval(&place, "run --every-checkpoint").succeeds().remarks("(step 2)").remarks("(step 6)");
+    let rows = said.stdout();
+    let rows: Vec<&str> = rows.lines().skip_while(|line| !line.contains("   score   ")).skip(1).take(3).collect();
+    assert_eq!(rows.iter().filter(|row| row.ends_with("the lowest distance")).count(), 1, "{rows:?}");
+    let report = json(&eval(&place, "run --every-checkpoint --json").succeeds().stdout());
+    for (number, step) in [2, 4, 6].into_iter().enumerate() {
+        let alone = format!("run/checkpoints/step-{step:08}.safetensors --json");
+        let alone = json(&eval(&place, &alone).succeeds().stdout());
+        assert_eq!(report["course"][number]["step"], step);
+        assert_eq!(report["course"][number]["figures"], alone["run"]["figures"], "step {step}");
+        assert!(alone["course"].is_null());
+        let distance = format!(" {:.2} ", alone["run"]["figures"]["frechet"].as_f64().unwrap());
+        assert!(rows[number].contains(&distance) && rows[number].trim().starts_with(&step.to_string()), "{rows:?}");
+    }
+    eval(&place, "run/checkpoints/step-00000002.safetensors --every-checkpoint").refused().error("is one checkpoint");
+    eval(&place, "shapes --model tiny.toml --every-checkpoint").refused().error("is not a run");
+}
+
+#[test]
 fn images_without_labels_have_the_best_and_the_worst_figures_there_can_be() {
     let place = Place::new();
     std::fs::remove_file(place.path("shapes/train-labels-idx1-ubyte")).unwrap();

@@ -1,0 +1,215 @@
+"""Recipes beside each other, over several seeds: trains, judges, prints a table and draws how the distance fell.
+
+    python benches/quality/compare.py --out quality --seeds 0-4 --recipe "default" --recipe "without R1: --r1 0"
+    python benches/quality/compare.py --out quality --seeds 0-4 --course --plot courses.svg \\
+        --recipe "dcgan-fast: --epochs 10" --recipe "dcgan-small: --model dcgan-small --epochs 20"
+
+A recipe is a name and flags of `gpu-gan train`. The figures are those of `gpu-gan eval`: of the last checkpoint, or with --course of
+each epoch's. What is there already is not made again, so that a comparison can be stopped, gone on with and added to. Seeds are
+trained --jobs at a time, with as many threads each as there are for all: on the CPU device nothing but time depends on that. So
+that times mean something all the same, --course first trains an epoch of each recipe alone, with all cores.
+
+Needs nothing but Python 3.11; --plot needs matplotlib.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Recipe:
+    """A name, flags of `gpu-gan train`, and the folder of its runs."""
+
+    def __init__(self, text, out):
+        self.name, _, flags = (part.strip() for part in text.partition(":"))
+        self.flags = flags.split()
+        self.folder = out / re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
+
+    def train(self, program, data, device, seed, out, threads, *more):
+        """Trains to the end, or goes on with what was interrupted."""
+        begun = list(out.glob("checkpoints/step-*.safetensors"))
+        what = ["--resume", out] if begun else [data, "--seed", seed, "--out", fresh(out), *self.flags, *more]
+        run([program, "train", *what, "--device", device, "--eval-every", "never", "--sample-every", "1000epochs",
+             "--keep-checkpoints", "all"], threads, out.with_suffix(".log"))
+
+    def epoch_seconds(self, program, data, device, threads):
+        """How long an epoch takes alone, measured once: what it takes to start is not counted."""
+        kept = self.folder / "epoch.json"
+        if not kept.exists():
+            out = self.folder / "epoch"
+            self.train(program, data, device, 0, out, threads, "--epochs", 1)
+            log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+            rates = [line["images_per_second"] for line in log if line.get("images_per_second")]
+            images = steps_of(out) * settings_of(out)["batch_size"]
+            kept.write_text(json.dumps(dict(images=images, seconds=images / statistics.median(rates))))
+        return json.loads(kept.read_text())["seconds"]
+
+    def figures(self, program, data, device, seed, threads, course):
+        """The report of `gpu-gan eval` on a seed's run, which is trained if it is not there."""
+        kept = self.folder / f"seed-{seed}.json"
+        report = json.loads(kept.read_text()) if kept.exists() else {}
+        if not report or (course and "course" not in report):
+            out = self.folder / f"seed-{seed}"
+            begin = time.perf_counter()
+            if not is_finished(out):
+                self.train(program, data, device, seed, out, threads)
+            flags = ["--every-checkpoint"] if course else []
+            text = run([program, "eval", out, "--device", device, "--json", *flags], threads, out.with_suffix(".eval.log"))
+            report = json.loads(text) | dict(batch_size=settings_of(out)["batch_size"])
+            kept.write_text(json.dumps(report))
+            figures = report["run"]["figures"]
+            print(f"{self.name}, seed {seed}: distance {figures['frechet']:.2f}, {time.perf_counter() - begin:.0f} s", file=sys.stderr)
+        return report
+
+
+def run(command, threads, log):
+    """What a command prints; what it says beside goes to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as remarks:
+        done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=remarks, text=True,
+                              env=os.environ | {"RAYON_NUM_THREADS": str(threads)})
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} ended with code {done.returncode}: see {log}")
+    return done.stdout
+
+
+def fresh(out):
+    """The same folder, with what a run left there that stopped before its first checkpoint put aside."""
+    if out.exists():
+        out.rename(out.with_name(f"{out.name}.{time.time_ns()}"))
+    return out
+
+
+def settings_of(out):
+    return tomllib.loads((out / "config.toml").read_text())["settings"]
+
+
+def steps_of(out):
+    return int((out / "losses.csv").read_text().splitlines()[-1].split(",")[0])
+
+
+def is_finished(out):
+    return (out / "losses.csv").exists() and steps_of(out) >= settings_of(out)["steps"]
+
+
+def spread(values):
+    """Mean and standard deviation."""
+    mean = statistics.mean(values)
+    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {statistics.stdev(values):.2f}"
+
+
+def table(reports):
+    """A row for each recipe, in Markdown: means over its seeds; of the distance, the spread and all values, too."""
+    lines = ["| recipe | seeds | Fréchet distance | lowest, highest | score | precision | recall | density | coverage | classes |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for name, seeds in reports.items():
+        figures = [report["run"]["figures"] for report in seeds]
+        distances = [figure["frechet"] for figure in figures]
+        means = [statistics.mean(figure[key] for figure in figures if figure[key] is not None)
+                 if figures[0][key] is not None else float("nan")
+                 for key in ("score", "precision", "recall", "density", "coverage")]
+        shares = [count / figure["images"] for figure in figures for count in figure["classes"] or []]
+        classes = f"{100 * min(shares):.1f} to {100 * max(shares):.1f} %" if shares else ""
+        lines.append(f"| {name} | {len(figures)} | {spread(distances)} | {min(distances):.2f}, {max(distances):.2f} | {means[0]:.2f} | "
+                     + " | ".join(f"{mean:.3f}" for mean in means[1:]) + f" | {classes} |")
+    return "\n".join(lines)
+
+
+def courses(reports, seconds, images):
+    """For each recipe, the minutes of its checkpoints and the distances of all seeds there."""
+    result = {}
+    for name, seeds in reports.items():
+        steps = [moment["step"] for moment in seeds[0]["course"]]
+        minutes = [step * seeds[0]["batch_size"] / images * seconds[name] / 60 for step in steps]
+        result[name] = minutes, [[report["course"][number]["figures"]["frechet"] for report in seeds] for number in range(len(steps))]
+    return result
+
+
+def plot(path, courses, floor):
+    """Means over the seeds, in a band from the lowest to the highest."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import ScalarFormatter
+
+    matplotlib.rcParams["svg.hashsalt"] = "gpu-gan"
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    for name, (minutes, distances) in courses.items():
+        (line,) = axes.plot(minutes, [statistics.mean(values) for values in distances], marker="o", markersize=3,
+                            label=f"{name}, {len(distances[0])} seeds")
+        axes.fill_between(minutes, list(map(min, distances)), list(map(max, distances)), color=line.get_color(), alpha=0.25, linewidth=0)
+    axes.axhline(floor, color="gray", linestyle="--", label="real images")
+    axes.set(xlabel="minutes of training", ylabel="Fréchet distance", yscale="log", xlim=(0, None))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.grid(which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def seeds_of(text):
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", action="append", required=True, metavar="NAME: FLAGS", help="may be given again")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--seeds", type=seeds_of, default=range(1), help="one, or the first and the last, such as 0-4")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of all runs and figures")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of all of them")
+    parser.add_argument("--course", action="store_true", help="judge every checkpoint, and time an epoch")
+    parser.add_argument("--plot", type=Path, help="draw the courses to this .svg or .png")
+    parser.add_argument("--program", type=Path, help="a gpu-gan that is built already")
+    arguments = parser.parse_args()
+    if arguments.plot and not arguments.course:
+        parser.error("--plot draws courses, so it needs --course")
+    recipes = [Recipe(text, arguments.out) for text in arguments.recipe]
+    if len({recipe.folder for recipe in recipes}) < len(recipes):
+        parser.error("two recipes have the same name")
+
+    program = arguments.program
+    if not program:
+        subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
+        program = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release/gpu-gan"
+    place = program, arguments.data, arguments.device
+    seconds = {recipe.name: recipe.epoch_seconds(*place, arguments.threads) for recipe in recipes} if arguments.course else {}
+
+    threads = max(1, arguments.threads // arguments.jobs)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        pairs = [(recipe, pool.submit(recipe.figures, *place, seed, threads, arguments.course))
+                 for recipe in recipes for seed in arguments.seeds]
+        reports = {}
+        for recipe, report in pairs:
+            reports.setdefault(recipe.name, []).append(report.result())
+
+    print(table(reports))
+    first = next(iter(reports.values()))[0]
+    print(f"\nreal images: {first['floor']['frechet']:.2f}; {first['run']['figures']['images']} images of each seed")
+    if arguments.course:
+        images = json.loads((recipes[0].folder / "epoch.json").read_text())["images"]
+        drawn = courses(reports, seconds, images)
+        for name, (minutes, distances) in drawn.items():
+            print(f"\n{name}, an epoch in {seconds[name]:.1f} s\n")
+            print("| minutes | " + " | ".join(f"{minute:.1f}" for minute in minutes) + " |\n|" + "---|" * (len(minutes) + 1))
+            print("| Fréchet distance | " + " | ".join(map(spread, distances)) + " |")
+        if arguments.plot:
+            plot(arguments.plot, drawn, first["floor"]["frechet"])
+            print(f"\n{arguments.plot}")
+
+
+if __name__ == "__main__":
+    main()
