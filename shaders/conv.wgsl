@@ -1,16 +1,18 @@
-// conv.wgsl: convolution and its two gradients, as tiled matrix products over an image matrix that is never stored.
+// conv.wgsl: convolution and its two gradients, as tiled matrix products over an image matrix that is never stored, with the activation
+// behind it, or the gradient of the one before it, if there is one. Begins with function.wgsl.
 //
 //   forward           y[n,i,j,o]  = b[o] + sum_{u,v,c} x[n,p,q,c] * w[u,v,c,o]
 //   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  transposed convolution is this, of dy
 //   grad_weight       dw[u,v,c,o] = sum_{n,i,j} x[n,p,q,c] * dy[n,i,j,o]
 //                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
 //   add_parts         result = b + sum of parts[s] over all slices s, in order
+//   all but grad_weight   next = f(result), or where BACKWARD  next = result * f'  with next_y what f gave
 //
 //           A sum may be cut into SLICES of SLICE_DEPTH terms, where there would be too few workgroups, or too long loops:
 //           then each slice writes its own part, and add_parts adds them. Else the only part is the result, bias included.
 //
 // Shapes    x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
-//           parts (SLICES, shape of the result), result (LEN)
+//           parts (SLICES, shape of the result), result, next_y, next (LEN)
 // Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
 //           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory:
 //             forward       rows (n,i,j)              depth (u,v,c)          columns o
@@ -38,6 +40,7 @@ override SLICES: u32 = 1u;
 override SLICE_DEPTH: u32 = 1u;
 override LEN: u32 = 1u;
 override BIAS_LEN: u32 = 1u;
+override BACKWARD: bool = false;
 override TX: u32 = 8u;
 override TY: u32 = 8u;
 
@@ -50,6 +53,8 @@ const NOWHERE = 0xffffffffu;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> parts: array<f32>;
 @group(0) @binding(5) var<storage, read_write> result: array<f32>;
+@group(0) @binding(6) var<storage, read> next_y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> next: array<f32>;
 
 // Tiles of A and B, depth after depth, and what of a row's address does not depend on the depth.
 var<workgroup> tile_a: array<f32, DEPTH * 8u * TY>;
@@ -98,6 +103,22 @@ fn multiply(products: ptr<function, Products>, lane: u32) {
 fn bias_of(channel: u32) -> f32 {
     if HAS_BIAS && SLICES == 1u { return b[channel]; }
     return 0.0;
+}
+
+// Hands an element of a complete result on to what takes it.
+fn hand_on(i: u32, value: f32) {
+    if KIND == NONE { return; }
+    if BACKWARD {
+        next[i] = value * derivative_at(next_y[i]);
+    } else {
+        next[i] = function_of(value);
+    }
+}
+
+// An element of a slice's part, or of the result if there is only one.
+fn store(i: u32, value: f32) {
+    parts[i] = value;
+    if SLICES == 1u { hand_on(i, value); }
 }
 
 fn product_row(products: ptr<function, Products>, row: u32) -> array<f32, 8> {
@@ -170,7 +191,7 @@ fn forward(
         let values = product_row(&products, r);
         for (var o = 0u; o < 8u; o++) {
             if row + r < rows && column + o < C_OUT {
-                parts[(group.z * rows + row + r) * C_OUT + column + o] = values[o] + bias_of(column + o);
+                store((group.z * rows + row + r) * C_OUT + column + o, values[o] + bias_of(column + o));
             }
         }
     }
@@ -273,7 +294,7 @@ fn grad_input(
         let q = columns.x + STRIDE * ((row / N) % columns.y);
         for (var c = 0u; c < 8u; c++) {
             if row < rows && column + c < C_IN {
-                parts[(((slice * N + n) * H + p) * W + q) * C_IN + column + c] = values[c] + bias_of(column + c);
+                store((((slice * N + n) * H + p) * W + q) * C_IN + column + c, values[c] + bias_of(column + c));
             }
         }
     }
@@ -351,5 +372,6 @@ fn add_parts(
         }
         if HAS_BIAS { sum += b[i % BIAS_LEN]; }
         result[i] = sum;
+        hand_on(i, sum);
     }
 }

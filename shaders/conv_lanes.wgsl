@@ -1,12 +1,13 @@
-// conv_lanes.wgsl: the products of conv.wgsl for adapters that compute on the CPU, in vectors of 8 lanes.
+// conv_lanes.wgsl: the products of conv.wgsl for adapters that compute on the CPU, in vectors of 8 lanes. Begins with function.wgsl.
 //
-//   product           FORWARD, GRAD_INPUT or GRAD_WEIGHT of conv.wgsl, as  left (rows, depth) * right (depth, columns)
+//   product           FORWARD, GRAD_INPUT or GRAD_WEIGHT of conv.wgsl, as  left (rows, depth) * right (depth, columns),  and next
 //
 //           Such an adapter loads lane by lane, from workgroup memory too, and jumps over nothing. So a tile stays in registers,
 //           four numbers come with each load, a value of one lane reaches the others by a shuffle with a constant, and no
 //           step of the loop is there only to be left out. A sum may be cut into slices, which add_parts of conv.wgsl adds.
 //
 // Shapes    as in conv.wgsl:  left is x, dy, x  and right is w, w, dy  of the three products;  parts (SLICES, shape of the result)
+//           next_y, next of the result's shape
 // Mapping   A subgroup of 8 lanes computes 16 rows x 32 columns, or where SWAPPED 32 rows x 16 columns: the 32 lie along the lanes,
 //           4 in each, the 16 come by shuffles in quads, of which there are QUADS. The depth goes in steps of 4, and every
 //           RUN of them are summed by themselves, so that long sums round less. The order of rows and of depth is that of
@@ -27,6 +28,7 @@ override PAD: u32;
 override HAS_BIAS: bool = false;
 override SLICES: u32 = 1u;
 override SLICE_DEPTH: u32 = 1u;
+override BACKWARD: bool = false;
 override SWAPPED: bool = false;
 override QUADS: u32 = 4u;
 
@@ -40,6 +42,8 @@ const RUN = 256u;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> next_y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> next: array<vec4<f32>>;
 
 // What all lanes have in common.
 struct Tile {
@@ -272,6 +276,35 @@ fn row_start(row: u32, slice: u32) -> u32 {
     return (slice * tile.rows + row) * C_OUT;
 }
 
+// What takes an element of a complete result, where y is what the activation gave.
+fn handed_on(value: f32, y: f32) -> f32 {
+    if BACKWARD { return value * derivative_at(y); }
+    return function_of(value);
+}
+
+// An element of a slice's part, or of the result if there is only one.
+fn store_one(at: u32, value: f32) {
+    parts[at / 4u][at % 4u] = value;
+    if KIND == NONE || SLICES > 1u { return; }
+    var y = 0.0;
+    if BACKWARD { y = next_y[at / 4u][at % 4u]; }
+    next[at / 4u][at % 4u] = handed_on(value, y);
+}
+
+// Four of them that lie as one.
+fn store_four(at: u32, values: vec4<f32>) {
+    parts[at / 4u] = values;
+    if KIND == NONE || SLICES > 1u { return; }
+    var y = vec4<f32>();
+    if BACKWARD { y = next_y[at / 4u]; }
+    next[at / 4u] = vec4<f32>(
+        handed_on(values.x, y.x),
+        handed_on(values.y, y.y),
+        handed_on(values.z, y.z),
+        handed_on(values.w, y.w)
+    );
+}
+
 // Four columns of a row.
 fn store(slice: u32, row: u32, column: u32, sums: vec4<f32>) {
     if row >= tile.rows { return; }
@@ -282,13 +315,13 @@ fn store(slice: u32, row: u32, column: u32, sums: vec4<f32>) {
         values += vec4<f32>(b[min(column, last)], b[min(column + 1u, last)], b[min(column + 2u, last)], b[min(column + 3u, last)]);
     }
     if column_count() % 4u == 0u {
-        if column < column_count() { parts[at / 4u] = values; }
+        if column < column_count() { store_four(at, values); }
         return;
     }
-    if column < column_count() { parts[at / 4u][at % 4u] = values.x; }
-    if column + 1u < column_count() { parts[(at + 1u) / 4u][(at + 1u) % 4u] = values.y; }
-    if column + 2u < column_count() { parts[(at + 2u) / 4u][(at + 2u) % 4u] = values.z; }
-    if column + 3u < column_count() { parts[(at + 3u) / 4u][(at + 3u) % 4u] = values.w; }
+    if column < column_count() { store_one(at, values.x); }
+    if column + 1u < column_count() { store_one(at + 1u, values.y); }
+    if column + 2u < column_count() { store_one(at + 2u, values.z); }
+    if column + 3u < column_count() { store_one(at + 3u, values.w); }
 }
 
 // Four of the 16 rows or columns that come by shuffles, with those of the lane.

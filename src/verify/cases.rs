@@ -72,6 +72,7 @@ pub fn awkward() -> Vec<Case> {
         inputs(),
         classes(),
         diff_augments(),
+        convolutions_with_neighbours(),
         neighbours(),
     ];
     parts.into_iter().flatten().collect()
@@ -680,9 +681,60 @@ fn moving_average(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
     }
 }
 
-/// Operations in a row that a GPU may compute together, and others that look like them and are not.
+const KINDS: [Activation; 3] = [Activation::LeakyRelu { slope: 0.2 }, Activation::Tanh, Activation::Sigmoid];
+
+/// Convolutions with an activation behind them, or the gradient of the one before them, and one that is not of their result.
+fn convolutions_with_neighbours() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (number, shape) in [
+        shape(3, [1, 1], [5, 7], [1, 1, 0]),
+        shape(2, [8, 7], [2, 3], [2, 3, 0]), // pixels that nothing reaches
+        shape(65, [5, 5], [3, 4], [4, 2, 1]),
+        shape(2, [6, 5], [70, 8], [3, 1, 1]),     // some GPUs cut its sums
+        shape(1, [1, 1], [70_000, 3], [1, 1, 0]), // all do, going forward
+        shape(1, [1, 1], [3, 70_000], [1, 1, 0]), // and going backward
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let geometry = shape.geometry;
+        let forward = |program: &mut Program| {
+            let [x, w, y, b] = convolution(program, shape);
+            (Op::Conv { x, w, b: Some(b), y, geometry }, y)
+        };
+        let backward = |program: &mut Program| {
+            let [dx, w, dy, _] = convolution(program, shape);
+            (Op::ConvGradInput { dy, w, b: None, dx, geometry }, dx)
+        };
+        let like = |program: &mut Program, tensor: TensorId, name: &str| {
+            let shape = program.shape(tensor).to_vec();
+            program.tensor(name, &shape)
+        };
+        for product in [&forward as &dyn Fn(&mut Program) -> (Op, TensorId), &backward] {
+            for turn in 0..2 {
+                let kind = KINDS[(number + turn) % KINDS.len()];
+                cases.push(Case::row(1, |program| {
+                    let (product, x) = product(program);
+                    vec![product, Op::Activation { kind, x, y: like(program, x, "z") }]
+                }));
+                cases.push(Case::row(1, |program| {
+                    let (product, dy) = product(program);
+                    let [y, dx] = ["z", "dz"].map(|name| like(program, dy, name));
+                    vec![product, Op::ActivationGrad { kind, y, dy, dx }]
+                }));
+            }
+            cases.push(Case::row(1, |program| {
+                let (product, y) = product(program);
+                let [x, z] = ["other", "z"].map(|name| like(program, y, name));
+                vec![product, Op::Activation { kind: Activation::Tanh, x, y: z }]
+            }));
+        }
+    }
+    cases
+}
+
+/// Other operations in a row that a GPU may compute together, and some that look like them and are not.
 fn neighbours() -> Vec<Case> {
-    const KINDS: [Activation; 3] = [Activation::LeakyRelu { slope: 0.2 }, Activation::Tanh, Activation::Sigmoid];
     let mut cases = Vec::new();
     // The last shape has more rows than one dispatch of batch normalisation takes, on any device.
     for (number, shape @ [n, h, w, c]) in
