@@ -153,47 +153,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     remark(&format!("device      {which}"));
     let is_built_in = source.name == mnist::NAME && images.image_shape() == [28, 28, 1];
     let test = is_built_in.then(mnist::test).transpose()?;
-    let mut judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), Audience::Person)?;
-
+    let judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), Audience::Person)?;
     let counted = source.name == stacked_mnist::NAME && images.image_shape() == [28, 28, 3];
-    let mut modes = if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref())?) } else { None };
+    let modes = if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref())?) } else { None };
+    let mut examiner =
+        Examiner { arguments, device: device.as_ref(), images: &images, test: test.as_ref(), judge, modes };
 
-    let mut course = Vec::new();
-    for path in earlier {
-        let checkpoint = Checkpoint::read(&path)?;
-        remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-        let classes = checkpoint.model.classes.map(|_| classes::like_the_real_ones(&images, count));
-        let made = made(device.as_ref(), &checkpoint, arguments.raw, classes.as_deref(), judge.count())?;
-        course.push(Moment { step: checkpoint.step, figures: judge.judge(&made)? });
-    }
-    let judged = match checkpoint {
-        None => None,
-        Some((path, checkpoint)) => {
-            remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-            // Those that are judged come first of those that teach, or whose modes are counted.
-            let teaching = if arguments.count.is_some() { count } else { images.count() };
-            let classes = checkpoint.model.classes.map(|_| classes::like_the_real_ones(&images, teaching));
-            let wanted = if counted { judge.count().max(MODES_COUNT) } else { judge.count() };
-            let made = made(device.as_ref(), &checkpoint, arguments.raw, classes.as_deref(), wanted)?;
-            let len = images.image(0).len();
-            let figures = judge.judge(&made[..judge.count() * len])?;
-            if let Some((reader, counts)) = &mut modes {
-                counts.run = Some(reader.count(&made[..MODES_COUNT * len], Audience::Person)?);
-            }
-            let neighbours = match &picture {
-                Some(picture) => Some(Neighbours::find(&images, test.as_ref(), &made, picture)?),
-                None => None,
-            };
-            let obedience = |classes| judge.obedience(device.as_ref(), made, classes, test.as_ref());
-            let conditional = classes.map(obedience).transpose()?;
-            let (step, raw, first_seed) = (checkpoint.step, arguments.raw, FIRST_MEASURED);
-            let class_names = checkpoint.settings.classes.map(|classes| classes.names).unwrap_or_default();
-            Some(Judged { checkpoint: path, step, raw, first_seed, figures, conditional, class_names, neighbours })
-        }
-    };
+    let mut course = earlier.iter().map(|path| examiner.moment(path)).collect::<Result<Vec<_>>>()?;
+    let judged = checkpoint.map(|checkpoint| examiner.examine(checkpoint, picture.as_deref())).transpose()?;
     if let Some(Judged { step, figures, .. }) = judged.as_ref().filter(|_| arguments.every_checkpoint) {
         course.push(Moment { step: *step, figures: figures.clone() });
     }
+    let Examiner { mut judge, modes, .. } = examiner;
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         device: device.description(),
@@ -212,6 +183,58 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         print(&report.to_text())?;
     }
     Ok(Outcome::Done)
+}
+
+/// Whoever draws the images of checkpoints, and has them judged.
+struct Examiner<'a> {
+    arguments: &'a Arguments,
+    device: &'a dyn Device,
+    /// Those that the run learnt from.
+    images: &'a ImageSet,
+    /// Others of their kind, where there are any.
+    test: Option<&'a ImageSet>,
+    judge: Judge<&'a ImageSet>,
+    /// What reads the digits of `stacked-mnist`, and what it has found.
+    modes: Option<(DigitReader, ModeCounts)>,
+}
+
+impl Examiner<'_> {
+    /// The classes that are asked for, of a run that has classes. Those that are judged come first of those that teach.
+    fn classes(&self, checkpoint: &Checkpoint) -> Option<Vec<u8>> {
+        let teaching = if self.arguments.count.is_some() { self.judge.count() } else { self.images.count() };
+        checkpoint.model.classes.map(|_| classes::like_the_real_ones(self.images, teaching))
+    }
+
+    /// How good a checkpoint's images are, and no more.
+    fn moment(&mut self, path: &Path) -> Result<Moment> {
+        let checkpoint = Checkpoint::read(path)?;
+        remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+        let (classes, count) = (self.classes(&checkpoint), self.judge.count());
+        let classes = classes.as_ref().map(|classes| &classes[..count]);
+        let made = made(self.device, &checkpoint, self.arguments.raw, classes, count)?;
+        Ok(Moment { step: checkpoint.step, figures: self.judge.judge(&made)? })
+    }
+
+    /// Everything there is to say of a checkpoint's images.
+    fn examine(&mut self, (path, checkpoint): (PathBuf, Checkpoint), picture: Option<&Path>) -> Result<Judged> {
+        remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+        let raw = self.arguments.raw;
+        let classes = self.classes(&checkpoint);
+        let count = self.judge.count();
+        let wanted = if self.modes.is_some() { count.max(MODES_COUNT) } else { count };
+        let made = made(self.device, &checkpoint, raw, classes.as_deref(), wanted)?;
+        let len = self.images.image(0).len();
+        let figures = self.judge.judge(&made[..count * len])?;
+        if let Some((reader, counts)) = &mut self.modes {
+            counts.run = Some(reader.count(&made[..MODES_COUNT * len], Audience::Person)?);
+        }
+        let neighbours = picture.map(|picture| Neighbours::find(self.images, self.test, &made, picture)).transpose()?;
+        let obedience = |classes| self.judge.obedience(self.device, made, classes, self.test);
+        let conditional = classes.map(obedience).transpose()?;
+        let (step, first_seed) = (checkpoint.step, FIRST_MEASURED);
+        let class_names = checkpoint.settings.classes.map(|classes| classes.names).unwrap_or_default();
+        Ok(Judged { checkpoint: path, step, raw, first_seed, figures, conditional, class_names, neighbours })
+    }
 }
 
 /// A reader of digits, and what it finds in real images.
@@ -484,10 +507,8 @@ fn table(columns: &[(&str, &Figures)], lens: Lens) -> Vec<String> {
 
 /// A line for each checkpoint.
 fn course(moments: &[Moment]) -> Vec<String> {
-    if moments.is_empty() {
-        return vec![];
-    }
-    let nearest = moments.iter().map(|moment| moment.figures.frechet).fold(f64::INFINITY, f64::min);
+    let nearest = moments.iter().min_by(|a, b| a.figures.frechet.total_cmp(&b.figures.frechet));
+    let Some(nearest) = nearest.map(|moment| moment.step) else { return vec![] };
     let heading = format!(
         "\n{:>10}{:>10}{:>20}{:>12}{:>10}{:>10}{:>10}",
         "step", "score", "Fréchet distance", "precision", "recall", "density", "coverage"
@@ -495,7 +516,7 @@ fn course(moments: &[Moment]) -> Vec<String> {
     let line = |Moment { step, figures }: &Moment| {
         let score = figures.score.map_or_else(String::new, |score| format!("{score:.2}"));
         let Overlap { precision, recall, density, coverage } = figures.overlap;
-        let best = if figures.frechet == nearest { "   the lowest distance" } else { "" };
+        let best = if *step == nearest { "   the lowest distance" } else { "" };
         format!(
             "{step:>10}{score:>10}{:>20.2}{precision:>12.3}{recall:>10.3}{density:>10.3}{coverage:>10.3}{best}",
             figures.frechet
