@@ -13,6 +13,7 @@ Needs nothing but Python 3.11; --plot needs matplotlib.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -126,23 +127,23 @@ def table(reports):
 
 
 def courses(reports, seconds, images):
-    """For each recipe, the minutes of its checkpoints and the distances of all seeds there."""
+    """For each recipe, the minutes of its checkpoints and the distances of all seeds there. A run that was interrupted has
+    checkpoints that others have not."""
     result = {}
     for name, seeds in reports.items():
-        steps = [moment["step"] for moment in seeds[0]["course"]]
+        moments = [{moment["step"]: moment["figures"]["frechet"] for moment in report["course"]} for report in seeds]
+        steps = sorted(set.intersection(*map(set, moments)))
         minutes = [step * seeds[0]["batch_size"] / images * seconds[name] / 60 for step in steps]
-        result[name] = minutes, [[report["course"][number]["figures"]["frechet"] for report in seeds] for number in range(len(steps))]
+        result[name] = minutes, [[moment[step] for moment in moments] for step in steps]
     return result
 
 
 def plot(path, courses, floor):
     """Means over the seeds, in a band from the lowest to the highest."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, rcParams
     from matplotlib.ticker import ScalarFormatter
 
-    matplotlib.rcParams["svg.hashsalt"] = "gpu-gan"
+    rcParams["svg.hashsalt"] = "gpu-gan"
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     for name, (minutes, distances) in courses.items():
         (line,) = axes.plot(minutes, [statistics.mean(values) for values in distances], marker="o", markersize=3,
@@ -177,6 +178,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.plot and not arguments.course:
         parser.error("--plot draws courses, so it needs --course")
+    if arguments.plot and not importlib.util.find_spec("matplotlib"):
+        parser.error("--plot needs matplotlib: pip install matplotlib")
     recipes = [Recipe(text, arguments.out) for text in arguments.recipe]
     if len({recipe.folder for recipe in recipes}) < len(recipes):
         parser.error("two recipes have the same name")
