@@ -55,7 +55,7 @@ def dcgan_fast():
         nn.Conv2d(64, 128, 3, 2, 1), nn.LeakyReLU(0.2),
         nn.Flatten(), nn.Linear(2048, 1),
     )
-    adam = dict(lr=1e-3, betas=(0.0, 0.99), eps=1e-8)
+    adam = dict(lr=2e-3, betas=(0.0, 0.99), eps=1e-8)
     return Model(small_generator(), d, 64, (1, 28, 28), 64, adam, r1=0.5, penalty_every=4)
 
 

@@ -36,24 +36,23 @@ class Recipe:
         self.flags = flags.split()
         self.folder = out / re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
 
-    def train(self, program, data, device, seed, out, threads, *more):
+    def train(self, program, data, device, seed, out, threads, flags):
         """Trains to the end, or goes on with what was interrupted."""
         begun = list(out.glob("checkpoints/step-*.safetensors"))
-        what = ["--resume", out] if begun else [data, "--seed", seed, "--out", fresh(out), *self.flags, *more]
+        what = ["--resume", out] if begun else [data, "--seed", seed, "--out", fresh(out), *flags]
         run([program, "train", *what, "--device", device, "--eval-every", "never", "--sample-every", "1000epochs",
              "--keep-checkpoints", "all"], threads, out.with_suffix(".log"))
 
-    def epoch_seconds(self, program, data, device, threads):
-        """How long an epoch takes alone, measured once: what it takes to start is not counted."""
+    def images_per_second(self, program, data, device, threads):
+        """How many images an epoch shows in a second when it runs alone, measured once: what it takes to start is not counted."""
         kept = self.folder / "epoch.json"
         if not kept.exists():
             out = self.folder / "epoch"
-            self.train(program, data, device, 0, out, threads, "--epochs", 1)
+            self.train(program, data, device, 0, out, threads, without(self.flags, "--epochs", "--steps") + ["--epochs", 1])
             log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
             rates = [line["images_per_second"] for line in log if line.get("images_per_second")]
-            images = steps_of(out) * settings_of(out)["batch_size"]
-            kept.write_text(json.dumps(dict(images=images, seconds=images / statistics.median(rates))))
-        return json.loads(kept.read_text())["seconds"]
+            kept.write_text(json.dumps(dict(images_per_second=statistics.median(rates))))
+        return json.loads(kept.read_text())["images_per_second"]
 
     def figures(self, program, data, device, seed, threads, course):
         """The report of `gpu-gan eval` on a seed's run, which is trained if it is not there."""
@@ -63,7 +62,7 @@ class Recipe:
             out = self.folder / f"seed-{seed}"
             begin = time.perf_counter()
             if not is_finished(out):
-                self.train(program, data, device, seed, out, threads)
+                self.train(program, data, device, seed, out, threads, self.flags)
             flags = ["--every-checkpoint"] if course else []
             text = run([program, "eval", out, "--device", device, "--json", *flags], threads, out.with_suffix(".eval.log"))
             report = json.loads(text) | dict(batch_size=settings_of(out)["batch_size"])
@@ -82,6 +81,11 @@ def run(command, threads, log):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} ended with code {done.returncode}: see {log}")
     return done.stdout
+
+
+def without(flags, *names):
+    """Flags without some, each of which has a value behind it."""
+    return [flag for before, flag in zip([None, *flags], flags) if flag not in names and before not in names]
 
 
 def fresh(out):
@@ -126,14 +130,14 @@ def table(reports):
     return "\n".join(lines)
 
 
-def courses(reports, seconds, images):
+def courses(reports, rates):
     """For each recipe, the minutes of its checkpoints and the distances of all seeds there. A run that was interrupted has
     checkpoints that others have not."""
     result = {}
     for name, seeds in reports.items():
         moments = [{moment["step"]: moment["figures"]["frechet"] for moment in report["course"]} for report in seeds]
         steps = sorted(set.intersection(*map(set, moments)))
-        minutes = [step * seeds[0]["batch_size"] / images * seconds[name] / 60 for step in steps]
+        minutes = [step * seeds[0]["batch_size"] / rates[name] / 60 for step in steps]
         result[name] = minutes, [[moment[step] for moment in moments] for step in steps]
     return result
 
@@ -189,7 +193,7 @@ def main():
         subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
         program = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release/gpu-gan"
     place = program, arguments.data, arguments.device
-    seconds = {recipe.name: recipe.epoch_seconds(*place, arguments.threads) for recipe in recipes} if arguments.course else {}
+    rates = {recipe.name: recipe.images_per_second(*place, arguments.threads) for recipe in recipes} if arguments.course else {}
 
     threads = max(1, arguments.threads // arguments.jobs)
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -203,10 +207,9 @@ def main():
     first = next(iter(reports.values()))[0]
     print(f"\nreal images: {first['floor']['frechet']:.2f}; {first['run']['figures']['images']} images of each seed")
     if arguments.course:
-        images = json.loads((recipes[0].folder / "epoch.json").read_text())["images"]
-        drawn = courses(reports, seconds, images)
+        drawn = courses(reports, rates)
         for name, (minutes, distances) in drawn.items():
-            print(f"\n{name}, an epoch in {seconds[name]:.1f} s\n")
+            print(f"\n{name}, {rates[name]:.0f} images/s\n")
             print("| minutes | " + " | ".join(f"{minute:.1f}" for minute in minutes) + " |\n|" + "---|" * (len(minutes) + 1))
             print("| Fréchet distance | " + " | ".join(map(spread, distances)) + " |")
         if arguments.plot:

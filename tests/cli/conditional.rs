@@ -97,7 +97,7 @@ fn folders_are_classes_under_their_names() {
 
 #[test]
 fn how_well_images_show_their_classes_is_measured() {
-    let place = conditional("--steps 6");
+    let place = conditional("--steps 6 --checkpoint-every 3steps");
     let report = eval(&place, "run --count 20 --json").succeeds().stdout();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let conditional = &report["run"]["conditional"];
@@ -110,6 +110,11 @@ fn how_well_images_show_their_classes_is_measured() {
         let sum: u64 = of_classes.iter().map(|class| class[part].as_u64().unwrap()).sum();
         assert_eq!(conditional["gan_test"][part], sum);
     }
+    let figures = |arguments: &str| -> serde_json::Value {
+        serde_json::from_str(&eval(&place, &format!("{arguments} --json")).succeeds().stdout()).unwrap()
+    };
+    let alone = figures("run/checkpoints/step-00000003.safetensors");
+    assert_eq!(figures("run --every-checkpoint")["course"][0]["figures"], alone["run"]["figures"]);
     let said = eval(&place, "run --count 20").succeeds();
     let said = said.prints("of 4 real images are recognised by a classifier of 20 made ones alone (");
     said.prints("of 20 made images are of the class that was asked for");
