@@ -136,11 +136,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
-    /// How often a sheet of images is drawn, such as 5epochs or 500steps
+    /// How often a sheet of images is drawn, such as 5epochs, 500steps or 20times in the run
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     sample_every: Interval,
 
-    /// How often a checkpoint is written, such as 5epochs or 500steps
+    /// How often a checkpoint is written, such as 5epochs, 500steps or 20times in the run
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     checkpoint_every: Interval,
 
@@ -148,9 +148,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value = "3")]
     keep_checkpoints: Kept,
 
-    /// How often the distance of 2000 images to real ones is measured, such as 5epochs or 500steps, or never. With labelled
-    /// images a classifier is trained for that, once, in about half a minute
-    #[arg(long, value_name = "INTERVAL", default_value = "5epochs")]
+    /// How often the distance of 2000 images to real ones is measured, such as 5epochs, 500steps or 10times in the run, or never.
+    /// With labelled images a classifier is trained for that, once, in about half a minute
+    #[arg(long, value_name = "INTERVAL", default_value = "10times")]
     eval_every: Often,
 
     /// End the run when the distance has not fallen, by 2 % at least, for so many measurements [default where N is left out: 5].

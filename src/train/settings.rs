@@ -186,9 +186,14 @@ impl Settings {
         (step.max(1) - 1) * self.images_per_step() as u64 / self.images as u64 + 1
     }
 
+    /// The epochs that are complete after so many steps.
+    pub fn epochs_within(&self, steps: u64) -> u64 {
+        steps * self.images_per_step() as u64 / self.images as u64
+    }
+
     /// The epoch that a step completes, if it completes one; 0 for step 0.
     pub fn completed_epoch(&self, step: u64) -> Option<u64> {
-        let epoch = step * self.images_per_step() as u64 / self.images as u64;
+        let epoch = self.epochs_within(step);
         (self.steps_of(epoch) == step).then_some(epoch)
     }
 
@@ -302,34 +307,40 @@ pub(crate) fn without_classes(data: &Source) -> Error {
     }
 }
 
-/// How often something happens: every so many steps, or every so many epochs.
+/// How often something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interval {
     /// `500steps`.
     Steps(u64),
     /// `5epochs`.
     Epochs(u64),
+    /// `10times`: so many times in a run, each after an epoch, the last time after the last one; after every epoch where there are
+    /// no more.
+    Times(u64),
 }
 
 impl Interval {
-    /// The first step after `step` at which it is due.
+    /// The first step after `step` at which it is due; a step that is never reached where it is not due any more.
     pub fn next_after(self, step: u64, settings: &Settings) -> u64 {
-        match self {
-            Self::Steps(every) => (step / every + 1) * every,
-            Self::Epochs(every) => {
-                // Epochs complete by now; the multiple that follows may fall on this very step.
-                let done = step * settings.images_per_step() as u64 / settings.images as u64;
-                let due = (done / every + 1) * every;
-                settings.steps_of(due).max(step + 1)
-            }
-        }
+        let done = settings.epochs_within(step);
+        let due = match self {
+            Self::Steps(every) => return (step / every + 1) * every,
+            Self::Epochs(every) => (done / every + 1) * every,
+            Self::Times(times) => match settings.epochs_within(settings.steps) {
+                epochs if done >= epochs => return u64::MAX,
+                epochs => ((done * times / epochs + 1) * epochs).div_ceil(times),
+            },
+        };
+        // The end of an epoch may fall on this very step, where an epoch is less than a step.
+        settings.steps_of(due).max(step + 1)
     }
 
-    /// How often it is due within so many steps, each time in another one.
+    /// How often it is due in a run of so many steps, each time in another one.
     pub fn times_within(self, steps: u64, settings: &Settings) -> u64 {
         match self {
             Self::Steps(every) => steps / every,
-            Self::Epochs(every) => (steps * settings.batch_size as u64 / settings.images as u64 / every).min(steps),
+            Self::Epochs(every) => (settings.epochs_within(steps) / every).min(steps),
+            Self::Times(times) => settings.epochs_within(steps).min(times).min(steps),
         }
     }
 }
@@ -339,6 +350,7 @@ impl fmt::Display for Interval {
         match self {
             Self::Steps(every) => write!(f, "{every}steps"),
             Self::Epochs(every) => write!(f, "{every}epochs"),
+            Self::Times(times) => write!(f, "{times}times"),
         }
     }
 }
@@ -352,7 +364,10 @@ impl FromStr for Interval {
         match (number, &text[digits.len()..]) {
             (Some(every), "step" | "steps") => Ok(Self::Steps(every)),
             (Some(every), "epoch" | "epochs") => Ok(Self::Epochs(every)),
-            _ => Err("an interval is a number of steps or epochs, such as 500steps or 5epochs".into()),
+            (Some(times), "time" | "times") => Ok(Self::Times(times)),
+            _ => Err("an interval is a number of steps or epochs, such as 500steps or 5epochs, or how often in all, such as \
+                      10times"
+                .into()),
         }
     }
 }
@@ -454,7 +469,7 @@ pub(super) mod tests {
     #[test]
     fn an_interval_is_due_so_often_within_a_run() {
         for (images, batch_size) in [(60_000, 128), (1000, 64), (3, 8), (40, 4)] {
-            let settings = settings(images, batch_size);
+            let settings = Settings { d_steps: 2, ..settings(images, batch_size) };
             for interval in [Interval::Steps(7), Interval::Epochs(1), Interval::Epochs(3)] {
                 let mut step = 0;
                 for times in 0..20 {
@@ -467,12 +482,35 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn so_many_times_in_a_run_are_spread_over_its_epochs_and_the_last_is_at_its_end() {
+        for (images, batch_size, epochs, times, expected) in [
+            (1000, 64, 208, 10, &[21, 42, 63, 84, 104, 125, 146, 167, 188, 208][..]),
+            (60_000, 128, 8, 10, &[1, 2, 3, 4, 5, 6, 7, 8]),
+            (60_000, 128, 10, 1, &[10]),
+            (60_000, 128, 0, 10, &[]),
+        ] {
+            let whole = settings(images, batch_size);
+            let settings = Settings { steps: whole.steps_of(epochs).max(1), ..whole };
+            let interval = Interval::Times(times);
+            let mut due = vec![interval.next_after(0, &settings)];
+            while due.last().is_some_and(|&step| step <= settings.steps) {
+                due.push(interval.next_after(*due.last().unwrap(), &settings));
+            }
+            assert_eq!(due.pop(), Some(u64::MAX));
+            let ends: Vec<u64> = expected.iter().map(|&epoch| settings.steps_of(epoch)).collect();
+            assert_eq!(due, ends, "{times} times in {epochs} epochs");
+            assert_eq!(interval.times_within(settings.steps, &settings), ends.len() as u64);
+        }
+    }
+
+    #[test]
     fn an_interval_is_read_as_it_is_written_and_nonsense_is_refused() {
-        for interval in [Interval::Steps(500), Interval::Epochs(5)] {
+        for interval in [Interval::Steps(500), Interval::Epochs(5), Interval::Times(10)] {
             assert_eq!(interval.to_string().parse(), Ok(interval));
         }
         assert_eq!("1epoch".parse(), Ok(Interval::Epochs(1)));
-        for nonsense in ["", "5", "0steps", "-1steps", "5 parsecs", "steps", "9999999999999steps", "5epochsé"] {
+        for nonsense in ["", "5", "0steps", "-1steps", "5 parsecs", "steps", "9999999999999steps", "5epochsé", "0times"]
+        {
             assert!(nonsense.parse::<Interval>().is_err(), "{nonsense}");
         }
     }

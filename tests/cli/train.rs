@@ -51,12 +51,16 @@ fn what_is_not_asked_for_is_as_the_model_has_it() {
     assert_eq!(settings["adam"]["lr"].as_float(), Some(2e-3));
     let samples = ["epoch-0000.png", "epoch-0001.png", "epoch-0002.png", "progress.gif", "reals.png"];
     assert_eq!(place.names("run/samples"), samples);
-    assert_eq!(place.names("run/checkpoints"), ["step-00000010.safetensors", "step-00000020.safetensors"]);
+    let checkpoints = ["best.safetensors", "step-00000010.safetensors", "step-00000020.safetensors"];
+    assert_eq!(place.names("run/checkpoints"), checkpoints);
+    let measured: Vec<bool> = place.text("run/losses.csv").lines().skip(1).map(|row| !row.contains(",,")).collect();
+    let after_each_epoch: Vec<bool> = (1..=20).map(|step| step % 10 == 0).collect();
+    assert_eq!(measured, after_each_epoch);
 }
 
 #[test]
 fn every_step_has_its_row_in_both_logs() {
-    let place = Place::with_run("--steps 12");
+    let place = Place::with_run("--steps 12 --eval-every never");
     let csv = place.text("run/losses.csv");
     let mut table = csv::Reader::from_reader(csv.as_bytes());
     assert_eq!(table.headers().unwrap(), &COLUMNS[..]);
@@ -263,16 +267,17 @@ fn the_newest_three_checkpoints_stay_unless_told_otherwise() {
     let place = Place::new();
     let names = |run: &str| place.names(&format!("{run}/checkpoints"));
     let step = |step: usize| format!("step-{step:08}.safetensors");
-    place.train("--steps 12 --checkpoint-every 2steps --out three").succeeds();
+    let often = "--steps 12 --checkpoint-every 2steps --eval-every never";
+    place.train(&format!("{often} --out three")).succeeds();
     assert_eq!(names("three"), [8, 10, 12].map(step));
-    place.train("--steps 12 --checkpoint-every 2steps --keep-checkpoints 1 --out one").succeeds();
+    place.train(&format!("{often} --keep-checkpoints 1 --out one")).succeeds();
     assert_eq!(names("one"), [12].map(step));
-    place.train("--steps 12 --checkpoint-every 2steps --keep-checkpoints all --out all").succeeds();
+    place.train(&format!("{often} --keep-checkpoints all --out all")).succeeds();
     assert_eq!(names("all"), [2, 4, 6, 8, 10, 12].map(step));
     // What a person laid there stays, and so do steps that are still to come when a run goes on from an earlier one.
     place.write("all/checkpoints/step-4.safetensors", b"mine");
     let early = format!("all/checkpoints/{}", step(6));
-    place.gpu_gan(&format!("train --resume {early} --steps 9 --checkpoint-every 100steps --device cpu")).succeeds();
+    place.resume(&early, "--steps 9 --checkpoint-every 100steps --eval-every never").succeeds();
     assert_eq!(
         names("all"),
         [6, 8, 9, 10, 12].map(step).into_iter().chain(["step-4.safetensors".into()]).collect::<Vec<_>>()
