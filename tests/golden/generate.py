@@ -52,6 +52,9 @@ models.safetensors    One training step of each other model, and of some with an
                 1 + class, are added.
   DiffAugment   Real images, fakes in the discriminator's turn and the same fakes in the generator's are changed as in operations.safetensors,
                 with the streams 50, 51 and 52 and the step's number. Penalties are of what the discriminator then sees.
+  Pairs         The discriminator sees two images that follow each other as one with twice the channels.
+  Spectral norm Of the singular vectors u starts as (1, 2, 3, ...), normalised, for each layer. They come nearer to those of the weights
+                once for the discriminator's turn and once for the generator's, with the first pass of it.
   Warm-up       Learning rates are those of the first step.
   Vanishing     Where a bias comes before a batch norm, or only differences of logits count, its gradient is 0 but for rounding,
                 so it is named in the metadata and neither it nor its moments are stored.
@@ -302,11 +305,14 @@ def add_minibatch_deviations(goldens):
         x = draw.data(*x)
         x[:group, 0, 0] = x[0, 0, 0]  # alike
         x.requires_grad_()
-        n, c, h, w = x.shape
-        deviation = (x.reshape(n // group, group, c, h, w).var(1, unbiased=False) + 1e-8).sqrt()
-        mean = deviation.mean((1, 2, 3)).repeat_interleave(group)
-        y = torch.cat([x, mean[:, None, None, None].expand(n, 1, h, w)], 1)
-        add_differentiated(goldens, case, draw, y, x=x)
+        add_differentiated(goldens, case, draw, minibatch_deviation(x, group), x=x)
+
+
+def minibatch_deviation(x, group):
+    n, c, h, w = x.shape
+    deviation = (x.reshape(n // group, group, c, h, w).var(1, unbiased=False) + 1e-8).sqrt()
+    mean = deviation.mean((1, 2, 3)).repeat_interleave(group)
+    return torch.cat([x, mean[:, None, None, None].expand(n, 1, h, w)], 1)
 
 
 def add_dropouts(goldens):
@@ -905,6 +911,53 @@ def make_dcgan_fast_64():
     return generator, discriminator
 
 
+class MinibatchDeviation(nn.Module):
+    """Behind the channels one more: the mean deviation within groups of so many images that follow each other."""
+
+    def __init__(self, group):
+        super().__init__()
+        self.group = group
+
+    def forward(self, x):
+        return minibatch_deviation(x, self.group)
+
+
+def make_spectral_pairs(deviation):
+    """The model of spectral-pairs.toml, or the same without the deviation, which no penalty goes through."""
+    generator = nn.Sequential(
+        nn.ConvTranspose2d(5, 6, 4, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 2, 4, stride=2, padding=1),
+        nn.Tanh(),
+    )
+    normalised = torch.nn.utils.spectral_norm
+    discriminator = nn.Sequential(
+        normalised(nn.Conv2d(2 * 2, 6, 4, stride=2, padding=1)),
+        nn.LeakyReLU(0.2),
+        *([MinibatchDeviation(2)] if deviation else []),
+        normalised(nn.Conv2d(6 + deviation, 5, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        FlattenHWC(),
+        normalised(nn.Linear(4 * 4 * 5, 1)),
+    )
+    with torch.no_grad():
+        for layer in spectral_layers(discriminator):
+            u = layer.weight_u
+            u.copy_(F.normalize(torch.arange(1.0, u.numel() + 1), dim=0))
+    return generator, discriminator
+
+
+def spectral_layers(network):
+    return [layer for layer in network.modules() if hasattr(layer, "weight_u")]
+
+
+def iterate(network, on):
+    """Whether each pass from now on brings the singular vectors nearer to what they are of."""
+    for layer in spectral_layers(network):
+        layer.train(on)
+
+
 class Recipe(typing.NamedTuple):
     """How a model is trained."""
 
@@ -927,6 +980,7 @@ class Recipe(typing.NamedTuple):
     model: str | None = None  # where it is not the recipe's name
     labels: tuple = ()  # of the images of each step, where the networks are told their classes
     diff_augment: tuple = ()
+    pac: int = 1
 
     @property
     def penalised(self):
@@ -960,6 +1014,11 @@ RECIPES = {
         make_dcgan_fast_64, 4, 100, (3, 64, 64), 1e-3, (0.0, 0.99), 1e-8, r1=0.5, every=4,
         diff_augment=("translation", "cutout", "colour"),
     ),
+    "spectral-pairs": Recipe(lambda: make_spectral_pairs(True), 8, 5, (2, 8, 8), 1e-3, (0.0, 0.99), 1e-8, pac=2),
+    "spectral-pairs-penalised": Recipe(
+        lambda: make_spectral_pairs(False), 8, 5, (2, 8, 8), 1e-3, (0.0, 0.99), 1e-8, pac=2, loss="hinge", r1=0.5, r2=0.3,
+        every=4, model="spectral-pairs without minibatch-deviation",
+    ),
 }
 
 
@@ -982,7 +1041,10 @@ class Training:
 
 def named(networks, prefix=""):
     """Parameters with their names: `generator.1.weight` first, `discriminator.10.bias` last."""
-    return [(name, param) for name, param in networks.named_parameters() if name.startswith(prefix)]
+    found = [(name, param) for name, param in networks.named_parameters() if name.startswith(prefix)]
+    # Spectral norm makes its weights anew, behind the bias.
+    modules = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in found))
+    return sorted(found, key=lambda named: (modules.index(named[0].rpartition(".")[0]), named[0].endswith("bias")))
 
 
 def set_initial_parameters(networks):
@@ -1020,6 +1082,7 @@ def train_step(training, t, latents, real):
     g, d, changes = training.g, training.d, training.recipe.diff_augment
     if changes:
         real = diff_augment(real, changes, SEED, DIFF_AUGMENT_STREAM, t)
+    packed = lambda images: images.reshape(len(images) // training.recipe.pac, -1, *images.shape[2:])
     dropouts = set_dropout(g, 0, t)
     # A transposed convolution takes an image of one pixel.
     fake = g(latents[:, :, None, None] if isinstance(g[0], nn.ConvTranspose2d) else latents)
@@ -1028,20 +1091,25 @@ def train_step(training, t, latents, real):
     seen = diff_augment(fake, changes, SEED, DIFF_AUGMENT_STREAM + 1, t).detach() if changes else fake.detach()
     training.d_adam.zero_grad()
     set_dropout(d, dropouts, t)
-    real_logits = d(real)
+    iterate(d, True)
+    real_logits = d(packed(real))
+    iterate(d, False)
     dropouts += set_dropout(d, dropouts, t, before=len(real))
-    fake_logits = d(seen)
+    fake_logits = d(packed(seen))
     recipe = training.recipe
     d_loss_real, d_loss_fake = discriminator_losses(recipe.loss, real_logits, fake_logits, recipe.smoothing)
-    (d_loss_real + d_loss_fake + recipe.every * penalty(recipe, d, real, seen, t)).backward()
+    (d_loss_real + d_loss_fake + recipe.every * penalty(recipe, d, packed(real), packed(seen), t)).backward()
     grads = {name: param.grad.clone() for name, param in named(training.networks, "discriminator")}
     training.d_adam.step()
 
     # The generator: the same fake images before the discriminator as it is now.
     training.g_adam.zero_grad()
     set_dropout(d, dropouts, t)
-    fake_logits_for_g = d(diff_augment(fake, changes, SEED, DIFF_AUGMENT_STREAM + 2, t) if changes else fake)
-    g_loss = generator_loss(recipe.loss, fake_logits_for_g, d(real).detach() if recipe.loss == "relativistic" else None)
+    iterate(d, True)
+    fake_logits_for_g = d(packed(diff_augment(fake, changes, SEED, DIFF_AUGMENT_STREAM + 2, t) if changes else fake))
+    iterate(d, False)
+    real_logits_for_g = d(packed(real)).detach() if recipe.loss == "relativistic" else None
+    g_loss = generator_loss(recipe.loss, fake_logits_for_g, real_logits_for_g)
     g_loss.backward()
     grads |= {name: param.grad.clone() for name, param in named(training.networks, "generator")}
     training.g_adam.step()
@@ -1119,6 +1187,8 @@ def add_training(goldens, name, steps):
         f"{name}/objective", **{"loss": recipe.loss, "label-smoothing": recipe.smoothing, "penalty": penalties}
     )
     goldens.describe(f"{name}/rates", **{"discriminator": recipe.d_lr, "warm-up": recipe.warm_up})
+    if recipe.pac > 1:
+        goldens.describe(f"{name}/pac", images=recipe.pac)
     if recipe.diff_augment:
         goldens.describe(f"{name}/diff-augment", changes=recipe.diff_augment, stream=DIFF_AUGMENT_STREAM)
     training = Training(recipe)
