@@ -14,7 +14,8 @@
 // Shapes    x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
 //           parts (SLICES, shape of the result), result, next_y, next (LEN)
 // Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
-//           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory:
+//           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory. Whatever TX, TY and PADDING are, the order
+//           of each sum is the same, and so are the bits.
 //             forward       rows (n,i,j)              depth (u,v,c)          columns o
 //             grad_input    rows (p,q,n) of a phase   depth (u,v,o)          columns c;  phases are along z, too
 //             grad_weight   rows (u,v,c)              depth (n,i,j)          columns o
@@ -43,6 +44,10 @@ override BIAS_LEN: u32 = 1u;
 override BACKWARD: bool = false;
 override TX: u32 = 8u;
 override TY: u32 = 8u;
+// Left free behind each depth of a tile: without it, lanes that store the depths of one row all meet in one bank of the memory.
+override PADDING: u32 = 0u;
+override LINE_A: u32 = 8u * TY + PADDING;
+override LINE_B: u32 = 8u * TX + PADDING;
 
 const DEPTH = 16u;
 const NOWHERE = 0xffffffffu;
@@ -57,8 +62,8 @@ const NOWHERE = 0xffffffffu;
 @group(0) @binding(7) var<storage, read_write> next: array<f32>;
 
 // Tiles of A and B, depth after depth, and what of a row's address does not depend on the depth.
-var<workgroup> tile_a: array<f32, DEPTH * 8u * TY>;
-var<workgroup> tile_b: array<f32, DEPTH * 8u * TX>;
+var<workgroup> tile_a: array<f32, DEPTH * LINE_A>;
+var<workgroup> tile_b: array<f32, DEPTH * LINE_B>;
 var<workgroup> origins: array<vec3<u32>, 8u * TY>;
 
 // The 8 x 8 products of one invocation: quarters of 4 x 4, column r of a matrix for row r.
@@ -86,8 +91,8 @@ fn multiply(products: ptr<function, Products>, lane: u32) {
     let row = 8u * (lane / TX);
     let column = 8u * (lane % TX);
     for (var depth = 0u; depth < DEPTH; depth++) {
-        let at_a = depth * 8u * TY + row;
-        let at_b = depth * 8u * TX + column;
+        let at_a = depth * LINE_A + row;
+        let at_b = depth * LINE_B + column;
         let top = four_of_a(at_a);
         let bottom = four_of_a(at_a + 4u);
         let left = four_of_b(at_b);
@@ -170,7 +175,7 @@ fn forward(
             if depth < depths && p < H && q < W {
                 value = x[origins[row].x + (p * W + q) * C_IN + c];
             }
-            tile_a[(e % DEPTH) * 8u * TY + row] = value;
+            tile_a[(e % DEPTH) * LINE_A + row] = value;
         }
         for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
             let depth = start + e / (8u * TX);
@@ -179,7 +184,7 @@ fn forward(
             if depth < depths && o < C_OUT {
                 value = w[depth * C_OUT + o];
             }
-            tile_b[e] = value;
+            tile_b[e / (8u * TX) * LINE_B + e % (8u * TX)] = value;
         }
         workgroupBarrier();
         multiply(&products, lane);
@@ -266,7 +271,7 @@ fn grad_input(
             if depth < depths && i < H_OUT && j < W_OUT {
                 value = dy[origins[row].x + (i * W_OUT + j) * C_OUT + o];
             }
-            tile_a[(e % DEPTH) * 8u * TY + row] = value;
+            tile_a[(e % DEPTH) * LINE_A + row] = value;
         }
         for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
             let depth = start + e % DEPTH;
@@ -279,7 +284,7 @@ fn grad_input(
             if depth < depths && c < C_IN {
                 value = w[((u * K + v) * C_IN + c) * C_OUT + o];
             }
-            tile_b[(e % DEPTH) * 8u * TX + e / DEPTH] = value;
+            tile_b[(e % DEPTH) * LINE_B + e / DEPTH] = value;
         }
         workgroupBarrier();
         multiply(&products, lane);
@@ -333,7 +338,7 @@ fn grad_weight(
             if pixel < end && p < H && q < W {
                 value = x[((n * H + p) * W + q) * C_IN + origins[row].z];
             }
-            tile_a[e] = value;
+            tile_a[e / (8u * TY) * LINE_A + row] = value;
         }
         for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
             let pixel = start + e / (8u * TX);
@@ -342,7 +347,7 @@ fn grad_weight(
             if pixel < end && o < C_OUT {
                 value = dy[pixel * C_OUT + o];
             }
-            tile_b[e] = value;
+            tile_b[e / (8u * TX) * LINE_B + e % (8u * TX)] = value;
         }
         workgroupBarrier();
         multiply(&products, lane);

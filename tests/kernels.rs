@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use common::{TINY, aloud, assert_close, gpu};
@@ -194,9 +195,63 @@ fn kernels_give_the_same_bits_with_the_checks_of_untrusted_shaders() {
     let Some(gpu) = gpu() else { return };
     let checked = gpu.clone().checked();
     for case in awkward().iter().step_by(5) {
-        let [plain, with_checks] = [gpu, &checked].map(|gpu| case.run(gpu).unwrap());
+        let [plain, with_checks] = [gpu, &checked].map(|gpu| case.bits(gpu).unwrap());
         assert_eq!(plain, with_checks, "{} on {}", case.op().name(), case.shapes());
     }
+}
+
+#[test]
+fn products_give_the_same_bits_whatever_their_tiles() {
+    let Some(gpu) = gpu() else { return };
+    let usual = gpu.variants().pop().expect("at least the device itself");
+    let (mut tried, cases) = (0, awkward());
+    for case in &cases {
+        let dispatches = case.dispatches_on(&usual);
+        let others: Vec<GpuDevice> =
+            gpu.tilings().into_iter().filter(|other| case.dispatches_on(other) != dispatches).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let expected = case.bits(&usual).unwrap();
+        for other in others {
+            assert_eq!(case.bits(&other).unwrap(), expected, "{} on {}", case.op().name(), case.shapes());
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried} cases in other tiles");
+}
+
+/// The second time, what the first one found is read from the cache.
+#[test]
+fn the_tiles_of_a_program_are_timed_once_and_leave_its_tensors_as_they_were() {
+    let Some(gpu) = gpu() else { return };
+    let mut usual = gpu.variants().pop().expect("at least the device itself");
+    let cache = tempfile::tempdir().unwrap();
+    let mut program = Program::new();
+    let [x, w, b, y] = [("x", &[20, 9, 9, 5][..]), ("w", &[3, 3, 5, 70]), ("b", &[70]), ("y", &[20, 9, 9, 70])]
+        .map(|(name, shape)| program.tensor(name, shape));
+    let run = program.begin("run");
+    program.push(Op::Conv { x, w, b: Some(b), y, geometry: Geometry { kernel: 3, stride: 1, pad: 1 } });
+    let result = |gpu: &GpuDevice| {
+        let mut executor = gpu.executor(&program).unwrap();
+        assert!(executor.download(y).unwrap().iter().all(|value| value.to_bits() == 0), "timing left something behind");
+        for tensor in [x, w, b] {
+            let info = program.info(tensor);
+            executor.upload(tensor, Values::F32(&pattern(&info.name, info.len()))).unwrap();
+        }
+        executor.run(run, 1).unwrap();
+        executor.download(y).unwrap()
+    };
+    let expected = result(&usual);
+    for timed in [true, false] {
+        let (say, said) = mpsc::channel();
+        usual = usual.tuned(Some(cache.path()), move |line| say.send(line.to_string()).unwrap());
+        assert_eq!(result(&usual), expected);
+        let lines: Vec<String> = said.try_iter().collect();
+        assert_eq!(lines.len(), usize::from(timed), "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains("timed for 1 of 1 products in")), "{lines:?}");
+    }
+    assert_eq!(std::fs::read_dir(cache.path().join("tiles")).unwrap().count(), 1);
 }
 
 #[test]

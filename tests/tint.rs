@@ -113,7 +113,8 @@ fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value
     let program = case.program();
     let mut scratch = BTreeMap::new();
     let mut dispatches = Vec::new();
-    for Dispatch { shader, entry, constants, bindings: sources, workgroups } in case.dispatches(Kernels::Portable) {
+    for dispatch in case.dispatches(Kernels::Portable) {
+        let Dispatch { shader, entry, constants, bindings: sources, workgroups, .. } = dispatch;
         let mut bound = Vec::new();
         for Binding { name, number } in &bindings[&(shader, entry.to_string())] {
             bound.push(match sources[name.as_str()] {

@@ -73,19 +73,19 @@ class PyTorch:
 
 
 class Burn:
-    """burn: flex on the CPU, wgpu on a GPU."""
+    """burn: flex on the CPU, on a GPU one of its backends for those."""
 
-    def __init__(self, arguments):
-        self.name = "burn"
+    def __init__(self, arguments, backend="wgpu"):
+        backend = "flex" if arguments.device == "cpu" else backend
+        self.name = f"burn {backend}"
         if arguments.model != "dcgan-small":
             raise Missing("the step in burn is that of dcgan-small alone")
         print("building burn, which takes minutes the first time", file=sys.stderr)
-        gpu = arguments.device != "cpu"
         folder = PEERS / "burn"
-        run(["cargo", "build", "--release", *(["--features", "gpu"] if gpu else [])], cwd=folder,
-            env=os.environ | {"CARGO_TARGET_DIR": str(target_of(folder, "BURN_TARGET_DIR").parent)})
-        self.command = [target_of(folder, "BURN_TARGET_DIR") / "burn-peer", "--device", "wgpu" if gpu else "flex",
-                        "--seconds", arguments.seconds]
+        target = target_of(folder, "BURN_TARGET_DIR").parent / backend  # each backend is another build
+        run(["cargo", "build", "--release", *([] if backend == "flex" else ["--features", backend])], cwd=folder,
+            env=os.environ | {"CARGO_TARGET_DIR": str(target)})
+        self.command = [target / "release" / "burn-peer", "--device", backend, "--seconds", arguments.seconds]
         self.command += ["--batch-size", arguments.batch_size] if arguments.batch_size else []
         self.environment = {"RAYON_NUM_THREADS": str(arguments.threads)} if arguments.threads else {}
 
@@ -100,6 +100,7 @@ CONTESTANTS = {
     "pytorch-compile-tf32": lambda arguments: PyTorch(arguments, "--compile", "--tf32"),
     "pytorch-tutorial": lambda arguments: PyTorch(arguments, "--tutorial"),
     "burn": Burn,
+    "burn-vulkan": lambda arguments: Burn(arguments, "vulkan"),
 }
 
 

@@ -1,8 +1,10 @@
 //! `--device`: from a word to a device, and the reason in a line.
 
+use super::remark;
 use crate::bench::Machine;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
 use crate::program::Device;
 
@@ -13,6 +15,10 @@ pub(super) struct DeviceArgument {
     /// backend (vulkan, metal, dx12, gl)
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "GPU_GAN_DEVICE")]
     device: String,
+
+    /// On a GPU, cut products into the usual tiles, instead of timing a handful, once, and taking the fastest. Results have the same bits
+    #[arg(long)]
+    usual_tiles: bool,
 }
 
 impl DeviceArgument {
@@ -20,7 +26,7 @@ impl DeviceArgument {
     pub(super) fn open(&self) -> Result<(Box<dyn Device>, String)> {
         let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
-            Some(adapter) => Box::new(GpuDevice::open(adapter)?),
+            Some(adapter) => Box::new(self.tuned(GpuDevice::open(adapter)?)),
             None => Box::new(CpuDevice::<f32>::new()),
         };
         let text = format!("{}: {}", device.description(), choice.reason);
@@ -31,7 +37,7 @@ impl DeviceArgument {
     pub(super) fn open_to_time(&self) -> Result<(Machine, String)> {
         let choice = self.choose()?;
         let machine = match &choice.adapter {
-            Some(adapter) => Machine::Gpu(GpuDevice::open_to_time(adapter)?),
+            Some(adapter) => Machine::Gpu(self.tuned(GpuDevice::open_to_time(adapter)?)),
             None => Machine::Cpu(CpuDevice::new()),
         };
         let text = format!("{}: {}", machine.device().description(), choice.reason);
@@ -61,6 +67,10 @@ impl DeviceArgument {
             hint: "name a GPU with --device (see `gpu-gan devices`), or leave it out".into(),
         })?;
         Ok((GpuDevice::open(&adapter)?, format!("{adapter}: {}", choice.reason)))
+    }
+
+    fn tuned(&self, gpu: GpuDevice) -> GpuDevice {
+        if self.usual_tiles { gpu } else { gpu.tuned(files::cache_folder().as_deref(), remark) }
     }
 
     fn choose(&self) -> Result<Choice> {

@@ -1,5 +1,7 @@
 //! A program on a GPU: buffers, pipelines and bind groups made once, routines replayed as submissions.
 
+mod timing;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -7,7 +9,6 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use rayon::prelude::*;
 
-use super::clock::{self, Clock};
 use super::lower::{Dispatch, Source, lower};
 use super::pace::Pace;
 use super::shaders::{Binding, Reflection, SHADERS, Shader};
@@ -96,6 +97,7 @@ impl GpuExecutor {
             readings: Vec::new(),
             staging: Vec::new(),
         };
+        let lowered = executor.with_tiles(&lowered)?;
         let pipelines = Pipelines::compile(&executor.gpu, lowered.iter().flatten())?;
         for dispatches in &lowered {
             let passes = dispatches.iter().map(|dispatch| executor.pass(&pipelines, dispatch)).collect();
@@ -139,37 +141,6 @@ impl GpuExecutor {
         self.gpu.healthy()
     }
 
-    /// How long the host takes to encode a run of a routine, which is then thrown away: what steps cost where the GPU is faster
-    /// than the host.
-    pub fn time_to_encode(&self, routine: RoutineId) -> Duration {
-        let begin = Instant::now();
-        let mut encoder = self.encoder(&self.program.routines()[routine.0].name);
-        self.encode(routine, 0..self.dispatch_count(routine), &mut encoder, None);
-        drop(encoder.finish());
-        begin.elapsed()
-    }
-
-    /// Seconds that the GPU takes for `times` runs of a routine, by its own clock; so many times over, each as a submission that
-    /// should be short. None where the device [was not opened to be timed](GpuDevice::open_to_time), or its clock does not run.
-    pub fn time_on_gpu(&mut self, routine: RoutineId, times: usize, samples: usize) -> Result<Option<Vec<f64>>> {
-        let samples = samples.min(clock::MOST_PASSES);
-        let Some(clock) = Clock::new(&self.gpu, samples)? else { return Ok(None) };
-        self.forget_times();
-        for sample in 0..samples {
-            let mut encoder = self.encoder("timed");
-            let dispatches = 0..times * self.dispatch_count(routine);
-            self.encode(routine, dispatches, &mut encoder, Some(clock.of_pass(sample)));
-            self.submit(encoder, None)?;
-        }
-        let buffer = self.staging(clock.bytes())?;
-        let mut encoder = self.encoder("clock");
-        clock.read(&mut encoder, &buffer);
-        self.submit(encoder, None)?;
-        let instants = self.map(buffer, clock.bytes() as usize / 4);
-        let words = self.collect_words(&instants)?;
-        Ok(clock::durations(&words, self.gpu.queue.get_timestamp_period().into()))
-    }
-
     fn pass(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> Pass {
         let (pipeline, bindings) = pipelines.of(dispatch);
         let entries: Vec<_> = bindings
@@ -182,7 +153,7 @@ impl GpuExecutor {
             .collect();
         Counters::count(&self.gpu.made.bind_groups);
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&label(dispatch)),
+            label: Some(&dispatch.label()),
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
@@ -328,15 +299,8 @@ impl GpuExecutor {
         encoder: &mut wgpu::CommandEncoder,
         clock: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) {
-        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: clock };
-        let mut compute = encoder.begin_compute_pass(&descriptor);
         let passes = &self.routines[routine.0].passes;
-        for pass in dispatches.map(|index| &passes[index % passes.len()]) {
-            compute.set_pipeline(&pass.pipeline);
-            compute.set_bind_group(0, &pass.bind_group, &[]);
-            let [x, y, z] = pass.workgroups;
-            compute.dispatch_workgroups(x, y, z);
-        }
+        encode(dispatches.map(|index| &passes[index % passes.len()]), encoder, clock);
     }
 
     /// Remembers a tensor of numbers of 32 bits, whatever they mean.
@@ -401,6 +365,22 @@ impl GpuExecutor {
     }
 }
 
+/// Encodes dispatches as one compute pass.
+fn encode<'a>(
+    passes: impl Iterator<Item = &'a Pass>,
+    encoder: &mut wgpu::CommandEncoder,
+    clock: Option<wgpu::ComputePassTimestampWrites<'_>>,
+) {
+    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: clock };
+    let mut compute = encoder.begin_compute_pass(&descriptor);
+    for pass in passes {
+        compute.set_pipeline(&pass.pipeline);
+        compute.set_bind_group(0, &pass.bind_group, &[]);
+        let [x, y, z] = pass.workgroups;
+        compute.dispatch_workgroups(x, y, z);
+    }
+}
+
 /// The pipelines of a program: one for each entry point with the same constants.
 struct Pipelines {
     by_kernel: HashMap<String, wgpu::ComputePipeline>,
@@ -411,7 +391,7 @@ impl Pipelines {
     fn compile<'a>(gpu: &GpuDevice, dispatches: impl Iterator<Item = &'a Dispatch>) -> Result<Self> {
         let mut kernels: BTreeMap<String, &Dispatch> = BTreeMap::new();
         for dispatch in dispatches {
-            kernels.entry(kernel_name(dispatch)).or_insert(dispatch);
+            kernels.entry(dispatch.kernel()).or_insert(dispatch);
         }
         let mut modules: HashMap<&'static str, (wgpu::ShaderModule, Reflection)> = HashMap::new();
         for shader in SHADERS.iter().filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name)) {
@@ -432,16 +412,8 @@ impl Pipelines {
     }
 
     fn of(&self, dispatch: &Dispatch) -> (&wgpu::ComputePipeline, &[Binding]) {
-        (&self.by_kernel[&kernel_name(dispatch)], &self.bindings[&(dispatch.shader, dispatch.entry)])
+        (&self.by_kernel[&dispatch.kernel()], &self.bindings[&(dispatch.shader, dispatch.entry)])
     }
-}
-
-fn kernel_name(dispatch: &Dispatch) -> String {
-    format!("{} {:?}", label(dispatch), dispatch.constants)
-}
-
-fn label(dispatch: &Dispatch) -> String {
-    format!("{}.{}", dispatch.shader, dispatch.entry)
 }
 
 fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
@@ -460,7 +432,7 @@ fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
 fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Dispatch) -> wgpu::ComputePipeline {
     Counters::count(&gpu.made.pipelines);
     gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(&label(dispatch)),
+        label: Some(&dispatch.label()),
         layout: None,
         module,
         entry_point: Some(dispatch.entry),

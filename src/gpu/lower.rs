@@ -7,6 +7,7 @@ mod kernel;
 use std::collections::BTreeMap;
 
 use batch_norm::{Behind, batch_norm, batch_norm_grad};
+pub(super) use convolution::MOST_TILINGS;
 use convolution::{Next, convolution};
 use kernel::{
     ELEMENTWISE, Kernel, MOST_WORKGROUPS, Slices, blocks_of_four, elementwise, flag, invocations, seed_constants, sizes,
@@ -49,6 +50,42 @@ pub struct Dispatch {
     pub bindings: BTreeMap<&'static str, Source>,
     /// How many workgroups along x, y and z.
     pub workgroups: [usize; 3],
+    /// Other tiles that the same work can be cut into. Whichever is taken, the bits are the same.
+    pub tilings: Vec<Tiling>,
+}
+
+/// What a dispatch becomes with other tiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tiling {
+    /// Values of overrides, instead of those of the same names.
+    pub constants: Vec<(&'static str, f64)>,
+    /// How many workgroups along x, y and z.
+    pub workgroups: [usize; 3],
+}
+
+impl Dispatch {
+    /// What it is of: shader and entry point.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.shader, self.entry)
+    }
+
+    /// What a pipeline is made of, and one dispatch may share with another: its [`Self::label`] and all constants.
+    pub fn kernel(&self) -> String {
+        format!("{} {:?}", self.label(), self.constants)
+    }
+
+    /// The same with its usual tiles, 0, or one of the other [`Self::tilings`], from 1 on; with the usual ones where it has not so many.
+    #[must_use]
+    pub fn tiled(&self, number: usize) -> Self {
+        let mut tiled = Self { tilings: Vec::new(), ..self.clone() };
+        let Some(tiling) = number.checked_sub(1).and_then(|other| self.tilings.get(other)) else { return tiled };
+        for &(name, value) in &tiling.constants {
+            let constant = tiled.constants.iter_mut().find(|(known, _)| *known == name);
+            *constant.expect("a tiling changes constants that are there") = (name, value);
+        }
+        tiled.workgroups = tiling.workgroups;
+        tiled
+    }
 }
 
 /// What is bound to a name of a shader.

@@ -11,17 +11,20 @@ mod pace;
 mod shaders;
 #[cfg(test)]
 mod translations;
+mod tuner;
 
 use std::collections::HashMap;
 use std::panic;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapters::{Adapter, AdapterKind, Features, Limits, adapters, matching, what_to_install, why_none};
 pub use executor::GpuExecutor;
-use lower::LANES;
-pub use lower::{Dispatch, Kernels, Source, lower};
+pub use lower::{Dispatch, Kernels, Source, Tiling, lower};
+use lower::{LANES, MOST_TILINGS};
 pub use shaders::{Binding, SHADERS, Shader, entry_points};
+use tuner::Tuner;
 
 use crate::error::{Error, Result};
 use crate::program::{Device, Executor, Op, Program};
@@ -38,8 +41,30 @@ pub struct GpuDevice {
     driver: String,
     faults: Faults,
     kernels: Kernels,
+    tiles: Tiles,
     compilation: Compilation,
     made: Arc<Counters>,
+}
+
+/// Which of its tilings a dispatch has.
+#[derive(Clone, Default)]
+enum Tiles {
+    #[default]
+    Usual,
+    /// That of this number, where there is one.
+    Number(usize),
+    /// Those that are fastest here.
+    Fastest(Arc<Tuner>),
+}
+
+impl Tiles {
+    fn of(&self, dispatch: &Dispatch) -> Dispatch {
+        match self {
+            Self::Usual => dispatch.tiled(0),
+            Self::Number(number) => dispatch.tiled(*number),
+            Self::Fastest(tuner) => tuner.tiled(dispatch),
+        }
+    }
 }
 
 /// What was made on a device since it was opened, whether it is still there or not.
@@ -159,6 +184,7 @@ impl GpuDevice {
             driver,
             faults,
             kernels,
+            tiles: Tiles::default(),
             compilation: Compilation::default(),
             made: Arc::default(),
         })
@@ -193,9 +219,25 @@ impl GpuDevice {
         variants
     }
 
+    /// The same device, whose programs have the tiles that are fastest here: each product is timed with a handful of them, once, in
+    /// two seconds a program at most, and what is found is kept in `cache`. `tell` is then told so in a line. Results have the same
+    /// bits, whatever the tiles.
+    #[must_use]
+    pub fn tuned(mut self, cache: Option<&Path>, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.tiles = Tiles::Fastest(Tuner::new(&format!("{}, {}", self.name, self.driver), cache, Box::new(tell)));
+        self
+    }
+
+    /// This device with the kernels that run everywhere, once for each other way that they have to cut products into tiles.
+    pub fn tilings(&self) -> Vec<Self> {
+        let with = |number| Self { kernels: Kernels::Portable, tiles: Tiles::Number(number), ..self.clone() };
+        (1..=MOST_TILINGS).map(with).collect()
+    }
+
     /// The dispatches that run operations here, in order.
     pub fn dispatches_of(&self, ops: &[Op], program: &Program) -> Vec<Dispatch> {
-        lower(ops, program, self.kernels)
+        let dispatches = lower(ops, program, self.kernels);
+        dispatches.iter().map(|dispatch| self.tiles.of(dispatch)).collect()
     }
 
     /// The same operations in the same order, those together that run as one here.

@@ -76,13 +76,15 @@ fn dispatches(program: &Program, kernels: Kernels) -> impl Iterator<Item = Dispa
     })
 }
 
-/// The dispatches of programs, each kernel once: one entry point with one set of overrides.
+/// The dispatches of programs in all their tilings, each kernel once: one entry point with one set of overrides.
 fn kernels(programs: &[Program], kinds: &[Kernels]) -> Vec<Dispatch> {
     let mut kernels = BTreeMap::new();
     for program in programs {
         for dispatch in kinds.iter().flat_map(|&kind| dispatches(program, kind)) {
-            let name = format!("{} {} {:?}", dispatch.shader, dispatch.entry, dispatch.constants);
-            kernels.entry(name).or_insert(dispatch);
+            for tiling in 0..=dispatch.tilings.len() {
+                let tiled = dispatch.tiled(tiling);
+                kernels.entry(tiled.kernel()).or_insert(tiled);
+            }
         }
     }
     kernels.into_values().collect()

@@ -117,10 +117,14 @@ impl Case {
         lower(&self.program.routine(self.run).ops, &self.program, kernels)
     }
 
+    /// The dispatches that run it on a device, in order.
+    pub fn dispatches_on(&self, gpu: &GpuDevice) -> Vec<Dispatch> {
+        gpu.dispatches_of(&self.program.routine(self.run).ops, &self.program)
+    }
+
     /// The entry points that run it on a device, as (shader, entry point), in order.
     pub fn entry_points(&self, gpu: &GpuDevice) -> Vec<(&'static str, &'static str)> {
-        let dispatches = gpu.dispatches_of(&self.program.routine(self.run).ops, &self.program);
-        dispatches.iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
+        self.dispatches_on(gpu).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
     }
 
     /// How far it may be from its reference.
@@ -144,7 +148,21 @@ impl Case {
         self.try_on(&mut on_gpu)
     }
 
-    /// The same on an executor of [its program](Self::program).
+    /// The bits of all that the operation writes on a device.
+    pub fn bits(&self, gpu: &GpuDevice) -> Result<Vec<Vec<u32>>> {
+        let mut executor = gpu.executor(&self.program)?;
+        executor.poison();
+        self.fill(&mut executor)?;
+        executor.run(self.run, 1)?;
+        let written = self.operands.iter().filter(|(operand, _)| operand.access != Access::Read);
+        let read = written.map(|&(_, whole)| match self.program.element(whole) {
+            Element::U32 => executor.counters(whole),
+            _ => Ok(executor.download(whole)?.into_iter().map(f32::to_bits).collect()),
+        });
+        read.collect()
+    }
+
+    /// Compares, as [`Self::run`] does, on an executor of [its program](Self::program).
     pub fn try_on(&self, executor: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         self.fill(executor)?;
         executor.run(self.run, 1)?;

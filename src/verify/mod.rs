@@ -70,13 +70,20 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(gpu, scope);
 
-    let variants = gpu.variants();
-    let mut cases: Vec<(Case, &GpuDevice)> = Vec::new();
-    for (number, variant) in variants.iter().enumerate() {
-        let differs = |case: &Case| number == 0 || case.entry_points(variant) != case.entry_points(gpu);
-        cases.extend(trials(scope).into_iter().filter(differs).map(|case| (case, variant)));
+    let (variants, tilings) = (gpu.variants(), gpu.tilings());
+    let (trials, at_models_shapes) = (trials(scope), at_models_shapes(&models, scope));
+    let mut cases: Vec<(&Case, &GpuDevice)> = Vec::new();
+    for case in &trials {
+        let mut known = Vec::new();
+        for variant in variants.iter().chain(&tilings) {
+            let dispatches = case.dispatches_on(variant);
+            if !known.contains(&dispatches) {
+                known.push(dispatches);
+                cases.push((case, variant));
+            }
+        }
     }
-    cases.extend(at_models_shapes(&models, scope).into_iter().map(|case| (case, gpu)));
+    cases.extend(at_models_shapes.iter().map(|case| (case, gpu)));
     let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
     let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
     for (done, (case, variant)) in cases.iter().enumerate() {

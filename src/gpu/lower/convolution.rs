@@ -1,12 +1,15 @@
 //! Convolution and its gradients as matrix products: how large the tiles of a workgroup are, and into how many slices their sums
 //! are cut.
 
-use super::kernel::{Kernel, elementwise, flag, sizes};
-use super::{Dispatch, Kernels, Source, function};
+use super::kernel::{Kernel, MOST_WORKGROUPS, elementwise, flag, sizes};
+use super::{Dispatch, Kernels, Source, Tiling, function};
 use crate::program::{Activation, Geometry, Op, Program, TensorId};
 
 /// Terms of a product's sums that go through workgroup memory together, as in `conv.wgsl`.
 const DEPTH: usize = 16;
+
+/// The most tilings of a product beside its usual one.
+pub(in crate::gpu) const MOST_TILINGS: usize = 4;
 
 /// What takes the result of a convolution as soon as it is there.
 #[derive(Clone, Copy)]
@@ -78,34 +81,39 @@ impl Kernel {
     /// A matrix product into its result; where its sums are cut into slices, another dispatch adds the parts.
     fn product(self, product: &Product, size: &Size, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
         let len = program.info(product.result).len();
-        let (tile, constants): (Tile, _) = match kernels {
-            Kernels::Portable => {
-                let block = Block::of(size.columns);
-                (block.tile(), sizes(&[("TX", block.x), ("TY", block.y)]))
-            }
-            Kernels::Lanes => {
-                let shape = LaneTile::of(size);
-                let number = ["forward", "grad_input", "grad_weight"].iter().position(|&entry| entry == product.entry);
-                let number = number.expect("one of three products");
-                let mut constants = sizes(&[("PRODUCT", number), ("QUADS", shape.quads)]);
-                constants.push(flag("SWAPPED", shape.swapped));
-                (shape.tile(), constants)
-            }
+        let block = Block::of(size.columns);
+        let lanes = LaneTile::of(size);
+        let tile: Tile = match kernels {
+            Kernels::Portable => block.tile(size),
+            Kernels::Lanes => lanes.tile(),
         };
-        let [x, y] = [size.columns.div_ceil(tile.columns), size.rows.div_ceil(tile.rows)];
-        let slices = tile.slices(x * y * size.phases, size.depth);
+        let slices = tile.slices(tile.over(size, 1).iter().product(), size.depth);
         let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
         let slices = size.depth.div_ceil(slice_depth);
-        let workgroups = [x, y, size.phases * slices];
         let sliced = self.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
         let parts = match slices {
             1 => Source::Tensor(product.result),
             _ => Source::Scratch("parts", slices * len),
         };
-        let kernel = sliced.clone().constants(&constants).bind("parts", parts);
+        let kernel = sliced.clone().bind("parts", parts);
+        let workgroups = tile.over(size, slices);
         let mut dispatches = vec![match kernels {
-            Kernels::Portable => kernel.dispatch(product.entry, workgroups),
+            Kernels::Portable => {
+                let tilings = block.others(size).into_iter().map(|block| Tiling {
+                    constants: block.constants(),
+                    workgroups: block.tile(size).over(size, slices),
+                });
+                // As many workgroups as every adapter allows.
+                let tilings =
+                    tilings.filter(|tiling| tiling.workgroups.iter().all(|&groups| groups <= MOST_WORKGROUPS));
+                let tilings = tilings.collect();
+                Dispatch { tilings, ..kernel.constants(&block.constants()).dispatch(product.entry, workgroups) }
+            }
             Kernels::Lanes => {
+                let number = ["forward", "grad_input", "grad_weight"].iter().position(|&entry| entry == product.entry);
+                let number = number.expect("one of three products");
+                let kernel = kernel.constants(&sizes(&[("PRODUCT", number), ("QUADS", lanes.quads)]));
+                let kernel = kernel.constants(&[flag("SWAPPED", lanes.swapped)]);
                 let kernel =
                     kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
                 kernel.of_shader("conv_lanes").dispatch("product", workgroups)
@@ -159,12 +167,20 @@ impl Tile {
         let wanted = (self.wanted / workgroups).clamp(1, depth.div_ceil(self.least_depth));
         wanted.max(depth.div_ceil(longest))
     }
+
+    /// How many workgroups there are for a product in so many slices.
+    fn over(&self, size: &Size, slices: usize) -> [usize; 3] {
+        [size.columns.div_ceil(self.columns), size.rows.div_ceil(self.rows), size.phases * slices]
+    }
 }
 
-/// How many invocations of a workgroup of `conv.wgsl` lie along columns and rows; each computes 8 x 8.
+/// How many invocations of a workgroup of `conv.wgsl` lie along columns and rows; each computes 8 x 8. Then what lies unused in
+/// workgroup memory behind each depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Block {
     x: usize,
     y: usize,
+    padding: usize,
 }
 
 impl Block {
@@ -172,13 +188,41 @@ impl Block {
     /// both tiles stay within 16 KiB of workgroup memory.
     fn of(columns: usize) -> Self {
         let x = columns.div_ceil(8).next_power_of_two().min(8);
-        Self { x, y: (64 / x).min(16) }
+        Self { x, y: (64 / x).min(16), padding: 0 }
     }
 
-    fn tile(&self) -> Tile {
-        // The step itself, both loads, the product.
-        let iterations = 1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH;
+    /// A handful of others, which may be faster on one adapter or another: padded, so that stores do not wait for each other; wider and
+    /// taller, so that numbers come from far away less often; smaller, so that there are more workgroups.
+    fn others(self, size: &Size) -> Vec<Self> {
+        let padded = Self { padding: 4, ..self }; // rows stay where vectors of four begin
+        let mut others = vec![padded];
+        if size.columns > 8 * self.x {
+            others.push(Self { x: 2 * self.x, ..padded });
+        }
+        if size.rows > 8 * self.y && self.y < 16 {
+            others.push(Self { y: 2 * self.y, ..padded });
+        }
+        if self.x * self.y > 32 {
+            others.push(Self { y: self.y / 2, ..padded });
+        }
+        others
+    }
+
+    fn constants(self) -> Vec<(&'static str, f64)> {
+        sizes(&[("TX", self.x), ("TY", self.y), ("PADDING", self.padding)])
+    }
+
+    /// Where a sum is cut does not depend on which of the blocks is taken for a product.
+    fn tile(self, size: &Size) -> Tile {
+        let usual = Self::of(size.columns);
+        let iterations = usual.others(size).into_iter().chain([usual]).map(Self::iterations).max();
+        let iterations = iterations.expect("at least the usual one");
         Tile { rows: 8 * self.y, columns: 8 * self.x, wanted: 128, least_depth: 128, iterations }
+    }
+
+    /// For each [`DEPTH`] terms: the step itself, both loads, the product.
+    fn iterations(self) -> usize {
+        1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH
     }
 }
 
@@ -211,16 +255,25 @@ mod tests {
     use super::super::tests::MESA_LIMIT;
     use super::*;
 
+    fn of_columns(columns: usize, depth: usize) -> Size {
+        Size { rows: 1000, columns, depth, phases: 1 }
+    }
+
     #[test]
     fn tiles_fit_into_the_workgroup_memory_and_invocations_that_every_adapter_has() {
-        for columns in 1..=100 {
-            let block = Block::of(columns);
-            let tile = block.tile();
-            let origins = 16 * tile.rows; // a vec3 takes 16 bytes
-            let bytes = 4 * DEPTH * (tile.rows + tile.columns) + origins;
-            assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes");
-            assert!(block.x * block.y <= 256, "{columns} columns");
-            assert!(tile.columns >= columns.min(64), "{columns} columns");
+        for columns in 1..=200 {
+            let size = of_columns(columns, 100);
+            let usual = Block::of(columns);
+            let others = usual.others(&size);
+            assert!((1..=MOST_TILINGS).contains(&others.len()), "{columns} columns: {others:?}");
+            for block in others.into_iter().chain([usual]) {
+                let tile = block.tile(&size);
+                let origins = 16 * tile.rows; // a vec3 takes 16 bytes
+                let bytes = 4 * DEPTH * (tile.rows + tile.columns + 2 * block.padding) + origins;
+                assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {block:?}");
+                assert!(block.x * block.y <= 256, "{columns} columns: {block:?}");
+                assert!(tile.columns >= columns.min(64), "{columns} columns: {block:?}");
+            }
         }
     }
 
@@ -229,12 +282,15 @@ mod tests {
         for columns in [1, 3, 8, 9, 64, 1000] {
             for depth in [1, 16, 4096, 65_536, 1 << 22] {
                 for workgroups in [1, 127, 128, 5000] {
-                    let lanes = LaneTile::of(&Size { rows: 100, columns, depth, phases: 1 });
-                    for tile in [Block::of(columns).tile(), lanes.tile()] {
-                        let slices = tile.slices(workgroups, depth);
-                        let steps = depth.div_ceil(slices).div_ceil(DEPTH);
-                        let iterations = steps * tile.iterations + 200;
-                        assert!(iterations < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                    let size = of_columns(columns, depth);
+                    let block = Block::of(columns);
+                    let steps = |tile: Tile| depth.div_ceil(tile.slices(workgroups, depth)).div_ceil(DEPTH);
+                    let of_blocks = block.others(&size).into_iter().chain([block]);
+                    let of_blocks = of_blocks.map(|block| steps(block.tile(&size)) * block.iterations());
+                    let lanes = LaneTile::of(&size);
+                    let of_lanes = steps(lanes.tile()) * lanes.tile().iterations;
+                    for iterations in of_blocks.chain([of_lanes]) {
+                        assert!(iterations + 200 < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
                     }
                 }
             }

@@ -52,7 +52,8 @@ impl Kernel {
     }
 
     pub(super) fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
-        Dispatch { shader: self.shader, entry, constants: self.constants, bindings: self.bindings, workgroups }
+        let Self { shader, constants, bindings } = self;
+        Dispatch { shader, entry, constants, bindings, workgroups, tilings: Vec::new() }
     }
 }
 

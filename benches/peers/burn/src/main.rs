@@ -8,7 +8,8 @@
 //! only gradients for the generator's weights, as in our step. Latents are drawn in each step; the real images are always the same
 //! ones, so that no time goes into loading. Ours keeps a moving average of the generator as well; this does not.
 //!
-//! `flex` is burn's backend for CPUs, `wgpu` (feature `gpu`) the one for GPUs, with fusion and autotuning.
+//! `flex` is burn's backend for CPUs; `wgpu` and `vulkan`, each with the feature of its name, are those for GPUs, with fusion and
+//! autotuning: one through WGSL, the other through SPIR-V.
 
 use std::error::Error;
 use std::time::Instant;
@@ -103,9 +104,11 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
 fn open(name: &str) -> Result<Device, Box<dyn Error>> {
     match name {
         "flex" => Ok(Device::flex()),
-        #[cfg(feature = "gpu")]
-        "wgpu" => Ok(Device::vulkan(Default::default())),
-        _ => Err(format!("{name} is not in this build: flex is, and wgpu with `--features gpu`").into()),
+        #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
+        "wgpu" => Ok(Device::wgpu(Default::default())),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Ok(Device::vulkan(Default::default())),
+        _ => Err(format!("{name} is not in this build: flex is, and wgpu and vulkan with the features of these names").into()),
     }
 }
 
