@@ -11,7 +11,8 @@
 //           A sum may be cut into SLICES of SLICE_DEPTH terms, where there would be too few workgroups, or too long loops:
 //           then each slice writes its own part, and add_parts adds them. Else the only part is the result, bias included.
 //
-// Shapes    x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
+// Shapes    left is x, dy, x  and right is w, w, dy  of the three products
+//           x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
 //           parts (SLICES, shape of the result), result, next_y, next (LEN)
 // Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
 //           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory. Whatever TX, TY and PADDING are, the order
@@ -19,7 +20,7 @@
 //             forward       rows (n,i,j)              depth (u,v,c)          columns o
 //             grad_input    rows (p,q,n) of a phase   depth (u,v,o)          columns c;  phases are along z, too
 //             grad_weight   rows (u,v,c)              depth (n,i,j)          columns o
-//           Slices are along z.
+//           Slices are along z. Four numbers come with each load where the channels along which they lie are a multiple of four.
 //           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
 //           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
 //           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
@@ -52,19 +53,65 @@ override LINE_B: u32 = 8u * TX + PADDING;
 const DEPTH = 16u;
 const NOWHERE = 0xffffffffu;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> parts: array<f32>;
-@group(0) @binding(5) var<storage, read_write> result: array<f32>;
-@group(0) @binding(6) var<storage, read> next_y: array<f32>;
-@group(0) @binding(7) var<storage, read_write> next: array<f32>;
+@group(0) @binding(3) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(4) var<storage, read_write> result: array<f32>;
+@group(0) @binding(5) var<storage, read> next_y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> next: array<f32>;
 
 // Tiles of A and B, depth after depth, and what of a row's address does not depend on the depth.
 var<workgroup> tile_a: array<f32, DEPTH * LINE_A>;
 var<workgroup> tile_b: array<f32, DEPTH * LINE_B>;
 var<workgroup> origins: array<vec3<u32>, 8u * TY>;
+
+// A number of a tensor, and four that lie as one vector; 0 where there is nothing.
+fn one_of_left(at: u32) -> f32 {
+    if at == NOWHERE { return 0.0; }
+    return left[at / 4u][at % 4u];
+}
+
+fn four_of_left(at: u32) -> vec4<f32> {
+    if at == NOWHERE { return vec4<f32>(); }
+    return left[at / 4u];
+}
+
+fn one_of_right(at: u32) -> f32 {
+    if at == NOWHERE { return 0.0; }
+    return right[at / 4u][at % 4u];
+}
+
+fn four_of_right(at: u32) -> vec4<f32> {
+    if at == NOWHERE { return vec4<f32>(); }
+    return right[at / 4u];
+}
+
+// Puts four depths of a row, or of a column, into a tile.
+fn store_depths_of_a(depth: u32, row: u32, four: vec4<f32>) {
+    for (var d = 0u; d < 4u; d++) {
+        tile_a[(depth + d) * LINE_A + row] = four[d];
+    }
+}
+
+fn store_depths_of_b(depth: u32, column: u32, four: vec4<f32>) {
+    for (var d = 0u; d < 4u; d++) {
+        tile_b[(depth + d) * LINE_B + column] = four[d];
+    }
+}
+
+// Puts four rows, or columns, of a depth into a tile.
+fn store_rows_of_a(depth: u32, row: u32, four: vec4<f32>) {
+    for (var r = 0u; r < 4u; r++) {
+        tile_a[depth * LINE_A + row + r] = four[r];
+    }
+}
+
+fn store_columns_of_b(depth: u32, column: u32, four: vec4<f32>) {
+    for (var c = 0u; c < 4u; c++) {
+        tile_b[depth * LINE_B + column + c] = four[c];
+    }
+}
 
 // The 8 x 8 products of one invocation: quarters of 4 x 4, column r of a matrix for row r.
 struct Products {
@@ -139,6 +186,40 @@ fn product_row(products: ptr<function, Products>, row: u32) -> array<f32, 8> {
     return array<f32, 8>(left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w);
 }
 
+// Where x has the number of a patch at a depth; lines and columns wrap above the top and left edge.
+fn patch_at(origin: vec3<u32>, depth: u32, depths: u32) -> u32 {
+    let tap = depth / C_IN;
+    let p = origin.y + tap / K;
+    let q = origin.z + tap % K;
+    let at = origin.x + (p * W + q) * C_IN + depth % C_IN;
+    return select(NOWHERE, at, depth < depths && p < H && q < W);
+}
+
+fn four_of_patch(origin: vec3<u32>, depth: u32, depths: u32) -> vec4<f32> {
+    if C_IN % 4u == 0u { return four_of_left(patch_at(origin, depth, depths)); }
+    return vec4<f32>(
+        one_of_left(patch_at(origin, depth, depths)),
+        one_of_left(patch_at(origin, depth + 1u, depths)),
+        one_of_left(patch_at(origin, depth + 2u, depths)),
+        one_of_left(patch_at(origin, depth + 3u, depths))
+    );
+}
+
+// Where w has the weight of a column o at a depth.
+fn weight_at(depth: u32, depths: u32, o: u32) -> u32 {
+    return select(NOWHERE, depth * C_OUT + o, depth < depths && o < C_OUT);
+}
+
+fn four_weights(depth: u32, depths: u32, o: u32) -> vec4<f32> {
+    if C_OUT % 4u == 0u { return four_of_right(weight_at(depth, depths, o)); }
+    return vec4<f32>(
+        one_of_right(weight_at(depth, depths, o)),
+        one_of_right(weight_at(depth, depths, o + 1u)),
+        one_of_right(weight_at(depth, depths, o + 2u)),
+        one_of_right(weight_at(depth, depths, o + 3u))
+    );
+}
+
 @compute @workgroup_size(TX * TY)
 fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -164,27 +245,15 @@ fn forward(
     var products = Products();
     for (var start = first_depth; start < depths; start += DEPTH) {
         workgroupBarrier();
-        for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
-            let depth = start + e % DEPTH;
-            let row = e / DEPTH;
-            let c = depth % C_IN;
-            let tap = depth / C_IN;
-            let p = origins[row].y + tap / K;
-            let q = origins[row].z + tap % K;
-            var value = 0.0;
-            if depth < depths && p < H && q < W {
-                value = x[origins[row].x + (p * W + q) * C_IN + c];
-            }
-            tile_a[(e % DEPTH) * LINE_A + row] = value;
+        for (var e = lane; e < DEPTH / 4u * 8u * TY; e += TX * TY) {
+            let depth = 4u * (e % (DEPTH / 4u));
+            let row = e / (DEPTH / 4u);
+            store_depths_of_a(depth, row, four_of_patch(origins[row], start + depth, depths));
         }
-        for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
-            let depth = start + e / (8u * TX);
-            let o = first_column + e % (8u * TX);
-            var value = 0.0;
-            if depth < depths && o < C_OUT {
-                value = w[depth * C_OUT + o];
-            }
-            tile_b[e / (8u * TX) * LINE_B + e % (8u * TX)] = value;
+        for (var e = lane; e < DEPTH * 2u * TX; e += TX * TY) {
+            let depth = e / (2u * TX);
+            let column = 4u * (e % (2u * TX));
+            store_columns_of_b(depth, column, four_weights(start + depth, depths, first_column + column));
         }
         workgroupBarrier();
         multiply(&products, lane);
@@ -211,6 +280,44 @@ fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
 // Whether any of the pixels from `first` to `last` is reached by tap number `tap` of its phase from inside dy.
 fn tap_reaches(first: u32, last: u32, tap: u32, size_out: u32) -> bool {
     return (last + PAD) / STRIDE >= tap && (first + PAD) / STRIDE < size_out + tap;
+}
+
+// Where dy has what reaches a row through the tap of a depth. Lines and columns wrap above the first ones, so one comparison covers
+// both edges.
+fn gradient_at(origin: vec3<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> u32 {
+    let tap = depth / C_OUT;
+    let i = origin.y - tap / taps.y;
+    let j = origin.z - tap % taps.y;
+    let at = origin.x + (i * W_OUT + j) * C_OUT + depth % C_OUT;
+    return select(NOWHERE, at, depth < depths && i < H_OUT && j < W_OUT);
+}
+
+fn four_of_gradient(origin: vec3<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> vec4<f32> {
+    if C_OUT % 4u == 0u { return four_of_left(gradient_at(origin, taps, depth, depths)); }
+    return vec4<f32>(
+        one_of_left(gradient_at(origin, taps, depth, depths)),
+        one_of_left(gradient_at(origin, taps, depth + 1u, depths)),
+        one_of_left(gradient_at(origin, taps, depth + 2u, depths)),
+        one_of_left(gradient_at(origin, taps, depth + 3u, depths))
+    );
+}
+
+// Where w has the weight of a channel c at a depth of a phase.
+fn tap_weight_at(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, c: u32) -> u32 {
+    let tap = depth / C_OUT;
+    let u = phase.x + STRIDE * (tap / taps.y);
+    let v = phase.y + STRIDE * (tap % taps.y);
+    return select(NOWHERE, ((u * K + v) * C_IN + c) * C_OUT + depth % C_OUT, depth < depths && c < C_IN);
+}
+
+fn four_tap_weights(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, c: u32) -> vec4<f32> {
+    if C_OUT % 4u == 0u { return four_of_right(tap_weight_at(phase, taps, depth, depths, c)); }
+    return vec4<f32>(
+        one_of_right(tap_weight_at(phase, taps, depth, depths, c)),
+        one_of_right(tap_weight_at(phase, taps, depth + 1u, depths, c)),
+        one_of_right(tap_weight_at(phase, taps, depth + 2u, depths, c)),
+        one_of_right(tap_weight_at(phase, taps, depth + 3u, depths, c))
+    );
 }
 
 @compute @workgroup_size(TX * TY)
@@ -260,31 +367,15 @@ fn grad_input(
             continue;
         }
         workgroupBarrier();
-        for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
-            let depth = start + e % DEPTH;
-            let row = e / DEPTH;
-            let o = depth % C_OUT;
-            let tap = depth / C_OUT;
-            let i = origins[row].y - tap / taps.y; // wraps above the first line, so one comparison covers both edges
-            let j = origins[row].z - tap % taps.y;
-            var value = 0.0;
-            if depth < depths && i < H_OUT && j < W_OUT {
-                value = dy[origins[row].x + (i * W_OUT + j) * C_OUT + o];
-            }
-            tile_a[(e % DEPTH) * LINE_A + row] = value;
+        for (var e = lane; e < DEPTH / 4u * 8u * TY; e += TX * TY) {
+            let depth = 4u * (e % (DEPTH / 4u));
+            let row = e / (DEPTH / 4u);
+            store_depths_of_a(depth, row, four_of_gradient(origins[row], taps, start + depth, depths));
         }
-        for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
-            let depth = start + e % DEPTH;
-            let c = first_column + e / DEPTH;
-            let o = depth % C_OUT;
-            let tap = depth / C_OUT;
-            let u = phase.x + STRIDE * (tap / taps.y);
-            let v = phase.y + STRIDE * (tap % taps.y);
-            var value = 0.0;
-            if depth < depths && c < C_IN {
-                value = w[((u * K + v) * C_IN + c) * C_OUT + o];
-            }
-            tile_b[(e % DEPTH) * LINE_B + e / DEPTH] = value;
+        for (var e = lane; e < DEPTH / 4u * 8u * TX; e += TX * TY) {
+            let depth = 4u * (e % (DEPTH / 4u));
+            let column = e / (DEPTH / 4u);
+            store_depths_of_b(depth, column, four_tap_weights(phase, taps, start + depth, depths, first_column + column));
         }
         workgroupBarrier();
         multiply(&products, lane);
@@ -303,6 +394,40 @@ fn grad_input(
             }
         }
     }
+}
+
+// Where x has what a pixel of dy sees through the tap and channel of a row of the tile.
+fn tap_at(row: u32, pixel: u32, end: u32) -> u32 {
+    let j = pixel % W_OUT;
+    let i = (pixel / W_OUT) % H_OUT;
+    let n = pixel / (W_OUT * H_OUT);
+    let p = i * STRIDE + origins[row].x;
+    let q = j * STRIDE + origins[row].y;
+    return select(NOWHERE, ((n * H + p) * W + q) * C_IN + origins[row].z, pixel < end && p < H && q < W);
+}
+
+fn four_taps(row: u32, pixel: u32, end: u32) -> vec4<f32> {
+    if C_IN % 4u == 0u { return four_of_left(tap_at(row, pixel, end)); }
+    return vec4<f32>(
+        one_of_left(tap_at(row, pixel, end)),
+        one_of_left(tap_at(row + 1u, pixel, end)),
+        one_of_left(tap_at(row + 2u, pixel, end)),
+        one_of_left(tap_at(row + 3u, pixel, end))
+    );
+}
+
+fn pixel_at(pixel: u32, end: u32, o: u32) -> u32 {
+    return select(NOWHERE, pixel * C_OUT + o, pixel < end && o < C_OUT);
+}
+
+fn four_of_pixel(pixel: u32, end: u32, o: u32) -> vec4<f32> {
+    if C_OUT % 4u == 0u { return four_of_right(pixel_at(pixel, end, o)); }
+    return vec4<f32>(
+        one_of_right(pixel_at(pixel, end, o)),
+        one_of_right(pixel_at(pixel, end, o + 1u)),
+        one_of_right(pixel_at(pixel, end, o + 2u)),
+        one_of_right(pixel_at(pixel, end, o + 3u))
+    );
 }
 
 @compute @workgroup_size(TX * TY)
@@ -326,28 +451,15 @@ fn grad_weight(
     var products = Products();
     for (var start = group.z * SLICE_DEPTH; start < end; start += DEPTH) {
         workgroupBarrier();
-        for (var e = lane; e < DEPTH * 8u * TY; e += TX * TY) {
-            let pixel = start + e / (8u * TY);
-            let row = e % (8u * TY);
-            let j = pixel % W_OUT;
-            let i = (pixel / W_OUT) % H_OUT;
-            let n = pixel / (W_OUT * H_OUT);
-            let p = i * STRIDE + origins[row].x;
-            let q = j * STRIDE + origins[row].y;
-            var value = 0.0;
-            if pixel < end && p < H && q < W {
-                value = x[((n * H + p) * W + q) * C_IN + origins[row].z];
-            }
-            tile_a[e / (8u * TY) * LINE_A + row] = value;
+        for (var e = lane; e < DEPTH * 2u * TY; e += TX * TY) {
+            let depth = e / (2u * TY);
+            let row = 4u * (e % (2u * TY));
+            store_rows_of_a(depth, row, four_taps(row, start + depth, end));
         }
-        for (var e = lane; e < DEPTH * 8u * TX; e += TX * TY) {
-            let pixel = start + e / (8u * TX);
-            let o = first_column + e % (8u * TX);
-            var value = 0.0;
-            if pixel < end && o < C_OUT {
-                value = dy[pixel * C_OUT + o];
-            }
-            tile_b[e / (8u * TX) * LINE_B + e % (8u * TX)] = value;
+        for (var e = lane; e < DEPTH * 2u * TX; e += TX * TY) {
+            let depth = e / (2u * TX);
+            let column = 4u * (e % (2u * TX));
+            store_columns_of_b(depth, column, four_of_pixel(start + depth, end, first_column + column));
         }
         workgroupBarrier();
         multiply(&products, lane);

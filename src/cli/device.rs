@@ -16,7 +16,7 @@ pub(super) struct DeviceArgument {
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "GPU_GAN_DEVICE")]
     device: String,
 
-    /// On a GPU, cut products into the usual tiles, instead of timing a handful, once, and taking the fastest. Results have the same bits
+    /// On a hardware GPU, cut products into the usual tiles, instead of timing a handful, once, and taking the fastest. Results have the same bits
     #[arg(long)]
     usual_tiles: bool,
 }
@@ -26,7 +26,7 @@ impl DeviceArgument {
     pub(super) fn open(&self) -> Result<(Box<dyn Device>, String)> {
         let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
-            Some(adapter) => Box::new(self.tuned(GpuDevice::open(adapter)?)),
+            Some(adapter) => Box::new(self.tuned(adapter, GpuDevice::open(adapter)?)),
             None => Box::new(CpuDevice::<f32>::new()),
         };
         let text = format!("{}: {}", device.description(), choice.reason);
@@ -37,7 +37,7 @@ impl DeviceArgument {
     pub(super) fn open_to_time(&self) -> Result<(Machine, String)> {
         let choice = self.choose()?;
         let machine = match &choice.adapter {
-            Some(adapter) => Machine::Gpu(self.tuned(GpuDevice::open_to_time(adapter)?)),
+            Some(adapter) => Machine::Gpu(self.tuned(adapter, GpuDevice::open_to_time(adapter)?)),
             None => Machine::Cpu(CpuDevice::new()),
         };
         let text = format!("{}: {}", machine.device().description(), choice.reason);
@@ -69,8 +69,12 @@ impl DeviceArgument {
         Ok((GpuDevice::open(&adapter)?, format!("{adapter}: {}", choice.reason)))
     }
 
-    fn tuned(&self, gpu: GpuDevice) -> GpuDevice {
-        if self.usual_tiles { gpu } else { gpu.tuned(files::cache_folder().as_deref(), remark) }
+    /// With the fastest tiles, but on software adapters: there all take the same time, and timing them longest.
+    fn tuned(&self, adapter: &Adapter, gpu: GpuDevice) -> GpuDevice {
+        if self.usual_tiles || adapter.kind == AdapterKind::Software {
+            return gpu;
+        }
+        gpu.tuned(files::cache_folder().as_deref(), remark)
     }
 
     fn choose(&self) -> Result<Choice> {

@@ -71,6 +71,8 @@ impl Tuner {
                 .filter(|(kernel, _)| !known.contains_key(kernel))
                 .collect()
         };
+        let mut unknown: Vec<_> = unknown.into_iter().collect();
+        unknown.sort_by(|(_, a), (_, b)| terms(b).total_cmp(&terms(a))); // the largest first, where tiles count most
         let (clock, all, mut timed) = (Instant::now(), unknown.len(), 0);
         for (kernel, product) in unknown {
             if clock.elapsed() > BUDGET {
@@ -114,6 +116,12 @@ impl Tuner {
         files::write_atomically(path, |file| file.write_all(&kept).map_err(Error::file("write", path)))?;
         Ok(Some(path))
     }
+}
+
+/// About how many terms the workgroups of a product add up.
+fn terms(product: &Dispatch) -> f64 {
+    let depth = product.constants.iter().find(|(name, _)| *name == "SLICE_DEPTH").map_or(1.0, |&(_, depth)| depth);
+    product.workgroups.iter().product::<usize>() as f64 * depth
 }
 
 fn read(path: &Path) -> Option<Kept> {
@@ -191,6 +199,19 @@ mod tests {
         assert_eq!(later.tiled(&product(4)).workgroups[0], 100);
         let other = Tuner::new("a card, another driver", Some(cache.path()), Box::new(|_| ()));
         assert_eq!(asked(&other, &[3]), [(3, 3)]);
+    }
+
+    #[test]
+    fn the_largest_product_is_timed_first() {
+        let sized = |groups| Dispatch { workgroups: [groups, 1, 1], ..product(groups) };
+        let mut order = Vec::new();
+        let products = [5, 30, 7].map(sized);
+        let outcome = tuner(None).tune(products.iter(), |tilings| {
+            order.push(tilings[0].workgroups[0]);
+            Ok(vec![1.0; 3])
+        });
+        outcome.unwrap();
+        assert_eq!(order, [30, 7, 5]);
     }
 
     #[test]

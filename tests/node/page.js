@@ -50,15 +50,16 @@ async function run(device, modules, pipelines, case_, before) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const length = before.byteLength;
     let start = 0;
+    const room = (size) => 16 * Math.ceil(size / 16); // some shaders see vectors of four words
     const buffers = case_.buffers.map((size) => {
-        const buffer = device.createBuffer({ size, usage });
+        const buffer = device.createBuffer({ size: room(size), usage });
         device.queue.writeBuffer(buffer, 0, before, start, size);
         start += size;
         return buffer;
     });
     const scratch = new Map(
         Object.entries(case_.scratch).map(([name, size]) => {
-            const buffer = device.createBuffer({ label: name, size, usage });
+            const buffer = device.createBuffer({ label: name, size: room(size), usage });
             device.queue.writeBuffer(buffer, 0, new Uint32Array(size / 4).fill(0x7fc00000)); // NaN
             return [name, buffer];
         }),
@@ -83,10 +84,10 @@ async function run(device, modules, pipelines, case_, before) {
     pass.end();
     const staging = device.createBuffer({ size: length, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     start = 0;
-    for (const buffer of buffers) {
-        encoder.copyBufferToBuffer(buffer, 0, staging, start, buffer.size);
-        start += buffer.size;
-    }
+    buffers.forEach((buffer, number) => {
+        encoder.copyBufferToBuffer(buffer, 0, staging, start, case_.buffers[number]);
+        start += case_.buffers[number];
+    });
     device.queue.submit([encoder.finish()]);
     let after = null;
     try {

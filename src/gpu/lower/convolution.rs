@@ -96,6 +96,7 @@ impl Kernel {
             _ => Source::Scratch("parts", slices * len),
         };
         let kernel = sliced.clone().bind("parts", parts);
+        let kernel = kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
         let workgroups = tile.over(size, slices);
         let mut dispatches = vec![match kernels {
             Kernels::Portable => {
@@ -114,8 +115,6 @@ impl Kernel {
                 let number = number.expect("one of three products");
                 let kernel = kernel.constants(&sizes(&[("PRODUCT", number), ("QUADS", lanes.quads)]));
                 let kernel = kernel.constants(&[flag("SWAPPED", lanes.swapped)]);
-                let kernel =
-                    kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
                 kernel.of_shader("conv_lanes").dispatch("product", workgroups)
             }
         }];
