@@ -16,7 +16,8 @@ pub(super) struct DeviceArgument {
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "GPU_GAN_DEVICE")]
     device: String,
 
-    /// On a hardware GPU, cut products into the usual tiles, instead of timing a handful, once, and taking the fastest. Results have the same bits
+    /// On a hardware GPU, cut products into the usual tiles, instead of timing a handful, once, and taking the fastest.
+    /// Results have the same bits
     #[arg(long)]
     usual_tiles: bool,
 }

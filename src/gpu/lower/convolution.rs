@@ -219,9 +219,10 @@ impl Block {
         Tile { rows: 8 * self.y, columns: 8 * self.x, wanted: 128, least_depth: 128, iterations }
     }
 
-    /// For each [`DEPTH`] terms: the step itself, both loads, the product.
+    /// For each [`DEPTH`] terms: the step itself, both loads, the product. A load is of four numbers, which are stored in a loop.
     fn iterations(self) -> usize {
-        1 + 8 * DEPTH / self.x + 8 * DEPTH / self.y + DEPTH
+        let loads = |lanes: usize| 5 * (2 * DEPTH).div_ceil(lanes);
+        1 + loads(self.x) + loads(self.y) + DEPTH
     }
 }
 
