@@ -136,11 +136,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 
-    /// How often a sheet of images is drawn, such as 5epochs, 500steps or 20times in the run
+    /// How often a sheet of images is drawn, such as 5epochs, 500steps, or 20times (in the whole run)
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     sample_every: Interval,
 
-    /// How often a checkpoint is written, such as 5epochs, 500steps or 20times in the run
+    /// How often a checkpoint is written, such as 5epochs, 500steps, or 20times (in the whole run)
     #[arg(long, value_name = "INTERVAL", default_value = "1epoch")]
     checkpoint_every: Interval,
 
@@ -148,8 +148,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value = "3")]
     keep_checkpoints: Kept,
 
-    /// How often the distance of 2000 images to real ones is measured, such as 5epochs, 500steps or 10times in the run, or never.
-    /// With labelled images a classifier is trained for that, once, in about half a minute
+    /// How often the distance of 2000 images to real ones is measured, such as 5epochs, 500steps, or 10times (in the whole run),
+    /// or never. With labelled images a classifier is trained for that, once, in about half a minute
     #[arg(long, value_name = "INTERVAL", default_value = "10times")]
     eval_every: Often,
 

@@ -76,15 +76,12 @@ fn dispatches(program: &Program, kernels: Kernels) -> impl Iterator<Item = Dispa
     })
 }
 
-/// The dispatches of programs in all their tilings, each kernel once: one entry point with one set of overrides.
+/// The dispatches of programs, each kernel once: one entry point with one set of overrides.
 fn kernels(programs: &[Program], kinds: &[Kernels]) -> Vec<Dispatch> {
     let mut kernels = BTreeMap::new();
     for program in programs {
         for dispatch in kinds.iter().flat_map(|&kind| dispatches(program, kind)) {
-            for tiling in 0..=dispatch.tilings.len() {
-                let tiled = dispatch.tiled(tiling);
-                kernels.entry(tiled.kernel()).or_insert(tiled);
-            }
+            kernels.entry(dispatch.kernel()).or_insert(dispatch);
         }
     }
     kernels.into_values().collect()
@@ -258,7 +255,9 @@ fn one_file_that_is_not_valid_among_others_is_refused() {
 #[test]
 fn every_kernel_of_every_shipped_model_and_of_the_judges_stays_within_what_every_adapter_offers() {
     let mut reached = BTreeSet::new();
-    for dispatch in kernels(&programs(), &[Kernels::Portable]) {
+    let kernels = kernels(&programs(), &[Kernels::Portable]);
+    let tilings = |dispatch: &Dispatch| (0..=dispatch.tilings.len()).map(|number| dispatch.tiled(number)).collect();
+    for dispatch in kernels.iter().flat_map::<Vec<_>, _>(tilings) {
         let (module, info) = specialised(&dispatch);
         let [entry] = &module.entry_points[..] else { panic!("{dispatch:?}: one entry point is left") };
         let shared: u32 = globals(&module, &info, |space| space == AddressSpace::WorkGroup)

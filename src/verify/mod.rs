@@ -75,9 +75,10 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let mut cases: Vec<(&Case, &GpuDevice)> = Vec::new();
     for (number, case) in trials.iter().enumerate() {
         let mut known = Vec::new();
-        // Quickly, each product is tried in one of its other tilings, in turn.
+        // Quickly, one case of four is tried in one of the other tilings, in turn.
         let tilings = match scope {
-            Scope::Quick => &tilings[number % tilings.len()..][..1],
+            Scope::Quick if number % 4 == 0 => &tilings[number / 4 % tilings.len()..][..1],
+            Scope::Quick => &[],
             Scope::Full => &tilings[..],
         };
         for variant in variants.iter().chain(tilings) {
