@@ -45,7 +45,7 @@ override BIAS_LEN: u32 = 1u;
 override BACKWARD: bool = false;
 override TX: u32 = 8u;
 override TY: u32 = 8u;
-// Left free behind each depth of a tile: without it, lanes that store the depths of one row all meet in one bank of the memory.
+// Left free behind each depth of a tile: without it, lanes that store depths of one row meet in one bank of the memory.
 override PADDING: u32 = 0u;
 override LINE_A: u32 = 8u * TY + PADDING;
 override LINE_B: u32 = 8u * TX + PADDING;
@@ -205,18 +205,18 @@ fn four_of_patch(origin: vec3<u32>, depth: u32, depths: u32) -> vec4<f32> {
     );
 }
 
-// Where w has the weight of a column o at a depth.
-fn weight_at(depth: u32, depths: u32, o: u32) -> u32 {
-    return select(NOWHERE, depth * C_OUT + o, depth < depths && o < C_OUT);
+// Where w, or dy as the right of grad_weight, has the number of a column o at a depth.
+fn column_at(depth: u32, end: u32, o: u32) -> u32 {
+    return select(NOWHERE, depth * C_OUT + o, depth < end && o < C_OUT);
 }
 
-fn four_weights(depth: u32, depths: u32, o: u32) -> vec4<f32> {
-    if C_OUT % 4u == 0u { return four_of_right(weight_at(depth, depths, o)); }
+fn four_columns(depth: u32, end: u32, o: u32) -> vec4<f32> {
+    if C_OUT % 4u == 0u { return four_of_right(column_at(depth, end, o)); }
     return vec4<f32>(
-        one_of_right(weight_at(depth, depths, o)),
-        one_of_right(weight_at(depth, depths, o + 1u)),
-        one_of_right(weight_at(depth, depths, o + 2u)),
-        one_of_right(weight_at(depth, depths, o + 3u))
+        one_of_right(column_at(depth, end, o)),
+        one_of_right(column_at(depth, end, o + 1u)),
+        one_of_right(column_at(depth, end, o + 2u)),
+        one_of_right(column_at(depth, end, o + 3u))
     );
 }
 
@@ -253,7 +253,7 @@ fn forward(
         for (var e = lane; e < DEPTH * 2u * TX; e += TX * TY) {
             let depth = e / (2u * TX);
             let column = 4u * (e % (2u * TX));
-            store_columns_of_b(depth, column, four_weights(start + depth, depths, first_column + column));
+            store_columns_of_b(depth, column, four_columns(start + depth, depths, first_column + column));
         }
         workgroupBarrier();
         multiply(&products, lane);
@@ -416,20 +416,6 @@ fn four_taps(row: u32, pixel: u32, end: u32) -> vec4<f32> {
     );
 }
 
-fn pixel_at(pixel: u32, end: u32, o: u32) -> u32 {
-    return select(NOWHERE, pixel * C_OUT + o, pixel < end && o < C_OUT);
-}
-
-fn four_of_pixel(pixel: u32, end: u32, o: u32) -> vec4<f32> {
-    if C_OUT % 4u == 0u { return four_of_right(pixel_at(pixel, end, o)); }
-    return vec4<f32>(
-        one_of_right(pixel_at(pixel, end, o)),
-        one_of_right(pixel_at(pixel, end, o + 1u)),
-        one_of_right(pixel_at(pixel, end, o + 2u)),
-        one_of_right(pixel_at(pixel, end, o + 3u))
-    );
-}
-
 @compute @workgroup_size(TX * TY)
 fn grad_weight(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -459,7 +445,7 @@ fn grad_weight(
         for (var e = lane; e < DEPTH * 2u * TX; e += TX * TY) {
             let depth = e / (2u * TX);
             let column = 4u * (e % (2u * TX));
-            store_columns_of_b(depth, column, four_of_pixel(start + depth, end, first_column + column));
+            store_columns_of_b(depth, column, four_columns(start + depth, end, first_column + column));
         }
         workgroupBarrier();
         multiply(&products, lane);

@@ -220,7 +220,7 @@ impl GpuDevice {
     }
 
     /// The same device, whose programs have the tiles that are fastest here: each product is timed with a handful of them, once, in
-    /// two seconds a program at most, and what is found is kept in `cache`. `tell` is then told so in a line. Results have the same
+    /// some two seconds a program, and what is found is kept in `cache`. `tell` is then told so in a line. Results have the same
     /// bits, whatever the tiles.
     #[must_use]
     pub fn tuned(mut self, cache: Option<&Path>, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {

@@ -15,8 +15,8 @@ use super::shaders::SHADERS;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The longest that a program waits for its tiles. Products whose turn has not come by then have their usual ones, and another try
-/// the next time.
+/// After this long no other product of a program is begun with. Those whose turn has not come by then have their usual tiles, and
+/// another try the next time.
 const BUDGET: Duration = Duration::from_millis(1500);
 /// Other tiles have to be faster by so much: less may be noise.
 const LEAST_GAIN: f64 = 1.03;
