@@ -1,21 +1,25 @@
 // batch_norm.wgsl: batch normalisation and its gradients (Ioffe and Szegedy 2015, algorithm 1), with the activation behind it if there is
 // one. Begins with function.wgsl.
 //
-//   statistics      parts[g,s]  = sum and centred sum of squares of x over the rows of slice s of group g
-//   forward         saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its parts (Chan et al. 1979);
+//   statistics      sums[g,s]   = sum and centred sum of squares of x over the rows of slice s of group g, and how many rows
+//   forward         saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its sums (Chan et al. 1979);
 //                   running     = (1 - MOMENTUM) * running + MOMENTUM * (mean, unbiased variance), group after group
 //                   y  = gamma * xhat + beta                 with xhat = (x - mean) * inv_std of the row's group;  z = f(y)
 //   whole           statistics and forward at once, where there are few rows
 //   evaluate        y  = gamma * (x - mean) / sqrt(variance + EPS) + beta    with running statistics;  z = f(y)
-//   grad_parts      parts[g,s]  = sum e and sum e * xhat over the rows of slice s of group g;  e = dy, or dz = dy * f'(z) where
+//   grad_sums       sums[g,s]   = sum e and sum e * xhat over the rows of slice s of group g;  e = dy, or dz = dy * f'(z) where
 //                   there is an activation, with the dy and dx of its gradient
 //   grad_input      daffine = sum e * xhat, sum e over all rows: dgamma, dbeta;
 //                   dx = gamma * inv_std * (e - mean(e) - xhat * mean(e * xhat)), means over the group's rows
-//   grad_whole      grad_parts and grad_input at once, where there are few rows
+//   grad_whole      grad_sums and grad_input at once, where there are few rows
 //
-// Shapes    x, y, z, dy, dz, dx (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
-//           parts (GROUPS, SLICES, 2, C);  rows are all pixels of all images of a group
-// Mapping   *_parts, statistics, forward, grad_input: a workgroup for 32 channels of a slice (y) of a group (z), 8 lanes share
+//           The kernel of a product that gives x, or dy, may have left sums already, of other slices. Or it has left the product in
+//           ADDENDS parts, and then statistics and whole add those into x, and grad_sums into dy:
+//   summed = sum of parts[a] over all a, in order
+//
+// Shapes    x, y, z, dy, dz, dx, summed (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
+//           sums (GROUPS, PARTS, 2 * C + 1), parts (ADDENDS, GROUPS * ROWS, C);  rows are all pixels of all images of a group
+// Mapping   statistics, forward, grad_sums, grad_input: a workgroup for 32 channels of a slice (y) of a group (z), 8 lanes share
 //           its rows;  *whole: a workgroup for WIDTH channels, HEIGHT lanes share all rows, each a run of them;  evaluate: an
 //           invocation for each element, in a grid-stride loop
 // Twin      src/cpu/batch_norm.rs
@@ -23,8 +27,9 @@
 override GROUPS: u32;
 override ROWS: u32;
 override C: u32;
-override SLICES: u32 = 1u;
 override SLICE_ROWS: u32 = 1u;
+override PARTS: u32 = 1u;
+override ADDENDS: u32 = 1u;
 override EPS: f32 = 0.0;
 override MOMENTUM: f32 = 0.0;
 override WIDTH: u32 = 1u;
@@ -35,13 +40,15 @@ override HEIGHT: u32 = 1u;
 @group(0) @binding(2) var<storage, read> affine: array<f32>;
 @group(0) @binding(3) var<storage, read_write> running: array<f32>;
 @group(0) @binding(4) var<storage, read_write> saved: array<f32>;
-@group(0) @binding(5) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(7) var<storage, read_write> z: array<f32>;
 @group(0) @binding(8) var<storage, read> z_before: array<f32>; // z, in the gradients
 @group(0) @binding(9) var<storage, read_write> dz: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(11) var<storage, read_write> daffine: array<f32>;
+@group(0) @binding(12) var<storage, read> parts: array<f32>;
+@group(0) @binding(13) var<storage, read_write> summed: array<f32>;
 
 var<workgroup> lanes: array<vec2<f32>, 256>;
 
@@ -61,6 +68,32 @@ fn rows_of_slice(slice: u32) -> u32 {
     return min(SLICE_ROWS, ROWS - slice * SLICE_ROWS);
 }
 
+// Adds the parts of an element.
+fn add_parts(i: u32) {
+    if ADDENDS == 1u { return; }
+    var sum = 0.0;
+    for (var a = 0u; a < ADDENDS; a++) {
+        sum += parts[a * GROUPS * ROWS * C + i];
+    }
+    summed[i] = sum;
+}
+
+// An element of x, or dy, whose parts are added if it has any.
+fn x_at(i: u32) -> f32 {
+    if ADDENDS == 1u { return x[i]; }
+    return summed[i];
+}
+
+fn dy_at(i: u32) -> f32 {
+    if ADDENDS == 1u { return dy[i]; }
+    return summed[i];
+}
+
+// Where the sums of part s of a group begin; those of squares, or of products with xhat, follow C after, and then a number of rows.
+fn sums_at(g: u32, s: u32) -> u32 {
+    return (g * PARTS + s) * (2u * C + 1u);
+}
+
 // Writes an element of y and, where there is an activation, of z.
 fn write(i: u32, xhat: f32, gamma: f32, beta: f32) {
     let value = xhat * gamma + beta;
@@ -68,10 +101,10 @@ fn write(i: u32, xhat: f32, gamma: f32, beta: f32) {
     if KIND != NONE { z[i] = function_of(value); }
 }
 
-// An element of the gradient for y, which is written where it is that of an activation.
-fn gradient(i: u32) -> f32 {
-    if KIND == NONE { return dy[i]; }
-    let value = dy[i] * derivative_at(z_before[i]);
+// The gradient for an element of y, where `before` is that for z: it is written where there is an activation.
+fn gradient(i: u32, before: f32) -> f32 {
+    if KIND == NONE { return before; }
+    let value = before * derivative_at(z_before[i]);
     dz[i] = value;
     return value;
 }
@@ -91,42 +124,47 @@ fn statistics(
 ) {
     // Lanes beyond the last channel do the work of the last one and store nothing, so that all reach the barriers.
     let c = min(group.x * 32u + lane.x, C - 1u);
+    let stores = group.x * 32u + lane.x < C;
     let first = group.z * ROWS + group.y * SLICE_ROWS;
     let rows = rows_of_slice(group.y);
+    for (var r = lane.y; stores && r < rows; r += 8u) {
+        add_parts((first + r) * C + c);
+    }
     var sum = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
-        sum += x[(first + r) * C + c];
+        sum += x_at((first + r) * C + c);
     }
     let total = sum_of_lanes(lane, 32u, 8u, vec2<f32>(sum, 0.0)).x;
     let mean = total / f32(rows);
     var squares = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
-        let centred = x[(first + r) * C + c] - mean;
+        let centred = x_at((first + r) * C + c) - mean;
         squares += centred * centred;
     }
     let centred_squares = sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x;
-    if lane.y == 0u && group.x * 32u + lane.x < C {
-        let part = (group.z * SLICES + group.y) * 2u * C + c;
-        parts[part] = total;
-        parts[part + C] = centred_squares;
+    if lane.y == 0u && stores {
+        let at = sums_at(group.z, group.y);
+        sums[at + c] = total;
+        sums[at + C + c] = centred_squares;
+        if c == 0u { sums[at + 2u * C] = f32(rows); }
     }
 }
 
-// The mean and the centred sum of squares of a group, from its parts.
-fn mean_and_squares(g: u32, c: u32) -> vec2<f32> {
+// The mean and the centred sum of squares of a group, from its sums, by 8 lanes.
+fn mean_and_squares(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
     var sum = 0.0;
-    for (var s = 0u; s < SLICES; s++) {
-        sum += parts[(g * SLICES + s) * 2u * C + c];
+    for (var s = lane.y; s < PARTS; s += 8u) {
+        sum += sums[sums_at(g, s) + c];
     }
-    let mean = sum / f32(ROWS);
+    let mean = sum_of_lanes(lane, 32u, 8u, vec2<f32>(sum, 0.0)).x / f32(ROWS);
     var squares = 0.0;
-    for (var s = 0u; s < SLICES; s++) {
-        let part = (g * SLICES + s) * 2u * C + c;
-        let rows = f32(rows_of_slice(s));
-        let off = parts[part] / rows - mean;
-        squares += parts[part + C] + rows * off * off;
+    for (var s = lane.y; s < PARTS; s += 8u) {
+        let at = sums_at(g, s);
+        let rows = sums[at + 2u * C];
+        let off = sums[at + c] / max(rows, 1.0) - mean; // a part may have no rows
+        squares += sums[at + C + c] + rows * off * off;
     }
-    return vec2<f32>(mean, squares);
+    return vec2<f32>(mean, sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x);
 }
 
 @compute @workgroup_size(32, 8)
@@ -134,21 +172,21 @@ fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    let c = group.x * 32u + lane.x;
-    if c >= C { return; }
-    if group.y == 0u && group.z == 0u && lane.y == 0u {
+    let c = min(group.x * 32u + lane.x, C - 1u);
+    let stores = group.x * 32u + lane.x < C;
+    if group.y == 0u && group.z == 0u {
         for (var g = 0u; g < GROUPS; g++) {
-            let statistic = mean_and_squares(g, c);
-            keep(g, c, statistic.x, statistic.y);
+            let statistic = mean_and_squares(g, c, lane);
+            if stores && lane.y == 0u { keep(g, c, statistic.x, statistic.y); }
         }
     }
     let gamma = affine[c];
     let beta = affine[C + c];
-    let statistic = mean_and_squares(group.z, c);
+    let statistic = mean_and_squares(group.z, c, lane);
     let inv_std = 1.0 / sqrt(statistic.y / f32(ROWS) + EPS);
     let first = group.z * ROWS + group.y * SLICE_ROWS;
     let rows = rows_of_slice(group.y);
-    for (var r = lane.y; r < rows; r += 8u) {
+    for (var r = lane.y; stores && r < rows; r += 8u) {
         let i = (first + r) * C + c;
         write(i, (x[i] - statistic.x) * inv_std, gamma, beta);
     }
@@ -168,12 +206,12 @@ fn statistics_of(rows: vec2<u32>, c: u32) -> vec2<f32> {
     let few = min(rows.y - rows.x, 16u);
     var near = 0.0;
     for (var r = 0u; r < few; r++) {
-        near += x[(rows.x + r) * C + c] / f32(few);
+        near += x_at((rows.x + r) * C + c) / f32(few);
     }
     var sum = 0.0;
     var squares = 0.0;
     for (var r = rows.x; r < rows.y; r++) {
-        let off = x[r * C + c] - near;
+        let off = x_at(r * C + c) - near;
         sum += off;
         squares += off * off;
     }
@@ -192,6 +230,9 @@ fn whole(
     let beta = affine[C + c];
     for (var g = 0u; g < GROUPS; g++) {
         let rows = run_of_rows(g, lane.y);
+        for (var r = rows.x; stores && r < rows.y; r++) {
+            add_parts(r * C + c);
+        }
         let own = statistics_of(rows, c);
         let count = f32(rows.y - rows.x);
         let mean = sum_of_lanes(lane, WIDTH, HEIGHT, vec2<f32>(count * own.x, 0.0)).x / f32(ROWS);
@@ -201,7 +242,7 @@ fn whole(
         if stores {
             if lane.y == 0u { keep(g, c, mean, squares); }
             for (var r = rows.x; r < rows.y; r++) {
-                write(r * C + c, (x[r * C + c] - mean) * inv_std, gamma, beta);
+                write(r * C + c, (x_at(r * C + c) - mean) * inv_std, gamma, beta);
             }
         }
     }
@@ -219,40 +260,42 @@ fn evaluate(
 }
 
 @compute @workgroup_size(32, 8)
-fn grad_parts(
+fn grad_sums(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
     let c = min(group.x * 32u + lane.x, C - 1u);
+    let stores = group.x * 32u + lane.x < C;
     let first = group.z * ROWS + group.y * SLICE_ROWS;
     let rows = rows_of_slice(group.y);
     let mean = saved[group.z * 2u * C + c];
     let inv_std = saved[group.z * 2u * C + C + c];
     var sum = vec2<f32>();
-    for (var r = lane.y; r < rows; r += 8u) {
+    for (var r = lane.y; stores && r < rows; r += 8u) {
         let i = (first + r) * C + c;
-        sum += gradient(i) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+        add_parts(i);
+        sum += gradient(i, dy_at(i)) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
     }
     let total = sum_of_lanes(lane, 32u, 8u, sum);
-    if lane.y == 0u && group.x * 32u + lane.x < C {
-        let part = (group.z * SLICES + group.y) * 2u * C + c;
-        parts[part] = total.x;
-        parts[part + C] = total.y;
+    if lane.y == 0u && stores {
+        let at = sums_at(group.z, group.y);
+        sums[at + c] = total.x;
+        sums[at + C + c] = total.y;
     }
 }
 
-// The parts of a group, added in order.
-fn sum_of_parts(g: u32, c: u32) -> vec2<f32> {
+// The sums of a group over all its parts, by 8 lanes.
+fn sums_of_group(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
     var sum = vec2<f32>();
-    for (var s = 0u; s < SLICES; s++) {
-        let part = (g * SLICES + s) * 2u * C + c;
-        sum += vec2<f32>(parts[part], parts[part + C]);
+    for (var s = lane.y; s < PARTS; s += 8u) {
+        let at = sums_at(g, s);
+        sum += vec2<f32>(sums[at + c], sums[at + C + c]);
     }
-    return sum;
+    return sum_of_lanes(lane, 32u, 8u, sum);
 }
 
-fn input_gradient(scale: f32, xhat: f32, value: f32, sums: vec2<f32>) -> f32 {
-    return scale * (value - sums.x / f32(ROWS) - xhat * (sums.y / f32(ROWS)));
+fn input_gradient(scale: f32, xhat: f32, value: f32, of_group: vec2<f32>) -> f32 {
+    return scale * (value - of_group.x / f32(ROWS) - xhat * (of_group.y / f32(ROWS)));
 }
 
 @compute @workgroup_size(32, 8)
@@ -260,25 +303,27 @@ fn grad_input(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    let c = group.x * 32u + lane.x;
-    if c >= C { return; }
-    if group.y == 0u && group.z == 0u && lane.y == 0u {
+    let c = min(group.x * 32u + lane.x, C - 1u);
+    let stores = group.x * 32u + lane.x < C;
+    if group.y == 0u && group.z == 0u {
         var total = vec2<f32>();
         for (var g = 0u; g < GROUPS; g++) {
-            total += sum_of_parts(g, c);
+            total += sums_of_group(g, c, lane);
         }
-        daffine[c] = total.y;
-        daffine[C + c] = total.x;
+        if stores && lane.y == 0u {
+            daffine[c] = total.y;
+            daffine[C + c] = total.x;
+        }
     }
-    let sums = sum_of_parts(group.z, c);
+    let of_group = sums_of_group(group.z, c, lane);
     let mean = saved[group.z * 2u * C + c];
     let inv_std = saved[group.z * 2u * C + C + c];
     let scale = affine[c] * inv_std;
     let first = group.z * ROWS + group.y * SLICE_ROWS;
     let rows = rows_of_slice(group.y);
-    for (var r = lane.y; r < rows; r += 8u) {
+    for (var r = lane.y; stores && r < rows; r += 8u) {
         let i = (first + r) * C + c;
-        dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, dy[i], sums);
+        dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, dy[i], of_group);
     }
 }
 
@@ -299,17 +344,17 @@ fn grad_whole(
         if stores {
             for (var r = rows.x; r < rows.y; r++) {
                 let i = r * C + c;
-                sum += gradient(i) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+                sum += gradient(i, dy[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
             }
         }
-        let sums = sum_of_lanes(lane, WIDTH, HEIGHT, sum);
-        total += sums;
+        let of_group = sum_of_lanes(lane, WIDTH, HEIGHT, sum);
+        total += of_group;
         if stores {
             for (var r = rows.x; r < rows.y; r++) {
                 let i = r * C + c;
                 var value: f32;
                 if KIND == NONE { value = dy[i]; } else { value = dz[i]; }
-                dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, value, sums);
+                dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, value, of_group);
             }
         }
     }

@@ -7,20 +7,26 @@
 //                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
 //   add_parts         result = b + sum of parts[s] over all slices s, in order
 //   all but grad_weight   next = f(result), or where BACKWARD  next = result * f'  with next_y what f gave
+//   *_and_statistics      also the statistics of batch normalisation behind the product: in sums, for the rows of each part of a
+//                         group, their sum, their centred sum of squares, and how many rows they are
+//   *_and_gradient_sums   also those of the gradient of batch normalisation: sum e and sum e * xhat, with e = next,
+//                         xhat = (x - mean) * inv_std of x = next_x, and mean and inv_std in saved
 //
 //           A sum may be cut into SLICES of SLICE_DEPTH terms, where there would be too few workgroups, or too long loops:
 //           then each slice writes its own part, and add_parts adds them. Else the only part is the result, bias included.
 //
 // Shapes    left is x, dy, x  and right is w, w, dy  of the three products
 //           x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
-//           parts (SLICES, shape of the result), result, next_y, next (LEN)
+//           parts (SLICES, shape of the result), result, next_y, next, next_x (LEN)
+//           sums (GROUPS, PARTS, 2 * columns + 1), saved (GROUPS, 2, columns);  PART_ROWS rows are a part
 // Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
 //           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory. Whatever TX, TY and PADDING are, the order
 //           of each sum is the same, and so are the bits.
-//             forward       rows (n,i,j)              depth (u,v,c)          columns o
-//             grad_input    rows (p,q,n) of a phase   depth (u,v,o)          columns c;  phases are along z, too
-//             grad_weight   rows (u,v,c)              depth (n,i,j)          columns o
-//           Slices are along z. Four numbers come with each load where the channels along which they lie are a multiple of four.
+//             forward       rows (n,i,j) of a group            depth (u,v,c)   columns o
+//             grad_input    rows (p,q,n) of a group, a phase   depth (u,v,o)   columns c;  phases are along z, too
+//             grad_weight   rows (u,v,c)                       depth (n,i,j)   columns o
+//           Groups of N / GROUPS images are along y, behind one another, so that no tile has rows of two. Slices are along z. Four
+//           numbers come with each load where the channels along which they lie are a multiple of four.
 //           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
 //           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
 //           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
@@ -42,11 +48,15 @@ override SLICES: u32 = 1u;
 override SLICE_DEPTH: u32 = 1u;
 override LEN: u32 = 1u;
 override BIAS_LEN: u32 = 1u;
+override GROUPS: u32 = 1u;
+override PARTS: u32 = 1u; // of a group
 override BACKWARD: bool = false;
 override TX: u32 = 8u;
 override TY: u32 = 8u;
 // Left free behind each depth of a tile: without it, lanes that store depths of one row meet in one bank of the memory.
 override PADDING: u32 = 0u;
+override PART_ROWS: u32 = 8u * TY; // 64 at least; a tile has one part or more
+override COLUMN_SUMS: u32 = 8u * TX * (8u * TY / PART_ROWS); // of all parts of a tile: not more than there are lanes
 override LINE_A: u32 = 8u * TY + PADDING;
 override LINE_B: u32 = 8u * TX + PADDING;
 
@@ -60,11 +70,26 @@ const NOWHERE = 0xffffffffu;
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
 @group(0) @binding(5) var<storage, read> next_y: array<f32>;
 @group(0) @binding(6) var<storage, read_write> next: array<f32>;
+@group(0) @binding(7) var<storage, read> next_x: array<f32>;
+@group(0) @binding(8) var<storage, read> saved: array<f32>;
+@group(0) @binding(9) var<storage, read_write> sums: array<f32>;
 
-// Tiles of A and B, depth after depth, and what of a row's address does not depend on the depth.
+// Tiles of A and B, depth after depth. When both are multiplied, sums over their rows take their place.
 var<workgroup> tile_a: array<f32, DEPTH * LINE_A>;
 var<workgroup> tile_b: array<f32, DEPTH * LINE_B>;
-var<workgroup> origins: array<vec3<u32>, 8u * TY>;
+// What of a row's address does not depend on the depth, and last where the row begins in the result.
+var<workgroup> origins: array<vec4<u32>, 8u * TY>;
+
+// Where a workgroup is in a product.
+struct Place {
+    group: u32,       // of images
+    slice: u32,
+    first_row: u32,   // in the group, or its phase
+    first_column: u32,
+    rows: u32,        // from the first one on to the last of the group, or of the phase
+    first_part: u32,
+    parts: u32,       // of the group's sums, up to which this phase's are
+}
 
 // A number of a tensor, and four that lie as one vector; 0 where there is nothing.
 fn one_of_left(at: u32) -> f32 {
@@ -186,8 +211,135 @@ fn product_row(products: ptr<function, Products>, row: u32) -> array<f32, 8> {
     return array<f32, 8>(left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w);
 }
 
+// Stores the products of an invocation. A tile of no depth has met no barrier since its origins were written.
+fn store_all(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
+    workgroupBarrier();
+    let column = place.first_column + 8u * (lane % TX);
+    for (var r = 0u; r < 8u; r++) {
+        let at = origins[8u * (lane / TX) + r].w;
+        let values = product_row(products, r);
+        for (var o = 0u; o < 8u; o++) {
+            if at != NOWHERE && column + o < columns { store(at + column + o, values[o] + bias_of(column + o)); }
+        }
+    }
+}
+
+// How many of the tile's rows are those of its part k.
+fn rows_of_part(place: Place, k: u32) -> u32 {
+    return min(max(place.rows, k * PART_ROWS) - k * PART_ROWS, PART_ROWS);
+}
+
+// Sums of eight columns for all lanes of a column to add up.
+fn share_in_a(lane: u32, own: array<f32, 8>) {
+    var values = own;
+    for (var o = 0u; o < 8u; o++) {
+        tile_a[8u * lane + o] = values[o];
+    }
+}
+
+fn share_in_b(lane: u32, own: array<f32, 8>) {
+    var values = own;
+    for (var o = 0u; o < 8u; o++) {
+        tile_b[8u * lane + o] = values[o];
+    }
+}
+
+// What the lanes of part k have shared of a column, added up in order.
+fn total_in_a(k: u32, column: u32) -> f32 {
+    var total = 0.0;
+    for (var y = k * PART_ROWS / 8u; y < (k + 1u) * PART_ROWS / 8u; y++) {
+        total += tile_a[8u * TX * y + column];
+    }
+    return total;
+}
+
+fn total_in_b(k: u32, column: u32) -> f32 {
+    var total = 0.0;
+    for (var y = k * PART_ROWS / 8u; y < (k + 1u) * PART_ROWS / 8u; y++) {
+        total += tile_b[8u * TX * y + column];
+    }
+    return total;
+}
+
+// Keeps the two sums of part k of the tile for a column.
+fn keep(place: Place, k: u32, column: u32, columns: u32, first: f32, second: f32) {
+    let part = place.first_part + k;
+    let c = place.first_column + column;
+    if part >= place.parts || c >= columns { return; }
+    let at = (place.group * PARTS + part) * (2u * columns + 1u);
+    sums[at + c] = first;
+    sums[at + columns + c] = second;
+    if c == 0u { sums[at + 2u * columns] = f32(rows_of_part(place, k)); }
+}
+
+fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
+    store_all(products, place, lane, columns);
+    let column = 8u * (lane % TX);
+    let y = lane / TX;
+    var own = array<f32, 8>();
+    for (var r = 0u; r < min(max(place.rows, 8u * y) - 8u * y, 8u); r++) {
+        let values = product_row(products, r);
+        for (var o = 0u; o < 8u; o++) {
+            own[o] += values[o];
+        }
+    }
+    share_in_a(lane, own);
+    workgroupBarrier();
+    let adds = lane < COLUMN_SUMS;
+    if adds { tile_b[lane] = total_in_a(lane / (8u * TX), lane % (8u * TX)); }
+    workgroupBarrier();
+    let k = 8u * y / PART_ROWS;
+    let rows = f32(rows_of_part(place, k));
+    var squares = array<f32, 8>();
+    for (var r = 0u; r < min(max(place.rows, 8u * y) - 8u * y, 8u); r++) {
+        let values = product_row(products, r);
+        for (var o = 0u; o < 8u; o++) {
+            let centred = values[o] - tile_b[8u * TX * k + column + o] / rows;
+            squares[o] += centred * centred;
+        }
+    }
+    share_in_a(lane, squares);
+    workgroupBarrier();
+    if adds {
+        let part = lane / (8u * TX);
+        let of_tile = lane % (8u * TX);
+        keep(place, part, of_tile, columns, tile_b[lane], total_in_a(part, of_tile));
+    }
+}
+
+fn store_with_gradient_sums(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
+    workgroupBarrier();
+    let column = place.first_column + 8u * (lane % TX);
+    var first = array<f32, 8>();
+    var second = array<f32, 8>();
+    for (var r = 0u; r < 8u; r++) {
+        let at = origins[8u * (lane / TX) + r].w;
+        let values = product_row(products, r);
+        for (var o = 0u; o < 8u; o++) {
+            let c = column + o;
+            if at == NOWHERE || c >= columns { continue; }
+            let i = at + c;
+            let value = values[o] * derivative_at(next_y[i]);
+            let mean = saved[place.group * 2u * columns + c];
+            let inv_std = saved[place.group * 2u * columns + columns + c];
+            parts[i] = values[o];
+            next[i] = value;
+            first[o] += value;
+            second[o] += value * ((next_x[i] - mean) * inv_std);
+        }
+    }
+    share_in_a(lane, first);
+    share_in_b(lane, second);
+    workgroupBarrier();
+    if lane < COLUMN_SUMS {
+        let part = lane / (8u * TX);
+        let of_tile = lane % (8u * TX);
+        keep(place, part, of_tile, columns, total_in_a(part, of_tile), total_in_b(part, of_tile));
+    }
+}
+
 // Where x has the number of a patch at a depth; lines and columns wrap above the top and left edge.
-fn patch_at(origin: vec3<u32>, depth: u32, depths: u32) -> u32 {
+fn patch_at(origin: vec4<u32>, depth: u32, depths: u32) -> u32 {
     let tap = depth / C_IN;
     let p = origin.y + tap / K;
     let q = origin.z + tap % K;
@@ -195,7 +347,7 @@ fn patch_at(origin: vec3<u32>, depth: u32, depths: u32) -> u32 {
     return select(NOWHERE, at, depth < depths && p < H && q < W);
 }
 
-fn four_of_patch(origin: vec3<u32>, depth: u32, depths: u32) -> vec4<f32> {
+fn four_of_patch(origin: vec4<u32>, depth: u32, depths: u32) -> vec4<f32> {
     if C_IN % 4u == 0u { return four_of_left(patch_at(origin, depth, depths)); }
     return vec4<f32>(
         one_of_left(patch_at(origin, depth, depths)),
@@ -220,26 +372,30 @@ fn four_columns(depth: u32, end: u32, o: u32) -> vec4<f32> {
     );
 }
 
-@compute @workgroup_size(TX * TY)
-fn forward(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let rows = N * H_OUT * W_OUT;
-    let first_depth = group.z * SLICE_DEPTH;
+// The tile of a workgroup, in the product that is y.
+fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function, Place>) -> Products {
+    let rows = N / GROUPS * H_OUT * W_OUT;
+    let group = id.y / (tiles / GROUPS);
+    let first_row = id.y % (tiles / GROUPS) * 8u * TY;
+    let first_column = id.x * 8u * TX;
+    let first_depth = id.z * SLICE_DEPTH;
     let depths = min(K * K * C_IN, first_depth + SLICE_DEPTH);
-    let first_row = group.y * 8u * TY;
-    let first_column = group.x * 8u * TX;
+    *place = Place(group, id.z, first_row, first_column, rows - first_row, first_row / PART_ROWS, PARTS);
 
     // Where the patch of each row begins: its image's first element, its first line and column (which wrap above the top
     // and left edge, so that one comparison covers both edges).
     for (var row = lane; row < 8u * TY; row += TX * TY) {
-        let pixel = first_row + row;
+        let pixel = group * rows + first_row + row;
         let j = pixel % W_OUT;
         let i = (pixel / W_OUT) % H_OUT;
         let n = pixel / (W_OUT * H_OUT);
-        let beyond = pixel >= rows;
-        origins[row] = vec3<u32>(n * H * W * C_IN, select(i * STRIDE - PAD, NOWHERE - K, beyond), j * STRIDE - PAD);
+        let beyond = first_row + row >= rows;
+        origins[row] = vec4<u32>(
+            n * H * W * C_IN,
+            select(i * STRIDE - PAD, NOWHERE - K, beyond),
+            j * STRIDE - PAD,
+            select((id.z * GROUPS * rows + pixel) * C_OUT, NOWHERE, beyond)
+        );
     }
 
     var products = Products();
@@ -258,17 +414,40 @@ fn forward(
         workgroupBarrier();
         multiply(&products, lane);
     }
+    return products;
+}
 
-    let row = first_row + 8u * (lane / TX);
-    let column = first_column + 8u * (lane % TX);
-    for (var r = 0u; r < 8u; r++) {
-        let values = product_row(&products, r);
-        for (var o = 0u; o < 8u; o++) {
-            if row + r < rows && column + o < C_OUT {
-                store((group.z * rows + row + r) * C_OUT + column + o, values[o] + bias_of(column + o));
-            }
-        }
-    }
+@compute @workgroup_size(TX * TY)
+fn forward(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var place: Place;
+    var products = forward_products(id, groups.y, lane, &place);
+    store_all(&products, place, lane, C_OUT);
+}
+
+@compute @workgroup_size(TX * TY)
+fn forward_and_statistics(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var place: Place;
+    var products = forward_products(id, groups.y, lane, &place);
+    store_with_statistics(&products, place, lane, C_OUT);
+}
+
+@compute @workgroup_size(TX * TY)
+fn forward_and_gradient_sums(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var place: Place;
+    var products = forward_products(id, groups.y, lane, &place);
+    store_with_gradient_sums(&products, place, lane, C_OUT);
 }
 
 // The pixels of one phase along an axis: the first one, and how many there are.
@@ -284,7 +463,7 @@ fn tap_reaches(first: u32, last: u32, tap: u32, size_out: u32) -> bool {
 
 // Where dy has what reaches a row through the tap of a depth. Lines and columns wrap above the first ones, so one comparison covers
 // both edges.
-fn gradient_at(origin: vec3<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> u32 {
+fn gradient_at(origin: vec4<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> u32 {
     let tap = depth / C_OUT;
     let i = origin.y - tap / taps.y;
     let j = origin.z - tap % taps.y;
@@ -292,7 +471,7 @@ fn gradient_at(origin: vec3<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> u
     return select(NOWHERE, at, depth < depths && i < H_OUT && j < W_OUT);
 }
 
-fn four_of_gradient(origin: vec3<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> vec4<f32> {
+fn four_of_gradient(origin: vec4<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> vec4<f32> {
     if C_OUT % 4u == 0u { return four_of_left(gradient_at(origin, taps, depth, depths)); }
     return vec4<f32>(
         one_of_left(gradient_at(origin, taps, depth, depths)),
@@ -320,38 +499,52 @@ fn four_tap_weights(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, 
     );
 }
 
-@compute @workgroup_size(TX * TY)
-fn grad_input(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let slice = group.z / (STRIDE * STRIDE);
-    let phase = vec2<u32>(group.z / STRIDE % STRIDE, group.z % STRIDE);
+// The tile of a workgroup, in the product that is dx.
+fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function, Place>) -> Products {
+    let slice = id.z / (STRIDE * STRIDE);
+    let number = id.z % (STRIDE * STRIDE);
+    let phase = vec2<u32>(number / STRIDE, number % STRIDE);
     let lines = phase_pixels(phase.x, H);
     let columns = phase_pixels(phase.y, W);
-    let rows = N * lines.y * columns.y;
+    let images = N / GROUPS;
+    let rows = images * lines.y * columns.y;
+    let group = id.y / (tiles / GROUPS);
+    let first_row = id.y % (tiles / GROUPS) * 8u * TY;
+    let first_column = id.x * 8u * TX;
     // Taps u = phase, phase + STRIDE, ...: how many there are along each axis.
     let taps = (K + STRIDE - 1u - phase) / STRIDE;
     let first_depth = slice * SLICE_DEPTH;
-    let depths = min(taps.x * taps.y * C_OUT, first_depth + SLICE_DEPTH);
-    let first_row = group.y * 8u * TY;
-    let first_column = group.x * 8u * TX;
-    if first_row >= rows { return; } // phases differ in size
+    // Phases differ in size, and where this one has no rows there is nothing to multiply.
+    let depths = select(0u, min(taps.x * taps.y * C_OUT, first_depth + SLICE_DEPTH), first_row < rows);
+    let parts = PARTS / (STRIDE * STRIDE);
+    *place = Place(
+        group,
+        slice,
+        first_row,
+        first_column,
+        max(rows, first_row) - first_row,
+        number * parts + first_row / PART_ROWS,
+        (number + 1u) * parts
+    );
 
     // Each row's image, and the output pixel that reaches it through the first tap of its phase.
     for (var row = lane; row < 8u * TY; row += TX * TY) {
-        let n = (first_row + row) % N;
-        let pixel = (first_row + row) / N;
+        let n = group * images + (first_row + row) % images;
+        let pixel = (first_row + row) / images;
         let p = lines.x + STRIDE * (pixel / columns.y);
         let q = columns.x + STRIDE * (pixel % columns.y);
         let beyond = first_row + row >= rows;
-        origins[row] =
-            vec3<u32>(n * H_OUT * W_OUT * C_OUT, select((p + PAD) / STRIDE, NOWHERE, beyond), (q + PAD) / STRIDE);
+        origins[row] = vec4<u32>(
+            n * H_OUT * W_OUT * C_OUT,
+            select((p + PAD) / STRIDE, NOWHERE, beyond),
+            (q + PAD) / STRIDE,
+            select((((slice * N + n) * H + p) * W + q) * C_IN, NOWHERE, beyond)
+        );
     }
 
     // The smallest rectangle around the pixels of this tile.
-    let first_pixel = first_row / N;
-    let last_pixel = (min(first_row + 8u * TY, rows) - 1u) / N;
+    let first_pixel = first_row / images;
+    let last_pixel = (min(first_row + 8u * TY, rows) - 1u) / images;
     let first_p = lines.x + STRIDE * (first_pixel / columns.y);
     let last_p = lines.x + STRIDE * (last_pixel / columns.y);
     let one_line = first_p == last_p;
@@ -380,20 +573,40 @@ fn grad_input(
         workgroupBarrier();
         multiply(&products, lane);
     }
+    return products;
+}
 
-    let column = first_column + 8u * (lane % TX);
-    for (var r = 0u; r < 8u; r++) {
-        let values = product_row(&products, r);
-        let row = first_row + 8u * (lane / TX) + r;
-        let n = row % N;
-        let p = lines.x + STRIDE * ((row / N) / columns.y);
-        let q = columns.x + STRIDE * ((row / N) % columns.y);
-        for (var c = 0u; c < 8u; c++) {
-            if row < rows && column + c < C_IN {
-                store((((slice * N + n) * H + p) * W + q) * C_IN + column + c, values[c] + bias_of(column + c));
-            }
-        }
-    }
+@compute @workgroup_size(TX * TY)
+fn grad_input(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var place: Place;
+    var products = grad_input_products(id, groups.y, lane, &place);
+    store_all(&products, place, lane, C_IN);
+}
+
+@compute @workgroup_size(TX * TY)
+fn grad_input_and_statistics(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var place: Place;
+    var products = grad_input_products(id, groups.y, lane, &place);
+    store_with_statistics(&products, place, lane, C_IN);
+}
+
+@compute @workgroup_size(TX * TY)
+fn grad_input_and_gradient_sums(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var place: Place;
+    var products = grad_input_products(id, groups.y, lane, &place);
+    store_with_gradient_sums(&products, place, lane, C_IN);
 }
 
 // Where x has what a pixel of dy sees through the tap and channel of a row of the tile.
@@ -431,7 +644,12 @@ fn grad_weight(
         let weight = first_row + row;
         let tap = weight / C_IN;
         let beyond = weight >= rows;
-        origins[row] = vec3<u32>(select(tap / K - PAD, NOWHERE - H_OUT * STRIDE, beyond), tap % K - PAD, weight % C_IN);
+        origins[row] = vec4<u32>(
+            select(tap / K - PAD, NOWHERE - H_OUT * STRIDE, beyond),
+            tap % K - PAD,
+            weight % C_IN,
+            select((group.z * rows + weight) * C_OUT, NOWHERE, beyond)
+        );
     }
 
     var products = Products();
@@ -451,14 +669,12 @@ fn grad_weight(
         multiply(&products, lane);
     }
 
-    let row = first_row + 8u * (lane / TX);
-    let column = first_column + 8u * (lane % TX);
     for (var r = 0u; r < 8u; r++) {
+        let at = origins[8u * (lane / TX) + r].w;
         let values = product_row(&products, r);
         for (var o = 0u; o < 8u; o++) {
-            if row + r < rows && column + o < C_OUT {
-                parts[(group.z * rows + row + r) * C_OUT + column + o] = values[o];
-            }
+            let column = first_column + 8u * (lane % TX) + o;
+            if at != NOWHERE && column < C_OUT { parts[at + column] = values[o]; }
         }
     }
 }

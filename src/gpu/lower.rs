@@ -6,9 +6,9 @@ mod kernel;
 
 use std::collections::BTreeMap;
 
-use batch_norm::{Behind, batch_norm, batch_norm_grad};
+use batch_norm::{Behind, Given, batch_norm, batch_norm_grad};
 pub(super) use convolution::MOST_TILINGS;
-use convolution::{Next, convolution};
+use convolution::{Convolution, Next, Sums};
 use kernel::{
     ELEMENTWISE, Kernel, MOST_WORKGROUPS, Slices, blocks_of_four, elementwise, flag, invocations, seed_constants, sizes,
 };
@@ -97,47 +97,109 @@ pub enum Source {
     Scratch(&'static str, usize),
 }
 
-/// The dispatches that run operations, in order. Neighbours that one kernel computes together are one; they still write all that
-/// each of them writes.
+/// The dispatches that run operations, in order. Neighbours that kernels compute together need fewer than each of them alone; they
+/// still write all that each of them writes.
 pub fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
     let dispatches = |group: &[Op]| match group {
-        [op, next] => lower_pair(op, next, program, kernels).expect("there is a kernel for both"),
-        alone => alone.iter().flat_map(|op| lower_one(op, program, kernels)).collect(),
+        [alone] => lower_one(alone, program, kernels),
+        row => lower_row(row, program, kernels).expect("there are kernels for them"),
     };
     fused(ops, program, kernels).into_iter().flat_map(dispatches).collect()
 }
 
-/// Operations in the same order, each alone or together with the next one where one kernel computes both.
+/// Operations in the same order, each alone or together with one or two behind it where there are kernels for them together.
 pub(super) fn fused<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> Vec<&'a [Op]> {
     let (mut groups, mut rest) = (Vec::new(), ops);
-    while let [op, after @ ..] = rest {
-        let pair = after.first().is_some_and(|next| lower_pair(op, next, program, kernels).is_some());
-        let (group, after) = rest.split_at(if pair { 2 } else { 1 });
+    while !rest.is_empty() {
+        let together = |&count: &usize| count <= rest.len() && lower_row(&rest[..count], program, kernels).is_some();
+        let (group, after) = rest.split_at([3, 2].into_iter().find(together).unwrap_or(1));
         groups.push(group);
         rest = after;
     }
     groups
 }
 
-/// The dispatches that run an operation together with the next one, where there is a kernel for both.
-fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
-    if !may_share_a_dispatch(op, next, program) {
+/// The dispatches that run two or three operations together, where there are kernels for that.
+fn lower_row(ops: &[Op], program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+    if !may_share_a_dispatch(ops, program) {
         return None;
     }
+    match ops {
+        [product, norm, behind @ ..] if kernels == Kernels::Portable && normalises(norm, product) => {
+            normalised(product, norm, behind, program, kernels)
+        }
+        [product, gradient, norm] if kernels == Kernels::Portable => {
+            normalised_gradient(product, gradient, norm, program, kernels)
+        }
+        [op, next] => lower_pair(op, next, program, kernels),
+        _ => None,
+    }
+}
+
+/// The tensor that a product gives which may be handed on to another kernel.
+fn handed_on(op: &Op) -> Option<TensorId> {
+    match *op {
+        Op::Conv { y, .. } | Op::ConvGradInput { dx: y, .. } => Some(y),
+        _ => None,
+    }
+}
+
+fn normalises(norm: &Op, product: &Op) -> bool {
+    matches!(*norm, Op::BatchNorm { x, .. } if handed_on(product) == Some(x))
+}
+
+/// A product, its batch normalisation, and the activation behind that if there is one.
+fn normalised(product: &Op, norm: &Op, behind: &[Op], program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+    let &Op::BatchNorm { y, groups, .. } = norm else { return None };
+    let behind = match *behind {
+        [] => None,
+        [Op::Activation { kind, x, y: z }] if x == y => Some((kind, z)),
+        _ => return None,
+    };
+    let product = Convolution::of(product, program, kernels);
+    let in_parts = product.in_parts().map(|(dispatch, addends)| (dispatch, Given::Addends(addends)));
+    let with_sums =
+        || product.with_sums(Sums::Statistics, groups).map(|(dispatch, parts)| (dispatch, Given::Sums(parts)));
+    let (dispatch, given) = in_parts.or_else(with_sums)?;
+    Some([vec![dispatch], batch_norm(norm, program, kernels, behind, given)].concat())
+}
+
+/// A product that is the gradient for an activation, that of the activation, and that of the batch normalisation before it.
+fn normalised_gradient(
+    product: &Op,
+    gradient: &Op,
+    norm: &Op,
+    program: &Program,
+    kernels: Kernels,
+) -> Option<Vec<Dispatch>> {
+    let &Op::ActivationGrad { kind, y: z, dy, dx: dz } = gradient else { return None };
+    let &Op::BatchNormGrad { x, dy: taken, saved, groups, .. } = norm else { return None };
+    if handed_on(product) != Some(dy) || taken != dz {
+        return None;
+    }
+    let product = Convolution::of(product, program, kernels);
+    let in_parts = product.in_parts().map(|(dispatch, addends)| (dispatch, Given::Addends(addends)));
+    let sums = Sums::Gradient { kind, z, dz, x, saved };
+    let with_sums = || product.with_sums(sums, groups).map(|(dispatch, parts)| (dispatch, Given::Sums(parts)));
+    let (dispatch, given) = in_parts.or_else(with_sums)?;
+    let behind = Some(Behind { kind, z, dy, dz });
+    Some([vec![dispatch], batch_norm_grad(norm, program, kernels, behind, given)?].concat())
+}
+
+/// The dispatches that run an operation together with the next one, where there is a kernel for both.
+fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
     match (op, next) {
         (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }, &Op::Activation { kind, x, y: z }) if x == y => {
-            Some(batch_norm(op, program, kernels, Some((kind, z))))
+            Some(batch_norm(op, program, kernels, Some((kind, z)), Given::Whole))
         }
         (&Op::ActivationGrad { kind, y: z, dy, dx: dz }, &Op::BatchNormGrad { dy: taken, .. }) if taken == dz => {
-            Some(batch_norm_grad(next, program, kernels, Some(Behind { kind, z, dy, dz })))
+            batch_norm_grad(next, program, kernels, Some(Behind { kind, z, dy, dz }), Given::Whole)
         }
-        (&Op::Conv { y, .. } | &Op::ConvGradInput { dx: y, .. }, &Op::Activation { kind, x, y: z }) if x == y => {
-            Some(convolution(op, program, kernels, Some(Next::Activation { kind, y: z })))
+        (_, &Op::Activation { kind, x, y: z }) if handed_on(op) == Some(x) => {
+            Some(Convolution::of(op, program, kernels).with(Some(Next::Activation { kind, y: z })))
         }
-        (&Op::Conv { y, .. } | &Op::ConvGradInput { dx: y, .. }, &Op::ActivationGrad { kind, y: z, dy, dx })
-            if dy == y =>
-        {
-            Some(convolution(op, program, kernels, Some(Next::Gradient { kind, y: z, dx })))
+        (_, &Op::ActivationGrad { kind, y: z, dy, dx }) if handed_on(op) == Some(dy) => {
+            Some(Convolution::of(op, program, kernels).with(Some(Next::Gradient { kind, y: z, dx })))
         }
         (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, ramp_up, .. })
             if averaged == param =>
@@ -155,9 +217,9 @@ fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option
 }
 
 /// WebGPU's rule on one dispatch: it reads a buffer, or writes it through one binding alone.
-fn may_share_a_dispatch(op: &Op, next: &Op, program: &Program) -> bool {
-    let mut operands = op.operands();
-    for operand in next.operands() {
+fn may_share_a_dispatch(ops: &[Op], program: &Program) -> bool {
+    let mut operands: Vec<Operand> = Vec::new();
+    for operand in ops.iter().flat_map(Op::operands) {
         match operands.iter_mut().find(|other| other.tensor == operand.tensor) {
             Some(other) if operand.access != Access::Read => other.access = operand.access,
             Some(_) => {}
@@ -231,7 +293,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             vec![Kernel::new(op, "pack", pack_sizes(program, dx, dy)).dispatch("grad", elementwise(program, dx))]
         }
         Op::Conv { .. } | Op::ConvGradInput { .. } | Op::ConvGradWeight { .. } => {
-            convolution(op, program, kernels, None)
+            Convolution::of(op, program, kernels).with(None)
         }
         Op::SpectralNorm { w, .. } => {
             let [k, _, c_in, columns] = program.nhwc(w);
@@ -266,8 +328,10 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let kernel = kernel.scratch("parts", slices.count * c);
             vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", [c.div_ceil(64), 1, 1])]
         }
-        Op::BatchNorm { .. } | Op::BatchNormEval { .. } => batch_norm(op, program, kernels, None),
-        Op::BatchNormGrad { .. } => batch_norm_grad(op, program, kernels, None),
+        Op::BatchNorm { .. } | Op::BatchNormEval { .. } => batch_norm(op, program, kernels, None, Given::Whole),
+        Op::BatchNormGrad { .. } => {
+            batch_norm_grad(op, program, kernels, None, Given::Whole).expect("there are kernels for it alone")
+        }
         Op::Activation { kind, x, .. } => {
             vec![activation(op, program, kind, x).dispatch("forward", elementwise(program, x))]
         }

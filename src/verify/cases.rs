@@ -1,5 +1,7 @@
 //! What is tried: each operation at shapes that divide nothing, and the operations of models at their own shapes.
 
+mod normalised;
+
 use std::collections::BTreeSet;
 
 use super::Case;
@@ -73,6 +75,7 @@ pub fn awkward() -> Vec<Case> {
         classes(),
         diff_augments(),
         convolutions_with_neighbours(),
+        normalised::products_with_batch_norm(),
         neighbours(),
     ];
     parts.into_iter().flatten().collect()

@@ -14,14 +14,56 @@ fn most_rows_of_one_dispatch(kernels: Kernels) -> usize {
     }
 }
 
-/// What the kernels of batch normalisation have in common, and the rows of a group, how they are cut, and C.
-fn batch_norm_kernel(op: &Op, program: &Program, x: TensorId, groups: usize) -> (Kernel, usize, Slices, usize) {
-    let [n, h, w, c] = program.nhwc(x);
-    let rows = n / groups * h * w;
-    let slices = Slices::of(rows);
-    let constants = [sizes(&[("GROUPS", groups), ("ROWS", rows), ("C", c)]), slices.constants()].concat();
-    let kernel = Kernel::new(op, "batch_norm", constants).scratch("parts", groups * slices.count * 2 * c);
-    (kernel, rows, slices, c)
+/// How far another kernel has come with what is normalised, or with the gradient that comes back.
+#[derive(Clone, Copy)]
+pub(super) enum Given {
+    /// It is there.
+    Whole,
+    /// It is there, and so are its sums, of so many parts of each group.
+    Sums(usize),
+    /// Only its addends are there, so many.
+    Addends(usize),
+}
+
+/// What the kernels of batch normalisation have in common, and the rows of all groups, how those of one are cut, and C.
+struct Parts {
+    kernel: Kernel,
+    rows: usize,
+    groups: usize,
+    slices: Slices,
+    channels: usize,
+}
+
+impl Parts {
+    fn of(op: &Op, program: &Program, x: TensorId, groups: usize, given: Given) -> Self {
+        let [n, h, w, channels] = program.nhwc(x);
+        let rows = n / groups * h * w;
+        let slices = Slices::of(rows);
+        let parts = if let Given::Sums(parts) = given { parts } else { slices.count };
+        let constants =
+            [("GROUPS", groups), ("ROWS", rows), ("C", channels), ("SLICE_ROWS", slices.rows), ("PARTS", parts)];
+        let kernel = Kernel::new(op, "batch_norm", sizes(&constants));
+        let kernel = kernel.scratch("sums", groups * parts * (2 * channels + 1));
+        Self { kernel, rows: groups * rows, groups, slices, channels }
+    }
+
+    /// Workgroups for 32 channels of a slice of a group.
+    fn workgroups(&self) -> [usize; 3] {
+        [self.channels.div_ceil(32), self.slices.count, self.groups]
+    }
+}
+
+impl Kernel {
+    /// Adds the addends of a tensor, if there are any; else what would hold them is any tensor that is only read.
+    fn adding(self, given: Given, name: &'static str, tensor: TensorId, program: &Program, read: TensorId) -> Self {
+        let Given::Addends(addends) = given else {
+            return self.bind("parts", Source::Tensor(read)).scratch("summed", 1);
+        };
+        self.constants(&sizes(&[("ADDENDS", addends)]))
+            .scratch("parts", addends * program.info(tensor).len())
+            .bind("summed", Source::Tensor(tensor))
+            .bind(name, Source::Tensor(read))
+    }
 }
 
 /// Batch normalisation, in training or evaluation, and the activation behind it with its result.
@@ -30,14 +72,15 @@ pub(super) fn batch_norm(
     program: &Program,
     kernels: Kernels,
     behind: Option<(Activation, TensorId)>,
+    given: Given,
 ) -> Vec<Dispatch> {
-    let (x, groups, eps, momentum) = match *op {
-        Op::BatchNorm { x, groups, eps, momentum, .. } => (x, groups, eps, Some(momentum)),
-        Op::BatchNormEval { x, eps, .. } => (x, 1, eps, None),
+    let (x, affine, groups, eps, momentum) = match *op {
+        Op::BatchNorm { x, affine, groups, eps, momentum, .. } => (x, affine, groups, eps, Some(momentum)),
+        Op::BatchNormEval { x, affine, eps, .. } => (x, affine, 1, eps, None),
         _ => unreachable!("batch normalisation"),
     };
-    let (kernel, rows, slices, c) = batch_norm_kernel(op, program, x, groups);
-    let kernel = kernel.constants(&[("EPS", eps)]).constants(&function(behind.map(|(kind, _)| kind)));
+    let parts = Parts::of(op, program, x, groups, given);
+    let kernel = parts.kernel.clone().constants(&[("EPS", eps)]).constants(&function(behind.map(|(kind, _)| kind)));
     let kernel = match behind {
         Some((_, z)) => kernel.bind("z", Source::Tensor(z)),
         None => kernel.scratch("z", 1),
@@ -46,11 +89,15 @@ pub(super) fn batch_norm(
         return vec![kernel.dispatch("evaluate", elementwise(program, x))];
     };
     let kernel = kernel.constants(&[("MOMENTUM", momentum)]);
-    if rows * groups <= most_rows_of_one_dispatch(kernels) {
-        return vec![whole(kernel, "whole", c)];
+    let forward = kernel.clone().dispatch("forward", parts.workgroups());
+    if matches!(given, Given::Sums(_)) {
+        return vec![forward];
     }
-    let workgroups = [c.div_ceil(32), slices.count, groups];
-    vec![kernel.clone().dispatch("statistics", workgroups), kernel.dispatch("forward", workgroups)]
+    let first = kernel.adding(given, "x", x, program, affine);
+    if parts.rows <= most_rows_of_one_dispatch(kernels) {
+        return vec![whole(first, "whole", parts.channels)];
+    }
+    vec![first.dispatch("statistics", parts.workgroups()), forward]
 }
 
 /// One dispatch whose workgroups have all rows of their channels: at least two of them, so that more than one core works.
@@ -69,11 +116,19 @@ pub(super) struct Behind {
     pub(super) dz: TensorId,
 }
 
-pub(super) fn batch_norm_grad(op: &Op, program: &Program, kernels: Kernels, behind: Option<Behind>) -> Vec<Dispatch> {
+/// The gradient of batch normalisation, and that of the activation behind it. No kernel adds addends and runs as one dispatch.
+pub(super) fn batch_norm_grad(
+    op: &Op,
+    program: &Program,
+    kernels: Kernels,
+    behind: Option<Behind>,
+    given: Given,
+) -> Option<Vec<Dispatch>> {
     let &Op::BatchNormGrad { x, dy, daffine, groups, .. } = op else { unreachable!("batch normalisation's gradient") };
-    let (mut kernel, rows, slices, c) = batch_norm_kernel(op, program, x, groups);
+    let parts = Parts::of(op, program, x, groups, given);
+    let mut kernel = parts.kernel.clone();
     if daffine.is_none() {
-        kernel = kernel.scratch("daffine", 2 * c);
+        kernel = kernel.scratch("daffine", 2 * parts.channels);
     }
     kernel = kernel.constants(&function(behind.map(|behind| behind.kind)));
     let first = match behind {
@@ -83,12 +138,17 @@ pub(super) fn batch_norm_grad(op: &Op, program: &Program, kernels: Kernels, behi
             kernel.bind("z_before", Source::Tensor(z)).bind("dz", Source::Tensor(dz))
         }
     };
-    if rows * groups <= most_rows_of_one_dispatch(kernels) {
-        return vec![whole(first, "grad_whole", c)];
+    let input = kernel.dispatch("grad_input", parts.workgroups());
+    if matches!(given, Given::Sums(_)) {
+        return Some(vec![input]);
     }
-    let workgroups = [c.div_ceil(32), slices.count, groups];
-    let second = kernel.bind("dy", Source::Tensor(dy));
-    vec![first.dispatch("grad_parts", workgroups), second.dispatch("grad_input", workgroups)]
+    if parts.rows <= most_rows_of_one_dispatch(kernels) {
+        let whole = whole(first, "grad_whole", parts.channels);
+        return matches!(given, Given::Whole).then_some(vec![whole]);
+    }
+    let given_dy = behind.map_or(dy, |behind| behind.dy);
+    let first = first.adding(given, "dy", given_dy, program, x);
+    Some(vec![first.dispatch("grad_sums", parts.workgroups()), input])
 }
 
 #[cfg(test)]

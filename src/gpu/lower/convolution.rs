@@ -20,34 +20,158 @@ pub(super) enum Next {
     Gradient { kind: Activation, y: TensorId, dx: TensorId },
 }
 
-/// A convolution, its gradient for the input, which a transposed convolution is, or its gradient for the weights.
-pub(super) fn convolution(op: &Op, program: &Program, kernels: Kernels, next: Option<Next>) -> Vec<Dispatch> {
-    let (product, size, of, bias) = match *op {
-        Op::Conv { x, w, b, y, geometry } => {
-            let [n, h_out, w_out, c_out] = program.nhwc(y);
-            let [k, _, c_in, _] = program.nhwc(w);
-            let size = Size { rows: n * h_out * w_out, columns: c_out, depth: k * k * c_in, phases: 1 };
-            (Product { entry: "forward", left: x, right: w, result: y }, size, (x, y, geometry), b)
+/// What the kernel of a product leaves beside it for batch normalisation, so that no other dispatch has to read it for that.
+#[derive(Clone, Copy)]
+pub(super) enum Sums {
+    /// Of what is normalised next.
+    Statistics,
+    /// Of the gradient for what was normalised, behind that of an activation; `x` is what was normalised.
+    Gradient { kind: Activation, z: TensorId, dz: TensorId, x: TensorId, saved: TensorId },
+}
+
+/// Sums of more parts of a group would take longer to read than they save.
+const MOST_PARTS: usize = 512;
+
+/// A convolution, its gradient for the input, which a transposed convolution is, or its gradient for the weights: as a product.
+pub(super) struct Convolution<'a> {
+    program: &'a Program,
+    kernels: Kernels,
+    kernel: Kernel,
+    product: Product,
+    size: Size,
+    bias: Option<TensorId>,
+    /// Into how many its sums are cut.
+    slices: usize,
+}
+
+impl<'a> Convolution<'a> {
+    pub(super) fn of(op: &Op, program: &'a Program, kernels: Kernels) -> Self {
+        let (product, size, of, bias) = match *op {
+            Op::Conv { x, w, b, y, geometry } => {
+                let [n, h_out, w_out, c_out] = program.nhwc(y);
+                let [k, _, c_in, _] = program.nhwc(w);
+                let size = Size { groups: 1, rows: n * h_out * w_out, columns: c_out, depth: k * k * c_in, phases: 1 };
+                (Product { entry: "forward", left: x, right: w, result: y }, size, (x, y, geometry), b)
+            }
+            Op::ConvGradInput { dy, w, b, dx, geometry } => {
+                let [n, h, width, c_in] = program.nhwc(dx);
+                let [k, _, _, c_out] = program.nhwc(w);
+                let stride = geometry.stride;
+                let (lines, taps) = (h.div_ceil(stride) * width.div_ceil(stride), k.div_ceil(stride).pow(2)); // at most
+                let size =
+                    Size { groups: 1, rows: n * lines, columns: c_in, depth: taps * c_out, phases: stride * stride };
+                (Product { entry: "grad_input", left: dy, right: w, result: dx }, size, (dx, dy, geometry), b)
+            }
+            Op::ConvGradWeight { x, dy, dw, geometry } => {
+                let [n, h_out, w_out, c_out] = program.nhwc(dy);
+                let [k, _, c_in, _] = program.nhwc(dw);
+                let size = Size { groups: 1, rows: k * k * c_in, columns: c_out, depth: n * h_out * w_out, phases: 1 };
+                (Product { entry: "grad_weight", left: x, right: dy, result: dw }, size, (x, dy, geometry), None)
+            }
+            _ => unreachable!("a convolution"),
+        };
+        let tile = match kernels {
+            Kernels::Portable => Block::of(size.columns).tile(&size),
+            Kernels::Lanes => LaneTile::of(&size).tile(),
+        };
+        let slices = tile.slices(tile.over(&size, 1).iter().product(), size.depth);
+        let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
+        let slices = size.depth.div_ceil(slice_depth);
+        let kernel = Kernel::new(op, "conv", conv_sizes(program, of)).with_bias(bias, product.left);
+        let kernel = kernel.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
+        let kernel = kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
+        Self { program, kernels, kernel, product, size, bias, slices }
+    }
+
+    /// The dispatches for it and for what takes it: the product itself, and where its sums are cut another that adds their parts.
+    pub(super) fn with(self, next: Option<Next>) -> Vec<Dispatch> {
+        let kernel = self.kernel.clone().with_next(next, self.product.left);
+        let mut dispatches = vec![self.tiled(kernel.clone(), self.product.entry, 1)];
+        if self.slices > 1 {
+            let len = self.len();
+            let adding = kernel
+                .bind("parts", self.parts())
+                .bind("result", Source::Tensor(self.product.result))
+                .constants(&sizes(&[("LEN", len), ("BIAS_LEN", self.size.columns)]));
+            dispatches.push(adding.dispatch("add_parts", elementwise(self.program, self.product.result)));
         }
-        Op::ConvGradInput { dy, w, b, dx, geometry } => {
-            let [n, h, width, c_in] = program.nhwc(dx);
-            let [k, _, _, c_out] = program.nhwc(w);
-            let stride = geometry.stride;
-            let (lines, taps) = (h.div_ceil(stride) * width.div_ceil(stride), k.div_ceil(stride).pow(2)); // at most
-            let size = Size { rows: n * lines, columns: c_in, depth: taps * c_out, phases: stride * stride };
-            (Product { entry: "grad_input", left: dy, right: w, result: dx }, size, (dx, dy, geometry), b)
+        dispatches
+    }
+
+    /// The dispatch for it that leaves its parts for another to add, and how many they are. Nobody adds a bias then.
+    pub(super) fn in_parts(&self) -> Option<(Dispatch, usize)> {
+        let kernel = self.kernel.clone().with_next(None, self.product.left);
+        (self.slices > 1 && self.bias.is_none()).then(|| (self.tiled(kernel, self.product.entry, 1), self.slices))
+    }
+
+    /// The dispatch for it that leaves sums over `groups` of images as well, and of how many parts of each they are; where
+    /// there is such a kernel, and its sums are few.
+    pub(super) fn with_sums(mut self, sums: Sums, groups: usize) -> Option<(Dispatch, usize)> {
+        if self.kernels != Kernels::Portable || self.slices > 1 || self.bias.is_some() {
+            return None;
         }
-        Op::ConvGradWeight { x, dy, dw, geometry } => {
-            let [n, h_out, w_out, c_out] = program.nhwc(dy);
-            let [k, _, c_in, _] = program.nhwc(dw);
-            let size = Size { rows: k * k * c_in, columns: c_out, depth: n * h_out * w_out, phases: 1 };
-            (Product { entry: "grad_weight", left: x, right: dy, result: dw }, size, (x, dy, geometry), None)
+        let part = 8 * Block::of(self.size.columns).y;
+        self.size = Size { groups, rows: self.size.rows / groups, ..self.size };
+        let parts = self.size.phases * self.size.rows.div_ceil(part);
+        if parts > MOST_PARTS {
+            return None;
         }
-        _ => unreachable!("a convolution"),
-    };
-    let kernel = Kernel::new(op, "conv", conv_sizes(program, of)).with_bias(bias, product.left);
-    let kernel = kernel.with_next(next, product.left);
-    kernel.product(&product, &size, program, kernels)
+        let kernel =
+            self.kernel.clone().constants(&sizes(&[("GROUPS", groups), ("PARTS", parts), ("PART_ROWS", part)]));
+        let kernel = kernel.scratch("sums", groups * parts * (2 * self.size.columns + 1));
+        let (kernel, entry) = match (sums, self.product.entry) {
+            (Sums::Statistics, "forward") => (kernel.with_next(None, self.product.left), "forward_and_statistics"),
+            (Sums::Statistics, _) => (kernel.with_next(None, self.product.left), "grad_input_and_statistics"),
+            (Sums::Gradient { kind, z, dz, x, saved }, entry) => {
+                let kernel = kernel.with_next(Some(Next::Gradient { kind, y: z, dx: dz }), self.product.left);
+                let kernel = kernel.bind("next_x", Source::Tensor(x)).bind("saved", Source::Tensor(saved));
+                let forward = entry == "forward";
+                (kernel, if forward { "forward_and_gradient_sums" } else { "grad_input_and_gradient_sums" })
+            }
+        };
+        Some((self.tiled(kernel, entry, part), parts))
+    }
+
+    /// Numbers of the result.
+    fn len(&self) -> usize {
+        self.program.info(self.product.result).len()
+    }
+
+    /// Where the slices go, or the result if there is one alone.
+    fn parts(&self) -> Source {
+        match self.slices {
+            1 => Source::Tensor(self.product.result),
+            slices => Source::Scratch("parts", slices * self.len()),
+        }
+    }
+
+    /// The product in tiles, each of so many rows or a multiple of them.
+    fn tiled(&self, kernel: Kernel, entry: &'static str, part: usize) -> Dispatch {
+        let kernel = kernel.bind("parts", self.parts());
+        let over = |tile: Tile| tile.over(&self.size, self.slices);
+        match self.kernels {
+            Kernels::Portable => {
+                let block = Block::of(self.size.columns);
+                let others = block.others(&self.size).into_iter().filter(|other| (8 * other.y).is_multiple_of(part));
+                let tilings = others
+                    .map(|block| Tiling { constants: block.constants(), workgroups: over(block.tile(&self.size)) });
+                // As many workgroups as every adapter allows.
+                let tilings =
+                    tilings.filter(|tiling| tiling.workgroups.iter().all(|&groups| groups <= MOST_WORKGROUPS));
+                let tilings = tilings.collect();
+                let workgroups = over(block.tile(&self.size));
+                Dispatch { tilings, ..kernel.constants(&block.constants()).dispatch(entry, workgroups) }
+            }
+            Kernels::Lanes => {
+                let lanes = LaneTile::of(&self.size);
+                let number = ["forward", "grad_input", "grad_weight"].iter().position(|&product| product == entry);
+                let number = number.expect("one of three products");
+                let kernel = kernel.constants(&sizes(&[("PRODUCT", number), ("QUADS", lanes.quads)]));
+                let kernel = kernel.constants(&[flag("SWAPPED", lanes.swapped)]);
+                kernel.of_shader("conv_lanes").dispatch("product", over(lanes.tile()))
+            }
+        }
+    }
 }
 
 fn conv_sizes(program: &Program, (x, y, geometry): (TensorId, TensorId, Geometry)) -> Vec<(&'static str, f64)> {
@@ -77,56 +201,6 @@ impl Kernel {
         let constants = [function(kind), vec![flag("BACKWARD", matches!(next, Some(Next::Gradient { .. })))]].concat();
         self.bind("next_y", Source::Tensor(read)).bind("next", written).constants(&constants)
     }
-
-    /// A matrix product into its result; where its sums are cut into slices, another dispatch adds the parts.
-    fn product(self, product: &Product, size: &Size, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
-        let len = program.info(product.result).len();
-        let block = Block::of(size.columns);
-        let lanes = LaneTile::of(size);
-        let tile: Tile = match kernels {
-            Kernels::Portable => block.tile(size),
-            Kernels::Lanes => lanes.tile(),
-        };
-        let slices = tile.slices(tile.over(size, 1).iter().product(), size.depth);
-        let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
-        let slices = size.depth.div_ceil(slice_depth);
-        let sliced = self.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
-        let parts = match slices {
-            1 => Source::Tensor(product.result),
-            _ => Source::Scratch("parts", slices * len),
-        };
-        let kernel = sliced.clone().bind("parts", parts);
-        let kernel = kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
-        let workgroups = tile.over(size, slices);
-        let mut dispatches = vec![match kernels {
-            Kernels::Portable => {
-                let tilings = block.others(size).into_iter().map(|block| Tiling {
-                    constants: block.constants(),
-                    workgroups: block.tile(size).over(size, slices),
-                });
-                // As many workgroups as every adapter allows.
-                let tilings =
-                    tilings.filter(|tiling| tiling.workgroups.iter().all(|&groups| groups <= MOST_WORKGROUPS));
-                let tilings = tilings.collect();
-                Dispatch { tilings, ..kernel.constants(&block.constants()).dispatch(product.entry, workgroups) }
-            }
-            Kernels::Lanes => {
-                let number = ["forward", "grad_input", "grad_weight"].iter().position(|&entry| entry == product.entry);
-                let number = number.expect("one of three products");
-                let kernel = kernel.constants(&sizes(&[("PRODUCT", number), ("QUADS", lanes.quads)]));
-                let kernel = kernel.constants(&[flag("SWAPPED", lanes.swapped)]);
-                kernel.of_shader("conv_lanes").dispatch("product", workgroups)
-            }
-        }];
-        if slices > 1 {
-            let adding = sliced
-                .bind("parts", parts)
-                .bind("result", Source::Tensor(product.result))
-                .constants(&sizes(&[("LEN", len), ("BIAS_LEN", size.columns)]));
-            dispatches.push(adding.dispatch("add_parts", elementwise(program, product.result)));
-        }
-        dispatches
-    }
 }
 
 /// A matrix product of tensors: its entry point in `conv.wgsl`, and which tensors its matrices are made from.
@@ -138,7 +212,11 @@ struct Product {
 }
 
 /// The size of a matrix product: of the largest phase, where there are several.
+#[derive(Clone, Copy)]
 struct Size {
+    /// Groups of images that no tile goes across.
+    groups: usize,
+    /// Rows of a group.
     rows: usize,
     columns: usize,
     depth: usize,
@@ -169,7 +247,7 @@ impl Tile {
 
     /// How many workgroups there are for a product in so many slices.
     fn over(&self, size: &Size, slices: usize) -> [usize; 3] {
-        [size.columns.div_ceil(self.columns), size.rows.div_ceil(self.rows), size.phases * slices]
+        [size.columns.div_ceil(self.columns), size.groups * size.rows.div_ceil(self.rows), size.phases * slices]
     }
 }
 
@@ -256,7 +334,7 @@ mod tests {
     use super::*;
 
     fn of_columns(columns: usize, depth: usize) -> Size {
-        Size { rows: 1000, columns, depth, phases: 1 }
+        Size { groups: 1, rows: 1000, columns, depth, phases: 1 }
     }
 
     #[test]
@@ -273,6 +351,8 @@ mod tests {
                 assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {block:?}");
                 assert!(block.x * block.y <= 256, "{columns} columns: {block:?}");
                 assert!(tile.columns >= columns.min(64), "{columns} columns: {block:?}");
+                // A lane adds up a column of a part, and there is room for what lanes share of it.
+                assert!(usual.y >= 8 && block.x <= 16 && block.y <= 16, "{columns} columns: {block:?}");
             }
         }
     }

@@ -60,7 +60,7 @@ impl Kernel {
 /// How a sum over many rows is split into parts that are added in a fixed order.
 pub(super) struct Slices {
     pub(super) count: usize,
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 impl Slices {
