@@ -1,5 +1,5 @@
 // conv.wgsl: convolution and its two gradients, as tiled matrix products over an image matrix that is never stored, with the activation
-// behind it, or the gradient of the one before it, if there is one. Begins with function.wgsl.
+// behind it, or the gradient of the one before it, if there is one. Begins with function.wgsl, and ends with tile.wgsl.
 //
 //   forward           y[n,i,j,o]  = b[o] + sum_{u,v,c} x[n,p,q,c] * w[u,v,c,o]
 //   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  transposed convolution is this, of dy
@@ -55,10 +55,11 @@ override TX: u32 = 8u;
 override TY: u32 = 8u;
 // Left free behind each depth of a tile: without it, lanes that store depths of one row meet in one bank of the memory.
 override PADDING: u32 = 0u;
-override PART_ROWS: u32 = 8u * TY; // 64 at least; a tile has one part or more
-override COLUMN_SUMS: u32 = 8u * TX * (8u * TY / PART_ROWS); // of all parts of a tile: not more than there are lanes
+override LANES: u32 = 64u; // TX * TY
 override LINE_A: u32 = 8u * TY + PADDING;
 override LINE_B: u32 = 8u * TX + PADDING;
+override PART_ROWS: u32 = 8u * TY; // 64 at least; a tile has one part or more
+override COLUMN_SUMS: u32 = 8u * TX * (8u * TY / PART_ROWS); // of all parts of a tile: not more than there are lanes
 
 const DEPTH = 16u;
 const NOWHERE = 0xffffffffu;
@@ -74,9 +75,6 @@ const NOWHERE = 0xffffffffu;
 @group(0) @binding(8) var<storage, read> saved: array<f32>;
 @group(0) @binding(9) var<storage, read_write> sums: array<f32>;
 
-// Tiles of A and B, depth after depth. When both are multiplied, sums over their rows take their place.
-var<workgroup> tile_a: array<f32, DEPTH * LINE_A>;
-var<workgroup> tile_b: array<f32, DEPTH * LINE_B>;
 // What of a row's address does not depend on the depth, and last where the row begins in the result.
 var<workgroup> origins: array<vec4<u32>, 8u * TY>;
 
@@ -112,70 +110,6 @@ fn four_of_right(at: u32) -> vec4<f32> {
     return right[at / 4u];
 }
 
-// Puts four depths of a row, or of a column, into a tile.
-fn store_depths_of_a(depth: u32, row: u32, four: vec4<f32>) {
-    for (var d = 0u; d < 4u; d++) {
-        tile_a[(depth + d) * LINE_A + row] = four[d];
-    }
-}
-
-fn store_depths_of_b(depth: u32, column: u32, four: vec4<f32>) {
-    for (var d = 0u; d < 4u; d++) {
-        tile_b[(depth + d) * LINE_B + column] = four[d];
-    }
-}
-
-// Puts four rows, or columns, of a depth into a tile.
-fn store_rows_of_a(depth: u32, row: u32, four: vec4<f32>) {
-    for (var r = 0u; r < 4u; r++) {
-        tile_a[depth * LINE_A + row + r] = four[r];
-    }
-}
-
-fn store_columns_of_b(depth: u32, column: u32, four: vec4<f32>) {
-    for (var c = 0u; c < 4u; c++) {
-        tile_b[depth * LINE_B + column + c] = four[c];
-    }
-}
-
-// The 8 x 8 products of one invocation: quarters of 4 x 4, column r of a matrix for row r.
-struct Products {
-    top_left: mat4x4<f32>,
-    top_right: mat4x4<f32>,
-    bottom_left: mat4x4<f32>,
-    bottom_right: mat4x4<f32>,
-}
-
-fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
-}
-
-fn four_of_a(at: u32) -> vec4<f32> {
-    return vec4<f32>(tile_a[at], tile_a[at + 1u], tile_a[at + 2u], tile_a[at + 3u]);
-}
-
-fn four_of_b(at: u32) -> vec4<f32> {
-    return vec4<f32>(tile_b[at], tile_b[at + 1u], tile_b[at + 2u], tile_b[at + 3u]);
-}
-
-// Adds the product of both tiles.
-fn multiply(products: ptr<function, Products>, lane: u32) {
-    let row = 8u * (lane / TX);
-    let column = 8u * (lane % TX);
-    for (var depth = 0u; depth < DEPTH; depth++) {
-        let at_a = depth * LINE_A + row;
-        let at_b = depth * LINE_B + column;
-        let top = four_of_a(at_a);
-        let bottom = four_of_a(at_a + 4u);
-        let left = four_of_b(at_b);
-        let right = four_of_b(at_b + 4u);
-        (*products).top_left += outer(top, left);
-        (*products).top_right += outer(top, right);
-        (*products).bottom_left += outer(bottom, left);
-        (*products).bottom_right += outer(bottom, right);
-    }
-}
-
 // The bias of a result that is complete as it is.
 fn bias_of(channel: u32) -> f32 {
     if HAS_BIAS && SLICES == 1u { return b[channel]; }
@@ -198,28 +132,22 @@ fn store(i: u32, value: f32) {
     if SLICES == 1u { hand_on(i, value); }
 }
 
-fn product_row(products: ptr<function, Products>, row: u32) -> array<f32, 8> {
-    var left: vec4<f32>;
-    var right: vec4<f32>;
-    if row < 4u {
-        left = (*products).top_left[row];
-        right = (*products).top_right[row];
-    } else {
-        left = (*products).bottom_left[row - 4u];
-        right = (*products).bottom_right[row - 4u];
-    }
-    return array<f32, 8>(left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w);
+// How many rows of a tile are a lane's: the lanes beyond the last tile only help to load and to multiply.
+fn rows_of_lane(lane: u32) -> u32 {
+    return select(0u, 8u, lane < TX * TY);
 }
 
 // Stores the products of an invocation. A tile of no depth has met no barrier since its origins were written.
 fn store_all(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
-    workgroupBarrier();
+    settle(products, lane);
     let column = place.first_column + 8u * (lane % TX);
-    for (var r = 0u; r < 8u; r++) {
-        let at = origins[8u * (lane / TX) + r].w;
-        let values = product_row(products, r);
+    for (var r = 0u; r < rows_of_lane(lane); r++) {
+        let at_row = origins[8u * (lane / TX) + r].w;
+        let values = product_row(products, lane, r);
         for (var o = 0u; o < 8u; o++) {
-            if at != NOWHERE && column + o < columns { store(at + column + o, values[o] + bias_of(column + o)); }
+            if at_row != NOWHERE && column + o < columns {
+                store(at_row + column + o, values[o] + bias_of(column + o));
+            }
         }
     }
 }
@@ -229,26 +157,11 @@ fn rows_of_part(place: Place, k: u32) -> u32 {
     return min(max(place.rows, k * PART_ROWS) - k * PART_ROWS, PART_ROWS);
 }
 
-// Sums of eight columns for all lanes of a column to add up.
-fn share_in_a(lane: u32, own: array<f32, 8>) {
-    var values = own;
-    for (var o = 0u; o < 8u; o++) {
-        tile_a[8u * lane + o] = values[o];
-    }
-}
-
-fn share_in_b(lane: u32, own: array<f32, 8>) {
-    var values = own;
-    for (var o = 0u; o < 8u; o++) {
-        tile_b[8u * lane + o] = values[o];
-    }
-}
-
 // What the lanes of part k have shared of a column, added up in order.
 fn total_in_a(k: u32, column: u32) -> f32 {
     var total = 0.0;
     for (var y = k * PART_ROWS / 8u; y < (k + 1u) * PART_ROWS / 8u; y++) {
-        total += tile_a[8u * TX * y + column];
+        total += shared_in_a(8u * TX * y + column);
     }
     return total;
 }
@@ -256,7 +169,7 @@ fn total_in_a(k: u32, column: u32) -> f32 {
 fn total_in_b(k: u32, column: u32) -> f32 {
     var total = 0.0;
     for (var y = k * PART_ROWS / 8u; y < (k + 1u) * PART_ROWS / 8u; y++) {
-        total += tile_b[8u * TX * y + column];
+        total += shared_in_b(8u * TX * y + column);
     }
     return total;
 }
@@ -276,49 +189,46 @@ fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: 
     store_all(products, place, lane, columns);
     let column = 8u * (lane % TX);
     let y = lane / TX;
-    var own = array<f32, 8>();
-    for (var r = 0u; r < min(max(place.rows, 8u * y) - 8u * y, 8u); r++) {
-        let values = product_row(products, r);
-        for (var o = 0u; o < 8u; o++) {
-            own[o] += values[o];
+    let rows = min(max(place.rows, 8u * y) - 8u * y, rows_of_lane(lane));
+    for (var o = 0u; o < rows_of_lane(lane); o++) {
+        var sum = 0.0;
+        for (var r = 0u; r < rows; r++) {
+            sum += product_row(products, lane, r)[o];
         }
+        share_in_a(8u * lane + o, sum);
     }
-    share_in_a(lane, own);
     workgroupBarrier();
     let adds = lane < COLUMN_SUMS;
-    if adds { tile_b[lane] = total_in_a(lane / (8u * TX), lane % (8u * TX)); }
+    let part = lane / (8u * TX);
+    let of_tile = lane % (8u * TX);
+    if adds { share_in_b(lane, total_in_a(part, of_tile)); }
     workgroupBarrier();
     let k = 8u * y / PART_ROWS;
-    let rows = f32(rows_of_part(place, k));
-    var squares = array<f32, 8>();
-    for (var r = 0u; r < min(max(place.rows, 8u * y) - 8u * y, 8u); r++) {
-        let values = product_row(products, r);
-        for (var o = 0u; o < 8u; o++) {
-            let centred = values[o] - tile_b[8u * TX * k + column + o] / rows;
-            squares[o] += centred * centred;
+    for (var o = 0u; o < rows_of_lane(lane); o++) {
+        let mean = shared_in_b(8u * TX * k + column + o) / f32(rows_of_part(place, k));
+        var squares = 0.0;
+        for (var r = 0u; r < rows; r++) {
+            let centred = product_row(products, lane, r)[o] - mean;
+            squares += centred * centred;
         }
+        share_in_a(8u * lane + o, squares);
     }
-    share_in_a(lane, squares);
     workgroupBarrier();
-    if adds {
-        let part = lane / (8u * TX);
-        let of_tile = lane % (8u * TX);
-        keep(place, part, of_tile, columns, tile_b[lane], total_in_a(part, of_tile));
-    }
+    if adds { keep(place, part, of_tile, columns, shared_in_b(lane), total_in_a(part, of_tile)); }
 }
 
 fn store_with_gradient_sums(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
-    workgroupBarrier();
+    settle(products, lane);
     let column = place.first_column + 8u * (lane % TX);
     var first = array<f32, 8>();
     var second = array<f32, 8>();
-    for (var r = 0u; r < 8u; r++) {
-        let at = origins[8u * (lane / TX) + r].w;
-        let values = product_row(products, r);
+    for (var r = 0u; r < rows_of_lane(lane); r++) {
+        let at_row = origins[8u * (lane / TX) + r].w;
+        let values = product_row(products, lane, r);
         for (var o = 0u; o < 8u; o++) {
             let c = column + o;
-            if at == NOWHERE || c >= columns { continue; }
-            let i = at + c;
+            if at_row == NOWHERE || c >= columns { continue; }
+            let i = at_row + c;
             let value = values[o] * derivative_at(next_y[i]);
             let mean = saved[place.group * 2u * columns + c];
             let inv_std = saved[place.group * 2u * columns + columns + c];
@@ -328,8 +238,10 @@ fn store_with_gradient_sums(products: ptr<function, Products>, place: Place, lan
             second[o] += value * ((next_x[i] - mean) * inv_std);
         }
     }
-    share_in_a(lane, first);
-    share_in_b(lane, second);
+    for (var o = 0u; o < rows_of_lane(lane); o++) {
+        share_in_a(8u * lane + o, first[o]);
+        share_in_b(8u * lane + o, second[o]);
+    }
     workgroupBarrier();
     if lane < COLUMN_SUMS {
         let part = lane / (8u * TX);
@@ -373,18 +285,18 @@ fn four_columns(depth: u32, end: u32, o: u32) -> vec4<f32> {
 }
 
 // The tile of a workgroup, in the product that is y.
-fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function, Place>) -> Products {
+fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Place {
     let rows = N / GROUPS * H_OUT * W_OUT;
-    let group = id.y / (tiles / GROUPS);
-    let first_row = id.y % (tiles / GROUPS) * 8u * TY;
+    let group = id.y / tiles;
+    let first_row = id.y % tiles * 8u * TY;
     let first_column = id.x * 8u * TX;
     let first_depth = id.z * SLICE_DEPTH;
     let depths = min(K * K * C_IN, first_depth + SLICE_DEPTH);
-    *place = Place(group, id.z, first_row, first_column, rows - first_row, first_row / PART_ROWS, PARTS);
+    let place = Place(group, id.z, first_row, first_column, rows - first_row, first_row / PART_ROWS, PARTS);
 
     // Where the patch of each row begins: its image's first element, its first line and column (which wrap above the top
     // and left edge, so that one comparison covers both edges).
-    for (var row = lane; row < 8u * TY; row += TX * TY) {
+    for (var row = lane; row < 8u * TY; row += LANES) {
         let pixel = group * rows + first_row + row;
         let j = pixel % W_OUT;
         let i = (pixel / W_OUT) % H_OUT;
@@ -398,55 +310,54 @@ fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function, P
         );
     }
 
-    var products = Products();
     for (var start = first_depth; start < depths; start += DEPTH) {
         workgroupBarrier();
-        for (var e = lane; e < DEPTH / 4u * 8u * TY; e += TX * TY) {
+        for (var e = lane; e < DEPTH / 4u * 8u * TY; e += LANES) {
             let depth = 4u * (e % (DEPTH / 4u));
             let row = e / (DEPTH / 4u);
             store_depths_of_a(depth, row, four_of_patch(origins[row], start + depth, depths));
         }
-        for (var e = lane; e < DEPTH * 2u * TX; e += TX * TY) {
+        for (var e = lane; e < DEPTH * 2u * TX; e += LANES) {
             let depth = e / (2u * TX);
             let column = 4u * (e % (2u * TX));
             store_columns_of_b(depth, column, four_columns(start + depth, depths, first_column + column));
         }
         workgroupBarrier();
-        multiply(&products, lane);
+        multiply(products, lane);
     }
-    return products;
+    return place;
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    var place: Place;
-    var products = forward_products(id, groups.y, lane, &place);
+    var products = Products();
+    let place = forward_products(id, workgroups.y / GROUPS, lane, &products);
     store_all(&products, place, lane, C_OUT);
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn forward_and_statistics(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    var place: Place;
-    var products = forward_products(id, groups.y, lane, &place);
+    var products = Products();
+    let place = forward_products(id, workgroups.y / GROUPS, lane, &products);
     store_with_statistics(&products, place, lane, C_OUT);
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn forward_and_gradient_sums(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    var place: Place;
-    var products = forward_products(id, groups.y, lane, &place);
+    var products = Products();
+    let place = forward_products(id, workgroups.y / GROUPS, lane, &products);
     store_with_gradient_sums(&products, place, lane, C_OUT);
 }
 
@@ -500,7 +411,7 @@ fn four_tap_weights(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, 
 }
 
 // The tile of a workgroup, in the product that is dx.
-fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function, Place>) -> Products {
+fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Place {
     let slice = id.z / (STRIDE * STRIDE);
     let number = id.z % (STRIDE * STRIDE);
     let phase = vec2<u32>(number / STRIDE, number % STRIDE);
@@ -508,8 +419,8 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function
     let columns = phase_pixels(phase.y, W);
     let images = N / GROUPS;
     let rows = images * lines.y * columns.y;
-    let group = id.y / (tiles / GROUPS);
-    let first_row = id.y % (tiles / GROUPS) * 8u * TY;
+    let group = id.y / tiles;
+    let first_row = id.y % tiles * 8u * TY;
     let first_column = id.x * 8u * TX;
     // Taps u = phase, phase + STRIDE, ...: how many there are along each axis.
     let taps = (K + STRIDE - 1u - phase) / STRIDE;
@@ -517,7 +428,7 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function
     // Phases differ in size, and where this one has no rows there is nothing to multiply.
     let depths = select(0u, min(taps.x * taps.y * C_OUT, first_depth + SLICE_DEPTH), first_row < rows);
     let parts = PARTS / (STRIDE * STRIDE);
-    *place = Place(
+    let place = Place(
         group,
         slice,
         first_row,
@@ -528,7 +439,7 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function
     );
 
     // Each row's image, and the output pixel that reaches it through the first tap of its phase.
-    for (var row = lane; row < 8u * TY; row += TX * TY) {
+    for (var row = lane; row < 8u * TY; row += LANES) {
         let n = group * images + (first_row + row) % images;
         let pixel = (first_row + row) / images;
         let p = lines.x + STRIDE * (pixel / columns.y);
@@ -551,7 +462,6 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function
     let first_q = columns.x + STRIDE * select(0u, first_pixel % columns.y, one_line);
     let last_q = columns.x + STRIDE * select(columns.y - 1u, last_pixel % columns.y, one_line);
 
-    var products = Products();
     for (var start = first_depth; start < depths; start += DEPTH) {
         let tap_of_all = start / C_OUT;
         if tap_of_all == (min(start + DEPTH, depths) - 1u) / C_OUT
@@ -560,52 +470,52 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, place: ptr<function
             continue;
         }
         workgroupBarrier();
-        for (var e = lane; e < DEPTH / 4u * 8u * TY; e += TX * TY) {
+        for (var e = lane; e < DEPTH / 4u * 8u * TY; e += LANES) {
             let depth = 4u * (e % (DEPTH / 4u));
             let row = e / (DEPTH / 4u);
             store_depths_of_a(depth, row, four_of_gradient(origins[row], taps, start + depth, depths));
         }
-        for (var e = lane; e < DEPTH / 4u * 8u * TX; e += TX * TY) {
+        for (var e = lane; e < DEPTH / 4u * 8u * TX; e += LANES) {
             let depth = 4u * (e % (DEPTH / 4u));
             let column = e / (DEPTH / 4u);
             store_depths_of_b(depth, column, four_tap_weights(phase, taps, start + depth, depths, first_column + column));
         }
         workgroupBarrier();
-        multiply(&products, lane);
+        multiply(products, lane);
     }
-    return products;
+    return place;
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn grad_input(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    var place: Place;
-    var products = grad_input_products(id, groups.y, lane, &place);
+    var products = Products();
+    let place = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
     store_all(&products, place, lane, C_IN);
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn grad_input_and_statistics(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    var place: Place;
-    var products = grad_input_products(id, groups.y, lane, &place);
+    var products = Products();
+    let place = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
     store_with_statistics(&products, place, lane, C_IN);
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn grad_input_and_gradient_sums(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    var place: Place;
-    var products = grad_input_products(id, groups.y, lane, &place);
+    var products = Products();
+    let place = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
     store_with_gradient_sums(&products, place, lane, C_IN);
 }
 
@@ -629,7 +539,7 @@ fn four_taps(row: u32, pixel: u32, end: u32) -> vec4<f32> {
     );
 }
 
-@compute @workgroup_size(TX * TY)
+@compute @workgroup_size(LANES)
 fn grad_weight(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
@@ -640,7 +550,7 @@ fn grad_weight(
     let end = min(N * H_OUT * W_OUT, (group.z + 1u) * SLICE_DEPTH);
 
     // Each row's tap and channel.
-    for (var row = lane; row < 8u * TY; row += TX * TY) {
+    for (var row = lane; row < 8u * TY; row += LANES) {
         let weight = first_row + row;
         let tap = weight / C_IN;
         let beyond = weight >= rows;
@@ -655,12 +565,12 @@ fn grad_weight(
     var products = Products();
     for (var start = group.z * SLICE_DEPTH; start < end; start += DEPTH) {
         workgroupBarrier();
-        for (var e = lane; e < DEPTH * 2u * TY; e += TX * TY) {
+        for (var e = lane; e < DEPTH * 2u * TY; e += LANES) {
             let depth = e / (2u * TY);
             let row = 4u * (e % (2u * TY));
             store_rows_of_a(depth, row, four_taps(row, start + depth, end));
         }
-        for (var e = lane; e < DEPTH * 2u * TX; e += TX * TY) {
+        for (var e = lane; e < DEPTH * 2u * TX; e += LANES) {
             let depth = e / (2u * TX);
             let column = 4u * (e % (2u * TX));
             store_columns_of_b(depth, column, four_columns(start + depth, end, first_column + column));
@@ -669,12 +579,13 @@ fn grad_weight(
         multiply(&products, lane);
     }
 
-    for (var r = 0u; r < 8u; r++) {
-        let at = origins[8u * (lane / TX) + r].w;
-        let values = product_row(&products, r);
+    settle(&products, lane);
+    for (var r = 0u; r < rows_of_lane(lane); r++) {
+        let at_row = origins[8u * (lane / TX) + r].w;
+        let values = product_row(&products, lane, r);
         for (var o = 0u; o < 8u; o++) {
             let column = first_column + 8u * (lane % TX) + o;
-            if at != NOWHERE && column < C_OUT { parts[at + column] = values[o]; }
+            if at_row != NOWHERE && column < C_OUT { parts[at_row + column] = values[o]; }
         }
     }
 }

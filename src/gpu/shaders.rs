@@ -7,17 +7,19 @@ use naga::{AddressSpace, Module};
 pub struct Shader {
     /// The file's name without its ending; its twin has the same.
     pub name: &'static str,
-    /// What is compiled: the file, behind those that it needs in front.
+    /// What is compiled: the file, between those that it needs. Sizes of arrays that depend on overrides come behind all overrides, as
+    /// naga wants it.
     pub source: &'static str,
 }
 
 macro_rules! shader {
-    ($name:literal $(, after $library:literal)*) => {
+    ($name:literal $(, after $library:literal)* $(, before $rest:literal)*) => {
         Shader {
             name: $name,
             source: concat!(
                 $(include_str!(concat!("../../shaders/", $library, ".wgsl")), "\n",)*
-                include_str!(concat!("../../shaders/", $name, ".wgsl"))
+                include_str!(concat!("../../shaders/", $name, ".wgsl")),
+                $("\n", include_str!(concat!("../../shaders/", $rest, ".wgsl")),)*
             ),
         }
     };
@@ -34,7 +36,7 @@ pub const SHADERS: &[Shader] = &[
     shader!("class"),
     shader!("clock"),
     shader!("concat"),
-    shader!("conv", after "function"),
+    shader!("conv", after "function", before "tile"),
     shader!("conv_lanes", after "function"),
     shader!("cross_entropy"),
     shader!("diff_augment", after "random"),
@@ -134,6 +136,7 @@ mod tests {
             let twin_name = match name.as_str() {
                 "function" => "activation",
                 "share" => "moving_average",
+                "tile" => "conv",
                 other => other.strip_suffix("_lanes").unwrap_or(other),
             };
             assert!(twin.ends_with(&format!("/{twin_name}.rs")), "{twin} is not called {twin_name}.rs");
@@ -141,7 +144,7 @@ mod tests {
             files.insert(name);
         }
         let table: BTreeSet<String> = SHADERS.iter().map(|shader| shader.name.to_string()).collect();
-        for library in ["function", "random", "share"] {
+        for library in ["function", "random", "share", "tile"] {
             files.remove(library); // compiled as part of others
         }
         assert_eq!(files, table);

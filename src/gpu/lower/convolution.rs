@@ -286,7 +286,7 @@ impl Block {
     }
 
     fn constants(self) -> Vec<(&'static str, f64)> {
-        sizes(&[("TX", self.x), ("TY", self.y), ("PADDING", self.padding)])
+        sizes(&[("TX", self.x), ("TY", self.y), ("LANES", self.x * self.y), ("PADDING", self.padding)])
     }
 
     /// Where a sum is cut does not depend on which of the blocks is taken for a product.
