@@ -11,7 +11,7 @@ use std::time::Instant;
 use common::{TINY, aloud, assert_close, gpu};
 use gpu_gan::bench::{Bench, Machine};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, SHADERS, adapters, entry_points};
+use gpu_gan::gpu::{GpuDevice, Opening, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Values,
@@ -485,7 +485,10 @@ fn the_clock_of_a_gpu_sees_what_the_host_waits_for() {
         None,
         "it was not opened to be timed"
     );
-    let mut executor = GpuDevice::open_to_time(adapter).unwrap().executor(&program).unwrap();
+    let mut executor = GpuDevice::open_with(adapter, Opening { clock: true, ..Opening::default() })
+        .unwrap()
+        .executor(&program)
+        .unwrap();
     executor.run(heavy, 1).unwrap();
     executor.finish().unwrap();
     let begin = Instant::now();

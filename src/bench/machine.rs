@@ -18,7 +18,7 @@ const MOST_DISPATCHES: usize = 4096;
 pub enum Machine {
     /// The CPU device, in f32.
     Cpu(CpuDevice<f32>),
-    /// A GPU; its own clock is taken where it was [opened with it](GpuDevice::open_to_time).
+    /// A GPU; its own clock is taken where it was [opened with it](crate::gpu::Opening).
     Gpu(GpuDevice),
 }
 

@@ -5,7 +5,7 @@ use crate::bench::Machine;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
+use crate::gpu::{Adapter, AdapterKind, GpuDevice, Opening, adapters, matching, what_to_install};
 use crate::program::Device;
 
 /// The flag, for the commands that compute.
@@ -20,6 +20,11 @@ pub(super) struct DeviceArgument {
     /// Results have the same bits
     #[arg(long)]
     usual_tiles: bool,
+
+    /// Round what goes into larger products to 16 bits, and add up in 32, on a GPU that multiplies such matrices by itself.
+    /// All else stays in 32 bits; results are less exact
+    #[arg(long)]
+    mixed_precision: bool,
 }
 
 impl DeviceArgument {
@@ -27,8 +32,8 @@ impl DeviceArgument {
     pub(super) fn open(&self) -> Result<(Box<dyn Device>, String)> {
         let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
-            Some(adapter) => Box::new(self.tuned(adapter, GpuDevice::open(adapter)?)),
-            None => Box::new(CpuDevice::<f32>::new()),
+            Some(adapter) => Box::new(self.tuned(adapter, self.open_adapter(adapter, false)?)),
+            None => Box::new(self.cpu(&choice.reason)?),
         };
         let text = format!("{}: {}", device.description(), choice.reason);
         Ok((device, text))
@@ -38,8 +43,8 @@ impl DeviceArgument {
     pub(super) fn open_to_time(&self) -> Result<(Machine, String)> {
         let choice = self.choose()?;
         let machine = match &choice.adapter {
-            Some(adapter) => Machine::Gpu(self.tuned(adapter, GpuDevice::open_to_time(adapter)?)),
-            None => Machine::Cpu(CpuDevice::new()),
+            Some(adapter) => Machine::Gpu(self.tuned(adapter, self.open_adapter(adapter, true)?)),
+            None => Machine::Cpu(self.cpu(&choice.reason)?),
         };
         let text = format!("{}: {}", machine.device().description(), choice.reason);
         Ok((machine, text))
@@ -67,7 +72,13 @@ impl DeviceArgument {
             message: "the CPU device has no shaders: it is the reference that they are compared with".into(),
             hint: "name a GPU with --device (see `gpu-gan devices`), or leave it out".into(),
         })?;
-        Ok((GpuDevice::open(&adapter)?, format!("{adapter}: {}", choice.reason)))
+        let gpu = self.open_adapter(&adapter, false)?;
+        let text = format!("{}: {}", gpu.description(), choice.reason);
+        Ok((gpu, text))
+    }
+
+    fn open_adapter(&self, adapter: &Adapter, clock: bool) -> Result<GpuDevice> {
+        GpuDevice::open_with(adapter, Opening { clock, mixed_precision: self.mixed_precision })
     }
 
     /// With the fastest tiles, but on software adapters: there all take the same time, and timing them longest.
@@ -85,6 +96,17 @@ impl DeviceArgument {
             "gpu" => any_gpu(&adapters()),
             word => meant(&adapters(), word),
         }
+    }
+
+    /// The CPU device, for that reason.
+    fn cpu(&self, reason: &str) -> Result<CpuDevice<f32>> {
+        if self.mixed_precision {
+            return Err(Error::Request {
+                message: format!("--mixed-precision is for GPUs, and this would be the CPU device: {reason}"),
+                hint: "leave it out, or name a GPU with --device (see `gpu-gan devices`)".into(),
+            });
+        }
+        Ok(CpuDevice::new())
     }
 }
 

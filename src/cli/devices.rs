@@ -64,7 +64,7 @@ fn as_text(adapters: &[Adapter], choice: &Choice) -> String {
 
 /// `subgroups of 8, f16, no timestamps`.
 fn in_words(features: &Features) -> String {
-    let Features { subgroups, f16, cooperative_matrices, timestamps, pipeline_cache } = *features;
+    let Features { subgroups, f16, cooperative_matrices, mixed_precision, timestamps, pipeline_cache } = *features;
     let subgroups = match subgroups {
         None => "no subgroups".to_string(),
         Some([least, most]) if least == most => format!("subgroups of {least}"),
@@ -73,6 +73,7 @@ fn in_words(features: &Features) -> String {
     let others = [
         ("f16", f16),
         ("cooperative matrices", cooperative_matrices),
+        ("mixed precision", mixed_precision.is_some()),
         ("timestamps", timestamps),
         ("pipeline cache", pipeline_cache),
     ];

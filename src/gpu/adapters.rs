@@ -87,6 +87,8 @@ pub struct Features {
     pub f16: bool,
     /// Products of small matrices by a subgroup.
     pub cooperative_matrices: bool,
+    /// The side of such matrices, of f16 and added up in f32, where all that [mixed precision](super::Opening) needs is there.
+    pub mixed_precision: Option<u32>,
     /// Whether the GPU's own clock can time a kernel.
     pub timestamps: bool,
     /// Whether compiled kernels can be kept on disk.
@@ -157,12 +159,40 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
             subgroups: has(wgpu::Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size]),
             f16: has(wgpu::Features::SHADER_F16),
             cooperative_matrices: has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            mixed_precision: mixed_precision(&handle),
             timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: has(wgpu::Features::PIPELINE_CACHE),
         },
         handle,
     }
 }
+
+/// The side of the matrices of f16 that subgroups multiply, adding up in f32: 16 if there is a choice. Subgroups must be of one size,
+/// so that work can be shared out among them, and on a software adapter of 8, as Mesa's computes wrongly with others.
+fn mixed_precision(handle: &wgpu::Adapter) -> Option<u32> {
+    let info = handle.get_info();
+    let needed =
+        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    let subgroup = (info.subgroup_min_size == info.subgroup_max_size).then_some(info.subgroup_min_size)?;
+    let known = info.device_type != wgpu::DeviceType::Cpu || subgroup == 8;
+    let room = handle.limits().max_compute_workgroup_storage_size >= MIXED_MEMORY;
+    if !handle.features().contains(needed) || !known || !room {
+        return None;
+    }
+    let matrices = handle.cooperative_matrix_properties().into_iter().filter(|matrix| {
+        let square =
+            matrix.m_size == matrix.n_size && matrix.n_size == matrix.k_size && [8, 16].contains(&matrix.m_size);
+        // The invocations of a workgroup: two subgroups of 16 x 16, eight of 8 x 8.
+        let fits =
+            512 / (matrix.m_size * matrix.m_size) * subgroup <= handle.limits().max_compute_invocations_per_workgroup;
+        let types = (matrix.ab_type, matrix.cr_type);
+        square && fits && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
+    });
+    matrices.map(|matrix| matrix.m_size).max()
+}
+
+/// Memory that a workgroup of `matrices.wgsl` shares, in bytes.
+pub(super) const MIXED_MEMORY: u32 = 26 << 10;
 
 /// Why there may be no adapter on this system, and what to do about it.
 pub fn what_to_install() -> &'static str {

@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::shaders::{Binding, Reflection, SHADERS, Shader};
 use super::{Counters, GpuDevice};
 use crate::error::{Error, Result};
-use crate::program::{BufferId, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+use crate::program::{BufferId, Device, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 
 /// Submissions that the GPU has in hand, so that the next one is there when one is done.
 const IN_FLIGHT: usize = 2;
@@ -230,6 +230,10 @@ impl GpuExecutor {
 }
 
 impl Executor for GpuExecutor {
+    fn mixed_precision(&self) -> bool {
+        self.gpu.mixed_precision()
+    }
+
     fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()> {
         let info = self.program.info(tensor);
         let (element, len, bytes): (_, _, &[u8]) = match values {

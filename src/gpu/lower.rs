@@ -28,12 +28,25 @@ pub enum Kernels {
     Portable,
     /// Those for adapters that compute on the CPU in vectors of eight: tiles in registers.
     Lanes,
+    /// Those that run everywhere, but for larger products of numbers rounded to f16, by matrices of so many rows and columns of a
+    /// subgroup of so many invocations.
+    Matrices {
+        /// 8 or 16.
+        side: usize,
+        /// Invocations of every subgroup.
+        subgroup: usize,
+    },
 }
 
 impl Kernels {
     /// Whether a shader is ever run: some are for certain adapters.
     pub fn uses(self, shader: &str) -> bool {
-        self == Self::Lanes || !shader.ends_with("_lanes")
+        match shader {
+            "conv_lanes" => self == Self::Lanes,
+            "conv_matrices_8" => matches!(self, Self::Matrices { side: 8, .. }),
+            "conv_matrices_16" => matches!(self, Self::Matrices { side: 16, .. }),
+            _ => true,
+        }
     }
 }
 
@@ -125,10 +138,10 @@ fn lower_row(ops: &[Op], program: &Program, kernels: Kernels) -> Option<Vec<Disp
         return None;
     }
     match ops {
-        [product, norm, behind @ ..] if kernels == Kernels::Portable && normalises(norm, product) => {
+        [product, norm, behind @ ..] if kernels != Kernels::Lanes && normalises(norm, product) => {
             normalised(product, norm, behind, program, kernels)
         }
-        [product, gradient, norm] if kernels == Kernels::Portable => {
+        [product, gradient, norm] if kernels != Kernels::Lanes => {
             normalised_gradient(product, gradient, norm, program, kernels)
         }
         [op, next] => lower_pair(op, next, program, kernels),

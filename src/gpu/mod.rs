@@ -46,6 +46,16 @@ pub struct GpuDevice {
     made: Arc<Counters>,
 }
 
+/// How an adapter is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening {
+    /// With the adapter's own clock if it has one, for [`GpuExecutor::time_on_gpu`].
+    pub clock: bool,
+    /// With products of numbers rounded to f16, added up in f32, where they are large; all else stays in f32. Results are then
+    /// less exact, by more than training at other seeds would tell.
+    pub mixed_precision: bool,
+}
+
 /// Which of its tilings a dispatch has.
 #[derive(Clone, Default)]
 enum Tiles {
@@ -101,6 +111,20 @@ struct Compilation {
     checked: bool,
 }
 
+/// The kernels of mixed precision for an adapter.
+fn matrices(adapter: &Adapter) -> Result<Kernels> {
+    match (adapter.features.mixed_precision, adapter.features.subgroups) {
+        (Some(side), Some([subgroup, _])) => Ok(Kernels::Matrices { side: side as usize, subgroup: subgroup as usize }),
+        _ => Err(Error::Device {
+            message: format!(
+                "{adapter} cannot compute in mixed precision: that needs products of matrices of 16-bit numbers, by \
+                 subgroups of one size"
+            ),
+            hint: "leave out --mixed-precision; `gpu-gan devices` says which device has what".into(),
+        }),
+    }
+}
+
 /// What the driver reported outside of any call, in one line each. Of each kind the first report is the cause, the others are
 /// its consequences; and where the device was lost, all else follows from that.
 #[derive(Clone, Default)]
@@ -139,28 +163,41 @@ fn in_one_line(text: &str) -> String {
 impl GpuDevice {
     /// Opens an adapter with all that it allows: its limits are what [`Device::check`] compares with.
     pub fn open(adapter: &Adapter) -> Result<Self> {
-        Self::open_with(adapter, wgpu::Features::empty())
+        Self::open_with(adapter, Opening::default())
     }
 
-    /// The same, with the adapter's own clock if it has one, for [`GpuExecutor::time_on_gpu`].
-    pub fn open_to_time(adapter: &Adapter) -> Result<Self> {
-        let clock = wgpu::Features::TIMESTAMP_QUERY;
-        Self::open_with(adapter, if adapter.features.timestamps { clock } else { wgpu::Features::empty() })
-    }
-
-    fn open_with(adapter: &Adapter, features: wgpu::Features) -> Result<Self> {
-        let name = adapter.to_string();
+    /// The same in another way.
+    pub fn open_with(adapter: &Adapter, opening: Opening) -> Result<Self> {
+        let mut name = adapter.to_string();
+        let mut required_features = wgpu::Features::empty();
+        required_features.set(wgpu::Features::TIMESTAMP_QUERY, opening.clock && adapter.features.timestamps);
         let kernels = match (adapter.kind, adapter.features.subgroups) {
-            (AdapterKind::Software, Some([LANES, LANES])) => Kernels::Lanes,
+            _ if opening.mixed_precision => {
+                let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+                required_features |= needed | wgpu::Features::SUBGROUP;
+                let kernels = matrices(adapter)?;
+                name.push_str(", mixed precision");
+                kernels
+            }
+            (AdapterKind::Software, Some([LANES, LANES])) => {
+                required_features |= wgpu::Features::SUBGROUP;
+                Kernels::Lanes
+            }
             _ => Kernels::Portable,
         };
-        let required_features =
-            features | if kernels == Kernels::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+        let experimental_features = if opening.mixed_precision {
+            // SAFETY: what is experimental may be faulty, which is why it is asked for by a person, and why `verify` tries it. The
+            // shaders are this crate's own, and only multiply matrices of sizes and types that the adapter lists.
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        };
         let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
             label: Some("gpu-gan"),
             required_features,
             required_limits: adapter.handle.limits(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features,
             ..Default::default()
         });
         let (device, queue) = pollster::block_on(request).map_err(|error| Error::Device {
@@ -324,6 +361,10 @@ impl Device for GpuDevice {
     /// A byte of them is found by a number of 32 bits, whatever the size of a buffer.
     fn room_for_images(&self) -> u64 {
         self.largest_buffer().0.min(u64::from(u32::MAX))
+    }
+
+    fn mixed_precision(&self) -> bool {
+        matches!(self.kernels, Kernels::Matrices { .. })
     }
 
     fn check(&self, program: &Program) -> Result<()> {

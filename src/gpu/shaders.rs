@@ -5,7 +5,7 @@ use naga::{AddressSpace, Module};
 
 /// A WGSL file of `shaders/`.
 pub struct Shader {
-    /// The file's name without its ending; its twin has the same.
+    /// The file's name without its ending; its twin has the same. Where there are several of one file, each has its own.
     pub name: &'static str,
     /// What is compiled: the file, between those that it needs. Sizes of arrays that depend on overrides come behind all overrides, as
     /// naga wants it.
@@ -13,16 +13,17 @@ pub struct Shader {
 }
 
 macro_rules! shader {
-    ($name:literal $(, after $library:literal)* $(, before $rest:literal)*) => {
+    ($name:literal is $file:literal $(, after $library:literal)* $(, before $rest:literal)*) => {
         Shader {
             name: $name,
             source: concat!(
                 $(include_str!(concat!("../../shaders/", $library, ".wgsl")), "\n",)*
-                include_str!(concat!("../../shaders/", $name, ".wgsl")),
+                include_str!(concat!("../../shaders/", $file, ".wgsl")),
                 $("\n", include_str!(concat!("../../shaders/", $rest, ".wgsl")),)*
             ),
         }
     };
+    ($name:literal $($rest:tt)*) => { shader!($name is $name $($rest)*) };
 }
 
 /// Every shader.
@@ -38,6 +39,8 @@ pub const SHADERS: &[Shader] = &[
     shader!("concat"),
     shader!("conv", after "function", before "tile"),
     shader!("conv_lanes", after "function"),
+    shader!("conv_matrices_8" is "conv", after "matrices_8", after "function", before "matrices"),
+    shader!("conv_matrices_16" is "conv", after "matrices_16", after "function", before "matrices"),
     shader!("cross_entropy"),
     shader!("diff_augment", after "random"),
     shader!("dropout", after "random"),
@@ -74,7 +77,8 @@ impl Reflection {
     pub(super) fn of(shader: &Shader) -> Self {
         let module = naga::front::wgsl::parse_str(shader.source)
             .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(shader.source, shader.name)));
-        let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP)
+        let capabilities = Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+        let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(shader.source, shader.name)));
         Self { module, info }
@@ -136,15 +140,17 @@ mod tests {
             let twin_name = match name.as_str() {
                 "function" => "activation",
                 "share" => "moving_average",
-                "tile" => "conv",
+                "tile" | "matrices" | "matrices_8" | "matrices_16" => "conv",
                 other => other.strip_suffix("_lanes").unwrap_or(other),
             };
             assert!(twin.ends_with(&format!("/{twin_name}.rs")), "{twin} is not called {twin_name}.rs");
             assert!(root.join(twin).is_file(), "{name}.wgsl names {twin}, which is not there");
             files.insert(name);
         }
-        let table: BTreeSet<String> = SHADERS.iter().map(|shader| shader.name.to_string()).collect();
-        for library in ["function", "random", "share", "tile"] {
+        let variant = |name: &str| name.starts_with("conv_matrices");
+        let table = SHADERS.iter().map(|shader| shader.name.to_string()).filter(|name| !variant(name));
+        let table: BTreeSet<String> = table.collect();
+        for library in ["function", "random", "share", "tile", "matrices", "matrices_8", "matrices_16"] {
             files.remove(library); // compiled as part of others
         }
         assert_eq!(files, table);

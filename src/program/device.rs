@@ -11,6 +11,11 @@ pub trait Device {
     /// Bytes of images that can lie on the device in one tensor.
     fn room_for_images(&self) -> u64;
 
+    /// Whether it rounds what larger products multiply to f16.
+    fn mixed_precision(&self) -> bool {
+        false
+    }
+
     /// Whether the program's buffers fit into the device's limits, without allocating anything.
     ///
     /// # Errors
@@ -29,6 +34,10 @@ impl<D: Device + ?Sized> Device for &D {
 
     fn room_for_images(&self) -> u64 {
         (**self).room_for_images()
+    }
+
+    fn mixed_precision(&self) -> bool {
+        (**self).mixed_precision()
     }
 
     fn check(&self, program: &Program) -> Result<()> {
@@ -67,6 +76,11 @@ pub trait Executor {
 
     /// The values of a tensor of u32 now.
     fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>>;
+
+    /// Whether its device does: [`Device::mixed_precision`].
+    fn mixed_precision(&self) -> bool {
+        false
+    }
 }
 
 /// A ticket for values that a device is still computing, from [`Executor::snapshot`].

@@ -20,6 +20,8 @@ pub struct Case {
     /// The step that it runs in.
     step: u32,
     tolerance: Tolerance,
+    /// The same on a device of mixed precision, where that rounds what is multiplied.
+    in_f16: Option<Tolerance>,
     /// Each operand with the buffer that holds it and its guard.
     operands: Vec<(Operand, TensorId)>,
     /// Values that an operand begins with, by its letter.
@@ -68,7 +70,7 @@ impl Case {
         for op in row {
             program.push(op);
         }
-        Self { program, run, step, tolerance, operands, given: Vec::new() }
+        Self { program, run, step, tolerance, in_f16: tolerance_in_f16(ops, source), operands, given: Vec::new() }
     }
 
     /// An operation on tensors that `build` makes.
@@ -127,9 +129,9 @@ impl Case {
         self.dispatches_on(gpu).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
     }
 
-    /// How far it may be from its reference.
-    pub fn tolerance(&self) -> Tolerance {
-        self.tolerance
+    /// How far it may be from its reference, on a device of mixed precision or another.
+    pub fn tolerance(&self, mixed_precision: bool) -> Tolerance {
+        self.in_f16.filter(|_| mixed_precision).unwrap_or(self.tolerance)
     }
 
     /// `x [2, 28, 28, 1], w [4, 4, 1, 16], ...`.
@@ -174,6 +176,7 @@ impl Case {
         let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut in_f64)?;
         in_f64.run(self.run, 1)?;
+        let tolerance = self.tolerance(on_gpu.mixed_precision());
         let mut comparisons = Vec::new();
         for (operand, whole) in self.operands.iter().filter(|(operand, _)| operand.access != Access::Read) {
             if self.program.element(operand.tensor) == Element::U32 {
@@ -184,7 +187,7 @@ impl Case {
             }
             let got = on_gpu.download(*whole)?;
             let (got, guard) = got.split_at(self.program.info(operand.tensor).len());
-            let mut comparison = Comparison::new(got, &in_f64.read(operand.tensor), self.tolerance);
+            let mut comparison = Comparison::new(got, &in_f64.read(operand.tensor), tolerance);
             if guard.iter().any(|&value| value != GUARD) {
                 comparison.complaint = Some("something was written behind the tensor's end".into());
             }
@@ -268,6 +271,23 @@ impl Case {
         }
         values
     }
+}
+
+/// How exact operations can be where one of them multiplies numbers rounded to f16, by the length of its sums; and where another adds
+/// up its results, by that of all together. None where they are products of too few columns, or none.
+fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
+    let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
+    let (columns, length) = ops.iter().find_map(|op| match *op {
+        Op::Conv { w, .. } => Some((program.nhwc(w)[3], program.nhwc(w)[..3].iter().product())),
+        Op::ConvGradInput { w, .. } => {
+            let [k, _, c_in, c_out] = program.nhwc(w);
+            Some((c_in, k * k * c_out))
+        }
+        Op::ConvGradWeight { dy, dw, .. } => Some((program.nhwc(dw)[3], rows(dy))),
+        _ => None,
+    })?;
+    let adding = ops.iter().find_map(|op| if let Op::BatchNormGrad { dy, .. } = *op { Some(rows(dy)) } else { None });
+    (columns > 32).then(|| Tolerance::of_sum_in_f16(length * adding.unwrap_or(1)))
 }
 
 /// How exact an operation can be in f32, by the length of its sums.

@@ -22,6 +22,7 @@ pub use tolerance::{Comparison, Tolerance};
 use crate::error::Result;
 use crate::gpu::{self, GpuDevice};
 use crate::net::{Model, Summary};
+use crate::program::Device;
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
     for (done, (case, variant)) in cases.iter().enumerate() {
         now(case.op().name(), done as f64 / cases.len() as f64);
-        report.add(case, case.run(variant));
+        report.add(case, case.tolerance(variant.mixed_precision()), case.run(variant));
         for (shader, entry) in case.entry_points(variant) {
             missing.remove(&(shader, entry.to_string()));
         }

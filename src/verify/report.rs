@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Case, Comparison, Scope, Steps};
+use super::{Case, Comparison, Scope, Steps, Tolerance};
 use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::program::Device;
@@ -78,13 +78,14 @@ impl Report {
         }
     }
 
-    pub(super) fn add(&mut self, case: &Case, outcome: Result<Vec<(&'static str, Comparison)>>) {
+    /// What came of a case with that tolerance.
+    pub(super) fn add(&mut self, case: &Case, tolerance: Tolerance, outcome: Result<Vec<(&'static str, Comparison)>>) {
         let name = case.op().name();
         let index = self.operations.iter().position(|row| row.operation == name).unwrap_or_else(|| {
-            self.operations.push(Row::new(case));
+            self.operations.push(Row::new(case, tolerance));
             self.operations.len() - 1
         });
-        self.passed &= self.operations[index].add(case, outcome);
+        self.passed &= self.operations[index].add(case, tolerance, outcome);
     }
 
     pub(super) fn not_reached(&mut self, entry_points: impl Iterator<Item = String>) {
@@ -129,7 +130,7 @@ impl Report {
 }
 
 impl Row {
-    fn new(case: &Case) -> Self {
+    fn new(case: &Case, tolerance: Tolerance) -> Self {
         Self {
             operation: case.op().name(),
             cases: 0,
@@ -137,7 +138,7 @@ impl Row {
             largest_relative: 0.0,
             normalised: 0.0,
             bound: 0.0,
-            why: case.tolerance().why,
+            why: tolerance.why,
             share: 0.0,
             failed: 0,
             complaints: Vec::new(),
@@ -145,9 +146,9 @@ impl Row {
     }
 
     /// Returns whether the case holds.
-    fn add(&mut self, case: &Case, outcome: Result<Vec<(&'static str, Comparison)>>) -> bool {
+    fn add(&mut self, case: &Case, tolerance: Tolerance, outcome: Result<Vec<(&'static str, Comparison)>>) -> bool {
         self.cases += 1;
-        self.bound = self.bound.max(case.tolerance().absolute);
+        self.bound = self.bound.max(tolerance.absolute);
         let mut complaints = Vec::new();
         match outcome {
             Err(error) => complaints.push(error.to_string()),

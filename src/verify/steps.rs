@@ -15,6 +15,9 @@ use crate::train::{Checkpoint, Gan, Settings};
 const IMAGES: usize = 100;
 /// The GPU adds in another order than the CPU, and may be so many times as far from exact numbers.
 const TIMES_AS_FAR: f64 = 3.0;
+/// Mixed precision may be as far from exact numbers as this share of them: where a number before a leaky ReLU is closer to 0 than its
+/// rounding, one in two thousand, its gradient is another, and a gradient through several layers is off by the root of them all.
+const IN_F16: f64 = 0.1;
 
 /// What came of whole steps of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -126,7 +129,8 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
             // A sum whose terms nearly cancel, such as the last bias's where half the logits should rise and half should fall, has
             // the roundings of its terms.
             let cancelled = rows.map_or(0.0, |rows| 2e-7 * rows / norm(want));
-            (strayed / (TIMES_AS_FAR * rounding + 1e-6 + cancelled), words)
+            let least = if gpu.mixed_precision() { IN_F16 } else { 1e-6 };
+            (strayed / (TIMES_AS_FAR * rounding + least + cancelled), words)
         };
         // A tensor with a NaN is infinitely far from any other.
         let share = if share.is_nan() { f64::INFINITY } else { share };

@@ -30,6 +30,15 @@ impl Tolerance {
         Self { absolute: 2e-6 + 1.5e-7 * length as f64, relative: 1e-6, why }
     }
 
+    /// The same for products of numbers in [-1, 1] that are rounded to f16 before. Each product of two is then up to 2^-10 of itself
+    /// away, and on average, where roundings are cut off, 2.7e-4 at a size of a third: a random walk of so many steps, of which
+    /// seven deviations are allowed.
+    pub fn of_sum_in_f16(length: usize) -> Self {
+        let Self { absolute, .. } = Self::of_sum(length);
+        let why = "2e-3 for the root of the terms of the sum: seven deviations of a random walk of products of rounded numbers";
+        Self { absolute: absolute + 2e-3 * (length as f64).sqrt(), relative: 2e-3, why }
+    }
+
     /// What this or another one allows.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

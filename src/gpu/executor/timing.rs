@@ -28,7 +28,7 @@ impl GpuExecutor {
     }
 
     /// Seconds that the GPU takes for `times` runs of a routine, by its own clock; so many times over, each as a submission that
-    /// should be short. None where the device [was not opened to be timed](GpuDevice::open_to_time), or its clock does not run.
+    /// should be short. None where the device [was not opened to be timed](super::super::Opening), or its clock does not run.
     pub fn time_on_gpu(&mut self, routine: RoutineId, times: usize, samples: usize) -> Result<Option<Vec<f64>>> {
         let samples = samples.min(clock::MOST_PASSES);
         let Some(clock) = Clock::new(&self.gpu, samples)? else { return Ok(None) };

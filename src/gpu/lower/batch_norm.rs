@@ -9,7 +9,7 @@ use crate::program::{Activation, Op, Program, TensorId};
 /// nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
 fn most_rows_of_one_dispatch(kernels: Kernels) -> usize {
     match kernels {
-        Kernels::Portable => 2048,
+        Kernels::Portable | Kernels::Matrices { .. } => 2048,
         Kernels::Lanes => 65_536,
     }
 }

@@ -3,7 +3,7 @@
 
 use super::kernel::{Kernel, MOST_WORKGROUPS, elementwise, flag, sizes};
 use super::{Dispatch, Kernels, Source, Tiling, function};
-use crate::program::{Activation, Geometry, Op, Program, TensorId};
+use crate::program::{Access, Activation, Geometry, Op, Operand, Program, TensorId};
 
 /// Terms of a product's sums that go through workgroup memory together, as in `conv.wgsl`.
 const DEPTH: usize = 16;
@@ -71,7 +71,7 @@ impl<'a> Convolution<'a> {
             _ => unreachable!("a convolution"),
         };
         let tile = match kernels {
-            Kernels::Portable => Block::of(size.columns).tile(&size),
+            Kernels::Portable | Kernels::Matrices { .. } => Block::of(size.columns).tile(&size),
             Kernels::Lanes => LaneTile::of(&size).tile(),
         };
         let slices = tile.slices(tile.over(&size, 1).iter().product(), size.depth);
@@ -107,7 +107,7 @@ impl<'a> Convolution<'a> {
     /// The dispatch for it that leaves sums over `groups` of images as well, and of how many parts of each they are; where
     /// there is such a kernel, and its sums are few.
     pub(super) fn with_sums(mut self, sums: Sums, groups: usize) -> Option<(Dispatch, usize)> {
-        if self.kernels != Kernels::Portable || self.slices > 1 || self.bias.is_some() {
+        if self.kernels == Kernels::Lanes || self.slices > 1 || self.bias.is_some() {
             return None;
         }
         let part = 8 * Block::of(self.size.columns).y;
@@ -150,7 +150,20 @@ impl<'a> Convolution<'a> {
         let kernel = kernel.bind("parts", self.parts());
         let over = |tile: Tile| tile.over(&self.size, self.slices);
         match self.kernels {
-            Kernels::Portable => {
+            Kernels::Matrices { side, subgroup } if Block::of(self.size.columns) == Block::SQUARE => {
+                // Eight matrices are a subgroup's.
+                let lanes = 64 * 64 / (8 * side * side) * subgroup;
+                let [left, right] =
+                    [self.product.left, self.product.right].map(|tensor| scale_of(tensor, self.program));
+                let Block { x, y, padding } = Block::SQUARE;
+                let tile = [("TX", x), ("TY", y), ("LANES", lanes), ("PADDING", padding), ("SUBGROUP", subgroup)];
+                let kernel = kernel.constants(&sizes(&tile));
+                let kernel = kernel.constants(&sizes(&[("SCALE_A", left), ("SCALE_B", right)]));
+                let kernel = kernel.of_shader(if side == 8 { "conv_matrices_8" } else { "conv_matrices_16" });
+                let workgroups = over(Block::SQUARE.tile(&self.size));
+                kernel.dispatch(entry, workgroups)
+            }
+            Kernels::Portable | Kernels::Matrices { .. } => {
                 let block = Block::of(self.size.columns);
                 let others = block.others(&self.size).into_iter().filter(|other| (8 * other.y).is_multiple_of(part));
                 let tilings = others
@@ -200,6 +213,28 @@ impl Kernel {
         };
         let constants = [function(kind), vec![flag("BACKWARD", matches!(next, Some(Next::Gradient { .. })))]].concat();
         self.bind("next_y", Source::Tensor(read)).bind("next", written).constants(&constants)
+    }
+}
+
+/// By which power of two numbers of a tensor are multiplied before they are rounded to f16, whose smallest is 6e-8: a gradient of
+/// the mean over a batch is as many times smaller as there are images, and some sixteen times more.
+fn scale_of(tensor: TensorId, program: &Program) -> usize {
+    if is_gradient(tensor, program) { 16 * program.nhwc(tensor)[0].next_power_of_two() } else { 1 }
+}
+
+/// Whether a tensor is a gradient that comes back from a loss.
+fn is_gradient(tensor: TensorId, program: &Program) -> bool {
+    let ops = program.routines().iter().flat_map(|routine| &routine.ops);
+    let written = |operand: &Operand| operand.tensor == tensor && operand.access != Access::Read;
+    let writer = ops.into_iter().find(|op| op.operands().iter().any(written));
+    match writer {
+        Some(Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. } | Op::CrossEntropy { .. }) => true,
+        // The gradients of a transposed convolution, and of dropout, are computed as their twins forward.
+        Some(&Op::Conv { x: before, .. } | &Op::ConvGradInput { dy: before, .. } | &Op::Dropout { x: before, .. }) => {
+            is_gradient(before, program)
+        }
+        Some(op) => op.name().ends_with("grad"),
+        None => false,
     }
 }
 
@@ -261,6 +296,9 @@ struct Block {
 }
 
 impl Block {
+    /// The usual one of most products.
+    const SQUARE: Self = Self { x: 8, y: 8, padding: 0 };
+
     /// 64 x 64 where there are columns enough, else narrower and taller. No tile is taller than 128 rows, so that
     /// both tiles stay within 16 KiB of workgroup memory.
     fn of(columns: usize) -> Self {
