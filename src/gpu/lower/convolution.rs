@@ -70,7 +70,7 @@ impl Kernel {
     /// A shader's bindings are fixed, so what an absent activation would read is any tensor that is only read.
     fn with_next(self, next: Option<Next>, placeholder: TensorId) -> Self {
         let (kind, read, written) = match next {
-            None => (None, placeholder, Source::Scratch("next", 4)),
+            None => (None, placeholder, Source::Scratch("next", 0..4)),
             Some(Next::Activation { kind, y }) => (Some(kind), placeholder, Source::Tensor(y)),
             Some(Next::Gradient { kind, y, dx }) => (Some(kind), y, Source::Tensor(dx)),
         };
@@ -93,9 +93,9 @@ impl Kernel {
         let sliced = self.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
         let parts = match slices {
             1 => Source::Tensor(product.result),
-            _ => Source::Scratch("parts", slices * len),
+            _ => Source::Scratch("parts", 0..slices * len),
         };
-        let kernel = sliced.clone().bind("parts", parts);
+        let kernel = sliced.clone().bind("parts", parts.clone());
         let kernel = kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
         let workgroups = tile.over(size, slices);
         let mut dispatches = vec![match kernels {
