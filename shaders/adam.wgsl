@@ -7,7 +7,11 @@
 //             d(p) = 1, or 1 - (1 - LAST) * p, or 1 - (1 - LAST) * (1 - cos(pi * p)) / 2
 //   update_and_average   the same, then that of moving_average.wgsl
 //
-// Shapes    clock (1), u32    param, grad, m, v, average (LEN)
+//           Before both, where a gradient of one of the parameters waits in parts, one for each slice that its sum was cut into:
+//             grad = sum of parts[s] over all slices s, in order, as conv.wgsl and bias.wgsl would add them
+//
+// Shapes    clock (1), u32    param, grad, m, v, average (LEN)    waiting (WAITING)
+//           parts (slices, len) of each gradient that waits, from its own place in the memory on
 // Mapping   one invocation for each element, in a grid-stride loop
 // Twin      src/cpu/adam.rs
 
@@ -20,16 +24,27 @@ override WARM_UP: u32;
 override DECAY: u32;
 override DECAYING_STEPS: u32;
 override LAST: f32;
+override WAITING: u32; // the host's: so few, and of so few slices, that no invocation's loops are long
 
 const CONSTANT = 0u;
 const LINEAR = 1u;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
-@group(0) @binding(1) var<storage, read> grad: array<f32>;
+@group(0) @binding(1) var<storage, read_write> grad: array<f32>;
 @group(0) @binding(2) var<storage, read_write> param: array<f32>;
 @group(0) @binding(3) var<storage, read_write> m: array<f32>;
 @group(0) @binding(4) var<storage, read_write> v: array<f32>;
 @group(0) @binding(5) var<storage, read_write> average: array<f32>;
+@group(0) @binding(6) var<storage, read> parts: array<f32>;
+@group(0) @binding(7) var<storage, read> waiting: array<Waiting>;
+
+// A gradient that waits: where it begins in grad and how long it is, how many slices its sum has and where they begin in parts.
+struct Waiting {
+    first: u32,
+    len: u32,
+    slices: u32,
+    parts: u32,
+}
 
 // c(t) = 1 - beta^t by its own squaring rule, c(2t) = c(t) * (2 - c(t)) and c(t+1) = c(t) + (1-beta) * (1 - c(t)): unlike
 // 1 - pow(beta, t), it keeps its digits when t is small and beta near 1.
@@ -57,9 +72,26 @@ fn schedule(t: u32) -> f32 {
     }
 }
 
+// An element of the gradient, which is added first if it waits.
+fn gradient(i: u32) -> f32 {
+    for (var w = 0u; w < WAITING; w++) {
+        let place = waiting[w];
+        let at = i - place.first; // wraps before it
+        if at < place.len {
+            var sum = 0.0;
+            for (var s = 0u; s < place.slices; s++) {
+                sum += parts[place.parts + s * place.len + at];
+            }
+            grad[i] = sum;
+            return sum;
+        }
+    }
+    return grad[i];
+}
+
 // Updates both moments, and returns the parameter's new value.
 fn updated(i: u32, rate: f32, first: f32, second: f32) -> f32 {
-    let g = grad[i];
+    let g = gradient(i);
     let m_i = m[i] + ONE_MINUS_BETA1 * (g - m[i]);
     let v_i = v[i] + ONE_MINUS_BETA2 * (g * g - v[i]);
     m[i] = m_i;

@@ -1,7 +1,7 @@
 // bias.wgsl: the gradient of a bias.
 //
 //   grad_parts   parts[s,c] = sum of dy[r,c] over the rows r of slice s
-//   grad         db[c]      = sum of parts[s,c] over all s, in order
+//   grad         db[c]      = sum of parts[s,c] over all s, in order;  adam.wgsl does it where it comes next
 //
 // Shapes    dy (ROWS, C)    parts (SLICES, C)    db (C);  rows are all pixels of all images
 // Mapping   grad_parts: a workgroup for 32 channels of a slice, 8 lanes share its rows;  grad: an invocation for each channel

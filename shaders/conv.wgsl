@@ -13,7 +13,8 @@
 //                         xhat = (x - mean) * inv_std of x = next_x, and mean and inv_std in saved
 //
 //           A sum may be cut into SLICES of SLICE_DEPTH terms, where there would be too few workgroups, or too long loops:
-//           then each slice writes its own part, and add_parts adds them. Else the only part is the result, bias included.
+//           then each slice writes its own part, and add_parts adds them, or batch_norm.wgsl or adam.wgsl does. Else the only part is
+//           the result, bias included.
 //
 // Shapes    left is x, dy, x  and right is w, w, dy  of the three products
 //           x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)

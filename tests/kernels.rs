@@ -14,7 +14,7 @@ use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::gpu::{GpuDevice, Opening, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
-    Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Values,
+    Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
 };
 use gpu_gan::report::work::Audience;
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
@@ -219,6 +219,53 @@ fn products_give_the_same_bits_whatever_their_tiles() {
         }
     }
     assert!(tried > 100, "{tried} cases in other tiles");
+}
+
+/// Adam adds the slices of gradients' sums, where it takes them next, in the order of the dispatches that would do so else.
+#[test]
+fn gradients_have_the_same_bits_whoever_adds_their_slices() {
+    let Some(gpu) = gpu() else { return };
+    let mut program = Program::new();
+    let clock = program.tensor_of(Element::U32, "clock", &[1]);
+    let [x, dy] = [[16, 14, 14, 8], [16, 7, 7, 17]].map(|shape| program.tensor(format!("{shape:?}"), &shape));
+    let (grad, parts) = program.slices("grad", &[("dw".into(), vec![4, 4, 8, 17]), ("db".into(), vec![17])]);
+    let len = program.info(grad).len();
+    let [param, m, v] = ["param", "m", "v"].map(|name| program.tensor(name, &[len]));
+    let geometry = Geometry { kernel: 4, stride: 2, pad: 1 };
+    let gradients = [Op::ConvGradWeight { x, dy, dw: parts[0], geometry }, Op::BiasGrad { dy, db: parts[1] }];
+    let [lr, beta1, beta2, eps] = [1e-3, 0.5, 0.99, 1e-8];
+    let adam = Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps, schedule: Schedule::CONSTANT };
+    let mut routine = |name: &str, ops: &[Op]| {
+        let routine = program.begin(name);
+        for op in ops {
+            program.push(op.clone());
+        }
+        routine
+    };
+    let together = [routine("together", &[&gradients[..], std::slice::from_ref(&adam)].concat())];
+    let apart = [routine("gradients", &gradients), routine("adam", &[adam])];
+    for variant in gpu.variants() {
+        let mut executor = variant.executor(&program).unwrap();
+        let mut bits = |routines: &[RoutineId]| {
+            executor.poison();
+            executor.upload(clock, Values::U32(&[3])).unwrap();
+            for tensor in [x, dy, grad, param, m, v] {
+                let info = program.info(tensor);
+                let values: Vec<f32> = pattern(&info.name, info.len()).into_iter().map(f32::abs).collect();
+                executor.upload(tensor, Values::F32(&values)).unwrap();
+            }
+            for &routine in routines {
+                executor.run(routine, 1).unwrap();
+            }
+            let dispatches: usize = routines.iter().map(|&routine| executor.dispatch_count(routine)).sum();
+            let read = [grad, param, m, v].map(|tensor| executor.download(tensor).unwrap());
+            (dispatches, read.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()))
+        };
+        let ((fewer, late), (more, at_once)) = (bits(&together), bits(&apart));
+        assert!(late == at_once, "bits depend on who adds the slices");
+        let waiting = if variant.uses("conv_lanes") { 1 } else { 2 }; // a software adapter cuts sums less often
+        assert_eq!((fewer, more), (3, 3 + waiting));
+    }
 }
 
 /// The second time, what the first one found is read from the cache.

@@ -111,21 +111,26 @@ impl Executor for Memory<'_> {
 /// What the page has to know of a case.
 fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value {
     let program = case.program();
-    let mut scratch = BTreeMap::new();
+    let (mut scratch, mut tables) = (BTreeMap::new(), BTreeMap::new());
     let mut dispatches = Vec::new();
     for dispatch in case.dispatches(Kernels::Portable) {
         let Dispatch { shader, entry, constants, bindings: sources, workgroups, .. } = dispatch;
         let mut bound = Vec::new();
         for Binding { name, number } in &bindings[&(shader, entry.to_string())] {
-            bound.push(match sources[name.as_str()] {
-                Source::Tensor(tensor) => {
+            bound.push(match &sources[name.as_str()] {
+                &Source::Tensor(tensor) => {
                     let info = program.info(tensor);
                     let offset = info.offset * program.element(tensor).bytes();
                     json!({ "number": number, "buffer": info.buffer.index(), "offset": offset })
                 }
-                Source::Scratch(name, len) => {
-                    let bytes = scratch.entry(name).or_insert(0);
-                    *bytes = (4 * len).max(*bytes);
+                Source::Scratch(name, range) => {
+                    let bytes = scratch.entry(*name).or_insert(0);
+                    *bytes = (4 * range.end).max(*bytes);
+                    json!({ "number": number, "buffer": name, "offset": 4 * range.start })
+                }
+                Source::Table(numbers) => {
+                    let name = format!("table of {numbers:?}");
+                    tables.insert(name.clone(), numbers.clone());
                     json!({ "number": number, "buffer": name, "offset": 0 })
                 }
             });
@@ -137,7 +142,7 @@ fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value
     }
     let sizes: Vec<_> = Memory::poisoned(program).buffers.iter().map(Vec::len).collect();
     let name = format!("{} on {}", case.op().name(), case.shapes());
-    json!({ "name": name, "buffers": sizes, "scratch": scratch, "dispatches": dispatches })
+    json!({ "name": name, "buffers": sizes, "scratch": scratch, "tables": tables, "dispatches": dispatches })
 }
 
 fn bytes_of(case: &Case) -> usize {

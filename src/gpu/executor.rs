@@ -29,6 +29,8 @@ pub struct GpuExecutor {
     program: Program,
     buffers: Vec<wgpu::Buffer>,
     scratch: BTreeMap<&'static str, wgpu::Buffer>,
+    /// By what is in them.
+    tables: BTreeMap<Vec<u32>, wgpu::Buffer>,
     routines: Vec<Prepared>,
     in_flight: VecDeque<InFlight>,
     /// When the submission before the oldest one in flight was over, if that is known.
@@ -74,11 +76,20 @@ impl GpuExecutor {
         for buffer in program.buffers() {
             buffers.push(create_buffer(&gpu, &buffer.name, buffer.bytes(), usage)?);
         }
-        let mut scratch_len: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let (mut scratch_len, mut tables) = (BTreeMap::new(), BTreeMap::new());
         for source in lowered.iter().flatten().flat_map(|dispatch| dispatch.bindings.values()) {
-            if let Source::Scratch(name, len) = *source {
-                let largest = scratch_len.entry(name).or_default();
-                *largest = len.max(*largest);
+            match source {
+                Source::Tensor(_) => {}
+                Source::Scratch(name, range) => {
+                    let largest = scratch_len.entry(*name).or_insert(0);
+                    *largest = range.end.max(*largest);
+                }
+                Source::Table(numbers) if tables.contains_key(numbers) => {}
+                Source::Table(numbers) => {
+                    let table = create_buffer(&gpu, "table", 4 * numbers.len() as u64, usage)?;
+                    gpu.queue.write_buffer(&table, 0, bytemuck::cast_slice(numbers));
+                    tables.insert(numbers.clone(), table);
+                }
             }
         }
         let mut scratch = BTreeMap::new();
@@ -91,6 +102,7 @@ impl GpuExecutor {
             program: program.clone(),
             buffers,
             scratch,
+            tables,
             routines: Vec::new(),
             in_flight: VecDeque::new(),
             last_end: None,
@@ -119,7 +131,8 @@ impl GpuExecutor {
 
     /// Buffers that this executor has made so far, those for reading results among them: does not grow with steps.
     pub fn buffer_count(&self) -> usize {
-        self.buffers.len() + self.scratch.len() + self.staging.len() + self.readings.iter().flatten().count()
+        let reading = self.staging.len() + self.readings.iter().flatten().count();
+        self.buffers.len() + self.scratch.len() + self.tables.len() + reading
     }
 
     /// Dispatches of one run of a routine.
@@ -148,7 +161,7 @@ impl GpuExecutor {
             .map(|Binding { name, number }| {
                 let source = dispatch.bindings.get(name.as_str());
                 let source = source.unwrap_or_else(|| panic!("{dispatch:?} binds nothing to `{name}`"));
-                wgpu::BindGroupEntry { binding: *number, resource: self.resource(*source) }
+                wgpu::BindGroupEntry { binding: *number, resource: self.resource(source) }
             })
             .collect();
         Counters::count(&self.gpu.made.bind_groups);
@@ -163,13 +176,14 @@ impl GpuExecutor {
 
     /// A tensor from its first element to the end of its buffer: a shader that writes too far is then seen to do so,
     /// where a narrower binding would hide it on drivers that check bounds.
-    fn resource(&self, source: Source) -> wgpu::BindingResource<'_> {
+    fn resource(&self, source: &Source) -> wgpu::BindingResource<'_> {
         let (buffer, offset) = match source {
             Source::Tensor(tensor) => {
-                let info = self.program.info(tensor);
-                (self.buffer(info.buffer), info.offset * self.program.element(tensor).bytes())
+                let info = self.program.info(*tensor);
+                (self.buffer(info.buffer), info.offset * self.program.element(*tensor).bytes())
             }
-            Source::Scratch(name, _) => (&self.scratch[name], 0),
+            Source::Scratch(name, range) => (&self.scratch[name], 4 * range.start),
+            Source::Table(numbers) => (&self.tables[numbers], 0),
         };
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: offset as u64, size: None })
     }

@@ -3,8 +3,10 @@
 mod batch_norm;
 mod convolution;
 mod kernel;
+mod waiting;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use batch_norm::{Behind, Given, batch_norm, batch_norm_grad};
 pub(super) use convolution::MOST_TILINGS;
@@ -102,22 +104,38 @@ impl Dispatch {
 }
 
 /// What is bound to a name of a shader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A tensor of the program.
     Tensor(TensorId),
-    /// Memory of that name and at least so many f32, for results between the dispatches of one operation.
-    Scratch(&'static str, usize),
+    /// So many f32 of the memory of that name, from there on: for results between dispatches.
+    Scratch(&'static str, Range<usize>),
+    /// Numbers that are known beforehand, and only read.
+    Table(Vec<u32>),
 }
 
 /// The dispatches that run operations, in order. Neighbours that kernels compute together need fewer than each of them alone; they
 /// still write all that each of them writes.
 pub fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+    groups(ops, program, kernels).into_iter().flat_map(|group| group.dispatches).collect()
+}
+
+/// Operations that are computed together, and what computes them.
+pub(super) struct Group<'a> {
+    pub(super) ops: &'a [Op],
+    pub(super) dispatches: Vec<Dispatch>,
+}
+
+/// As [`lower`] does, with what each dispatch is for.
+pub(super) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> Vec<Group<'a>> {
     let dispatches = |group: &[Op]| match group {
         [alone] => lower_one(alone, program, kernels),
         row => lower_row(row, program, kernels).expect("there are kernels for them"),
     };
-    fused(ops, program, kernels).into_iter().flat_map(dispatches).collect()
+    let fused = fused(ops, program, kernels).into_iter();
+    let mut groups: Vec<Group> = fused.map(|ops| Group { ops, dispatches: dispatches(ops) }).collect();
+    waiting::leave_adding_to_adam(&mut groups, program);
+    groups
 }
 
 /// Operations in the same order, each alone or together with one or two behind it where there are kernels for them together.
@@ -504,7 +522,7 @@ fn adam(op: &Op, program: &Program) -> Kernel {
         ("EPS", eps),
     ];
     constants.extend(schedule_constants(schedule));
-    Kernel::new(op, "adam", constants)
+    waiting::nothing(Kernel::new(op, "adam", constants))
 }
 
 fn averaging(decay: f64, ramp_up: RampUp) -> [(&'static str, f64); 2] {

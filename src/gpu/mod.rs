@@ -375,11 +375,12 @@ impl Device for GpuDevice {
         for buffer in program.buffers() {
             fits(&buffer.name, buffer.bytes())?;
         }
-        for op in program.routines().iter().flat_map(|routine| &routine.ops) {
-            for dispatch in lower(std::slice::from_ref(op), program, self.kernels) {
+        let routines = program.routines().iter();
+        for group in routines.flat_map(|routine| lower::groups(&routine.ops, program, self.kernels)) {
+            for dispatch in &group.dispatches {
                 for source in dispatch.bindings.values() {
-                    if let Source::Scratch(name, len) = *source {
-                        fits(name, 4 * len as u64)?;
+                    if let Source::Scratch(name, range) = source {
+                        fits(name, 4 * range.end as u64)?;
                     }
                 }
                 let most = u64::from(self.device.limits().max_compute_workgroups_per_dimension);
@@ -388,8 +389,8 @@ impl Device for GpuDevice {
                         message: format!(
                             "{} of {} needs {groups} workgroups, but {} allows {most} along one dimension \
                              (max_compute_workgroups_per_dimension)",
-                            op.name(),
-                            program.info(op.operands()[0].tensor).name,
+                            group.ops[0].name(),
+                            program.info(group.ops[0].operands()[0].tensor).name,
                             self.name
                         ),
                         hint: OTHER_DEVICE.into(),

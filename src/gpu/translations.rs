@@ -283,8 +283,8 @@ fn every_buffer_of_every_shipped_model_and_of_the_judges_can_be_bound_on_every_a
         let buffers = program.buffers().iter().map(|buffer| (buffer.name.clone(), buffer.bytes()));
         let dispatches: Vec<Dispatch> = dispatches(&program, Kernels::Portable).collect();
         let scratch = dispatches.iter().flat_map(|dispatch| dispatch.bindings.values()).filter_map(|source| {
-            let Source::Scratch(name, len) = *source else { return None };
-            Some((name.to_string(), 4 * len as u64))
+            let Source::Scratch(name, range) = source else { return None };
+            Some((name.to_string(), 4 * range.end as u64))
         });
         for (name, bytes) in buffers.chain(scratch) {
             assert!(bytes <= floor::BINDING, "{name} has {bytes} bytes");

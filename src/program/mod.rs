@@ -26,7 +26,7 @@ pub use tensor::{Buffer, BufferId, Element, Tensor, TensorId};
 
 /// A tensor of a buffer starts at a multiple of this many elements: 256 bytes of f32, the largest alignment that
 /// WebGPU lets an adapter ask for.
-const SLICE_ALIGNMENT: usize = 64;
+pub(crate) const SLICE_ALIGNMENT: usize = 64;
 
 /// Tensors, and the named lists of operations that run over them.
 #[derive(Debug, Default, Clone)]
@@ -102,6 +102,18 @@ impl Program {
             old.shape
         );
         self.add_tensor(Tensor { shape: shape.to_vec(), ..old })
+    }
+
+    /// Some elements of a tensor, from one on, as a tensor of their own.
+    ///
+    /// # Panics
+    ///
+    /// If they are not all there, or begin where no tensor may.
+    pub fn part(&mut self, whole: TensorId, first: usize, name: impl Into<String>, shape: &[usize]) -> TensorId {
+        let (offset, end) = (self.info(whole).offset + first, self.info(whole).range().end);
+        let part = Tensor { name: name.into(), shape: shape.to_vec(), buffer: self.info(whole).buffer, offset };
+        assert!(offset.is_multiple_of(SLICE_ALIGNMENT) && part.range().end <= end, "{part:?} is no part of {whole:?}");
+        self.add_tensor(part)
     }
 
     /// Begins a routine; operations are appended to it until the next one begins.
@@ -224,6 +236,20 @@ mod tests {
         let offsets: Vec<usize> = ids.iter().map(|&id| program.info(id).offset).collect();
         assert_eq!(offsets, [0, 64, 192]);
         assert_eq!(program.shape(whole), [256]);
+    }
+
+    #[test]
+    fn a_part_of_a_tensor_lies_in_it() {
+        let mut program = Program::new();
+        let (_, ids) = program.slices("params", &[("a".to_string(), vec![3]), ("b".to_string(), vec![130])]);
+        let part = program.part(ids[1], 64, "part", &[11, 6]);
+        assert_eq!((program.info(part).buffer, program.info(part).range()), (program.info(ids[1]).buffer, 128..194));
+        let b = ids[1];
+        for (first, len) in [(64, 67), (32, 1)] {
+            let mut program = program.clone();
+            let refused = std::panic::catch_unwind(move || program.part(b, first, "none", &[len]));
+            assert!(refused.is_err(), "{len} from {first} on");
+        }
     }
 
     #[test]

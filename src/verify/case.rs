@@ -34,8 +34,8 @@ impl Case {
         Self::of_row(std::slice::from_ref(op), source, step)
     }
 
-    /// Operations of a program in a row, the same way: where one reads what another writes, they share a tensor. Its tolerance is
-    /// the loosest of theirs.
+    /// Operations of a program in a row, the same way: where one reads what another writes, they share a tensor, and where that is
+    /// a part of what the other one takes, a part of its. Its tolerance is the loosest of theirs.
     pub fn of_row(ops: &[Op], source: &Program, step: u32) -> Self {
         let mut program = Program::new();
         let mut operands: Vec<(Operand, TensorId)> = Vec::new();
@@ -45,25 +45,34 @@ impl Case {
         let mut row = Vec::new();
         for op in ops {
             row.push(op.on(|operand| {
-                if let Some(&known) = copies.get(&operand.tensor).filter(|_| ops.len() > 1) {
-                    if operand.access != Access::Read {
-                        operands[known].0.access = operand.access;
-                    }
-                    return operands[known].0.tensor;
+                let holder = if ops.len() > 1 { holder(operand, ops, source) } else { operand };
+                let known = copies.get(&holder.tensor).copied().filter(|_| ops.len() > 1);
+                let known = known.unwrap_or_else(|| {
+                    let shape = source.shape(holder.tensor);
+                    let element = source.element(holder.tensor);
+                    let (whole, tensor) = if element == Element::F32 {
+                        let parts = [(holder.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
+                        let (whole, tensors) = program.slices(holder.name, &parts);
+                        (whole, tensors[0])
+                    } else {
+                        let tensor = program.tensor_of(element, holder.name, shape);
+                        (tensor, tensor)
+                    };
+                    copies.insert(holder.tensor, operands.len());
+                    operands.push((Operand { tensor, ..holder }, whole));
+                    operands.len() - 1
+                });
+                let copy = &mut operands[known].0;
+                let is_part = holder.tensor != operand.tensor;
+                if operand.access != Access::Read {
+                    // What lies beside a part keeps its values.
+                    copy.access = if is_part { Access::Update } else { operand.access };
                 }
-                let shape = source.shape(operand.tensor);
-                let element = source.element(operand.tensor);
-                let (whole, tensor) = if element == Element::F32 {
-                    let parts = [(operand.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
-                    let (whole, tensors) = program.slices(operand.name, &parts);
-                    (whole, tensors[0])
-                } else {
-                    let tensor = program.tensor_of(element, operand.name, shape);
-                    (tensor, tensor)
-                };
-                copies.insert(operand.tensor, operands.len());
-                operands.push((Operand { tensor, ..operand }, whole));
-                tensor
+                if is_part {
+                    let first = source.info(operand.tensor).offset - source.info(holder.tensor).offset;
+                    return program.part(copy.tensor, first, operand.name, source.shape(operand.tensor));
+                }
+                copy.tensor
             }));
         }
         let run = program.begin("run");
@@ -287,7 +296,23 @@ fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
         _ => None,
     })?;
     let adding = ops.iter().find_map(|op| if let Op::BatchNormGrad { dy, .. } = *op { Some(rows(dy)) } else { None });
-    (columns > 32).then(|| Tolerance::of_sum_in_f16(length * adding.unwrap_or(1)))
+    // In a row, x is three times as large.
+    let size = if ops.len() > 1 { 3 } else { 1 };
+    (columns > 32).then(|| Tolerance::of_sum_in_f16(size * size * length * adding.unwrap_or(1)))
+}
+
+/// The largest operand of a row that another one is a part of, or that one itself.
+fn holder(operand: Operand, ops: &[Op], program: &Program) -> Operand {
+    let part = program.info(operand.tensor);
+    let holds = |other: &Operand| {
+        let other = program.info(other.tensor);
+        other.buffer == part.buffer
+            && other.len() > part.len()
+            && other.offset <= part.offset
+            && part.range().end <= other.range().end
+    };
+    let holders = ops.iter().flat_map(Op::operands).filter(holds);
+    holders.max_by_key(|holder| program.info(holder.tensor).len()).unwrap_or(operand)
 }
 
 /// How exact an operation can be in f32, by the length of its sums.

@@ -77,6 +77,7 @@ pub fn awkward() -> Vec<Case> {
         convolutions_with_neighbours(),
         normalised::products_with_batch_norm(),
         neighbours(),
+        gradients_before_adam(),
     ];
     parts.into_iter().flatten().collect()
 }
@@ -176,6 +177,11 @@ pub fn long() -> Vec<Case> {
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
             let average = program.tensor("average", &[LONG]);
             vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up: RampUp::HalfLife }]
+        }),
+        Case::row(3, |program| {
+            let Gradients { mut ops, adam, average, .. } = gradients(program, LONG);
+            ops.extend([adam, average]);
+            ops
         }),
         Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
         Case::alone(1, |program| {
@@ -791,6 +797,60 @@ fn neighbours() -> Vec<Case> {
             let ramp_up = if step == 5 { RampUp::HalfLife } else { RampUp::Steps };
             let average = program.tensor("average", &[len]);
             vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up }]
+        }));
+    }
+    cases
+}
+
+/// Operations that compute gradients, and what may come behind them.
+struct Gradients {
+    ops: Vec<Op>,
+    /// One of the gradients.
+    dw: TensorId,
+    adam: Op,
+    average: Op,
+}
+
+/// Gradients for an Adam to take, of sums that GPUs cut: of a bias, of a weight, and, behind so many elements that nothing here
+/// computes, of another weight.
+fn gradients(program: &mut Program, between: usize) -> Gradients {
+    let [one, other] = [shape(5, [27, 20], [5, 7], [3, 2, 1]), shape(700, [1, 1], [13, 2], [1, 1, 0])];
+    let [[x, w, dy, b], [other_x, other_w, other_dy, _]] = [one, other].map(|shape| convolution(program, shape));
+    let between = program.tensor("between", &[between]);
+    let parts = [b, w, between, other_w].map(|like| ("part".into(), program.shape(like).to_vec()));
+    let (all, parts) = program.slices("all", &parts);
+    let &[db, dw, _, other_dw] = &parts[..] else { unreachable!("four parts") };
+    let len = program.info(all).len();
+    // Its steps are long, so that they show what is wrong with a gradient.
+    let mut adam = adam(program, len, (0.1, 0.5, 0.99, 1e-3));
+    let Op::Adam { clock, param, grad, .. } = &mut adam else { unreachable!("Adam") };
+    *grad = all;
+    let (clock, param, average) = (*clock, *param, program.tensor("average", &[len]));
+    Gradients {
+        ops: vec![
+            Op::BiasGrad { dy, db },
+            Op::ConvGradWeight { x, dy, dw, geometry: one.geometry },
+            Op::ConvGradWeight { x: other_x, dy: other_dy, dw: other_dw, geometry: other.geometry },
+        ],
+        dw,
+        adam,
+        average: Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up: RampUp::Steps },
+    }
+}
+
+/// Gradients that Adam takes next, with the moving average behind it and without, and with one of them changed before.
+fn gradients_before_adam() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (between, averaged, changed) in [(1, false, false), (300, true, false), (77, true, true)] {
+        cases.push(Case::row(2, |program| {
+            let Gradients { mut ops, dw, adam, average } = gradients(program, between);
+            if changed {
+                let shape = program.shape(dw).to_vec();
+                ops.push(Op::Accumulate { x: program.tensor("change", &shape), y: dw });
+            }
+            ops.push(adam);
+            ops.extend(averaged.then_some(average));
+            ops
         }));
     }
     cases

@@ -64,6 +64,13 @@ async function run(device, modules, pipelines, case_, before) {
             return [name, buffer];
         }),
     );
+    const tables = new Map(
+        Object.entries(case_.tables).map(([name, numbers]) => {
+            const buffer = device.createBuffer({ label: name, size: room(4 * numbers.length), usage });
+            device.queue.writeBuffer(buffer, 0, new Uint32Array(numbers));
+            return [name, buffer];
+        }),
+    );
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
     for (const { shader, entry, constants, bindings, workgroups } of case_.dispatches) {
@@ -74,7 +81,7 @@ async function run(device, modules, pipelines, case_, before) {
         }
         const pipeline = pipelines.get(key);
         const entries = bindings.map(({ number, buffer, offset }) => {
-            const resource = { buffer: buffers[buffer] ?? scratch.get(buffer), offset };
+            const resource = { buffer: buffers[buffer] ?? scratch.get(buffer) ?? tables.get(buffer), offset };
             return { binding: number, resource };
         });
         pass.setPipeline(pipeline);
@@ -96,7 +103,7 @@ async function run(device, modules, pipelines, case_, before) {
     } catch (error) {
         // What was refused before is in the error scope, and says more.
     }
-    for (const buffer of [...buffers, ...scratch.values(), staging]) {
+    for (const buffer of [...buffers, ...scratch.values(), ...tables.values(), staging]) {
         buffer.destroy();
     }
     return after;

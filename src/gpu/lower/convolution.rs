@@ -77,7 +77,17 @@ impl<'a> Convolution<'a> {
         let slices = tile.slices(tile.over(&size, 1).iter().product(), size.depth);
         let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
         let slices = size.depth.div_ceil(slice_depth);
-        let kernel = Kernel::new(op, "conv", conv_sizes(program, of)).with_bias(bias, product.left);
+        let shader = match kernels {
+            Kernels::Matrices { side, .. } if Block::of(size.columns) == Block::SQUARE => {
+                if side == 8 {
+                    "conv_matrices_8"
+                } else {
+                    "conv_matrices_16"
+                }
+            }
+            _ => "conv",
+        };
+        let kernel = Kernel::new(op, shader, conv_sizes(program, of)).with_bias(bias, product.left);
         let kernel = kernel.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
         let kernel = kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
         Self { program, kernels, kernel, product, size, bias, slices }
@@ -141,7 +151,7 @@ impl<'a> Convolution<'a> {
     fn parts(&self) -> Source {
         match self.slices {
             1 => Source::Tensor(self.product.result),
-            slices => Source::Scratch("parts", slices * self.len()),
+            slices => Source::Scratch("parts", 0..slices * self.len()),
         }
     }
 
@@ -159,7 +169,6 @@ impl<'a> Convolution<'a> {
                 let tile = [("TX", x), ("TY", y), ("LANES", lanes), ("PADDING", padding), ("SUBGROUP", subgroup)];
                 let kernel = kernel.constants(&sizes(&tile));
                 let kernel = kernel.constants(&sizes(&[("SCALE_A", left), ("SCALE_B", right)]));
-                let kernel = kernel.of_shader(if side == 8 { "conv_matrices_8" } else { "conv_matrices_16" });
                 let workgroups = over(Block::SQUARE.tile(&self.size));
                 kernel.dispatch(entry, workgroups)
             }
@@ -207,7 +216,7 @@ impl Kernel {
     /// A shader's bindings are fixed, so what an absent activation would read is any tensor that is only read.
     fn with_next(self, next: Option<Next>, placeholder: TensorId) -> Self {
         let (kind, read, written) = match next {
-            None => (None, placeholder, Source::Scratch("next", 4)),
+            None => (None, placeholder, Source::Scratch("next", 0..4)),
             Some(Next::Activation { kind, y }) => (Some(kind), placeholder, Source::Tensor(y)),
             Some(Next::Gradient { kind, y, dx }) => (Some(kind), y, Source::Tensor(dx)),
         };

@@ -42,7 +42,7 @@ impl Kernel {
     }
 
     pub(super) fn scratch(self, name: &'static str, len: usize) -> Self {
-        self.bind(name, Source::Scratch(name, len))
+        self.bind(name, Source::Scratch(name, 0..len))
     }
 
     /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
