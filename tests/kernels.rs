@@ -201,6 +201,30 @@ fn kernels_give_the_same_bits_with_the_checks_of_untrusted_shaders() {
 }
 
 #[test]
+fn larger_products_agree_with_their_twin_in_mixed_precision_where_an_adapter_has_it() {
+    if gpu().is_none() {
+        return;
+    }
+    let adapters = adapters();
+    let Some(adapter) = adapters.iter().find(|adapter| adapter.features.mixed_precision.is_some()) else {
+        aloud("no adapter here multiplies matrices of 16-bit numbers, so nothing is known of mixed precision");
+        return;
+    };
+    let mixed = GpuDevice::open_with(adapter, Opening { mixed_precision: true, ..Opening::default() }).unwrap();
+    let mut tried = 0;
+    for case in awkward() {
+        let entries = case.entry_points(&mixed);
+        if entries.iter().any(|(shader, _)| shader.starts_with("conv_matrices")) {
+            for (letter, comparison) in case.run(&mixed).unwrap() {
+                assert!(comparison.complaint.is_none(), "{letter} on {}: {comparison:?}", case.shapes());
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried} cases");
+}
+
+#[test]
 fn products_give_the_same_bits_whatever_their_tiles() {
     let Some(gpu) = gpu() else { return };
     let usual = gpu.variants().pop().expect("at least the device itself");

@@ -10,8 +10,9 @@ use common::{aloud, gpu};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
 use gpu_gan::verify::{Case, awkward, long};
 
-/// Places of a shader that are tried, evenly chosen.
+/// Places of a file that are tried, evenly chosen: so many, or one for so many lines where it is long.
 const MUTATIONS: usize = 5;
+const LINES: usize = 50;
 
 /// The places of the code, comments left out, where a `+` stands between two terms or before a `=`.
 fn places(source: &str) -> Vec<usize> {
@@ -44,27 +45,22 @@ fn line_of(source: &str, place: usize) -> &str {
     source[start..].lines().next().unwrap_or_default().trim()
 }
 
-/// Where a shader's own text begins, behind the library that is put in front of some.
-fn own_text(shader: &Shader) -> usize {
-    shader.source.find(&format!("// {}.wgsl:", shader.name)).expect("a shader's first line has its name")
-}
-
-/// The libraries in front of a shader: their names, and where each lies in its source.
-fn libraries(shader: &Shader) -> Vec<(&'static str, Range<usize>)> {
-    let front = &shader.source[..own_text(shader)];
-    let name = |at: usize| Some(front[at..].strip_prefix("// ")?.split_once(".wgsl:")?.0);
-    let lines = front.split_inclusive('\n').scan(0, |end, line| {
+/// The files that a shader is made of: their names, and where each lies in its source.
+fn files(shader: &Shader) -> Vec<(&'static str, Range<usize>)> {
+    let source = shader.source;
+    let name = |at: usize| Some(source[at..].strip_prefix("// ")?.split_once(".wgsl:")?.0);
+    let lines = source.split_inclusive('\n').scan(0, |end, line| {
         *end += line.len();
         Some(*end - line.len())
     });
     let starts: Vec<_> = lines.filter_map(|at| Some((at, name(at).filter(|name| !name.contains(' '))?))).collect();
-    let ends = starts.iter().skip(1).map(|&(at, _)| at).chain([front.len()]);
+    let ends = starts.iter().skip(1).map(|&(at, _)| at).chain([source.len()]);
     starts.iter().zip(ends).map(|(&(at, name), end)| (name, at..end)).collect()
 }
 
 /// Some of the places, evenly chosen.
-fn chosen(places: &[usize]) -> impl Iterator<Item = usize> {
-    let step = places.len().div_ceil(MUTATIONS).max(1);
+fn chosen(places: &[usize], lines: usize) -> impl Iterator<Item = usize> {
+    let step = places.len().div_ceil(MUTATIONS.max(lines / LINES)).max(1);
     places.iter().skip(step / 2).step_by(step).copied()
 }
 
@@ -83,34 +79,27 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
         Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
         None => missed.push(what),
     };
-    for shader in SHADERS.iter().filter(|shader| gpu.uses(shader.name)) {
-        let cases = of(shader);
-        let own = own_text(shader);
-        let places: Vec<usize> = places(shader.source).into_iter().filter(|&place| place > own).collect();
-        assert!(!places.is_empty(), "{} has nothing to break", shader.name);
-        for place in chosen(&places) {
-            let text = broken(shader.source, place);
-            let complaint = caught(shader, &text, &cases);
-            tell(format!("{}: {}", shader.name, line_of(&text, place)), complaint);
-        }
-    }
-    // The libraries, by whichever of their shaders uses the function.
+    // Each file by whichever shaders it is a part of here.
     let mut users: BTreeMap<&str, Vec<(&Shader, Range<usize>)>> = BTreeMap::new();
-    for shader in SHADERS {
-        for (library, lies) in libraries(shader) {
-            users.entry(library).or_default().push((shader, lies));
+    for shader in SHADERS.iter().filter(|shader| gpu.uses(shader.name)) {
+        for (file, lies) in files(shader) {
+            users.entry(file).or_default().push((shader, lies));
         }
     }
-    for (library, users) in users {
+    for (file, users) in users {
         let (first, lies) = &users[0];
         let text = &first.source[lies.clone()];
-        for place in chosen(&places(text)) {
+        let places = places(text);
+        assert!(!places.is_empty(), "{file} has nothing to break");
+        for place in chosen(&places, text.lines().count()) {
             let complaint = users
                 .iter()
                 .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &of(shader)));
-            tell(format!("{library}: {}", line_of(&broken(text, place), place)), complaint);
+            tell(format!("{file}: {}", line_of(&broken(text, place), place)), complaint);
         }
     }
+    let others: Vec<&str> = SHADERS.iter().map(|shader| shader.name).filter(|name| !gpu.uses(name)).collect();
+    aloud(&format!("not broken, as this adapter does not run them: {}", others.join(", ")));
     aloud(&table);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
 }

@@ -183,7 +183,9 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
         plans.push(plan(case, &bindings));
     }
     before.flush().unwrap();
-    let shaders: BTreeMap<_, _> = SHADERS.iter().map(|shader| (shader.name, shader.source)).collect();
+    // Cooperative matrices are not WebGPU's yet, but an extension of the compiler that the program has.
+    let known = SHADERS.iter().filter(|shader| !shader.source.contains("enable wgpu_"));
+    let shaders: BTreeMap<_, _> = known.map(|shader| (shader.name, shader.source)).collect();
     let plan = json!({ "shaders": shaders, "cases": plans });
     std::fs::write(folder.path().join("plan.json"), plan.to_string()).unwrap();
 

@@ -491,9 +491,9 @@ fn steps_on_the_gpu_make_no_new_buffers() {
     }
 }
 
-/// An operation of batch normalisation is a dispatch, with the activation beside it, wherever that is not slower.
+/// With the kernels of software adapters, and with those that run everywhere.
 #[test]
-fn a_step_of_the_small_model_is_at_most_sixty_dispatches_on_a_software_adapter() {
+fn a_step_of_the_small_model_is_at_most_sixty_dispatches() {
     let Some(gpu) = gpu() else { return };
     let (model, images) = (Model::named("dcgan-small").unwrap(), digits(100));
     let program = Gan::new(&model, &settings(&model, &images, 128), 100).program;

@@ -95,6 +95,26 @@ fn a_device_is_taken_whatever_the_case_of_its_name() {
     Place::new().gpu_gan("train shapes --model tiny.toml --steps 1 --device CPU").succeeds().remarks("CPU, 2 threads");
 }
 
+#[test]
+fn mixed_precision_is_refused_where_it_cannot_be_had() {
+    let place = Place::with_run("--steps 1");
+    for call in ["train shapes --model tiny.toml --steps 1", "sample run", "bench --model tiny.toml"] {
+        let said = place.gpu_gan(&format!("{call} --device cpu --mixed-precision")).refused();
+        said.error("--mixed-precision is for GPUs").hint("--device");
+    }
+    let listed = place.gpu_gan("devices --json").succeeds();
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout()).unwrap();
+    for adapter in listed["adapters"].as_array().unwrap() {
+        let call = format!("train shapes --model tiny.toml --steps 1 --dry-run --device {}", adapter["index"]);
+        let call = place.gpu_gan(&format!("{call} --mixed-precision"));
+        if adapter["features"]["mixed_precision"].is_null() {
+            call.refused().error("cannot compute in mixed precision").hint("leave out --mixed-precision");
+        } else {
+            call.succeeds().remarks(", mixed precision: asked for");
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn without_a_gpu_asking_for_one_says_what_to_install() {

@@ -379,9 +379,35 @@ impl LaneTile {
 mod tests {
     use super::super::tests::MESA_LIMIT;
     use super::*;
+    use crate::net::Model;
+    use crate::train::{Gan, Settings};
 
     fn of_columns(columns: usize, depth: usize) -> Size {
         Size { groups: 1, rows: 1000, columns, depth, phases: 1 }
+    }
+
+    /// Of the step of a model without dropout or rows of products.
+    #[test]
+    fn gradients_are_enlarged_before_they_are_rounded_and_nothing_else_is() {
+        let model = Model::named("dcgan-small").unwrap();
+        let program = Gan::new(&model, &Settings::bare(&model, 100, 24), 100).program;
+        let name = |tensor: TensorId| program.info(tensor).name.as_str();
+        let (mut gradients, mut others) = (0, 0);
+        for op in program.routines().iter().flat_map(|routine| &routine.ops) {
+            let operands = match *op {
+                Op::Conv { x, w, .. } => [x, w],
+                Op::ConvGradInput { dy, w, .. } => [dy, w],
+                Op::ConvGradWeight { x, dy, .. } => [x, dy],
+                _ => continue,
+            };
+            for tensor in operands {
+                let is_gradient = [".dx ", ".grad"].iter().any(|part| name(tensor).contains(part));
+                let images = program.nhwc(tensor)[0].next_power_of_two();
+                assert_eq!(scale_of(tensor, &program), if is_gradient { 16 * images } else { 1 }, "{}", name(tensor));
+                *(if is_gradient { &mut gradients } else { &mut others }) += 1;
+            }
+        }
+        assert!(gradients > 15 && others > 30, "{gradients} gradients, {others} others");
     }
 
     #[test]
