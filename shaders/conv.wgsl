@@ -191,12 +191,15 @@ fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: 
     let column = 8u * (lane % TX);
     let y = lane / TX;
     let rows = min(max(place.rows, 8u * y) - 8u * y, rows_of_lane(lane));
-    for (var o = 0u; o < rows_of_lane(lane); o++) {
-        var sum = 0.0;
-        for (var r = 0u; r < rows; r++) {
-            sum += product_row(products, lane, r)[o];
+    var own = array<f32, 8>();
+    for (var r = 0u; r < rows; r++) {
+        let values = product_row(products, lane, r);
+        for (var o = 0u; o < 8u; o++) {
+            own[o] += values[o];
         }
-        share_in_a(8u * lane + o, sum);
+    }
+    for (var o = 0u; o < rows_of_lane(lane); o++) {
+        share_in_a(8u * lane + o, own[o]);
     }
     workgroupBarrier();
     let adds = lane < COLUMN_SUMS;
@@ -205,14 +208,17 @@ fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: 
     if adds { share_in_b(lane, total_in_a(part, of_tile)); }
     workgroupBarrier();
     let k = 8u * y / PART_ROWS;
-    for (var o = 0u; o < rows_of_lane(lane); o++) {
-        let mean = shared_in_b(8u * TX * k + column + o) / f32(rows_of_part(place, k));
-        var squares = 0.0;
-        for (var r = 0u; r < rows; r++) {
-            let centred = product_row(products, lane, r)[o] - mean;
-            squares += centred * centred;
+    let in_part = f32(rows_of_part(place, k));
+    var squares = array<f32, 8>();
+    for (var r = 0u; r < rows; r++) {
+        let values = product_row(products, lane, r);
+        for (var o = 0u; o < 8u; o++) {
+            let centred = values[o] - shared_in_b(8u * TX * k + column + o) / in_part;
+            squares[o] += centred * centred;
         }
-        share_in_a(8u * lane + o, squares);
+    }
+    for (var o = 0u; o < rows_of_lane(lane); o++) {
+        share_in_a(8u * lane + o, squares[o]);
     }
     workgroupBarrier();
     if adds { keep(place, part, of_tile, columns, shared_in_b(lane), total_in_a(part, of_tile)); }
