@@ -5,6 +5,7 @@
 //   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  transposed convolution is this, of dy
 //   grad_weight       dw[u,v,c,o] = sum_{n,i,j} x[n,p,q,c] * dy[n,i,j,o]
 //                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
+//   thin_forward, thin_grad_input   the same as those, of few columns
 //   add_parts         result = b + sum of parts[s] over all slices s, in order
 //   all but grad_weight   next = f(result), or where BACKWARD  next = result * f'  with next_y what f gave
 //   *_and_statistics      also the statistics of batch normalisation behind the product: in sums, for the rows of each part of a
@@ -31,6 +32,8 @@
 //           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
 //           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
 //           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
+//           thin_*: one invocation for each row, with all its columns, four at most; where those are few, a tile would be one of
+//           lanes that compute nothing. Neighbours have neighbouring pixels, of a phase, and nothing goes through workgroup memory.
 //           add_parts: one invocation for each element of the result, in a grid-stride loop
 // Twin      src/cpu/conv.rs
 
@@ -291,6 +294,15 @@ fn four_columns(depth: u32, end: u32, o: u32) -> vec4<f32> {
     );
 }
 
+// Where the patch of a pixel of y begins: its image's first element, its first line and column (which wrap above the top and left
+// edge, so that one comparison covers both edges).
+fn patch_origin(pixel: u32) -> vec4<u32> {
+    let j = pixel % W_OUT;
+    let i = (pixel / W_OUT) % H_OUT;
+    let n = pixel / (W_OUT * H_OUT);
+    return vec4<u32>(n * H * W * C_IN, i * STRIDE - PAD, j * STRIDE - PAD, pixel * C_OUT);
+}
+
 // The tile of a workgroup, in the product that is y.
 fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Place {
     let rows = N / GROUPS * H_OUT * W_OUT;
@@ -301,20 +313,12 @@ fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function
     let depths = min(K * K * C_IN, first_depth + SLICE_DEPTH);
     let place = Place(group, id.z, first_row, first_column, rows - first_row, first_row / PART_ROWS, PARTS);
 
-    // Where the patch of each row begins: its image's first element, its first line and column (which wrap above the top
-    // and left edge, so that one comparison covers both edges).
     for (var row = lane; row < 8u * TY; row += LANES) {
-        let pixel = group * rows + first_row + row;
-        let j = pixel % W_OUT;
-        let i = (pixel / W_OUT) % H_OUT;
-        let n = pixel / (W_OUT * H_OUT);
+        let origin = patch_origin(group * rows + first_row + row);
+        let in_slice = id.z * GROUPS * rows * C_OUT + origin.w;
         let beyond = first_row + row >= rows;
-        origins[row] = vec4<u32>(
-            n * H * W * C_IN,
-            select(i * STRIDE - PAD, NOWHERE - K, beyond),
-            j * STRIDE - PAD,
-            select((id.z * GROUPS * rows + pixel) * C_OUT, NOWHERE, beyond)
-        );
+        origins[row] =
+            vec4<u32>(origin.x, select(origin.y, NOWHERE - K, beyond), origin.z, select(in_slice, NOWHERE, beyond));
     }
 
     for (var start = first_depth; start < depths; start += DEPTH) {
@@ -368,6 +372,30 @@ fn forward_and_gradient_sums(
     store_with_gradient_sums(&products, place, lane, C_OUT);
 }
 
+// Stores the few columns of a row.
+fn store_row(first: u32, values: vec4<f32>, columns: u32) {
+    for (var c = 0u; c < columns; c++) {
+        store(first + c, values[c] + bias_of(c));
+    }
+}
+
+@compute @workgroup_size(64)
+fn thin_forward(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= N * H_OUT * W_OUT { return; }
+    let origin = patch_origin(id.x);
+    let depths = K * K * C_IN;
+    var values = vec4<f32>();
+    for (var depth = 0u; depth < depths; depth += 4u) {
+        let a = four_of_patch(origin, depth, depths);
+        for (var o = 0u; o < C_OUT; o++) {
+            for (var d = 0u; d < 4u; d++) {
+                values[o] += a[d] * one_of_right(column_at(depth + d, depths, o));
+            }
+        }
+    }
+    store_row(origin.w, values, C_OUT);
+}
+
 // The pixels of one phase along an axis: the first one, and how many there are.
 fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
     let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
@@ -415,6 +443,28 @@ fn four_tap_weights(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, 
         one_of_right(tap_weight_at(phase, taps, depth + 2u, depths, c)),
         one_of_right(tap_weight_at(phase, taps, depth + 3u, depths, c))
     );
+}
+
+@compute @workgroup_size(64)
+fn thin_grad_input(@builtin(global_invocation_id) id: vec3<u32>) {
+    let phase = vec2<u32>(id.z / STRIDE, id.z % STRIDE);
+    let lines = phase_pixels(phase.x, H);
+    let columns = phase_pixels(phase.y, W);
+    if id.x >= N * lines.y * columns.y { return; } // phases differ in size
+    let n = id.x / (lines.y * columns.y);
+    let p = lines.x + STRIDE * (id.x / columns.y % lines.y);
+    let q = columns.x + STRIDE * (id.x % columns.y);
+    let origin = vec4<u32>(n * H_OUT * W_OUT * C_OUT, (p + PAD) / STRIDE, (q + PAD) / STRIDE, 0u);
+    let taps = (K + STRIDE - 1u - phase) / STRIDE;
+    let depths = taps.x * taps.y * C_OUT;
+    var values = vec4<f32>();
+    for (var depth = 0u; depth < depths; depth += 4u) {
+        let a = four_of_gradient(origin, taps, depth, depths);
+        for (var c = 0u; c < C_IN; c++) {
+            values[c] += dot(a, four_tap_weights(phase, taps, depth, depths, c));
+        }
+    }
+    store_row(((n * H + p) * W + q) * C_IN, values, C_IN);
 }
 
 // The tile of a workgroup, in the product that is dx.

@@ -28,7 +28,7 @@ const fn shape(n: usize, [h, w]: [usize; 2], [c_in, c_out]: [usize; 2], [kernel,
 }
 
 /// Nothing here divides a tile, a workgroup or a slice, unless it is meant to.
-const CONVOLUTIONS: [Shape; 16] = [
+const CONVOLUTIONS: [Shape; 18] = [
     shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest there is
     shape(3, [1, 1], [5, 7], [1, 1, 0]),    // linear
     shape(3, [7, 9], [5, 2], [3, 2, 1]),    // not square
@@ -44,6 +44,8 @@ const CONVOLUTIONS: [Shape; 16] = [
     shape(1, [40, 40], [70, 3], [3, 1, 1]), // more depth than a step, which channels do not divide
     shape(2, [7, 7], [2, 2], [7, 4, 3]),    // a large kernel
     shape(64, [8, 8], [16, 64], [4, 2, 1]), // divides everything
+    shape(3, [61, 53], [7, 4], [3, 1, 1]),  // four columns forward, of many rows
+    shape(3, [61, 53], [3, 8], [4, 2, 1]),  // three backward, in phases of different sizes
     shape(2, [6, 6], [3, 4], [3, 2, 2]),    // rows and columns of padding alone
 ];
 
@@ -702,6 +704,7 @@ fn convolutions_with_neighbours() -> Vec<Case> {
         shape(2, [6, 5], [70, 8], [3, 1, 1]),     // some GPUs cut its sums
         shape(1, [1, 1], [70_000, 3], [1, 1, 0]), // all do, going forward
         shape(1, [1, 1], [3, 70_000], [1, 1, 0]), // and going backward
+        shape(3, [61, 53], [2, 3], [3, 1, 1]),    // few columns and many rows
     ]
     .into_iter()
     .enumerate()

@@ -96,6 +96,10 @@ impl<'a> Convolution<'a> {
     /// The dispatches for it and for what takes it: the product itself, and where its sums are cut another that adds their parts.
     pub(super) fn with(self, next: Option<Next>) -> Vec<Dispatch> {
         let kernel = self.kernel.clone().with_next(next, self.product.left);
+        if let Some(entry) = self.thin() {
+            let workgroups = [self.size.rows.div_ceil(64), 1, self.size.phases];
+            return vec![kernel.bind("parts", self.parts()).dispatch(entry, workgroups)];
+        }
         let mut dispatches = vec![self.tiled(kernel.clone(), self.product.entry, 1)];
         if self.slices > 1 {
             let len = self.len();
@@ -140,6 +144,18 @@ impl<'a> Convolution<'a> {
             }
         };
         Some((self.tiled(kernel, entry, part), parts))
+    }
+
+    /// The entry point for so few columns that most of a tile would be none; where an invocation for each row keeps an adapter busy,
+    /// and its loops are short.
+    fn thin(&self) -> Option<&'static str> {
+        let Size { rows, columns, depth, phases, .. } = self.size;
+        let fits = columns <= 4 && depth <= 8192 && (64 * 128..=64 * MOST_WORKGROUPS).contains(&(rows * phases));
+        match self.product.entry {
+            "forward" if fits && self.kernels != Kernels::Lanes && self.slices == 1 => Some("thin_forward"),
+            "grad_input" if fits && self.kernels != Kernels::Lanes && self.slices == 1 => Some("thin_grad_input"),
+            _ => None,
+        }
     }
 
     /// Numbers of the result.
