@@ -11,7 +11,7 @@ use std::time::Instant;
 use common::{TINY, aloud, assert_close, gpu};
 use gpu_gan::bench::{Bench, Machine};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, Opening, SHADERS, adapters, entry_points};
+use gpu_gan::gpu::{GpuDevice, Kernels, Opening, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
@@ -177,16 +177,23 @@ fn every_operation_of_every_shipped_model_agrees_with_its_twin_at_its_own_shapes
 /// Every entry point has a case at an awkward shape.
 #[test]
 fn no_entry_point_is_left_out() {
-    let Some(gpu) = gpu() else { return };
-    let (variants, cases) = (gpu.variants(), awkward());
-    let reached: BTreeSet<_> =
-        variants.iter().flat_map(|variant| cases.iter().flat_map(|case| case.entry_points(variant))).collect();
-    let missing: Vec<_> = entry_points()
-        .into_iter()
-        .filter(|(shader, entry, _)| gpu.uses(shader) && !reached.contains(&(*shader, entry.as_str())))
-        .map(|(shader, entry, _)| format!("{shader}.{entry}"))
-        .collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    // Those of mixed precision, too, whether an adapter here has it or not.
+    let matrices = [8, 16].map(|side| Kernels::Matrices { side, subgroup: 32 });
+    let cases = awkward();
+    for kernels in [Kernels::Portable, Kernels::Lanes].into_iter().chain(matrices) {
+        let dispatches = cases.iter().flat_map(|case| case.dispatches(kernels));
+        let mut reached: BTreeSet<_> =
+            dispatches.map(|dispatch| (dispatch.shader, dispatch.entry.to_string())).collect();
+        if kernels == Kernels::Lanes {
+            // Tests run both kinds there.
+            let others = cases.iter().flat_map(|case| case.dispatches(Kernels::Portable));
+            reached.extend(others.map(|dispatch| (dispatch.shader, dispatch.entry.to_string())));
+        }
+        let entries = entry_points().into_iter().filter(|(shader, ..)| kernels.uses(shader));
+        let missing: Vec<_> =
+            entries.filter(|(shader, entry, _)| !reached.contains(&(*shader, entry.clone()))).collect();
+        assert!(missing.is_empty(), "{kernels:?}: {missing:?}");
+    }
 }
 
 /// The kernels need no check of the driver's, and those change no number.

@@ -108,12 +108,14 @@ impl Reflection {
     }
 }
 
-/// Every entry point with the tensors it uses, as (shader, entry point, bindings).
+/// Every entry point with the tensors it uses, as (shader, entry point, bindings); without those that a shader only has because
+/// another one of the same file has them: matrices multiply no few columns.
 pub fn entry_points() -> Vec<(&'static str, String, Vec<Binding>)> {
     let mut list = Vec::new();
     for shader in SHADERS {
         let reflection = Reflection::of(shader);
-        for entry in reflection.entry_points() {
+        let idle = |entry: &str| shader.name.starts_with("conv_matrices") && entry.starts_with("thin_");
+        for entry in reflection.entry_points().filter(|entry| !idle(entry)) {
             list.push((shader.name, entry.to_string(), reflection.bindings(entry)));
         }
     }
