@@ -168,7 +168,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
 }
 
 /// The side of the matrices of f16 that subgroups multiply, adding up in f32: 16 if there is a choice. Subgroups must be of one size,
-/// so that work can be shared out among them, and on a software adapter of 8, as Mesa's computes wrongly with others.
+/// so that work can be shared out among them, and on a software adapter of 8, as Mesa's fails with others.
 fn mixed_precision(handle: &wgpu::Adapter) -> Option<u32> {
     let info = handle.get_info();
     let needed =

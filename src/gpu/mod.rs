@@ -52,7 +52,7 @@ pub struct Opening {
     /// With the adapter's own clock if it has one, for [`GpuExecutor::time_on_gpu`].
     pub clock: bool,
     /// With products of numbers rounded to f16, added up in f32, where they are large; all else stays in f32. Results are then
-    /// less exact, by more than training at other seeds would tell.
+    /// less exact.
     pub mixed_precision: bool,
 }
 
