@@ -174,6 +174,16 @@ impl<'a> Section<'a> {
             .ok_or_else(|| self.wrong(key, &format!("{key} must be a number {rule}")))
     }
 
+    /// A number in [0, 1) that is below 1 in f32 too.
+    pub(super) fn share(&self, key: &str) -> Result<f64> {
+        self.number(key, |share| share >= 0.0 && (share as f32) < 1.0, "that is at least 0 and below 1")
+    }
+
+    /// A positive number that does not vanish in f32, nor drown what it is added to.
+    pub(super) fn tiny(&self, key: &str) -> Result<f64> {
+        self.number(key, |eps| (1e-20..=1.0).contains(&eps), "above 0 (at least 1e-20) and at most 1")
+    }
+
     /// The value of a key where it is text.
     pub(super) fn word(&self, key: &str) -> Option<&str> {
         self.get(key).get_ref().as_str()

@@ -14,11 +14,13 @@ mod passes;
 mod read;
 mod summary;
 mod training;
+mod training_section;
 mod width;
 
 pub use layer::{Layer, Pad, Shape};
 pub use model::{Draw, Initial, Model, Normal};
 pub use network::{Chance, Mode, Network, Tape, Wrt};
-pub(crate) use read::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PAC, MAX_PENALTY, MAX_PENALTY_EVERY};
+pub(crate) use read::MAX_PAC;
 pub use summary::{NetworkSummary, Row, Summary};
 pub use training::{Adam, Average, Objective, Penalty, Rates, Training};
+pub(crate) use training_section::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY};

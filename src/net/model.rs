@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::file::{File, Span, listed};
 use super::layer::{self, Layer, Placed, Shape, Size};
-use super::read::{self, MAX_BATCH, MAX_PAC, Sizes};
+use super::read::{self, MAX_PAC, Sizes};
 use super::training::Training;
+use super::training_section::{self, MAX_BATCH};
 use crate::error::{Error, Result};
 
 /// The models that come with the program, by name.
@@ -144,7 +145,7 @@ impl Model {
             pac: read::pac(&top)?,
             generator,
             discriminator,
-            training: read::training(&top)?,
+            training: training_section::training(&top)?,
             initial: read::initial(&top)?,
             source: text.to_string(),
         };

@@ -8,9 +8,8 @@ use toml::de::{DeTable, DeValue};
 use super::file::{File, Keys, Section, Span, listed};
 use super::layer::{Layer, MAX_SIDE, Pad, Shape};
 use super::model::{Draw, Initial, Normal};
-use super::training::{Adam, Average, Objective, Penalty, Rates, Training};
 use crate::error::Result;
-use crate::program::{Adversarial, Decay, DiffAugment, MAX_GROUP, MAX_WINDOW};
+use crate::program::{MAX_GROUP, MAX_WINDOW};
 
 const MAX_LAYERS: usize = 200;
 /// Of channels, features and latents.
@@ -21,18 +20,8 @@ const MAX_KERNEL: usize = 1024;
 pub(super) const CLASSES: RangeInclusive<usize> = 2..=256;
 /// Height and width, of the images that a network learns.
 const MAX_IMAGE: usize = 1024;
-pub(super) const MAX_BATCH: usize = 1 << 16;
 /// Of the images that a discriminator sees at a time.
 pub(crate) const MAX_PAC: usize = 64;
-/// Of the discriminator's updates for each of the generator's.
-pub(crate) const MAX_D_STEPS: u32 = 100;
-/// Of the images in which a moving average forgets half.
-pub(crate) const MAX_HALF_LIFE: u64 = 1_000_000_000;
-/// Of the weight of a gradient penalty.
-pub(crate) const MAX_PENALTY: f64 = 1e6;
-/// Of the steps from one gradient penalty to the next.
-pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
-
 const MODEL: Keys = Keys {
     of: "a model (before its first [section])",
     needed: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
@@ -40,29 +29,6 @@ const MODEL: Keys = Keys {
 };
 
 const IMAGE: Keys = Keys { of: "image", needed: &["height", "width", "channels"], optional: &[] };
-
-const TRAINING: Keys = Keys {
-    of: "[training]",
-    needed: &["epochs", "batch-size", "adam"],
-    optional: &[
-        "average",
-        "average-half-life",
-        "d-steps",
-        "least-steps",
-        "loss",
-        "label-smoothing",
-        "penalty",
-        "rates",
-        "diff-augment",
-    ],
-};
-
-const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
-
-const PENALTY: Keys = Keys { of: "[training.penalty]", needed: &[], optional: &["r1", "r2", "gp", "every"] };
-
-const RATES: Keys =
-    Keys { of: "[training.rates]", needed: &[], optional: &["discriminator", "warm-up", "decay", "last"] };
 
 const INITIAL: Keys = Keys { of: "[initial]", needed: &["weight"], optional: &["gamma"] };
 
@@ -151,88 +117,6 @@ pub(super) fn image(top: &Section<'_>) -> Result<Shape> {
 /// Where the channels of the images stand in the file.
 pub(super) fn image_channels(top: &Section<'_>) -> Result<Span> {
     Ok(top.section("image", "image", &IMAGE)?.span("channels"))
-}
-
-pub(super) fn training(top: &Section<'_>) -> Result<Training> {
-    let training = top.section("training", TRAINING.of, &TRAINING)?;
-    let adam = training.section("adam", ADAM.of, &ADAM)?;
-    Ok(Training {
-        epochs: training.size("epochs", 1..=100_000)?,
-        least_steps: training.or("least-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
-        batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
-        average: average(&training, &top.span("training"))?,
-        d_steps: training.or("d-steps", 1, |section, key| section.size(key, 1..=MAX_D_STEPS as usize))? as u32,
-        adam: Adam {
-            lr: rate(&adam, "lr")?,
-            beta1: share(&adam, "beta1")?,
-            beta2: share(&adam, "beta2")?,
-            eps: tiny(&adam, "eps")?,
-        },
-        objective: objective(&training)?,
-        rates: training.or("rates", Rates::default(), rates)?,
-        diff_augment: training.or("diff-augment", DiffAugment::default(), diff_augment)?,
-    })
-}
-
-fn diff_augment(training: &Section<'_>, key: &str) -> Result<DiffAugment> {
-    let rule = format!("{key} must be a list of some of {}", listed(&DiffAugment::NAMES));
-    let names = training.list(key, &rule)?;
-    let names = names.iter().map(|name| name.get_ref().as_str().unwrap_or_default());
-    DiffAugment::named(names).map_err(|_| training.wrong(key, &rule))
-}
-
-/// One of two keys says it.
-fn average(training: &Section<'_>, at: &Span) -> Result<Average> {
-    let half_life = |section: &Section<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
-    let decay = |section: &Section<'_>, key: &str| share(section, key).map(Some);
-    match (training.or("average", None, decay)?, training.or("average-half-life", None, half_life)?) {
-        (Some(decay), None) => Ok(Average::Decay(decay)),
-        (None, Some(images)) => Ok(Average::HalfLife { images: images as u64 }),
-        (None, None) => {
-            let hint = "give the decay of a step, average = 0.999, or images until half is forgotten, average-half-life = 10000";
-            Err(training.lacks(at, "average", hint))
-        }
-        (Some(_), Some(_)) => {
-            let rule = "average and average-half-life say the same thing in two ways: leave one of them out";
-            Err(training.wrong("average-half-life", rule))
-        }
-    }
-}
-
-fn objective(training: &Section<'_>) -> Result<Objective> {
-    Ok(Objective {
-        loss: training.or("loss", Adversarial::default(), |section, key| section.choice(key, &Adversarial::NAMES))?,
-        label_smoothing: training.or("label-smoothing", 0.0, |section, key| {
-            section.number(key, |share| (0.0..0.5).contains(&share), "from 0 to below 0.5")
-        })?,
-        penalty: training.or("penalty", Penalty::default(), penalty)?,
-    })
-}
-
-fn penalty(training: &Section<'_>, key: &str) -> Result<Penalty> {
-    let section = training.section(key, PENALTY.of, &PENALTY)?;
-    let weight = |key: &str| {
-        section.or(key, 0.0, |section, key| {
-            section.number(key, |weight| (0.0..=MAX_PENALTY).contains(&weight), &format!("from 0 to {MAX_PENALTY}"))
-        })
-    };
-    let every = section.or("every", 1, |section, key| section.size(key, 1..=MAX_PENALTY_EVERY as usize))? as u32;
-    Ok(Penalty { r1: weight("r1")?, r2: weight("r2")?, gp: weight("gp")?, every })
-}
-
-fn rates(training: &Section<'_>, key: &str) -> Result<Rates> {
-    let section = training.section(key, RATES.of, &RATES)?;
-    Ok(Rates {
-        discriminator: section.or("discriminator", None, |section, key| rate(section, key).map(Some))?,
-        warm_up: section.or("warm-up", 0, |section, key| section.size(key, 0..=1_000_000_000))? as u32,
-        decay: section.or("decay", Decay::default(), |section, key| section.choice(key, &Decay::NAMES))?,
-        last: section
-            .or("last", 0.0, |section, key| section.number(key, |share| (0.0..=1.0).contains(&share), "from 0 to 1"))?,
-    })
-}
-
-fn rate(section: &Section<'_>, key: &str) -> Result<f64> {
-    section.number(key, |lr| (1e-12..=1.0).contains(&lr), "above 0 (at least 1e-12) and at most 1")
 }
 
 pub(super) fn initial(top: &Section<'_>) -> Result<Initial> {
@@ -345,17 +229,18 @@ fn layer_from(section: &Section<'_>, kind: &str, Sizes { image, latent }: Sizes)
             let output_pad = section.or("output-pad", 0, |section, key| output_pad(section, key, stride, pad))?;
             Layer::TransposedConv { channels: channels()?, kernel, stride, pad, output_pad, bias: bias(section)? }
         }
-        "batch-norm" => {
-            Layer::BatchNorm { eps: section.or("eps", 1e-5, tiny)?, momentum: section.or("momentum", 0.9, share)? }
-        }
+        "batch-norm" => Layer::BatchNorm {
+            eps: section.or("eps", 1e-5, Section::tiny)?,
+            momentum: section.or("momentum", 0.9, Section::share)?,
+        },
         "upsample" => Layer::Upsample { factor: section.size("factor", 1..=MAX_WINDOW)? },
         "max-pool" => Layer::MaxPool { size: section.size("size", 1..=MAX_WINDOW)? },
         "minibatch-deviation" => Layer::MinibatchDeviation {
             group: section.or("group", 4, |section, key| section.size(key, 2..=MAX_GROUP))?,
         },
-        "dropout" => Layer::Dropout { rate: share(section, "rate")? },
+        "dropout" => Layer::Dropout { rate: section.share("rate")? },
         "relu" => Layer::Relu,
-        "leaky-relu" => Layer::LeakyRelu { slope: section.or("slope", 0.2, share)? },
+        "leaky-relu" => Layer::LeakyRelu { slope: section.or("slope", 0.2, Section::share)? },
         "tanh" => Layer::Tanh,
         "sigmoid" => Layer::Sigmoid,
         "reshape" => Layer::Reshape {
@@ -395,16 +280,6 @@ fn output_pad(section: &Section<'_>, key: &str, stride: usize, pad: Pad) -> Resu
         return Err(section.wrong(key, &format!("output-pad must be smaller than stride, which is {stride}")));
     }
     Ok(output_pad)
-}
-
-/// A number in [0, 1) that is below 1 in f32 too.
-fn share(section: &Section<'_>, key: &str) -> Result<f64> {
-    section.number(key, |share| share >= 0.0 && (share as f32) < 1.0, "that is at least 0 and below 1")
-}
-
-/// A positive number that does not vanish in f32, nor drown what it is added to.
-fn tiny(section: &Section<'_>, key: &str) -> Result<f64> {
-    section.number(key, |eps| (1e-20..=1.0).contains(&eps), "above 0 (at least 1e-20) and at most 1")
 }
 
 #[cfg(test)]
