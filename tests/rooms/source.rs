@@ -10,16 +10,16 @@ type Module = Vec<String>;
 
 /// A file of the crate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct File(Module);
+pub(crate) struct File(Module);
 
 impl File {
     /// The room that the file is in: the first part of its path, or `lib` for the root.
-    pub fn room(&self) -> &str {
+    pub(crate) fn room(&self) -> &str {
         self.0.first().map_or("lib", String::as_str)
     }
 
     /// The file's name, without its ending: `net/layer`.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         if self.0.is_empty() { "lib".into() } else { self.0.join("/") }
     }
 
@@ -36,7 +36,7 @@ struct Mention {
 }
 
 /// All files of a crate.
-pub struct Crate {
+pub(crate) struct Crate {
     /// Each file with the paths in it.
     mentions: BTreeMap<File, Vec<Mention>>,
     /// What `use` names in each module: the name there, and the path it stands for.
@@ -47,7 +47,7 @@ pub struct Crate {
 
 impl Crate {
     /// Reads all files below a `src` folder.
-    pub fn read(folder: &Path) -> Self {
+    pub(crate) fn read(folder: &Path) -> Self {
         let mut code = Self { mentions: BTreeMap::new(), names: BTreeMap::new(), types: BTreeMap::new() };
         for path in rust_files(folder) {
             let text = std::fs::read_to_string(&path).unwrap();
@@ -73,12 +73,12 @@ impl Crate {
     }
 
     /// Each file with the files it uses, tests included.
-    pub fn uses_with_tests(&self) -> BTreeSet<(&File, File)> {
+    pub(crate) fn uses_with_tests(&self) -> BTreeSet<(&File, File)> {
         self.uses(true)
     }
 
     /// Each type's name with the files that define it, tests left out.
-    pub fn types(&self) -> BTreeMap<String, Vec<String>> {
+    pub(crate) fn types(&self) -> BTreeMap<String, Vec<String>> {
         self.types.clone()
     }
 
@@ -139,7 +139,7 @@ impl Crate {
 
     /// Circles of files within a room, tests left out. A file may use what the file of a module above it defines, which lists
     /// it; only circles of siblings are meant.
-    pub fn circles(&self) -> Vec<Vec<String>> {
+    pub(crate) fn circles(&self) -> Vec<Vec<String>> {
         let mut below: BTreeMap<&File, BTreeSet<File>> = BTreeMap::new();
         for (file, used) in self.uses(false) {
             if file.room() == used.room() && *file != used && !used.is_above(file) {

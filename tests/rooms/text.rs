@@ -54,7 +54,7 @@ const NAMES: &[(&str, &str)] = &[
 const NAMES_OF_THE_WORLD: &[(&str, &str)] = &[];
 
 /// The texts of the named files and folders below `root`: their paths, and what is in them.
-pub fn texts_below(root: &Path, names: &[&str]) -> Vec<(String, String)> {
+pub(crate) fn texts_below(root: &Path, names: &[&str]) -> Vec<(String, String)> {
     let mut open: Vec<PathBuf> = names.iter().map(|name| root.join(name)).collect();
     let mut texts = Vec::new();
     while let Some(path) = open.pop() {
@@ -70,7 +70,7 @@ pub fn texts_below(root: &Path, names: &[&str]) -> Vec<(String, String)> {
 }
 
 /// Each banned phrase in a text, as a line for people.
-pub fn banned_phrases_in(file: &str, text: &str) -> Vec<String> {
+pub(crate) fn banned_phrases_in(file: &str, text: &str) -> Vec<String> {
     let (flowing, lines) = flowing(text);
     let lower = flowing.to_ascii_lowercase();
     let mut found = Vec::new();
