@@ -5,12 +5,12 @@
 //             param -= LR * schedule(t) * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + EPS)    with t the step
 //             schedule(t) = min(1, t / WARM_UP) * d(p),  p = clamp((t - WARM_UP) / DECAYING_STEPS, 0, 1),  and
 //             d(p) = 1, or 1 - (1 - LAST) * p, or 1 - (1 - LAST) * (1 - cos(pi * p)) / 2
-//   update_and_average   the same, then that of moving_average.wgsl
+//   update_with_ema   the same, then that of ema.wgsl
 //
 //           Before both, where a gradient of one of the parameters waits in parts, one for each slice that its sum was cut into:
 //             grad = sum of parts[s] over all slices s, in order, as conv.wgsl and bias.wgsl would add them
 //
-// Shapes    clock (1), u32    param, grad, m, v, average (LEN)    waiting (WAITING)
+// Shapes    clock (1), u32    param, grad, m, v, ema (LEN)    waiting (WAITING)
 //           parts (slices, len) of each gradient that waits, from its own place in the memory on
 // Mapping   one invocation for each element, in a grid-stride loop
 // Twin      src/cpu/adam.rs
@@ -34,7 +34,7 @@ const LINEAR = 1u;
 @group(0) @binding(2) var<storage, read_write> param: array<f32>;
 @group(0) @binding(3) var<storage, read_write> m: array<f32>;
 @group(0) @binding(4) var<storage, read_write> v: array<f32>;
-@group(0) @binding(5) var<storage, read_write> average: array<f32>;
+@group(0) @binding(5) var<storage, read_write> ema: array<f32>;
 @group(0) @binding(6) var<storage, read> parts: array<f32>;
 @group(0) @binding(7) var<storage, read> waiting: array<Waiting>;
 
@@ -113,7 +113,7 @@ fn update(
 }
 
 @compute @workgroup_size(256)
-fn update_and_average(
+fn update_with_ema(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
@@ -124,6 +124,6 @@ fn update_and_average(
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
         let value = updated(i, rate, first, second);
         param[i] = value;
-        average[i] += share * (value - average[i]);
+        ema[i] += share * (value - ema[i]);
     }
 }

@@ -1,9 +1,9 @@
-// share.wgsl: how much of a step's parameters comes into their moving average. Part of adam.wgsl and moving_average.wgsl.
+// share.wgsl: the share of a step's parameters in their EMA. Part of adam.wgsl and ema.wgsl.
 //
-//   share_of_new(t) = 1 - d = max(1 - DECAY, 1 - young(t))    with t the step, and
-//   1 - young(t)    = 10 / (t + 10)    or by half-life 1 - 0.5^(1 / (0.05 * (t - 1))), which is 1 in the first step
+//   share_of_new(t) = 1 - d = max(1 - DECAY, 1 - ramp(t))    with t the step, and
+//   1 - ramp(t)    = 10 / (t + 10)    or by half-life 1 - 0.5^(1 / (0.05 * (t - 1))), which is 1 in the first step
 //
-// Twin      src/cpu/moving_average.rs
+// Twin      src/cpu/ema.rs
 
 override ONE_MINUS_DECAY: f32 = 1.0;
 override BY_HALF_LIFE: bool = false;

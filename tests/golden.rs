@@ -61,8 +61,8 @@ operations! {
     sigmoid_agrees_with_pytorch: 1 of "sigmoid" by activation;
     every_loss_of_both_networks_agrees_with_pytorch: 9 of "loss" by loss;
     five_steps_of_adam_agree_with_pytorch: 2 of "adam" by adam;
-    five_steps_of_the_moving_average_agree_with_pytorch: 2 of "moving-average" by moving_average;
-    forty_steps_of_the_moving_average_by_half_life_agree_with_its_authors_loop: 2 of "moving-average-by-half-life" by moving_average;
+    five_steps_of_the_ema_agree_with_pytorch: 2 of "moving-average" by ema;
+    forty_steps_of_the_ema_by_half_life_agree_with_its_authors_loop: 2 of "moving-average-by-half-life" by ema;
     philox_gives_the_known_answers: 1 of "philox" by philox_words;
     normal_numbers_are_those_of_the_formula: 1 of "normal" by normal_numbers;
 }
@@ -368,7 +368,7 @@ fn adam(case: &Case<'_>) {
     }
 }
 
-fn moving_average(case: &Case<'_>) {
+fn ema(case: &Case<'_>) {
     let (before, params) = (case.get("ema_before"), case.get("params"));
     let average = match case.op() {
         "moving-average" => Average::Decay(case.real("decay")),
@@ -379,16 +379,16 @@ fn moving_average(case: &Case<'_>) {
     assert_eq!(params.shape[0] as u64, case.integer("steps"));
     let mut trial = Trial::new(case);
     let clock = trial.clock();
-    let average = trial.given("average", before.clone());
+    let ema = trial.given("ema", before.clone());
     let param = trial.poisoned("param", &before.shape);
     let (mut executor, step) =
-        trial.build(vec![Op::Tick { clock }, Op::MovingAverage { clock, param, average, decay, ramp_up }]);
+        trial.build(vec![Op::Tick { clock }, Op::Ema { clock, param, ema, decay, ramp_up }]);
     for values in params.rows() {
         executor.write(param, values);
         executor.run(step, 1).unwrap();
     }
     let name = format!("ema_after_{}", case.integer("steps"));
-    assert_agrees(&format!("{}: {name}", case.name), &executor.read(average), case.get(&name));
+    assert_agrees(&format!("{}: {name}", case.name), &executor.read(ema), case.get(&name));
 }
 
 fn philox_words(case: &Case<'_>) {

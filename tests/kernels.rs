@@ -129,8 +129,8 @@ fn adam_agrees_with_its_twin_at_the_first_step_and_after_a_million() {
 }
 
 #[test]
-fn the_moving_average_agrees_with_its_twin_young_and_old() {
-    agree(&["moving_average"]);
+fn the_ema_agrees_with_its_twin_in_the_first_steps_and_later() {
+    agree(&["ema"]);
 }
 
 #[test]

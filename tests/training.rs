@@ -127,7 +127,7 @@ fn a_step_with_two_updates_of_the_discriminator_is_its_half_twice_with_other_lat
         let halves = [gan.step, gan.penalised_step.unwrap().step].map(|routine| {
             let mut ops = gan.program.routine(routine).ops.clone();
             for op in &mut ops {
-                if let Op::MovingAverage { decay: each, .. } = op {
+                if let Op::Ema { decay: each, .. } = op {
                     *each = decay;
                 }
             }

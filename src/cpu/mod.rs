@@ -19,6 +19,7 @@ mod conv;
 mod cross_entropy;
 mod diff_augment;
 mod dropout;
+mod ema;
 mod fill;
 mod labels;
 mod loss;
@@ -26,7 +27,6 @@ mod max_pool;
 mod memory;
 mod minibatch_deviation;
 mod mix;
-mod moving_average;
 mod noise;
 mod pack;
 mod penalty;
@@ -372,11 +372,9 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 adam::update(rates, t, memory.floats(grad), param, m, v);
             });
         }
-        Op::MovingAverage { clock, param, average, decay, ramp_up } => {
+        Op::Ema { clock, param, ema, decay, ramp_up } => {
             let t = memory.counter(clock);
-            memory.write([average], |memory, [average]| {
-                moving_average::update(decay, ramp_up, t, memory.floats(param), average);
-            });
+            memory.write([ema], |memory, [ema]| ema::update(decay, ramp_up, t, memory.floats(param), ema));
         }
     }
 }

@@ -232,12 +232,12 @@ fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option
         (_, &Op::ActivationGrad { kind, y: z, dy, dx }) if handed_on(op) == Some(dy) => {
             Some(Convolution::of(op, program, kernels).with(Some(Next::Gradient { kind, y: z, dx })))
         }
-        (&Op::Adam { param, .. }, &Op::MovingAverage { param: averaged, average, decay, ramp_up, .. })
+        (&Op::Adam { param, .. }, &Op::Ema { param: averaged, ema, decay, ramp_up, .. })
             if averaged == param =>
         {
-            let kernel = adam(op, program).bind("average", Source::Tensor(average));
+            let kernel = adam(op, program).bind("ema", Source::Tensor(ema));
             let kernel = kernel.constants(&averaging(decay, ramp_up));
-            Some(vec![kernel.dispatch("update_and_average", elementwise(program, param))])
+            Some(vec![kernel.dispatch("update_with_ema", elementwise(program, param))])
         }
         (&Op::Batch { y, .. }, &Op::Concat { a, b, y: both }) if a == y => {
             let kernel = batch(op, program).bind("b", Source::Tensor(b)).bind("both", Source::Tensor(both));
@@ -447,9 +447,9 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             vec![Kernel::new(op, "cross_entropy", constants).dispatch("softmax", [1, 1, 1])]
         }
         Op::Adam { param, .. } => vec![adam(op, program).dispatch("update", elementwise(program, param))],
-        Op::MovingAverage { param, decay, ramp_up, .. } => {
+        Op::Ema { param, decay, ramp_up, .. } => {
             let constants = vec![("LEN", program.info(param).len() as f64)];
-            let kernel = Kernel::new(op, "moving_average", constants).constants(&averaging(decay, ramp_up));
+            let kernel = Kernel::new(op, "ema", constants).constants(&averaging(decay, ramp_up));
             vec![kernel.dispatch("update", elementwise(program, param))]
         }
     }

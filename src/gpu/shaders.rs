@@ -44,13 +44,13 @@ pub const SHADERS: &[Shader] = &[
     shader!("cross_entropy"),
     shader!("diff_augment", after "random"),
     shader!("dropout", after "random"),
+    shader!("ema", after "share"),
     shader!("fill"),
     shader!("labels", after "random"),
     shader!("loss"),
     shader!("max_pool"),
     shader!("minibatch_deviation"),
     shader!("mix", after "random"),
-    shader!("moving_average", after "share"),
     shader!("noise", after "random"),
     shader!("pack"),
     shader!("penalty"),
@@ -141,7 +141,7 @@ mod tests {
             // Kernels for one kind of adapter have the twin of those that run everywhere.
             let twin_name = match name.as_str() {
                 "function" => "activation",
-                "share" => "moving_average",
+                "share" => "ema",
                 "tile" | "matrices" | "matrices_8" | "matrices_16" => "conv",
                 other => other.strip_suffix("_lanes").unwrap_or(other),
             };

@@ -233,10 +233,10 @@ impl Lesson {
             eps: 1e-8,
             schedule: Schedule::CONSTANT,
         });
-        program.push(Op::MovingAverage {
+        program.push(Op::Ema {
             clock,
             param,
-            average: average.params(),
+            ema: average.params(),
             decay: AVERAGE,
             ramp_up: RampUp::Steps,
         });

@@ -544,18 +544,18 @@ pub enum Op {
         /// How the learning rate changes with the steps.
         schedule: Schedule,
     },
-    /// `average += (1 - d) * (param - average)` with `d = min(decay, young(t))`, t the step: young averages forget faster, as
-    /// [`RampUp`] says.
-    MovingAverage {
+    /// The exponential moving average of parameters: `ema += (1 - d) * (param - ema)` with `d = min(decay, ramp(t))` in step t.
+    /// [`RampUp`] defines `ramp`, which lets the first steps count less.
+    Ema {
         /// u32 (1).
         clock: TensorId,
         /// All parameters of a network.
         param: TensorId,
-        /// Their averages.
-        average: TensorId,
-        /// d in the long run.
+        /// Their EMA.
+        ema: TensorId,
+        /// The largest d, in [0, 1).
         decay: f64,
-        /// d before.
+        /// The bound of d in the first steps.
         ramp_up: RampUp,
     },
 }
@@ -571,13 +571,13 @@ pub const MAX_GROUP: usize = 64;
 /// iterations after which Mesa before 25.1 ends loops.
 pub const MOST_SPECTRAL_ROWS: usize = 1 << 18;
 
-/// What a moving average forgets while it is young: `young(t)`, the share of the old average that step t leaves at most.
+/// The bound of an EMA's decay in the first steps: `ramp(t)`, the largest share of the old EMA that step t keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RampUp {
     /// `t / (t + 10)`.
     Steps,
-    /// `0.5^(1 / (0.05 * (t - 1)))`, and 0 in the first step: half of it is forgotten within a twentieth of the steps that were
-    /// done before (Karras et al. 2020, "Training generative adversarial networks with limited data": their training loop).
+    /// `0.5^(1 / (0.05 * (t - 1)))`, and 0 in the first step: the half-life is a twentieth of the steps done so far (Karras et
+    /// al. 2020, "Training generative adversarial networks with limited data": their training loop).
     HalfLife,
 }
 

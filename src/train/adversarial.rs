@@ -336,10 +336,10 @@ impl Step<'_> {
         let dfakes = self.gradient_of_what_is_seen(program, dseen);
         g.backward(program, &fakes, dfakes, Wrt::Params);
         self.adam(program, g, (self.steps, 1), None);
-        program.push(Op::MovingAverage {
+        program.push(Op::Ema {
             clock: self.steps,
             param: g.params(),
-            average: average.params(),
+            ema: average.params(),
             decay: self.settings.average.decay(self.settings.images_per_step()),
             ramp_up: self.settings.average.ramp_up(),
         });

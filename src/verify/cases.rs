@@ -173,16 +173,16 @@ pub fn long() -> Vec<Case> {
             stream: 1,
         }),
         Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
-        Case::alone(30, |program| moving_average(program, LONG, RampUp::Steps)),
+        Case::alone(30, |program| ema(program, LONG, RampUp::Steps)),
         Case::row(3, |program| {
             let adam = adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3));
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
-            let average = program.tensor("average", &[LONG]);
-            vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up: RampUp::HalfLife }]
+            let ema = program.tensor("ema", &[LONG]);
+            vec![adam, Op::Ema { clock, param, ema, decay: 0.999, ramp_up: RampUp::HalfLife }]
         }),
         Case::row(3, |program| {
-            let Gradients { mut ops, adam, average, .. } = gradients(program, LONG);
-            ops.extend([adam, average]);
+            let Gradients { mut ops, adam, ema, .. } = gradients(program, LONG);
+            ops.extend([adam, ema]);
             ops
         }),
         Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
@@ -662,10 +662,10 @@ fn optimisers() -> Vec<Case> {
         }
     }
     for (len, step) in [(1, 1), (1000, 5), (333, 100_000)] {
-        cases.push(Case::alone(step, |program| moving_average(program, len, RampUp::Steps)));
+        cases.push(Case::alone(step, |program| ema(program, len, RampUp::Steps)));
     }
     for (len, step) in [(5, 1), (1000, 2), (333, 28), (37, 29), (70_000, 1000), (4, 100_000)] {
-        cases.push(Case::alone(step, |program| moving_average(program, len, RampUp::HalfLife)));
+        cases.push(Case::alone(step, |program| ema(program, len, RampUp::HalfLife)));
     }
     cases
 }
@@ -682,11 +682,11 @@ fn with_schedule(mut op: Op, new: Schedule) -> Op {
     op
 }
 
-fn moving_average(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
-    Op::MovingAverage {
+fn ema(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
+    Op::Ema {
         clock: clock(program),
         param: program.tensor("param", &[len]),
-        average: program.tensor("average", &[len]),
+        ema: program.tensor("ema", &[len]),
         decay: 0.999,
         ramp_up,
     }
@@ -798,8 +798,8 @@ fn neighbours() -> Vec<Case> {
             let adam = adam(program, len, (1e-3, 0.5, 0.99, 1e-3));
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
             let ramp_up = if step == 5 { RampUp::HalfLife } else { RampUp::Steps };
-            let average = program.tensor("average", &[len]);
-            vec![adam, Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up }]
+            let ema = program.tensor("ema", &[len]);
+            vec![adam, Op::Ema { clock, param, ema, decay: 0.999, ramp_up }]
         }));
     }
     cases
@@ -811,7 +811,7 @@ struct Gradients {
     /// One of the gradients.
     dw: TensorId,
     adam: Op,
-    average: Op,
+    ema: Op,
 }
 
 /// Gradients for an Adam to take, of sums that GPUs cut: of a bias, of a weight, and, behind so many elements that nothing here
@@ -828,7 +828,7 @@ fn gradients(program: &mut Program, between: usize) -> Gradients {
     let mut adam = adam(program, len, (0.1, 0.5, 0.99, 1e-3));
     let Op::Adam { clock, param, grad, .. } = &mut adam else { unreachable!("Adam") };
     *grad = all;
-    let (clock, param, average) = (*clock, *param, program.tensor("average", &[len]));
+    let (clock, param, ema) = (*clock, *param, program.tensor("ema", &[len]));
     Gradients {
         ops: vec![
             Op::BiasGrad { dy, db },
@@ -837,22 +837,22 @@ fn gradients(program: &mut Program, between: usize) -> Gradients {
         ],
         dw,
         adam,
-        average: Op::MovingAverage { clock, param, average, decay: 0.999, ramp_up: RampUp::Steps },
+        ema: Op::Ema { clock, param, ema, decay: 0.999, ramp_up: RampUp::Steps },
     }
 }
 
-/// Gradients that Adam takes next, with the moving average behind it and without, and with one of them changed before.
+/// Gradients that Adam takes next, with the EMA after it and without, and with one of them changed before.
 fn gradients_before_adam() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (between, averaged, changed) in [(1, false, false), (300, true, false), (77, true, true)] {
+    for (between, with_ema, changed) in [(1, false, false), (300, true, false), (77, true, true)] {
         cases.push(Case::row(2, |program| {
-            let Gradients { mut ops, dw, adam, average } = gradients(program, between);
+            let Gradients { mut ops, dw, adam, ema } = gradients(program, between);
             if changed {
                 let shape = program.shape(dw).to_vec();
                 ops.push(Op::Accumulate { x: program.tensor("change", &shape), y: dw });
             }
             ops.push(adam);
-            ops.extend(averaged.then_some(average));
+            ops.extend(with_ema.then_some(ema));
             ops
         }));
     }

@@ -73,7 +73,7 @@ const KINDS: [&str; 16] = [
     "discriminator_loss",
     "generator_loss",
     "adam",
-    "moving_average",
+    "ema",
 ];
 
 #[test]
@@ -97,7 +97,7 @@ fn every_operation_of_a_step_and_whole_steps_are_measured_on_a_gpu() {
     assert_step(&report);
     positive(&report["step"]["dispatches"]);
     positive(&report["step"]["encode_milliseconds"]);
-    let fused = report["operations"].as_array().unwrap().iter().any(|row| row["operation"] == "adam + moving_average");
+    let fused = report["operations"].as_array().unwrap().iter().any(|row| row["operation"] == "adam + ema");
     assert!(fused, "what the device runs as one is measured as one");
 }
 

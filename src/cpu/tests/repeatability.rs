@@ -74,10 +74,10 @@ impl Step {
         p.push(Op::ConvGradWeight { x: dx1, dy: z, dw: dg[0], geometry: WHOLE });
         adam(&mut p, clock, g, g_grad);
         let shape_of_g = p.shape(g).to_vec();
-        let average = p.tensor("average", &shape_of_g);
-        p.push(Op::MovingAverage { clock, param: g, average, decay: 0.9, ramp_up: RampUp::Steps });
+        let ema = p.tensor("ema", &shape_of_g);
+        p.push(Op::Ema { clock, param: g, ema, decay: 0.9, ramp_up: RampUp::Steps });
 
-        let results = vec![losses, g_grad, d_grad, running, fake, eval, g, d, average];
+        let results = vec![losses, g_grad, d_grad, running, fake, eval, g, d, ema];
         Self { program: p, routine, images, params: [g, d], results, losses }
     }
 

@@ -565,30 +565,30 @@ fn adam_takes_full_steps_from_the_start_where_beta_is_almost_one() {
 }
 
 #[test]
-fn a_young_moving_average_forgets_faster() {
+fn the_ema_forgets_faster_in_the_first_steps() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
-    let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
+    let [param, ema] = ["param", "ema"].map(|name| program.tensor(name, &[1]));
     let step = program.begin("step");
-    program.push(Op::MovingAverage { clock, param, average, decay: 0.75, ramp_up: RampUp::Steps });
+    program.push(Op::Ema { clock, param, ema, decay: 0.75, ramp_up: RampUp::Steps });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(param, &[1.0]);
     for (t, expected) in [(10, 0.5), (10_000, 0.625)] {
         executor.upload(clock, Values::U32(&[t])).unwrap();
         executor.run(step, 1).unwrap();
-        assert_close("average", &executor.read(average), &[expected], 1e-15);
+        assert_close("ema", &executor.read(ema), &[expected], 1e-15);
     }
 }
 
 #[test]
-fn a_moving_average_by_half_life_begins_as_the_parameters_and_forgets_half_in_a_twentieth_of_the_steps_before() {
+fn the_ema_by_half_life_starts_as_the_parameters_and_its_half_life_is_a_twentieth_of_the_steps_so_far() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
-    let [param, average] = ["param", "average"].map(|name| program.tensor(name, &[1]));
+    let [param, ema] = ["param", "ema"].map(|name| program.tensor(name, &[1]));
     let step = program.begin("step");
-    program.push(Op::MovingAverage { clock, param, average, decay: 0.75, ramp_up: RampUp::HalfLife });
+    program.push(Op::Ema { clock, param, ema, decay: 0.75, ramp_up: RampUp::HalfLife });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
-    executor.write(average, &[100.0]);
+    executor.write(ema, &[100.0]);
     // d is 0, then 0.5^(1/1), 0.5^(1/2) = 0.707, and then 0.5^(1/2.5), which is more than 0.75.
     for (t, value, expected) in [
         (1, 1.0, 1.0),
@@ -600,7 +600,7 @@ fn a_moving_average_by_half_life_begins_as_the_parameters_and_forgets_half_in_a_
         executor.write(param, &[value]);
         executor.upload(clock, Values::U32(&[t])).unwrap();
         executor.run(step, 1).unwrap();
-        assert_close("average", &executor.read(average), &[expected], 1e-14);
+        assert_close("ema", &executor.read(ema), &[expected], 1e-14);
     }
 }
 

@@ -132,7 +132,7 @@ impl Op {
             Self::Adam { param, grad, m, v, .. } => {
                 same(param, grad).and_then(|()| same(param, m)).and_then(|()| same(param, v))
             }
-            Self::MovingAverage { param, average, .. } => same(param, average),
+            Self::Ema { param, ema, .. } => same(param, ema),
         }
     }
 }

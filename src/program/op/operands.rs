@@ -68,7 +68,7 @@ impl Op {
             Self::Mix { .. } => "mix",
             Self::CrossEntropy { .. } => "cross_entropy",
             Self::Adam { .. } => "adam",
-            Self::MovingAverage { .. } => "moving_average",
+            Self::Ema { .. } => "ema",
         }
     }
 
@@ -266,10 +266,10 @@ impl Op {
                 each("m", m, Update);
                 each("v", v, Update);
             }
-            Self::MovingAverage { clock, param, average, .. } => {
+            Self::Ema { clock, param, ema, .. } => {
                 each("clock", clock, Read);
                 each("param", param, Read);
-                each("average", average, Update);
+                each("ema", ema, Update);
             }
         }
     }
