@@ -1,7 +1,7 @@
 // batch.wgsl: the images of this step, in the order of the shuffled data set. Begins with random.wgsl.
 //
 //   gather    y[i] = (SCALE * images[row] + SHIFT) / 255   with g = (step - 1) * N + i
-//             and row = shuffled(g) of a whole data set, or g % COUNT in a window of those that are due
+//             and row = shuffled(g) of a whole data set, or g % COUNT in a chunk of the images that are due
 //   gather_and_join   the same, and both = y, then b
 //
 // Shapes    clock (1), u32    images (COUNT, PIXELS), u8, four in a word    y (N, PIXELS), from low to high
@@ -15,7 +15,7 @@ override COUNT: u32;
 override HALF_BITS: u32; // of shuffled()
 override SCALE: f32; // high - low
 override SHIFT: f32; // 255 * low
-override WINDOW: bool;
+override CHUNK: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> images: array<u32>;
@@ -29,7 +29,7 @@ var<workgroup> image: u32;
 fn row_of(i: u32, lane: u32) -> u32 {
     if lane == 0u {
         let g = (clock[0] - 1u) * N + i;
-        if WINDOW {
+        if CHUNK {
             image = g % COUNT;
         } else {
             image = shuffled(g, COUNT, HALF_BITS);

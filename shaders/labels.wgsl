@@ -1,7 +1,7 @@
 // labels.wgsl: the classes of this step's images, in the order of batch.wgsl. Begins with random.wgsl.
 //
 //   gather    y[i] = labels[row]   with g = (step - 1) * N + i
-//             and row = shuffled(g) of a whole data set, or g % COUNT in a window of those that are due
+//             and row = shuffled(g) of a whole data set, or g % COUNT in a chunk of the images that are due
 //
 // Shapes    clock (1), u32    labels (COUNT), u8, four in a word    y (N), u32
 // Mapping   one invocation for each image
@@ -10,7 +10,7 @@
 override N: u32;
 override COUNT: u32;
 override HALF_BITS: u32; // of shuffled()
-override WINDOW: bool;
+override CHUNK: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
@@ -22,7 +22,7 @@ fn gather(@builtin(global_invocation_id) id: vec3<u32>) {
     if i < N {
         let g = (clock[0] - 1u) * N + i;
         var row = g % COUNT;
-        if !WINDOW {
+        if !CHUNK {
             row = shuffled(g, COUNT, HALF_BITS);
         }
         y[i] = (labels[row / 4u] >> (8u * (row % 4u))) & 0xffu;

@@ -32,8 +32,8 @@ impl Device for Fragile {
         self.gpu.description()
     }
 
-    fn room_for_images(&self) -> u64 {
-        self.gpu.room_for_images()
+    fn max_image_bytes(&self) -> u64 {
+        self.gpu.max_image_bytes()
     }
 
     fn check(&self, program: &Program) -> Result<()> {

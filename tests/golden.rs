@@ -10,7 +10,7 @@ use gpu_gan::net::parameters::{Layout, Stored};
 use gpu_gan::net::{Adam, Average, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
-    Access, Activation, Adversarial, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId, Schedule,
+    Access, Activation, AdversarialLoss, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId, Schedule,
     TensorId, Values,
 };
 use gpu_gan::train::{Augment, Gan, Losses, Settings};
@@ -308,13 +308,13 @@ fn activation(case: &Case<'_>) {
 
 /// The discriminator's loss, of reals and fakes as one batch, and the generator's, which wants the fakes real.
 fn loss(case: &Case<'_>) {
-    let kind: Adversarial = serde_json::from_value(case.value("kind").clone()).unwrap();
+    let kind: AdversarialLoss = serde_json::from_value(case.value("kind").clone()).unwrap();
     let smoothing = case.real("smoothing");
     let mut trial = Trial::new(case);
     let clock = trial.clock();
     let both = trial.given("logits of both", case.logits(&["real", "fake"]));
     let fake = trial.given("logits of fakes", case.logits(&["fake"]));
-    let reals = (kind == Adversarial::Relativistic).then(|| trial.given("logits of reals", case.logits(&["real"])));
+    let reals = (kind == AdversarialLoss::Relativistic).then(|| trial.given("logits of reals", case.logits(&["real"])));
     let dboth = trial.wanted("dlogits of both", case.logits(&["d_real_grad", "d_fake_grad"]));
     let dfake = trial.wanted("dlogits of fakes", case.logits(&["g_grad"]));
     // In the second step the second row of three is written, and no other.
@@ -381,8 +381,7 @@ fn ema(case: &Case<'_>) {
     let clock = trial.clock();
     let ema = trial.given("ema", before.clone());
     let param = trial.poisoned("param", &before.shape);
-    let (mut executor, step) =
-        trial.build(vec![Op::Tick { clock }, Op::Ema { clock, param, ema, decay, ramp_up }]);
+    let (mut executor, step) = trial.build(vec![Op::Tick { clock }, Op::Ema { clock, param, ema, decay, ramp_up }]);
     for values in params.rows() {
         executor.write(param, values);
         executor.run(step, 1).unwrap();

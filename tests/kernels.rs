@@ -14,7 +14,7 @@ use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::gpu::{GpuDevice, Kernels, Opening, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
-    Activation, Adversarial, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
+    Activation, AdversarialLoss, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
 };
 use gpu_gan::report::work::Audience;
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
@@ -388,7 +388,7 @@ fn a_logit_that_is_not_a_number_makes_a_loss_that_is_none() {
     let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[4, 1, 1, 1]));
     let history = program.tensor("history", &[2, 6]);
     let run = program.begin("run");
-    let kind = Adversarial::NonSaturating;
+    let kind = AdversarialLoss::NonSaturating;
     program.push(Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing: 0.0, column: 0 });
     let mut executor = gpu.executor(&program).unwrap();
     executor.upload(clock, Values::U32(&[1])).unwrap();

@@ -79,8 +79,8 @@ impl Device for Watched {
         self.gpu.description()
     }
 
-    fn room_for_images(&self) -> u64 {
-        self.gpu.room_for_images()
+    fn max_image_bytes(&self) -> u64 {
+        self.gpu.max_image_bytes()
     }
 
     fn check(&self, program: &Program) -> gpu_gan::Result<()> {

@@ -360,7 +360,7 @@ impl Device for Cramped {
         "cramped".into()
     }
 
-    fn room_for_images(&self) -> u64 {
+    fn max_image_bytes(&self) -> u64 {
         u64::MAX
     }
 
@@ -390,7 +390,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             device: Box::new(device),
             reopen: &|| panic!("nothing was lost"),
             images: &images,
-            capacity: capacity(&model, &settings, device.room_for_images()).unwrap(),
+            capacity: capacity(&model, &settings, device.max_image_bytes()).unwrap(),
             start: Checkpoint::initial(&model, &settings),
             folder: &folder,
             sample_every: Interval::Steps(100),

@@ -72,7 +72,7 @@ impl Bench<'_> {
     /// How many images steps take theirs from.
     fn images(&self) -> usize {
         let image: usize = self.model.image.iter().product();
-        let room = self.machine.device().room_for_images().min(IMAGE_BYTES as u64);
+        let room = self.machine.device().max_image_bytes().min(IMAGE_BYTES as u64);
         (room as usize / image).clamp(1, 60_000)
     }
 

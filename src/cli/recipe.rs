@@ -3,7 +3,7 @@
 use super::within;
 use crate::error::Result;
 use crate::net::{Average, MAX_D_STEPS, MAX_HALF_LIFE};
-use crate::program::{Adversarial, Decay, DiffAugment};
+use crate::program::{AdversarialLoss, Decay, DiffAugment};
 use crate::train::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub(super) struct RecipeArguments {
 
     /// What both networks are trained toward: non-saturating, minimax, hinge, least-squares, wasserstein or relativistic
     #[arg(long, value_name = "LOSS", value_parser = loss)]
-    loss: Option<Adversarial>,
+    loss: Option<AdversarialLoss>,
 
     /// Want real images less than certain by so much, so that the discriminator is not too sure of itself
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
@@ -133,8 +133,8 @@ fn set<T>(place: &mut T, given: Option<T>) {
     }
 }
 
-fn loss(name: &str) -> Result<Adversarial, String> {
-    chosen(name, &Adversarial::NAMES)
+fn loss(name: &str) -> Result<AdversarialLoss, String> {
+    chosen(name, &AdversarialLoss::NAMES)
 }
 
 fn decay(name: &str) -> Result<Decay, String> {

@@ -508,7 +508,7 @@ struct Place {
 fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoint) -> Result<Place> {
     let Checkpoint { model, settings, .. } = start;
     let asked = arguments.data_memory.map(|mebibytes| within("--data-memory", mebibytes, 1, 1 << 24)).transpose()?;
-    let (limit, asked) = (device.room_for_images(), asked.map(|mebibytes| mebibytes << 20));
+    let (limit, asked) = (device.max_image_bytes(), asked.map(|mebibytes| mebibytes << 20));
     let bytes = limit.min(asked.unwrap_or(u64::MAX));
     let source = if bytes < limit { "--data-memory" } else { "the device" };
     let largest = || match largest_batch(device, model, settings, bytes) {

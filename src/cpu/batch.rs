@@ -23,7 +23,7 @@ pub(super) fn forward<T: Scalar>(
         let g = step.wrapping_sub(1).wrapping_mul(n as u32).wrapping_add(i as u32);
         let image = match order {
             Order::Shuffled => random::shuffled(seed, g, count),
-            Order::Window => g % count,
+            Order::Chunk => g % count,
         };
         for (y, &pixel) in y.iter_mut().zip(&images[image as usize * len..]) {
             *y = T::from_f64((high - low) * f64::from(pixel) + 255.0 * low) * scale;

@@ -12,13 +12,13 @@ const DRAWS: usize = 4096;
 pub(super) fn forward<T: Scalar>(seed: u64, stream: u32, step: u32, rate: f64, x: &[T], y: &mut [T]) {
     // A table and no branch: no one can predict it.
     let factors = [T::ZERO, T::from_f64(1.0 / (1.0 - rate))];
-    let dropped = random::dropped(rate);
+    let dropped = random::dropout_threshold(rate);
     y.par_chunks_mut(DRAWS).zip(x.par_chunks(DRAWS)).enumerate().for_each(|(chunk, (y, x))| {
         let mut words = [0; DRAWS];
         let words = &mut words[..y.len()];
         words::fill(seed, stream, step, (chunk * DRAWS / 4) as u32, words);
         for ((y, &x), &word) in y.iter_mut().zip(x).zip(&*words) {
-            *y = x * factors[usize::from(random::is_kept(word, dropped))];
+            *y = x * factors[usize::from(random::dropout_keeps(word, dropped))];
         }
     });
 }

@@ -10,7 +10,7 @@ pub(super) fn forward(seed: u64, order: Order, step: u32, labels: &[u8], y: &mut
         let g = step.wrapping_sub(1).wrapping_mul(n).wrapping_add(i);
         let row = match order {
             Order::Shuffled => random::shuffled(seed, g, count),
-            Order::Window => g % count,
+            Order::Chunk => g % count,
         };
         *y = u32::from(labels[row as usize]);
     }

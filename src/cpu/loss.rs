@@ -3,7 +3,7 @@
 //! There are no more logits than images in a batch, so all is done in f64.
 
 use super::Scalar;
-use crate::program::Adversarial;
+use crate::program::AdversarialLoss;
 
 /// The cells of `history` for this step: those of row `(step - 1) % ROWS` from `column` on.
 pub(super) fn cells<T>(step: u32, history: &mut [T], columns: usize, column: usize) -> &mut [T] {
@@ -26,7 +26,7 @@ enum Wanted {
 /// The first half of `logits` are real, the second half fakes; `cells` get the means of loss, verdict and share judged as they
 /// are, of both.
 pub(super) fn discriminator<T: Scalar>(
-    kind: Adversarial,
+    kind: AdversarialLoss,
     smoothing: f64,
     logits: &[T],
     dlogits: &mut [T],
@@ -40,7 +40,7 @@ pub(super) fn discriminator<T: Scalar>(
 
 /// All of `logits` are the generator's; `reals` are there for the relativistic loss.
 pub(super) fn generator<T: Scalar>(
-    kind: Adversarial,
+    kind: AdversarialLoss,
     logits: &[T],
     reals: Option<&[T]>,
     dlogits: &mut [T],
@@ -49,13 +49,20 @@ pub(super) fn generator<T: Scalar>(
     part(kind, Wanted::Taken, logits, reals.unwrap_or(logits), dlogits, &mut cells[..3]);
 }
 
-fn part<T: Scalar>(kind: Adversarial, wanted: Wanted, logits: &[T], rivals: &[T], dlogits: &mut [T], cells: &mut [T]) {
+fn part<T: Scalar>(
+    kind: AdversarialLoss,
+    wanted: Wanted,
+    logits: &[T],
+    rivals: &[T],
+    dlogits: &mut [T],
+    cells: &mut [T],
+) {
     let n = logits.len() as f64;
     let mut sums = [0.0; 3];
     let pairs = logits.iter().zip(rivals).map(|(l, rival)| (l.to_f64(), rival.to_f64()));
     for ((l, rival), dl) in pairs.zip(dlogits) {
         let (loss, slope) = loss(kind, wanted, l, rival);
-        let judged_real = l > if kind == Adversarial::LeastSquares { 0.5 } else { 0.0 };
+        let judged_real = l > if kind == AdversarialLoss::LeastSquares { 0.5 } else { 0.0 };
         *dl = T::from_f64(slope / n);
         sums[0] += loss;
         sums[1] += verdict(kind, l);
@@ -68,8 +75,8 @@ fn part<T: Scalar>(kind: Adversarial, wanted: Wanted, logits: &[T], rivals: &[T]
 
 /// The loss of one logit and its derivative. The discriminator's relativistic loss is of a pair; each logit has half of the loss
 /// and its own derivative.
-fn loss(kind: Adversarial, wanted: Wanted, l: f64, rival: f64) -> (f64, f64) {
-    use Adversarial::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
+fn loss(kind: AdversarialLoss, wanted: Wanted, l: f64, rival: f64) -> (f64, f64) {
+    use AdversarialLoss::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
     use Wanted::{Fake, Real, Taken};
     match (kind, wanted) {
         (NonSaturating | Minimax, Real { smoothing }) => (softplus(-l) + smoothing * l, smoothing - sigmoid(-l)),
@@ -90,9 +97,9 @@ fn loss(kind: Adversarial, wanted: Wanted, l: f64, rival: f64) -> (f64, f64) {
 }
 
 /// How real the discriminator finds an image, from 0 to 1.
-fn verdict(kind: Adversarial, l: f64) -> f64 {
+fn verdict(kind: AdversarialLoss, l: f64) -> f64 {
     match kind {
-        Adversarial::LeastSquares => l.clamp(0.0, 1.0),
+        AdversarialLoss::LeastSquares => l.clamp(0.0, 1.0),
         _ => sigmoid(l),
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn forward<T: Scalar>(seed: u64, stream: u32, step: u32, n: usize, a:
     let len = y.len() / n;
     let images = a.par_chunks(len).zip(b.par_chunks(len));
     y.par_chunks_mut(len).zip(images).enumerate().for_each(|(i, (y, (a, b)))| {
-        let u = T::from_f64(random::uniformly(seed, stream, step, i as u32));
+        let u = T::from_f64(random::uniform_at(seed, stream, step, i as u32));
         for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
             *y = b + u * (a - b);
         }

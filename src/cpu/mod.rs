@@ -71,7 +71,7 @@ impl<T: Scalar> Device for CpuDevice<T> {
     }
 
     /// A quarter of the memory that is available, so that there is room for the rest of the program and for other ones.
-    fn room_for_images(&self) -> u64 {
+    fn max_image_bytes(&self) -> u64 {
         crate::memory::available() / 4
     }
 

@@ -16,7 +16,7 @@ use kernel::{
 };
 
 use crate::program::{
-    Access, Activation, Adversarial, Centre, Decay, DiffAugment, Op, Operand, Order, Program, RampUp, Schedule,
+    Access, Activation, AdversarialLoss, Centre, Decay, DiffAugment, Op, Operand, Order, Program, RampUp, Schedule,
     TensorId, random,
 };
 
@@ -232,9 +232,7 @@ fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option
         (_, &Op::ActivationGrad { kind, y: z, dy, dx }) if handed_on(op) == Some(dy) => {
             Some(Convolution::of(op, program, kernels).with(Some(Next::Gradient { kind, y: z, dx })))
         }
-        (&Op::Adam { param, .. }, &Op::Ema { param: averaged, ema, decay, ramp_up, .. })
-            if averaged == param =>
-        {
+        (&Op::Adam { param, .. }, &Op::Ema { param: averaged, ema, decay, ramp_up, .. }) if averaged == param => {
             let kernel = adam(op, program).bind("ema", Source::Tensor(ema));
             let kernel = kernel.constants(&averaging(decay, ramp_up));
             Some(vec![kernel.dispatch("update_with_ema", elementwise(program, param))])
@@ -294,7 +292,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let mut constants = seed_constants(seed);
             let half_bits = random::half_bits(count as u32) as usize;
             constants.extend(sizes(&[("N", n), ("COUNT", count), ("HALF_BITS", half_bits)]));
-            constants.push(flag("WINDOW", order == Order::Window));
+            constants.push(flag("CHUNK", order == Order::Chunk));
             vec![Kernel::new(op, "labels", constants).dispatch("gather", [n.div_ceil(64), 1, 1])]
         }
         Op::AppendClass { x, labels, y } => {
@@ -405,7 +403,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             constants.extend([
                 ("LEN", len as f64),
                 ("STREAM", f64::from(stream)),
-                ("DROPPED", f64::from(random::dropped(rate))),
+                ("DROPPED", f64::from(random::dropout_threshold(rate))),
                 ("SCALE", 1.0 / (1.0 - rate)),
             ]);
             vec![Kernel::new(op, "dropout", constants).dispatch("forward", blocks_of_four(len))]
@@ -456,15 +454,15 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
 }
 
 /// The loss of `n` images of each kind; its means go to a column of the history.
-fn loss(op: &Op, program: &Program, kind: Adversarial, n: usize, (history, column): (TensorId, usize)) -> Kernel {
+fn loss(op: &Op, program: &Program, kind: AdversarialLoss, n: usize, (history, column): (TensorId, usize)) -> Kernel {
     let [rows, columns] = history_shape(program, history);
     let number = match kind {
-        Adversarial::NonSaturating => 0,
-        Adversarial::Minimax => 1,
-        Adversarial::Hinge => 2,
-        Adversarial::LeastSquares => 3,
-        Adversarial::Wasserstein => 4,
-        Adversarial::Relativistic => 5,
+        AdversarialLoss::NonSaturating => 0,
+        AdversarialLoss::Minimax => 1,
+        AdversarialLoss::Hinge => 2,
+        AdversarialLoss::LeastSquares => 3,
+        AdversarialLoss::Wasserstein => 4,
+        AdversarialLoss::Relativistic => 5,
     };
     let constants = sizes(&[("N", n), ("KIND", number), ("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)]);
     Kernel::new(op, "loss", constants)
@@ -494,7 +492,7 @@ fn batch(op: &Op, program: &Program) -> Kernel {
         ("COUNT", count),
         ("HALF_BITS", random::half_bits(count as u32) as usize),
     ]));
-    constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("WINDOW", order == Order::Window)]);
+    constants.extend([("SCALE", high - low), ("SHIFT", 255.0 * low), flag("CHUNK", order == Order::Chunk)]);
     Kernel::new(op, "batch", constants)
 }
 

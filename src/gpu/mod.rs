@@ -359,7 +359,7 @@ impl Device for GpuDevice {
     }
 
     /// A byte of them is found by a number of 32 bits, whatever the size of a buffer.
-    fn room_for_images(&self) -> u64 {
+    fn max_image_bytes(&self) -> u64 {
         self.largest_buffer().0.min(u64::from(u32::MAX))
     }
 

@@ -233,13 +233,7 @@ impl Lesson {
             eps: 1e-8,
             schedule: Schedule::CONSTANT,
         });
-        program.push(Op::Ema {
-            clock,
-            param,
-            ema: average.params(),
-            decay: AVERAGE,
-            ramp_up: RampUp::Steps,
-        });
+        program.push(Op::Ema { clock, param, ema: average.params(), decay: AVERAGE, ramp_up: RampUp::Steps });
 
         let ops = program.routine(step).ops.clone();
         let mut steps = vec![step];

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::program::{Activation, Geometry, MOST_SPECTRAL_ROWS};
+use crate::program::{Activation, Geometry, MAX_SPECTRAL_ROWS};
 
 /// Height, width and channels of an image without its batch. A flat vector is an image of one pixel.
 pub type Shape = [usize; 3];
@@ -324,10 +324,10 @@ impl Layer {
                 return too_large(format!("{} x {} x {} x {} weights", w[0], w[1], w[2], w[3]), &MAX_ELEMENTS);
             }
             let rows = w[0] * w[1] * w[2];
-            if self.is_spectral() && rows > MOST_SPECTRAL_ROWS {
+            if self.is_spectral() && rows > MAX_SPECTRAL_ROWS {
                 return Err((
                     format!(
-                        "would normalise {rows} weights of each output, more than the {MOST_SPECTRAL_ROWS} that are allowed: {given}"
+                        "would normalise {rows} weights of each output, more than the {MAX_SPECTRAL_ROWS} that are allowed: {given}"
                     ),
                     "leave spectral-norm out, or choose fewer channels, a smaller kernel, or a smaller image before it"
                         .to_string(),

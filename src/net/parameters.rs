@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use super::model::{Draw, Initial, Model, Normal};
 use crate::error::{Error, Result};
-use crate::program::random::{normal, stream, uniformly};
+use crate::program::random::{normal, stream, uniform_at};
 use crate::program::{Program, TensorId};
 
 /// A tensor as PyTorch has it.
@@ -177,7 +177,7 @@ impl Spec {
             (0..self.len() as u32).into_par_iter().map(|index| value(index) as f32).collect()
         };
         let normals = |&Normal { mean, std }: &Normal| fill(&|index| mean + std * normal(seed, stream, 0, index));
-        let within = |bound: f64| fill(&|index| bound * (2.0 * uniformly(seed, stream, 0, index) - 1.0));
+        let within = |bound: f64| fill(&|index| bound * (2.0 * uniform_at(seed, stream, 0, index) - 1.0));
         let values = match (self.role, &initial.weight) {
             (Role::Weight(_), Draw::Normal(normal)) => normals(normal),
             (Role::Weight([k, _, c_in, c_out]), Draw::GlorotUniform) => {
@@ -527,7 +527,7 @@ mod tests {
             assert!((square / (bound * bound / 3.0) - 1.0).abs() < 0.3, "{name}: mean square {square}");
         }
         // Number k draws from stream k here too: the generator has 10 tensors before the discriminator's first bias, number 11.
-        let value = 0.2 * (2.0 * uniformly(5, stream::INITIAL + 11, 0, 7) - 1.0);
+        let value = 0.2 * (2.0 * uniform_at(5, stream::INITIAL + 11, 0, 7) - 1.0);
         assert_eq!(named("discriminator.0.bias").values[7].to_bits(), (value as f32).to_bits());
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::program::{Adversarial, Decay, DiffAugment, RampUp, Schedule};
+use crate::program::{AdversarialLoss, Decay, DiffAugment, RampUp, Schedule};
 
 /// How a model is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ pub struct Adam {
 #[serde(default, rename_all = "kebab-case")]
 pub struct Objective {
     /// The loss of both.
-    pub loss: Adversarial,
+    pub loss: AdversarialLoss,
     /// By how much less than certain real images are wanted, in [0, 1/2).
     pub label_smoothing: f64,
     /// What the discriminator's slope costs it.

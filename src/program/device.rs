@@ -9,7 +9,7 @@ pub trait Device {
     fn description(&self) -> String;
 
     /// Bytes of images that can lie on the device in one tensor.
-    fn room_for_images(&self) -> u64;
+    fn max_image_bytes(&self) -> u64;
 
     /// Whether it rounds what larger products multiply to f16.
     fn mixed_precision(&self) -> bool {
@@ -32,8 +32,8 @@ impl<D: Device + ?Sized> Device for &D {
         (**self).description()
     }
 
-    fn room_for_images(&self) -> u64 {
-        (**self).room_for_images()
+    fn max_image_bytes(&self) -> u64 {
+        (**self).max_image_bytes()
     }
 
     fn mixed_precision(&self) -> bool {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// logit itself, cut to that range; it is judged real where the verdict is above 1/2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Adversarial {
+pub enum AdversarialLoss {
     /// The generator maximises the chance that its images are taken for real.
     #[default]
     NonSaturating,
@@ -45,7 +45,7 @@ pub enum Centre {
     One,
 }
 
-impl Adversarial {
+impl AdversarialLoss {
     /// Every loss, by the name that people write.
     pub const NAMES: [(&str, Self); 6] = [
         ("non-saturating", Self::NonSaturating),

@@ -17,9 +17,9 @@ use std::fmt;
 
 pub use device::{Device, Executor, Snapshot, Values};
 pub use diff_augment::DiffAugment;
-pub use loss::{Adversarial, Centre};
+pub use loss::{AdversarialLoss, Centre};
 pub use op::{
-    Access, Activation, Geometry, MAX_GROUP, MAX_WINDOW, MOST_LOGITS, MOST_SPECTRAL_ROWS, Op, Operand, Order, RampUp,
+    Access, Activation, Geometry, MAX_GROUP, MAX_LOGITS, MAX_SPECTRAL_ROWS, MAX_WINDOW, Op, Operand, Order, RampUp,
 };
 pub use schedule::{Decay, Schedule};
 pub use tensor::{Buffer, BufferId, Element, Tensor, TensorId};

@@ -8,11 +8,11 @@ mod operands;
 
 pub use operands::{Access, Operand};
 
-use super::{Adversarial, Centre, DiffAugment, Program, Schedule, TensorId};
+use super::{AdversarialLoss, Centre, DiffAugment, Program, Schedule, TensorId};
 
 /// The most logits of [`Op::CrossEntropy`]: a lane of its one workgroup reads its share of them three times, and stays
 /// below the iterations after which Mesa before 25.1 ends loops.
-pub const MOST_LOGITS: usize = 1 << 22;
+pub const MAX_LOGITS: usize = 1 << 22;
 
 /// One operation on tensors of a program. Plain data: printable, comparable, the same for every device.
 ///
@@ -400,7 +400,7 @@ pub enum Op {
         group: usize,
     },
     /// Dropout (Srivastava et al. 2014), with what is kept scaled up: `y = x * keep / (1 - rate)`, where
-    /// [`random::is_kept`](super::random::is_kept) says keep of the word that is drawn by seed, stream, step and position. The
+    /// [`random::dropout_keeps`](super::random::dropout_keeps) says keep of the word that is drawn by seed, stream, step and position. The
     /// gradient is the same operation on `dy`: the same numbers are drawn again, and nothing is stored.
     Dropout {
         /// u32 (1).
@@ -417,9 +417,9 @@ pub enum Op {
         rate: f64,
     },
     /// The discriminator's loss on logits. The first half of the rows are those of real images, r, the second half those of
-    /// fakes, f; both parts are averaged, and `dlogits` is the gradient of their sum. What each [`Adversarial`] loss is,
+    /// fakes, f; both parts are averaged, and `dlogits` is the gradient of their sum. What each [`AdversarialLoss`] loss is,
     /// stands there. Row `(step - 1) % ROWS` of `history` gets, from `column` on and for each part, three means: loss,
-    /// [verdict](Adversarial), and the share of rows judged as they are.
+    /// [verdict](AdversarialLoss), and the share of rows judged as they are.
     DiscriminatorLoss {
         /// u32 (1).
         clock: TensorId,
@@ -430,9 +430,9 @@ pub enum Op {
         /// (ROWS, COLUMNS).
         history: TensorId,
         /// Which loss.
-        kind: Adversarial,
+        kind: AdversarialLoss,
         /// Real images are wanted less than certain by so much, in [0, 1/2): one-sided label smoothing (Salimans et al.
-        /// 2016, section 3.4). 0 where [`Adversarial::has_labels`] says that there is nothing to smooth.
+        /// 2016, section 3.4). 0 where [`AdversarialLoss::has_labels`] says that there is nothing to smooth.
         smoothing: f64,
         /// Where in the row of `history` the means go.
         column: usize,
@@ -445,14 +445,14 @@ pub enum Op {
         clock: TensorId,
         /// (N, 1, 1, 1).
         logits: TensorId,
-        /// (N, 1, 1, 1); there for [`Adversarial::Relativistic`], and only there.
+        /// (N, 1, 1, 1); there for [`AdversarialLoss::Relativistic`], and only there.
         reals: Option<TensorId>,
         /// (N, 1, 1, 1).
         dlogits: TensorId,
         /// (ROWS, COLUMNS).
         history: TensorId,
         /// Which loss.
-        kind: Adversarial,
+        kind: AdversarialLoss,
         /// Where in the row of `history` the means go.
         column: usize,
     },
@@ -487,7 +487,7 @@ pub enum Op {
         y: TensorId,
     },
     /// Images between those of `a` and those of `b`: `y[i] = b[i] + u * (a[i] - b[i])`, where u is the
-    /// [`random::uniformly`](super::random::uniformly) drawn for image i.
+    /// [`random::uniform_at`](super::random::uniform_at) drawn for image i.
     Mix {
         /// u32 (1).
         clock: TensorId,
@@ -509,7 +509,7 @@ pub enum Op {
     CrossEntropy {
         /// u32 (1).
         clock: TensorId,
-        /// (N, 1, 1, K), up to [`MOST_LOGITS`] in all.
+        /// (N, 1, 1, K), up to [`MAX_LOGITS`] in all.
         logits: TensorId,
         /// u32 (N): the class of each row, below K.
         labels: TensorId,
@@ -569,7 +569,7 @@ pub const MAX_GROUP: usize = 64;
 
 /// The most rows of a matrix of [`Op::SpectralNorm`]: a lane of its kernel runs over an eighth of them, and stays below the
 /// iterations after which Mesa before 25.1 ends loops.
-pub const MOST_SPECTRAL_ROWS: usize = 1 << 18;
+pub const MAX_SPECTRAL_ROWS: usize = 1 << 18;
 
 /// The bound of an EMA's decay in the first steps: `ramp(t)`, the largest share of the old EMA that step t keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -589,7 +589,7 @@ pub enum Order {
     Shuffled,
     /// The images that are due lie there in the order in which they are shown: it is row `g % COUNT`. Whoever runs the
     /// program replaces them in time.
-    Window,
+    Chunk,
 }
 
 /// How a square kernel moves over an image. `pad` is what is added before the first row and column; what is added

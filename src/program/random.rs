@@ -65,19 +65,19 @@ pub fn normal(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
 }
 
 /// Element `index` of a step's numbers in a stream, each as likely as any other in (0, 1).
-pub fn uniformly(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
+pub fn uniform_at(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
     uniform(philox([index / 4, step, stream, 0], key(seed))[index as usize % 4])
 }
 
-/// Whether dropout keeps an element, of which this is the word, at a rate of which this is [`dropped`]. Whole numbers are
+/// Whether dropout keeps an element, of which this is the word, at a rate of which this is [`dropout_threshold`]. Whole numbers are
 /// compared, so every device decides alike.
 #[inline]
-pub fn is_kept(word: u32, dropped: u32) -> bool {
+pub fn dropout_keeps(word: u32, dropped: u32) -> bool {
     word >> 9 >= dropped
 }
 
 /// A rate as a number of 2^23 equal parts.
-pub fn dropped(rate: f64) -> u32 {
+pub fn dropout_threshold(rate: f64) -> u32 {
     (rate * f64::from(1 << 23)).round() as u32
 }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn uniform_numbers_fill_their_interval_evenly() {
-        let values: Vec<f64> = (0..100_000).map(|i| uniformly(7, stream::INITIAL, 0, i)).collect();
+        let values: Vec<f64> = (0..100_000).map(|i| uniform_at(7, stream::INITIAL, 0, i)).collect();
         for (low, high) in [(0.0, 0.1), (0.3, 0.5), (0.9, 1.0)] {
             let share = values.iter().filter(|u| (low..high).contains(*u)).count() as f64 / values.len() as f64;
             assert!((share - (high - low)).abs() < 0.005, "{share} lie between {low} and {high}"); // three standard errors
@@ -161,7 +161,7 @@ mod tests {
     fn dropout_keeps_the_share_that_the_rate_leaves_and_another_choice_in_each_stream_and_step() {
         let draw = |stream, step, rate: f64| -> Vec<bool> {
             let words = (0..25_000).flat_map(|block| philox([block, step, stream, 0], key(7)));
-            words.map(|word| is_kept(word, dropped(rate))).collect()
+            words.map(|word| dropout_keeps(word, dropout_threshold(rate))).collect()
         };
         for rate in [0.0, 0.25, 0.3, 0.5, 0.9] {
             let kept = draw(stream::DROPOUT, 1, rate);

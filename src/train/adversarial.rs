@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::net::parameters::Layout;
 use crate::net::{Adam, Chance, Mode, Model, Network, Penalty, Wrt};
 use crate::program::random::stream;
-use crate::program::{Adversarial, Centre, Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
+use crate::program::{AdversarialLoss, Centre, Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
 
 use super::{Augment, Checkpoint, Settings, checkpoint};
 
@@ -250,7 +250,7 @@ fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: us
 
 /// How the images lie in their tensor, which has room for `capacity` of them.
 fn order(capacity: usize, settings: &Settings) -> Order {
-    if capacity < settings.images { Order::Window } else { Order::Shuffled }
+    if capacity < settings.images { Order::Chunk } else { Order::Shuffled }
 }
 
 /// The tensor of the images that the discriminator sees as real, and the operations that write it.
@@ -328,7 +328,7 @@ impl Step<'_> {
         let seen_anew = self.seen(program, fakes.y, SEEN_FAKES_ANEW);
         let fooling = if seen_anew == fakes.y { judged[1] } else { self.packed(program, seen_anew, "fakes anew") };
         let verdict = d.forward(program, fooling, self.training(1), "fakes");
-        let reals = (self.settings.objective.loss == Adversarial::Relativistic)
+        let reals = (self.settings.objective.loss == AdversarialLoss::Relativistic)
             .then(|| d.forward(program, judged[0], self.training(1), "reals").y);
         let dlogits = self.generator_loss(program, verdict.y, reals);
         let dfooling = d.backward(program, &verdict, dlogits, Wrt::Input).expect("asked for");

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::Glance;
 use crate::net::Model;
-use crate::program::Adversarial;
+use crate::program::AdversarialLoss;
 
 /// What is seen in the losses is seen in means of so many steps.
 const STEPS: usize = 500;
@@ -79,7 +79,7 @@ pub(super) struct Raised {
 
 /// Someone who knows what a run did lately.
 struct Watch {
-    loss: Adversarial,
+    loss: AdversarialLoss,
     /// The least that the discriminator's loss can be, in nats.
     least_loss: f64,
     recent: VecDeque<Row>,
@@ -95,7 +95,7 @@ impl Watch {
         let s = settings.objective.label_smoothing;
         // Of a real image that is wanted to be real with 1 - s; the entropy of that.
         let entropy = if s > 0.0 { -(s * s.ln() + (1.0 - s) * (1.0 - s).ln()) } else { 0.0 };
-        let least_loss = if loss == Adversarial::LeastSquares { 0.0 } else { entropy };
+        let least_loss = if loss == AdversarialLoss::LeastSquares { 0.0 } else { entropy };
         let recent = VecDeque::with_capacity(STEPS);
         Self { loss, least_loss, recent, lowest: None, is_falling: false, said: Vec::new() }
     }
@@ -147,14 +147,14 @@ impl Watch {
     /// compares pairs, only its loss.
     fn won(&self) -> Option<Alarm> {
         let (d_loss, d_accuracy) = (self.mean(|row| row.d_loss), self.mean(|row| row.d_accuracy));
-        let is_right = d_accuracy >= WON_ACCURACY || self.loss == Adversarial::Relativistic;
-        let has_won = self.loss != Adversarial::Wasserstein && is_right && d_loss - self.least_loss <= WON_LOSS;
+        let is_right = d_accuracy >= WON_ACCURACY || self.loss == AdversarialLoss::Relativistic;
+        let has_won = self.loss != AdversarialLoss::Wasserstein && is_right && d_loss - self.least_loss <= WON_LOSS;
         has_won.then(|| Alarm::DiscriminatorWon { d_loss, g_loss: self.mean(|row| row.g_loss), d_accuracy })
     }
 
     fn lost(&self) -> Option<Alarm> {
         let d_accuracy = self.mean(|row| row.d_accuracy);
-        let has_lost = !matches!(self.loss, Adversarial::Wasserstein | Adversarial::Relativistic)
+        let has_lost = !matches!(self.loss, AdversarialLoss::Wasserstein | AdversarialLoss::Relativistic)
             && (d_accuracy - 0.5).abs() <= LOST_ACCURACY
             && self.mean(|row| (row.d_real - row.d_fake).abs()) <= LOST_GAP
             && !self.is_falling;
@@ -190,7 +190,7 @@ impl Alarm {
             r1 => format!("a larger --r1, such as {}", number(4.0 * r1)),
         });
         let another_loss = match objective.loss {
-            Adversarial::Relativistic => "--loss non-saturating",
+            AdversarialLoss::Relativistic => "--loss non-saturating",
             _ => "--loss relativistic",
         };
         let advice: Vec<Option<String>> = match self {
@@ -391,7 +391,7 @@ mod tests {
     }
 
     /// The steps of the alarms that rows raise, with their kinds.
-    fn alarms(loss: Adversarial, rows: impl IntoIterator<Item = Row>) -> Vec<(u64, Kind)> {
+    fn alarms(loss: AdversarialLoss, rows: impl IntoIterator<Item = Row>) -> Vec<(u64, Kind)> {
         let mut settings = settings(1000, 128);
         settings.objective.loss = loss;
         let mut watch = Watch::new(&settings);
@@ -404,12 +404,12 @@ mod tests {
 
     #[test]
     fn a_run_that_goes_well_raises_none() {
-        assert_eq!(alarms(Adversarial::NonSaturating, (1..=5000).map(well)), []);
+        assert_eq!(alarms(AdversarialLoss::NonSaturating, (1..=5000).map(well)), []);
     }
 
     #[test]
     fn a_discriminator_that_knows_all_or_nothing_for_long_is_seen_once() {
-        use Adversarial::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
+        use AdversarialLoss::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
         for loss in [NonSaturating, Minimax, Hinge, LeastSquares] {
             assert_eq!(alarms(loss, (1..=3000).map(won)), [(500, Kind::DiscriminatorWon)], "{loss:?}");
             assert_eq!(alarms(loss, (1..=3000).map(lost)), [(500, Kind::DiscriminatorLost)], "{loss:?}");
@@ -448,7 +448,7 @@ mod tests {
                 Row { fd, ..if step < 1500 { well(step) } else { lost(step) } }
             })
         };
-        let steps = |distances| alarms(Adversarial::NonSaturating, rows(distances));
+        let steps = |distances| alarms(AdversarialLoss::NonSaturating, rows(distances));
         assert_eq!(steps([50.0, 30.0, 20.0]), []);
         assert_eq!(steps([50.0, 49.0, 20.0]), [(1900, Kind::DiscriminatorLost)]);
         assert_eq!(steps([50.0, 30.0, 40.0]), [(2400, Kind::DiscriminatorLost)]);

@@ -194,7 +194,7 @@ mod tests {
         let data = program.tensor_of(crate::program::Element::U8, "data", &[6, 1, 2, 1]);
         let labels = program.tensor_of(crate::program::Element::U8, "labels", &[6]);
         let [clock, classes] = [1, 2].map(|len| program.tensor_of(crate::program::Element::U32, "counters", &[len]));
-        let (seed, order) = (settings.seed, crate::program::Order::Window);
+        let (seed, order) = (settings.seed, crate::program::Order::Chunk);
         let look = program.begin("look");
         program.push(crate::program::Op::Labels { clock, labels, y: classes, seed, order });
         let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::Case;
 use crate::net::{Model, Summary};
 use crate::program::{
-    Activation, Adversarial, Centre, Decay, DiffAugment, Element, Geometry, Op, Order, Program, RampUp, Schedule,
+    Activation, AdversarialLoss, Centre, Decay, DiffAugment, Element, Geometry, Op, Order, Program, RampUp, Schedule,
     TensorId,
 };
 use crate::train::{Gan, Settings};
@@ -517,7 +517,7 @@ fn activations() -> Vec<Case> {
 
 fn losses() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (name, kind) in Adversarial::NAMES {
+    for (name, kind) in AdversarialLoss::NAMES {
         for (n, step, column) in [(1, 1, 0), (5, 2, 3), (300, 300, 1)] {
             let tensors = |program: &mut Program, rows| {
                 let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows, 1, 1, 1]));
@@ -609,8 +609,8 @@ fn extremes() -> Vec<Case> {
     }
     // Of each size by itself: a mean shows nothing of what is much smaller.
     for values in LARGE[..6].chunks(2) {
-        for (_, kind) in Adversarial::NAMES {
-            if kind == Adversarial::LeastSquares && values[0] > 1e18 {
+        for (_, kind) in AdversarialLoss::NAMES {
+            if kind == AdversarialLoss::LeastSquares && values[0] > 1e18 {
                 continue; // its square is not a number of f32
             }
             let tensors = |program: &mut Program, rows| {
@@ -624,7 +624,7 @@ fn extremes() -> Vec<Case> {
             cases.push(case.given("logits", &[values, &[0.5], values].concat()));
             let case = Case::alone(1, |program| {
                 let (clock, logits, dlogits, history) = tensors(program, 3);
-                let reals = (kind == Adversarial::Relativistic).then(|| program.tensor("reals", &[3, 1, 1, 1]));
+                let reals = (kind == AdversarialLoss::Relativistic).then(|| program.tensor("reals", &[3, 1, 1, 1]));
                 Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column: 0 }
             });
             cases.push(case.given("logits", &[values, &[0.5]].concat()));
@@ -881,7 +881,7 @@ fn inputs() -> Vec<Case> {
         (7, 3, [20, 17, 1], 2, around_zero), // more pixels than a workgroup has invocations
     ];
     for (count, n, [h, w, c], step, range) in batches {
-        for order in [Order::Shuffled, Order::Window] {
+        for order in [Order::Shuffled, Order::Chunk] {
             cases.push(Case::alone(step, |program| Op::Batch {
                 clock: clock(program),
                 images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
@@ -893,7 +893,7 @@ fn inputs() -> Vec<Case> {
         }
     }
     for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
-        for order in [Order::Shuffled, Order::Window] {
+        for order in [Order::Shuffled, Order::Chunk] {
             cases.push(Case::alone(step, |program| Op::Labels {
                 clock: clock(program),
                 labels: program.tensor_of(Element::U8, "labels", &[count]),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::net::{Chance, Mode, Model, Network};
-use crate::program::{Activation, Adversarial, Centre, DiffAugment, Element, Geometry, Op, Values};
+use crate::program::{Activation, AdversarialLoss, Centre, DiffAugment, Element, Geometry, Op, Values};
 
 /// Sizes of a convolution that tests are made for.
 #[derive(Debug, Clone, Copy)]
@@ -385,7 +385,7 @@ fn check_loss(what: &str, n: usize, columns: &[usize], op: impl FnOnce(&mut Prog
 
 #[test]
 fn every_loss_of_either_network_has_its_gradient() {
-    for (name, kind) in Adversarial::NAMES {
+    for (name, kind) in AdversarialLoss::NAMES {
         for smoothing in [0.0, 0.2] {
             if smoothing > 0.0 && !kind.has_labels() {
                 continue;
@@ -399,7 +399,7 @@ fn every_loss_of_either_network_has_its_gradient() {
         check_loss(&format!("{name}, generator"), 7, &[0], |program, logits, dlogits| {
             let clock = program.tensor_of(Element::U32, "clock", &[1]);
             let history = program.tensor("history", &[1, 3]);
-            let reals = (kind == Adversarial::Relativistic).then(|| program.tensor("reals", &[7, 1, 1, 1]));
+            let reals = (kind == AdversarialLoss::Relativistic).then(|| program.tensor("reals", &[7, 1, 1, 1]));
             Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column: 0 }
         });
     }

@@ -2,7 +2,7 @@
 //! never hidden.
 
 use super::*;
-use crate::program::{Activation, Adversarial, Element, Geometry, Op, Order, RampUp, Schedule, Values};
+use crate::program::{Activation, AdversarialLoss, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// So many images that each operation is shared out over cores.
 const N: usize = 40;
@@ -142,7 +142,7 @@ fn judge(
     p.push(Op::Conv { x: images, w: w1, b: None, y: x1, geometry: HALVES });
     p.push(Op::Activation { kind: LEAKY, x: x1, y: x2 });
     p.push(Op::Conv { x: x2, w: w2, b: None, y: logits, geometry: WHOLE });
-    let kind = Adversarial::NonSaturating;
+    let kind = AdversarialLoss::NonSaturating;
     p.push(if n == N {
         Op::GeneratorLoss { clock, logits, reals: None, dlogits, history, kind, column }
     } else {

@@ -2,7 +2,7 @@
 
 use super::gradients::{CASES, Case, Convolution};
 use super::*;
-use crate::program::{Activation, Adversarial, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
+use crate::program::{Activation, AdversarialLoss, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
 const LARGE: [Case; 5] = [
@@ -358,7 +358,7 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
         logits,
         dlogits,
         history,
-        kind: Adversarial::NonSaturating,
+        kind: AdversarialLoss::NonSaturating,
         smoothing: 0.0,
         column: 1,
     });
@@ -369,7 +369,7 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
     assert_close("dlogits", &gradient, &[-0.5 / 3.0, 0.0, -1.0 / 3.0, 0.0, 1.0 / 3.0, 0.0], 1e-15);
 
     let (gradient, history) = losses(&[0.0, 1000.0], 5, |clock, logits, dlogits, history| {
-        let kind = Adversarial::NonSaturating;
+        let kind = AdversarialLoss::NonSaturating;
         Op::GeneratorLoss { clock, logits, reals: None, dlogits, history, kind, column: 2 }
     });
     assert_close("history", &history[5..], &[7.0, 7.0, std::f64::consts::LN_2 / 2.0, 0.75, 0.5], 1e-15);
@@ -378,7 +378,7 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
 
 #[test]
 fn no_loss_hides_a_logit_that_is_not_a_number() {
-    for (name, kind) in Adversarial::NAMES {
+    for (name, kind) in AdversarialLoss::NAMES {
         for broken in 0..2 {
             let mut logits = [0.5, -0.5, 0.25, 1.5];
             logits[2 * broken] = f64::NAN;
@@ -393,7 +393,7 @@ fn no_loss_hides_a_logit_that_is_not_a_number() {
             });
             assert!(history[6 + 3 * broken].is_nan(), "{name}: {history:?}");
         }
-        if kind != Adversarial::Relativistic {
+        if kind != AdversarialLoss::Relativistic {
             let (_, history) = losses(&[0.5, f64::NAN], 3, |clock, logits, dlogits, history| Op::GeneratorLoss {
                 clock,
                 logits,
@@ -484,7 +484,7 @@ fn the_labels_of_a_window_lie_in_the_order_in_which_they_are_shown() {
     let labels = program.tensor_of(Element::U32, "labels", &[2]);
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3, order: Order::Window });
+    program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3, order: Order::Chunk });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.upload(classes, Values::U8(&[9, 8, 7, 6, 5, 255])).unwrap();
     let seen: Vec<u32> = (0..4)

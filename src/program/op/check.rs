@@ -1,7 +1,7 @@
 //! Which shapes the operands of an operation may have together.
 
-use super::{Geometry, MAX_GROUP, MAX_WINDOW, MOST_LOGITS, MOST_SPECTRAL_ROWS, Op, Operand};
-use crate::program::{Adversarial, Element, Program, TensorId};
+use super::{Geometry, MAX_GROUP, MAX_LOGITS, MAX_SPECTRAL_ROWS, MAX_WINDOW, Op, Operand};
+use crate::program::{AdversarialLoss, Element, Program, TensorId};
 
 impl Op {
     /// Whether the shapes of the operands fit together.
@@ -66,7 +66,7 @@ impl Op {
                 equal("uv", shape(uv), &[c_out + k * k * c_in])?;
                 equal("sigma", shape(sigma), &[1])?;
                 let rows = k * k * c_in;
-                if rows <= MOST_SPECTRAL_ROWS { Ok(()) } else { Err(format!("{rows} rows")) }
+                if rows <= MAX_SPECTRAL_ROWS { Ok(()) } else { Err(format!("{rows} rows")) }
             }
             Self::BiasGrad { dy, db } => equal("bias", shape(db), &[channels(dy)]),
             Self::BatchNorm { x, affine, y, saved, running, groups, .. } => {
@@ -116,7 +116,8 @@ impl Op {
                 same(logits, dlogits)?;
                 equal("logits", &shape(logits)[1..], &[1, 1, 1])?;
                 reals.map_or(Ok(()), |reals| same(logits, reals))?;
-                let fits = reals.is_some() == (kind == Adversarial::Relativistic) && column + 3 <= channels(history);
+                let fits =
+                    reals.is_some() == (kind == AdversarialLoss::Relativistic) && column + 3 <= channels(history);
                 if fits { Ok(()) } else { Err(format!("{kind:?} with reals {reals:?}, column {column}")) }
             }
             Self::PenaltyDirection { g, t, .. } => same(g, t),
@@ -126,7 +127,7 @@ impl Op {
                 let [n, h, w, k] = program.nhwc(logits);
                 equal("logits", &[h, w], &[1, 1])?;
                 equal("labels", shape(labels), &[n])?;
-                let fits = n * k <= MOST_LOGITS && column + 2 <= channels(history);
+                let fits = n * k <= MAX_LOGITS && column + 2 <= channels(history);
                 if fits { Ok(()) } else { Err(format!("{n} rows of {k} classes, column {column}")) }
             }
             Self::Adam { param, grad, m, v, .. } => {
