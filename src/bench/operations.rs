@@ -233,7 +233,7 @@ fn least_bytes(ops: &[Op], program: &Program) -> u64 {
     let mut bytes = 0;
     for op in ops {
         let operands = op.operands();
-        for &Operand { name, tensor, access } in &operands {
+        for &Operand { name, tensor, access, .. } in &operands {
             let all = (program.info(tensor).len() * program.element(tensor).bytes()) as u64;
             let touched = match program.element(tensor) {
                 // Of the data set those rows that make the batch.

@@ -1,22 +1,22 @@
-//! What a device offers: check a program, build it, then upload, run and read.
+//! The interface of a device: check a program, build it, then upload, run and download.
 
 use super::{Program, RoutineId, TensorId};
 use crate::error::Result;
 
 /// A machine that can run programs.
 pub trait Device {
-    /// The device in a few words, for people: `CPU, 2 threads`.
+    /// A short description for people, such as `CPU, 2 threads`.
     fn description(&self) -> String;
 
-    /// Bytes of images that can lie on the device in one tensor.
+    /// The largest size of a tensor of images, in bytes.
     fn max_image_bytes(&self) -> u64;
 
-    /// Whether it rounds what larger products multiply to f16.
+    /// Whether the device rounds the factors of larger matrix products to f16.
     fn mixed_precision(&self) -> bool {
         false
     }
 
-    /// Whether the program's buffers fit into the device's limits, without allocating anything.
+    /// Checks that the program's buffers are within the device's limits, without allocating anything.
     ///
     /// # Errors
     ///
@@ -24,6 +24,10 @@ pub trait Device {
     fn check(&self, program: &Program) -> Result<()>;
 
     /// Allocates every buffer, filled with zeros, and prepares every operation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where an allocation fails.
     fn build(&self, program: &Program) -> Result<Box<dyn Executor>>;
 }
 
@@ -55,46 +59,45 @@ pub trait Executor {
     ///
     /// # Panics
     ///
-    /// If the number or the type of the values is not the tensor's.
+    /// If the number or the type of the values differs from the tensor's.
     fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()>;
 
-    /// Runs a routine `times` times over. May return before the device is done; whatever is asked of this executor
-    /// afterwards sees the result.
+    /// Runs a routine `times` times. May return before the device has finished; later calls on this executor see the result.
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()>;
 
-    /// Remembers a tensor of f32 as it is after everything asked for so far, without waiting for it.
+    /// Copies a tensor of f32 after all work submitted so far, without waiting for it.
     fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot>;
 
-    /// Waits for a snapshot and takes its values.
+    /// Waits for a snapshot and returns its values.
     fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>>;
 
-    /// The values of a tensor of f32 now: a snapshot, collected at once.
+    /// Waits for all work and returns the values of a tensor of f32.
     fn download(&mut self, tensor: TensorId) -> Result<Vec<f32>> {
         let snapshot = self.snapshot(tensor)?;
         self.collect(snapshot)
     }
 
-    /// The values of a tensor of u32 now.
+    /// Waits for all work and returns the values of a tensor of u32.
     fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>>;
 
-    /// Whether its device does: [`Device::mixed_precision`].
+    /// [`Device::mixed_precision`] of the device that built this executor.
     fn mixed_precision(&self) -> bool {
         false
     }
 }
 
-/// A ticket for values that a device is still computing, from [`Executor::snapshot`].
+/// A handle on values that a device may still be computing, from [`Executor::snapshot`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a snapshot holds memory until it is collected"]
 pub struct Snapshot(pub(crate) usize);
 
-/// The elements of a tensor, by their type.
+/// Elements of a tensor, by their type.
 #[derive(Debug, Clone, Copy)]
 pub enum Values<'a> {
-    /// For [`Element::F32`](super::Element::F32).
+    /// Values of a tensor of [`Element::F32`](super::Element::F32).
     F32(&'a [f32]),
-    /// For [`Element::U32`](super::Element::U32).
+    /// Values of a tensor of [`Element::U32`](super::Element::U32).
     U32(&'a [u32]),
-    /// For [`Element::U8`](super::Element::U8).
+    /// Values of a tensor of [`Element::U8`](super::Element::U8).
     U8(&'a [u8]),
 }

@@ -1,37 +1,41 @@
-//! Which changes are made to all images that a discriminator sees.
+//! Which augmentations apply to all images that a discriminator sees.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What DiffAugment (Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training") changes, by chance, in
-/// real images and fakes alike, on their way to the discriminator. The generator's gradient comes back through the
-/// same changes, so it never learns to draw them. [`Op::DiffAugment`](super::Op::DiffAugment) defines each. By default none.
+/// The augmentations of DiffAugment (Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training"): random
+/// changes to real and generated images before the discriminator. The generator's gradient passes back through them, so
+/// generated images do not show them. [`Op::DiffAugment`](super::Op::DiffAugment) defines each; none is on by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiffAugment {
-    /// Images are moved by up to an eighth of their sides.
+    /// Move images by up to an eighth of their sides.
     pub translation: bool,
-    /// A square of half the sides is left empty.
+    /// Set a rectangle of half the sides to 0.
     pub cutout: bool,
-    /// Brightness, saturation and contrast are others.
+    /// Change brightness, saturation and contrast.
     pub colour: bool,
 }
 
 impl DiffAugment {
-    /// Every change.
+    /// All augmentations.
     pub const ALL: Self = Self { translation: true, cutout: true, colour: true };
 
-    /// The names of the changes.
+    /// The names of the augmentations.
     pub const NAMES: [&str; 3] = ["translation", "cutout", "colour"];
 
-    /// Whether it changes anything.
+    /// Whether any augmentation is on.
     pub fn is_on(self) -> bool {
         self != Self::default()
     }
 
-    /// Those changes, each of which is one of [`Self::NAMES`]; else the name that is none of them.
+    /// The augmentations of the given [names](Self::NAMES).
+    ///
+    /// # Errors
+    ///
+    /// The first unknown name.
     pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
         let mut chosen = Self::default();
         for name in names {
@@ -46,7 +50,7 @@ impl DiffAugment {
     }
 }
 
-/// As a person writes it: `translation,colour`, or `none`.
+/// As people write it: `translation,colour`, or `none`.
 impl fmt::Display for DiffAugment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chosen = Self::NAMES.into_iter().zip([self.translation, self.cutout, self.colour]);
@@ -62,7 +66,7 @@ impl FromStr for DiffAugment {
     fn from_str(text: &str) -> Result<Self, String> {
         let none = text == "none";
         let chosen = Self::named(text.split(',').filter(|_| !none));
-        chosen.map_err(|_| format!("choose some of {}, with commas between them, or none", Self::NAMES.join(", ")))
+        chosen.map_err(|_| format!("expected a comma-separated list of {}, or none", Self::NAMES.join(", ")))
     }
 }
 
@@ -71,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_read_as_they_are_written_and_nonsense_is_refused() {
+    fn augmentations_parse_as_they_are_printed_and_nonsense_is_rejected() {
         for (text, changes) in [
             ("none", DiffAugment::default()),
             ("translation", DiffAugment { translation: true, ..DiffAugment::default() }),

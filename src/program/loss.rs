@@ -1,8 +1,8 @@
-//! What the networks of a GAN are trained toward.
+//! The losses of a GAN, and the centres of gradient penalties.
 
 use serde::{Deserialize, Serialize};
 
-/// The loss of a GAN, of the logits r that the discriminator gives real images and f that it gives fakes:
+/// The loss of a GAN, as a function of the discriminator's logits r of real images and f of generated images:
 ///
 /// | loss | discriminator, real | discriminator, fake | generator |
 /// |---|---|---|---|
@@ -13,40 +13,40 @@ use serde::{Deserialize, Serialize};
 /// | Wasserstein (Arjovsky et al. 2017, section 3) | `-r` | `f` | `-f` |
 /// | relativistic (Huang et al. 2024, equation 2) | `softplus(f - r) / 2` | `softplus(f - r) / 2` | `softplus(r - f)` |
 ///
-/// Relativistic logits come in pairs, a real image and a fake. With label smoothing s, `softplus(-r)` becomes
+/// The relativistic loss compares pairs of a real and a generated image. With label smoothing s, `softplus(-r)` becomes
 /// `softplus(-r) + s * r` and `(r - 1)^2 / 2` becomes `(r - 1 + s)^2 / 2`.
 ///
-/// What people watch is the verdict on an image, from 0 (fake) to 1 (real): `sigmoid` of its logit, or with least squares the
-/// logit itself, cut to that range; it is judged real where the verdict is above 1/2.
+/// The score of an image, logged as D(x) and D(G(z)), is between 0 (generated) and 1 (real): `sigmoid` of its logit, or with least
+/// squares the logit itself, clamped to that range. An image is classified as real where its score is above 1/2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdversarialLoss {
-    /// The generator maximises the chance that its images are taken for real.
+    /// The generator maximises the probability that its images are classified as real.
     #[default]
     NonSaturating,
-    /// The generator minimises what the discriminator maximises.
+    /// The generator minimises the objective that the discriminator maximises.
     Minimax,
-    /// Logits beyond a margin of 1 are good enough.
+    /// Logits beyond a margin of 1 have no gradient.
     Hinge,
-    /// Real images are 1 and fakes 0.
+    /// The targets are 1 for real and 0 for generated images.
     LeastSquares,
-    /// The logit is a price, which a penalty must keep from growing.
+    /// The logit is an unbounded score; a gradient penalty must bound its slope.
     Wasserstein,
-    /// Each image is judged against one of the other kind.
+    /// Each image is compared with an image of the other kind.
     Relativistic,
 }
 
-/// Which length of a gradient a penalty leaves alone.
+/// The length of a gradient that has no penalty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Centre {
-    /// None: the shorter the better.
+    /// A length of 0: the penalty grows with the square of the length.
     Zero,
     /// A length of 1.
     One,
 }
 
 impl AdversarialLoss {
-    /// Every loss, by the name that people write.
+    /// All losses with the names that people write.
     pub const NAMES: [(&str, Self); 6] = [
         ("non-saturating", Self::NonSaturating),
         ("minimax", Self::Minimax),
@@ -56,12 +56,12 @@ impl AdversarialLoss {
         ("relativistic", Self::Relativistic),
     ];
 
-    /// Its name.
+    /// The name of the loss.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, loss)| *loss == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether images are wanted to be something that smoothing can make less certain.
+    /// Whether the loss has a target for real images, which label smoothing can change.
     pub fn has_labels(self) -> bool {
         matches!(self, Self::NonSaturating | Self::Minimax | Self::LeastSquares)
     }

@@ -1,8 +1,8 @@
 //! The shared language: a [`Program`] is tensors and named lists of operations over them, as plain data.
 //!
-//! Who writes a program (the network, the adversarial schedule) does not know which device runs it; who runs it (the
-//! GPU device, the CPU device) does not know what it is for. A device builds a program once and then runs its routines
-//! as often as it is asked to, without the host deciding, uploading or allocating anything in between.
+//! The code that writes a program (networks, the training step) does not know which device runs it, and a device does not know
+//! what a program is for. A device builds a program once and then runs its routines many times. Between two runs the host
+//! decides, uploads and allocates nothing.
 
 mod device;
 mod diff_augment;
@@ -36,12 +36,12 @@ pub struct Program {
     routines: Vec<Routine>,
 }
 
-/// A list of operations that a device runs as a whole: `step`, `sheet`.
+/// A named list of operations that a device runs as a whole, such as `step` or `sheet`.
 #[derive(Debug, Clone)]
 pub struct Routine {
-    /// Its name, unique in its program.
+    /// The name, unique in the program.
     pub name: String,
-    /// The operations, in the order they run.
+    /// The operations, in the order in which they run.
     pub ops: Vec<Op>,
 }
 
@@ -68,8 +68,8 @@ impl Program {
         self.add_tensor(Tensor { name, shape: shape.to_vec(), buffer, offset: 0 })
     }
 
-    /// Tensors of f32 that lie one behind the other in one buffer, so that Adam or a checkpoint takes them at one go.
-    /// Returns a tensor over the whole buffer (padding included) and the tensors in it.
+    /// Tensors of f32 in one buffer, one after the other, so that Adam or a checkpoint processes them at once. Returns a tensor
+    /// over the whole buffer, padding included, and the tensors in it.
     pub fn slices(&mut self, name: &str, parts: &[(String, Vec<usize>)]) -> (TensorId, Vec<TensorId>) {
         let mut offsets = Vec::with_capacity(parts.len());
         let mut len = 0;
@@ -91,32 +91,35 @@ impl Program {
         (whole, ids)
     }
 
-    /// The same elements under another shape: reshaping and flattening cost nothing.
+    /// The same elements with another shape. Costs nothing at run time.
     pub fn reshaped(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
         let old = self.info(tensor).clone();
         assert_eq!(
             old.len(),
             shape.iter().product::<usize>(),
-            "{} {:?} cannot be seen as {shape:?}",
+            "{} {:?} cannot be reshaped to {shape:?}",
             old.name,
             old.shape
         );
         self.add_tensor(Tensor { shape: shape.to_vec(), ..old })
     }
 
-    /// Some elements of a tensor, from one on, as a tensor of their own.
+    /// A tensor over some elements of another one, which start at its element `first`.
     ///
     /// # Panics
     ///
-    /// If they are not all there, or begin where no tensor may.
+    /// If `whole` has too few elements, or the new tensor would not start at a multiple of 64 elements of the buffer.
     pub fn part(&mut self, whole: TensorId, first: usize, name: impl Into<String>, shape: &[usize]) -> TensorId {
         let (offset, end) = (self.info(whole).offset + first, self.info(whole).range().end);
         let part = Tensor { name: name.into(), shape: shape.to_vec(), buffer: self.info(whole).buffer, offset };
-        assert!(offset.is_multiple_of(SLICE_ALIGNMENT) && part.range().end <= end, "{part:?} is no part of {whole:?}");
+        assert!(
+            offset.is_multiple_of(SLICE_ALIGNMENT) && part.range().end <= end,
+            "{part:?} does not lie in {whole:?}, or is not aligned"
+        );
         self.add_tensor(part)
     }
 
-    /// Begins a routine; operations are appended to it until the next one begins.
+    /// Begins a routine. [`Self::push`] appends operations to the routine begun last.
     pub fn begin(&mut self, name: &str) -> RoutineId {
         assert!(self.routine_named(name).is_none(), "two routines are called {name}");
         self.routines.push(Routine { name: name.to_string(), ops: Vec::new() });
@@ -127,8 +130,8 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// If the shapes of its operands do not fit, or if it would write a buffer that it also reads: programs are
-    /// written by this crate, which checks what people ask for before it gets here.
+    /// If its operands or settings are invalid, or if it writes a buffer that another of its operands reads or writes. This crate
+    /// writes all programs and checks user input before, so either is a bug.
     pub fn push(&mut self, op: Op) {
         if let Err(message) = op.check(self) {
             panic!("{op:?}: {message}");
@@ -137,10 +140,10 @@ impl Program {
         self.routines.last_mut().expect("an operation belongs to a routine that was begun").ops.push(op);
     }
 
-    /// What a device needs of WebGPU's rule on one dispatch: a buffer is read by it, or written by one operand alone.
+    /// WebGPU's rule on one dispatch: it reads a buffer, or it writes the buffer through one operand alone.
     fn check_aliases(&self, op: &Op) {
         let mut uses: HashMap<BufferId, (Access, &str)> = HashMap::new();
-        for Operand { name, tensor, access } in op.operands() {
+        for Operand { name, tensor, access, .. } in op.operands() {
             if let Some((before, other)) = uses.insert(self.info(tensor).buffer, (access, name)) {
                 assert!(
                     before == Access::Read && access == Access::Read,
@@ -170,7 +173,7 @@ impl Program {
         self.routines.iter().position(|routine| routine.name == name).map(RoutineId)
     }
 
-    /// Name, shape and place of a tensor.
+    /// Name, shape, buffer and offset of a tensor.
     pub fn info(&self, tensor: TensorId) -> &Tensor {
         &self.tensors[tensor.0]
     }
@@ -190,7 +193,7 @@ impl Program {
         self.buffers[self.info(tensor).buffer.0].element
     }
 
-    /// Floating-point operations of one run of a routine's matrix products: two for each multiply-add.
+    /// Floating-point operations of the matrix products of one run of a routine: two for each multiply-add.
     pub fn flops(&self, routine: RoutineId) -> u64 {
         self.routines[routine.0].ops.iter().map(|op| op.flops(self)).sum()
     }
@@ -207,7 +210,7 @@ impl Program {
     }
 }
 
-/// Each operation on a line, in the order they run: `conv  x=images  w=discriminator.0.weight  y=discriminator.0.y`.
+/// One line for each operation, in order: `conv  x=images  w=discriminator.0.weight  y=discriminator.0.y`.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for routine in &self.routines {

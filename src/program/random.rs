@@ -1,35 +1,35 @@
 //! Counter-based random numbers: Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 //!
-//! A number is a function of seed, stream, step and position, so every device draws the same integers in any order,
-//! nothing is stored, and a run is resumed from its step number alone. The twin is `shaders/random.wgsl`.
+//! A number is a function of seed, stream, step and position. So every device draws the same integers in any order, nothing is
+//! stored, and a run resumes from its step number alone. The twin is `shaders/random.wgsl`.
 
-/// The independent sequences of a run. A stream is used for one purpose only.
+/// The independent random streams of a run. Each has one purpose.
 pub mod stream {
     /// The order of the images.
     pub const SHUFFLE: u32 = 0;
     /// The latents of a training step.
     pub const LATENTS: u32 = 1;
-    /// The latent of an image that a person asks for by its seed.
+    /// The latent of a sample that is requested by its seed.
     pub const SAMPLE: u32 = 2;
-    /// How the images of a training step are turned and mirrored.
+    /// Rotations and mirrorings of the real images of a training step.
     pub const AUGMENT: u32 = 3;
-    /// How far the images between real ones and fakes are from either, for a penalty.
+    /// Positions between real and generated images, for a gradient penalty.
     pub const MIX: u32 = 4;
-    /// DiffAugment; the n-th that a step writes uses `DIFF_AUGMENT + n`, its gradient the same.
+    /// DiffAugment; the n-th in a step and its gradient use `DIFF_AUGMENT + n`.
     pub const DIFF_AUGMENT: u32 = 50;
-    /// Which digits make an image of the data set `stacked-mnist`; of a seed of its own.
+    /// The digits of an image of the data set `stacked-mnist`, which has a seed of its own.
     pub const STACK: u32 = 60;
     /// The initial parameters; the n-th tensor uses `INITIAL + n`.
     pub const INITIAL: u32 = 100;
-    /// The singular vectors that spectral normalisation begins with; the n-th running statistic uses `SPECTRAL + n`.
+    /// The initial singular vectors of spectral normalisation; the n-th running statistic uses `SPECTRAL + n`.
     pub const SPECTRAL: u32 = 500_000;
-    /// Dropout; the n-th that a program writes uses `DROPOUT + n`, its gradient the same.
+    /// Dropout; the n-th of a program and its gradient use `DROPOUT + n`.
     pub const DROPOUT: u32 = 1_000_000;
 }
 
-/// Rounds of [`philox`].
+/// The number of rounds of [`philox`].
 pub(crate) const ROUNDS: usize = 10;
-/// What [`philox`] multiplies the first and the third word by.
+/// The multipliers of the first and of the third word in [`philox`].
 pub(crate) const FACTORS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 
 /// Four random words: Philox 4x32 with ten rounds.
@@ -64,32 +64,32 @@ pub fn normal(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
     radius * if index.is_multiple_of(2) { angle.cos() } else { angle.sin() }
 }
 
-/// Element `index` of a step's numbers in a stream, each as likely as any other in (0, 1).
+/// Element `index` of a step's uniformly distributed numbers in (0, 1) in a stream.
 pub fn uniform_at(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
     uniform(philox([index / 4, step, stream, 0], key(seed))[index as usize % 4])
 }
 
-/// Whether dropout keeps an element, of which this is the word, at a rate of which this is [`dropout_threshold`]. Whole numbers are
-/// compared, so every device decides alike.
+/// Whether dropout keeps the element with this random word, at the rate of this [`dropout_threshold`]. It compares integers, so
+/// every device decides the same.
 #[inline]
-pub fn dropout_keeps(word: u32, dropped: u32) -> bool {
-    word >> 9 >= dropped
+pub fn dropout_keeps(word: u32, threshold: u32) -> bool {
+    word >> 9 >= threshold
 }
 
-/// A rate as a number of 2^23 equal parts.
+/// A dropout rate in units of 2^-23, rounded.
 pub fn dropout_threshold(rate: f64) -> u32 {
     (rate * f64::from(1 << 23)).round() as u32
 }
 
-/// A word as a number in (0, 1): the middle of one of 2^23 equal parts, exact in f32.
+/// A random word as a number in (0, 1): the middle of one of 2^23 equal intervals, exact in f32.
 pub fn uniform(word: u32) -> f64 {
     (f64::from(word >> 9) + 0.5) / f64::from(1 << 23)
 }
 
-/// Which of `count` images is shown as number `g` of a run: a permutation of `0..count` for each pass over the data set.
+/// The index of the image that a run shows as number `g`: a permutation of `0..count` for each epoch.
 ///
-/// The permutation is a Feistel network on the next power of four, walked until it falls below `count` (Black and
-/// Rogaway 2002, "Ciphers with arbitrary finite domains"), so nothing is stored and any image is found at once.
+/// The permutation is a Feistel network on the next power of four, applied until the value is below `count` (Black and
+/// Rogaway 2002, "Ciphers with arbitrary finite domains"). Nothing is stored, and each index takes constant time on average.
 pub fn shuffled(seed: u64, g: u32, count: u32) -> u32 {
     let (epoch, position) = (g / count, g % count);
     let keys = [0, 1].map(|block| philox([block, epoch, stream::SHUFFLE, 0], key(seed)));
@@ -113,7 +113,7 @@ pub fn half_bits(count: u32) -> u32 {
     (u32::BITS - (count - 1).leading_zeros()).div_ceil(2).max(1)
 }
 
-/// Spreads every bit over the word: the finaliser of MurmurHash3.
+/// The finaliser of MurmurHash3: each bit of the result depends on every bit of the word.
 fn mix(mut word: u32) -> u32 {
     word = (word ^ (word >> 16)).wrapping_mul(0x85EB_CA6B);
     word = (word ^ (word >> 13)).wrapping_mul(0xC2B2_AE35);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn dropout_keeps_the_share_that_the_rate_leaves_and_another_choice_in_each_stream_and_step() {
+    fn dropout_keeps_one_minus_the_rate_and_differs_between_streams_and_steps() {
         let draw = |stream, step, rate: f64| -> Vec<bool> {
             let words = (0..25_000).flat_map(|block| philox([block, step, stream, 0], key(7)));
             words.map(|word| dropout_keeps(word, dropout_threshold(rate))).collect()
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffling_shows_each_image_once_in_each_epoch_whatever_their_number() {
+    fn shuffling_shows_each_image_once_per_epoch_for_any_number_of_images() {
         for count in [1, 2, 3, 4, 5, 16, 17, 1000, 4096, 60_000] {
             for epoch in 0..2 {
                 let mut seen = vec![false; count as usize];
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_torn_apart_by_shuffling() {
+    fn shuffling_separates_neighbours() {
         let order: Vec<i64> = (0..60_000).map(|i| i64::from(shuffled(5, i, 60_000))).collect();
         let mean_step = order.windows(2).map(|pair| (pair[0] - pair[1]).abs() as f64).sum::<f64>() / 59_999.0;
         assert!((mean_step - 20_000.0).abs() < 300.0, "mean distance {mean_step}"); // count / 3 for random order

@@ -1,26 +1,26 @@
-//! How a learning rate changes with the steps.
+//! Learning-rate schedules.
 
 use serde::{Deserialize, Serialize};
 
-/// By what a learning rate is multiplied in step t, counted from 1: `min(1, t / warm_up)` (1 without warm-up) times what the
-/// decay makes of `p = clamp((t - warm_up) / (steps - warm_up), 0, 1)`, the share of the steps after it that are done.
+/// The factor of a learning rate in step t, counted from 1: `min(1, t / warm_up)` (1 without warm-up) times the [`Decay`] at
+/// `p = clamp((t - warm_up) / (steps - warm_up), 0, 1)`, the finished share of the steps after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// Steps until the rate is reached.
+    /// Steps of the linear warm-up; 0 for none.
     pub warm_up: u32,
-    /// How it goes on.
+    /// The decay after the warm-up.
     pub decay: Decay,
-    /// Steps of the run.
+    /// Steps of the whole run.
     pub steps: u32,
-    /// What is left of the rate in the last step, 0 to 1.
+    /// The factor in the last step, in [0, 1].
     pub last: f64,
 }
 
-/// How a learning rate goes from 1 to the last share of it, `last`.
+/// How the factor of a learning rate decreases from 1 to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
-    /// `1`: it stays.
+    /// `1`: no decay.
     #[default]
     Constant,
     /// `1 - (1 - last) * p`.
@@ -30,16 +30,16 @@ pub enum Decay {
 }
 
 impl Decay {
-    /// Every decay, by the name that people write.
+    /// All decays with the names that people write.
     pub const NAMES: [(&str, Self); 3] =
         [("constant", Self::Constant), ("linear", Self::Linear), ("cosine", Self::Cosine)];
 }
 
 impl Schedule {
-    /// A rate that never changes.
+    /// A constant learning rate.
     pub const CONSTANT: Self = Self { warm_up: 0, decay: Decay::Constant, steps: 1, last: 1.0 };
 
-    /// By what the rate is multiplied in a step, counted from 1.
+    /// The factor of the learning rate in a step, counted from 1.
     pub fn at(self, step: u32) -> f64 {
         let Self { warm_up, decay, steps, last } = self;
         let [t, warm_up, steps] = [step, warm_up, steps].map(f64::from);
@@ -58,7 +58,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    /// In millionths.
+    /// Factors in millionths.
     fn shares(schedule: Schedule, steps: [u32; 5]) -> [u64; 5] {
         steps.map(|step| (schedule.at(step) * 1e6).round() as u64)
     }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_warms_up_decays_and_stays_at_what_is_left() {
+    fn a_rate_warms_up_decays_and_stays_at_the_last_factor() {
         let linear = Schedule { warm_up: 4, decay: Decay::Linear, steps: 12, last: 0.5 };
         assert_eq!(shares(linear, [1, 4, 8, 12, 99]), [250_000, 1_000_000, 750_000, 500_000, 500_000]);
         let cosine = Schedule { warm_up: 0, decay: Decay::Cosine, steps: 12, last: 0.0 };
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_up_that_is_longer_than_the_run_is_no_trouble() {
+    fn a_warm_up_longer_than_the_run_is_cut_off_by_the_decay() {
         let schedule = Schedule { warm_up: 10, decay: Decay::Linear, steps: 5, last: 0.0 };
         assert_eq!(shares(schedule, [1, 5, 10, 11, 12]), [100_000, 500_000, 1_000_000, 0, 0]);
     }

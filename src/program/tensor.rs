@@ -1,13 +1,13 @@
-//! Tensors and the buffers they lie in.
+//! Tensors and their buffers.
 
-/// What a buffer is an array of.
+/// The element type of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {
-    /// Everything that is computed with. The CPU device may hold it as f64.
+    /// A 32-bit float: all numbers that operations compute. The reference device stores them as f64.
     F32,
-    /// Counters.
+    /// A 32-bit unsigned integer: step numbers and classes.
     U32,
-    /// Pixels of the data set, 0 to 255.
+    /// A byte: pixels and classes of the data set.
     U8,
 }
 
@@ -21,19 +21,19 @@ impl Element {
     }
 }
 
-/// A piece of a device's memory.
+/// A contiguous piece of device memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffer {
-    /// What it is called in errors and in a GPU debugger.
+    /// The name in errors and in a GPU debugger.
     pub name: String,
-    /// What it is an array of.
+    /// The element type.
     pub element: Element,
-    /// How many elements it holds.
+    /// The number of elements.
     pub len: usize,
 }
 
 impl Buffer {
-    /// Its size on a device.
+    /// The size on a GPU, in bytes.
     pub fn bytes(&self) -> u64 {
         self.len as u64 * self.element.bytes() as u64
     }
@@ -44,7 +44,7 @@ impl Buffer {
 pub struct BufferId(pub(crate) usize);
 
 impl BufferId {
-    /// Its place among the buffers of its program.
+    /// The index in [`Program::buffers`](super::Program::buffers).
     pub fn index(self) -> usize {
         self.0
     }
@@ -54,27 +54,27 @@ impl BufferId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorId(pub(crate) usize);
 
-/// A named, shaped piece of a buffer; row-major, the last index contiguous. Images are (N, H, W, C).
+/// A named, shaped part of a buffer; row-major, the last index contiguous. Images are (N, H, W, C).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    /// `generator.1.weight`, `discriminator.0.dx`.
+    /// The name, such as `generator.1.weight` or `discriminator.0.dx`.
     pub name: String,
     /// The length of each dimension.
     pub shape: Vec<usize>,
-    /// The buffer it lies in.
+    /// The buffer that holds the elements.
     pub buffer: BufferId,
-    /// Where in the buffer it starts, in elements.
+    /// The index of the first element in the buffer.
     pub offset: usize,
 }
 
 impl Tensor {
-    /// How many elements it has.
+    /// The number of elements.
     #[expect(clippy::len_without_is_empty, reason = "no tensor is empty")]
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The elements of its buffer that are its own.
+    /// The range of the tensor's elements in its buffer.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.len()
     }

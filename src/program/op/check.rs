@@ -1,23 +1,23 @@
-//! Which shapes the operands of an operation may have together.
+//! Which shapes and settings an operation may have.
 
-use super::{Geometry, MAX_GROUP, MAX_LOGITS, MAX_SPECTRAL_ROWS, MAX_WINDOW, Op, Operand};
-use crate::program::{AdversarialLoss, Element, Program, TensorId};
+use super::{Geometry, MAX_GROUP, MAX_LOGITS, MAX_SPECTRAL_ROWS, MAX_WINDOW, Op};
+use crate::program::{AdversarialLoss, Program, TensorId};
 
 impl Op {
-    /// Whether the shapes of the operands fit together.
+    /// Whether the operands have the element types of the table and shapes that fit together, and the settings are in range.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the shapes or the value.
     #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
     pub(in crate::program) fn check(&self, program: &Program) -> Result<(), String> {
         let shape = |tensor: TensorId| program.shape(tensor);
         let channels = |tensor: TensorId| shape(tensor).last().copied().unwrap_or(0);
         let same = |a: TensorId, b: TensorId| equal("shapes", shape(a), shape(b));
-        for Operand { name, tensor, .. } in self.operands() {
-            let wanted = match (self, name) {
-                (_, "images") | (Self::Labels { .. }, "labels") => Element::U8,
-                (_, "clock" | "labels") | (Self::Labels { .. }, "y") => Element::U32,
-                _ => Element::F32,
-            };
-            if program.element(tensor) != wanted {
-                return Err(format!("{name} is {:?}, not {wanted:?}", program.element(tensor)));
+        for operand in self.operands() {
+            let element = program.element(operand.tensor);
+            if element != operand.element {
+                return Err(format!("{} has elements of type {element:?}, not {:?}", operand.name, operand.element));
             }
         }
         match *self {
@@ -27,10 +27,10 @@ impl Op {
                 same(x, y)?;
                 let [_, h, w, _] = program.nhwc(x);
                 if quarter_turns && h != w {
-                    return Err(format!("{h} x {w} is not square, so a quarter turn changes it"));
+                    return Err(format!("quarter turns need square images, but these are {h} x {w}"));
                 }
                 let bounded = (0.0..=180.0).contains(&rotate);
-                if bounded { Ok(()) } else { Err(format!("{rotate} is no angle from 0 to 180")) }
+                if bounded { Ok(()) } else { Err(format!("angle {rotate} is out of range 0..=180 degrees")) }
             }
             Self::DiffAugment { x, y, .. } | Self::DiffAugmentGrad { dy: x, dx: y, .. } => {
                 same(x, y)?;
@@ -66,7 +66,11 @@ impl Op {
                 equal("uv", shape(uv), &[c_out + k * k * c_in])?;
                 equal("sigma", shape(sigma), &[1])?;
                 let rows = k * k * c_in;
-                if rows <= MAX_SPECTRAL_ROWS { Ok(()) } else { Err(format!("{rows} rows")) }
+                if rows <= MAX_SPECTRAL_ROWS {
+                    Ok(())
+                } else {
+                    Err(format!("{rows} rows, more than {MAX_SPECTRAL_ROWS}"))
+                }
             }
             Self::BiasGrad { dy, db } => equal("bias", shape(db), &[channels(dy)]),
             Self::BatchNorm { x, affine, y, saved, running, groups, .. } => {
@@ -102,7 +106,7 @@ impl Op {
             }
             Self::Dropout { x, y, rate, .. } => {
                 same(x, y)?;
-                if (0.0..1.0).contains(&rate) { Ok(()) } else { Err(format!("the rate {rate} is not in [0, 1)")) }
+                if (0.0..1.0).contains(&rate) { Ok(()) } else { Err(format!("rate {rate} is out of range 0..1")) }
             }
             Self::DiscriminatorLoss { logits, dlogits, history, kind, smoothing, column, .. } => {
                 same(logits, dlogits)?;
@@ -143,7 +147,7 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
     let Geometry { kernel, stride, pad } = geometry;
     equal("weights", program.shape(w), &[kernel, kernel, c_in, c_out])?;
     equal("batches", &[n], &[n_out])?;
-    // "Same" padding of an odd total puts the odd row behind the image, where it is not counted in `pad`.
+    // "Same" padding of an odd total adds the odd row after the image, where `pad` does not count it.
     let fits = |out: usize, size: usize| {
         [0, 1].iter().any(|odd| (size + odd + 2 * pad).checked_sub(kernel).is_some_and(|span| span / stride + 1 == out))
     };
@@ -157,11 +161,11 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
     ))
 }
 
-/// `y` has fewer images than `x`, and as many times as many channels.
+/// `y` has m times fewer images than `x` and m times as many channels.
 fn check_pack(program: &Program, x: TensorId, y: TensorId) -> Result<(), String> {
     let ([n, h, w, c], [packs, ..]) = (program.nhwc(x), program.nhwc(y));
     if !n.is_multiple_of(packs) {
-        return Err(format!("{n} images cannot be made {packs}"));
+        return Err(format!("{n} images cannot be packed into {packs}"));
     }
     equal("images", &[packs, h, w, n / packs * c], program.shape(y))
 }
@@ -171,7 +175,7 @@ fn check_upsample(program: &Program, x: TensorId, y: TensorId) -> Result<(), Str
     let ([n, h, w, c], [_, h_out, ..]) = (program.nhwc(x), program.nhwc(y));
     let factor = h_out / h;
     if factor > MAX_WINDOW {
-        return Err(format!("the factor {factor} is larger than {MAX_WINDOW}"));
+        return Err(format!("factor {factor} is larger than {MAX_WINDOW}"));
     }
     equal("images", &[n, factor * h, factor * w, c], program.shape(y))
 }
@@ -179,34 +183,40 @@ fn check_upsample(program: &Program, x: TensorId, y: TensorId) -> Result<(), Str
 fn check_max_pool(program: &Program, x: TensorId, y: TensorId, size: usize) -> Result<(), String> {
     let [n, h, w, c] = program.nhwc(x);
     if !(1..=MAX_WINDOW).contains(&size) || h < size || w < size {
-        return Err(format!("no window of {size} x {size}, at most {MAX_WINDOW}, fits into {h} x {w}"));
+        return Err(format!(
+            "window {size} x {size} is larger than {MAX_WINDOW} or than the image of {h} x {w}, or empty"
+        ));
     }
     equal("images", &[n, h / size, w / size, c], program.shape(y))
 }
 
-/// `wide` has `before` numbers and those of one class or more for each of `n` images, of which `labels` are equal parts.
+/// Each of the `n` rows of `wide` has `before` numbers, then one for each class; `labels` are the classes of an equal part of the rows.
 fn check_classes(program: &Program, labels: TensorId, wide: TensorId, before: usize, n: usize) -> Result<(), String> {
     let channels = program.nhwc(wide)[3];
     equal("images", program.shape(wide), &[n, 1, 1, channels])?;
-    let &[part] = program.shape(labels) else { return Err("labels have more than one dimension".into()) };
+    let &[part] = program.shape(labels) else { return Err("labels must have one dimension".into()) };
     let fits = part > 0 && n.is_multiple_of(part) && channels > before;
-    if fits { Ok(()) } else { Err(format!("{part} labels of {n} images, {channels} channels behind {before}")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("{part} labels for {n} rows of {channels} channels, {before} of them before the classes"))
+    }
 }
 
-/// An image is the work of one workgroup, each of whose lanes takes turns and must stay below the iterations after which Mesa
-/// before 25.1 ends loops; the draws of places have 16 bits.
+/// One workgroup computes an image, and each of its invocations must stay below the 65,535 iterations after which Mesa before 25.1
+/// ends loops. Random positions have 16 bits.
 fn check_diff_augment(program: &Program, x: TensorId) -> Result<(), String> {
     let [_, h, w, c] = program.nhwc(x);
     if h.max(w) < 1 << 15 && h * w * (3 * c + 2) <= 16_000_000 {
         return Ok(());
     }
-    Err(format!("an image of {h} x {w} x {c} is too large to be changed"))
+    Err(format!("an image of {h} x {w} x {c} is too large for DiffAugment"))
 }
 
 fn check_deviation(program: &Program, x: TensorId, y: TensorId, group: usize) -> Result<(), String> {
     let [n, h, w, c] = program.nhwc(x);
     if !(2..=MAX_GROUP).contains(&group) || !n.is_multiple_of(group) {
-        return Err(format!("{n} images are no groups of {group}"));
+        return Err(format!("{n} images cannot be divided into groups of {group}, in 2..={MAX_GROUP}"));
     }
     equal("images", &[n, h, w, c + 1], program.shape(y))
 }
@@ -215,7 +225,9 @@ fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: us
     let [n, h, w, c] = program.nhwc(x);
     equal("affine", program.shape(affine), &[2, c])?;
     if groups == 0 || !n.is_multiple_of(groups) || n / groups * h * w < 2 {
-        return Err(format!("{groups} groups of at least two rows each cannot be made of a batch of {n} {h} x {w}"));
+        return Err(format!(
+            "a batch of {n} images of {h} x {w} cannot be divided into {groups} groups of at least 2 rows"
+        ));
     }
     Ok(())
 }
