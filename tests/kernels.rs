@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use common::{TINY, aloud, assert_close, gpu};
-use gpu_gan::bench::{Bench, Machine};
+use gpu_gan::bench::{Bench, BenchDevice};
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::gpu::{GpuDevice, Kernels, Opening, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
@@ -588,7 +588,7 @@ fn a_benchmark_says_which_operation_computes_wrongly() {
     let shader = SHADERS.iter().find(|shader| shader.name == "clock").unwrap();
     let broken = shader.source.replace("+= 1u", "+= 2u");
     assert_ne!(broken, shader.source);
-    let machine = Machine::Gpu(gpu.clone().replacing("clock", &broken));
+    let machine = BenchDevice::Gpu(gpu.clone().replacing("clock", &broken));
     let model = Model::parse(TINY, "tiny").unwrap();
     let stop = AtomicBool::new(false);
     let bench = Bench {

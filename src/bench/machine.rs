@@ -15,7 +15,7 @@ const ESTIMATE_SECONDS: f64 = 0.004;
 const MOST_DISPATCHES: usize = 4096;
 
 /// A device that is measured.
-pub enum Machine {
+pub enum BenchDevice {
     /// The CPU device, in f32.
     Cpu(CpuDevice<f32>),
     /// A GPU; its own clock is taken where it was [opened with it](crate::gpu::Opening).
@@ -24,7 +24,7 @@ pub enum Machine {
 
 /// What timed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Clock {
+pub enum TimeSource {
     /// The GPU's own clock: kernels alone, without what the host does.
     #[serde(rename = "GPU timestamps")]
     Gpu,
@@ -45,16 +45,16 @@ pub struct Timing {
     /// How many runs a sample is the mean of.
     pub runs_per_sample: usize,
     /// What timed it.
-    pub clock: Clock,
+    pub clock: TimeSource,
 }
 
 /// A program on a machine.
-pub(super) enum Ready {
+pub(super) enum BuiltProgram {
     Cpu(CpuExecutor<f32>),
     Gpu(Box<GpuExecutor>),
 }
 
-impl Machine {
+impl BenchDevice {
     /// The device, to run programs on.
     pub fn device(&self) -> &dyn Device {
         match self {
@@ -71,13 +71,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn build(&self, program: &Program) -> Result<Ready> {
+    pub(super) fn build(&self, program: &Program) -> Result<BuiltProgram> {
         Ok(match self {
             Self::Cpu(cpu) => {
                 cpu.check(program)?;
-                Ready::Cpu(CpuExecutor::new(program)?)
+                BuiltProgram::Cpu(CpuExecutor::new(program)?)
             }
-            Self::Gpu(gpu) => Ready::Gpu(Box::new(gpu.executor(program)?)),
+            Self::Gpu(gpu) => BuiltProgram::Gpu(Box::new(gpu.executor(program)?)),
         })
     }
 
@@ -90,7 +90,7 @@ impl Machine {
     }
 }
 
-impl Ready {
+impl BuiltProgram {
     pub(super) fn executor(&mut self) -> &mut dyn Executor {
         match self {
             Self::Cpu(cpu) => cpu,
@@ -108,12 +108,12 @@ impl Ready {
 
     /// Times a routine that has run before, for about so many seconds.
     pub(super) fn time(&mut self, routine: RoutineId, seconds: f64) -> Result<Timing> {
-        let mut run = |ready: &mut Self, times: usize| ready.executor().run(routine, times);
+        let mut run = |built: &mut Self, times: usize| built.executor().run(routine, times);
         let plan = self.plan(seconds, 1, &mut run)?;
         if let Self::Gpu(gpu) = self {
             let times = plan.times.min(MOST_DISPATCHES.div_ceil(gpu.dispatch_count(routine).max(1)));
             if let Some(samples) = gpu.time_on_gpu(routine, times, plan.samples)? {
-                return Ok(Timing::of(samples, times, Clock::Gpu));
+                return Ok(Timing::of(samples, times, TimeSource::Gpu));
             }
         }
         self.time_by_wall(plan, &mut run)
@@ -130,12 +130,16 @@ impl Ready {
         self.time_by_wall(plan, &mut run)
     }
 
-    fn time_by_wall(&mut self, plan: Plan, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<Timing> {
+    fn time_by_wall(
+        &mut self,
+        plan: SamplingPlan,
+        run: &mut dyn FnMut(&mut Self, usize) -> Result<()>,
+    ) -> Result<Timing> {
         let mut samples = Vec::with_capacity(plan.samples);
         for _ in 0..plan.samples {
             samples.push(self.wall(plan.times, run)?);
         }
-        Ok(Timing::of(samples, plan.times, Clock::Wall))
+        Ok(Timing::of(samples, plan.times, TimeSource::Wall))
     }
 
     /// Seconds until so many runs are done.
@@ -147,25 +151,30 @@ impl Ready {
     }
 
     /// Warms up, and finds out how many samples of how many runs fill the time.
-    fn plan(&mut self, seconds: f64, unit: usize, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<Plan> {
+    fn plan(
+        &mut self,
+        seconds: f64,
+        unit: usize,
+        run: &mut dyn FnMut(&mut Self, usize) -> Result<()>,
+    ) -> Result<SamplingPlan> {
         let mut times = unit;
         let mut took = self.wall(times, run)?;
         while took < ESTIMATE_SECONDS.min(seconds) && times < 100_000 {
             times *= 4;
             took = self.wall(times, run)?;
         }
-        Ok(Plan::of(seconds, unit, took / times as f64))
+        Ok(SamplingPlan::of(seconds, unit, took / times as f64))
     }
 }
 
 /// So many samples, each of so many runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
+struct SamplingPlan {
     samples: usize,
     times: usize,
 }
 
-impl Plan {
+impl SamplingPlan {
     /// About twenty samples in so many seconds, and at least three, of runs that take `each` seconds.
     fn of(seconds: f64, unit: usize, each: f64) -> Self {
         let units = (seconds / 20.0 / (unit as f64 * each)).clamp(1.0, 1e5) as usize;
@@ -176,7 +185,7 @@ impl Plan {
 
 impl Timing {
     /// From the seconds of samples of so many runs each.
-    fn of(mut samples: Vec<f64>, times: usize, clock: Clock) -> Self {
+    fn of(mut samples: Vec<f64>, times: usize, clock: TimeSource) -> Self {
         samples.sort_by(f64::total_cmp);
         let middle = samples.len() / 2;
         let median =
@@ -203,18 +212,18 @@ mod tests {
 
     #[test]
     fn a_timing_is_the_median_of_its_samples_for_one_run() {
-        let timing = Timing::of(vec![0.4, 0.1, 0.2], 10, Clock::Wall);
+        let timing = Timing::of(vec![0.4, 0.1, 0.2], 10, TimeSource::Wall);
         assert_eq!((timing.milliseconds, timing.fastest_milliseconds), (20.0, 10.0));
         assert_eq!((timing.samples, timing.runs_per_sample), (3, 10));
-        assert!((Timing::of(vec![0.4, 0.1, 0.2, 0.3], 1, Clock::Gpu).milliseconds - 250.0).abs() < 1e-9);
+        assert!((Timing::of(vec![0.4, 0.1, 0.2, 0.3], 1, TimeSource::Gpu).milliseconds - 250.0).abs() < 1e-9);
         assert!((timing.per_second(3.0) - 150.0).abs() < 1e-9);
     }
 
     #[test]
     fn a_plan_fills_the_time_with_samples_of_whole_units_and_has_at_least_three() {
-        assert_eq!(Plan::of(1.0, 1, 0.001), Plan { samples: 20, times: 50 });
-        assert_eq!(Plan::of(1.0, 4, 0.001), Plan { samples: 20, times: 48 });
-        assert_eq!(Plan::of(1.0, 4, 10.0), Plan { samples: 3, times: 4 });
-        assert_eq!(Plan::of(1.0, 1, 0.0), Plan { samples: 100, times: 100_000 });
+        assert_eq!(SamplingPlan::of(1.0, 1, 0.001), SamplingPlan { samples: 20, times: 50 });
+        assert_eq!(SamplingPlan::of(1.0, 4, 0.001), SamplingPlan { samples: 20, times: 48 });
+        assert_eq!(SamplingPlan::of(1.0, 4, 10.0), SamplingPlan { samples: 3, times: 4 });
+        assert_eq!(SamplingPlan::of(1.0, 1, 0.0), SamplingPlan { samples: 100, times: 100_000 });
     }
 }

@@ -12,11 +12,11 @@ mod sweep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use machine::{Clock, Machine, Timing};
+pub use machine::{BenchDevice, TimeSource, Timing};
 pub use operations::{Operation, Roofline};
-pub use report::Report;
-pub use steps::{StartUp, Step};
-pub use sweep::{Point, Sweep, SweepOver};
+pub use report::BenchReport;
+pub use steps::{StartUp, StepTiming};
+pub use sweep::{Sweep, SweepOver, SweepPoint};
 
 use crate::error::Result;
 use crate::net::Model;
@@ -28,7 +28,7 @@ const IMAGE_BYTES: usize = 48 << 20;
 /// What is to be measured, and how long it may take.
 pub struct Bench<'a> {
     /// The device.
-    pub machine: &'a Machine,
+    pub machine: &'a BenchDevice,
     /// The model.
     pub model: &'a Model,
     /// Real images in a step.
@@ -43,8 +43,8 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     /// Measures whole steps, operations, or both: first the steps, as the start-up is to find nothing prepared.
-    pub fn run(&self, steps: bool, operations: bool) -> Result<Report> {
-        let mut report = Report::new(self);
+    pub fn run(&self, steps: bool, operations: bool) -> Result<BenchReport> {
+        let mut report = BenchReport::new(self);
         if steps {
             let mut work = self.audience.work("steps", steps::PIECES);
             let (start_up, step) = self.step(&mut work)?;
@@ -62,8 +62,8 @@ impl Bench<'_> {
     }
 
     /// Measures steps of growing batches, or of growing models.
-    pub fn sweep(&self, over: SweepOver) -> Result<Report> {
-        let mut report = Report::new(self);
+    pub fn sweep(&self, over: SweepOver) -> Result<BenchReport> {
+        let mut report = BenchReport::new(self);
         report.sweep = Some(self.points(over)?);
         report.complete = !self.is_stopped();
         Ok(report)

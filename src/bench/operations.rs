@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::machine::{Ready, Timing};
+use super::machine::{BuiltProgram, Timing};
 use super::{Bench, done};
 use crate::error::Result;
 use crate::program::{Access, Element, Geometry, Op, Operand, Program, TensorId};
@@ -61,7 +61,7 @@ pub struct Operation {
 }
 
 /// What is known of an operation before it is timed.
-struct Draft {
+struct OperationCase {
     name: String,
     shape: String,
     times: usize,
@@ -73,25 +73,25 @@ struct Draft {
 impl Bench<'_> {
     /// Every different operation of the step, in the order of their first time.
     pub(super) fn operations(&self) -> Result<(Roofline, Vec<Operation>)> {
-        let drafts = self.drafts();
-        let mut work = self.audience.work("operations", (drafts.len() + 1 + PRODUCTS.len()) as u64);
+        let operation_cases = self.operation_cases();
+        let mut work = self.audience.work("operations", (operation_cases.len() + 1 + PRODUCTS.len()) as u64);
 
-        let copy = self.measured(Draft::copy())?;
+        let copy = self.measured(OperationCase::copy())?;
         done(&mut work);
         let mut products = Vec::new();
         for rows in PRODUCTS {
             let takes = products.last().map_or(0.0, |last: &Operation| 1e-3 * last.timing.milliseconds);
             if takes < ENOUGH * self.seconds && !self.is_stopped() {
-                products.push(self.measured(Draft::product(rows))?);
+                products.push(self.measured(OperationCase::product(rows))?);
             }
             done(&mut work);
         }
         let mut operations = Vec::new();
-        for draft in drafts {
+        for operation_case in operation_cases {
             if self.is_stopped() {
                 break;
             }
-            operations.push(self.measured(draft)?);
+            operations.push(self.measured(operation_case)?);
             done(&mut work);
         }
         work.finish();
@@ -106,37 +106,37 @@ impl Bench<'_> {
         Ok((roofline, operations))
     }
 
-    fn drafts(&self) -> Vec<Draft> {
+    fn operation_cases(&self) -> Vec<OperationCase> {
         let gan = Gan::new(self.model, &Settings::bare(self.model, self.images(), self.batch_size), self.images());
         let program = &gan.program;
         let step = gan.penalised_step.map_or(gan.step, |penalised| penalised.step);
-        let mut drafts: Vec<Draft> = Vec::new();
+        let mut operation_cases: Vec<OperationCase> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for ops in self.machine.fused(&program.routine(step).ops, program) {
-            let place = *places.entry(key(ops, program)).or_insert(drafts.len());
-            if place == drafts.len() {
-                drafts.push(Draft::of(ops, program));
+            let place = *places.entry(key(ops, program)).or_insert(operation_cases.len());
+            if place == operation_cases.len() {
+                operation_cases.push(OperationCase::of(ops, program));
             }
-            drafts[place].times += 1;
+            operation_cases[place].times += 1;
         }
-        drafts
+        operation_cases
     }
 
     /// Compares the results with those in f64; times it where they hold.
-    fn measured(&self, draft: Draft) -> Result<Operation> {
-        let Draft { name, shape, times, flops, bytes, case } = draft;
-        let mut ready = self.machine.build(case.program())?;
-        if let Ready::Gpu(gpu) = &mut ready {
+    fn measured(&self, operation_case: OperationCase) -> Result<Operation> {
+        let OperationCase { name, shape, times, flops, bytes, case } = operation_case;
+        let mut built = self.machine.build(case.program())?;
+        if let BuiltProgram::Gpu(gpu) = &mut built {
             gpu.poison();
         }
-        let comparisons = case.try_on(ready.executor())?;
+        let comparisons = case.try_on(built.executor())?;
         let error_share = comparisons.iter().map(|(_, comparison)| comparison.share).fold(0.0, f64::max);
         let complaints = comparisons.into_iter().filter_map(|(letter, comparison)| {
             comparison.complaint.map(|complaint| format!("{letter}: {complaint}, on {}", case.shapes()))
         });
         let complaints: Vec<String> = complaints.collect();
         let seconds = if complaints.is_empty() { self.seconds } else { 0.0 };
-        let timing = ready.time(case.routine(), seconds)?;
+        let timing = built.time(case.routine(), seconds)?;
         Ok(Operation {
             operation: name,
             shape,
@@ -153,26 +153,26 @@ impl Bench<'_> {
     }
 }
 
-impl Draft {
+impl OperationCase {
     fn of(ops: &[Op], program: &Program) -> Self {
         Self {
             name: ops.iter().map(Op::name).collect::<Vec<_>>().join(" + "),
             shape: shape(ops, program),
             times: 0,
             flops: ops.iter().map(|op| op.flops(program)).sum(),
-            bytes: least_bytes(ops, program),
-            case: Case::of_row(ops, program, STEP),
+            bytes: min_bytes(ops, program),
+            case: Case::of_ops(ops, program, STEP),
         }
     }
 
-    fn alone(build: impl FnOnce(&mut Program) -> Op) -> Self {
+    fn single(build: impl FnOnce(&mut Program) -> Op) -> Self {
         let mut program = Program::new();
         let op = build(&mut program);
         Self::of(&[op], &program)
     }
 
     fn copy() -> Self {
-        Self::alone(|program| Op::Concat {
+        Self::single(|program| Op::Concat {
             a: program.tensor("a", &[1, 1, 1, COPIED]),
             b: program.tensor("b", &[1, 1, 1, COPIED]),
             y: program.tensor("y", &[2, 1, 1, COPIED]),
@@ -180,7 +180,7 @@ impl Draft {
     }
 
     fn product(rows: usize) -> Self {
-        Self::alone(|program| Op::Conv {
+        Self::single(|program| Op::Conv {
             x: program.tensor("x", &[rows, 1, 1, PRODUCT_WIDTH]),
             w: program.tensor("w", &[1, 1, PRODUCT_WIDTH, PRODUCT_WIDTH]),
             b: None,
@@ -228,7 +228,7 @@ fn shape(ops: &[Op], program: &Program) -> String {
 
 /// What operations have to read and write if each takes every tensor once from memory and gives it once to it, and what one gives
 /// to another is not read again.
-fn least_bytes(ops: &[Op], program: &Program) -> u64 {
+fn min_bytes(ops: &[Op], program: &Program) -> u64 {
     let mut written: Vec<TensorId> = Vec::new();
     let mut bytes = 0;
     for op in ops {
@@ -264,9 +264,9 @@ mod tests {
     fn what_one_operation_gives_to_the_next_is_written_and_not_read() {
         let mut program = Program::new();
         let [x, y, z] = ["x", "y", "z"].map(|name| program.tensor(name, &[100]));
-        assert_eq!(least_bytes(&[relu(x, y)], &program), 800);
-        assert_eq!(least_bytes(&[relu(x, y), relu(y, z)], &program), 1200);
-        assert_eq!(least_bytes(&[Op::Accumulate { x, y }], &program), 1200);
+        assert_eq!(min_bytes(&[relu(x, y)], &program), 800);
+        assert_eq!(min_bytes(&[relu(x, y), relu(y, z)], &program), 1200);
+        assert_eq!(min_bytes(&[Op::Accumulate { x, y }], &program), 1200);
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         let images = program.tensor_of(Element::U8, "images", &[1000, 2, 2, 1]);
         let y = program.tensor("y", &[10, 2, 2, 1]);
         let batch = Op::Batch { clock, images, y, seed: 0, order: Order::Shuffled, range: [0.0, 1.0] };
-        assert_eq!(least_bytes(&[batch], &program), 4 + 40 + 160);
+        assert_eq!(min_bytes(&[batch], &program), 4 + 40 + 160);
     }
 
     #[test]
@@ -292,23 +292,23 @@ mod tests {
 
     #[test]
     fn the_roofline_is_the_slower_of_moving_and_computing() {
-        let draft = Draft::product(256);
-        assert_eq!((draft.flops, draft.bytes), (2 << 28, 4 * (2 * 256 * 1024 + 1024 * 1024)));
-        assert_eq!(draft.shape, "x [256, 1, 1, 1024] * w [1, 1, 1024, 1024]");
+        let operation_case = OperationCase::product(256);
+        assert_eq!((operation_case.flops, operation_case.bytes), (2 << 28, 4 * (2 * 256 * 1024 + 1024 * 1024)));
+        assert_eq!(operation_case.shape, "x [256, 1, 1, 1024] * w [1, 1, 1024, 1024]");
         let timing = Timing {
             milliseconds: 10.0,
             fastest_milliseconds: 9.0,
             samples: 3,
             runs_per_sample: 1,
-            clock: super::super::Clock::Wall,
+            clock: super::super::TimeSource::Wall,
         };
         let mut operation = Operation {
-            operation: draft.name,
-            shape: draft.shape,
+            operation: operation_case.name,
+            shape: operation_case.shape,
             times: 1,
-            flops: draft.flops,
+            flops: operation_case.flops,
             gflops: 0.0,
-            bytes: draft.bytes,
+            bytes: operation_case.bytes,
             gigabytes_per_second: 0.0,
             timing,
             roofline_share: 0.0,

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Bench, Clock, Operation, Roofline, StartUp, Step, Sweep};
+use super::{Bench, Operation, Roofline, StartUp, StepTiming, Sweep, TimeSource};
 
 /// Longer shapes are cut in tables; JSON has all of them.
 const SHAPE_WIDTH: usize = 44;
 
 /// What was measured, and on what.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// Of this program.
     pub version: &'static str,
     /// The device.
@@ -29,7 +29,7 @@ pub struct Report {
     /// Where whole steps were asked for.
     pub start_up: Option<StartUp>,
     /// The same.
-    pub step: Option<Step>,
+    pub step: Option<StepTiming>,
     /// Where operations were asked for.
     pub roofline: Option<Roofline>,
     /// The same; in the order of the step.
@@ -38,7 +38,7 @@ pub struct Report {
     pub sweep: Option<Sweep>,
 }
 
-impl Report {
+impl BenchReport {
     pub(super) fn new(bench: &Bench) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -91,10 +91,10 @@ impl Report {
                 100.0 * operation.error_share,
             )?;
         }
-        let clock = self.operations.first().map_or(Clock::Wall, |operation| operation.timing.clock);
+        let clock = self.operations.first().map_or(TimeSource::Wall, |operation| operation.timing.clock);
         let clock = match clock {
-            Clock::Gpu => "the GPU's own clock",
-            Clock::Wall => "wall time",
+            TimeSource::Gpu => "the GPU's own clock",
+            TimeSource::Wall => "wall time",
         };
         writeln!(
             f,
@@ -117,7 +117,7 @@ impl fmt::Display for StartUp {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for StepTiming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timing, images_per_second, gflop, gflops, dispatches, encode_milliseconds, .. } = self;
         write!(
@@ -143,7 +143,7 @@ impl fmt::Display for Step {
 }
 
 /// As tables.
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(sweep) = &self.sweep {
             sweep.fmt(f)?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::machine::{Ready, Timing};
+use super::machine::{BuiltProgram, Timing};
 use super::{Bench, done};
 use crate::error::Result;
 use crate::net::{Model, Summary};
@@ -33,7 +33,7 @@ pub struct StartUp {
 
 /// A step of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Step {
+pub struct StepTiming {
     /// How long it takes; the mean of steps with and without a penalty, if it has one.
     #[serde(flatten)]
     pub timing: Timing,
@@ -54,36 +54,36 @@ pub struct Step {
 }
 
 /// A program in training.
-pub(super) struct Trainee {
+pub(super) struct TimedModel {
     gan: Gan,
-    ready: Ready,
+    built: BuiltProgram,
     steps: u64,
 }
 
 impl Bench<'_> {
     /// Starts up and makes a first step, compares a small one with f64, then times steps.
-    pub(super) fn step(&self, work: &mut crate::report::work::Work) -> Result<(StartUp, Step)> {
-        let (mut trainee, start_up) = self.trainee(self.model, self.batch_size)?;
+    pub(super) fn step(&self, work: &mut crate::report::work::Work) -> Result<(StartUp, StepTiming)> {
+        let (mut timed_model, start_up) = self.timed_model(self.model, self.batch_size)?;
         done(work);
         let flops = Summary::new(self.model).step_flops;
         let compared = (COMPARED_FLOPS / flops).clamp(2, 16) as usize;
         let comparison = one_step(self.machine.device(), self.model, compared)?;
         done(work);
-        let timing = trainee.time(self.seconds)?;
+        let timing = timed_model.time(self.seconds)?;
         done(work);
         let gflop = 1e-9 * (flops * self.batch_size as u64) as f64;
-        let gpu = match &trainee.ready {
-            Ready::Cpu(_) => None,
-            Ready::Gpu(gpu) => Some(gpu),
+        let gpu = match &timed_model.built {
+            BuiltProgram::Cpu(_) => None,
+            BuiltProgram::Gpu(gpu) => Some(gpu),
         };
-        let step = Step {
+        let step = StepTiming {
             timing,
             images_per_second: timing.per_second(self.batch_size as f64),
             gflop,
             gflops: timing.per_second(gflop),
-            dispatches: gpu.map(|gpu| gpu.dispatch_count(trainee.gan.step)),
+            dispatches: gpu.map(|gpu| gpu.dispatch_count(timed_model.gan.step)),
             encode_milliseconds: gpu.map(|gpu| {
-                let mut times: Vec<_> = (0..15).map(|_| gpu.time_to_encode(trainee.gan.step)).collect();
+                let mut times: Vec<_> = (0..15).map(|_| gpu.time_to_encode(timed_model.gan.step)).collect();
                 times.sort();
                 1e3 * times[times.len() / 2].as_secs_f64()
             }),
@@ -94,7 +94,7 @@ impl Bench<'_> {
     }
 
     /// A model on the device after its first step.
-    pub(super) fn trainee(&self, model: &Model, batch_size: usize) -> Result<(Trainee, StartUp)> {
+    pub(super) fn timed_model(&self, model: &Model, batch_size: usize) -> Result<(TimedModel, StartUp)> {
         let mut last = Instant::now();
         let mut lap = || {
             let begin = std::mem::replace(&mut last, Instant::now());
@@ -103,22 +103,22 @@ impl Bench<'_> {
         let settings = Settings::bare(model, self.images(), batch_size);
         let gan = Gan::new(model, &settings, self.images());
         let write = lap();
-        let mut ready = self.machine.build(&gan.program)?;
+        let mut built = self.machine.build(&gan.program)?;
         let build = lap();
-        gan.load(ready.executor(), &Checkpoint::initial(model, &settings))?;
-        ready.executor().upload(gan.data, Values::U8(&noise(gan.program.info(gan.data).len())))?;
-        ready.finish()?;
+        gan.load(built.executor(), &Checkpoint::initial(model, &settings))?;
+        built.executor().upload(gan.data, Values::U8(&noise(gan.program.info(gan.data).len())))?;
+        built.finish()?;
         let load = lap();
-        let mut trainee = Trainee { gan, ready, steps: 0 };
-        trainee.run(1)?;
-        trainee.ready.finish()?;
-        Ok((trainee, StartUp { write, build, load, first_step: lap() }))
+        let mut timed_model = TimedModel { gan, built, steps: 0 };
+        timed_model.run(1)?;
+        timed_model.built.finish()?;
+        Ok((timed_model, StartUp { write, build, load, first_step: lap() }))
     }
 }
 
-impl Trainee {
+impl TimedModel {
     fn run(&mut self, steps: usize) -> Result<()> {
-        self.gan.run(self.ready.executor(), self.steps, steps as u64)?;
+        self.gan.run(self.built.executor(), self.steps, steps as u64)?;
         self.steps += steps as u64;
         Ok(())
     }
@@ -126,9 +126,9 @@ impl Trainee {
     /// Times steps, for about so many seconds. Where some have a penalty, there are as many of them as in a run.
     pub(super) fn time(&mut self, seconds: f64) -> Result<Timing> {
         let unit = self.gan.penalised_step.map_or(1, |penalised| penalised.every as usize);
-        let Self { gan, ready, steps } = self;
-        ready.time_runs(seconds, unit, |ready, times| {
-            gan.run(ready.executor(), *steps, times as u64)?;
+        let Self { gan, built, steps } = self;
+        built.time_runs(seconds, unit, |built, times| {
+            gan.run(built.executor(), *steps, times as u64)?;
             *steps += times as u64;
             Ok(())
         })

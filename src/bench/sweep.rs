@@ -35,14 +35,14 @@ pub struct Sweep {
     /// What grows.
     pub over: SweepOver,
     /// From the least work to the most.
-    pub points: Vec<Point>,
+    pub points: Vec<SweepPoint>,
     /// Why larger or smaller ones are not there, each with its reason.
     pub left_out: Vec<String>,
 }
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Point {
+pub struct SweepPoint {
     /// Real images in a step.
     pub batch_size: usize,
     /// Channels in percent of the model's own.
@@ -95,7 +95,12 @@ impl Bench<'_> {
     }
 
     /// None where a step is expected to take too long, by what the one before took.
-    fn point(&self, batch_size: usize, width_percent: usize, before: Option<&Point>) -> Result<Option<Point>> {
+    fn point(
+        &self,
+        batch_size: usize,
+        width_percent: usize,
+        before: Option<&SweepPoint>,
+    ) -> Result<Option<SweepPoint>> {
         let model = if width_percent == 100 { self.model.clone() } else { self.model.with_width(width_percent)? };
         model.check_batch(batch_size)?;
         let summary = Summary::new(&model);
@@ -104,8 +109,8 @@ impl Bench<'_> {
         if expected > PATIENCE * self.seconds {
             return Ok(None);
         }
-        let timing = self.trainee(&model, batch_size)?.0.time(self.seconds)?;
-        Ok(Some(Point {
+        let timing = self.timed_model(&model, batch_size)?.0.time(self.seconds)?;
+        Ok(Some(SweepPoint {
             batch_size,
             width_percent,
             parameters: summary.networks.iter().map(NetworkSummary::parameters).sum(),
@@ -145,7 +150,9 @@ impl fmt::Display for Sweep {
             "{:>6} {:>6} {:>11} {:>12} {:>11} {:>11} {:>9} {:>9}",
             "batch", "width", "parameters", "ms a step", "images/s", "us an image", "GFLOP", "GFLOP/s"
         )?;
-        for Point { batch_size, width_percent, parameters, timing, images_per_second, gflop, gflops } in &self.points {
+        for SweepPoint { batch_size, width_percent, parameters, timing, images_per_second, gflop, gflops } in
+            &self.points
+        {
             writeln!(
                 f,
                 "{batch_size:>6} {:>6} {parameters:>11} {:>12.3} {images_per_second:>11.1} {:>11.1} {gflop:>9.2} {gflops:>9.1}",

@@ -10,7 +10,7 @@ use image::ImageFormat;
 use super::device::DeviceArgument;
 use super::train::stop_on_ctrl_c;
 use super::{Outcome, print, remark, within};
-use crate::bench::{Bench, Report, Sweep, SweepOver};
+use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::net::Model;
@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(if stop.load(Ordering::Relaxed) { Outcome::Stopped } else { Outcome::Done })
 }
 
-fn judged(report: &Report) -> Result<()> {
+fn judged(report: &BenchReport) -> Result<()> {
     if report.passed {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! `--device`: from a word to a device, and the reason in a line.
 
 use super::remark;
-use crate::bench::Machine;
+use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
@@ -40,11 +40,11 @@ impl DeviceArgument {
     }
 
     /// Opens the device that is meant, with its clock.
-    pub(super) fn open_to_time(&self) -> Result<(Machine, String)> {
+    pub(super) fn open_to_time(&self) -> Result<(BenchDevice, String)> {
         let choice = self.choose()?;
         let machine = match &choice.adapter {
-            Some(adapter) => Machine::Gpu(self.tuned(adapter, self.open_adapter(adapter, true)?)),
-            None => Machine::Cpu(self.cpu(&choice.reason)?),
+            Some(adapter) => BenchDevice::Gpu(self.tuned(adapter, self.open_adapter(adapter, true)?)),
+            None => BenchDevice::Cpu(self.cpu(&choice.reason)?),
         };
         let text = format!("{}: {}", machine.device().description(), choice.reason);
         Ok((machine, text))

@@ -6,7 +6,7 @@ use super::{CHUNK, Scalar};
 
 /// What Adam is set to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
+pub(super) struct AdamSettings {
     pub(super) lr: f64,
     pub(super) beta1: f64,
     pub(super) beta2: f64,
@@ -15,8 +15,8 @@ pub(super) struct Rates {
 
 /// `m = beta1*m + (1-beta1)*g`, `v = beta2*v + (1-beta2)*g^2`,
 /// `param -= lr * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + eps)`.
-pub(super) fn update<T: Scalar>(rates: Rates, t: u32, grad: &[T], param: &mut [T], m: &mut [T], v: &mut [T]) {
-    let Rates { lr, beta1, beta2, eps } = rates;
+pub(super) fn update<T: Scalar>(rates: AdamSettings, t: u32, grad: &[T], param: &mut [T], m: &mut [T], v: &mut [T]) {
+    let AdamSettings { lr, beta1, beta2, eps } = rates;
     let [lr, eps, beta1_rest, beta2_rest] = [lr, eps, 1.0 - beta1, 1.0 - beta2].map(T::from_f64);
     let [m_scale, v_scale] = [beta1, beta2].map(|beta| T::from_f64(1.0 / one_minus_power(beta, t)));
     let [beta1, beta2] = [beta1, beta2].map(T::from_f64);

@@ -9,7 +9,7 @@ use crate::program::random::{key, philox, stream, uniform};
 
 /// What may happen to an image.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Chances {
+pub(super) struct AugmentSettings {
     /// The largest angle, in degrees.
     pub(super) rotate: f64,
     pub(super) flip: bool,
@@ -18,7 +18,7 @@ pub(super) struct Chances {
 
 /// What happens to one image: it is turned by an angle, mirrored, and turned by quarter turns, in this order.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Turn {
+pub(super) struct Transform {
     /// Counter-clockwise, in turns of 360 degrees.
     pub(super) angle: f64,
     pub(super) mirrored: bool,
@@ -30,24 +30,24 @@ pub(super) struct Turn {
 pub(super) fn forward<T: Scalar>(
     seed: u64,
     step: u32,
-    chances: Chances,
+    settings: AugmentSettings,
     [_, h, w, c]: [usize; 4],
     x: &[T],
     y: &mut [T],
 ) {
     let len = h * w * c;
     let images = y.par_chunks_mut(len).zip(x.par_chunks(len)).enumerate().with_min_len(CHUNK / len);
-    images.for_each(|(i, (y, x))| Turn::drawn(seed, step, i as u32, chances).apply([h, w, c], x, y));
+    images.for_each(|(i, (y, x))| Transform::drawn(seed, step, i as u32, settings).apply([h, w, c], x, y));
 }
 
-impl Turn {
+impl Transform {
     /// What is drawn for image i of a step's batch.
-    pub(super) fn drawn(seed: u64, step: u32, i: u32, chances: Chances) -> Self {
+    pub(super) fn drawn(seed: u64, step: u32, i: u32, settings: AugmentSettings) -> Self {
         let words = philox([i, step, stream::AUGMENT, 0], key(seed));
         Self {
-            angle: chances.rotate / 180.0 * (uniform(words[0]) - 0.5),
-            mirrored: chances.flip && words[1] >> 31 == 1,
-            quarters: if chances.quarter_turns { words[2] >> 30 } else { 0 },
+            angle: settings.rotate / 180.0 * (uniform(words[0]) - 0.5),
+            mirrored: settings.flip && words[1] >> 31 == 1,
+            quarters: if settings.quarter_turns { words[2] >> 30 } else { 0 },
         }
     }
 

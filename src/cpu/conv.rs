@@ -35,7 +35,7 @@ const PART: usize = 1024;
 
 /// The sizes of a convolution: x (N, H, W, `C_IN`), y (N, `H_OUT`, `W_OUT`, `C_OUT`).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(super) struct ConvSizes {
     n: usize,
     h: usize,
     w: usize,
@@ -47,7 +47,7 @@ pub(super) struct Sizes {
 }
 
 /// `y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*S+u-P, j*S+v-P, c] * w[u,v,c,o]`.
-pub(super) fn forward<T: Scalar>(sizes: Sizes, x: &[T], w: &[T], b: Option<&[T]>, y: &mut [T]) {
+pub(super) fn forward<T: Scalar>(sizes: ConvSizes, x: &[T], w: &[T], b: Option<&[T]>, y: &mut [T]) {
     let (depth, w_out, c_out) = (sizes.depth(), sizes.w_out, sizes.c_out);
     let w = Matrix::new(w, depth, c_out);
     if sizes.x_is_patches() {
@@ -74,7 +74,7 @@ pub(super) fn forward<T: Scalar>(sizes: Sizes, x: &[T], w: &[T], b: Option<&[T]>
 
 /// `dx[n,h,w,c] = b[c] + sum dy[n,i,j,o] * w[u,v,c,o]` over all (i, j, u, v, o) with `h = i*S+u-P` and `w = j*S+v-P`.
 pub(super) fn grad_input<T: Scalar>(
-    sizes: Sizes,
+    sizes: ConvSizes,
     dy: &[T],
     w: &[T],
     b: Option<&[T]>,
@@ -117,7 +117,7 @@ pub(super) fn grad_input<T: Scalar>(
 ///
 /// `dw` is cut into blocks of its K*K*`C_IN` rows. Where that gives too few pieces, the lines are cut into parts as well, and
 /// the sums of the parts are added up at the end, in their order.
-pub(super) fn grad_weight<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
+pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
     let blocks = depth.div_ceil(BLOCK);
     let parts = PIECES.div_ceil(blocks).min(sizes.rows().div_ceil(PART));
@@ -147,8 +147,8 @@ pub(super) fn grad_weight<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], dw: &mut [
 }
 
 /// `patches(x)^T * dy` for some columns of the patches, summed over some lines.
-fn sum_lines<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], lines: Range<usize>, columns: Range<usize>, dw: &mut [T]) {
-    let Sizes { w_out, c_out, .. } = sizes;
+fn sum_lines<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], lines: Range<usize>, columns: Range<usize>, dw: &mut [T]) {
+    let ConvSizes { w_out, c_out, .. } = sizes;
     let depth = columns.len();
     let step = if sizes.x_is_patches() { lines.len() } else { sizes.lines_at_a_time(depth) };
     for first in lines.clone().step_by(step) {
@@ -171,7 +171,7 @@ fn sum_lines<T: Scalar>(sizes: Sizes, x: &[T], dy: &[T], lines: Range<usize>, co
     }
 }
 
-impl Sizes {
+impl ConvSizes {
     pub(super) fn new(x: [usize; 4], y: [usize; 4], geometry: Geometry) -> Self {
         let ([n, h, w, c_in], [_, h_out, w_out, c_out]) = (x, y);
         Self { n, h, w, c_in, h_out, w_out, c_out, geometry }
@@ -266,7 +266,7 @@ impl Sizes {
 }
 
 /// The patches of some lines, or some columns of them.
-fn gather<T: Scalar>(sizes: Sizes, x: &[T], lines: Range<usize>, columns: Range<usize>, patches: &mut [T]) {
+fn gather<T: Scalar>(sizes: ConvSizes, x: &[T], lines: Range<usize>, columns: Range<usize>, patches: &mut [T]) {
     if sizes.has_padding() {
         patches.fill(T::ZERO);
     }
@@ -276,7 +276,7 @@ fn gather<T: Scalar>(sizes: Sizes, x: &[T], lines: Range<usize>, columns: Range<
 }
 
 /// Adds the patches of some lines, or some columns of them, to the images that they would be gathered from.
-fn scatter<T: Scalar>(sizes: Sizes, patches: &[T], lines: Range<usize>, columns: Range<usize>, dx: &mut [T]) {
+fn scatter<T: Scalar>(sizes: ConvSizes, patches: &[T], lines: Range<usize>, columns: Range<usize>, dx: &mut [T]) {
     sizes.for_each_run(lines, columns, |patch, image, len| {
         for (dx, &patch) in dx[image..image + len].iter_mut().zip(&patches[patch..patch + len]) {
             *dx += patch;

@@ -14,16 +14,16 @@ pub(super) fn cells<T>(step: u32, history: &mut [T], columns: usize, column: usi
 
 /// What the network that is trained wants of a logit, and of which logit of the other kind it is to differ.
 #[derive(Clone, Copy)]
-enum Wanted {
+enum Target {
     /// The discriminator, of a real image.
     Real { smoothing: f64 },
     /// The discriminator, of a fake.
     Fake,
     /// The generator, of its image.
-    Taken,
+    Generator,
 }
 
-/// The first half of `logits` are real, the second half fakes; `cells` get the means of loss, verdict and share judged as they
+/// The first half of `logits` are real, the second half fakes; `cells` get the means of loss, score and share judged as they
 /// are, of both.
 pub(super) fn discriminator<T: Scalar>(
     kind: AdversarialLoss,
@@ -34,8 +34,8 @@ pub(super) fn discriminator<T: Scalar>(
 ) {
     let (reals, fakes) = logits.split_at(logits.len() / 2);
     let (dreals, dfakes) = dlogits.split_at_mut(reals.len());
-    part(kind, Wanted::Real { smoothing }, reals, fakes, dreals, &mut cells[..3]);
-    part(kind, Wanted::Fake, fakes, reals, dfakes, &mut cells[3..6]);
+    half(kind, Target::Real { smoothing }, reals, fakes, dreals, &mut cells[..3]);
+    half(kind, Target::Fake, fakes, reals, dfakes, &mut cells[3..6]);
 }
 
 /// All of `logits` are the generator's; `reals` are there for the relativistic loss.
@@ -46,27 +46,27 @@ pub(super) fn generator<T: Scalar>(
     dlogits: &mut [T],
     cells: &mut [T],
 ) {
-    part(kind, Wanted::Taken, logits, reals.unwrap_or(logits), dlogits, &mut cells[..3]);
+    half(kind, Target::Generator, logits, reals.unwrap_or(logits), dlogits, &mut cells[..3]);
 }
 
-fn part<T: Scalar>(
+fn half<T: Scalar>(
     kind: AdversarialLoss,
-    wanted: Wanted,
+    target: Target,
     logits: &[T],
-    rivals: &[T],
+    others: &[T],
     dlogits: &mut [T],
     cells: &mut [T],
 ) {
     let n = logits.len() as f64;
     let mut sums = [0.0; 3];
-    let pairs = logits.iter().zip(rivals).map(|(l, rival)| (l.to_f64(), rival.to_f64()));
-    for ((l, rival), dl) in pairs.zip(dlogits) {
-        let (loss, slope) = loss(kind, wanted, l, rival);
+    let pairs = logits.iter().zip(others).map(|(l, other)| (l.to_f64(), other.to_f64()));
+    for ((l, other), dl) in pairs.zip(dlogits) {
+        let (loss, slope) = loss(kind, target, l, other);
         let judged_real = l > if kind == AdversarialLoss::LeastSquares { 0.5 } else { 0.0 };
         *dl = T::from_f64(slope / n);
         sums[0] += loss;
-        sums[1] += verdict(kind, l);
-        sums[2] += f64::from(judged_real != matches!(wanted, Wanted::Fake));
+        sums[1] += score(kind, l);
+        sums[2] += f64::from(judged_real != matches!(target, Target::Fake));
     }
     for (cell, sum) in cells.iter_mut().zip(sums) {
         *cell = T::from_f64(sum / n);
@@ -75,29 +75,29 @@ fn part<T: Scalar>(
 
 /// The loss of one logit and its derivative. The discriminator's relativistic loss is of a pair; each logit has half of the loss
 /// and its own derivative.
-fn loss(kind: AdversarialLoss, wanted: Wanted, l: f64, rival: f64) -> (f64, f64) {
+fn loss(kind: AdversarialLoss, target: Target, l: f64, other: f64) -> (f64, f64) {
     use AdversarialLoss::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
-    use Wanted::{Fake, Real, Taken};
-    match (kind, wanted) {
+    use Target::{Fake, Generator, Real};
+    match (kind, target) {
         (NonSaturating | Minimax, Real { smoothing }) => (softplus(-l) + smoothing * l, smoothing - sigmoid(-l)),
         (NonSaturating | Minimax, Fake) => (softplus(l), sigmoid(l)),
-        (NonSaturating, Taken) => (softplus(-l), -sigmoid(-l)),
-        (Minimax, Taken) => (-softplus(l), -sigmoid(l)),
+        (NonSaturating, Generator) => (softplus(-l), -sigmoid(-l)),
+        (Minimax, Generator) => (-softplus(l), -sigmoid(l)),
         (Hinge, Real { .. }) => hinge(1.0 - l, -1.0),
         (Hinge, Fake) => hinge(1.0 + l, 1.0),
         (LeastSquares, Real { smoothing }) => half_square(l - 1.0 + smoothing),
         (LeastSquares, Fake) => half_square(l),
-        (LeastSquares, Taken) => half_square(l - 1.0),
-        (Wasserstein, Real { .. }) | (Hinge | Wasserstein, Taken) => (-l, -1.0),
+        (LeastSquares, Generator) => half_square(l - 1.0),
+        (Wasserstein, Real { .. }) | (Hinge | Wasserstein, Generator) => (-l, -1.0),
         (Wasserstein, Fake) => (l, 1.0),
-        (Relativistic, Real { .. }) => (softplus(rival - l) / 2.0, -sigmoid(rival - l)),
-        (Relativistic, Fake) => (softplus(l - rival) / 2.0, sigmoid(l - rival)),
-        (Relativistic, Taken) => (softplus(rival - l), -sigmoid(rival - l)),
+        (Relativistic, Real { .. }) => (softplus(other - l) / 2.0, -sigmoid(other - l)),
+        (Relativistic, Fake) => (softplus(l - other) / 2.0, sigmoid(l - other)),
+        (Relativistic, Generator) => (softplus(other - l), -sigmoid(other - l)),
     }
 }
 
 /// How real the discriminator finds an image, from 0 to 1.
-fn verdict(kind: AdversarialLoss, l: f64) -> f64 {
+fn score(kind: AdversarialLoss, l: f64) -> f64 {
     match kind {
         AdversarialLoss::LeastSquares => l.clamp(0.0, 1.0),
         _ => sigmoid(l),

@@ -191,7 +191,7 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
         }
         Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns } => {
             let (step, shape) = (memory.counter(clock), program.nhwc(x));
-            let chances = augment::Chances { rotate, flip, quarter_turns };
+            let chances = augment::AugmentSettings { rotate, flip, quarter_turns };
             memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
         }
         Op::DiffAugment { clock, x, y, seed, stream, changes } => {
@@ -234,21 +234,21 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([dx], |memory, [dx]| pack::grad(single, m, memory.floats(dy), dx));
         }
         Op::Conv { x, w, b, y, geometry } => {
-            let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(y), geometry);
+            let sizes = conv::ConvSizes::new(program.nhwc(x), program.nhwc(y), geometry);
             memory.write([y], |memory, [y]| {
                 let b = b.map(|b| memory.floats(b));
                 conv::forward(sizes, memory.floats(x), memory.floats(w), b, y);
             });
         }
         Op::ConvGradInput { dy, w, b, dx, geometry } => {
-            let sizes = conv::Sizes::new(program.nhwc(dx), program.nhwc(dy), geometry);
+            let sizes = conv::ConvSizes::new(program.nhwc(dx), program.nhwc(dy), geometry);
             memory.write([dx], |memory, [dx]| {
                 let b = b.map(|b| memory.floats(b));
                 conv::grad_input(sizes, memory.floats(dy), memory.floats(w), b, dx, scratch);
             });
         }
         Op::ConvGradWeight { x, dy, dw, geometry } => {
-            let sizes = conv::Sizes::new(program.nhwc(x), program.nhwc(dy), geometry);
+            let sizes = conv::ConvSizes::new(program.nhwc(x), program.nhwc(dy), geometry);
             memory.write([dw], |memory, [dw]| {
                 conv::grad_weight(sizes, memory.floats(x), memory.floats(dy), dw, scratch);
             });
@@ -367,7 +367,7 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
         }
         Op::Adam { clock, param, grad, m, v, lr, beta1, beta2, eps, schedule } => {
             let t = memory.counter(clock);
-            let rates = adam::Rates { lr: lr * schedule.at(t), beta1, beta2, eps };
+            let rates = adam::AdamSettings { lr: lr * schedule.at(t), beta1, beta2, eps };
             memory.write([param, m, v], |memory, [param, m, v]| {
                 adam::update(rates, t, memory.floats(grad), param, m, v);
             });

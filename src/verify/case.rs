@@ -31,12 +31,12 @@ pub struct Case {
 impl Case {
     /// An operation of a program, on tensors of its own of the same shapes, in a step.
     pub fn of(op: &Op, source: &Program, step: u32) -> Self {
-        Self::of_row(std::slice::from_ref(op), source, step)
+        Self::of_ops(std::slice::from_ref(op), source, step)
     }
 
     /// Operations of a program in a row, the same way: where one reads what another writes, they share a tensor, and where that is
     /// a part of what the other one takes, a part of its. Its tolerance is the loosest of theirs.
-    pub fn of_row(ops: &[Op], source: &Program, step: u32) -> Self {
+    pub fn of_ops(ops: &[Op], source: &Program, step: u32) -> Self {
         let mut program = Program::new();
         let mut operands: Vec<(Operand, TensorId)> = Vec::new();
         let mut copies: HashMap<TensorId, usize> = HashMap::new();
@@ -45,31 +45,31 @@ impl Case {
         let mut row = Vec::new();
         for op in ops {
             row.push(op.on(|operand| {
-                let holder = if ops.len() > 1 { holder(operand, ops, source) } else { operand };
-                let known = copies.get(&holder.tensor).copied().filter(|_| ops.len() > 1);
+                let containing = if ops.len() > 1 { containing(operand, ops, source) } else { operand };
+                let known = copies.get(&containing.tensor).copied().filter(|_| ops.len() > 1);
                 let known = known.unwrap_or_else(|| {
-                    let shape = source.shape(holder.tensor);
-                    let element = source.element(holder.tensor);
+                    let shape = source.shape(containing.tensor);
+                    let element = source.element(containing.tensor);
                     let (whole, tensor) = if element == Element::F32 {
-                        let parts = [(holder.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
-                        let (whole, tensors) = program.slices(holder.name, &parts);
+                        let parts = [(containing.name.into(), shape.to_vec()), ("guard".into(), vec![GUARD_LEN])];
+                        let (whole, tensors) = program.slices(containing.name, &parts);
                         (whole, tensors[0])
                     } else {
-                        let tensor = program.tensor_of(element, holder.name, shape);
+                        let tensor = program.tensor_of(element, containing.name, shape);
                         (tensor, tensor)
                     };
-                    copies.insert(holder.tensor, operands.len());
-                    operands.push((Operand { tensor, ..holder }, whole));
+                    copies.insert(containing.tensor, operands.len());
+                    operands.push((Operand { tensor, ..containing }, whole));
                     operands.len() - 1
                 });
                 let copy = &mut operands[known].0;
-                let is_part = holder.tensor != operand.tensor;
+                let is_part = containing.tensor != operand.tensor;
                 if operand.access != Access::Read {
                     // What lies beside a part keeps its values.
                     copy.access = if is_part { Access::Update } else { operand.access };
                 }
                 if is_part {
-                    let first = source.info(operand.tensor).offset - source.info(holder.tensor).offset;
+                    let first = source.info(operand.tensor).offset - source.info(containing.tensor).offset;
                     return program.part(copy.tensor, first, operand.name, source.shape(operand.tensor));
                 }
                 copy.tensor
@@ -83,15 +83,15 @@ impl Case {
     }
 
     /// An operation on tensors that `build` makes.
-    pub fn alone(step: u32, build: impl FnOnce(&mut Program) -> Op) -> Self {
-        Self::row(step, |program| vec![build(program)])
+    pub fn single(step: u32, build: impl FnOnce(&mut Program) -> Op) -> Self {
+        Self::sequence(step, |program| vec![build(program)])
     }
 
     /// Operations in a row, on tensors that `build` makes.
-    pub fn row(step: u32, build: impl FnOnce(&mut Program) -> Vec<Op>) -> Self {
+    pub fn sequence(step: u32, build: impl FnOnce(&mut Program) -> Vec<Op>) -> Self {
         let mut program = Program::new();
         let ops = build(&mut program);
-        Self::of_row(&ops, &program, step)
+        Self::of_ops(&ops, &program, step)
     }
 
     /// The same with another tolerance than that of its operation.
@@ -103,7 +103,7 @@ impl Case {
 
     /// The same where an operand begins with such values.
     #[must_use]
-    pub fn given(mut self, letter: &'static str, values: &[f32]) -> Self {
+    pub fn with_values(mut self, letter: &'static str, values: &[f32]) -> Self {
         self.given.push((letter, values.to_vec()));
         self
     }
@@ -302,7 +302,7 @@ fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
 }
 
 /// The largest operand of a row that another one is a part of, or that one itself.
-fn holder(operand: Operand, ops: &[Op], program: &Program) -> Operand {
+fn containing(operand: Operand, ops: &[Op], program: &Program) -> Operand {
     let part = program.info(operand.tensor);
     let holds = |other: &Operand| {
         let other = program.info(other.tensor);
@@ -312,7 +312,7 @@ fn holder(operand: Operand, ops: &[Op], program: &Program) -> Operand {
             && part.range().end <= other.range().end
     };
     let holders = ops.iter().flat_map(Op::operands).filter(holds);
-    holders.max_by_key(|holder| program.info(holder.tensor).len()).unwrap_or(operand)
+    holders.max_by_key(|containing| program.info(containing.tensor).len()).unwrap_or(operand)
 }
 
 /// How exact an operation can be in f32, by the length of its sums.

@@ -14,7 +14,7 @@ use crate::train::{Gan, Settings};
 
 /// x (N, H, W, `C_IN`), w, y of a convolution.
 #[derive(Clone, Copy)]
-struct Shape {
+struct ConvShape {
     n: usize,
     h: usize,
     w: usize,
@@ -23,12 +23,17 @@ struct Shape {
     geometry: Geometry,
 }
 
-const fn shape(n: usize, [h, w]: [usize; 2], [c_in, c_out]: [usize; 2], [kernel, stride, pad]: [usize; 3]) -> Shape {
-    Shape { n, h, w, c_in, c_out, geometry: Geometry { kernel, stride, pad } }
+const fn shape(
+    n: usize,
+    [h, w]: [usize; 2],
+    [c_in, c_out]: [usize; 2],
+    [kernel, stride, pad]: [usize; 3],
+) -> ConvShape {
+    ConvShape { n, h, w, c_in, c_out, geometry: Geometry { kernel, stride, pad } }
 }
 
 /// Nothing here divides a tile, a workgroup or a slice, unless it is meant to.
-const CONVOLUTIONS: [Shape; 18] = [
+const CONVOLUTIONS: [ConvShape; 18] = [
     shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest there is
     shape(3, [1, 1], [5, 7], [1, 1, 0]),    // linear
     shape(3, [7, 9], [5, 2], [3, 2, 1]),    // not square
@@ -117,48 +122,48 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
 /// before 25.1 ends all loops of an invocation after 65,535 iterations in total, and says nothing.
 pub fn long() -> Vec<Case> {
     vec![
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let dy = program.tensor("dy", &[5, 700, 400, 1]); // 1.4 million rows
             Op::BiasGrad { dy, db: program.tensor("db", &[1]) }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [x, dw, dy, _] = convolution(program, shape(3, [700, 400], [1, 1], [1, 1, 0]));
             Op::ConvGradWeight { x, dy, dw, geometry: Geometry::POINT }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [x, w, y, b] = convolution(program, shape(1, [1, 1], [70_000, 2], [1, 1, 0]));
             Op::Conv { x, w, b: Some(b), y, geometry: Geometry::POINT }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [dx, w, dy, _] = convolution(program, shape(1, [1, 1], [2, 70_000], [1, 1, 0]));
             Op::ConvGradInput { dy, w, b: None, dx, geometry: Geometry::POINT }
         }),
-        Case::alone(1, |program| batch_norm(program, &[1, 1, LONG / 2, 2], 1)),
-        Case::alone(1, |program| {
+        Case::single(1, |program| batch_norm(program, &[1, 1, LONG / 2, 2], 1)),
+        Case::single(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
             Op::Activation { kind: Activation::Tanh, x, y }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &[LONG]));
             Op::ActivationGrad { kind: Activation::Sigmoid, y, dy, dx }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
             Op::Upsample { x, y }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [dy, dx] = ["dy", "dx"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
             Op::UpsampleGrad { dy, dx }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
             Op::MaxPool { x, y, size: 1 }
         }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| {
             let [x, dy, dx] = ["x", "dy", "dx"].map(|name| program.tensor(name, &[1, 1, LONG, 1]));
             Op::MaxPoolGrad { x, dy, dx, size: 1 }
         }),
-        Case::alone(2, |program| Op::Dropout {
+        Case::single(2, |program| Op::Dropout {
             clock: clock(program),
             x: program.tensor("x", &[LONG]),
             y: program.tensor("y", &[LONG]),
@@ -166,49 +171,49 @@ pub fn long() -> Vec<Case> {
             stream: 1_000_000,
             rate: 0.5,
         }),
-        Case::alone(3, |program| Op::Normal {
+        Case::single(3, |program| Op::Normal {
             clock: clock(program),
             y: program.tensor("y", &[LONG]),
             seed: 5,
             stream: 1,
         }),
-        Case::alone(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
-        Case::alone(30, |program| ema(program, LONG, RampUp::Steps)),
-        Case::row(3, |program| {
+        Case::single(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
+        Case::single(30, |program| ema(program, LONG, RampUp::Steps)),
+        Case::sequence(3, |program| {
             let adam = adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3));
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
             let ema = program.tensor("ema", &[LONG]);
             vec![adam, Op::Ema { clock, param, ema, decay: 0.999, ramp_up: RampUp::HalfLife }]
         }),
-        Case::row(3, |program| {
-            let Gradients { mut ops, adam, ema, .. } = gradients(program, LONG);
+        Case::sequence(3, |program| {
+            let GradientOps { mut ops, adam, ema, .. } = gradients(program, LONG);
             ops.extend([adam, ema]);
             ops
         }),
-        Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
-        Case::alone(1, |program| {
+        Case::single(1, |program| Op::Fill { y: program.tensor("y", &[LONG]), value: 0.5 }),
+        Case::single(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[LONG]));
             Op::Accumulate { x, y }
         }),
-        Case::alone(1, |program| Op::AppendClass {
+        Case::single(1, |program| Op::AppendClass {
             x: program.tensor("x", &[LONG / 2, 1, 1, 1]),
             labels: program.tensor_of(Element::U32, "labels", &[1]),
             y: program.tensor("y", &[LONG / 2, 1, 1, 2]),
         }),
-        Case::alone(1, |program| Op::PickLogitGrad {
+        Case::single(1, |program| Op::PickLogitGrad {
             dy: program.tensor("dy", &[LONG / 2, 1, 1, 1]),
             labels: program.tensor_of(Element::U32, "labels", &[1]),
             dlogits: program.tensor("dlogits", &[LONG / 2, 1, 1, 2]),
         }),
-        Case::alone(1, |program| Op::Pack {
+        Case::single(1, |program| Op::Pack {
             x: program.tensor("x", &[LONG / 4, 1, 1, 4]),
             y: program.tensor("y", &[LONG / 8, 1, 1, 8]),
         }),
-        Case::alone(1, |program| Op::PackGrad {
+        Case::single(1, |program| Op::PackGrad {
             dy: program.tensor("dy", &[LONG / 8, 1, 1, 8]),
             dx: program.tensor("dx", &[LONG / 4, 1, 1, 4]),
         }),
-        Case::alone(1, |program| Op::Concat {
+        Case::single(1, |program| Op::Concat {
             a: program.tensor("a", &[1, 1, 1, LONG / 2]),
             b: program.tensor("b", &[1, 1, 1, LONG / 2]),
             y: program.tensor("y", &[2, 1, 1, LONG / 2]),
@@ -217,8 +222,8 @@ pub fn long() -> Vec<Case> {
 }
 
 /// x, w, y and a bias.
-fn convolution(program: &mut Program, shape: Shape) -> [TensorId; 4] {
-    let Shape { n, h, w, c_in, c_out, geometry } = shape;
+fn convolution(program: &mut Program, shape: ConvShape) -> [TensorId; 4] {
+    let ConvShape { n, h, w, c_in, c_out, geometry } = shape;
     let out = |size| geometry.output(size).expect("the kernel fits");
     [
         program.tensor("x", &[n, h, w, c_in]),
@@ -233,17 +238,17 @@ fn convolutions() -> Vec<Case> {
     for shape in CONVOLUTIONS {
         let geometry = shape.geometry;
         for bias in [false, true] {
-            cases.push(Case::alone(1, |program| {
+            cases.push(Case::single(1, |program| {
                 let [x, w, y, b] = convolution(program, shape);
                 Op::Conv { x, w, b: bias.then_some(b), y, geometry }
             }));
-            cases.push(Case::alone(1, |program| {
+            cases.push(Case::single(1, |program| {
                 let [dx, w, dy, _] = convolution(program, shape);
                 let b = bias.then(|| program.tensor("b", &[shape.c_in]));
                 Op::ConvGradInput { dy, w, b, dx, geometry }
             }));
         }
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let [x, dw, dy, _] = convolution(program, shape);
             Op::ConvGradWeight { x, dy, dw, geometry }
         }));
@@ -276,15 +281,15 @@ fn same_padding() -> Vec<Case> {
                 program.tensor(y, &[n, h_out, w_out, c_out]),
             ]
         };
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let [x, w, y] = tensors(program, ["x", "w", "y"]);
             Op::Conv { x, w, b: None, y, geometry }
         }));
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let [dx, w, dy] = tensors(program, ["dx", "w", "dy"]);
             Op::ConvGradInput { dy, w, b: Some(program.tensor("b", &[c_in])), dx, geometry }
         }));
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let [x, dw, dy] = tensors(program, ["x", "dw", "dy"]);
             Op::ConvGradWeight { x, dy, dw, geometry }
         }));
@@ -305,11 +310,11 @@ fn resizing() -> Vec<Case> {
         ([1, 1, 2, 1], 128),
     ] {
         let (small, large) = ([n, h, w, c], [n, factor * h, factor * w, c]);
-        cases.push(Case::alone(1, |program| Op::Upsample {
+        cases.push(Case::single(1, |program| Op::Upsample {
             x: program.tensor("x", &small),
             y: program.tensor("y", &large),
         }));
-        cases.push(Case::alone(1, |program| Op::UpsampleGrad {
+        cases.push(Case::single(1, |program| Op::UpsampleGrad {
             dy: program.tensor("dy", &large),
             dx: program.tensor("dx", &small),
         }));
@@ -324,12 +329,12 @@ fn resizing() -> Vec<Case> {
         ([1, 130, 255, 1], 128),
     ] {
         let (shape, pooled) = ([n, h, w, c], [n, h / size, w / size, c]);
-        cases.push(Case::alone(1, |program| Op::MaxPool {
+        cases.push(Case::single(1, |program| Op::MaxPool {
             x: program.tensor("x", &shape),
             y: program.tensor("y", &pooled),
             size,
         }));
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
             Op::MaxPoolGrad { x, dy: program.tensor("dy", &pooled), dx, size }
         }));
@@ -344,11 +349,11 @@ fn packing() -> Vec<Case> {
         [([1, 1, 1, 1], 1), ([6, 3, 5, 2], 2), ([6, 2, 3, 1], 3), ([8, 28, 28, 3], 4), ([130, 3, 3, 5], 10)]
     {
         let (single, packed) = ([n, h, w, c], [n / m, h, w, m * c]);
-        cases.push(Case::alone(1, |program| Op::Pack {
+        cases.push(Case::single(1, |program| Op::Pack {
             x: program.tensor("x", &single),
             y: program.tensor("y", &packed),
         }));
-        cases.push(Case::alone(1, |program| Op::PackGrad {
+        cases.push(Case::single(1, |program| Op::PackGrad {
             dy: program.tensor("dy", &packed),
             dx: program.tensor("dx", &single),
         }));
@@ -368,29 +373,29 @@ fn deviations() -> Vec<Case> {
         ([4, 1, 1, 70_000], 4),
     ] {
         let (shape, more) = ([n, h, w, c], [n, h, w, c + 1]);
-        cases.push(Case::alone(1, |program| Op::MinibatchDeviation {
+        cases.push(Case::single(1, |program| Op::MinibatchDeviation {
             x: program.tensor("x", &shape),
             y: program.tensor("y", &more),
             group,
         }));
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &shape));
             Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &more), dx, group }
         }));
     }
     // Images that are alike, and those that hardly differ.
     for x in [[1.5, -2.0, 1.5, -2.0, 1.5, -2.0, 1.5, -2.0], [1.5, -2.0, 1.500_001, -2.0, 1.5, -2.0, 1.5, -2.000_002]] {
-        let case = Case::alone(1, |program| Op::MinibatchDeviation {
+        let case = Case::single(1, |program| Op::MinibatchDeviation {
             x: program.tensor("x", &[4, 1, 2, 1]),
             y: program.tensor("y", &[4, 1, 2, 2]),
             group: 2,
         });
-        cases.push(case.given("x", &x));
-        let case = Case::alone(1, |program| {
+        cases.push(case.with_values("x", &x));
+        let case = Case::single(1, |program| {
             let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[4, 1, 2, 1]));
             Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &[4, 1, 2, 2]), dx, group: 2 }
         });
-        cases.push(case.given("x", &x));
+        cases.push(case.with_values("x", &x));
     }
     cases
 }
@@ -404,7 +409,7 @@ fn dropouts() -> Vec<Case> {
         (1 << 20, 3, 9, 1_000_002, 0.9),
     ];
     let case = |(len, step, seed, stream, rate): (usize, u32, u64, u32, f64)| {
-        Case::alone(step, |program| Op::Dropout {
+        Case::single(step, |program| Op::Dropout {
             clock: clock(program),
             x: program.tensor("x", &[len]),
             y: program.tensor("y", &[len]),
@@ -425,11 +430,11 @@ fn spectral_norms() -> Vec<Case> {
             let [a, y] = names.map(|name| program.tensor(name, &shape));
             (a, y, program.tensor("uv", &[c_out + k * k * c_in]), program.tensor("sigma", &[1]))
         };
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let (w, y, uv, sigma) = tensors(program, ["w", "y"]);
             Op::SpectralNorm { w, uv, y, sigma }
         }));
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| {
             let (dw, y, uv, sigma) = tensors(program, ["dw", "y"]);
             Op::SpectralNormGrad { y, uv, sigma, dw }
         }));
@@ -440,7 +445,7 @@ fn spectral_norms() -> Vec<Case> {
 fn biases() -> Vec<Case> {
     let shapes = [[1, 1, 1, 1], [3, 7, 5, 33], [300, 1, 1, 2], [2, 40, 41, 1], [1, 257, 3, 31]];
     let case = |shape: &[usize; 4]| {
-        Case::alone(1, |program| Op::BiasGrad {
+        Case::single(1, |program| Op::BiasGrad {
             dy: program.tensor("dy", shape),
             db: program.tensor("db", &shape[3..]),
         })
@@ -470,9 +475,9 @@ fn batch_norms() -> Vec<Case> {
                 continue;
             }
             if affine_too {
-                cases.push(Case::alone(1, |program| batch_norm(program, &shape, groups)));
+                cases.push(Case::single(1, |program| batch_norm(program, &shape, groups)));
             }
-            cases.push(Case::alone(1, |program| Op::BatchNormGrad {
+            cases.push(Case::single(1, |program| Op::BatchNormGrad {
                 x: program.tensor("x", &shape),
                 dy: program.tensor("dy", &shape),
                 affine: program.tensor("affine", &[2, c]),
@@ -482,7 +487,7 @@ fn batch_norms() -> Vec<Case> {
                 groups,
             }));
         }
-        cases.push(Case::alone(1, |program| Op::BatchNormEval {
+        cases.push(Case::single(1, |program| Op::BatchNormEval {
             x: program.tensor("x", &shape),
             affine: program.tensor("affine", &[2, c]),
             running: program.tensor("running", &[2, c]),
@@ -502,11 +507,11 @@ fn activations() -> Vec<Case> {
         Activation::Sigmoid,
     ] {
         for shape in [[1, 1, 1, 1], [3, 7, 5, 33], [2, 64, 64, 3]] {
-            cases.push(Case::alone(1, |program| {
+            cases.push(Case::single(1, |program| {
                 let [x, y] = ["x", "y"].map(|name| program.tensor(name, &shape));
                 Op::Activation { kind, x, y }
             }));
-            cases.push(Case::alone(1, |program| {
+            cases.push(Case::single(1, |program| {
                 let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &shape));
                 Op::ActivationGrad { kind, y, dy, dx }
             }));
@@ -527,12 +532,12 @@ fn losses() -> Vec<Case> {
                 if smoothing > 0.0 && !kind.has_labels() {
                     continue;
                 }
-                cases.push(Case::alone(step, |program| {
+                cases.push(Case::single(step, |program| {
                     let (clock, logits, dlogits, history) = tensors(program, 2 * n);
                     Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing, column }
                 }));
             }
-            cases.push(Case::alone(step, |program| {
+            cases.push(Case::single(step, |program| {
                 let (clock, logits, dlogits, history) = tensors(program, n);
                 let reals = (name == "relativistic").then(|| program.tensor("reals", &[n, 1, 1, 1]));
                 Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column }
@@ -541,7 +546,7 @@ fn losses() -> Vec<Case> {
     }
     for (rows, classes) in [(1, 1), (1, 2), (10, 3), (256, 10), (257, 10), (1001, 256)] {
         for (step, column) in [(1, 0), (2, 3), (300, 1)] {
-            cases.push(Case::alone(step, |program| Op::CrossEntropy {
+            cases.push(Case::single(step, |program| Op::CrossEntropy {
                 clock: clock(program),
                 logits: program.tensor("logits", &[rows, 1, 1, classes]),
                 labels: program.tensor_of(Element::U32, "labels", &[rows]),
@@ -559,7 +564,7 @@ fn penalties() -> Vec<Case> {
     let mut cases = Vec::new();
     for shape in [[1, 1, 1, 1], [3, 7, 5, 2], [2, 1, 1, 257], [5, 28, 28, 1], [130, 3, 3, 3]] {
         for (centre, weight) in [(Centre::Zero, 0.5), (Centre::One, 10.0)] {
-            cases.push(Case::alone(1, |program| Op::PenaltyDirection {
+            cases.push(Case::single(1, |program| Op::PenaltyDirection {
                 g: program.tensor("g", &shape),
                 t: program.tensor("t", &shape),
                 centre,
@@ -567,7 +572,7 @@ fn penalties() -> Vec<Case> {
             }));
         }
         for (step, seed) in [(1, 0), (77, u64::MAX)] {
-            cases.push(Case::alone(step, |program| {
+            cases.push(Case::single(step, |program| {
                 let clock = clock(program);
                 let [a, b, y] = ["a", "b", "y"].map(|name| program.tensor(name, &shape));
                 Op::Mix { clock, a, b, y, seed, stream: 4 }
@@ -575,8 +580,8 @@ fn penalties() -> Vec<Case> {
         }
     }
     for len in [1, 255, 70_003] {
-        cases.push(Case::alone(1, |program| Op::Fill { y: program.tensor("y", &[len]), value: -1.5 }));
-        cases.push(Case::alone(1, |program| {
+        cases.push(Case::single(1, |program| Op::Fill { y: program.tensor("y", &[len]), value: -1.5 }));
+        cases.push(Case::single(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[len]));
             Op::Accumulate { x, y }
         }));
@@ -596,16 +601,16 @@ fn extremes() -> Vec<Case> {
         (Activation::Sigmoid, true),
     ] {
         let values = if bounded { [&LARGE[..], &INFINITE].concat() } else { LARGE[..6].to_vec() };
-        let case = Case::alone(1, |program| {
+        let case = Case::single(1, |program| {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[3, 1, 1, 7]));
             Op::Activation { kind, x, y }
         });
-        cases.push(case.given("x", &values));
-        let case = Case::alone(1, |program| {
+        cases.push(case.with_values("x", &values));
+        let case = Case::single(1, |program| {
             let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &[3, 1, 1, 7]));
             Op::ActivationGrad { kind, y, dy, dx }
         });
-        cases.push(case.given("y", &[1.0, -1.0, 0.0]));
+        cases.push(case.with_values("y", &[1.0, -1.0, 0.0]));
     }
     // Of each size by itself: a mean shows nothing of what is much smaller.
     for values in LARGE[..6].chunks(2) {
@@ -617,19 +622,19 @@ fn extremes() -> Vec<Case> {
                 let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows, 1, 1, 1]));
                 (clock(program), logits, dlogits, program.tensor("history", &[2, 6]))
             };
-            let case = Case::alone(1, |program| {
+            let case = Case::single(1, |program| {
                 let (clock, logits, dlogits, history) = tensors(program, 6);
                 Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing: 0.0, column: 0 }
             });
-            cases.push(case.given("logits", &[values, &[0.5], values].concat()));
-            let case = Case::alone(1, |program| {
+            cases.push(case.with_values("logits", &[values, &[0.5], values].concat()));
+            let case = Case::single(1, |program| {
                 let (clock, logits, dlogits, history) = tensors(program, 3);
                 let reals = (kind == AdversarialLoss::Relativistic).then(|| program.tensor("reals", &[3, 1, 1, 1]));
                 Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column: 0 }
             });
-            cases.push(case.given("logits", &[values, &[0.5]].concat()));
+            cases.push(case.with_values("logits", &[values, &[0.5]].concat()));
         }
-        let case = Case::alone(1, |program| Op::CrossEntropy {
+        let case = Case::single(1, |program| Op::CrossEntropy {
             clock: clock(program),
             logits: program.tensor("logits", &[4, 1, 1, 3]),
             labels: program.tensor_of(Element::U32, "labels", &[4]),
@@ -637,7 +642,7 @@ fn extremes() -> Vec<Case> {
             history: program.tensor("history", &[2, 2]),
             column: 0,
         });
-        cases.push(case.given("logits", &[values, &[0.5], values, &[-0.5], values].concat()));
+        cases.push(case.with_values("logits", &[values, &[0.5], values, &[-0.5], values].concat()));
     }
     cases
 }
@@ -647,7 +652,7 @@ fn optimisers() -> Vec<Case> {
     for len in [1, 37, 1000, 70_000] {
         for step in [1, 2, 3, 10, 1000, 1_000_000] {
             for (lr, beta1, beta2, eps) in [(2e-4, 0.5, 0.99, 1e-8), (1e-3, 0.0, 0.999, 1e-7), (1e-2, 0.9, 0.9, 0.1)] {
-                cases.push(Case::alone(step, |program| adam(program, len, (lr, beta1, beta2, eps))));
+                cases.push(Case::single(step, |program| adam(program, len, (lr, beta1, beta2, eps))));
             }
         }
     }
@@ -655,17 +660,17 @@ fn optimisers() -> Vec<Case> {
         [(0, Decay::Linear, 0.0), (10, Decay::Constant, 1.0), (3, Decay::Cosine, 0.25), (0, Decay::Cosine, 0.0)]
     {
         for step in [1, 2, 7, 40, 99, 100, 1000] {
-            cases.push(Case::alone(step, |program| {
+            cases.push(Case::single(step, |program| {
                 let schedule = Schedule { warm_up, decay, steps: 100, last };
                 with_schedule(adam(program, 37, (0.1, 0.5, 0.9, 1e-3)), schedule)
             }));
         }
     }
     for (len, step) in [(1, 1), (1000, 5), (333, 100_000)] {
-        cases.push(Case::alone(step, |program| ema(program, len, RampUp::Steps)));
+        cases.push(Case::single(step, |program| ema(program, len, RampUp::Steps)));
     }
     for (len, step) in [(5, 1), (1000, 2), (333, 28), (37, 29), (70_000, 1000), (4, 100_000)] {
-        cases.push(Case::alone(step, |program| ema(program, len, RampUp::HalfLife)));
+        cases.push(Case::single(step, |program| ema(program, len, RampUp::HalfLife)));
     }
     cases
 }
@@ -724,17 +729,17 @@ fn convolutions_with_neighbours() -> Vec<Case> {
         };
         let kind = KINDS[number % KINDS.len()];
         for product in [&forward as &dyn Fn(&mut Program) -> (Op, TensorId), &backward] {
-            cases.push(Case::row(1, |program| {
+            cases.push(Case::sequence(1, |program| {
                 let (product, x) = product(program);
                 vec![product, Op::Activation { kind, x, y: like(program, x, "z") }]
             }));
-            cases.push(Case::row(1, |program| {
+            cases.push(Case::sequence(1, |program| {
                 let (product, dy) = product(program);
                 let [y, dx] = ["z", "dz"].map(|name| like(program, dy, name));
                 vec![product, Op::ActivationGrad { kind, y, dy, dx }]
             }));
             if number == 0 {
-                cases.push(Case::row(1, |program| {
+                cases.push(Case::sequence(1, |program| {
                     let (product, y) = product(program);
                     let [x, z] = ["other", "z"].map(|name| like(program, y, name));
                     vec![product, Op::Activation { kind, x, y: z }]
@@ -755,13 +760,13 @@ fn neighbours() -> Vec<Case> {
         let kind = KINDS[number % KINDS.len()];
         for (groups, affine_too) in [(1, true), (2, true), (1, false)] {
             if affine_too {
-                cases.push(Case::row(1, |program| {
+                cases.push(Case::sequence(1, |program| {
                     let normalisation = batch_norm(program, &shape, groups);
                     let &Op::BatchNorm { y, .. } = &normalisation else { unreachable!("batch normalisation") };
                     vec![normalisation, Op::Activation { kind, x: y, y: program.tensor("z", &shape) }]
                 }));
             }
-            cases.push(Case::row(1, |program| {
+            cases.push(Case::sequence(1, |program| {
                 let [z, dz, dy, dx, x] = ["z", "dz", "dy", "dx", "x"].map(|name| program.tensor(name, &shape));
                 let [affine, saved] = [vec![2, c], vec![groups, 2, c]].map(|shape| program.tensor("saved", &shape));
                 let daffine = affine_too.then(|| program.tensor("daffine", &[2, c]));
@@ -771,18 +776,18 @@ fn neighbours() -> Vec<Case> {
                 ]
             }));
         }
-        cases.push(Case::row(1, |program| {
+        cases.push(Case::sequence(1, |program| {
             let [x, y, z] = ["x", "y", "z"].map(|name| program.tensor(name, &shape));
             let [affine, running] = ["affine", "running"].map(|name| program.tensor(name, &[2, c]));
             vec![Op::BatchNormEval { x, affine, running, y, eps: 1e-3 }, Op::Activation { kind, x: y, y: z }]
         }));
         // The activation is not of what was normalised.
-        cases.push(Case::row(1, |program| {
+        cases.push(Case::sequence(1, |program| {
             let normalisation = batch_norm(program, &shape, 1);
             let [x, y] = ["other", "z"].map(|name| program.tensor(name, &shape));
             vec![normalisation, Op::Activation { kind, x, y }]
         }));
-        cases.push(Case::row(2, |program| {
+        cases.push(Case::sequence(2, |program| {
             let clock = clock(program);
             let images = program.tensor_of(Element::U8, "images", &[17, h, w, c]);
             let [y, both] = [n, 2 * n + 1].map(|n| program.tensor("y", &[n, h, w, c]));
@@ -794,7 +799,7 @@ fn neighbours() -> Vec<Case> {
         }));
     }
     for (len, step) in [(1, 1), (1000, 5), (70_000, 100_000)] {
-        cases.push(Case::row(step, |program| {
+        cases.push(Case::sequence(step, |program| {
             let adam = adam(program, len, (1e-3, 0.5, 0.99, 1e-3));
             let &Op::Adam { clock, param, .. } = &adam else { unreachable!("Adam") };
             let ramp_up = if step == 5 { RampUp::HalfLife } else { RampUp::Steps };
@@ -806,7 +811,7 @@ fn neighbours() -> Vec<Case> {
 }
 
 /// Operations that compute gradients, and what may come behind them.
-struct Gradients {
+struct GradientOps {
     ops: Vec<Op>,
     /// One of the gradients.
     dw: TensorId,
@@ -814,9 +819,9 @@ struct Gradients {
     ema: Op,
 }
 
-/// Gradients for an Adam to take, of sums that GPUs cut: of a bias, of a weight, and, behind so many elements that nothing here
+/// GradientOps for an Adam to take, of sums that GPUs cut: of a bias, of a weight, and, behind so many elements that nothing here
 /// computes, of another weight.
-fn gradients(program: &mut Program, between: usize) -> Gradients {
+fn gradients(program: &mut Program, between: usize) -> GradientOps {
     let [one, other] = [shape(5, [27, 20], [5, 7], [3, 2, 1]), shape(700, [1, 1], [13, 2], [1, 1, 0])];
     let [[x, w, dy, b], [other_x, other_w, other_dy, _]] = [one, other].map(|shape| convolution(program, shape));
     let between = program.tensor("between", &[between]);
@@ -829,7 +834,7 @@ fn gradients(program: &mut Program, between: usize) -> Gradients {
     let Op::Adam { clock, param, grad, .. } = &mut adam else { unreachable!("Adam") };
     *grad = all;
     let (clock, param, ema) = (*clock, *param, program.tensor("ema", &[len]));
-    Gradients {
+    GradientOps {
         ops: vec![
             Op::BiasGrad { dy, db },
             Op::ConvGradWeight { x, dy, dw, geometry: one.geometry },
@@ -841,12 +846,12 @@ fn gradients(program: &mut Program, between: usize) -> Gradients {
     }
 }
 
-/// Gradients that Adam takes next, with the EMA after it and without, and with one of them changed before.
+/// GradientOps that Adam takes next, with the EMA after it and without, and with one of them changed before.
 fn gradients_before_adam() -> Vec<Case> {
     let mut cases = Vec::new();
     for (between, with_ema, changed) in [(1, false, false), (300, true, false), (77, true, true)] {
-        cases.push(Case::row(2, |program| {
-            let Gradients { mut ops, dw, adam, ema } = gradients(program, between);
+        cases.push(Case::sequence(2, |program| {
+            let GradientOps { mut ops, dw, adam, ema } = gradients(program, between);
             if changed {
                 let shape = program.shape(dw).to_vec();
                 ops.push(Op::Accumulate { x: program.tensor("change", &shape), y: dw });
@@ -862,10 +867,10 @@ fn gradients_before_adam() -> Vec<Case> {
 /// Where a step's numbers come from.
 fn inputs() -> Vec<Case> {
     let mut cases: Vec<Case> =
-        [0, 1, 41].map(|step| Case::alone(step, |program| Op::Tick { clock: clock(program) })).into();
+        [0, 1, 41].map(|step| Case::single(step, |program| Op::Tick { clock: clock(program) })).into();
     let draws = [(1, 1, 0, 0), (1001, 7, 0x1234_5678_9abc_def0, 3), (1 << 20, u32::MAX, u64::MAX, 1)];
     for (len, step, seed, stream) in draws {
-        cases.push(Case::alone(step, |program| Op::Normal {
+        cases.push(Case::single(step, |program| Op::Normal {
             clock: clock(program),
             y: program.tensor("y", &[len]),
             seed,
@@ -882,7 +887,7 @@ fn inputs() -> Vec<Case> {
     ];
     for (count, n, [h, w, c], step, range) in batches {
         for order in [Order::Shuffled, Order::Chunk] {
-            cases.push(Case::alone(step, |program| Op::Batch {
+            cases.push(Case::single(step, |program| Op::Batch {
                 clock: clock(program),
                 images: program.tensor_of(Element::U8, "images", &[count, h, w, c]),
                 y: program.tensor("y", &[n, h, w, c]),
@@ -894,7 +899,7 @@ fn inputs() -> Vec<Case> {
     }
     for (count, n, step) in [(1, 1, 1), (10, 4, 1), (10, 4, 9), (1003, 130, 1234)] {
         for order in [Order::Shuffled, Order::Chunk] {
-            cases.push(Case::alone(step, |program| Op::Labels {
+            cases.push(Case::single(step, |program| Op::Labels {
                 clock: clock(program),
                 labels: program.tensor_of(Element::U8, "labels", &[count]),
                 y: program.tensor_of(Element::U32, "y", &[n]),
@@ -907,7 +912,7 @@ fn inputs() -> Vec<Case> {
     {
         for (step, seed, rotate) in [(1, 0, 20.0), (7, u64::MAX, 180.0), (u32::MAX, 99, 0.5), (3, 5, 0.0)] {
             for flip in [false, true] {
-                cases.push(Case::alone(step, |program| Op::Augment {
+                cases.push(Case::single(step, |program| Op::Augment {
                     clock: clock(program),
                     x: program.tensor("x", &shape),
                     y: program.tensor("y", &shape),
@@ -920,7 +925,7 @@ fn inputs() -> Vec<Case> {
         }
     }
     for (a, b) in [(1, 1), (3, 5), (128, 1)] {
-        cases.push(Case::alone(1, |program| Op::Concat {
+        cases.push(Case::single(1, |program| Op::Concat {
             a: program.tensor("a", &[a, 3, 3, 5]),
             b: program.tensor("b", &[b, 3, 3, 5]),
             y: program.tensor("y", &[a + b, 3, 3, 5]),
@@ -936,17 +941,17 @@ fn classes() -> Vec<Case> {
         [(1, 1, 1, 1), (4, 2, 10, 64), (6, 3, 3, 5), (130, 2, 10, 100), (77, 1, 256, 3), (1002, 2, 13, 257)]
     {
         let labels = |program: &mut Program| program.tensor_of(Element::U32, "labels", &[n / parts]);
-        cases.push(Case::alone(1, |program| Op::AppendClass {
+        cases.push(Case::single(1, |program| Op::AppendClass {
             x: program.tensor("x", &[n, 1, 1, before]),
             labels: labels(program),
             y: program.tensor("y", &[n, 1, 1, before + classes]),
         }));
-        cases.push(Case::alone(1, |program| Op::PickLogit {
+        cases.push(Case::single(1, |program| Op::PickLogit {
             logits: program.tensor("logits", &[n, 1, 1, 1 + classes]),
             labels: labels(program),
             y: program.tensor("y", &[n, 1, 1, 1]),
         }));
-        cases.push(Case::alone(1, |program| Op::PickLogitGrad {
+        cases.push(Case::single(1, |program| Op::PickLogitGrad {
             dy: program.tensor("dy", &[n, 1, 1, 1]),
             labels: labels(program),
             dlogits: program.tensor("dlogits", &[n, 1, 1, 1 + classes]),
@@ -972,7 +977,7 @@ fn diff_augments() -> Vec<Case> {
         ([3, 40, 33, 3], 3, 99, 52),
     ] {
         for changes in chosen {
-            cases.push(Case::alone(step, |program| Op::DiffAugment {
+            cases.push(Case::single(step, |program| Op::DiffAugment {
                 clock: clock(program),
                 x: program.tensor("x", &shape),
                 y: program.tensor("y", &shape),
@@ -980,7 +985,7 @@ fn diff_augments() -> Vec<Case> {
                 stream,
                 changes,
             }));
-            cases.push(Case::alone(step, |program| Op::DiffAugmentGrad {
+            cases.push(Case::single(step, |program| Op::DiffAugmentGrad {
                 clock: clock(program),
                 dy: program.tensor("dy", &shape),
                 dx: program.tensor("dx", &shape),

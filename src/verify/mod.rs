@@ -15,8 +15,8 @@ use std::time::Instant;
 
 pub use case::{Case, pattern};
 pub use cases::{awkward, long, of_models};
-pub use report::{Report, Row};
-pub use steps::{Steps, one_step, repeats};
+pub use report::{OperationSummary, VerifyReport};
+pub use steps::{StepComparison, one_step, repeats};
 pub use tolerance::{Comparison, Tolerance};
 
 use crate::error::Result;
@@ -66,10 +66,10 @@ fn at_models_shapes(models: &[Model], scope: Scope) -> Vec<Case> {
 /// # Errors
 ///
 /// Where there is a mistake in a model that comes with the program, and so none that the GPU makes.
-pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> Result<Report> {
+pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> Result<VerifyReport> {
     let clock = Instant::now();
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
-    let mut report = Report::new(gpu, scope);
+    let mut report = VerifyReport::new(gpu, scope);
 
     let (variants, tilings) = (gpu.variants(), gpu.tilings());
     let (trials, at_models_shapes) = (trials(scope), at_models_shapes(&models, scope));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Case, Comparison, Scope, Steps, Tolerance};
+use super::{Case, Comparison, Scope, StepComparison, Tolerance};
 use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::program::Device;
@@ -14,7 +14,7 @@ const MOST_COMPLAINTS: usize = 5;
 
 /// What verifying found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct VerifyReport {
     /// The adapter.
     pub device: String,
     /// Name and version of its driver.
@@ -26,11 +26,11 @@ pub struct Report {
     /// How long it took.
     pub seconds: f64,
     /// One for each operation, in the order of their first case.
-    pub operations: Vec<Row>,
+    pub operations: Vec<OperationSummary>,
     /// Entry points that no case ran: none, unless this program has a gap.
     pub entry_points_not_reached: Vec<String>,
     /// Whole steps.
-    pub steps: Vec<Steps>,
+    pub steps: Vec<StepComparison>,
     /// Models whose runs gave the same bits twice.
     pub repeated: Vec<String>,
     /// What else went wrong.
@@ -39,7 +39,7 @@ pub struct Report {
 
 /// What was found of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct OperationSummary {
     /// Its name.
     pub operation: &'static str,
     /// How many shapes and settings were tried.
@@ -62,7 +62,7 @@ pub struct Row {
     pub complaints: Vec<String>,
 }
 
-impl Report {
+impl VerifyReport {
     pub(super) fn new(gpu: &GpuDevice, scope: Scope) -> Self {
         Self {
             device: gpu.description(),
@@ -82,7 +82,7 @@ impl Report {
     pub(super) fn add(&mut self, case: &Case, tolerance: Tolerance, outcome: Result<Vec<(&'static str, Comparison)>>) {
         let name = case.op().name();
         let index = self.operations.iter().position(|row| row.operation == name).unwrap_or_else(|| {
-            self.operations.push(Row::new(case, tolerance));
+            self.operations.push(OperationSummary::new(case, tolerance));
             self.operations.len() - 1
         });
         self.passed &= self.operations[index].add(case, tolerance, outcome);
@@ -93,7 +93,7 @@ impl Report {
         self.passed &= self.entry_points_not_reached.is_empty();
     }
 
-    pub(super) fn add_steps(&mut self, model: &str, outcome: Result<Steps>) {
+    pub(super) fn add_steps(&mut self, model: &str, outcome: Result<StepComparison>) {
         match outcome {
             Ok(steps) => {
                 self.passed &= steps.complaints.is_empty();
@@ -129,7 +129,7 @@ impl Report {
     }
 }
 
-impl Row {
+impl OperationSummary {
     fn new(case: &Case, tolerance: Tolerance) -> Self {
         Self {
             operation: case.op().name(),
@@ -171,7 +171,7 @@ impl Row {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -201,7 +201,7 @@ impl fmt::Display for Report {
         for entry in &self.entry_points_not_reached {
             writeln!(f, "entry point {entry} was not reached by any case FAILED")?;
         }
-        for Steps { model, batch_size, tensors, share, worst, complaints } in &self.steps {
+        for StepComparison { model, batch_size, tensors, share, worst, complaints } in &self.steps {
             let verdict = if complaints.is_empty() { "ok" } else { "FAILED" };
             writeln!(
                 f,

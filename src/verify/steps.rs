@@ -21,7 +21,7 @@ const IN_F16: f64 = 0.1;
 
 /// What came of whole steps of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Steps {
+pub struct StepComparison {
     /// The model's name.
     pub model: String,
     /// Real images in a step.
@@ -37,13 +37,13 @@ pub struct Steps {
 }
 
 /// A model in training on a device.
-struct Trainee {
+struct ModelUnderTest {
     gan: Gan,
     start: Checkpoint,
     executor: Box<dyn Executor>,
 }
 
-impl Trainee {
+impl ModelUnderTest {
     /// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. A large
     /// eps prevents that.
     const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
@@ -95,21 +95,21 @@ fn step_of(gan: &Gan) -> &[Op] {
 
 /// One step of a model: every tensor that it writes is compared, activations, gradients, moments and parameters. The
 /// yardstick is how far f32 is from f64 on the CPU.
-pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<Steps> {
+pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<StepComparison> {
     let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
     let mut written = Vec::new();
     let mut gan = None;
     // One after the other, since the largest model takes gigabytes.
     for device in devices {
-        let mut trainee = Trainee::new(device, model, batch_size)?;
-        trainee.run(1)?;
-        written.push(trainee.written()?);
-        gan = Some(trainee.gan);
+        let mut model_under_test = ModelUnderTest::new(device, model, batch_size)?;
+        model_under_test.run(1)?;
+        written.push(model_under_test.written()?);
+        gan = Some(model_under_test.gan);
     }
     let (gan, [exact, rounded, on_gpu]) = (gan.expect("one for each device"), &written[..]) else {
         unreachable!("three devices")
     };
-    let mut steps = Steps {
+    let mut steps = StepComparison {
         model: model.name.clone(),
         batch_size,
         tensors: exact.len(),
@@ -157,9 +157,9 @@ fn rows_of_bias(tensor: &str, exact: &BTreeMap<String, Vec<f32>>, gan: &Gan) -> 
 /// Whether two runs of a few steps give the same bits, in all that a checkpoint holds.
 pub fn repeats(gpu: &dyn Device, model: &Model, batch_size: usize, steps: usize) -> Result<bool> {
     let bits = || -> Result<Vec<u32>> {
-        let mut trainee = Trainee::new(gpu, model, batch_size)?;
-        trainee.run(steps)?;
-        let checkpoint = trainee.checkpoint()?;
+        let mut model_under_test = ModelUnderTest::new(gpu, model, batch_size)?;
+        model_under_test.run(steps)?;
+        let checkpoint = model_under_test.checkpoint()?;
         Ok(checkpoint.tensors().values().flat_map(|tensor| &tensor.values).map(|value| value.to_bits()).collect())
     };
     Ok(bits()? == bits()?)

@@ -1,21 +1,21 @@
 //! Augmentation against what can be said of it without its formulas.
 
 use super::*;
-use crate::cpu::augment::{Chances, Turn, between, forward};
+use crate::cpu::augment::{AugmentSettings, Transform, between, forward};
 
-const ROTATE: Chances = Chances { rotate: 20.0, flip: false, quarter_turns: false };
-const TURN: Turn = Turn { angle: 0.0, mirrored: false, quarters: 0 };
+const ROTATE: AugmentSettings = AugmentSettings { rotate: 20.0, flip: false, quarter_turns: false };
+const TURN: Transform = Transform { angle: 0.0, mirrored: false, quarters: 0 };
 
-fn turned(turn: Turn, shape: [usize; 3], x: &[f64]) -> Vec<f64> {
+fn turned(turn: Transform, shape: [usize; 3], x: &[f64]) -> Vec<f64> {
     let mut y = vec![f64::NAN; x.len()];
     turn.apply(shape, x, &mut y);
     y
 }
 
 /// A batch in f32, augmented as step 7 of seed 3 has it.
-fn augmented(chances: Chances, shape: [usize; 4], x: &[f32]) -> Vec<f32> {
+fn augmented(settings: AugmentSettings, shape: [usize; 4], x: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.len()];
-    forward(3, 7, chances, shape, x, &mut y);
+    forward(3, 7, settings, shape, x, &mut y);
     y
 }
 
@@ -34,9 +34,9 @@ fn quarter_turns_and_mirroring_are_those_of_an_image_written_down() {
         (true, 0, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0, 9.0, 8.0, 7.0]),
         (true, 1, [1.0, 4.0, 7.0, 2.0, 5.0, 8.0, 3.0, 6.0, 9.0]),
     ] {
-        assert_eq!(turned(Turn { mirrored, quarters, ..TURN }, [3, 3, 1], &x), expected, "{mirrored} {quarters}");
+        assert_eq!(turned(Transform { mirrored, quarters, ..TURN }, [3, 3, 1], &x), expected, "{mirrored} {quarters}");
     }
-    assert_eq!(turned(Turn { mirrored: true, ..TURN }, [1, 2, 3], &x[..6]), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
+    assert_eq!(turned(Transform { mirrored: true, ..TURN }, [1, 2, 3], &x[..6]), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn turning_by_an_angle_of_a_quarter_is_a_quarter_turn() {
     let x = noise(1, 9 * 9 * 2);
     for quarters in 1..4 {
         let angle = f64::from(quarters) / 4.0;
-        let expected = turned(Turn { quarters, ..TURN }, [9, 9, 2], &x);
-        assert_close("turned", &turned(Turn { angle, ..TURN }, [9, 9, 2], &x), &expected, 1e-13);
+        let expected = turned(Transform { quarters, ..TURN }, [9, 9, 2], &x);
+        assert_close("turned", &turned(Transform { angle, ..TURN }, [9, 9, 2], &x), &expected, 1e-13);
     }
 }
 
@@ -53,7 +53,7 @@ fn turning_by_an_angle_of_a_quarter_is_a_quarter_turn() {
 fn an_angle_of_nothing_changes_nothing() {
     for shape in [[5, 4, 7, 3], [2, 8, 8, 1], [3, 1, 5, 2], [1, 1, 1, 1]] {
         let x = noise_in_f32(shape.iter().product());
-        let same = augmented(Chances { rotate: 0.0, ..ROTATE }, shape, &x);
+        let same = augmented(AugmentSettings { rotate: 0.0, ..ROTATE }, shape, &x);
         assert_eq!(
             same.iter().map(|y| y.to_bits()).collect::<Vec<_>>(),
             x.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
@@ -64,11 +64,11 @@ fn an_angle_of_nothing_changes_nothing() {
 #[test]
 fn each_quarter_turn_and_each_side_comes_as_often_as_the_others() {
     const DRAWS: u32 = 16_000;
-    let chances = Chances { rotate: 20.0, flip: true, quarter_turns: true };
+    let settings = AugmentSettings { rotate: 20.0, flip: true, quarter_turns: true };
     let mut counts = [[0; 2]; 4];
     let mut angles = Vec::new();
     for i in 0..DRAWS {
-        let turn = Turn::drawn(3, 1 + i / 100, i % 100, chances);
+        let turn = Transform::drawn(3, 1 + i / 100, i % 100, settings);
         counts[turn.quarters as usize][usize::from(turn.mirrored)] += 1;
         angles.push(360.0 * turn.angle);
     }
@@ -85,16 +85,16 @@ fn each_quarter_turn_and_each_side_comes_as_often_as_the_others() {
 #[test]
 fn what_is_not_asked_for_is_not_drawn() {
     for i in 0..100 {
-        let turn = Turn::drawn(3, 1, i, ROTATE);
+        let turn = Transform::drawn(3, 1, i, ROTATE);
         assert!(!turn.mirrored && turn.quarters == 0 && turn.angle != 0.0);
-        let turn = Turn::drawn(3, 1, i, Chances { rotate: 0.0, flip: true, quarter_turns: false });
+        let turn = Transform::drawn(3, 1, i, AugmentSettings { rotate: 0.0, flip: true, quarter_turns: false });
         assert!(turn.angle == 0.0 && turn.quarters == 0);
     }
 }
 
 #[test]
 fn images_of_a_batch_steps_and_seeds_have_draws_of_their_own_and_the_same_ones_each_time() {
-    let draws = |seed, step| (0..50).map(|i| Turn::drawn(seed, step, i, ROTATE).angle).collect::<Vec<_>>();
+    let draws = |seed, step| (0..50).map(|i| Transform::drawn(seed, step, i, ROTATE).angle).collect::<Vec<_>>();
     let mut all = [draws(1, 1), draws(1, 2), draws(2, 1), draws(1 << 40, 1)].concat();
     all.sort_by(f64::total_cmp);
     assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "two images are turned by the same angle");
@@ -108,7 +108,7 @@ fn a_disc_in_the_middle_stays_as_it_is() {
     // With an edge as soft as interpolation makes it.
     let x: Vec<f64> = (0..SIZE * SIZE).map(|at| ((9.0 - distance(at)) / 4.0).clamp(-1.0, 1.0)).collect();
     for angle in [0.01, 0.1, 0.125, 0.3, -0.49] {
-        let y = turned(Turn { angle, mirrored: true, quarters: 3 }, [SIZE, SIZE, 1], &x);
+        let y = turned(Transform { angle, mirrored: true, quarters: 3 }, [SIZE, SIZE, 1], &x);
         // In the corners lies what is mirrored at the edges.
         for (at, (x, y)) in x.iter().zip(&y).enumerate().filter(|(at, _)| distance(*at) <= 16.0) {
             assert!((x - y).abs() < 0.06, "{angle} turns make {y} of {x} at {at}");
@@ -123,7 +123,7 @@ fn a_dot_goes_where_its_angle_takes_it() {
     let mut x = vec![0.0; SIZE * SIZE];
     x[15 * SIZE + 21] = 1.0;
     for degrees in [-170.0_f64, -90.0, -30.0, 30.0, 45.0, 120.0, 179.0] {
-        let y = turned(Turn { angle: degrees / 360.0, ..TURN }, [SIZE, SIZE, 1], &x);
+        let y = turned(Transform { angle: degrees / 360.0, ..TURN }, [SIZE, SIZE, 1], &x);
         let total: f64 = y.iter().sum();
         let centre = |coordinate: fn(usize) -> usize| {
             y.iter().enumerate().map(|(at, y)| y * coordinate(at) as f64).sum::<f64>() / total
@@ -141,7 +141,7 @@ fn corners_are_filled_by_the_image_mirrored_at_its_edges() {
     // A ramp along the columns, turned by an eighth: beyond the edge between -1/2 and 1/2 it goes back the way it came.
     const SIZE: usize = 9;
     let x: Vec<f64> = (0..SIZE * SIZE).map(|at| (at % SIZE) as f64).collect();
-    let y = turned(Turn { angle: 0.125, ..TURN }, [SIZE, SIZE, 1], &x);
+    let y = turned(Transform { angle: 0.125, ..TURN }, [SIZE, SIZE, 1], &x);
     for (at, y) in y.iter().enumerate() {
         let (down, right) = ((at / SIZE) as f64 - 4.0, (at % SIZE) as f64 - 4.0);
         let place = 4.0 + (right - down) * 0.5_f64.sqrt();
@@ -157,16 +157,16 @@ fn corners_are_filled_by_the_image_mirrored_at_its_edges() {
     }
     // An image of one row is that row everywhere, however far beyond it one looks.
     let row: Vec<f64> = (0..100).map(f64::from).collect();
-    let y = turned(Turn { angle: 0.25, ..TURN }, [1, 100, 1], &row);
+    let y = turned(Transform { angle: 0.25, ..TURN }, [1, 100, 1], &row);
     assert!(y.iter().all(|y| (y - 49.5).abs() < 1e-9), "{y:?}");
 }
 
 #[test]
 fn values_never_leave_the_range_of_their_image() {
-    let chances = Chances { rotate: 180.0, flip: true, quarter_turns: false };
+    let settings = AugmentSettings { rotate: 180.0, flip: true, quarter_turns: false };
     for (shape, scale) in [([200, 7, 5, 1], 1.0), ([200, 3, 3, 2], 1e-3), ([50, 9, 14, 1], 1e6)] {
         let x: Vec<f32> = noise_in_f32(shape.iter().product()).iter().map(|x| x * scale).collect();
-        let y = augmented(chances, shape, &x);
+        let y = augmented(settings, shape, &x);
         let len = shape[1..].iter().product();
         for (x, y) in x.chunks(len).zip(y.chunks(len)) {
             let (low, high) = x.iter().fold((f32::MAX, f32::MIN), |(low, high), &x| (low.min(x), high.max(x)));

@@ -6,7 +6,7 @@ use crate::program::{Activation, AdversarialLoss, Centre, DiffAugment, Element, 
 
 /// Sizes of a convolution that tests are made for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Case {
+pub(super) struct ConvCase {
     pub(super) n: usize,
     pub(super) x: (usize, usize, usize),
     pub(super) y: (usize, usize, usize),
@@ -14,7 +14,7 @@ pub(super) struct Case {
 }
 
 /// Convolutions whose sizes divide nothing: x (H, W, `C_IN`), y (`H_OUT`, `W_OUT`, `C_OUT`), and K, S, P.
-pub(super) const CASES: [Case; 14] = [
+pub(super) const CASES: [ConvCase; 14] = [
     case(2, (5, 4, 3), (5, 4, 2), (3, 1, 1)),
     case(2, (6, 8, 2), (3, 4, 3), (4, 2, 1)), // the layer of DCGAN
     case(3, (7, 5, 2), (3, 2, 3), (3, 2, 0)),
@@ -31,9 +31,9 @@ pub(super) const CASES: [Case; 14] = [
     case(1, (1, 1, 2), (3, 3, 2), (3, 1, 2)), // nearly all is padding
 ];
 
-const fn case(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), ksp: (usize, usize, usize)) -> Case {
+const fn case(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), ksp: (usize, usize, usize)) -> ConvCase {
     let (kernel, stride, pad) = ksp;
-    Case { n, x, y, geometry: Geometry { kernel, stride, pad } }
+    ConvCase { n, x, y, geometry: Geometry { kernel, stride, pad } }
 }
 
 /// The tensors of a convolution and its gradients, and a routine for each operation.
@@ -54,8 +54,8 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
-    pub(super) fn new(case: Case) -> Self {
-        let Case { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
+    pub(super) fn new(case: ConvCase) -> Self {
+        let ConvCase { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
         let mut program = Program::new();
         let x = program.tensor("x", &[n, h, w, c_in]);
         let dx = program.tensor("dx", &[n, h, w, c_in]);

@@ -11,7 +11,7 @@ const WHOLE: Geometry = Geometry { kernel: 8, stride: 1, pad: 0 };
 const LEAKY: Activation = Activation::LeakyRelu { slope: 0.2 };
 
 /// An adversarial step of two small networks.
-struct Step {
+struct TinyGan {
     program: Program,
     routine: RoutineId,
     images: TensorId,
@@ -22,7 +22,7 @@ struct Step {
     losses: TensorId,
 }
 
-impl Step {
+impl TinyGan {
     fn new() -> Self {
         let mut p = Program::new();
         let clock = p.tensor_of(Element::U32, "clock", &[1]);
@@ -155,7 +155,7 @@ fn judge(
 
 #[test]
 fn a_step_gives_the_same_bits_each_time_whatever_the_number_of_threads() {
-    let step = Step::new();
+    let step = TinyGan::new();
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| step.results::<f32>(3))
@@ -169,7 +169,7 @@ fn a_step_gives_the_same_bits_each_time_whatever_the_number_of_threads() {
 
 #[test]
 fn running_two_steps_at_once_is_running_one_step_twice() {
-    let step = Step::new();
+    let step = TinyGan::new();
     let mut executor = step.executor::<f32>();
     executor.run(step.routine, 1).unwrap();
     executor.run(step.routine, 1).unwrap();
@@ -179,7 +179,7 @@ fn running_two_steps_at_once_is_running_one_step_twice() {
 
 #[test]
 fn f32_agrees_with_f64() {
-    let step = Step::new();
+    let step = TinyGan::new();
     let results = step.results::<f32>(1).into_iter().zip(step.results::<f64>(1));
     // Parameters are left out: Adam's first step is lr or -lr, and a gradient of almost zero has either sign.
     for ((f32s, f64s), &tensor) in results.zip(&step.results).take(6) {
@@ -192,7 +192,7 @@ fn f32_agrees_with_f64() {
 
 #[test]
 fn a_parameter_that_is_nan_shows_in_every_loss_and_parameter_it_reaches() {
-    let step = Step::new();
+    let step = TinyGan::new();
     for param in step.params {
         let mut executor = step.executor::<f32>();
         let mut values = executor.read(param);

@@ -1,11 +1,11 @@
 //! Each operation against naive loops or numbers worked out by hand.
 
-use super::gradients::{CASES, Case, Convolution};
+use super::gradients::{CASES, ConvCase, Convolution};
 use super::*;
 use crate::program::{Activation, AdversarialLoss, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// Convolutions that are cut into pieces, each in another way.
-const LARGE: [Case; 5] = [
+const LARGE: [ConvCase; 5] = [
     large(37, (9, 11, 3), (5, 6, 5), 3, 2, 1),
     large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0), // an image has more patches than are gathered at a time
     large(67, (6, 7, 17), (6, 7, 9), 3, 1, 1),    // several blocks and several parts of the gradient for weights
@@ -13,14 +13,14 @@ const LARGE: [Case; 5] = [
     large(130, (5, 5, 11), (1, 1, 13), 5, 1, 0),
 ];
 
-const fn large(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), k: usize, s: usize, p: usize) -> Case {
+const fn large(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), k: usize, s: usize, p: usize) -> ConvCase {
     let geometry = Geometry { kernel: k, stride: s, pad: p };
-    Case { n, x, y, geometry }
+    ConvCase { n, x, y, geometry }
 }
 
 /// Calls `add` with the indices of x, w and y of every product that the sum of a convolution is made of.
-fn for_each_product(case: Case, mut add: impl FnMut(usize, usize, usize)) {
-    let Case { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
+fn for_each_product(case: ConvCase, mut add: impl FnMut(usize, usize, usize)) {
+    let ConvCase { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
     let Geometry { kernel, stride, pad } = geometry;
     for n in 0..n {
         for (i, j) in (0..h_out).flat_map(|i| (0..w_out).map(move |j| (i, j))) {

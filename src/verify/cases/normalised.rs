@@ -34,7 +34,7 @@ pub(super) fn products_with_batch_norm() -> Vec<Case> {
         for product in [&forward as &dyn Fn(&mut Program) -> (Op, TensorId), &backward] {
             for groups in [1, 2] {
                 for activation in [true, false].into_iter().take(if number == 0 { 2 } else { 1 }) {
-                    cases.push(Case::row(1, |program| {
+                    cases.push(Case::sequence(1, |program| {
                         let (product, result) = product(program);
                         let shape = program.nhwc(result);
                         let mut norm = batch_norm(program, &shape, groups);
@@ -46,7 +46,7 @@ pub(super) fn products_with_batch_norm() -> Vec<Case> {
                         [product, norm].into_iter().chain(behind).collect()
                     }));
                 }
-                cases.push(Case::row(1, |program| {
+                cases.push(Case::sequence(1, |program| {
                     let (product, dz) = product(program);
                     let shape = program.nhwc(dz);
                     let c = shape[3];
