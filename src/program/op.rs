@@ -193,7 +193,7 @@ pub enum Op {
         write y: F32,
     }
 
-    /// Every m images of a batch packed into the channels of one image (PacGAN; Lin et al. 2018, "The power of two samples in
+    /// Every m images of a batch packed into the channels of one image (`PacGAN`; Lin et al. 2018, "The power of two samples in
     /// generative adversarial networks"): `y[n,h,w,j*C+c] = x[n*m+j,h,w,c]`, where m follows from the shapes.
     Pack "pack" {
         /// The images; shape (N, H, W, C).

@@ -819,7 +819,7 @@ struct GradientOps {
     ema: Op,
 }
 
-/// GradientOps for an Adam to take, of sums that GPUs cut: of a bias, of a weight, and, behind so many elements that nothing here
+/// Gradients for Adam whose sums GPUs split: of a bias, of a weight, and, after `between` elements that nothing here
 /// computes, of another weight.
 fn gradients(program: &mut Program, between: usize) -> GradientOps {
     let [one, other] = [shape(5, [27, 20], [5, 7], [3, 2, 1]), shape(700, [1, 1], [13, 2], [1, 1, 0])];
@@ -846,7 +846,7 @@ fn gradients(program: &mut Program, between: usize) -> GradientOps {
     }
 }
 
-/// GradientOps that Adam takes next, with the EMA after it and without, and with one of them changed before.
+/// Gradients that Adam takes next, with the EMA after it and without, and with one of them changed before.
 fn gradients_before_adam() -> Vec<Case> {
     let mut cases = Vec::new();
     for (between, with_ema, changed) in [(1, false, false), (300, true, false), (77, true, true)] {
