@@ -3,7 +3,7 @@
 use super::file::{Keys, Section, Span, listed};
 use super::training::{Adam, Average, Objective, Penalty, Rates, Training};
 use crate::error::Result;
-use crate::program::{Adversarial, Decay, DiffAugment};
+use crate::program::{AdversarialLoss, Decay, DiffAugment};
 
 pub(super) const MAX_BATCH: usize = 1 << 16;
 /// Of the discriminator's updates for each of the generator's.
@@ -86,7 +86,8 @@ fn average(training: &Section<'_>, at: &Span) -> Result<Average> {
 
 fn objective(training: &Section<'_>) -> Result<Objective> {
     Ok(Objective {
-        loss: training.or("loss", Adversarial::default(), |section, key| section.choice(key, &Adversarial::NAMES))?,
+        loss: training
+            .or("loss", AdversarialLoss::default(), |section, key| section.choice(key, &AdversarialLoss::NAMES))?,
         label_smoothing: training.or("label-smoothing", 0.0, |section, key| {
             section.number(key, |share| (0.0..0.5).contains(&share), "from 0 to below 0.5")
         })?,
