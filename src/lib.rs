@@ -16,6 +16,7 @@ mod memory;
 pub mod metrics;
 pub mod net;
 pub mod program;
+pub mod progress;
 pub mod report;
 pub mod train;
 pub mod verify;

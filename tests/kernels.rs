@@ -16,7 +16,7 @@ use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, AdversarialLoss, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
 };
-use gpu_gan::report::work::Audience;
+use gpu_gan::progress::Console;
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
@@ -596,7 +596,7 @@ fn a_benchmark_says_which_operation_computes_wrongly() {
         model: &model,
         batch_size: 4,
         seconds: 0.001,
-        audience: Audience::Nobody,
+        console: &Console::silent(),
         stop: &stop,
     };
     let report = bench.run(false, true).unwrap();

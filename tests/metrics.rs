@@ -10,7 +10,7 @@ use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::metrics::{Figures, Judge, Lens};
 use gpu_gan::net::{Adam, Average, Model};
 use gpu_gan::program::{Device, Values};
-use gpu_gan::report::work::Audience;
+use gpu_gan::progress::Console;
 use gpu_gan::train::{Checkpoint, Gan, Sampler, Settings};
 
 fn cpu() -> CpuDevice<f32> {
@@ -25,7 +25,7 @@ fn digits(count: usize, labelled: bool) -> ImageSet {
 }
 
 fn judge<'a>(device: &dyn Device, images: &'a ImageSet, count: usize, cache: Option<&Path>) -> Judge<&'a ImageSet> {
-    Judge::new(device, images, None, count, cache, Audience::Nobody).unwrap()
+    Judge::new(device, images, None, count, cache, &Console::silent()).unwrap()
 }
 
 /// Images of a generator after some steps.
@@ -169,7 +169,7 @@ fn of_few_images_one_half_is_compared_with_the_other_and_too_few_are_refused() {
     assert!(same.frechet < 1e-4 && floor.frechet > 100.0 * same.frechet, "{same:?} {floor:?}");
     assert_eq!((same.images, same.reals), (41, 41));
     for (images, count) in [(stripes(11, |_| 0), 11), (stripes(41, |_| 0), 5)] {
-        let error = Judge::new(&cpu(), &images, None, count, None, Audience::Nobody).err().unwrap();
+        let error = Judge::new(&cpu(), &images, None, count, None, &Console::silent()).err().unwrap();
         assert!(error.to_string().contains("too few") && error.hint().contains("12 images"), "{error}");
     }
 }

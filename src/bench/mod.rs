@@ -20,7 +20,7 @@ pub use sweep::{Sweep, SweepOver, SweepPoint};
 
 use crate::error::Result;
 use crate::net::Model;
-use crate::report::work::{Audience, Work};
+use crate::progress::Console;
 
 /// Bytes of the images that steps take theirs from, at most: about those of MNIST.
 const IMAGE_BYTES: usize = 48 << 20;
@@ -35,8 +35,8 @@ pub struct Bench<'a> {
     pub batch_size: usize,
     /// About so many seconds for each measurement.
     pub seconds: f64,
-    /// Who is told how far it is.
-    pub audience: Audience,
+    /// The place for the progress.
+    pub console: &'a Console,
     /// Set where what was measured so far is enough.
     pub stop: &'a AtomicBool,
 }
@@ -46,9 +46,9 @@ impl Bench<'_> {
     pub fn run(&self, steps: bool, operations: bool) -> Result<BenchReport> {
         let mut report = BenchReport::new(self);
         if steps {
-            let mut work = self.audience.work("steps", steps::PIECES);
-            let (start_up, step) = self.step(&mut work)?;
-            work.finish();
+            let task = self.console.task("steps", steps::PIECES);
+            let (start_up, step) = self.step(&task)?;
+            drop(task);
             report.passed &= step.complaints.is_empty();
             (report.start_up, report.step) = (Some(start_up), Some(step));
         }
@@ -79,9 +79,4 @@ impl Bench<'_> {
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
-}
-
-/// Another piece of the work is done.
-fn done(work: &mut Work) {
-    work.advance(1);
 }

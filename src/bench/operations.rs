@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::Bench;
 use super::machine::{BuiltProgram, Timing};
-use super::{Bench, done};
 use crate::error::Result;
 use crate::program::{Access, Element, Geometry, Op, Operand, Program, TensorId};
 use crate::train::{Gan, Settings};
@@ -74,17 +74,17 @@ impl Bench<'_> {
     /// Every different operation of the step, in the order of their first time.
     pub(super) fn operations(&self) -> Result<(Roofline, Vec<Operation>)> {
         let operation_cases = self.operation_cases();
-        let mut work = self.audience.work("operations", (operation_cases.len() + 1 + PRODUCTS.len()) as u64);
+        let task = self.console.task("operations", (operation_cases.len() + 1 + PRODUCTS.len()) as u64);
 
         let copy = self.measured(OperationCase::copy())?;
-        done(&mut work);
+        task.advance(1);
         let mut products = Vec::new();
         for rows in PRODUCTS {
             let takes = products.last().map_or(0.0, |last: &Operation| 1e-3 * last.timing.milliseconds);
             if takes < ENOUGH * self.seconds && !self.is_stopped() {
                 products.push(self.measured(OperationCase::product(rows))?);
             }
-            done(&mut work);
+            task.advance(1);
         }
         let mut operations = Vec::new();
         for operation_case in operation_cases {
@@ -92,9 +92,9 @@ impl Bench<'_> {
                 break;
             }
             operations.push(self.measured(operation_case)?);
-            done(&mut work);
+            task.advance(1);
         }
-        work.finish();
+        drop(task);
 
         let gflops = products.iter().chain(&operations).map(|operation| operation.gflops).fold(0.0, f64::max);
         let roofline = Roofline { gigabytes_per_second: copy.gigabytes_per_second, gflops };

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::Bench;
 use super::machine::{BuiltProgram, Timing};
-use super::{Bench, done};
 use crate::error::Result;
 use crate::net::{Model, Summary};
 use crate::program::Values;
 use crate::program::random::philox;
+use crate::progress::Task;
 use crate::train::{Checkpoint, Gan, Settings};
 use crate::verify::one_step;
 
@@ -62,15 +63,15 @@ pub(super) struct TimedModel {
 
 impl Bench<'_> {
     /// Starts up and makes a first step, compares a small one with f64, then times steps.
-    pub(super) fn step(&self, work: &mut crate::report::work::Work) -> Result<(StartUp, StepTiming)> {
+    pub(super) fn step(&self, task: &Task) -> Result<(StartUp, StepTiming)> {
         let (mut timed_model, start_up) = self.timed_model(self.model, self.batch_size)?;
-        done(work);
+        task.advance(1);
         let flops = Summary::new(self.model).step_flops;
         let compared = (COMPARED_FLOPS / flops).clamp(2, 16) as usize;
         let comparison = one_step(self.machine.device(), self.model, compared)?;
-        done(work);
+        task.advance(1);
         let timing = timed_model.time(self.seconds)?;
-        done(work);
+        task.advance(1);
         let gflop = 1e-9 * (flops * self.batch_size as u64) as f64;
         let gpu = match &timed_model.built {
             BuiltProgram::Cpu(_) => None,

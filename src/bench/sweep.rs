@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Bench;
 use super::machine::Timing;
-use super::{Bench, done};
 use crate::error::{Error, Result};
 use crate::net::{NetworkSummary, Summary};
 use crate::report::Flaw;
@@ -67,7 +67,7 @@ impl Bench<'_> {
             SweepOver::Width => WIDTHS.map(|percent| (self.batch_size, percent)).to_vec(),
         };
         let mut sweep = Sweep { over, points: Vec::new(), left_out: Vec::new() };
-        let mut work = self.audience.work("sweep", wanted.len() as u64);
+        let task = self.console.task("sweep", wanted.len() as u64);
         for (batch_size, width_percent) in wanted {
             if self.is_stopped() {
                 break;
@@ -88,9 +88,9 @@ impl Bench<'_> {
                 ) => sweep.left_out.push(format!("{name}: {error}")),
                 Err(error) => return Err(error),
             }
-            done(&mut work);
+            task.advance(1);
         }
-        work.finish();
+        drop(task);
         Ok(sweep)
     }
 

@@ -9,20 +9,20 @@ use image::ImageFormat;
 
 use super::device::DeviceArgument;
 use super::train::stop_on_ctrl_c;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, print, within};
 use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::net::Model;
+use crate::progress::Console;
 use crate::report::Flaw;
 use crate::report::plot::Plot;
-use crate::report::work::Audience;
 
 /// The model of digits.
 const USUAL_MODEL: &str = "dcgan-fast";
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct BenchArguments {
     /// A model's name, or a model file (.toml)
     #[arg(long, value_name = "MODEL", default_value = USUAL_MODEL)]
     model: String,
@@ -59,7 +59,7 @@ pub(super) struct Arguments {
     device: DeviceArgument,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outcome> {
     if !(0.001..=600.0).contains(&arguments.seconds) {
         return Err(Error::Request {
             message: format!("--seconds cannot be {}", arguments.seconds),
@@ -73,17 +73,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         None => model.training.batch_size,
     };
     model.check_batch(batch_size)?;
-    let (machine, which) = arguments.device.open_to_time()?;
-    let stop = stop_on_ctrl_c("ending after this measurement")?;
-    remark(&format!("device  {which}"));
-    let bench = Bench {
-        machine: &machine,
-        model: &model,
-        batch_size,
-        seconds: arguments.seconds,
-        audience: Audience::Person,
-        stop: &stop,
-    };
+    let (machine, which) = arguments.device.open_to_time(console)?;
+    let stop = stop_on_ctrl_c("ending after this measurement", console)?;
+    console.message(&format!("device  {which}"));
+    let bench =
+        Bench { machine: &machine, model: &model, batch_size, seconds: arguments.seconds, console, stop: &stop };
     let report = match arguments.sweep {
         Some(over) => bench.sweep(over)?,
         None => bench.run(!arguments.operations, !arguments.steps)?,
@@ -94,7 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         print(&report.to_string())?;
     }
     if let (Some(path), Some(format), Some(sweep)) = (&arguments.plot, format, &report.sweep) {
-        draw(sweep, path, format)?;
+        draw(sweep, path, format, console)?;
     }
     judged(&report)?;
     Ok(if stop.load(Ordering::Relaxed) { Outcome::Stopped } else { Outcome::Done })
@@ -130,7 +124,7 @@ impl PlotFormat {
     }
 }
 
-fn draw(sweep: &Sweep, path: &Path, format: PlotFormat) -> Result<()> {
+fn draw(sweep: &Sweep, path: &Path, format: PlotFormat, console: &Console) -> Result<()> {
     let flawed = |flaw: Flaw| Error::Request {
         message: format!("the plot cannot be drawn: {flaw}"),
         hint: "take the figures with --json".into(),
@@ -146,6 +140,6 @@ fn draw(sweep: &Sweep, path: &Path, format: PlotFormat) -> Result<()> {
         }
     };
     write_atomically(path, |out| out.write_all(&bytes).map_err(Error::file("write", path)))?;
-    remark(&format!("plot    {}", path.display()));
+    console.message(&format!("plot    {}", path.display()));
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! `--device`: from a word to a device, and the reason in a line.
 
-use super::remark;
 use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Adapter, AdapterKind, GpuDevice, Opening, adapters, matching, what_to_install};
 use crate::program::Device;
+use crate::progress::Console;
 
 /// The flag, for the commands that compute.
 #[derive(Debug, clap::Args)]
@@ -29,10 +29,10 @@ pub(super) struct DeviceArgument {
 
 impl DeviceArgument {
     /// Opens the device that is meant; the text says which one it is and why.
-    pub(super) fn open(&self) -> Result<(Box<dyn Device>, String)> {
+    pub(super) fn open(&self, console: &Console) -> Result<(Box<dyn Device>, String)> {
         let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
-            Some(adapter) => Box::new(self.tuned(adapter, self.open_adapter(adapter, false)?)),
+            Some(adapter) => Box::new(self.tuned(adapter, self.open_adapter(adapter, false)?, console)),
             None => Box::new(self.cpu(&choice.reason)?),
         };
         let text = format!("{}: {}", device.description(), choice.reason);
@@ -40,10 +40,10 @@ impl DeviceArgument {
     }
 
     /// Opens the device that is meant, with its clock.
-    pub(super) fn open_to_time(&self) -> Result<(BenchDevice, String)> {
+    pub(super) fn open_to_time(&self, console: &Console) -> Result<(BenchDevice, String)> {
         let choice = self.choose()?;
         let machine = match &choice.adapter {
-            Some(adapter) => BenchDevice::Gpu(self.tuned(adapter, self.open_adapter(adapter, true)?)),
+            Some(adapter) => BenchDevice::Gpu(self.tuned(adapter, self.open_adapter(adapter, true)?, console)),
             None => BenchDevice::Cpu(self.cpu(&choice.reason)?),
         };
         let text = format!("{}: {}", machine.device().description(), choice.reason);
@@ -51,8 +51,8 @@ impl DeviceArgument {
     }
 
     /// Opens the device of that description again, after it was lost. No other one will do, as it would give other bits.
-    pub(super) fn reopen(&self, description: &str) -> Result<Box<dyn Device>> {
-        let (device, _) = self.open()?;
+    pub(super) fn reopen(&self, description: &str, console: &Console) -> Result<Box<dyn Device>> {
+        let (device, _) = self.open(console)?;
         if device.description() == description {
             return Ok(device);
         }
@@ -82,11 +82,14 @@ impl DeviceArgument {
     }
 
     /// With the fastest tiles, but on software adapters: there all take the same time, and timing them longest.
-    fn tuned(&self, adapter: &Adapter, gpu: GpuDevice) -> GpuDevice {
+    fn tuned(&self, adapter: &Adapter, gpu: GpuDevice, console: &Console) -> GpuDevice {
         if self.usual_tiles || adapter.kind == AdapterKind::Software {
             return gpu;
         }
-        gpu.tuned(files::cache_folder().as_deref(), remark)
+        {
+            let console = console.clone();
+            gpu.tuned(files::cache_folder().as_deref(), move |text| console.message(text))
+        }
     }
 
     fn choose(&self) -> Result<Choice> {

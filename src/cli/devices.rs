@@ -12,13 +12,13 @@ use crate::gpu::{Adapter, Features, adapters, what_to_install, why_none};
 use crate::program::Device;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct DevicesArguments {
     /// Print one JSON object, for other programs
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &DevicesArguments) -> Result<Outcome> {
     let adapters = adapters();
     let choice = device::automatic(&adapters);
     if arguments.json {

@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use super::device::DeviceArgument;
 use super::neighbours::Neighbours;
+use super::reading::Reading;
 use super::train::model_for;
-use super::{Outcome, checkpoint_of, print, remark, within};
+use super::{Outcome, checkpoint_of, print, within};
 use crate::data::{self, ImageSet, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::{Accuracy, DigitReader, Figures, Judge, Lens, Modes, NEAREST, Obedience, Overlap};
 use crate::program::Device;
-use crate::report::progress::Reading;
-use crate::report::work::Audience;
+use crate::progress::Console;
 use crate::train::{Checkpoint, FIRST_MEASURED, Sampler, Settings, Wish, classes};
 
 /// Images that are judged where nothing else is asked for.
@@ -28,7 +28,7 @@ const BAR: f64 = 24.0;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct EvalArguments {
     /// A run's folder (its newest checkpoint is used), or a checkpoint file; or images as `train` takes them, to see the best
     /// and the worst figures that are possible
     #[arg(value_name = "RUN")]
@@ -133,31 +133,32 @@ struct Moment {
     figures: Figures,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcome> {
     let checkpoint = checkpoint(&arguments.run, arguments.best)?;
     let earlier = earlier(arguments)?;
     let picture = picture(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
-        (images_of(checkpoint, cache.as_deref())?, checkpoint.settings.data.clone())
+        (images_of(checkpoint, cache.as_deref(), console)?, checkpoint.settings.data.clone())
     } else {
         let source = Source::new(&arguments.run, None, None, false)?;
         let model = model_for(&source, arguments.model.as_deref())?;
-        (data::open(&source, model.image, cache.as_deref(), &Reading::new())?, source)
+        (data::open(&source, model.image, cache.as_deref(), &Reading::new(console))?, source)
     };
     let count = match arguments.count {
         Some(count) => within("--count", count, NEAREST as u64 + 1, images.count() as u64)? as usize,
         None => USUAL_COUNT.min(images.count()),
     };
-    let (device, which) = arguments.device.open()?;
-    remark(&format!("device      {which}"));
+    let (device, which) = arguments.device.open(console)?;
+    console.message(&format!("device      {which}"));
     let is_built_in = source.name == mnist::NAME && images.image_shape() == [28, 28, 1];
     let test = is_built_in.then(mnist::test).transpose()?;
-    let judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), Audience::Person)?;
+    let judge = Judge::new(device.as_ref(), &images, test.as_ref(), count, cache.as_deref(), console)?;
     let counted = source.name == stacked_mnist::NAME && images.image_shape() == [28, 28, 3];
-    let modes = if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref())?) } else { None };
+    let modes =
+        if counted { Some(count_real_modes(device.as_ref(), &images, cache.as_deref(), console)?) } else { None };
     let mut examiner =
-        Examiner { arguments, device: device.as_ref(), images: &images, test: test.as_ref(), judge, modes };
+        Examiner { arguments, console, device: device.as_ref(), images: &images, test: test.as_ref(), judge, modes };
 
     let mut course = earlier.iter().map(|path| examiner.moment(path)).collect::<Result<Vec<_>>>()?;
     let judged = checkpoint.map(|checkpoint| examiner.examine(checkpoint, picture.as_deref())).transpose()?;
@@ -187,7 +188,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// Whoever draws the images of checkpoints, and has them judged.
 struct Examiner<'a> {
-    arguments: &'a Arguments,
+    arguments: &'a EvalArguments,
+    console: &'a Console,
     device: &'a dyn Device,
     /// Those that the run learnt from.
     images: &'a ImageSet,
@@ -208,27 +210,29 @@ impl Examiner<'_> {
     /// How good a checkpoint's images are, and no more.
     fn moment(&mut self, path: &Path) -> Result<Moment> {
         let checkpoint = Checkpoint::read(path)?;
-        remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+        self.console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
         let (classes, count) = (self.classes(&checkpoint), self.judge.count());
         let classes = classes.as_ref().map(|classes| &classes[..count]);
-        let made = made(self.device, &checkpoint, self.arguments.raw, classes, count)?;
+        let made = made(self.device, &checkpoint, self.arguments.raw, classes, count, self.console)?;
         Ok(Moment { step: checkpoint.step, figures: self.judge.judge(&made)? })
     }
 
     /// Everything there is to say of a checkpoint's images.
     fn examine(&mut self, (path, checkpoint): (PathBuf, Checkpoint), picture: Option<&Path>) -> Result<Judged> {
-        remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+        self.console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
         let raw = self.arguments.raw;
         let classes = self.classes(&checkpoint);
         let count = self.judge.count();
         let wanted = if self.modes.is_some() { count.max(MODES_COUNT) } else { count };
-        let made = made(self.device, &checkpoint, raw, classes.as_deref(), wanted)?;
+        let made = made(self.device, &checkpoint, raw, classes.as_deref(), wanted, self.console)?;
         let len = self.images.image(0).len();
         let figures = self.judge.judge(&made[..count * len])?;
         if let Some((reader, counts)) = &mut self.modes {
-            counts.run = Some(reader.count(&made[..MODES_COUNT * len], Audience::Person)?);
+            counts.run = Some(reader.count(&made[..MODES_COUNT * len], self.console)?);
         }
-        let neighbours = picture.map(|picture| Neighbours::find(self.images, self.test, &made, picture)).transpose()?;
+        let neighbours = picture
+            .map(|picture| Neighbours::find(self.images, self.test, &made, picture, self.console))
+            .transpose()?;
         let obedience = |classes| self.judge.obedience(self.device, made, classes, self.test);
         let conditional = classes.map(obedience).transpose()?;
         let (step, first_seed) = (checkpoint.step, FIRST_MEASURED);
@@ -238,17 +242,22 @@ impl Examiner<'_> {
 }
 
 /// A reader of digits, and what it finds in real images.
-fn count_real_modes(device: &dyn Device, images: &ImageSet, cache: Option<&Path>) -> Result<(DigitReader, ModeCounts)> {
-    let mut reader = DigitReader::new(device, cache, Audience::Person)?;
+fn count_real_modes(
+    device: &dyn Device,
+    images: &ImageSet,
+    cache: Option<&Path>,
+    console: &Console,
+) -> Result<(DigitReader, ModeCounts)> {
+    let mut reader = DigitReader::new(device, cache, console)?;
     // They lie in no order, so the first ones are as good as any.
     let reals: Vec<u8> = (0..MODES_COUNT).flat_map(|i| images.image(i)).copied().collect();
-    let real = reader.count(&reals, Audience::Person)?;
+    let real = reader.count(&reals, console)?;
     let counts = ModeCounts { reader: reader.accuracy(), run: None, real };
     Ok((reader, counts))
 }
 
 /// Where the picture of neighbours goes, if there is to be one.
-fn picture(arguments: &Arguments, checkpoint: Option<&Path>) -> Result<Option<PathBuf>> {
+fn picture(arguments: &EvalArguments, checkpoint: Option<&Path>) -> Result<Option<PathBuf>> {
     if !arguments.neighbours {
         return Ok(None);
     }
@@ -306,7 +315,7 @@ fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
 }
 
 /// The checkpoints before the newest one, if all are to be judged.
-fn earlier(arguments: &Arguments) -> Result<Vec<PathBuf>> {
+fn earlier(arguments: &EvalArguments) -> Result<Vec<PathBuf>> {
     if !arguments.every_checkpoint {
         return Ok(vec![]);
     }
@@ -316,12 +325,16 @@ fn earlier(arguments: &Arguments) -> Result<Vec<PathBuf>> {
 }
 
 /// The images that a run learnt from.
-fn images_of(Checkpoint { settings, model, .. }: &Checkpoint, cache: Option<&Path>) -> Result<ImageSet> {
+fn images_of(
+    Checkpoint { settings, model, .. }: &Checkpoint,
+    cache: Option<&Path>,
+    console: &Console,
+) -> Result<ImageSet> {
     let changed = |message: String| Error::Request {
         message,
         hint: "put the old ones back: a run is judged by the images that it learnt from".into(),
     };
-    let images = data::open(&settings.data, model.image, cache, &Reading::new())
+    let images = data::open(&settings.data, model.image, cache, &Reading::new(console))
         .map_err(|error| changed(format!("the images that the run learnt from cannot be opened: {error}")))?;
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {
         return Err(changed(format!("the images of {} are not those that the run learnt from", settings.data)));
@@ -339,6 +352,7 @@ fn made(
     raw: bool,
     classes: Option<&[u8]>,
     count: usize,
+    console: &Console,
 ) -> Result<Vec<u8>> {
     let mut sampler = Sampler::new(device, checkpoint, raw)?;
     let wishes: Vec<Wish> = match classes {
@@ -347,14 +361,14 @@ fn made(
             (FIRST_MEASURED..).zip(classes).map(|(seed, &class)| Wish { seed, class: Some(class) }).collect()
         }
     };
-    let mut work = Audience::Person.work("drawing images", wishes.len() as u64);
+    let task = console.task("drawing images", wishes.len() as u64);
     let mut made = Vec::new();
     sampler.draw(&wishes, |wishes, bytes| {
         made.extend_from_slice(bytes);
-        work.advance(wishes.len() as u64);
+        task.advance(wishes.len() as u64);
         Ok(())
     })?;
-    work.finish();
+    drop(task);
     Ok(made)
 }
 

@@ -8,9 +8,10 @@ use image::imageops::FilterType;
 use super::classes::asked;
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
-use super::{Outcome, checkpoint_of, print, remark, within};
+use super::{Outcome, checkpoint_of, print, within};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::progress::Console;
 use crate::report::animation::{Animation, Form};
 use crate::report::{Pictures, sheet};
 use crate::train::{Checkpoint, Sampler, latent, loop_through};
@@ -23,7 +24,7 @@ const LARGEST_SIDE: usize = 4096;
 const LEGIBLE_SIDE: usize = 256;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct InterpolateArguments {
     /// A run's folder (its newest checkpoint is used), or a checkpoint file
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -64,7 +65,7 @@ pub(super) struct Arguments {
     device: DeviceArgument,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result<Outcome> {
     let frames = within("--frames", arguments.frames, 1, MOST_FRAMES)?;
     let fps = within("--fps", arguments.fps, 1, 50)? as u16;
     let seeds = parse_seeds(&arguments.seeds, MOST_FRAMES)?;
@@ -88,9 +89,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     let class = class_of(arguments, &checkpoint)?;
     let shape = checkpoint.model.image;
     let scale = scale_of(arguments.scale, shape)?;
-    let (device, which) = arguments.device.open()?;
-    remark(&format!("device      {which}"));
-    remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+    let (device, which) = arguments.device.open(console)?;
+    console.message(&format!("device      {which}"));
+    console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.raw)?;
     let latents: Vec<_> = seeds.iter().map(|&seed| latent(seed, sampler.latent_size())).collect();
@@ -125,7 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// The one class of all frames, where the run has classes.
-fn class_of(arguments: &Arguments, checkpoint: &Checkpoint) -> Result<Option<u8>> {
+fn class_of(arguments: &InterpolateArguments, checkpoint: &Checkpoint) -> Result<Option<u8>> {
     let Some(classes) = asked(arguments.class.as_deref(), checkpoint, &arguments.run)? else { return Ok(None) };
     match classes[..] {
         [class] => Ok(Some(class)),

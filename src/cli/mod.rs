@@ -8,6 +8,7 @@ mod eval;
 mod interpolate;
 mod models;
 mod neighbours;
+mod reading;
 mod recipe;
 mod sample;
 mod seeds;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::progress::{Console, Verbosity};
 use crate::train::Checkpoint;
 
 /// Trains generative adversarial networks on images, on any GPU and on a machine without one.
@@ -29,30 +31,56 @@ use crate::train::Checkpoint;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 pub struct Cli {
+    #[command(flatten)]
+    messages: MessageArguments,
+
     #[command(subcommand)]
     command: Command,
+}
+
+/// The flags of every command for what it says on standard error.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Messages")]
+struct MessageArguments {
+    /// Print only results, warnings and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Print more details, such as the time that each task took
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+impl MessageArguments {
+    fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train a model on images
-    Train(Box<train::Arguments>),
+    Train(Box<train::TrainArguments>),
     /// Draw images from a trained model: one seed, one image
-    Sample(sample::Arguments),
+    Sample(sample::SampleArguments),
     /// Turn images into one another: an animation through the latents of some seeds, and back to the first
-    Interpolate(interpolate::Arguments),
+    Interpolate(interpolate::InterpolateArguments),
     /// List the models that come with the program
     Models,
     /// Say in numbers how good a trained model's images are
-    Eval(eval::Arguments),
+    Eval(eval::EvalArguments),
     /// Show a model's layers, shapes, parameters and work
-    Summary(summary::Arguments),
+    Summary(summary::SummaryArguments),
     /// List the GPUs of this machine, and which device `auto` takes
-    Devices(devices::Arguments),
+    Devices(devices::DevicesArguments),
     /// Check that a GPU and its driver compute correctly, against the CPU
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Measure how fast a device trains a model: its operations, whole steps, and how they grow with the work
-    Bench(bench::Arguments),
+    Bench(bench::BenchArguments),
 }
 
 /// How a command ended that did not fail.
@@ -67,16 +95,17 @@ pub enum Outcome {
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> Result<Outcome> {
+        let console = Console::stderr(self.messages.verbosity());
         match self.command {
-            Command::Train(arguments) => train::run(&arguments),
-            Command::Sample(arguments) => sample::run(&arguments),
-            Command::Interpolate(arguments) => interpolate::run(&arguments),
+            Command::Train(arguments) => train::run(&arguments, &console),
+            Command::Sample(arguments) => sample::run(&arguments, &console),
+            Command::Interpolate(arguments) => interpolate::run(&arguments, &console),
             Command::Models => models::run(),
-            Command::Eval(arguments) => eval::run(&arguments),
+            Command::Eval(arguments) => eval::run(&arguments, &console),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
-            Command::Verify(arguments) => verify::run(&arguments),
-            Command::Bench(arguments) => bench::run(&arguments),
+            Command::Verify(arguments) => verify::run(&arguments, &console),
+            Command::Bench(arguments) => bench::run(&arguments, &console),
         }
     }
 }
@@ -94,11 +123,6 @@ fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Tells the person something beside the result. Where no one reads it any more (`2>&1 | head`), the work goes on.
-fn remark(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A whole number from the command line, if it makes sense. `name` is the flag.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::metrics::{Memorising, memorising, nearest};
+use crate::progress::Console;
 use crate::report::comparison::with_neighbours;
-use crate::report::work::Audience;
 use crate::report::{Pictures, evenly, sheet};
 
 /// Rows of the picture,
@@ -33,16 +33,22 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     /// Looks for the training images that are nearest to `made`, images (N, H, W, C) as bytes, and writes the picture.
-    pub(super) fn find(training: &ImageSet, held_out: Option<&ImageSet>, made: &[u8], picture: &Path) -> Result<Self> {
+    pub(super) fn find(
+        training: &ImageSet,
+        held_out: Option<&ImageSet>,
+        made: &[u8],
+        picture: &Path,
+        console: &Console,
+    ) -> Result<Self> {
         let shape = training.image_shape();
         let len: usize = shape.iter().product();
         let affordable = COMPARED / training.pixels.len().max(1) as u64;
         let count = (made.len() / len).min(ENOUGH).min(AT_LEAST.max(usize::try_from(affordable).unwrap_or(ENOUGH)));
         let made = &made[..count * len];
-        let mut work = Audience::Person.work("looking for the nearest training images", 2 * count as u64);
-        let near = nearest(training, made, SHOWN, |_| None, &mut work);
-        let memorising = memorising(training, &near, held_out, &mut work);
-        work.finish();
+        let task = console.task("looking for the nearest training images", 2 * count as u64);
+        let near = nearest(training, made, SHOWN, |_| None, &task);
+        let memorising = memorising(training, &near, held_out, &task);
+        drop(task);
 
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by_key(|&query| (near[query].first().copied(), query));

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::classes::asked;
 use super::device::DeviceArgument;
 use super::seeds::parse_seeds;
-use super::{Outcome, checkpoint_of, print, remark, within};
+use super::{Outcome, checkpoint_of, print, within};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::progress::Console;
 use crate::report::{Pictures, arrays, sheet};
 use crate::train::classes::{columns, seeds_by_classes, usual_seeds};
 use crate::train::{Checkpoint, Sampler, Wish};
@@ -19,7 +20,7 @@ const MOST_IMAGES: u64 = 1_000_000;
 const MOST_ON_A_SHEET: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct SampleArguments {
     /// A run's folder (its newest checkpoint is used), or a checkpoint file
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -61,7 +62,7 @@ enum Form {
     Folder,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outcome> {
     let seeds = match (&arguments.seeds, arguments.count) {
         (Some(text), _) => Some(parse_seeds(text, MOST_IMAGES)?),
         (None, Some(count)) => Some((0..within("--count", count, 1, MOST_IMAGES)?).collect()),
@@ -79,9 +80,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         Some(classes) => seeds_by_classes(&seeds, classes),
         None => seeds.iter().copied().map(Wish::from).collect(),
     };
-    let (device, which) = arguments.device.open()?;
-    remark(&format!("device      {which}"));
-    remark(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+    let (device, which) = arguments.device.open(console)?;
+    console.message(&format!("device      {which}"));
+    console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
     let shape = checkpoint.model.image;
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.raw)?;
@@ -111,7 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     print(&format!("{} {images} in {}", wishes.len(), out.display()))?;
     if per_seed > 1 {
         let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
-        remark(&format!("each seed gives {per_seed} images, of one class after the other{classes}"));
+        console.message(&format!("each seed gives {per_seed} images, of one class after the other{classes}"));
     }
     Ok(Outcome::Done)
 }

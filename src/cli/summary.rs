@@ -8,7 +8,7 @@ use crate::net::{Model, Summary};
 use crate::train::Checkpoint;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct SummaryArguments {
     /// A model's name, a model file (.toml), or a run
     #[arg(value_name = "MODEL", default_value = "dcgan-fast")]
     model: String,
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     classes: Option<i128>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &SummaryArguments) -> Result<Outcome> {
     let path = Path::new(&arguments.model);
     let is_run = path.is_dir() || path.extension().is_some_and(|ending| ending == "safetensors");
     let mut model =

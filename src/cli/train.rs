@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::device::DeviceArgument;
+use super::reading::Reading;
 use super::recipe::RecipeArguments;
-use super::{Outcome, print, remark, within};
+use super::{Outcome, print, within};
 use crate::cpu::CpuDevice;
 use crate::data::{self, ImageSet, Source, aerial, mnist, stacked_mnist};
 use crate::error::{Error, Result, bytes_for_people};
@@ -16,8 +17,8 @@ use crate::files;
 use crate::metrics::Judge;
 use crate::net::{MAX_PAC, Model, Summary};
 use crate::program::Device;
-use crate::report::progress::{Plan, Progress, Reading, duration_for_people};
-use crate::report::work::Audience;
+use crate::progress::{Console, duration_for_people};
+use crate::report::progress::{Plan, Progress};
 use crate::train::{
     Augment, Checkpoint, Ending, Examiner, FEW_IMAGES, Gan, Interval, Measure, RunFolder, Settings, Training, capacity,
     largest_batch, rehearse, train, with_fewer_images, without_classes,
@@ -44,7 +45,7 @@ const LARGEST_TILE: u64 = 65_536;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct TrainArguments {
     /// The images: `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) or `aerial` (forests from the
     /// air), which are built in; a folder of PNG, JPEG, WebP,
     /// BMP, TIFF or GIF images, or one such image; or a folder or file in IDX format, plain or gzipped
@@ -195,18 +196,18 @@ impl FromStr for Kept {
     }
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &TrainArguments, console: &Console) -> Result<Outcome> {
     let began = Instant::now();
     check_time(arguments.time)?;
     let (start, images) = match &arguments.resume {
-        Some(run) => resume(arguments, run)?,
-        None => begin(arguments)?,
+        Some(run) => resume(arguments, run, console)?,
+        None => begin(arguments, console)?,
     };
     let images = Arc::new(images);
     let measure = measure(arguments, &images, &start)?;
-    let (device, which) = arguments.device.open()?;
+    let (device, which) = arguments.device.open(console)?;
     let place = place_for_images(arguments, device.as_ref(), &start);
-    introduce(&start, &images, &which, place.as_ref().ok(), arguments.time);
+    introduce(&start, &images, &which, place.as_ref().ok(), arguments.time, console);
     let capacity = place?.capacity;
     if arguments.dry_run {
         arguments.out.as_deref().map_or(Ok(()), RunFolder::check_free)?;
@@ -215,13 +216,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
 
     let folder = run_folder(arguments, &images)?;
-    remark(&format!("run            {}", folder.path().display()));
+    console.message(&format!("run            {}", folder.path().display()));
     let (first_step, classes) = (start.step, start.model.classes);
-    let stop = stop_on_ctrl_c("finishing the step and saving")?;
+    let stop = stop_on_ctrl_c("finishing the step and saving", console)?;
     let description = device.description();
     let mut training = Training {
         device,
-        reopen: &|| arguments.device.reopen(&description),
+        reopen: &|| arguments.device.reopen(&description, console),
         images: &images,
         capacity,
         progress: Progress::silent(plan(&start)),
@@ -242,7 +243,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         other => other,
     };
     if let Some(time) = arguments.time {
-        remark("time           timing the first steps, and what comes between them");
+        console.message("time           timing the first steps, and what comes between them");
         let Some(steps) = rehearse(&mut training, began, time).map_err(with_hint)? else {
             print("\nStopped while the first steps were timed: the run had not begun, and nothing is saved")?;
             return Ok(Outcome::Stopped);
@@ -251,14 +252,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         settings.steps = steps;
         let epochs = (steps * settings.images_per_step() as u64) as f64 / settings.images as f64;
         let took = duration_for_people(began.elapsed());
-        remark(&format!(
+        console.message(&format!(
             "time           {steps} steps ({epochs:.4} epochs) fit into {}, of which {took} are over",
             duration_for_people(time)
         ));
     }
-    remark("");
+    console.message("");
     folder.write_config(&training.start.settings, &training.start.model, &description)?;
-    training.progress = Progress::new(plan(&training.start));
+    training.progress = Progress::new(plan(&training.start), console);
     let clock = Instant::now();
     let ending = train(training).map_err(with_hint)?;
 
@@ -337,7 +338,7 @@ fn best_of(ending: &Ending) -> String {
 
 /// How good the images are, on the way: by the CPU, since a software adapter would take minutes, and any other device has
 /// better things to do.
-fn measure(arguments: &Arguments, images: &Arc<ImageSet>, start: &Checkpoint) -> Result<Option<Measure>> {
+fn measure(arguments: &TrainArguments, images: &Arc<ImageSet>, start: &Checkpoint) -> Result<Option<Measure>> {
     let stop_when_flat = arguments.stop_when_flat.map(|n| within("--stop-when-flat", n, 1, 1_000_000)).transpose()?;
     let Some(every) = arguments.eval_every.0 else {
         return match stop_when_flat {
@@ -354,15 +355,15 @@ fn measure(arguments: &Arguments, images: &Arc<ImageSet>, start: &Checkpoint) ->
     let examiner = Examiner::new(move || {
         let test = is_mnist.then(mnist::test).transpose()?;
         let cache = files::cache_folder();
-        let (cpu, nobody) = (CpuDevice::<f32>::new(), Audience::Nobody);
-        let mut judge = Judge::new(&cpu, images, test.as_ref(), count, cache.as_deref(), nobody)?;
+        let (cpu, nobody) = (CpuDevice::<f32>::new(), Console::silent());
+        let mut judge = Judge::new(&cpu, images, test.as_ref(), count, cache.as_deref(), &nobody)?;
         Ok(Box::new(move |made: &[u8]| judge.glance(made)))
     });
     Ok(Some(Measure { every, count, stop_when_flat: stop_when_flat.map(|n| n as usize), examiner }))
 }
 
 /// A new run from the command line.
-fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
+fn begin(arguments: &TrainArguments, console: &Console) -> Result<(Checkpoint, ImageSet)> {
     let source = source(arguments)?;
     let mut model = model_for(&source, arguments.model.as_deref())?;
     if let Some(channels) = arguments.channels {
@@ -371,7 +372,7 @@ fn begin(arguments: &Arguments) -> Result<(Checkpoint, ImageSet)> {
     if let Some(pac) = arguments.pac {
         model = model.with_pac(within("--pac", pac, 1, MAX_PAC as u64)? as usize)?;
     }
-    let images = images(arguments, &source, &model)?;
+    let images = images(arguments, &source, &model, console)?;
     if arguments.conditional {
         model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
     }
@@ -412,7 +413,7 @@ pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
 }
 
 /// What the command line says about the images.
-fn source(arguments: &Arguments) -> Result<Source> {
+fn source(arguments: &TrainArguments) -> Result<Source> {
     let pixels = |flag, value: Option<i128>| {
         value.map(|value| within(flag, value, 1, LARGEST_TILE).map(|value| value as usize)).transpose()
     };
@@ -421,13 +422,13 @@ fn source(arguments: &Arguments) -> Result<Source> {
 }
 
 /// The images as the model wants them.
-fn images(arguments: &Arguments, source: &Source, model: &Model) -> Result<ImageSet> {
+fn images(arguments: &TrainArguments, source: &Source, model: &Model, console: &Console) -> Result<ImageSet> {
     let cache = if arguments.no_cache { None } else { files::cache_folder() };
-    data::open(source, model.image, cache.as_deref(), &Reading::new())
+    data::open(source, model.image, cache.as_deref(), &Reading::new(console))
 }
 
 /// A run that goes on: its own settings, but for its length.
-fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
+fn resume(arguments: &TrainArguments, run: &Path, console: &Console) -> Result<(Checkpoint, ImageSet)> {
     let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
     let fixed = [
         ("--model", arguments.model.is_some()),
@@ -468,7 +469,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
             hint: "ask for more with --epochs or --steps, which count from the run's beginning".into(),
         });
     }
-    let images = images(arguments, &settings.data, &checkpoint.model)?;
+    let images = images(arguments, &settings.data, &checkpoint.model, console)?;
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
         return Err(Error::Request {
             message: format!("the images of {} are not those that the run began with", settings.data.name),
@@ -488,7 +489,7 @@ fn resume(arguments: &Arguments, run: &Path) -> Result<(Checkpoint, ImageSet)> {
 }
 
 /// The whole run's steps, if the command line says how many.
-fn length(arguments: &Arguments, settings: &Settings) -> Result<Option<u64>> {
+fn length(arguments: &TrainArguments, settings: &Settings) -> Result<Option<u64>> {
     match (arguments.epochs, arguments.steps) {
         (Some(epochs), _) => Ok(Some(settings.steps_of(within("--epochs", epochs, 1, 1_000_000)?))),
         (None, Some(steps)) => Ok(Some(within("--steps", steps, 1, u64::from(u32::MAX))?)),
@@ -505,7 +506,7 @@ struct Place {
 }
 
 /// Makes room on the device, or says for what it has some.
-fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoint) -> Result<Place> {
+fn place_for_images(arguments: &TrainArguments, device: &dyn Device, start: &Checkpoint) -> Result<Place> {
     let Checkpoint { model, settings, .. } = start;
     let asked = arguments.data_memory.map(|mebibytes| within("--data-memory", mebibytes, 1, 1 << 24)).transpose()?;
     let (limit, asked) = (device.max_image_bytes(), asked.map(|mebibytes| mebibytes << 20));
@@ -549,7 +550,7 @@ fn place_for_images(arguments: &Arguments, device: &dyn Device, start: &Checkpoi
 }
 
 /// The folder of the run: a new one, or that of the run that goes on.
-fn run_folder(arguments: &Arguments, images: &ImageSet) -> Result<RunFolder> {
+fn run_folder(arguments: &TrainArguments, images: &ImageSet) -> Result<RunFolder> {
     match (&arguments.out, &arguments.resume) {
         (None, Some(run)) if run.is_dir() => Ok(RunFolder::reopen(run)),
         (None, Some(checkpoint)) => folder_around(checkpoint),
@@ -572,7 +573,14 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 }
 
 /// What is about to happen, in a few lines.
-fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<&Place>, time: Option<Duration>) {
+fn introduce(
+    start: &Checkpoint,
+    images: &ImageSet,
+    device: &str,
+    place: Option<&Place>,
+    time: Option<Duration>,
+    console: &Console,
+) {
     let Settings { batch_size, d_steps, steps, seed, adam, objective, rates, augment, diff_augment, data, .. } =
         &start.settings;
     let [h, w, c] = images.image_shape();
@@ -580,57 +588,60 @@ fn introduce(start: &Checkpoint, images: &ImageSet, device: &str, place: Option<
     let [generator, discriminator] = &summary.networks;
     let epochs = (steps * start.settings.images_per_step() as u64) as f64 / images.count() as f64;
     let times = if *d_steps > 1 { format!("{d_steps} x ") } else { String::new() };
-    remark(&format!("device         {device}"));
+    console.message(&format!("device         {device}"));
     let windows = place.filter(|place| place.capacity < images.count()).map(|Place { capacity, reason }| {
         let [part, all] = [*capacity, images.count()].map(|images| bytes_for_people((images * h * w * c) as u64));
         format!(", in windows of {capacity} ({part} of {all}), as {reason}")
     });
     let windows = windows.unwrap_or_default();
-    remark(&format!("data           {data}: {} images of {h} x {w} x {c}{windows}", images.count()));
+    console.message(&format!("data           {data}: {} images of {h} x {w} x {c}{windows}", images.count()));
     if let Some(classes) = &start.settings.classes {
-        remark(&format!("classes        {classes}"));
+        console.message(&format!("classes        {classes}"));
     }
-    remark(&format!("model          {}", start.model.name));
-    remark(&format!(
+    console.message(&format!("model          {}", start.model.name));
+    console.message(&format!(
         "generator      {} parameters, {} numbers{} -> {h} x {w} x {c}",
         generator.parameters(),
         start.model.latent,
         if start.model.classes.is_some() { " and a class" } else { "" }
     ));
     let pack = if start.model.pac > 1 { format!("{} images of ", start.model.pac) } else { String::new() };
-    remark(&format!("discriminator  {} parameters, {pack}{h} x {w} x {c} -> 1", discriminator.parameters()));
+    console.message(&format!("discriminator  {} parameters, {pack}{h} x {w} x {c} -> 1", discriminator.parameters()));
     let length = match time {
         Some(time) => format!("as many steps of {times}{batch_size} images as fit into {}", duration_for_people(time)),
         None => format!("{steps} steps of {times}{batch_size} images ({epochs:.4} epochs)"),
     };
-    remark(&format!("training       {length}, Adam {} ({}, {}){rates}, seed {seed}", adam.lr, adam.beta1, adam.beta2));
-    remark(&format!("objective      {objective}"));
+    console.message(&format!(
+        "training       {length}, Adam {} ({}, {}){rates}, seed {seed}",
+        adam.lr, adam.beta1, adam.beta2
+    ));
+    console.message(&format!("objective      {objective}"));
     if augment.is_on() {
         let usual = *augment == usual_augment(&start.settings, &start.model);
         let why = if usual { ", as is usual from the air (see --flip and --quarter-turns)" } else { "" };
-        remark(&format!("augmentation   real images are {augment}{why}"));
+        console.message(&format!("augmentation   real images are {augment}{why}"));
     }
     if diff_augment.is_on() {
         let asked_for = *diff_augment == start.model.training.diff_augment && start.settings.images < FEW_IMAGES;
         let why = if asked_for { format!(", as they are fewer than {FEW_IMAGES}") } else { String::new() };
-        remark(&format!(
+        console.message(&format!(
             "diff-augment   all images that the discriminator sees are changed by chance: {diff_augment}{why} (see --diff-augment)"
         ));
     }
     if start.step > 0 {
-        remark(&format!("resumed        after step {}", start.step));
+        console.message(&format!("resumed        after step {}", start.step));
     }
 }
 
 /// Set by the first Ctrl-C, which is answered with what is done now; the second one ends the program at once.
-pub(super) fn stop_on_ctrl_c(answer: &'static str) -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_ctrl_c(answer: &'static str, console: &Console) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
+    let (flag, console) = (Arc::clone(&stop), console.clone());
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        remark(&format!("\n{answer}; press Ctrl-C again to end at once"));
+        console.message(&format!("\n{answer}; press Ctrl-C again to end at once"));
     })
     .map_err(|error| Error::Request {
         message: format!("Ctrl-C cannot be handled: {error}"),

@@ -1,14 +1,13 @@
 //! `gpu-gan verify`: whether a GPU and its driver compute correctly.
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use super::device::DeviceArgument;
-use super::{Outcome, print, remark};
+use super::{Outcome, print};
 use crate::error::{Error, Result};
+use crate::progress::Console;
 use crate::verify::{Scope, verify};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct VerifyArguments {
     /// Small batches of every model, and one whole step: under a minute on a software adapter (the default)
     #[arg(long, conflicts_with = "full")]
     quick: bool,
@@ -25,17 +24,11 @@ pub(super) struct Arguments {
     device: DeviceArgument,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(super) fn run(arguments: &VerifyArguments, console: &Console) -> Result<Outcome> {
     let (gpu, which) = arguments.device.open_gpu()?;
-    remark(&format!("device  {which}"));
+    console.message(&format!("device  {which}"));
     let scope = if arguments.full { Scope::Full } else { Scope::Quick };
-    let style = ProgressStyle::with_template("{wide_bar:.cyan/dim} {percent:>3} %  {msg}").expect("a constant");
-    let bar = ProgressBar::new(1000).with_style(style.progress_chars("━╸─"));
-    let report = verify(&gpu, scope, &mut |what, share| {
-        bar.set_message(what.to_string());
-        bar.set_position((1000.0 * share) as u64);
-    })?;
-    bar.finish_and_clear();
+    let report = verify(&gpu, scope, console)?;
     if arguments.json {
         print(&serde_json::to_string_pretty(&report).expect("plain data has a JSON form"))?;
     } else {

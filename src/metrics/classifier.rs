@@ -15,7 +15,7 @@ use crate::net::parameters::{Layout, Stored};
 use crate::net::{Chance, Mode, Network, Wrt};
 use crate::program::random::shuffled;
 use crate::program::{Device, Element, Op, Order, Program, RampUp, RoutineId, Schedule, TensorId, Values};
-use crate::report::work::{Audience, Work};
+use crate::progress::{Console, Task};
 
 /// Learning rates of Adam, each for an equal part of the steps.
 const RATES: [f64; 5] = [2e-3, 2e-3, 1e-3, 4e-4, 1e-4];
@@ -59,7 +59,7 @@ pub(super) fn open(
     images: &ImageSet,
     test: Option<&ImageSet>,
     cache: Option<&Path>,
-    audience: Audience,
+    console: &Console,
 ) -> Result<(Embedder, Accuracy)> {
     let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
     let [lesson, exam] = Examples::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
@@ -74,23 +74,25 @@ pub(super) fn open(
         });
         match found {
             Ok(Some((eye, accuracy))) => {
-                accuracy.tell(audience);
+                accuracy.tell(console);
                 return Ok((eye, accuracy));
             }
             Ok(None) => {}
-            Err(what) => audience.line(&format!("{} cannot be used and is made anew: {what}", place.path().display())),
+            Err(what) => {
+                console.message(&format!("{} cannot be used; rebuilding it: {what}", place.path().display()));
+            }
         }
     }
     let tensors =
-        learn(device, &architecture, &lesson, audience.work("training the classifier", steps(&architecture, &lesson)))?;
+        learn(device, &architecture, &lesson, &console.task("training the classifier", steps(&architecture, &lesson)))?;
     let mut eye = Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts))?;
     let accuracy = exam.take(&mut eye)?;
     if let Some(place) = &place
         && let Err(error) = place.write(&Kept { tensors, accuracy })
     {
-        audience.line(&format!("the classifier is not kept for the next time: {error}"));
+        console.message(&format!("the classifier is not kept for the next time: {error}"));
     }
-    accuracy.tell(audience);
+    accuracy.tell(console);
     Ok((eye, accuracy))
 }
 
@@ -105,19 +107,19 @@ pub(super) fn taught_by(
     device: &dyn Device,
     images: &ImageSet,
     test: Option<&ImageSet>,
-    audience: Audience,
+    console: &Console,
 ) -> Result<Accuracy> {
     let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
     let [_, exam] = Examples::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
-    let work = audience.work("learning from made images", steps(&architecture, made));
-    let tensors = learn(device, &architecture, made, work)?;
+    let task = console.task("learning from generated images", steps(&architecture, made));
+    let tensors = learn(device, &architecture, made, &task)?;
     exam.take(&mut Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
 }
 
 impl Accuracy {
-    fn tell(self, audience: Audience) {
+    fn tell(self, console: &Console) {
         let weak = if self.share() < 0.9 { ", so figures that rest on it are weak" } else { "" };
-        audience.line(&format!("classifier  {:.1} % on {} test images{weak}", 100.0 * self.share(), self.of));
+        console.message(&format!("classifier  {:.1} % on {} test images{weak}", 100.0 * self.share(), self.of));
     }
 }
 
@@ -167,7 +169,7 @@ impl Examples {
 
     /// How many of them a classifier gets right.
     fn take(&self, eye: &mut Embedder) -> Result<Accuracy> {
-        let logits = eye.look_at(&self.pixels, Audience::Nobody.work("", 0))?.logits.expect("a classifier has logits");
+        let logits = eye.look_at(&self.pixels, &Task::hidden())?.logits.expect("a classifier has logits");
         let right = logits.iter().zip(&self.labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
         Ok(Accuracy { right, of: self.labels.len() })
     }
@@ -260,7 +262,7 @@ fn learn(
     device: &dyn Device,
     architecture: &Architecture,
     examples: &Examples,
-    mut work: Work,
+    task: &Task,
 ) -> Result<Vec<Stored<f32>>> {
     let count = examples.labels.len();
     let lesson = Lesson::new(architecture, count);
@@ -279,11 +281,10 @@ fn learn(
         for first in part.clone().step_by(BURST) {
             let burst = BURST.min(part.end - first);
             executor.run(step, burst)?;
-            work.advance(burst as u64);
+            task.advance(burst as u64);
         }
     }
     let [loss, _] = executor.download(lesson.history)?[..] else { unreachable!("a history of one row of two") };
-    work.finish();
     if !loss.is_finite() {
         return Err(Error::Device {
             message: format!("the classifier that judges the images could not be trained: its loss became {loss}"),

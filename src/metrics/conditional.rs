@@ -44,8 +44,8 @@ impl<I: Deref<Target = ImageSet>> Judge<I> {
         let image: usize = self.images.image_shape().iter().product();
         assert_eq!(made.len(), classes.len() * image, "images and their classes");
         let judged = self.count();
-        let work = self.audience.work("looking at images", judged as u64);
-        let logits = self.eye.look_at(&made[..judged * image], work)?.logits.expect("a classifier has logits");
+        let task = self.console.task("looking at images", judged as u64);
+        let logits = self.eye.look_at(&made[..judged * image], &task)?.logits.expect("a classifier has logits");
         let mut of_classes =
             vec![Accuracy { right: 0, of: 0 }; self.images.classes().expect("there is a classifier of them")];
         for (row, &class) in logits.iter().zip(&classes) {
@@ -57,7 +57,7 @@ impl<I: Deref<Target = ImageSet>> Judge<I> {
         let gan_test = Accuracy { right: sum(|class| class.right), of: sum(|class| class.of) };
         let learnt_from = classes.len();
         let examples = Examples { pixels: made, labels: classes };
-        let gan_train = classifier::taught_by(&examples, device, &self.images, test, self.audience)?;
+        let gan_train = classifier::taught_by(&examples, device, &self.images, test, &self.console)?;
         Ok(Obedience { gan_train, learnt_from, gan_test, gan_test_of_classes: of_classes })
     }
 }

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::net::Mode;
 use crate::net::parameters::Layout;
 use crate::program::{Device, Executor, Program, RoutineId, TensorId, Values};
+use crate::progress::Task;
 use crate::report::pixels;
-use crate::report::work::Work;
 
 /// A network in evaluation mode that images are shown to.
 pub(super) struct Embedder {
@@ -56,7 +56,7 @@ impl Embedder {
     }
 
     /// Looks at images, (N, H, W, C) as bytes.
-    pub(super) fn look_at(&mut self, bytes: &[u8], mut work: Work) -> Result<Seen> {
+    pub(super) fn look_at(&mut self, bytes: &[u8], task: &Task) -> Result<Seen> {
         let (mut features, mut logits) = (Vec::new(), Vec::new());
         for images in bytes.chunks(self.batch * self.image_len) {
             let count = images.len() / self.image_len;
@@ -70,9 +70,8 @@ impl Embedder {
                     rows.extend_from_slice(&values[..values.len() / self.batch * count]);
                 }
             }
-            work.advance(count as u64);
+            task.advance(count as u64);
         }
-        work.finish();
         let rows = bytes.len() / self.image_len;
         let matrix = |values: Vec<f32>| {
             let width = values.len() / rows;

@@ -13,7 +13,7 @@ use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::program::Device;
 use crate::program::random::{philox, shuffled};
-use crate::report::work::Audience;
+use crate::progress::Console;
 
 /// What the choice of real images and the weights of a random network are drawn from: every run is judged by the same.
 const SEED: u64 = 0;
@@ -31,7 +31,7 @@ pub struct Judge<I> {
     reals: Features,
     gaussian: Gaussian,
     neighbourhoods: Neighbourhoods,
-    pub(super) audience: Audience,
+    pub(super) console: Console,
 }
 
 /// What images are looked at with. Figures of different lenses or data sets have nothing to do with each other.
@@ -97,7 +97,7 @@ impl<I: Deref<Target = ImageSet>> Judge<I> {
         test: Option<&ImageSet>,
         count: usize,
         cache: Option<&Path>,
-        audience: Audience,
+        console: &Console,
     ) -> Result<Self> {
         if images.count() < LEAST_IMAGES || count <= NEAREST {
             return Err(Error::Request {
@@ -113,13 +113,13 @@ impl<I: Deref<Target = ImageSet>> Judge<I> {
         }
         let (mut eye, lens) = match images.classes() {
             Some(classes) => {
-                let (eye, accuracy) = classifier::open(device, &images, test, cache, audience)?;
+                let (eye, accuracy) = classifier::open(device, &images, test, cache, console)?;
                 (eye, Lens::Classifier { classes, accuracy })
             }
             None => (Embedder::random(device, &Architecture::random(images.image_shape()), SEED)?, Lens::Random),
         };
         let count = count.min(images.count());
-        let seen = look(&mut eye, &chosen(&images, 0..count), &images, audience)?;
+        let seen = look(&mut eye, &chosen(&images, 0..count), &images, console)?;
         let scale = (lens == Lens::Random).then(|| Scale::of(&seen.features));
         let reals = scaled(scale.as_ref(), seen.features)?;
         Ok(Self {
@@ -130,7 +130,7 @@ impl<I: Deref<Target = ImageSet>> Judge<I> {
             lens,
             scale,
             reals,
-            audience,
+            console: console.clone(),
         })
     }
 
@@ -201,15 +201,15 @@ impl<I: Deref<Target = ImageSet>> Judge<I> {
     }
 
     fn look(&mut self, made: &[u8]) -> Result<Seen> {
-        let Seen { features, logits } = look(&mut self.eye, made, &self.images, self.audience)?;
+        let Seen { features, logits } = look(&mut self.eye, made, &self.images, &self.console)?;
         Ok(Seen { features: scaled(self.scale.as_ref(), features)?, logits })
     }
 }
 
-fn look(eye: &mut Embedder, bytes: &[u8], images: &ImageSet, audience: Audience) -> Result<Seen> {
+fn look(eye: &mut Embedder, bytes: &[u8], images: &ImageSet, console: &Console) -> Result<Seen> {
     let image: usize = images.image_shape().iter().product();
     assert!(!bytes.is_empty() && bytes.len().is_multiple_of(image), "{} bytes of images of {image}", bytes.len());
-    eye.look_at(bytes, audience.work("looking at images", (bytes.len() / image) as u64))
+    eye.look_at(bytes, &console.task("looking at images", (bytes.len() / image) as u64))
 }
 
 /// Some of the images, in the order of a shuffled deck.

@@ -10,7 +10,7 @@ use super::score::largest;
 use crate::data::{ImageSet, mnist, stacked_mnist};
 use crate::error::Result;
 use crate::program::Device;
-use crate::report::work::Audience;
+use crate::progress::Console;
 
 /// How evenly samples fall on modes (Srivastava et al. 2017, "VEEGAN", section 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -59,8 +59,8 @@ pub struct DigitReader {
 
 impl DigitReader {
     /// A classifier of the digits of MNIST: the one that is kept in `cache`, else one that is trained, in half a minute.
-    pub fn new(device: &dyn Device, cache: Option<&Path>, audience: Audience) -> Result<Self> {
-        Self::taught(device, &mnist::train()?, &mnist::test()?, cache, audience)
+    pub fn new(device: &dyn Device, cache: Option<&Path>, console: &Console) -> Result<Self> {
+        Self::taught(device, &mnist::train()?, &mnist::test()?, cache, console)
     }
 
     fn taught(
@@ -68,9 +68,9 @@ impl DigitReader {
         digits: &ImageSet,
         test: &ImageSet,
         cache: Option<&Path>,
-        audience: Audience,
+        console: &Console,
     ) -> Result<Self> {
-        let (eye, accuracy) = classifier::open(device, digits, Some(test), cache, audience)?;
+        let (eye, accuracy) = classifier::open(device, digits, Some(test), cache, console)?;
         Ok(Self { eye, accuracy })
     }
 
@@ -84,23 +84,23 @@ impl DigitReader {
     /// # Panics
     ///
     /// If the bytes are no whole number of such images, or none.
-    pub fn count(&mut self, images: &[u8], audience: Audience) -> Result<Modes> {
+    pub fn count(&mut self, images: &[u8], console: &Console) -> Result<Modes> {
         let mut histogram = vec![0; stacked_mnist::MODES];
-        for mode in self.read(images, audience)? {
+        for mode in self.read(images, console)? {
             histogram[mode] += 1;
         }
         Ok(Modes::of(&histogram))
     }
 
     /// The mode of each image: digits 3, 1 and 4, in red, green and blue, are mode 314.
-    fn read(&mut self, images: &[u8], audience: Audience) -> Result<Vec<usize>> {
+    fn read(&mut self, images: &[u8], console: &Console) -> Result<Vec<usize>> {
         const IMAGE: usize = 28 * 28 * 3;
         assert!(!images.is_empty() && images.len().is_multiple_of(IMAGE), "{} bytes", images.len());
         let count = images.len() / IMAGE;
         let mut modes = vec![0; count];
         for channel in 0..3 {
             let digits: Vec<u8> = images.iter().skip(channel).step_by(3).copied().collect();
-            let seen = self.eye.look_at(&digits, audience.work("reading digits", count as u64))?;
+            let seen = self.eye.look_at(&digits, &console.task("reading digits", count as u64))?;
             let logits = seen.logits.expect("a classifier has logits");
             for (mode, row) in modes.iter_mut().zip(logits.iter()) {
                 *mode = 10 * *mode + largest(row);
@@ -150,16 +150,16 @@ mod tests {
         };
         let (digits, test) = (cut(mnist::train().unwrap(), 2000), cut(mnist::test().unwrap(), 300));
         let device = crate::cpu::CpuDevice::<f32>::new();
-        let mut reader = DigitReader::taught(&device, &digits, &test, None, Audience::Nobody).unwrap();
+        let mut reader = DigitReader::taught(&device, &digits, &test, None, &Console::silent()).unwrap();
         assert!(reader.accuracy().share() > 0.9, "{:?}", reader.accuracy());
         // Digits 0 to 99 in red, 100 to 199 in green, 200 to 299 in blue.
         let images: Vec<u8> =
             (0..100 * 784).flat_map(|at| [0, 100, 200].map(|first| test.pixels[first * 784 + at])).collect();
         let labels: Vec<usize> = test.labels.unwrap().into_iter().map(usize::from).collect();
-        let modes = reader.read(&images, Audience::Nobody).unwrap();
+        let modes = reader.read(&images, &Console::silent()).unwrap();
         let wanted = (0..100).map(|i| 100 * labels[i] + 10 * labels[100 + i] + labels[200 + i]);
         assert!(modes.iter().zip(wanted).filter(|(mode, wanted)| *mode == wanted).count() > 70);
-        let counted = reader.count(&images, Audience::Nobody).unwrap();
+        let counted = reader.count(&images, &Console::silent()).unwrap();
         assert_eq!((counted.samples, counted.modes), (100, 1000));
         assert!((70..=100).contains(&counted.hit), "{} modes", counted.hit);
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::data::ImageSet;
 use crate::program::random::shuffled;
-use crate::report::work::Work;
+use crate::progress::Task;
 
 /// Bytes that are compared before it is asked whether the image can still be among the nearest.
 const PIECE: usize = 1024;
@@ -58,7 +58,7 @@ pub fn nearest(
     queries: &[u8],
     count: usize,
     itself: impl Fn(usize) -> Option<usize> + Sync,
-    work: &mut Work,
+    task: &Task,
 ) -> Vec<Vec<Near>> {
     let len: usize = training.image_shape().iter().product();
     let mut all = Vec::with_capacity(queries.len() / len);
@@ -80,7 +80,7 @@ pub fn nearest(
             })
             .collect();
         all.extend(found.into_iter().flatten());
-        work.advance((queries.len() / len) as u64);
+        task.advance((queries.len() / len) as u64);
     }
     all
 }
@@ -109,7 +109,7 @@ fn square(a: &[u8], b: &[u8], bound: u64) -> Option<u64> {
 
 /// Compares how near made images come with how near real ones do. `made` has the nearest training images of each made one. The real
 /// images are those of `held_out`, or where there are none, training images.
-pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&ImageSet>, work: &mut Work) -> Memorising {
+pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&ImageSet>, task: &Task) -> Memorising {
     let (shape, count) = (training.image_shape(), training.count());
     let len: usize = shape.iter().product();
     let held_out = held_out.filter(|others| others.image_shape() == shape);
@@ -118,7 +118,7 @@ pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&Ima
     let chosen: Vec<usize> =
         (0..images.min(others.count())).map(|g| shuffled(SEED, g as u32, others.count() as u32) as usize).collect();
     let pixels: Vec<u8> = chosen.iter().flat_map(|&index| others.image(index)).copied().collect();
-    let real = nearest(training, &pixels, 1, |query| held_out.is_none().then(|| chosen[query]), work);
+    let real = nearest(training, &pixels, 1, |query| held_out.is_none().then(|| chosen[query]), task);
     let sorted = |near: &[Vec<Near>]| {
         let mut squares: Vec<u64> = near.iter().filter_map(|near| near.first()).map(|near| near.square).collect();
         squares.sort_unstable();
@@ -143,7 +143,6 @@ pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&Ima
 mod tests {
     use super::*;
     use crate::program::random::philox;
-    use crate::report::work::Audience;
 
     /// Images of 40 x 40 in grey, which take two pieces to compare, of numbers that look like chance.
     fn noise(seed: u32, count: usize) -> ImageSet {
@@ -159,8 +158,8 @@ mod tests {
         }
     }
 
-    fn nobody() -> Work {
-        Audience::Nobody.work("", 0)
+    fn nobody() -> Task {
+        Task::hidden()
     }
 
     fn naive(training: &ImageSet, query: &[u8], leave_out: Option<usize>) -> Vec<Near> {
@@ -180,14 +179,14 @@ mod tests {
         training.pixels.extend(copy);
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let found = pool.install(|| nearest(&training, &queries.pixels, 5, |query| Some(query % 7), &mut nobody()));
+            let found = pool.install(|| nearest(&training, &queries.pixels, 5, |query| Some(query % 7), &nobody()));
             assert_eq!(found.len(), 70);
             for (query, found) in found.iter().enumerate() {
                 let expected = naive(&training, queries.image(query), Some(query % 7));
                 assert_eq!(*found, expected[..5], "query {query}");
             }
         }
-        let few = nearest(&noise(1, 3), noise(2, 1).image(0), 5, |_| Some(1), &mut nobody());
+        let few = nearest(&noise(1, 3), noise(2, 1).image(0), 5, |_| Some(1), &nobody());
         assert_eq!(few[0].len(), 2);
     }
 
@@ -202,8 +201,8 @@ mod tests {
     fn new_images_have_the_ratio_1_and_copies_with_a_little_noise_nearly_0() {
         let training = noise(1, 400);
         let look = |made: &[u8], held_out: Option<&ImageSet>| {
-            let near = nearest(&training, made, 2, |_| None, &mut nobody());
-            memorising(&training, &near, held_out, &mut nobody())
+            let near = nearest(&training, made, 2, |_| None, &nobody());
+            memorising(&training, &near, held_out, &nobody())
         };
         let copies: Vec<u8> = training.pixels[..200 * 1600].iter().map(|&pixel| pixel ^ 1).collect();
         for held_out in [None, Some(&noise(4, 150))] {
@@ -222,8 +221,8 @@ mod tests {
         let mut training = noise(1, 20);
         let again = training.pixels.clone();
         training.pixels.extend(again);
-        let near = nearest(&training, &noise(3, 10).pixels, 1, |_| None, &mut nobody());
-        let seen = memorising(&training, &near, None, &mut nobody());
+        let near = nearest(&training, &noise(3, 10).pixels, 1, |_| None, &nobody());
+        let seen = memorising(&training, &near, None, &nobody());
         assert_eq!((seen.real, seen.ratio, seen.suspicious), (0.0, None, 0.0));
     }
 }

@@ -16,7 +16,6 @@ pub mod progress;
 mod raster;
 pub mod sheet;
 pub mod trace;
-pub mod work;
 
 /// Something that could not be drawn though it could have been written: a mistake of this program or of a library of its.
 /// What was to be shown is then missed, and nothing else is, so it is no reason to end a run.

@@ -16,11 +16,12 @@ use crate::files;
 use crate::net::Summary;
 use crate::program::Device;
 use crate::program::random::shuffled;
+use crate::progress::duration_for_people;
 use crate::report::animation::film;
 use crate::report::comparison::real_versus_fake;
 use crate::report::page::Page;
 use crate::report::plot::{Colour, Plot, Series};
-use crate::report::progress::{Progress, duration_for_people};
+use crate::report::progress::Progress;
 use crate::report::trace::Trace;
 use crate::report::{Flaw, Pictures, sheet};
 

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::gpu::{self, GpuDevice};
 use crate::net::{Model, Summary};
 use crate::program::Device;
+use crate::progress::Console;
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +61,12 @@ fn at_models_shapes(models: &[Model], scope: Scope) -> Vec<Case> {
     of_models(models, if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX })
 }
 
-/// Tries a GPU. What is wrong with it is in the report, as is what it could not run at all; `now` is told what is being done
-/// and how far that is, from 0 to 1.
+/// Tries a GPU. What is wrong with it is in the report, as is what it could not run at all. `console` shows the progress.
 ///
 /// # Errors
 ///
 /// Where there is a mistake in a model that comes with the program, and so none that the GPU makes.
-pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> Result<VerifyReport> {
+pub fn verify(gpu: &GpuDevice, scope: Scope, console: &Console) -> Result<VerifyReport> {
     let clock = Instant::now();
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
     let mut report = VerifyReport::new(gpu, scope);
@@ -93,23 +93,29 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, now: &mut dyn FnMut(&str, f64)) -> 
     cases.extend(at_models_shapes.iter().map(|case| (case, gpu)));
     let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
     let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
-    for (done, (case, variant)) in cases.iter().enumerate() {
-        now(case.op().name(), done as f64 / cases.len() as f64);
+    let task = console.task("operations", cases.len() as u64);
+    for (case, variant) in &cases {
+        task.rename(case.op().name());
         report.add(case, case.tolerance(variant.mixed_precision()), case.run(variant));
         for (shader, entry) in case.entry_points(variant) {
             missing.remove(&(shader, entry.to_string()));
         }
+        task.advance(1);
     }
+    drop(task);
     report.not_reached(missing.into_iter().map(|(shader, entry)| format!("{shader}.{entry}")));
 
     let models: Vec<_> = models.iter().filter(|model| scope == Scope::Full || model.name == QUICK_MODEL).collect();
-    for (done, model) in models.iter().enumerate() {
-        now(&format!("a step of {}", model.name), done as f64 / models.len() as f64);
+    let task = console.task("training steps", models.len() as u64);
+    for model in models {
+        task.rename(&format!("a step of {}", model.name));
         let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
         let batch_size = batch_size.next_multiple_of(model.batch_unit());
         report.add_steps(&model.name, one_step(gpu, model, batch_size));
         report.add_repeat(&model.name, repeats(gpu, model, batch_size, 3));
+        task.advance(1);
     }
+    drop(task);
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Run, Training, way_on};
 use crate::error::{Error, Result};
-use crate::report::progress::duration_for_people;
+use crate::progress::duration_for_people;
 use crate::train::budget::{Costs, Rhythm};
 
 /// Steps are timed for this share of the time,

@@ -1,0 +1,472 @@
+//! What a command says on standard error while it works: messages, and the progress of long tasks.
+//!
+//! A task has a bar on a terminal. Where there is no terminal (a pipe, a file, a notebook) it prints a plain line now and then.
+//! Nothing here returns an error: if standard error is closed (`2>&1 | head`), the work continues without it.
+
+use std::env;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+
+/// The longest time between two plain lines of a task.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The number of plain lines of a task with details, however fast it is.
+const LINES_PER_TASK: u64 = 10;
+
+/// Environment variables that Jupyter, Colab and Kaggle set for the programs that a notebook starts. Their terminals cannot move the
+/// cursor, so a bar would fill the page.
+const NOTEBOOK_VARIABLES: [&str; 3] = ["JPY_PARENT_PID", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"];
+
+/// How much a command says beside its result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Warnings and errors.
+    Quiet,
+    /// Messages and progress, too.
+    #[default]
+    Normal,
+    /// Details, too: the time that each task took.
+    Verbose,
+}
+
+/// The place for messages and progress. Clones write to the same place.
+#[derive(Clone)]
+pub struct Console {
+    verbosity: Verbosity,
+    sink: Sink,
+}
+
+#[derive(Clone)]
+enum Sink {
+    Nowhere,
+    Terminal(MultiProgress),
+    Plain(Arc<Mutex<dyn Write + Send>>),
+}
+
+impl Console {
+    /// Standard error: bars on a terminal, else plain lines.
+    pub fn stderr(verbosity: Verbosity) -> Self {
+        let terminal = ProgressDrawTarget::stderr();
+        let in_notebook = NOTEBOOK_VARIABLES.iter().any(|name| env::var_os(name).is_some());
+        if terminal.is_hidden() || in_notebook {
+            Self::plain(io::stderr(), verbosity)
+        } else {
+            Self::terminal(terminal, verbosity)
+        }
+    }
+
+    /// Plain lines to any writer.
+    pub fn plain(out: impl Write + Send + 'static, verbosity: Verbosity) -> Self {
+        Self { verbosity, sink: Sink::Plain(Arc::new(Mutex::new(out))) }
+    }
+
+    /// Drops every message, for library users and work in the background.
+    pub fn silent() -> Self {
+        Self { verbosity: Verbosity::Quiet, sink: Sink::Nowhere }
+    }
+
+    fn terminal(target: ProgressDrawTarget, verbosity: Verbosity) -> Self {
+        Self { verbosity, sink: Sink::Terminal(MultiProgress::with_draw_target(target)) }
+    }
+
+    /// Prints a line that stays, above any bar. Dropped by [`Verbosity::Quiet`].
+    pub fn message(&self, text: &str) {
+        self.print_from(Verbosity::Normal, text);
+    }
+
+    /// Prints something that the person should know even if they asked for quiet: `warning: TEXT`.
+    pub fn warning(&self, text: &str) {
+        self.print_from(Verbosity::Quiet, &format!("warning: {text}"));
+    }
+
+    /// Prints a line for [`Verbosity::Verbose`] only.
+    pub fn detail(&self, text: &str) {
+        self.print_from(Verbosity::Verbose, text);
+    }
+
+    fn print_from(&self, least: Verbosity, text: &str) {
+        if self.verbosity < least {
+            return;
+        }
+        match &self.sink {
+            Sink::Nowhere => {}
+            Sink::Terminal(bars) => {
+                let _ = bars.println(text);
+            }
+            Sink::Plain(out) => print_line(out, text),
+        }
+    }
+
+    /// Begins to show a task of `total` equal pieces, at a name and a bar with the time left.
+    pub fn task(&self, name: &str, total: u64) -> Task {
+        self.begin(name, total, 0, ("{prefix}  {wide_bar:.cyan/dim} {percent:>3} %  {eta}", ProgressFinish::AndClear))
+    }
+
+    /// Begins to show a task that gives its own numbers with [`Task::describe`]. `first` of the `total` pieces were done before.
+    /// Its bar stays when it ends.
+    pub fn task_with_details(&self, name: &str, first: u64, total: u64) -> Task {
+        // The details have a line of their own, which fits into 80 columns.
+        let template = "{wide_bar:.cyan/dim} {percent:>3} %  {prefix}\n{wide_msg}";
+        self.begin(name, total, first, (template, ProgressFinish::Abandon))
+    }
+
+    fn begin(&self, name: &str, total: u64, first: u64, (template, finish): (&str, ProgressFinish)) -> Task {
+        let view = match &self.sink {
+            _ if self.verbosity == Verbosity::Quiet => View::Hidden,
+            Sink::Nowhere => View::Hidden,
+            Sink::Terminal(bars) => {
+                let style =
+                    ProgressStyle::with_template(template).expect("the template is a constant, and a test draws it");
+                let bar = ProgressBar::hidden().with_style(style.progress_chars("━╸─")).with_finish(finish);
+                bar.set_length(total);
+                bar.set_position(first);
+                bar.set_prefix(name.to_string());
+                View::Bar(bars.add(bar))
+            }
+            Sink::Plain(out) => {
+                let state = LineState { printed_at: Instant::now(), printed_piece: first, unprinted: None };
+                View::Lines { out: Arc::clone(out), state: Mutex::new(state), interval: LINE_INTERVAL }
+            }
+        };
+        let (name, done, began) = (name.to_string(), AtomicU64::new(first), Instant::now());
+        Task { console: self.clone(), name, first, total, done, began, view }
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("verbosity", &self.verbosity).finish_non_exhaustive()
+    }
+}
+
+/// A task of known size that is shown while it runs. Threads may share it.
+pub struct Task {
+    console: Console,
+    name: String,
+    first: u64,
+    total: u64,
+    done: AtomicU64,
+    began: Instant,
+    view: View,
+}
+
+enum View {
+    Hidden,
+    Bar(ProgressBar),
+    Lines { out: Arc<Mutex<dyn Write + Send>>, state: Mutex<LineState>, interval: Duration },
+}
+
+struct LineState {
+    printed_at: Instant,
+    printed_piece: u64,
+    /// The newest details, if they were not printed.
+    unprinted: Option<String>,
+}
+
+impl Task {
+    /// A task that nobody sees.
+    pub fn hidden() -> Self {
+        Console::silent().task("", 0)
+    }
+
+    /// Says that this number of pieces was done since the last call.
+    pub fn advance(&self, pieces: u64) {
+        let done = (self.done.fetch_add(pieces, Ordering::Relaxed) + pieces).min(self.total);
+        match &self.view {
+            View::Hidden => {}
+            View::Bar(bar) => bar.set_position(done),
+            View::Lines { out, state, interval } => {
+                let mut state = lock(state);
+                if state.printed_at.elapsed() >= *interval {
+                    let percent = 100 * done / self.total.max(1);
+                    print_line(out, &format!("{}  {percent} %", self.name));
+                    state.printed_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Says what is being done now, in a word or two, without changing how much is done. A bar shows it in place of the name.
+    pub fn rename(&self, name: &str) {
+        if let View::Bar(bar) = &self.view {
+            bar.set_prefix(name.to_string());
+        }
+    }
+
+    /// Says that `done` pieces are done in all, and gives the task's numbers: its details, and its speed and the time left.
+    pub fn describe(&self, done: u64, details: &str, speed: &str) {
+        self.done.store(done, Ordering::Relaxed);
+        match &self.view {
+            View::Hidden => {}
+            View::Bar(bar) => {
+                bar.set_message(details.to_string());
+                bar.set_prefix(speed.to_string());
+                bar.set_position(done);
+            }
+            View::Lines { out, state, interval } => {
+                let mut state = lock(state);
+                let line = format!("{details}  {speed}");
+                let pieces_per_line = (self.total.saturating_sub(self.first) / LINES_PER_TASK).max(1);
+                let is_due = done.saturating_sub(state.printed_piece) >= pieces_per_line;
+                if is_due || state.printed_at.elapsed() >= *interval {
+                    print_line(out, line.trim_end());
+                    *state = LineState { printed_at: Instant::now(), printed_piece: done, unprinted: None };
+                } else {
+                    state.unprinted = Some(line);
+                }
+            }
+        }
+    }
+}
+
+/// The end of a task: its last details are printed, and a bar without details goes away.
+impl Drop for Task {
+    fn drop(&mut self) {
+        match &self.view {
+            View::Hidden => return,
+            View::Bar(bar) => bar.finish_using_style(),
+            View::Lines { out, state, .. } => {
+                if let Some(line) = lock(state).unprinted.take() {
+                    print_line(out, line.trim_end());
+                }
+            }
+        }
+        let done = self.done.load(Ordering::Relaxed).min(self.total);
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.console.detail(&format!("{}: {done} of {} in {seconds:.1} s", self.name, self.total));
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn print_line(out: &Mutex<dyn Write + Send>, text: &str) {
+    let _ = writeln!(lock(out), "{text}");
+}
+
+/// A duration as precisely as a person wants to know it: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`.
+pub fn duration_for_people(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    let minutes = seconds.saturating_add(30) / 60;
+    let hours = (minutes + 30) / 60;
+    if seconds < 60 {
+        format!("{seconds} s")
+    } else if minutes < 60 {
+        format!("{minutes} min")
+    } else if minutes < 24 * 60 {
+        with_remainder(minutes, 60, ["h", "min"])
+    } else {
+        with_remainder(hours, 24, ["d", "h"])
+    }
+}
+
+/// `2 h 5 min`, and `2 h` rather than `2 h 0 min`.
+fn with_remainder(amount: u64, per_unit: u64, [unit, smaller]: [&str; 2]) -> String {
+    match (amount / per_unit, amount % per_unit) {
+        (whole, 0) => format!("{whole} {unit}"),
+        (whole, rest) => format!("{whole} {unit} {rest} {smaller}"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A writer and a terminal of 80 columns that keeps all that was written to it.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Paper(Arc<Mutex<String>>);
+
+    impl Paper {
+        fn append(&self, text: &str) {
+            self.0.lock().unwrap().push_str(text);
+        }
+
+        pub(crate) fn text(&self) -> String {
+            self.0.lock().unwrap().clone()
+        }
+
+        fn console(&self) -> Console {
+            Console::plain(self.clone(), Verbosity::Normal)
+        }
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.append(str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.append(&format!("{text}\n"));
+            Ok(())
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.append(text);
+            Ok(())
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A console that draws bars on the paper.
+    pub(crate) fn terminal(paper: &Paper) -> Console {
+        Console::terminal(ProgressDrawTarget::term_like(Box::new(paper.clone())), Verbosity::Normal)
+    }
+
+    /// Sets the time between two lines of a task.
+    fn at_interval(mut task: Task, time: Duration) -> Task {
+        if let View::Lines { interval, .. } = &mut task.view {
+            *interval = time;
+        }
+        task
+    }
+
+    /// The pieces at which lines are printed of a task that describes each of them.
+    fn described(first: u64, total: u64, pieces: impl IntoIterator<Item = u64>, interval: Duration) -> Vec<u64> {
+        let paper = Paper::default();
+        let task = at_interval(paper.console().task_with_details("training", first, total), interval);
+        pieces.into_iter().for_each(|piece| task.describe(piece, &piece.to_string(), ""));
+        drop(task);
+        paper.text().lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_bar_shows_the_name_and_the_share_that_is_done() {
+        let paper = Paper::default();
+        let task = terminal(&paper).task("reading", 8);
+        task.advance(2);
+        let View::Bar(bar) = &task.view else { panic!("no bar on a terminal") };
+        bar.force_draw();
+        let shown = paper.text();
+        assert!(shown.contains("reading  ━") && shown.contains(" 25 %"), "{shown}");
+    }
+
+    #[test]
+    fn away_from_a_terminal_a_line_is_printed_when_the_last_one_is_old() {
+        let paper = Paper::default();
+        let task = paper.console().task("reading", 8);
+        task.advance(2);
+        assert_eq!(paper.text(), "");
+        at_interval(task, Duration::ZERO).advance(2);
+        assert_eq!(paper.text(), "reading  50 %\n");
+    }
+
+    #[test]
+    fn details_are_printed_at_every_tenth_and_at_the_end() {
+        assert_eq!(described(0, 105, 1..=105, Duration::MAX), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 105]);
+        assert_eq!(described(0, 3, 1..=3, Duration::MAX), [1, 2, 3]);
+        assert_eq!(described(980, 1000, 981..=985, Duration::MAX), [982, 984, 985]);
+        assert_eq!(described(0, 4690, 1..=3, Duration::ZERO), [1, 2, 3]);
+    }
+
+    #[test]
+    fn messages_are_printed_at_once_and_above_the_bar() {
+        let paper = Paper::default();
+        paper.console().message("saved epoch-0001.png");
+        assert_eq!(paper.text(), "saved epoch-0001.png\n");
+
+        let paper = Paper::default();
+        let console = terminal(&paper);
+        let task = console.task_with_details("training", 0, 4690);
+        task.describe(2345, "step 2345/4690", "1312 images/s");
+        console.message("saved epoch-0001.png");
+        drop(task);
+        let text: Vec<char> = paper.text().chars().filter(|&letter| letter != '\n').collect();
+        let rows: Vec<String> = text.chunks(80).map(|row| row.iter().collect()).collect(); // each is filled to its end
+        assert!(rows.iter().any(|row| row.trim_end() == "saved epoch-0001.png"), "{rows:?}");
+        let [.., bar, details] = &rows[..] else { panic!("too little was drawn: {rows:?}") };
+        assert!(bar.contains("━╸─") && bar.ends_with("  50 %  1312 images/s"), "{bar}");
+        assert_eq!(details.trim_end(), "step 2345/4690");
+    }
+
+    #[test]
+    fn quiet_keeps_warnings_and_verbose_adds_the_time_of_tasks() {
+        let said = |verbosity| {
+            let paper = Paper::default();
+            let console = Console::plain(paper.clone(), verbosity);
+            console.message("a message");
+            console.warning("it is damaged");
+            console.detail("a detail");
+            console.task("reading", 8).advance(9);
+            paper.text()
+        };
+        assert_eq!(said(Verbosity::Quiet), "warning: it is damaged\n");
+        assert_eq!(said(Verbosity::Normal), "a message\nwarning: it is damaged\n");
+        let verbose = said(Verbosity::Verbose);
+        assert!(verbose.contains("a detail\n") && verbose.contains("reading: 8 of 8 in 0.0 s\n"), "{verbose}");
+    }
+
+    #[test]
+    fn a_silent_console_takes_everything() {
+        let console = Console::silent();
+        console.message("saved epoch-0001.png");
+        console.warning("it is damaged");
+        console.task("reading", 3).advance(5);
+        console.task_with_details("training", 0, 3).describe(1, "step 1", "");
+    }
+
+    #[test]
+    fn durations_are_as_precise_as_a_person_wants() {
+        for (seconds, expected) in [
+            (0.0, "0 s"),
+            (0.4, "0 s"),
+            (0.5, "1 s"),
+            (59.4, "59 s"),
+            (59.5, "1 min"),
+            (89.0, "1 min"),
+            (90.0, "2 min"),
+            (3569.0, "59 min"),
+            (3570.0, "1 h"),
+            (7500.0, "2 h 5 min"),
+            (86_369.0, "23 h 59 min"),
+            (86_370.0, "1 d"),
+            (100_000.0, "1 d 4 h"),
+            (864_000.0, "10 d"),
+        ] {
+            let duration = Duration::from_secs_f64(seconds);
+            assert_eq!(duration_for_people(duration), expected, "{seconds} s");
+        }
+        assert!(duration_for_people(Duration::MAX).contains(" d "));
+    }
+}
