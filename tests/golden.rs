@@ -7,7 +7,7 @@ mod support;
 
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::parameters::{Layout, Stored};
-use gpu_gan::net::{Adam, Average, Model, Network};
+use gpu_gan::net::{Adam, Ema, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
     Access, Activation, AdversarialLoss, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId, Schedule,
@@ -371,8 +371,8 @@ fn adam(case: &Case<'_>) {
 fn ema(case: &Case<'_>) {
     let (before, params) = (case.get("ema_before"), case.get("params"));
     let average = match case.op() {
-        "moving-average" => Average::Decay(case.real("decay")),
-        _ => Average::HalfLife { images: case.integer("half_life") },
+        "moving-average" => Ema::Decay(case.real("decay")),
+        _ => Ema::HalfLife { images: case.integer("half_life") },
     };
     let per_step = if case.op() == "moving-average" { 1 } else { case.integer("batch") as usize };
     let (decay, ramp_up) = (average.decay(per_step), average.ramp_up());
@@ -678,7 +678,7 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
         d_steps: 1,
         steps: training["steps"].as_u64().unwrap(),
         seed: streams["seed"].as_u64().unwrap(),
-        average: Average::Decay(real("ema_decay")),
+        ema: Ema::Decay(real("ema_decay")),
         adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
         objective: serde_json::from_value(goldens.about(&format!("{name}/objective")).clone()).unwrap(),
         rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::metrics::{Figures, Judge, Lens};
-use gpu_gan::net::{Adam, Average, Model};
+use gpu_gan::net::{Adam, Ema, Model};
 use gpu_gan::program::{Device, Values};
 use gpu_gan::progress::Console;
 use gpu_gan::train::{Checkpoint, Gan, Sampler, Settings};
@@ -34,7 +34,7 @@ fn made(images: &ImageSet, steps: usize, count: u64) -> Vec<u8> {
     let usual = Settings::new(&model, images, "mnist").unwrap();
     // Small steps would leave the images grey for a thousand of them.
     let adam = Adam { lr: 2e-3, ..usual.adam };
-    let settings = Settings { batch_size: 32, steps: 1000, average: Average::Decay(0.99), adam, ..usual };
+    let settings = Settings { batch_size: 32, steps: 1000, ema: Ema::Decay(0.99), adam, ..usual };
     let gan = Gan::new(&model, &settings, images.count());
     let mut executor = cpu().build(&gan.program).unwrap();
     gan.load(executor.as_mut(), &Checkpoint::initial(&model, &settings)).unwrap();

@@ -12,7 +12,7 @@ use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::metrics::Glance;
-use gpu_gan::net::{Adam, Average, Model, Rates};
+use gpu_gan::net::{Adam, Ema, Model, Rates};
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
@@ -107,8 +107,8 @@ fn a_step_with_two_updates_of_the_discriminator_is_its_half_twice_with_other_lat
  {
     let (model, images) = (Model::named("dcgan-fast").unwrap(), digits(100));
     let rates = Rates { discriminator: Some(2e-3), warm_up: 3, decay: Decay::Linear, last: 0.5 };
-    let average = Average::HalfLife { images: 20 };
-    let settings = Settings { d_steps: 2, rates, average, ..settings(&model, &images, 4) };
+    let ema = Ema::HalfLife { images: 20 };
+    let settings = Settings { d_steps: 2, rates, ema, ..settings(&model, &images, 4) };
     assert_eq!(settings.objective.penalty.every, 4); // so that steps of both kinds are taken
     let start = Checkpoint::initial(&model, &settings);
     let device = CpuDevice::<f32>::new();
@@ -218,7 +218,7 @@ fn twenty_steps_on_the_gpu_are_those_on_the_cpu() {
     assert!(strayed < 1e-3, "losses differ by {strayed}");
 
     let start = Checkpoint::initial(&exact_end.0.model, &exact_end.0.settings);
-    for prefix in ["generator.", "discriminator.", "average.", "adam.m."] {
+    for prefix in ["generator.", "discriminator.", "ema.", "adam.m."] {
         let strayed = drift(prefix, &gpu_end.0, &exact_end.0, &start);
         println!("{prefix}* differs by {strayed:e} of the way");
         assert!(strayed < 0.01, "{prefix}* differs by {strayed} of the way");

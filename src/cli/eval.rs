@@ -15,7 +15,7 @@ use crate::files;
 use crate::metrics::{Accuracy, DigitReader, Figures, Judge, Lens, Modes, NEAREST, Obedience, Overlap};
 use crate::program::Device;
 use crate::progress::Console;
-use crate::train::{Checkpoint, FIRST_MEASURED, Sampler, Settings, Wish, classes};
+use crate::train::{Checkpoint, FIRST_MEASURED, SampleRequest, Sampler, Settings, classes};
 
 /// Images that are judged where nothing else is asked for.
 const USUAL_COUNT: usize = 10_000;
@@ -355,17 +355,17 @@ fn made(
     console: &Console,
 ) -> Result<Vec<u8>> {
     let mut sampler = Sampler::new(device, checkpoint, raw)?;
-    let wishes: Vec<Wish> = match classes {
-        None => (FIRST_MEASURED..).take(count).map(Wish::from).collect(),
+    let requests: Vec<SampleRequest> = match classes {
+        None => (FIRST_MEASURED..).take(count).map(SampleRequest::from).collect(),
         Some(classes) => {
-            (FIRST_MEASURED..).zip(classes).map(|(seed, &class)| Wish { seed, class: Some(class) }).collect()
+            (FIRST_MEASURED..).zip(classes).map(|(seed, &class)| SampleRequest { seed, class: Some(class) }).collect()
         }
     };
-    let task = console.task("drawing images", wishes.len() as u64);
+    let task = console.task("drawing images", requests.len() as u64);
     let mut made = Vec::new();
-    sampler.draw(&wishes, |wishes, bytes| {
+    sampler.draw(&requests, |requests, bytes| {
         made.extend_from_slice(bytes);
-        task.advance(wishes.len() as u64);
+        task.advance(requests.len() as u64);
         Ok(())
     })?;
     drop(task);

@@ -2,7 +2,7 @@
 
 use super::within;
 use crate::error::Result;
-use crate::net::{Average, MAX_D_STEPS, MAX_HALF_LIFE};
+use crate::net::{Ema, MAX_D_STEPS, MAX_HALF_LIFE};
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
 use crate::train::Settings;
 
@@ -71,16 +71,15 @@ pub(super) struct RecipeArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     d_steps: Option<i128>,
 
-    /// Forget half of the moving average, whose images are shown, while the discriminator sees so many real images; sooner
-    /// while the run is young
+    /// Half-life of the EMA of the generator's weights, in real images; shorter during the first images
     #[arg(long, value_name = "IMAGES", allow_negative_numbers = true)]
-    average_half_life: Option<i128>,
+    ema_half_life: Option<i128>,
 }
 
 impl RecipeArguments {
     /// Puts what was given in the place of what the model asks for.
     pub(super) fn apply(&self, settings: &mut Settings) -> Result<()> {
-        let Settings { adam, rates, objective, d_steps, average, diff_augment, .. } = settings;
+        let Settings { adam, rates, objective, d_steps, ema, diff_augment, .. } = settings;
         set(&mut adam.lr, self.lr);
         set(&mut adam.beta1, self.beta1);
         set(&mut adam.beta2, self.beta2);
@@ -99,8 +98,8 @@ impl RecipeArguments {
         set(diff_augment, self.diff_augment);
         let updates = self.d_steps.map(|updates| within("--d-steps", updates, 1, MAX_D_STEPS.into())).transpose()?;
         set(d_steps, updates.map(|updates| updates as u32));
-        let images = self.average_half_life.map(|images| within("--average-half-life", images, 1, MAX_HALF_LIFE));
-        set(average, images.transpose()?.map(|images| Average::HalfLife { images }));
+        let images = self.ema_half_life.map(|images| within("--ema-half-life", images, 1, MAX_HALF_LIFE));
+        set(ema, images.transpose()?.map(|images| Ema::HalfLife { images }));
         Ok(())
     }
 
@@ -122,7 +121,7 @@ impl RecipeArguments {
             ("--penalty-every", self.penalty_every.is_some()),
             ("--diff-augment", self.diff_augment.is_some()),
             ("--d-steps", self.d_steps.is_some()),
-            ("--average-half-life", self.average_half_life.is_some()),
+            ("--ema-half-life", self.ema_half_life.is_some()),
         ]
     }
 }

@@ -12,7 +12,7 @@ use crate::files;
 use crate::progress::Console;
 use crate::report::{Pictures, arrays, sheet};
 use crate::train::classes::{columns, seeds_by_classes, usual_seeds};
-use crate::train::{Checkpoint, Sampler, Wish};
+use crate::train::{Checkpoint, SampleRequest, Sampler};
 
 /// More images than this are asked for by mistake.
 const MOST_IMAGES: u64 = 1_000_000;
@@ -76,9 +76,9 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let per_seed = classes.as_ref().map_or(1, Vec::len);
     let seeds = seeds.unwrap_or_else(|| (0..usual_seeds(per_seed) as u64).collect());
     check_count(form, seeds.len() * per_seed)?;
-    let wishes = match &classes {
+    let requests = match &classes {
         Some(classes) => seeds_by_classes(&seeds, classes),
-        None => seeds.iter().copied().map(Wish::from).collect(),
+        None => seeds.iter().copied().map(SampleRequest::from).collect(),
     };
     let (device, which) = arguments.device.open(console)?;
     console.message(&format!("device      {which}"));
@@ -89,16 +89,16 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let out = &arguments.out;
     if form == Form::Folder {
         files::create_folder(out)?;
-        sampler.draw(&wishes, |wishes, bytes| {
+        sampler.draw(&requests, |requests, bytes| {
             let pictures = Pictures::new(bytes, shape)?;
-            for (i, wish) in wishes.iter().enumerate() {
-                sheet::write_png(&out.join(file_name(*wish)), &sheet::single(&pictures, i))?;
+            for (i, request) in requests.iter().enumerate() {
+                sheet::write_png(&out.join(file_name(*request)), &sheet::single(&pictures, i))?;
             }
             Ok(())
         })?;
     } else {
         let mut all = Vec::new();
-        sampler.draw(&wishes, |_, bytes| {
+        sampler.draw(&requests, |_, bytes| {
             all.extend_from_slice(bytes);
             Ok(())
         })?;
@@ -108,8 +108,8 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
             _ => sheet::write_png(out, &sheet::lay_out(&pictures, columns(per_seed))?)?,
         }
     }
-    let images = if wishes.len() == 1 { "image" } else { "images" };
-    print(&format!("{} {images} in {}", wishes.len(), out.display()))?;
+    let images = if requests.len() == 1 { "image" } else { "images" };
+    print(&format!("{} {images} in {}", requests.len(), out.display()))?;
     if per_seed > 1 {
         let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
         console.message(&format!("each seed gives {per_seed} images, of one class after the other{classes}"));
@@ -135,7 +135,7 @@ fn check_count(form: Form, images: usize) -> Result<()> {
 }
 
 /// `seed-000007.png`, or `seed-000007-class-003.png`.
-fn file_name(Wish { seed, class }: Wish) -> String {
+fn file_name(SampleRequest { seed, class }: SampleRequest) -> String {
     let class = class.map_or_else(String::new, |class| format!("-class-{class:03}"));
     format!("seed-{seed:06}{class}.png")
 }

@@ -22,5 +22,5 @@ pub use model::{Draw, Initial, Model, Normal};
 pub use network::{Chance, Mode, Network, Tape, Wrt};
 pub(crate) use read::MAX_PAC;
 pub use summary::{NetworkSummary, Row, Summary};
-pub use training::{Adam, Average, Objective, Penalty, Rates, Training};
+pub use training::{Adam, Ema, Objective, Penalty, Rates, Training};
 pub(crate) use training_section::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY};

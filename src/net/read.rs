@@ -284,7 +284,7 @@ fn output_pad(section: &Section<'_>, key: &str, stride: usize, pad: Pad) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Average, Model};
+    use super::super::{Ema, Model};
     use crate::error::Error;
 
     /// Layers that end as those of the discriminator must.
@@ -436,7 +436,7 @@ mod tests {
             ("beta2 = 0.99", "beta2 = 0.999999999999", ["has beta2 = 0.999999999999", "below 1"]), // 1 in f32
             ("eps = 1e-8", "eps = 0.0", ["[training.adam] has eps = 0.0", "above 0"]),
             ("eps = 1e-8", "eps = 1e-50", ["has eps = 1e-50", "at least 1e-20"]), // 0 in f32
-            ("average = 0.999", "average = 1.0", ["[training] has average = 1.0", "below 1"]),
+            ("ema-decay = 0.999", "ema-decay = 1.0", ["[training] has ema-decay = 1.0", "below 1"]),
             ("mean = 0.0, std = 0.02", "mean = 0.0, std = -0.02", ["[initial] weight has std = -0.02", "from 0"]),
             ("mean = 0.0", "mean = nan", ["[initial] weight has mean = nan", "number"]),
             (
@@ -455,19 +455,19 @@ mod tests {
     }
 
     #[test]
-    fn the_moving_average_is_a_decay_or_a_half_life_in_images_and_one_of_them_is_needed() {
-        let average = |line: &str| {
-            let text = built_in().replace("average = 0.999", line);
-            Model::parse(&text, "good.toml").unwrap().training.average
+    fn the_ema_is_a_decay_or_a_half_life_in_images_and_one_of_them_is_needed() {
+        let ema = |line: &str| {
+            let text = built_in().replace("ema-decay = 0.999", line);
+            Model::parse(&text, "good.toml").unwrap().training.ema
         };
-        assert_eq!(average("average = 0.5"), Average::Decay(0.5));
-        assert_eq!(average("average-half-life = 10000"), Average::HalfLife { images: 10_000 });
-        says(&changed("average = 0.999", ""), &["[training] has no `average`", "average-half-life = 10000"]);
-        let both = "average = 0.999\naverage-half-life = 10000";
-        says(&changed("average = 0.999", both), &["[training] has average-half-life = 10000", "leave one of them out"]);
-        says(&changed("average = 0.999", "average-half-life = 0"), &["has average-half-life = 0", "from 1"]);
-        says(&changed("average = 0.999", "average = 0.9\nd-steps = 0"), &["has d-steps = 0", "from 1 to 100"]);
-        let five = built_in().replace("average = 0.999", "average = 0.9\nd-steps = 5");
+        assert_eq!(ema("ema-decay = 0.5"), Ema::Decay(0.5));
+        assert_eq!(ema("ema-half-life = 10000"), Ema::HalfLife { images: 10_000 });
+        says(&changed("ema-decay = 0.999", ""), &["[training] has no `ema-decay`", "ema-half-life = 10000"]);
+        let both = "ema-decay = 0.999\nema-half-life = 10000";
+        says(&changed("ema-decay = 0.999", both), &["[training] has ema-half-life = 10000", "leave one of them out"]);
+        says(&changed("ema-decay = 0.999", "ema-half-life = 0"), &["has ema-half-life = 0", "from 1"]);
+        says(&changed("ema-decay = 0.999", "ema-decay = 0.9\nd-steps = 0"), &["has d-steps = 0", "from 1 to 100"]);
+        let five = built_in().replace("ema-decay = 0.999", "ema-decay = 0.9\nd-steps = 5");
         assert_eq!(Model::parse(&five, "good.toml").unwrap().training.d_steps, 5);
     }
 

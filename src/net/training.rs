@@ -12,11 +12,11 @@ pub struct Training {
     /// Passes over the data set.
     pub epochs: usize,
     /// Steps of a run at least, where so many passes over few images would be fewer.
-    pub least_steps: u64,
+    pub min_steps: u64,
     /// Real images in a step, and as many of the generator's.
     pub batch_size: usize,
-    /// How far back the moving average of the generator's parameters reaches.
-    pub average: Average,
+    /// Decay of the EMA (exponential moving average) of the generator's weights.
+    pub ema: Ema,
     /// Updates of the discriminator for each of the generator's.
     pub d_steps: u32,
     /// The optimiser of both networks.
@@ -29,22 +29,23 @@ pub struct Training {
     pub diff_augment: DiffAugment,
 }
 
-/// How far back the moving average of the generator's parameters reaches, once it is not young any more.
+/// Decay of the EMA (exponential moving average) of the generator's weights, in the long run; [`Ema::ramp_up`] says what it is
+/// during the first steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Average {
-    /// The share of the old average that a step leaves, in [0, 1).
+pub enum Ema {
+    /// Weight of the old EMA in each step, in [0, 1).
     Decay(f64),
-    /// Half of it is forgotten while the discriminator is shown so many real images, at least 1.
+    /// Half-life in real images shown to the discriminator.
     HalfLife {
-        /// How many.
+        /// The half-life, at least 1 image.
         #[serde(rename = "half-life")]
         images: u64,
     },
 }
 
-impl Average {
-    /// The share of the old average that a step with so many real images leaves in the long run.
+impl Ema {
+    /// Weight of the old EMA in a step that shows `images_per_step` real images, in the long run.
     pub fn decay(self, images_per_step: usize) -> f64 {
         match self {
             Self::Decay(decay) => decay,
@@ -52,7 +53,7 @@ impl Average {
         }
     }
 
-    /// What it leaves before.
+    /// How the decay grows to its value during the first steps.
     pub fn ramp_up(self) -> RampUp {
         match self {
             Self::Decay(_) => RampUp::Steps,

@@ -1,14 +1,14 @@
 //! From the section `[training]` of a model file to [`Training`].
 
 use super::file::{Keys, Section, Span, listed};
-use super::training::{Adam, Average, Objective, Penalty, Rates, Training};
+use super::training::{Adam, Ema, Objective, Penalty, Rates, Training};
 use crate::error::Result;
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
 
 pub(super) const MAX_BATCH: usize = 1 << 16;
 /// Of the discriminator's updates for each of the generator's.
 pub(crate) const MAX_D_STEPS: u32 = 100;
-/// Of the images in which a moving average forgets half.
+/// Largest half-life of the EMA of weights, in images.
 pub(crate) const MAX_HALF_LIFE: u64 = 1_000_000_000;
 /// Of the weight of a gradient penalty.
 pub(crate) const MAX_PENALTY: f64 = 1e6;
@@ -19,10 +19,10 @@ const TRAINING: Keys = Keys {
     of: "[training]",
     needed: &["epochs", "batch-size", "adam"],
     optional: &[
-        "average",
-        "average-half-life",
+        "ema-decay",
+        "ema-half-life",
         "d-steps",
-        "least-steps",
+        "min-steps",
         "loss",
         "label-smoothing",
         "penalty",
@@ -43,9 +43,9 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
     let adam = training.section("adam", ADAM.of, &ADAM)?;
     Ok(Training {
         epochs: training.size("epochs", 1..=100_000)?,
-        least_steps: training.or("least-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
+        min_steps: training.or("min-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
         batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
-        average: average(&training, &top.span("training"))?,
+        ema: ema(&training, &top.span("training"))?,
         d_steps: training.or("d-steps", 1, |section, key| section.size(key, 1..=MAX_D_STEPS as usize))? as u32,
         adam: Adam {
             lr: rate(&adam, "lr")?,
@@ -67,19 +67,20 @@ fn diff_augment(training: &Section<'_>, key: &str) -> Result<DiffAugment> {
 }
 
 /// One of two keys says it.
-fn average(training: &Section<'_>, at: &Span) -> Result<Average> {
+fn ema(training: &Section<'_>, at: &Span) -> Result<Ema> {
     let half_life = |section: &Section<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
     let decay = |section: &Section<'_>, key: &str| section.share(key).map(Some);
-    match (training.or("average", None, decay)?, training.or("average-half-life", None, half_life)?) {
-        (Some(decay), None) => Ok(Average::Decay(decay)),
-        (None, Some(images)) => Ok(Average::HalfLife { images: images as u64 }),
+    match (training.or("ema-decay", None, decay)?, training.or("ema-half-life", None, half_life)?) {
+        (Some(decay), None) => Ok(Ema::Decay(decay)),
+        (None, Some(images)) => Ok(Ema::HalfLife { images: images as u64 }),
         (None, None) => {
-            let hint = "give the decay of a step, average = 0.999, or images until half is forgotten, average-half-life = 10000";
-            Err(training.lacks(at, "average", hint))
+            let hint =
+                "give the decay of a step, ema-decay = 0.999, or images until half is forgotten, ema-half-life = 10000";
+            Err(training.lacks(at, "ema-decay", hint))
         }
         (Some(_), Some(_)) => {
-            let rule = "average and average-half-life say the same thing in two ways: leave one of them out";
-            Err(training.wrong("average-half-life", rule))
+            let rule = "ema-decay and ema-half-life say the same thing in two ways: leave one of them out";
+            Err(training.wrong("ema-half-life", rule))
         }
     }
 }

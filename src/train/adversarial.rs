@@ -205,7 +205,7 @@ impl Gan {
             ("", g.running(), g.running_layout()),
             ("", d.params(), d.params_layout()),
             ("", d.running(), d.running_layout()),
-            (checkpoint::AVERAGE, self.average.params(), g.params_layout()),
+            (checkpoint::EMA, self.average.params(), g.params_layout()),
             (checkpoint::ADAM_M, g.m(), g.params_layout()),
             (checkpoint::ADAM_V, g.v(), g.params_layout()),
             (checkpoint::ADAM_M, d.m(), d.params_layout()),
@@ -340,8 +340,8 @@ impl Step<'_> {
             clock: self.steps,
             param: g.params(),
             ema: average.params(),
-            decay: self.settings.average.decay(self.settings.images_per_step()),
-            ramp_up: self.settings.average.ramp_up(),
+            decay: self.settings.ema.decay(self.settings.images_per_step()),
+            ramp_up: self.settings.ema.ramp_up(),
         });
         Written { fakes: fakes.y, judged, discriminator_learns }
     }

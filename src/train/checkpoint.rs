@@ -1,9 +1,12 @@
-//! A run at rest: both networks, the moving average, both states of Adam, and what the run was asked to do.
+//! The state of a run: both networks, the EMA of the generator's weights, both states of Adam, and the run's settings.
 //!
-//! A checkpoint is a safetensors file. Weights have PyTorch's names and layouts, so other programs can load them: `generator.1.weight`;
-//! the moving average of the same is `average.generator.1.weight`, Adam's moments are `adam.m.generator.1.weight` and `adam.v...`.
+//! A checkpoint is a safetensors file. Weights have PyTorch's names and layouts, so other programs can load them:
+//! `generator.1.weight`. The EMA of this tensor is `ema.generator.1.weight`; Adam's moments are `adam.m.generator.1.weight` and
+//! `adam.v.generator.1.weight`.
 //! The metadata has one entry, `gpu-gan`, a JSON object of step, settings and the text of the model file: a checkpoint needs
 //! no other file beside it.
+
+mod format_2;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -12,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Settings;
 use crate::error::{Error, Result};
@@ -19,8 +23,8 @@ use crate::files;
 use crate::net::Model;
 use crate::net::parameters::{self, Layout, Stored};
 
-/// What the names of the moving average begin with.
-pub(super) const AVERAGE: &str = "average.";
+/// Prefix of the names of the EMA of the generator's weights.
+pub(super) const EMA: &str = "ema.";
 /// What the names of Adam's first moments begin with.
 pub(super) const ADAM_M: &str = "adam.m.";
 /// What the names of Adam's second moments begin with.
@@ -32,7 +36,7 @@ pub(super) const BEST: &str = "best.safetensors";
 /// The entry of the file's metadata that is ours.
 const METADATA: &str = "gpu-gan";
 /// Counts up when older programs could not read what newer ones write.
-const FORMAT: u32 = 2;
+const FORMAT: u64 = 3;
 /// No checkpoint of a model that can be trained here is larger.
 const LARGEST_FILE: u64 = 16 << 30;
 
@@ -51,7 +55,7 @@ pub struct Checkpoint {
 /// The metadata of a file.
 #[derive(Serialize, Deserialize)]
 struct Metadata {
-    format: u32,
+    format: u64,
     version: String,
     step: u64,
     settings: Settings,
@@ -63,7 +67,7 @@ impl Checkpoint {
     pub fn initial(model: &Model, settings: &Settings) -> Self {
         let start = parameters::initial(model, settings.seed);
         let mut checkpoint = Self::empty(model, settings, 0);
-        checkpoint.put(AVERAGE, start.generator.params.clone());
+        checkpoint.put(EMA, start.generator.params.clone());
         for state in [start.generator, start.discriminator] {
             for prefix in [ADAM_M, ADAM_V] {
                 let zero = |stored: &Stored<f32>| Stored { values: vec![0.0; stored.values.len()], ..stored.clone() };
@@ -145,18 +149,25 @@ impl Checkpoint {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(format!("{error}")))?;
         let metadata = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
         let metadata = metadata.ok_or_else(|| broken("gpu-gan did not write it".into()))?;
-        let metadata: Metadata = serde_json::from_str(metadata).map_err(|error| broken(format!("{error}")))?;
-        if metadata.format != FORMAT {
+        let metadata: Value = serde_json::from_str(metadata).map_err(|error| broken(format!("{error}")))?;
+        let format = metadata.get("format").and_then(Value::as_u64);
+        let metadata = match format {
+            Some(2) => format_2::metadata(metadata).map_err(&broken)?,
+            _ => metadata,
+        };
+        if !matches!(format, Some(2 | FORMAT)) {
+            let version = metadata.get("version").and_then(Value::as_str).unwrap_or("of an unknown version");
+            let format = format.map_or("an unknown format".into(), |format| format!("format {format}"));
             return Err(broken(format!(
-                "gpu-gan {} wrote it in format {}, and this is {} with format {FORMAT}",
-                metadata.version,
-                metadata.format,
+                "gpu-gan {version} wrote it in {format}, and this is {} with format {FORMAT}",
                 env!("CARGO_PKG_VERSION")
             )));
         }
+        let metadata: Metadata = serde_json::from_value(metadata).map_err(|error| broken(format!("{error}")))?;
         let model = Model::parse(&metadata.model, &format!("the model in {}", path.display()))?;
         let mut checkpoint = Self::empty(&model, &metadata.settings, metadata.step);
         for (name, view) in file.tensors() {
+            let name = if format == Some(2) { format_2::tensor(&name) } else { name };
             let values = floats(&view).ok_or_else(|| broken(format!("{name} is not of f32")))?;
             checkpoint
                 .tensors
@@ -261,7 +272,7 @@ impl Checkpoint {
 
 /// The name without the prefix that tells what the tensor is for.
 fn plain(name: &str) -> String {
-    let prefix = [AVERAGE, ADAM_M, ADAM_V].into_iter().find(|prefix| name.starts_with(prefix));
+    let prefix = [EMA, ADAM_M, ADAM_V].into_iter().find(|prefix| name.starts_with(prefix));
     name[prefix.map_or(0, str::len)..].to_string()
 }
 

@@ -31,14 +31,14 @@ pub struct Classes {
 
 /// An image that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct SampleRequest {
     /// What its latent is drawn from.
     pub seed: u64,
     /// What it is to be an image of: for conditional models, and only for them.
     pub class: Option<u8>,
 }
 
-impl From<u64> for Wish {
+impl From<u64> for SampleRequest {
     fn from(seed: u64) -> Self {
         Self { seed, class: None }
     }
@@ -72,9 +72,9 @@ impl fmt::Display for Classes {
 }
 
 /// For each seed in turn an image of each class: on a sheet, a row for each seed and a column for each class.
-pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<Wish> {
-    let wish = |&seed| classes.iter().map(move |&class| Wish { seed, class: Some(class) });
-    seeds.iter().flat_map(wish).collect()
+pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<SampleRequest> {
+    let request = |&seed| classes.iter().map(move |&class| SampleRequest { seed, class: Some(class) });
+    seeds.iter().flat_map(request).collect()
 }
 
 /// How many seeds fill a sheet with images of so many classes.
@@ -89,12 +89,12 @@ pub fn columns(classes: usize) -> Option<usize> {
 
 /// What stands on a sheet that is drawn in training, of which `gpu-gan sample` draws the same with the same seeds and classes: the
 /// seeds 0 to 63, or of each class the seeds from 0 on; of more classes than a sheet has places, seed 0 of the first ones.
-pub(super) fn of_sheet(classes: Option<usize>) -> Vec<Wish> {
-    let Some(classes) = classes else { return (0..SHEET_IMAGES as u64).map(Wish::from).collect() };
+pub(super) fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
+    let Some(classes) = classes else { return (0..SHEET_IMAGES as u64).map(SampleRequest::from).collect() };
     let seeds: Vec<u64> = (0..usual_seeds(classes) as u64).collect();
-    let mut wishes = seeds_by_classes(&seeds, &all(classes));
-    wishes.truncate(SHEET_IMAGES);
-    wishes
+    let mut requests = seeds_by_classes(&seeds, &all(classes));
+    requests.truncate(SHEET_IMAGES);
+    requests
 }
 
 /// The labels of so many classes.
@@ -113,19 +113,19 @@ pub fn like_the_real_ones(images: &ImageSet, count: usize) -> Vec<u8> {
     (0..count as u32).map(|g| labels[shuffled(SEED, g, labels.len() as u32) as usize]).collect()
 }
 
-/// The latents of some wishes, one behind the other, and their classes, 0 where none is asked for; both are made as long as for
+/// The latents of some requests, one behind the other, and their classes, 0 where none is asked for; both are made as long as for
 /// `places` images.
-pub(super) fn inputs(wishes: &[Wish], latent_size: usize, places: usize) -> (Vec<f32>, Vec<u32>) {
-    let mut latents: Vec<f32> = wishes.iter().flat_map(|wish| latent(wish.seed, latent_size)).collect();
+pub(super) fn inputs(requests: &[SampleRequest], latent_size: usize, places: usize) -> (Vec<f32>, Vec<u32>) {
+    let mut latents: Vec<f32> = requests.iter().flat_map(|request| latent(request.seed, latent_size)).collect();
     latents.resize(places * latent_size, 0.0);
-    let mut classes: Vec<u32> = wishes.iter().map(|wish| wish.class.unwrap_or(0).into()).collect();
+    let mut classes: Vec<u32> = requests.iter().map(|request| request.class.unwrap_or(0).into()).collect();
     classes.resize(places, 0);
     (latents, classes)
 }
 
 /// For each place of a training sheet a real image, (N, H, W, C): in the order in which they are shown, those of the place's
 /// class. Where there is none of a class, its places stay black.
-pub(super) fn reals_of_sheet(images: &ImageSet, wishes: &[Wish], seed: u64) -> Vec<u8> {
+pub(super) fn reals_of_sheet(images: &ImageSet, requests: &[SampleRequest], seed: u64) -> Vec<u8> {
     let labels = images.labels.as_ref().expect("images of classes have labels");
     let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); 1 << u8::BITS];
     for image in (0..labels.len() as u32).map(|g| shuffled(seed, g, labels.len() as u32) as usize) {
@@ -135,12 +135,12 @@ pub(super) fn reals_of_sheet(images: &ImageSet, wishes: &[Wish], seed: u64) -> V
         }
     }
     let black = vec![0; images.image_shape().iter().product()];
-    let real = |wish: &Wish| {
-        let found = &of_class[usize::from(wish.class.unwrap_or(0))];
-        let place = (wish.seed as usize).checked_rem(found.len());
+    let real = |request: &SampleRequest| {
+        let found = &of_class[usize::from(request.class.unwrap_or(0))];
+        let place = (request.seed as usize).checked_rem(found.len());
         place.map_or(&black[..], |place| images.image(found[place]))
     };
-    wishes.iter().flat_map(real).copied().collect()
+    requests.iter().flat_map(real).copied().collect()
 }
 
 #[cfg(test)]
@@ -163,10 +163,10 @@ mod tests {
     fn a_training_sheet_has_a_column_for_each_class_and_a_row_for_each_seed() {
         let sheet = of_sheet(Some(10));
         assert_eq!((sheet.len(), columns(10)), (60, Some(10)));
-        for (place, wish) in sheet.iter().enumerate() {
-            assert_eq!((wish.seed, wish.class), (place as u64 / 10, Some((place % 10) as u8)), "place {place}");
+        for (place, request) in sheet.iter().enumerate() {
+            assert_eq!((request.seed, request.class), (place as u64 / 10, Some((place % 10) as u8)), "place {place}");
         }
-        assert_eq!(of_sheet(None), (0..64).map(Wish::from).collect::<Vec<_>>());
+        assert_eq!(of_sheet(None), (0..64).map(SampleRequest::from).collect::<Vec<_>>());
     }
 
     #[test]
@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(layout(256), (64, Some(16)));
         assert_eq!((usual_seeds(1), columns(1)), (64, None));
         for classes in 2..=256 {
-            assert!(of_sheet(Some(classes)).iter().all(|wish| usize::from(wish.class.unwrap()) < classes), "{classes}");
+            assert!(
+                of_sheet(Some(classes)).iter().all(|request| usize::from(request.class.unwrap()) < classes),
+                "{classes}"
+            );
         }
     }
 
@@ -200,11 +203,11 @@ mod tests {
         let images = images(&labels, &[]);
         let classes = Classes::of(&images).unwrap();
         assert_eq!((classes.count, classes.to_string().as_str()), (4, "4: 0 to 3"));
-        let wishes = of_sheet(Some(4));
-        let reals = reals_of_sheet(&images, &wishes, 7);
-        assert_eq!(reals.len(), wishes.len());
-        for (real, wish) in reals.iter().zip(&wishes) {
-            match wish.class {
+        let requests = of_sheet(Some(4));
+        let reals = reals_of_sheet(&images, &requests, 7);
+        assert_eq!(reals.len(), requests.len());
+        for (real, request) in reals.iter().zip(&requests) {
+            match request.class {
                 Some(2) => assert_eq!(*real, 0),
                 class => assert_eq!(Some(labels[usize::from(real - 100)]), class),
             }

@@ -22,7 +22,7 @@ mod windows;
 
 pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
 pub use checkpoint::Checkpoint;
-pub use classes::{Classes, Wish};
+pub use classes::{Classes, SampleRequest};
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
 pub use measuring::{Examiner, FIRST_MEASURED, Look, Measure};

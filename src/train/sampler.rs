@@ -1,8 +1,8 @@
 //! Images from a trained generator: one seed, one latent, one image; of a conditional one, one for each class.
 
-use super::checkpoint::AVERAGE;
+use super::checkpoint::EMA;
 use super::classes::inputs;
-use super::{Checkpoint, Wish};
+use super::{Checkpoint, SampleRequest};
 use crate::error::Result;
 use crate::net::{Mode, Network};
 use crate::program::{Device, Element, Executor, Program, RoutineId, TensorId, Values};
@@ -35,7 +35,7 @@ impl Sampler {
         let images = generator.forward(&mut program, latents, Mode::Evaluate, "draw").y;
         device.check(&program)?;
         let mut executor = device.build(&program)?;
-        let params = checkpoint.buffer(if raw { "" } else { AVERAGE }, generator.params_layout())?;
+        let params = checkpoint.buffer(if raw { "" } else { EMA }, generator.params_layout())?;
         executor.upload(generator.params(), Values::F32(&params))?;
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
@@ -57,21 +57,24 @@ impl Sampler {
         self.latent_size
     }
 
-    /// The images of these seeds, or wishes, as bytes (N, H, W, C), handed over a few at a time.
+    /// The images of these seeds, or requests, as bytes (N, H, W, C), handed over a few at a time.
     ///
     /// # Panics
     ///
-    /// If the model is told classes and none is wished for, or the other way round.
-    pub fn draw<W: Copy + Into<Wish>>(
+    /// If the model is told classes and none is requested, or the other way round.
+    pub fn draw<W: Copy + Into<SampleRequest>>(
         &mut self,
-        wishes: &[W],
+        requests: &[W],
         mut each: impl FnMut(&[W], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        for wishes in wishes.chunks(BATCH) {
-            let asked: Vec<Wish> = wishes.iter().map(|&wish| wish.into()).collect();
-            assert!(asked.iter().all(|wish| wish.class.is_some() == self.classes.is_some()), "classes of wishes");
+        for requests in requests.chunks(BATCH) {
+            let asked: Vec<SampleRequest> = requests.iter().map(|&request| request.into()).collect();
+            assert!(
+                asked.iter().all(|request| request.class.is_some() == self.classes.is_some()),
+                "classes of requests"
+            );
             let (latents, classes) = inputs(&asked, self.latent_size, BATCH);
-            each(wishes, &self.batch(&latents, &classes, wishes.len())?)?;
+            each(requests, &self.batch(&latents, &classes, requests.len())?)?;
         }
         Ok(())
     }

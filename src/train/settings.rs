@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Classes;
 use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
-use crate::net::{Adam, Average, MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
+use crate::net::{Adam, Ema, MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
 use crate::program::DiffAugment;
 
 /// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
@@ -32,8 +32,8 @@ pub struct Settings {
     pub steps: u64,
     /// What every random number of the run is drawn from.
     pub seed: u64,
-    /// How far back the moving average of the generator's parameters reaches.
-    pub average: Average,
+    /// Decay of the EMA (exponential moving average) of the generator's weights.
+    pub ema: Ema,
     /// The optimiser of both networks.
     pub adam: Adam,
     /// What both networks are trained toward; in runs from before there was a choice, the non-saturating loss.
@@ -154,7 +154,7 @@ impl Settings {
             d_steps: model.training.d_steps,
             steps: 0,
             seed: 0,
-            average: model.training.average,
+            ema: model.training.ema,
             adam: model.training.adam,
             objective: model.training.objective,
             rates: model.training.rates,
@@ -173,7 +173,7 @@ impl Settings {
 
     /// Steps of a run that is as long as the model asks for.
     pub fn usual_steps(&self, model: &Model) -> u64 {
-        self.steps_of(model.training.epochs as u64).max(model.training.least_steps)
+        self.steps_of(model.training.epochs as u64).max(model.training.min_steps)
     }
 
     /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.
@@ -209,12 +209,10 @@ impl Settings {
         let Objective { loss, label_smoothing, penalty } = self.objective;
         let Rates { discriminator, last, .. } = self.rates;
         let d_lr = discriminator.unwrap_or(lr);
-        let average = match self.average {
-            Average::Decay(decay) => {
-                ("the decay of the average", decay, share(decay), "a number from 0 to below 1, such as 0.999")
-            }
-            Average::HalfLife { images } => (
-                "--average-half-life",
+        let ema = match self.ema {
+            Ema::Decay(decay) => ("ema-decay", decay, share(decay), "a number from 0 to below 1, such as 0.999"),
+            Ema::HalfLife { images } => (
+                "--ema-half-life",
                 images as f64,
                 (1..=MAX_HALF_LIFE).contains(&images),
                 "a number of images from 1 to 1000000000, such as 10000",
@@ -242,7 +240,7 @@ impl Settings {
             ("--beta1", beta1, share(beta1), "a number from 0 to below 1, such as 0.5"),
             ("--beta2", beta2, share(beta2), "a number from 0 to below 1, such as 0.999"),
             ("Adam's eps", eps, (1e-20..=1.0).contains(&eps), "a number above 0 and up to 1, such as 1e-8"),
-            average,
+            ema,
             (
                 "--d-steps",
                 self.d_steps.into(),
@@ -387,7 +385,7 @@ pub(super) mod tests {
             d_steps: 1,
             steps: 100,
             seed: 1,
-            average: Average::Decay(0.999),
+            ema: Ema::Decay(0.999),
             adam: model.training.adam,
             objective: Objective::default(),
             rates: Rates::default(),
@@ -438,7 +436,7 @@ pub(super) mod tests {
         assert_eq!([1, 188, 189].map(|step| settings.epoch_of(step)), [1, 1, 2]);
         assert_eq!([187, 188, 375].map(|step| settings.completed_epoch(step)), [None, Some(1), Some(2)]);
         assert_eq!(Interval::Epochs(1).next_after(188, &settings), 375);
-        let half_life = Average::HalfLife { images: 640 };
+        let half_life = Ema::HalfLife { images: 640 };
         assert!((half_life.decay(settings.images_per_step()) - 0.5_f64.sqrt()).abs() < 1e-15);
     }
 
@@ -446,7 +444,7 @@ pub(super) mod tests {
     fn augmentation_is_off_and_a_step_has_one_update_of_each_network_where_nothing_says_so() {
         let settings = settings(1000, 128);
         let mut old = serde_json::to_value(&settings).unwrap();
-        assert_eq!(old["average"], 0.999);
+        assert_eq!(old["ema"], 0.999);
         for newer in ["augment", "diff_augment", "d_steps"] {
             old.as_object_mut().unwrap().remove(newer).unwrap();
         }

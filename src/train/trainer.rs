@@ -16,7 +16,7 @@ use super::measuring::{FIRST_MEASURED, Measure, Measuring};
 use super::portfolio::Portfolio;
 use super::quality::{Measured, flat_for};
 use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
-use super::{Wish, capacity, classes, with_fewer_images};
+use super::{SampleRequest, capacity, classes, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::metrics::Glance;
@@ -159,7 +159,7 @@ struct Run<'r, 'a> {
     executor: Box<dyn Executor>,
     supply: Supply<'a>,
     /// What stands on a sheet.
-    sheet: Vec<Wish>,
+    sheet: Vec<SampleRequest>,
     log: Log,
     portfolio: Portfolio,
     /// The last step that the device was asked for.
@@ -383,8 +383,8 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     /// The next images that are drawn as those of a sheet are.
-    fn ask_for(&mut self, wishes: &[Wish]) -> Result<()> {
-        let (latents, classes) = classes::inputs(wishes, self.training.start.model.latent, SHEET_IMAGES);
+    fn ask_for(&mut self, requests: &[SampleRequest]) -> Result<()> {
+        let (latents, classes) = classes::inputs(requests, self.training.start.model.latent, SHEET_IMAGES);
         self.executor.upload(self.gan.sheet_latents, Values::F32(&latents))?;
         match self.gan.sheet_classes {
             Some(tensor) => self.executor.upload(tensor, Values::U32(&classes)),
@@ -466,14 +466,14 @@ impl<'r, 'a> Run<'r, 'a> {
         let range = model.range();
         let len = count * model.image.iter().product::<usize>();
         let classes = model.classes.map(|_| classes::like_the_real_ones(self.training.images, count));
-        let wish = |number: usize| Wish {
+        let request = |number: usize| SampleRequest {
             seed: first + number as u64,
             class: classes.as_ref().map(|classes| classes[number]),
         };
-        let wishes: Vec<Wish> = (0..count).map(wish).collect();
-        let mut bytes = Vec::with_capacity(wishes.len().next_multiple_of(SHEET_IMAGES) * len / count);
-        for wishes in wishes.chunks(SHEET_IMAGES) {
-            self.ask_for(wishes)?;
+        let requests: Vec<SampleRequest> = (0..count).map(request).collect();
+        let mut bytes = Vec::with_capacity(requests.len().next_multiple_of(SHEET_IMAGES) * len / count);
+        for requests in requests.chunks(SHEET_IMAGES) {
+            self.ask_for(requests)?;
             self.executor.run(self.gan.sheet, 1)?;
             let values = self.executor.download(self.gan.sheet_images)?;
             if values.iter().any(|value| value.is_nan()) {

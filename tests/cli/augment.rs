@@ -92,7 +92,7 @@ fn angles_that_are_none_and_quarter_turns_of_what_is_not_square_are_refused() {
 
 /// The model of the tests, which asks for DiffAugment.
 fn asking_for(changes: &str) -> String {
-    TINY.replace("average = 0.9\n", &format!("average = 0.9\ndiff-augment = {changes}\n"))
+    TINY.replace("ema-decay = 0.9\n", &format!("ema-decay = 0.9\ndiff-augment = {changes}\n"))
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_checkpoint_with_a_value_that_is_no_number_is_refused_with_its_name() {
     let good = Checkpoint::of(&place.read(LAST));
     for (name, value) in [
         ("generator.0.weight", f32::NAN),
-        ("average.generator.4.weight", f32::INFINITY),
+        ("ema.generator.4.weight", f32::INFINITY),
         ("adam.v.discriminator.0.weight", f32::NAN),
         ("discriminator.1.running_var", f32::NEG_INFINITY),
     ] {
@@ -63,7 +63,7 @@ fn a_checkpoint_whose_tensors_are_not_those_of_its_model_is_refused_with_both_sh
     let other = good.clone().with("generator.0.weight", |tensor| tensor.shape = vec![4, 32]);
     is_told(&place, &other.to_bytes(), "generator.0.weight is [4, 32], but the model's is [32, 4]");
 
-    for name in ["generator.4.bias", "average.generator.0.weight", "adam.m.discriminator.4.bias"] {
+    for name in ["generator.4.bias", "ema.generator.0.weight", "adam.m.discriminator.4.bias"] {
         let mut less = good.clone();
         less.tensors.remove(name).unwrap();
         is_told(&place, &less.to_bytes(), &format!("{name} is missing"));
@@ -79,13 +79,30 @@ fn a_checkpoint_whose_tensors_are_not_those_of_its_model_is_refused_with_both_sh
     is_told(&place, &other_model.to_bytes(), "[32, 4], but the model's is [32, 5]");
 }
 
+/// Of format 2, which calls some things by other names.
+#[test]
+fn a_checkpoint_of_the_format_before_draws_the_same_images_and_resumes_to_the_same_bits() {
+    let place = trained();
+    let mut old = Checkpoint::of(&place.read(LAST)).said("\"format\":3", "\"format\":2");
+    old = old.said("\"ema\":0.9", "\"average\":0.9").said("ema-decay = 0.9", "average = 0.9\\nleast-steps = 3");
+    old.tensors = old.tensors.into_iter().map(|(name, tensor)| (name.replace("ema.", "average."), tensor)).collect();
+    place.write("old.safetensors", &old.to_bytes());
+    place.sample("old.safetensors", "--seeds 0-3 --out old.npy").succeeds();
+    place.sample("run", "--seeds 0-3 --out new.npy").succeeds();
+    assert_eq!(place.read("old.npy"), place.read("new.npy"));
+    place.resume("old.safetensors", "--steps 8 --out old").succeeds();
+    place.resume("run", "--steps 8").succeeds();
+    let end = |run: &str| Checkpoint::of(&place.read(&format!("{run}/checkpoints/step-00000008.safetensors"))).tensors;
+    assert!(end("old") == end("run"));
+}
+
 #[test]
 fn a_checkpoint_of_another_program_or_format_is_refused() {
     let place = trained();
     let good = Checkpoint::of(&place.read(LAST));
     is_told(&place, &Checkpoint { metadata: [].into(), ..good.clone() }.to_bytes(), "gpu-gan did not write it");
-    is_told(&place, &good.clone().said("\"format\":2", "\"format\":3").to_bytes(), "format 3");
-    is_told(&place, &good.clone().said("\"settings\"", "\"wishes\"").to_bytes(), "settings");
+    is_told(&place, &good.clone().said("\"format\":3", "\"format\":4").to_bytes(), "format 4");
+    is_told(&place, &good.clone().said("\"settings\"", "\"requests\"").to_bytes(), "settings");
 }
 
 /// A run does not go on with metadata in which `from` has become `to`.
@@ -113,7 +130,7 @@ fn settings_that_no_run_can_have_are_refused() {
         ("\"lr\":0.002", "\"lr\":1e30"),
         ("\"beta1\":0.5", "\"beta1\":1.0"),
         ("\"beta2\":0.99", "\"beta2\":-0.5"),
-        ("\"average\":0.9", "\"average\":2.0"),
+        ("\"ema\":0.9", "\"ema\":2.0"),
     ] {
         settings_are_refused(from, to);
     }

@@ -46,7 +46,7 @@ discriminator = [
 [training]
 epochs = 1
 batch-size = 4
-average = 0.9
+ema-decay = 0.9
 
 [training.adam]
 lr = 2e-3

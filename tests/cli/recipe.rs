@@ -55,7 +55,7 @@ fn penalties_and_schedules_go_on_as_if_the_run_had_not_stopped() {
 #[test]
 fn several_updates_of_the_discriminator_and_a_half_life_go_on_as_if_the_run_had_not_stopped_and_in_windows() {
     let place = place();
-    let recipe = "--loss wasserstein --gp 10 --penalty-every 2 --d-steps 3 --average-half-life 30 --batch-size 5";
+    let recipe = "--loss wasserstein --gp 10 --penalty-every 2 --d-steps 3 --ema-half-life 30 --batch-size 5";
     let said = place.gpu_gan(&format!("{TRAIN} --steps 6 {recipe} --out whole")).succeeds();
     said.remarks("6 steps of 3 x 5 images");
     place.gpu_gan(&format!("{TRAIN} --steps 3 {recipe} --out run")).succeeds();
@@ -69,14 +69,14 @@ fn several_updates_of_the_discriminator_and_a_half_life_go_on_as_if_the_run_had_
     assert_eq!((rows("run"), rows("run").len()), (rows("whole"), 7));
     let config = place.text("whole/config.toml");
     assert!(config.contains("d_steps = 3") && config.contains("half-life = 30"), "{config}");
-    for without in ["--d-steps 2", "--average-half-life 31"] {
+    for without in ["--d-steps 2", "--ema-half-life 31"] {
         let flag = without.split_once(' ').unwrap().0;
         let kept: Vec<&str> = recipe.split(" --").filter(|part| !part.starts_with(&flag[2..])).collect();
         let kept = kept.join(" --");
         place.gpu_gan(&format!("{TRAIN} --steps 6 {kept} {without} --out without{flag}")).succeeds();
         assert!(end(&format!("without{flag}")) != end("whole"), "{flag} changes nothing");
     }
-    for (flag, sentence) in [("--d-steps 0", "--d-steps cannot be 0"), ("--average-half-life 0", "cannot be 0")] {
+    for (flag, sentence) in [("--d-steps 0", "--d-steps cannot be 0"), ("--ema-half-life 0", "cannot be 0")] {
         place.gpu_gan(&format!("{TRAIN} --steps 1 {flag}")).refused().error(sentence);
     }
 }
@@ -175,7 +175,10 @@ fn a_model_file_says_how_it_learns_and_its_mistakes_are_told_with_their_place() 
         place.write("bad.toml", with(section).as_bytes());
         place.gpu_gan("summary bad.toml").refused().error("bad.toml, line ").error(fact);
     }
-    place.write("bad.toml", without_batch_norm().replace("average = 0.9", "average = 0.9\nloss = \"l1\"").as_bytes());
+    place.write(
+        "bad.toml",
+        without_batch_norm().replace("ema-decay = 0.9", "ema-decay = 0.9\nloss = \"l1\"").as_bytes(),
+    );
     place.gpu_gan("summary bad.toml").refused().error("[training] has loss = \"l1\"").hint("relativistic");
     let said = place.gpu_gan(&format!("{TRAIN} --loss l1")).misused();
     assert!(said.stderr().contains("choose one of non-saturating, minimax"), "{}", said.stderr());
@@ -184,7 +187,7 @@ fn a_model_file_says_how_it_learns_and_its_mistakes_are_told_with_their_place() 
 #[test]
 fn on_few_images_a_run_has_the_steps_that_the_model_wants_at_least_unless_told_otherwise() {
     let place = place();
-    let patient = without_batch_norm().replace("epochs = 2\n", "epochs = 2\nleast-steps = 33\n");
+    let patient = without_batch_norm().replace("epochs = 2\n", "epochs = 2\nmin-steps = 33\n");
     place.write("patient.toml", patient.as_bytes());
     let train = |more: &str| {
         let said = place.gpu_gan(&format!("train shapes --device cpu --model patient.toml --dry-run {more}"));

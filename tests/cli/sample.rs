@@ -95,7 +95,7 @@ fn raw_weights_draw_other_images_than_their_average() {
     let averages: Vec<(String, Tensor)> = checkpoint
         .tensors
         .iter()
-        .filter_map(|(name, tensor)| Some((name.strip_prefix("average.")?.to_string(), tensor.clone())))
+        .filter_map(|(name, tensor)| Some((name.strip_prefix("ema.")?.to_string(), tensor.clone())))
         .collect();
     checkpoint.tensors.extend(averages);
     place.write(LAST, &checkpoint.to_bytes());

@@ -115,7 +115,7 @@ fn a_checkpoint_is_a_safetensors_file_with_both_networks_the_average_and_adams_m
         ("discriminator.4.weight", &[1, 32]),
         ("discriminator.4.bias", &[1]),
     ] {
-        let average = name.starts_with("generator").then_some("average.");
+        let average = name.starts_with("generator").then_some("ema.");
         for prefix in ["", "adam.m.", "adam.v."].into_iter().chain(average) {
             assert_eq!(shape(&format!("{prefix}{name}")), expected, "{prefix}{name}");
         }
@@ -132,7 +132,7 @@ fn a_checkpoint_is_a_safetensors_file_with_both_networks_the_average_and_adams_m
     for name in ["adam.m.generator.0.weight", "adam.v.discriminator.4.weight", "generator.2.running_mean"] {
         assert!(moved(name), "{name} is still as it began");
     }
-    assert!(checkpoint.tensors["generator.0.weight"] != checkpoint.tensors["average.generator.0.weight"]);
+    assert!(checkpoint.tensors["generator.0.weight"] != checkpoint.tensors["ema.generator.0.weight"]);
 }
 
 #[test]
