@@ -207,7 +207,7 @@ fn a_second_loss_ends_the_run_and_says_how_to_go_on() {
     let (outcome, opened) = place.train(gpu, "run", None, &[17, 14]);
     let error = outcome.unwrap_err();
     assert!(matches!(error, Error::Lost { .. }) && opened == 2, "{error}");
-    assert_eq!(error.to_string(), format!("{} was lost: it was given up, for the second time", gpu.description()));
+    assert_eq!(error.to_string(), format!("{} was lost: it was destroyed, for the second time", gpu.description()));
     let last = place.checkpoint("run", 20);
     let way_on = format!("go on after step 20 with `gpu-gan train --resume {}`; where", last.display());
     assert!(error.hint().starts_with(&way_on), "{}", error.hint());
@@ -236,6 +236,6 @@ fn what_a_driver_refuses_is_a_sentence_in_one_line() {
     let error = broken.build(&gan.program).err().expect("that is no shader");
     let text = error.to_string();
     assert!(matches!(error, Error::Device { .. }) && !text.contains('\n'), "{text}");
-    assert!(text.starts_with(&format!("{} stopped working: it was used wrongly: ", gpu.description())), "{text}");
+    assert!(text.starts_with(&format!("{} stopped working: invalid use: ", gpu.description())), "{text}");
     assert!(!error.hint().is_empty());
 }

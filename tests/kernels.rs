@@ -11,7 +11,7 @@ use std::time::Instant;
 use common::{TINY, aloud, assert_close, gpu};
 use gpu_gan::bench::{Bench, BenchDevice};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, Kernels, Opening, SHADERS, adapters, entry_points};
+use gpu_gan::gpu::{GpuDevice, KernelSet, OpenOptions, SHADERS, adapters, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, AdversarialLoss, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
@@ -178,15 +178,15 @@ fn every_operation_of_every_shipped_model_agrees_with_its_twin_at_its_own_shapes
 #[test]
 fn no_entry_point_is_left_out() {
     // Those of mixed precision, too, whether an adapter here has it or not.
-    let matrices = [8, 16].map(|side| Kernels::Matrices { side, subgroup: 32 });
+    let matrices = [8, 16].map(|side| KernelSet::CooperativeMatrices { side, subgroup: 32 });
     let cases = awkward();
-    for kernels in [Kernels::Portable, Kernels::Lanes].into_iter().chain(matrices) {
+    for kernels in [KernelSet::Portable, KernelSet::Lanes].into_iter().chain(matrices) {
         let dispatches = cases.iter().flat_map(|case| case.dispatches(kernels));
         let mut reached: BTreeSet<_> =
             dispatches.map(|dispatch| (dispatch.shader, dispatch.entry.to_string())).collect();
-        if kernels == Kernels::Lanes {
+        if kernels == KernelSet::Lanes {
             // Tests run both kinds there.
-            let others = cases.iter().flat_map(|case| case.dispatches(Kernels::Portable));
+            let others = cases.iter().flat_map(|case| case.dispatches(KernelSet::Portable));
             reached.extend(others.map(|dispatch| (dispatch.shader, dispatch.entry.to_string())));
         }
         let entries = entry_points().into_iter().filter(|(shader, ..)| kernels.uses(shader));
@@ -217,7 +217,7 @@ fn larger_products_agree_with_their_twin_in_mixed_precision_where_an_adapter_has
         aloud("no adapter here multiplies matrices of 16-bit numbers, so nothing is known of mixed precision");
         return;
     };
-    let mixed = GpuDevice::open_with(adapter, Opening { mixed_precision: true, ..Opening::default() }).unwrap();
+    let mixed = GpuDevice::open_with(adapter, OpenOptions { mixed_precision: true, ..OpenOptions::default() }).unwrap();
     let mut tried = 0;
     for case in awkward() {
         let entries = case.entry_points(&mixed);
@@ -239,7 +239,7 @@ fn products_give_the_same_bits_whatever_their_tiles() {
     for case in &cases {
         let dispatches = case.dispatches_on(&usual);
         let others: Vec<GpuDevice> =
-            gpu.tilings().into_iter().filter(|other| case.dispatches_on(other) != dispatches).collect();
+            gpu.tile_shape_variants().into_iter().filter(|other| case.dispatches_on(other) != dispatches).collect();
         if others.is_empty() {
             continue;
         }
@@ -323,11 +323,11 @@ fn the_tiles_of_a_program_are_timed_once_and_leave_its_tensors_as_they_were() {
     let expected = result(&usual);
     for timed in [true, false] {
         let (say, said) = mpsc::channel();
-        usual = usual.tuned(Some(cache.path()), move |line| say.send(line.to_string()).unwrap());
+        usual = usual.autotuned(Some(cache.path()), move |line| say.send(line.to_string()).unwrap());
         assert_eq!(result(&usual), expected);
         let lines: Vec<String> = said.try_iter().collect();
         assert_eq!(lines.len(), usize::from(timed), "{lines:?}");
-        assert!(lines.iter().all(|line| line.contains("timed for 1 of 1 products in")), "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains("the tile shapes of 1 of 1 matrix products in")), "{lines:?}");
     }
     assert_eq!(std::fs::read_dir(cache.path().join("tiles")).unwrap().count(), 1);
 }
@@ -563,7 +563,7 @@ fn the_clock_of_a_gpu_sees_what_the_host_waits_for() {
         None,
         "it was not opened to be timed"
     );
-    let mut executor = GpuDevice::open_with(adapter, Opening { clock: true, ..Opening::default() })
+    let mut executor = GpuDevice::open_with(adapter, OpenOptions { timestamps: true, ..OpenOptions::default() })
         .unwrap()
         .executor(&program)
         .unwrap();

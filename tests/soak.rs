@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use common::{TINY, aloud, gpu, noise};
-use gpu_gan::gpu::{GpuDevice, Made};
+use gpu_gan::gpu::{GpuDevice, ResourceCounts};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::report::progress::{Plan, Progress};
@@ -63,7 +63,7 @@ fn resident() -> Option<u64> {
 /// What was seen after so many steps.
 struct Sight {
     steps: usize,
-    made: Made,
+    made: ResourceCounts,
     held: usize,
     resident: Option<u64>,
 }
@@ -112,9 +112,14 @@ impl Executor for WatchedExecutor {
     }
 
     fn run(&mut self, routine: RoutineId, times: usize) -> gpu_gan::Result<()> {
-        let before = self.gpu.made();
+        let before = self.gpu.resource_counts();
         self.inner.run(routine, times)?;
-        assert_eq!(self.gpu.made(), before, "something was made by {times} runs of a routine, {} steps in", self.steps);
+        assert_eq!(
+            self.gpu.resource_counts(),
+            before,
+            "something was made by {times} runs of a routine, {} steps in",
+            self.steps
+        );
         if routine == self.step {
             self.steps += times;
             let held = HELD_NOW.load(Ordering::Relaxed);
@@ -174,7 +179,7 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
     let (first, last) = (&sights[0], sights.last().unwrap());
     assert!(first.steps == 1 && last.steps == STEPS as usize);
     for sight in sights.iter() {
-        let Made { bind_groups, pipelines, .. } = sight.made;
+        let ResourceCounts { bind_groups, pipelines, .. } = sight.made;
         assert_eq!((bind_groups, pipelines), (first.made.bind_groups, first.made.pipelines), "step {}", sight.steps);
     }
     // The first checkpoint and the first sheet after a step are read once `EVERY` steps are done.

@@ -11,7 +11,7 @@ use std::io::{BufWriter, Read, Write};
 use std::time::Instant;
 
 use common::{aloud, first_of, left_out, node, output_of};
-use gpu_gan::gpu::{Binding, Dispatch, Kernels, SHADERS, Source, entry_points};
+use gpu_gan::gpu::{Binding, Dispatch, KernelSet, Resource, SHADERS, entry_points};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::verify::{Case, Scope, cases_of};
@@ -30,10 +30,10 @@ fn chosen(all: &[Case]) -> Vec<&Case> {
     let small = |case: &&Case| bytes_of(case) <= LARGEST && case.op().flops(case.program()) <= MOST_FLOPS;
     let mut layouts = BTreeSet::new();
     let new_layout = |case: &&Case| {
-        let product = &case.dispatches(Kernels::Portable)[0];
+        let product = &case.dispatches(KernelSet::Portable)[0];
         let of = |name: &str, most: usize| {
             let value =
-                product.constants.iter().find(|(constant, _)| *constant == name).map_or(0.0, |(_, value)| *value);
+                product.overrides.iter().find(|(constant, _)| *constant == name).map_or(0.0, |(_, value)| *value);
             (value as usize).min(most)
         };
         let layout = [of("TX", 8), of("TY", 16), of("SLICES", 2), of("HAS_BIAS", 1), of("STRIDE", 2)];
@@ -113,31 +113,31 @@ fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value
     let program = case.program();
     let (mut scratch, mut tables) = (BTreeMap::new(), BTreeMap::new());
     let mut dispatches = Vec::new();
-    for dispatch in case.dispatches(Kernels::Portable) {
-        let Dispatch { shader, entry, constants, bindings: sources, workgroups, .. } = dispatch;
+    for dispatch in case.dispatches(KernelSet::Portable) {
+        let Dispatch { shader, entry, overrides, bindings: resources, workgroups, .. } = dispatch;
         let mut bound = Vec::new();
-        for Binding { name, number } in &bindings[&(shader, entry.to_string())] {
-            bound.push(match &sources[name.as_str()] {
-                &Source::Tensor(tensor) => {
+        for Binding { name, number, .. } in &bindings[&(shader, entry.to_string())] {
+            bound.push(match &resources[name.as_str()] {
+                &Resource::Tensor(tensor) => {
                     let info = program.info(tensor);
                     let offset = info.offset * program.element(tensor).bytes();
                     json!({ "number": number, "buffer": info.buffer.index(), "offset": offset })
                 }
-                Source::Scratch(name, range) => {
+                Resource::Scratch(name, range) => {
                     let bytes = scratch.entry(*name).or_insert(0);
                     *bytes = (4 * range.end).max(*bytes);
                     json!({ "number": number, "buffer": name, "offset": 4 * range.start })
                 }
-                Source::Table(numbers) => {
+                Resource::Table(numbers) => {
                     let name = format!("table of {numbers:?}");
                     tables.insert(name.clone(), numbers.clone());
                     json!({ "number": number, "buffer": name, "offset": 0 })
                 }
             });
         }
-        let constants: BTreeMap<_, _> = constants.into_iter().collect();
+        let overrides: BTreeMap<_, _> = overrides.into_iter().collect();
         dispatches.push(json!({
-            "shader": shader, "entry": entry, "constants": constants, "bindings": bound, "workgroups": workgroups,
+            "shader": shader, "entry": entry, "overrides": overrides, "bindings": bound, "workgroups": workgroups,
         }));
     }
     let sizes: Vec<_> = Memory::poisoned(program).buffers.iter().map(Vec::len).collect();
@@ -163,12 +163,12 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
     let all = cases_of(&models, Scope::Quick);
     let cases = chosen(&all);
     let mut bindings = BTreeMap::new();
-    for (shader, entry, bound) in entry_points().into_iter().filter(|(shader, ..)| Kernels::Portable.uses(shader)) {
+    for (shader, entry, bound) in entry_points().into_iter().filter(|(shader, ..)| KernelSet::Portable.uses(shader)) {
         bindings.insert((shader, entry), bound);
     }
     let reached: BTreeSet<_> = cases
         .iter()
-        .flat_map(|case| case.dispatches(Kernels::Portable))
+        .flat_map(|case| case.dispatches(KernelSet::Portable))
         .map(|dispatch| (dispatch.shader, dispatch.entry.to_string()))
         .collect();
     assert!(bindings.keys().eq(&reached), "every entry point has a case that is small enough");

@@ -18,7 +18,7 @@ const MOST_DISPATCHES: usize = 4096;
 pub enum BenchDevice {
     /// The CPU device, in f32.
     Cpu(CpuDevice<f32>),
-    /// A GPU; its own clock is taken where it was [opened with it](crate::gpu::Opening).
+    /// A GPU; its own clock is taken where it was [opened with it](crate::gpu::OpenOptions).
     Gpu(GpuDevice),
 }
 

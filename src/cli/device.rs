@@ -4,7 +4,7 @@ use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::gpu::{Adapter, AdapterKind, GpuDevice, Opening, adapters, matching, what_to_install};
+use crate::gpu::{Adapter, AdapterKind, GpuDevice, OpenOptions, adapters, matching, what_to_install};
 use crate::program::Device;
 use crate::progress::Console;
 
@@ -77,8 +77,8 @@ impl DeviceArgument {
         Ok((gpu, text))
     }
 
-    fn open_adapter(&self, adapter: &Adapter, clock: bool) -> Result<GpuDevice> {
-        GpuDevice::open_with(adapter, Opening { clock, mixed_precision: self.mixed_precision })
+    fn open_adapter(&self, adapter: &Adapter, timestamps: bool) -> Result<GpuDevice> {
+        GpuDevice::open_with(adapter, OpenOptions { timestamps, mixed_precision: self.mixed_precision })
     }
 
     /// With the fastest tiles, but on software adapters: there all take the same time, and timing them longest.
@@ -86,10 +86,8 @@ impl DeviceArgument {
         if self.usual_tiles || adapter.kind == AdapterKind::Software {
             return gpu;
         }
-        {
-            let console = console.clone();
-            gpu.tuned(files::cache_folder().as_deref(), move |text| console.message(text))
-        }
+        let console = console.clone();
+        gpu.autotuned(files::cache_folder().as_deref(), move |text| console.message(text))
     }
 
     fn choose(&self) -> Result<Choice> {

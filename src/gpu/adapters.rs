@@ -1,4 +1,4 @@
-//! The adapters of this machine: what they are, what they offer, and how a person names one.
+//! The adapters of this machine: their kind, limits and features, and how a person names one.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterKind {
-    /// A card with memory of its own.
+    /// A graphics card with its own memory.
     Discrete,
-    /// Part of the processor, sharing its memory.
+    /// A GPU that shares the processor's memory.
     Integrated,
-    /// A share of a GPU, given to a virtual machine.
+    /// A GPU, or a share of one, inside a virtual machine.
     Virtual,
-    /// No GPU at all: the driver computes on the CPU. For testing shaders.
+    /// A driver that computes on the CPU, for testing shaders.
     Software,
-    /// The driver does not say.
+    /// The driver does not tell.
     Unknown,
 }
 
 impl AdapterKind {
-    /// Whether there is a GPU behind it.
+    /// Whether the adapter is a GPU.
     pub fn is_hardware(self) -> bool {
         matches!(self, Self::Discrete | Self::Integrated | Self::Virtual)
     }
@@ -44,54 +44,55 @@ impl fmt::Display for AdapterKind {
 pub struct Adapter {
     #[serde(skip)]
     pub(super) handle: wgpu::Adapter,
-    /// Its place in the list of [`adapters`], from 0.
+    /// Its index in the list of [`adapters`], from 0.
     pub index: usize,
-    /// As its driver calls it: `llvmpipe (LLVM 15.0.6, 256 bits)`.
+    /// Its name, from the driver: `llvmpipe (LLVM 15.0.6, 256 bits)`.
     pub name: String,
     /// What kind of thing it is.
     pub kind: AdapterKind,
-    /// The interface it is reached through: `Vulkan`, `Metal`, `DX12` or `GL`.
+    /// Its graphics API: `Vulkan`, `Metal`, `DX12` or `GL`.
     pub backend: String,
     /// The name of its driver.
     pub driver: String,
     /// The version of its driver, in the driver's own words.
     pub driver_version: String,
-    /// What bounds the kernels.
+    /// Its limits, as far as the kernels come near them.
     pub limits: Limits,
-    /// What faster variants of kernels could use.
+    /// Its optional features.
     pub features: Features,
 }
 
-/// The limits of an adapter that matter here.
+/// The limits of an adapter that the kernels come near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// The largest piece of a buffer that a shader can see, in bytes (`max_storage_buffer_binding_size`).
+    /// The largest part of a buffer that a shader can access, in bytes (`max_storage_buffer_binding_size`).
     pub largest_binding: u64,
     /// The largest buffer, in bytes (`max_buffer_size`).
     pub largest_buffer: u64,
-    /// Buffers that one dispatch can see (`max_storage_buffers_per_shader_stage`).
+    /// The most buffers that one dispatch can access (`max_storage_buffers_per_shader_stage`).
     pub storage_buffers: u32,
-    /// Memory that a workgroup shares, in bytes (`max_compute_workgroup_storage_size`).
+    /// The most memory of a workgroup, in bytes (`max_compute_workgroup_storage_size`).
     pub workgroup_memory: u32,
-    /// Invocations of a workgroup (`max_compute_invocations_per_workgroup`).
+    /// The most invocations of a workgroup (`max_compute_invocations_per_workgroup`).
     pub workgroup_invocations: u32,
 }
 
-/// The optional features of an adapter that matter here.
-#[expect(clippy::struct_excessive_bools, reason = "each says of one feature whether it is there")]
+/// The optional features of an adapter that faster kernels and measurements use.
+#[expect(clippy::struct_excessive_bools, reason = "one flag for each feature")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Features {
-    /// Invocations of a subgroup, fewest and most, where shaders may use subgroups.
+    /// The fewest and the most invocations of a subgroup; `None` where shaders have no subgroups.
     pub subgroups: Option<[u32; 2]>,
-    /// Numbers of 16 bits in shaders.
+    /// Whether shaders have numbers of 16 bits.
     pub f16: bool,
-    /// Products of small matrices by a subgroup.
+    /// Whether a subgroup can multiply small matrices.
     pub cooperative_matrices: bool,
-    /// The side of such matrices, of f16 and added up in f32, where all that [mixed precision](super::Opening) needs is there.
+    /// The number of rows, and of columns, of the cooperative matrices of [mixed precision](super::OpenOptions::mixed_precision), which
+    /// multiply f16 and accumulate f32; `None` where the adapter lacks something that mixed precision needs.
     pub mixed_precision: Option<u32>,
-    /// Whether the GPU's own clock can time a kernel.
+    /// Whether the GPU's own clock can time kernels.
     pub timestamps: bool,
-    /// Whether compiled kernels can be kept on disk.
+    /// Whether the driver can store compiled kernels on disk.
     pub pipeline_cache: bool,
 }
 
@@ -101,28 +102,28 @@ impl fmt::Display for Adapter {
     }
 }
 
-/// Every adapter that wgpu finds through Vulkan, Metal, DX12 and OpenGL; none where there is no driver. One GPU may be in
-/// the list more than once, through different interfaces.
+/// Every adapter that wgpu finds through Vulkan, Metal, DX12 and OpenGL. One GPU may be listed more than once, with different
+/// graphics APIs.
 pub fn adapters() -> Vec<Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let mut handles = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    // Last, so that indices of the others do not depend on whether there is OpenGL.
+    // OpenGL comes last, so that the indices of the other adapters do not depend on it.
     handles.sort_by_key(|handle| handle.get_info().backend == wgpu::Backend::Gl);
     handles.into_iter().enumerate().map(|(index, handle)| describe(index, handle)).collect()
 }
 
-/// The adapters that a person means: by its index in the list, by the interface it is reached through (`vulkan`, `metal`,
-/// `dx12`, `gl`), or by a part of its name, whatever its case.
+/// The adapters that match a word: an index in the list, a graphics API (`vulkan`, `metal`, `dx12`, `gl`), or a part of a name,
+/// ignoring case.
 pub fn matching<'a>(adapters: &'a [Adapter], word: &str) -> Vec<&'a Adapter> {
     let word = word.to_lowercase();
     let index: Option<usize> = word.parse().ok();
     let backends = adapters.iter().any(|adapter| adapter.backend.to_lowercase() == word);
-    let is_meant = |adapter: &&Adapter| match index {
+    let matches = |adapter: &&Adapter| match index {
         Some(index) => adapter.index == index,
         None if backends => adapter.backend.to_lowercase() == word,
         None => adapter.name.to_lowercase().contains(&word),
     };
-    adapters.iter().filter(is_meant).collect()
+    adapters.iter().filter(matches).collect()
 }
 
 fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
@@ -167,22 +168,22 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
     }
 }
 
-/// The side of the matrices of f16 that subgroups multiply, adding up in f32: 16 if there is a choice. Subgroups must be of one size,
-/// so that work can be shared out among them, and on a software adapter of 8, as Mesa's fails with others.
+/// The side of the cooperative matrices that mixed precision uses: 16 rather than 8 where both exist. Kernels need subgroups of one
+/// size to divide their work; on a software adapter they need subgroups of 8, as Mesa's fails with other sizes.
 fn mixed_precision(handle: &wgpu::Adapter) -> Option<u32> {
     let info = handle.get_info();
     let needed =
         wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
     let subgroup = (info.subgroup_min_size == info.subgroup_max_size).then_some(info.subgroup_min_size)?;
-    let known = info.device_type != wgpu::DeviceType::Cpu || subgroup == 8;
-    let room = handle.limits().max_compute_workgroup_storage_size >= MIXED_MEMORY;
-    if !handle.features().contains(needed) || !known || !room {
+    let works = info.device_type != wgpu::DeviceType::Cpu || subgroup == 8;
+    let has_memory = handle.limits().max_compute_workgroup_storage_size >= MIXED_PRECISION_WORKGROUP_MEMORY;
+    if !handle.features().contains(needed) || !works || !has_memory {
         return None;
     }
     let matrices = handle.cooperative_matrix_properties().into_iter().filter(|matrix| {
         let square =
             matrix.m_size == matrix.n_size && matrix.n_size == matrix.k_size && [8, 16].contains(&matrix.m_size);
-        // The invocations of a workgroup: two subgroups of 16 x 16, eight of 8 x 8.
+        // A workgroup has two subgroups with matrices of 16 x 16, eight with those of 8 x 8.
         let fits =
             512 / (matrix.m_size * matrix.m_size) * subgroup <= handle.limits().max_compute_invocations_per_workgroup;
         let types = (matrix.ab_type, matrix.cr_type);
@@ -191,10 +192,10 @@ fn mixed_precision(handle: &wgpu::Adapter) -> Option<u32> {
     matrices.map(|matrix| matrix.m_size).max()
 }
 
-/// Memory that a workgroup of `matrices.wgsl` shares, in bytes.
-pub(super) const MIXED_MEMORY: u32 = 26 << 10;
+/// Workgroup memory of the kernels of mixed precision (`matrices.wgsl`), in bytes.
+pub const MIXED_PRECISION_WORKGROUP_MEMORY: u32 = 26 << 10;
 
-/// Why there may be no adapter on this system, and what to do about it.
+/// What to install on this system to get an adapter.
 pub fn what_to_install() -> &'static str {
     if cfg!(target_os = "linux") {
         "install the GPU vendor's Vulkan driver, or Mesa's (Debian and Ubuntu: apt install libvulkan1 \
@@ -207,7 +208,7 @@ pub fn what_to_install() -> &'static str {
     }
 }
 
-/// The usual reasons why no adapter is found on this system, as far as can be seen from here.
+/// Reasons why no adapter was found on this system, as far as files and environment variables tell.
 pub fn why_none() -> Vec<String> {
     let mut reasons = Vec::new();
     if cfg!(target_os = "linux") {
@@ -216,26 +217,26 @@ pub fn why_none() -> Vec<String> {
             ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"]
                 .map(|folder| format!("{folder}/libvulkan.so.1"));
         if !any(&loaders.each_ref().map(String::as_str)) {
-            reasons.push("there is no Vulkan loader (libvulkan.so.1) where Linux keeps it".into());
+            reasons.push("the Vulkan loader (libvulkan.so.1) is not installed in a usual folder".into());
         }
         let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
         let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].into_iter().find(|name| std::env::var_os(name).is_some());
         match named {
             Some(name) => {
-                reasons.push(format!("{name} is set, so that only the drivers which it names are looked for"));
+                reasons.push(format!("{name} is set, so the Vulkan loader tries only the drivers that it names"));
             }
             None if !any(&drivers) => reasons.push(format!("no Vulkan driver is registered in {}", drivers.join(", "))),
             None => {}
         }
         if any(&["/dev/nvidiactl", "/proc/driver/nvidia"]) {
             reasons.push(
-                "an NVIDIA card is here: in a container, its driver's graphics part is passed in only with \
+                "this machine has an NVIDIA card: a container gets the graphics part of its driver only with \
                  NVIDIA_DRIVER_CAPABILITIES=all"
                     .into(),
             );
         } else if !any(&["/dev/dri"]) {
             reasons
-                .push("there is no /dev/dri: no graphics card, or a container or virtual machine without one".into());
+                .push("/dev/dri does not exist: there is no graphics card, or the container or virtual machine has no access to it".into());
         }
     }
     reasons

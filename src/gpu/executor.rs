@@ -1,4 +1,4 @@
-//! A program on a GPU: buffers, pipelines and bind groups made once, routines replayed as submissions.
+//! A program on a GPU: buffers, pipelines and bind groups, created once, and routines, replayed as submissions.
 
 mod timing;
 
@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use rayon::prelude::*;
 
-use super::lower::{Dispatch, Source, lower};
-use super::pace::Pace;
+use super::device::{Created, GpuDevice};
+use super::lower::{Dispatch, Resource, lower};
 use super::shaders::{Binding, Reflection, SHADERS, Shader};
-use super::{Counters, GpuDevice};
+use super::submission::SubmissionSize;
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Device, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 
-/// Submissions that the GPU has in hand, so that the next one is there when one is done.
-const IN_FLIGHT: usize = 2;
-/// Bytes of an upload that go with one submission, so that a large one does not need its size in memory once more.
-const UPLOAD: usize = 16 << 20;
-/// After this long without an answer a GPU is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Submissions in flight: the GPU finds the next one when it has finished one.
+const MAX_IN_FLIGHT: usize = 2;
+/// The most bytes of an upload in one submission. wgpu copies them to memory of its own first, so a large upload in one piece would
+/// need its size again.
+const UPLOAD_CHUNK: usize = 16 << 20;
+/// How long a submission may take before the GPU counts as hung.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A program on a GPU, ready to run.
 pub struct GpuExecutor {
@@ -29,38 +30,39 @@ pub struct GpuExecutor {
     program: Program,
     buffers: Vec<wgpu::Buffer>,
     scratch: BTreeMap<&'static str, wgpu::Buffer>,
-    /// By what is in them.
+    /// The buffers of tables, by their contents.
     tables: BTreeMap<Vec<u32>, wgpu::Buffer>,
-    routines: Vec<Prepared>,
+    routines: Vec<PreparedRoutine>,
     in_flight: VecDeque<InFlight>,
-    /// When the submission before the oldest one in flight was over, if that is known.
+    /// When the submission before the oldest one in flight ended, if that was observed.
     last_end: Option<Instant>,
-    readings: Vec<Option<Reading>>,
+    reads: Vec<Option<PendingRead>>,
+    /// Buffers that the host can read, for use again.
     staging: Vec<wgpu::Buffer>,
 }
 
 /// A routine, ready to be encoded.
-struct Prepared {
-    passes: Vec<Pass>,
-    pace: Pace,
+struct PreparedRoutine {
+    dispatches: Vec<PreparedDispatch>,
+    submission_size: SubmissionSize,
 }
 
-/// A submission that the GPU has in hand.
+/// A submission that the GPU has not finished.
 struct InFlight {
     index: wgpu::SubmissionIndex,
-    /// The routine that it is a piece of and how many dispatches that is, if it tells how long those take.
+    /// The routine and the number of its dispatches, where their duration is to be observed.
     timed: Option<(RoutineId, usize)>,
 }
 
 /// A dispatch, ready to be encoded.
-struct Pass {
+struct PreparedDispatch {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
 }
 
 /// A snapshot on its way to the host.
-struct Reading {
+struct PendingRead {
     buffer: wgpu::Buffer,
     len: usize,
     mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
@@ -79,13 +81,13 @@ impl GpuExecutor {
         let (mut scratch_len, mut tables) = (BTreeMap::new(), BTreeMap::new());
         for source in lowered.iter().flatten().flat_map(|dispatch| dispatch.bindings.values()) {
             match source {
-                Source::Tensor(_) => {}
-                Source::Scratch(name, range) => {
+                Resource::Tensor(_) => {}
+                Resource::Scratch(name, range) => {
                     let largest = scratch_len.entry(*name).or_insert(0);
                     *largest = range.end.max(*largest);
                 }
-                Source::Table(numbers) if tables.contains_key(numbers) => {}
-                Source::Table(numbers) => {
+                Resource::Table(numbers) if tables.contains_key(numbers) => {}
+                Resource::Table(numbers) => {
                     let table = create_buffer(&gpu, "table", 4 * numbers.len() as u64, usage)?;
                     gpu.queue.write_buffer(&table, 0, bytemuck::cast_slice(numbers));
                     tables.insert(numbers.clone(), table);
@@ -106,20 +108,22 @@ impl GpuExecutor {
             routines: Vec::new(),
             in_flight: VecDeque::new(),
             last_end: None,
-            readings: Vec::new(),
+            reads: Vec::new(),
             staging: Vec::new(),
         };
-        let lowered = executor.with_tiles(&lowered)?;
+        let lowered = executor.choose_tile_shapes(&lowered)?;
         let pipelines = Pipelines::compile(&executor.gpu, lowered.iter().flatten())?;
         for dispatches in &lowered {
-            let passes = dispatches.iter().map(|dispatch| executor.pass(&pipelines, dispatch)).collect();
-            executor.routines.push(Prepared { passes, pace: Pace::new() });
+            let dispatches =
+                dispatches.iter().map(|dispatch| executor.prepare_dispatch(&pipelines, dispatch)).collect();
+            let submission_size = SubmissionSize::new(executor.gpu.submission_target);
+            executor.routines.push(PreparedRoutine { dispatches, submission_size });
         }
         executor.gpu.healthy()?;
         Ok(executor)
     }
 
-    /// Overwrites every tensor of f32 and all scratch memory with NaN, so that a test sees what is not written.
+    /// Overwrites every tensor of f32 and all scratch memory with NaN, so that a test notices an element that is not written.
     pub fn poison(&mut self) {
         let floats = self.program.buffers().iter().zip(&self.buffers);
         let floats = floats.filter(|(info, _)| info.element == Element::F32).map(|(_, buffer)| buffer);
@@ -129,63 +133,76 @@ impl GpuExecutor {
         }
     }
 
-    /// Buffers that this executor has made so far, those for reading results among them: does not grow with steps.
+    /// The number of buffers of this executor, including those that results are read through. Running routines does not add any.
     pub fn buffer_count(&self) -> usize {
-        let reading = self.staging.len() + self.readings.iter().flatten().count();
-        self.buffers.len() + self.scratch.len() + self.tables.len() + reading
+        let staging = self.staging.len() + self.reads.iter().flatten().count();
+        self.buffers.len() + self.scratch.len() + self.tables.len() + staging
     }
 
-    /// Dispatches of one run of a routine.
+    /// The number of dispatches of one run of a routine.
     pub fn dispatch_count(&self, routine: RoutineId) -> usize {
-        self.routines[routine.0].passes.len()
+        self.routines[routine.0].dispatches.len()
     }
 
-    /// The most dispatches of a routine in its next submission, so that it takes about a tenth of a second. That is found by
-    /// timing submissions of this very routine, so what a light one learns does not overload the GPU with a heavy one.
+    /// The most dispatches in the next submission of a routine, so that it takes about 20 ms on a GPU. It is found by timing
+    /// submissions of the same routine: a light routine says nothing about a heavy one.
     pub fn submission_size(&self, routine: RoutineId) -> usize {
-        self.routines[routine.0].pace.dispatches()
+        self.routines[routine.0].submission_size.dispatches()
     }
 
-    /// Waits until everything that was asked for is done.
+    /// Waits until the GPU has finished every submission.
     pub fn finish(&mut self) -> Result<()> {
         while let Some(submission) = self.in_flight.pop_front() {
-            self.wait_for(submission.index)?;
+            self.wait_for(&submission.index)?;
         }
         self.gpu.healthy()
     }
 
-    fn pass(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> Pass {
+    fn prepare_dispatch(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> PreparedDispatch {
         let (pipeline, bindings) = pipelines.of(dispatch);
         let entries: Vec<_> = bindings
             .iter()
-            .map(|Binding { name, number }| {
-                let source = dispatch.bindings.get(name.as_str());
-                let source = source.unwrap_or_else(|| panic!("{dispatch:?} binds nothing to `{name}`"));
-                wgpu::BindGroupEntry { binding: *number, resource: self.resource(source) }
+            .map(|Binding { name, number, .. }| {
+                let resource = dispatch.bindings.get(name.as_str());
+                let resource = resource.unwrap_or_else(|| panic!("{dispatch:?} binds nothing to `{name}`"));
+                wgpu::BindGroupEntry { binding: *number, resource: self.binding_resource(resource) }
             })
             .collect();
-        Counters::count(&self.gpu.made.bind_groups);
+        Created::count(&self.gpu.created.bind_groups);
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&dispatch.label()),
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
         let workgroups = dispatch.workgroups.map(|groups| u32::try_from(groups).expect("checked against the limits"));
-        Pass { pipeline: pipeline.clone(), bind_group, workgroups }
+        PreparedDispatch { pipeline: pipeline.clone(), bind_group, workgroups }
     }
 
-    /// A tensor from its first element to the end of its buffer: a shader that writes too far is then seen to do so,
-    /// where a narrower binding would hide it on drivers that check bounds.
-    fn resource(&self, source: &Source) -> wgpu::BindingResource<'_> {
-        let (buffer, offset) = match source {
-            Source::Tensor(tensor) => {
+    /// A tensor is bound from its first element to the end of its buffer: a shader that writes too far then changes the guard behind
+    /// the tensor, where drivers that check bounds would hide the mistake behind a narrower binding.
+    fn binding_resource(&self, resource: &Resource) -> wgpu::BindingResource<'_> {
+        let (buffer, offset) = match resource {
+            Resource::Tensor(tensor) => {
                 let info = self.program.info(*tensor);
                 (self.buffer(info.buffer), info.offset * self.program.element(*tensor).bytes())
             }
-            Source::Scratch(name, range) => (&self.scratch[name], 4 * range.start),
-            Source::Table(numbers) => (&self.tables[numbers], 0),
+            Resource::Scratch(name, range) => (&self.scratch[name], 4 * range.start),
+            Resource::Table(numbers) => (&self.tables[numbers], 0),
         };
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: offset as u64, size: None })
+    }
+
+    /// What a dispatch writes: each resource, its first word in its buffer and its words.
+    fn written(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> Vec<(Resource, usize, usize)> {
+        let (_, bindings) = pipelines.of(dispatch);
+        let written =
+            bindings.iter().filter(|binding| binding.written).map(|binding| &dispatch.bindings[binding.name.as_str()]);
+        let range = |resource: &Resource| match resource {
+            Resource::Tensor(tensor) => self.program.info(*tensor).range(),
+            Resource::Scratch(_, range) => range.clone(),
+            Resource::Table(_) => unreachable!("tables are read only"),
+        };
+        written.map(|resource| (resource.clone(), range(resource).start, range(resource).len())).collect()
     }
 
     fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
@@ -196,43 +213,52 @@ impl GpuExecutor {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
-    /// Submits, and waits until no more than [`IN_FLIGHT`] submissions are in hand.
+    /// Submits, and waits until no more than [`MAX_IN_FLIGHT`] submissions are in flight.
     fn submit(&mut self, encoder: wgpu::CommandEncoder, timed: Option<(RoutineId, usize)>) -> Result<()> {
         self.in_flight.push_back(InFlight { index: self.gpu.queue.submit([encoder.finish()]), timed });
-        while self.in_flight.len() > IN_FLIGHT {
+        while self.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = self.in_flight.pop_front().expect("more than none");
-            self.wait_for(oldest.index)?;
+            self.wait_for(&oldest.index)?;
             let now = Instant::now();
             if let (Some(last_end), Some((routine, dispatches))) = (self.last_end.replace(now), oldest.timed) {
-                self.routines[routine.0].pace.observe(dispatches, now - last_end);
+                self.routines[routine.0].submission_size.observe(dispatches, now - last_end);
             }
         }
         self.gpu.healthy()
     }
 
-    /// What is in flight tells nothing any more of how long it takes: it may be over long before it is waited for.
-    fn forget_times(&mut self) {
+    /// Stops observing the submissions in flight: they may end long before the host waits for them.
+    fn discard_timings(&mut self) {
         self.last_end = None;
         for submission in &mut self.in_flight {
             submission.timed = None;
         }
     }
 
-    /// The one place that waits for the GPU.
-    fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
-        let outcome = self.gpu.poll(wait);
-        self.gpu.healthy()?;
-        let Some(Err(error)) = outcome else { return Ok(()) };
-        Err(Error::Device {
-            message: format!("{} does not answer: {error}", self.gpu.name),
-            hint: "go on from the last checkpoint with --resume; where it happens again, a new run with a smaller \
-                   --batch-size may help"
-                .into(),
-        })
+    /// The one place that waits for the GPU. OpenGL cuts each wait at 2.1 s, so it waits again until [`TIMEOUT`].
+    fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let remaining = TIMEOUT.saturating_sub(begin.elapsed());
+            let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(remaining) };
+            let outcome = self.gpu.poll(wait);
+            self.gpu.healthy()?;
+            match outcome {
+                None | Some(Ok(_)) => return Ok(()),
+                Some(Err(wgpu::PollError::Timeout)) if begin.elapsed() < TIMEOUT => {}
+                Some(Err(error)) => {
+                    return Err(Error::Device {
+                        message: format!("{} does not respond: {error}", self.gpu.name),
+                        hint: "resume from the last checkpoint with --resume; if it happens again, start a new run with a \
+                               smaller --batch-size"
+                            .into(),
+                    });
+                }
+            }
+        }
     }
 
-    /// A buffer that the host can read, of at least that size; used again when its reading is collected.
+    /// A buffer of at least `bytes` bytes that the host can read. It is used again once its snapshot is collected.
     fn staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
         match self.staging.iter().position(|buffer| buffer.size() >= bytes && buffer.size() <= 2 * bytes) {
             Some(free) => Ok(self.staging.swap_remove(free)),
@@ -258,19 +284,19 @@ impl Executor for GpuExecutor {
         assert_eq!((element, len), (self.program.element(tensor), info.len()), "values for {}", info.name);
         let offset = (info.offset * element.bytes()) as u64;
         let buffer = self.buffer(info.buffer).clone();
-        for (number, piece) in bytes.chunks(UPLOAD).enumerate() {
-            let offset = offset + (number * UPLOAD) as u64;
-            // Copies are made in words of four bytes.
-            let (words, rest) = piece.split_at(piece.len() / 4 * 4);
+        for (number, chunk) in bytes.chunks(UPLOAD_CHUNK).enumerate() {
+            let offset = offset + (number * UPLOAD_CHUNK) as u64;
+            // wgpu copies whole words of four bytes.
+            let (words, rest) = chunk.split_at(chunk.len() / 4 * 4);
             self.gpu.queue.write_buffer(&buffer, offset, words);
             if !rest.is_empty() {
                 let mut last = [0; 4];
                 last[..rest.len()].copy_from_slice(rest);
                 self.gpu.queue.write_buffer(&buffer, offset + words.len() as u64, &last);
             }
-            // Written data waits in memory of its own until something is submitted, and is in place before what is submitted
-            // next. How long that takes says nothing of dispatches.
-            self.forget_times();
+            // wgpu holds the data in staging memory until the next submission, and copies it before that submission runs. How long
+            // that takes says nothing about dispatches.
+            self.discard_timings();
             let encoder = self.encoder("upload");
             self.submit(encoder, None)?;
         }
@@ -280,12 +306,12 @@ impl Executor for GpuExecutor {
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
         let total = self.dispatch_count(routine) * times;
         let mut done = 0;
-        self.forget_times();
+        self.discard_timings();
         while done < total {
             let end = total.min(done + self.submission_size(routine));
             let mut encoder = self.encoder(&self.program.routines()[routine.0].name);
             self.encode(routine, done..end, &mut encoder, None);
-            // The first one may have waited for what was there before it.
+            // The first one may wait for earlier submissions.
             self.submit(encoder, (done > 0).then_some((routine, end - done)))?;
             done = end;
         }
@@ -309,19 +335,19 @@ impl Executor for GpuExecutor {
 }
 
 impl GpuExecutor {
-    /// Encodes dispatches of a routine as one compute pass, counting on from one run of it to the next.
+    /// Encodes dispatches of a routine as one compute pass. Indices continue from one run of the routine to the next.
     fn encode(
         &self,
         routine: RoutineId,
         dispatches: Range<usize>,
         encoder: &mut wgpu::CommandEncoder,
-        clock: Option<wgpu::ComputePassTimestampWrites<'_>>,
+        timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) {
-        let passes = &self.routines[routine.0].passes;
-        encode(dispatches.map(|index| &passes[index % passes.len()]), encoder, clock);
+        let prepared = &self.routines[routine.0].dispatches;
+        encode(dispatches.map(|index| &prepared[index % prepared.len()]), encoder, timestamps);
     }
 
-    /// Remembers a tensor of numbers of 32 bits, whatever they mean.
+    /// A snapshot of a tensor of f32 or u32.
     fn snapshot_words(&mut self, tensor: TensorId) -> Result<Snapshot> {
         let info = self.program.info(tensor);
         let (id, len, offset) = (info.buffer, info.len(), 4 * info.offset as u64);
@@ -333,73 +359,73 @@ impl GpuExecutor {
         Ok(self.map(buffer, len))
     }
 
-    /// Begins to read so many words of a buffer that everything submitted so far writes.
+    /// Starts to read the first `len` words of a buffer, after every submission so far.
     fn map(&mut self, buffer: wgpu::Buffer, len: usize) -> Snapshot {
         let bytes = 4 * len as u64;
         let (send, mapped) = oneshot::channel();
         buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |outcome| {
-            // The executor may be gone by then, and then nobody wants to know.
+            // The executor, and so the receiver, may be dropped by then.
             let _ = send.send(outcome);
         });
-        let reading = Some(Reading { buffer, len, mapped });
-        let free = self.readings.iter().position(Option::is_none);
+        let read = Some(PendingRead { buffer, len, mapped });
+        let free = self.reads.iter().position(Option::is_none);
         let slot = free.unwrap_or_else(|| {
-            self.readings.push(None);
-            self.readings.len() - 1
+            self.reads.push(None);
+            self.reads.len() - 1
         });
-        self.readings[slot] = reading;
+        self.reads[slot] = read;
         Snapshot(slot)
     }
 
     fn collect_words(&mut self, snapshot: &Snapshot) -> Result<Vec<u32>> {
-        let mut reading = self.readings[snapshot.0].take().expect("a snapshot is collected once");
+        let mut read = self.reads[snapshot.0].take().expect("a snapshot is collected once");
         let failed = |what: String| Error::Device {
             message: format!("results cannot be read from {}: {what}", self.gpu.name),
-            hint: "go on from the last checkpoint with --resume".into(),
+            hint: "resume from the last checkpoint with --resume".into(),
         };
         loop {
-            match reading.mapped.try_recv() {
+            match read.mapped.try_recv() {
                 Ok(Some(Ok(()))) => break,
-                // Where the device was lost or refused something, this is a consequence.
+                // An earlier error of the device is the cause.
                 Ok(Some(Err(error))) => return Err(self.gpu.healthy().err().unwrap_or(failed(error.to_string()))),
                 Err(oneshot::Canceled) => {
-                    return Err(self.gpu.healthy().err().unwrap_or(failed("the driver forgot them".into())));
+                    return Err(self.gpu.healthy().err().unwrap_or(failed("the driver dropped the request".into())));
                 }
                 Ok(None) => self.gpu.healthy()?,
             }
             let oldest = self.in_flight.pop_front();
             match oldest {
-                Some(submission) => self.wait_for(submission.index)?,
-                // Everything submitted is done, so the callback is due with this poll.
+                Some(submission) => self.wait_for(&submission.index)?,
+                // Every submission is done, so this poll runs the callback.
                 None => drop(self.gpu.poll(wgpu::PollType::wait_indefinitely())),
             }
         }
-        let range = reading.buffer.slice(..4 * reading.len as u64);
+        let range = read.buffer.slice(..4 * read.len as u64);
         let values =
             bytemuck::cast_slice(&range.get_mapped_range().map_err(|error| failed(error.to_string()))?).to_vec();
-        reading.buffer.unmap();
-        self.staging.push(reading.buffer);
+        read.buffer.unmap();
+        self.staging.push(read.buffer);
         Ok(values)
     }
 }
 
 /// Encodes dispatches as one compute pass.
 fn encode<'a>(
-    passes: impl Iterator<Item = &'a Pass>,
+    dispatches: impl Iterator<Item = &'a PreparedDispatch>,
     encoder: &mut wgpu::CommandEncoder,
-    clock: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
 ) {
-    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: clock };
+    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
     let mut compute = encoder.begin_compute_pass(&descriptor);
-    for pass in passes {
-        compute.set_pipeline(&pass.pipeline);
-        compute.set_bind_group(0, &pass.bind_group, &[]);
-        let [x, y, z] = pass.workgroups;
+    for dispatch in dispatches {
+        compute.set_pipeline(&dispatch.pipeline);
+        compute.set_bind_group(0, &dispatch.bind_group, &[]);
+        let [x, y, z] = dispatch.workgroups;
         compute.dispatch_workgroups(x, y, z);
     }
 }
 
-/// The pipelines of a program: one for each entry point with the same constants.
+/// The pipelines of a program, one for each kernel: an entry point with the values of its overrides.
 struct Pipelines {
     by_kernel: HashMap<String, wgpu::ComputePipeline>,
     bindings: HashMap<(&'static str, &'static str), Vec<Binding>>,
@@ -442,20 +468,20 @@ fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
         return gpu.device.create_shader_module(descriptor);
     }
     // SAFETY: the shaders are this crate's own. Every index into a buffer is compared with the sizes that the host
-    // derives from the tensors bound (`lower.rs`), every loop ends by a counter, no divisor is zero, and the tests run
-    // each kernel at shapes that divide nothing, between guards. The checks would cost clamps in the innermost loops.
+    // derives from the bound tensors (`lower.rs`), every loop is bounded by a counter, no divisor is zero, and the tests run
+    // each kernel at awkward shapes, between guards. The checks would cost clamps in the innermost loops.
     unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
 fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Dispatch) -> wgpu::ComputePipeline {
-    Counters::count(&gpu.made.pipelines);
+    Created::count(&gpu.created.pipelines);
     gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&dispatch.label()),
         layout: None,
         module,
         entry_point: Some(dispatch.entry),
         compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &dispatch.constants,
+            constants: &dispatch.overrides,
             // Every kernel writes workgroup memory before it reads it.
             zero_initialize_workgroup_memory: gpu.compilation.checked,
         },
@@ -463,7 +489,12 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
     })
 }
 
-/// A buffer of zeros, a whole number of vectors of four words long, as some shaders see it.
+/// The size of a buffer of `bytes` bytes: a whole number of vectors of four words, as which some shaders access it.
+pub(super) fn buffer_size(bytes: u64) -> u64 {
+    bytes.next_multiple_of(16)
+}
+
+/// A buffer of at least `bytes` bytes, all of them zero.
 pub(super) fn create_buffer(
     gpu: &GpuDevice,
     name: &str,
@@ -471,9 +502,9 @@ pub(super) fn create_buffer(
     usage: wgpu::BufferUsages,
 ) -> Result<wgpu::Buffer> {
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let size = bytes.next_multiple_of(16);
+    let size = buffer_size(bytes);
     let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
-    Counters::count(&gpu.made.buffers);
+    Created::count(&gpu.created.buffers);
     let buffer = gpu.device.create_buffer(&descriptor);
     match pollster::block_on(scope.pop()) {
         None => Ok(buffer),
@@ -481,7 +512,7 @@ pub(super) fn create_buffer(
             tensor: name.to_string(),
             bytes: size,
             device: gpu.name.clone(),
-            hint: "end other programs that use the GPU, or choose another device with --device".into(),
+            hint: "close other programs that use the GPU, or choose another device with --device".into(),
         }),
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use batch_norm::{Behind, Given, batch_norm, batch_norm_grad};
-pub(super) use convolution::MOST_TILINGS;
+pub(super) use convolution::MAX_TILE_SHAPES;
 use convolution::{Convolution, Next, Sums};
 use kernel::{
     ELEMENTWISE, Kernel, MOST_WORKGROUPS, Slices, blocks_of_four, elementwise, flag, invocations, seed_constants, sizes,
@@ -25,14 +25,14 @@ pub(super) const LANES: u32 = 8;
 
 /// Which kernels run the operations that have more than one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernels {
+pub enum KernelSet {
     /// Those that run everywhere: tiles in workgroup memory.
     Portable,
     /// Those for adapters that compute on the CPU in vectors of eight: tiles in registers.
     Lanes,
     /// Those that run everywhere, but for larger products of numbers rounded to f16, by matrices of so many rows and columns of a
     /// subgroup of so many invocations.
-    Matrices {
+    CooperativeMatrices {
         /// 8 or 16.
         side: usize,
         /// Invocations of every subgroup.
@@ -40,13 +40,13 @@ pub enum Kernels {
     },
 }
 
-impl Kernels {
+impl KernelSet {
     /// Whether a shader is ever run: some are for certain adapters.
     pub fn uses(self, shader: &str) -> bool {
         match shader {
             "conv_lanes" => self == Self::Lanes,
-            "conv_matrices_8" => matches!(self, Self::Matrices { side: 8, .. }),
-            "conv_matrices_16" => matches!(self, Self::Matrices { side: 16, .. }),
+            "conv_matrices_8" => matches!(self, Self::CooperativeMatrices { side: 8, .. }),
+            "conv_matrices_16" => matches!(self, Self::CooperativeMatrices { side: 16, .. }),
             _ => true,
         }
     }
@@ -60,20 +60,20 @@ pub struct Dispatch {
     /// The entry point's name.
     pub entry: &'static str,
     /// Values of the shader's overrides.
-    pub constants: Vec<(&'static str, f64)>,
+    pub overrides: Vec<(&'static str, f64)>,
     /// What its tensors are, by their names in WGSL.
-    pub bindings: BTreeMap<&'static str, Source>,
+    pub bindings: BTreeMap<&'static str, Resource>,
     /// How many workgroups along x, y and z.
     pub workgroups: [usize; 3],
     /// Other tiles that the same work can be cut into. Whichever is taken, the bits are the same.
-    pub tilings: Vec<Tiling>,
+    pub tile_shapes: Vec<TileShape>,
 }
 
 /// What a dispatch becomes with other tiles.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tiling {
+pub struct TileShape {
     /// Values of overrides, instead of those of the same names.
-    pub constants: Vec<(&'static str, f64)>,
+    pub overrides: Vec<(&'static str, f64)>,
     /// How many workgroups along x, y and z.
     pub workgroups: [usize; 3],
 }
@@ -86,16 +86,16 @@ impl Dispatch {
 
     /// What a pipeline is made of, and one dispatch may share with another: its [`Self::label`] and all constants.
     pub fn kernel(&self) -> String {
-        format!("{} {:?}", self.label(), self.constants)
+        format!("{} {:?}", self.label(), self.overrides)
     }
 
-    /// The same with its usual tiles, 0, or one of the other [`Self::tilings`], from 1 on; with the usual ones where it has not so many.
+    /// The same with its usual tiles, 0, or one of the other [`Self::tile_shapes`], from 1 on; with the usual ones where it has not so many.
     #[must_use]
-    pub fn tiled(&self, number: usize) -> Self {
-        let mut tiled = Self { tilings: Vec::new(), ..self.clone() };
-        let Some(tiling) = number.checked_sub(1).and_then(|other| self.tilings.get(other)) else { return tiled };
-        for &(name, value) in &tiling.constants {
-            let constant = tiled.constants.iter_mut().find(|(known, _)| *known == name);
+    pub fn with_tile_shape(&self, number: usize) -> Self {
+        let mut tiled = Self { tile_shapes: Vec::new(), ..self.clone() };
+        let Some(tiling) = number.checked_sub(1).and_then(|other| self.tile_shapes.get(other)) else { return tiled };
+        for &(name, value) in &tiling.overrides {
+            let constant = tiled.overrides.iter_mut().find(|(known, _)| *known == name);
             *constant.expect("a tiling changes constants that are there") = (name, value);
         }
         tiled.workgroups = tiling.workgroups;
@@ -105,7 +105,7 @@ impl Dispatch {
 
 /// What is bound to a name of a shader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Resource {
     /// A tensor of the program.
     Tensor(TensorId),
     /// So many f32 of the memory of that name, from there on: for results between dispatches.
@@ -116,7 +116,7 @@ pub enum Source {
 
 /// The dispatches that run operations, in order. Neighbours that kernels compute together need fewer than each of them alone; they
 /// still write all that each of them writes.
-pub fn lower(ops: &[Op], program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+pub fn lower(ops: &[Op], program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
     groups(ops, program, kernels).into_iter().flat_map(|group| group.dispatches).collect()
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Group<'a> {
 }
 
 /// As [`lower`] does, with what each dispatch is for.
-pub(super) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> Vec<Group<'a>> {
+pub(super) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<Group<'a>> {
     let dispatches = |group: &[Op]| match group {
         [alone] => lower_one(alone, program, kernels),
         row => lower_row(row, program, kernels).expect("there are kernels for them"),
@@ -139,7 +139,7 @@ pub(super) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> 
 }
 
 /// Operations in the same order, each alone or together with one or two behind it where there are kernels for them together.
-pub(super) fn fused<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> Vec<&'a [Op]> {
+pub(super) fn fused<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<&'a [Op]> {
     let (mut groups, mut rest) = (Vec::new(), ops);
     while !rest.is_empty() {
         let together = |&count: &usize| count <= rest.len() && lower_row(&rest[..count], program, kernels).is_some();
@@ -151,15 +151,15 @@ pub(super) fn fused<'a>(ops: &'a [Op], program: &Program, kernels: Kernels) -> V
 }
 
 /// The dispatches that run two or three operations together, where there are kernels for that.
-fn lower_row(ops: &[Op], program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+fn lower_row(ops: &[Op], program: &Program, kernels: KernelSet) -> Option<Vec<Dispatch>> {
     if !may_share_a_dispatch(ops, program) {
         return None;
     }
     match ops {
-        [product, norm, behind @ ..] if kernels != Kernels::Lanes && normalises(norm, product) => {
+        [product, norm, behind @ ..] if kernels != KernelSet::Lanes && normalises(norm, product) => {
             normalised(product, norm, behind, program, kernels)
         }
-        [product, gradient, norm] if kernels != Kernels::Lanes => {
+        [product, gradient, norm] if kernels != KernelSet::Lanes => {
             normalised_gradient(product, gradient, norm, program, kernels)
         }
         [op, next] => lower_pair(op, next, program, kernels),
@@ -180,7 +180,7 @@ fn normalises(norm: &Op, product: &Op) -> bool {
 }
 
 /// A product, its batch normalisation, and the activation behind that if there is one.
-fn normalised(product: &Op, norm: &Op, behind: &[Op], program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+fn normalised(product: &Op, norm: &Op, behind: &[Op], program: &Program, kernels: KernelSet) -> Option<Vec<Dispatch>> {
     let &Op::BatchNorm { y, groups, .. } = norm else { return None };
     let behind = match *behind {
         [] => None,
@@ -201,7 +201,7 @@ fn normalised_gradient(
     gradient: &Op,
     norm: &Op,
     program: &Program,
-    kernels: Kernels,
+    kernels: KernelSet,
 ) -> Option<Vec<Dispatch>> {
     let &Op::ActivationGrad { kind, y: z, dy, dx: dz } = gradient else { return None };
     let &Op::BatchNormGrad { x, dy: taken, saved, groups, .. } = norm else { return None };
@@ -218,7 +218,7 @@ fn normalised_gradient(
 }
 
 /// The dispatches that run an operation together with the next one, where there is a kernel for both.
-fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option<Vec<Dispatch>> {
+fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: KernelSet) -> Option<Vec<Dispatch>> {
     match (op, next) {
         (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }, &Op::Activation { kind, x, y: z }) if x == y => {
             Some(batch_norm(op, program, kernels, Some((kind, z)), Given::Whole))
@@ -233,12 +233,12 @@ fn lower_pair(op: &Op, next: &Op, program: &Program, kernels: Kernels) -> Option
             Some(Convolution::of(op, program, kernels).with(Some(Next::Gradient { kind, y: z, dx })))
         }
         (&Op::Adam { param, .. }, &Op::Ema { param: averaged, ema, decay, ramp_up, .. }) if averaged == param => {
-            let kernel = adam(op, program).bind("ema", Source::Tensor(ema));
+            let kernel = adam(op, program).bind("ema", Resource::Tensor(ema));
             let kernel = kernel.constants(&averaging(decay, ramp_up));
             Some(vec![kernel.dispatch("update_with_ema", elementwise(program, param))])
         }
         (&Op::Batch { y, .. }, &Op::Concat { a, b, y: both }) if a == y => {
-            let kernel = batch(op, program).bind("b", Source::Tensor(b)).bind("both", Source::Tensor(both));
+            let kernel = batch(op, program).bind("b", Resource::Tensor(b)).bind("both", Resource::Tensor(both));
             Some(vec![kernel.dispatch("gather_and_join", [program.shape(both)[0], 1, 1])])
         }
         _ => None,
@@ -264,7 +264,7 @@ fn may_share_a_dispatch(ops: &[Op], program: &Program) -> bool {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
-fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
+fn lower_one(op: &Op, program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
     match *op {
         Op::Tick { .. } => vec![Kernel::new(op, "clock", vec![]).dispatch("tick", [1, 1, 1])],
         Op::Normal { y, seed, stream, .. } => {
@@ -352,7 +352,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
             let kernel = Kernel::new(op, "bias", constants);
             let workgroups = [c.div_ceil(32), slices.count, 1];
             if slices.count == 1 {
-                return vec![kernel.bind("parts", Source::Tensor(db)).dispatch("grad_parts", workgroups)];
+                return vec![kernel.bind("parts", Resource::Tensor(db)).dispatch("grad_parts", workgroups)];
             }
             let kernel = kernel.scratch("parts", slices.count * c);
             vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", [c.div_ceil(64), 1, 1])]
@@ -416,7 +416,7 @@ fn lower_one(op: &Op, program: &Program, kernels: Kernels) -> Vec<Dispatch> {
         Op::GeneratorLoss { logits, reals, history, kind, column, .. } => {
             let kernel = loss(op, program, kind, program.shape(logits)[0], (history, column));
             // A shader's bindings are fixed: without reals, which are not looked at then, they are any logits.
-            vec![kernel.bind("reals", Source::Tensor(reals.unwrap_or(logits))).dispatch("generator", [1, 1, 1])]
+            vec![kernel.bind("reals", Resource::Tensor(reals.unwrap_or(logits))).dispatch("generator", [1, 1, 1])]
         }
         Op::PenaltyDirection { g, centre, weight, .. } => {
             let n = program.shape(g)[0];

@@ -1,70 +1,101 @@
-//! The shaders, and what naga reads in them: which binding each tensor of an entry point has.
+//! The shaders: one table of what is compiled, and what naga reads in them: which binding each tensor of an entry point has.
 
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module};
 
-/// A WGSL file of `shaders/`.
+/// A row of [`SHADERS`]: a source that is compiled as a whole.
 pub struct Shader {
-    /// The file's name without its ending; its twin has the same. Where there are several of one file, each has its own.
+    /// Its name: that of the file with its entry points, or that with a suffix where several shaders share the file.
     pub name: &'static str,
-    /// What is compiled: the file, between those that it needs. Sizes of arrays that depend on overrides come behind all overrides, as
-    /// naga wants it.
+    /// The text of its files, one after the other. naga wants arrays whose sizes depend on overrides behind all overrides, so some
+    /// files follow the one with the entry points.
     pub source: &'static str,
+    /// The file in `src/cpu/` that computes the same in plain Rust.
+    pub twin: &'static str,
+    /// The adapters that run it.
+    pub adapters: Adapters,
+    /// Entry points of its files that no program runs in this shader.
+    pub unused: &'static [&'static str],
 }
 
-macro_rules! shader {
-    ($name:literal is $file:literal $(, after $library:literal)* $(, before $rest:literal)*) => {
-        Shader {
+/// Which adapters run a shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adapters {
+    /// All adapters.
+    All,
+    /// Software adapters with subgroups of 8 lanes.
+    Software,
+    /// Adapters that were opened with mixed precision, by the side of their cooperative matrices.
+    CooperativeMatrices(usize),
+}
+
+macro_rules! files {
+    ($($file:literal),+) => { concat!($(include_str!(concat!("../../shaders/", $file, ".wgsl")), "\n"),+) };
+}
+
+macro_rules! shaders {
+    ($($name:literal from $($file:literal),+; twin $twin:literal; on $adapters:expr $(; without $($unused:literal),+)?;)+) => {
+        &[$(Shader {
             name: $name,
-            source: concat!(
-                $(include_str!(concat!("../../shaders/", $library, ".wgsl")), "\n",)*
-                include_str!(concat!("../../shaders/", $file, ".wgsl")),
-                $("\n", include_str!(concat!("../../shaders/", $rest, ".wgsl")),)*
-            ),
-        }
+            source: files!($($file),+),
+            twin: concat!("src/cpu/", $twin, ".rs"),
+            adapters: $adapters,
+            unused: &[$($($unused),+)?],
+        }),+]
     };
-    ($name:literal $($rest:tt)*) => { shader!($name is $name $($rest)*) };
 }
 
 /// Every shader.
-pub const SHADERS: &[Shader] = &[
-    shader!("activation", after "function"),
-    shader!("adam", after "random", after "share"),
-    shader!("augment", after "random"),
-    shader!("batch", after "random"),
-    shader!("batch_norm", after "function"),
-    shader!("bias"),
-    shader!("class"),
-    shader!("clock"),
-    shader!("concat"),
-    shader!("conv", after "function", before "tile"),
-    shader!("conv_lanes", after "function"),
-    shader!("conv_matrices_8" is "conv", after "matrices_8", after "function", before "matrices"),
-    shader!("conv_matrices_16" is "conv", after "matrices_16", after "function", before "matrices"),
-    shader!("cross_entropy"),
-    shader!("diff_augment", after "random"),
-    shader!("dropout", after "random"),
-    shader!("ema", after "share"),
-    shader!("fill"),
-    shader!("labels", after "random"),
-    shader!("loss"),
-    shader!("max_pool"),
-    shader!("minibatch_deviation"),
-    shader!("mix", after "random"),
-    shader!("noise", after "random"),
-    shader!("pack"),
-    shader!("penalty"),
-    shader!("spectral_norm"),
-    shader!("upsample"),
-];
+#[rustfmt::skip]
+pub const SHADERS: &[Shader] = shaders! {
+    "activation" from "function", "activation"; twin "activation"; on Adapters::All;
+    "adam" from "random", "share", "adam"; twin "adam"; on Adapters::All;
+    "augment" from "random", "augment"; twin "augment"; on Adapters::All;
+    "batch" from "random", "batch"; twin "batch"; on Adapters::All;
+    "batch_norm" from "function", "batch_norm"; twin "batch_norm"; on Adapters::All;
+    "bias" from "bias"; twin "bias"; on Adapters::All;
+    "class" from "class"; twin "class"; on Adapters::All;
+    "clock" from "clock"; twin "clock"; on Adapters::All;
+    "concat" from "concat"; twin "concat"; on Adapters::All;
+    "conv" from "function", "conv", "tile"; twin "conv"; on Adapters::All;
+    "conv_lanes" from "function", "conv_lanes"; twin "conv"; on Adapters::Software;
+    "conv_matrices_8" from "matrices_8", "function", "conv", "matrices"; twin "conv"; on Adapters::CooperativeMatrices(8);
+        without "thin_forward", "thin_grad_input";
+    "conv_matrices_16" from "matrices_16", "function", "conv", "matrices"; twin "conv"; on Adapters::CooperativeMatrices(16);
+        without "thin_forward", "thin_grad_input";
+    "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on Adapters::All;
+    "diff_augment" from "random", "diff_augment"; twin "diff_augment"; on Adapters::All;
+    "dropout" from "random", "dropout"; twin "dropout"; on Adapters::All;
+    "ema" from "share", "ema"; twin "ema"; on Adapters::All;
+    "fill" from "fill"; twin "fill"; on Adapters::All;
+    "labels" from "random", "labels"; twin "labels"; on Adapters::All;
+    "loss" from "loss"; twin "loss"; on Adapters::All;
+    "max_pool" from "max_pool"; twin "max_pool"; on Adapters::All;
+    "minibatch_deviation" from "minibatch_deviation"; twin "minibatch_deviation"; on Adapters::All;
+    "mix" from "random", "mix"; twin "mix"; on Adapters::All;
+    "noise" from "random", "noise"; twin "noise"; on Adapters::All;
+    "pack" from "pack"; twin "pack"; on Adapters::All;
+    "penalty" from "penalty"; twin "penalty"; on Adapters::All;
+    "spectral_norm" from "spectral_norm"; twin "spectral_norm"; on Adapters::All;
+    "upsample" from "upsample"; twin "upsample"; on Adapters::All;
+};
 
-/// A tensor of a shader.
+impl Shader {
+    /// The shader of that name.
+    pub(super) fn named(name: &str) -> &'static Self {
+        SHADERS.iter().find(|shader| shader.name == name).unwrap_or_else(|| panic!("no shader is called {name}"))
+    }
+}
+
+/// A tensor that an entry point uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// Its name in WGSL, which is the operand's name in the operation.
     pub name: String,
-    /// Its number in group 0.
+    /// Its number in bind group 0.
     pub number: u32,
+    /// Whether the entry point writes it.
+    pub written: bool,
 }
 
 /// A shader as naga understands it.
@@ -100,22 +131,21 @@ impl Reflection {
             .filter(|(handle, variable)| {
                 matches!(variable.space, AddressSpace::Storage { .. }) && uses[*handle] != GlobalUse::empty()
             })
-            .map(|(_, variable)| Binding {
+            .map(|(handle, variable)| Binding {
                 name: variable.name.clone().expect("tensors of shaders have names"),
                 number: variable.binding.as_ref().expect("tensors of shaders have bindings").binding,
+                written: uses[handle].contains(GlobalUse::WRITE),
             })
             .collect()
     }
 }
 
-/// Every entry point with the tensors it uses, as (shader, entry point, bindings); without those that a shader only has because
-/// another one of the same file has them: matrices multiply no few columns.
+/// Every entry point that some program runs, as (shader, entry point, tensors).
 pub fn entry_points() -> Vec<(&'static str, String, Vec<Binding>)> {
     let mut list = Vec::new();
     for shader in SHADERS {
         let reflection = Reflection::of(shader);
-        let idle = |entry: &str| shader.name.starts_with("conv_matrices") && entry.starts_with("thin_");
-        for entry in reflection.entry_points().filter(|entry| !idle(entry)) {
+        for entry in reflection.entry_points().filter(|entry| !shader.unused.contains(entry)) {
             list.push((shader.name, entry.to_string(), reflection.bindings(entry)));
         }
     }
@@ -129,33 +159,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shader_file_is_in_the_table_and_has_the_twin_that_its_header_names() {
+    fn every_shader_file_is_in_the_table_with_the_twin_that_its_header_names() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut files = BTreeSet::new();
         for entry in std::fs::read_dir(root.join("shaders")).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_string();
-            let text = std::fs::read_to_string(&path).unwrap();
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
             let twin =
-                text.lines().find_map(|line| line.strip_prefix("// Twin      ")).expect("a header with its twin");
-            // Kernels for one kind of adapter have the twin of those that run everywhere.
-            let twin_name = match name.as_str() {
-                "function" => "activation",
-                "share" => "ema",
-                "tile" | "matrices" | "matrices_8" | "matrices_16" => "conv",
-                other => other.strip_suffix("_lanes").unwrap_or(other),
-            };
-            assert!(twin.ends_with(&format!("/{twin_name}.rs")), "{twin} is not called {twin_name}.rs");
-            assert!(root.join(twin).is_file(), "{name}.wgsl names {twin}, which is not there");
-            files.insert(name);
+                text.lines().find_map(|line| line.strip_prefix("// Twin      ")).expect("a header names the twin");
+            assert!(root.join(twin).is_file(), "{twin} does not exist");
+            let mut used_by = SHADERS.iter().filter(|shader| shader.source.contains(&text)).peekable();
+            assert!(
+                used_by.peek().is_some(),
+                "no shader is composed of the file that begins with {:?}",
+                text.lines().next()
+            );
+            if text.contains("@compute") {
+                assert!(used_by.all(|shader| shader.twin == twin), "the table names another twin than {twin}");
+            }
         }
-        let variant = |name: &str| name.starts_with("conv_matrices");
-        let table = SHADERS.iter().map(|shader| shader.name.to_string()).filter(|name| !variant(name));
-        let table: BTreeSet<String> = table.collect();
-        for library in ["function", "random", "share", "tile", "matrices", "matrices_8", "matrices_16"] {
-            files.remove(library); // compiled as part of others
+    }
+
+    #[test]
+    fn names_are_unique_and_unused_entry_points_exist() {
+        let names: BTreeSet<&str> = SHADERS.iter().map(|shader| shader.name).collect();
+        assert_eq!(names.len(), SHADERS.len());
+        for shader in SHADERS {
+            let reflection = Reflection::of(shader);
+            for unused in shader.unused {
+                assert!(reflection.entry_points().any(|entry| entry == *unused), "{} has no {unused}", shader.name);
+            }
         }
-        assert_eq!(files, table);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which tiles suit an adapter: on each product of a program a handful is timed, once, and the fastest is kept on disk, by adapter
-//! and driver. Tiles change no bit of a result, so nothing depends on this but time.
+//! Autotuning: times each matrix product of a program with several tile shapes, once for each adapter and driver, and stores the
+//! fastest on disk. A tile shape changes no bit of a result, so nothing but time depends on the choice.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,126 +11,181 @@ use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
 use super::lower::Dispatch;
-use super::shaders::SHADERS;
+use super::shaders::Shader;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// After this long no other product of a program is begun with. Those whose turn has not come by then have their usual tiles, and
-/// another try the next time.
+/// The time for timing the products of a program; compiling does not count. Products that it does not reach have the default tile
+/// shape, and are timed in another run.
 const BUDGET: Duration = Duration::from_millis(1500);
-/// Other tiles have to be faster by so much: less may be noise.
-const LEAST_GAIN: f64 = 1.03;
-/// A file of some thousand products is smaller.
-const LARGEST_FILE: u64 = 16 << 20;
+/// Products that are compiled in parallel, with all their tile shapes, before they are timed.
+const COMPILED_AT_ONCE: usize = 8;
+/// How many times as fast as the default another tile shape must be; a smaller gain may be noise.
+const MIN_SPEEDUP: f64 = 1.03;
+/// The largest cache file that is read, in bytes. A file about several thousand products is smaller.
+const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// The fastest tiles of each product, as far as they are known.
+/// The fastest tile shape of each product that was timed so far.
 pub(super) struct Tuner {
-    about: String,
+    /// What the tile shapes were timed with: version, adapter, driver and shader.
+    environment: String,
     path: Option<PathBuf>,
-    /// The number of a tiling, by the kernel's name with its usual tiles.
+    /// The number of the fastest tile shape, by the kernel with its default tile shape.
     fastest: Mutex<BTreeMap<String, usize>>,
-    tell: Box<dyn Fn(&str) + Send + Sync>,
+    report: Box<dyn Fn(&str) + Send + Sync>,
 }
 
+/// The file on disk.
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    /// Adapter, driver and shader that they were timed with.
-    about: String,
+struct TuningFile {
+    /// As in [`Tuner`]; a file of another environment is ignored.
+    environment: String,
+    /// As in [`Tuner`].
     fastest: BTreeMap<String, usize>,
 }
 
+/// What compiles and times products.
+pub(super) trait Measure {
+    /// A product, compiled with each of its tile shapes.
+    type Prepared;
+
+    /// Compiles products with each of their tile shapes, the default one first.
+    fn prepare(&mut self, products: &[&Dispatch]) -> Result<Vec<Self::Prepared>>;
+
+    /// Measures a product with each of its tile shapes, the default one first.
+    fn measure(&mut self, product: &Self::Prepared) -> Result<Vec<Measurement>>;
+}
+
+/// What a measurement says about one tile shape of a product.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Measurement {
+    /// The time of one run, in seconds.
+    Seconds(f64),
+    /// Its results differ from those of the default tile shape, so it must not run: a mistake of the driver, or of ours.
+    WrongBits,
+}
+
 impl Tuner {
-    /// Of an adapter with its driver, with what is known of it in a cache; `tell` is told, in one line, when something was timed.
-    pub(super) fn new(adapter: &str, cache: Option<&Path>, tell: Box<dyn Fn(&str) + Send + Sync>) -> Arc<Self> {
-        let shader = SHADERS.iter().find(|shader| shader.name == "conv").expect("there is a shader of products");
-        let about = format!("gpu-gan {}, {adapter}, shader {:08x}", env!("CARGO_PKG_VERSION"), sum(shader.source));
-        let path = cache.map(|cache| cache.join("tiles").join(format!("{:08x}.json", sum(&about))));
-        // A file that cannot be read is made anew.
-        let kept = path.as_deref().and_then(read).filter(|kept| kept.about == about);
-        let fastest = Mutex::new(kept.map(|kept| kept.fastest).unwrap_or_default());
-        Arc::new(Self { about, path, fastest, tell })
+    /// A tuner for an adapter with its driver, which starts with the contents of the cache. `report` receives one line when
+    /// products were timed, and one for each product with a candidate that computes wrong bits.
+    pub(super) fn new(adapter: &str, cache: Option<&Path>, report: Box<dyn Fn(&str) + Send + Sync>) -> Arc<Self> {
+        let shader = Shader::named("conv");
+        let environment =
+            format!("gpu-gan {}, {adapter}, shader {:08x}", env!("CARGO_PKG_VERSION"), checksum(shader.source));
+        let path = cache.map(|cache| cache.join("tiles").join(format!("{:08x}.json", checksum(&environment))));
+        // A file that cannot be read is as good as none: it is written again.
+        let file = path.as_deref().and_then(read).filter(|file| file.environment == environment);
+        let fastest = Mutex::new(file.map(|file| file.fastest).unwrap_or_default());
+        Arc::new(Self { environment, path, fastest, report })
     }
 
-    /// A dispatch with its fastest tiles, or with its usual ones where nothing is known of it.
-    pub(super) fn tiled(&self, dispatch: &Dispatch) -> Dispatch {
-        dispatch.tiled(self.fastest().get(&dispatch.kernel()).copied().unwrap_or(0))
+    /// A dispatch with its fastest tile shape, or with the default one if it was not timed.
+    pub(super) fn apply(&self, dispatch: &Dispatch) -> Dispatch {
+        dispatch.with_tile_shape(self.fastest().get(&dispatch.kernel()).copied().unwrap_or(0))
     }
 
-    /// Times those products of a program of which nothing is known yet. `time` is given a product in all its tilings, and returns
-    /// how long each takes, in seconds.
-    pub(super) fn tune<'a>(
-        &self,
-        dispatches: impl Iterator<Item = &'a Dispatch>,
-        mut time: impl FnMut(&[Dispatch]) -> Result<Vec<f64>>,
-    ) -> Result<()> {
-        let unknown: BTreeMap<String, &Dispatch> = {
-            let known = self.fastest();
-            let products = dispatches.filter(|dispatch| !dispatch.tilings.is_empty());
-            products
-                .map(|dispatch| (dispatch.kernel(), dispatch))
-                .filter(|(kernel, _)| !known.contains_key(kernel))
-                .collect()
-        };
-        let mut unknown: Vec<_> = unknown.into_iter().collect();
-        unknown.sort_by(|(_, a), (_, b)| terms(b).total_cmp(&terms(a))); // the largest first, where tiles count most
-        let (clock, all, mut timed) = (Instant::now(), unknown.len(), 0);
-        for (kernel, product) in unknown {
-            if clock.elapsed() > BUDGET {
+    /// The products that were not timed yet, each once and the largest first, where the tile shape matters most.
+    pub(super) fn untimed<'a>(&self, dispatches: impl Iterator<Item = &'a Dispatch>) -> Vec<&'a Dispatch> {
+        let known = self.fastest();
+        let products = dispatches.filter(|dispatch| !dispatch.tile_shapes.is_empty());
+        let untimed: BTreeMap<String, &Dispatch> = products
+            .map(|dispatch| (dispatch.kernel(), dispatch))
+            .filter(|(kernel, _)| !known.contains_key(kernel))
+            .collect();
+        let mut untimed: Vec<&Dispatch> = untimed.into_values().collect();
+        untimed.sort_by(|a, b| multiply_adds(b).total_cmp(&multiply_adds(a)));
+        untimed
+    }
+
+    /// Times products until [`BUDGET`] is spent.
+    pub(super) fn tune<M: Measure>(&self, products: &[&Dispatch], measure: &mut M) -> Result<()> {
+        let (all, mut timed, mut spent) = (products.len(), 0, Duration::ZERO);
+        for batch in products.chunks(COMPILED_AT_ONCE) {
+            if spent > BUDGET {
                 break;
             }
-            let tilings: Vec<Dispatch> = (0..=product.tilings.len()).map(|number| product.tiled(number)).collect();
-            let times = time(&tilings)?;
-            let better = times.iter().enumerate().skip(1).filter(|(_, time)| times[0] > LEAST_GAIN * **time);
-            let fastest = better.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(number, _)| number);
-            self.fastest().insert(kernel, fastest);
-            timed += 1;
+            for (product, prepared) in batch.iter().zip(measure.prepare(batch)?) {
+                if spent > BUDGET {
+                    break;
+                }
+                let begin = Instant::now();
+                let measurements = measure.measure(&prepared)?;
+                self.fastest().insert(product.kernel(), fastest(&measurements));
+                self.report_wrong_bits(product, &measurements);
+                timed += 1;
+                spent += begin.elapsed();
+            }
         }
         if timed > 0 {
-            let kept = match self.write() {
+            let stored = match self.write() {
                 Ok(None) => String::new(),
-                Ok(Some(path)) => format!(", and kept in {}", path.display()),
-                Err(error) => format!(", and are not kept for the next time: {error}"),
+                Ok(Some(path)) => format!(", stored in {}", path.display()),
+                Err(error) => format!(", not stored for the next run: {error}"),
             };
-            let seconds = clock.elapsed().as_secs_f64();
-            (self.tell)(&format!("tiles          timed for {timed} of {all} products in {seconds:.1} s{kept}"));
+            let seconds = spent.as_secs_f64();
+            (self.report)(&format!(
+                "autotuning     timed the tile shapes of {timed} of {all} matrix products in {seconds:.1} s{stored}"
+            ));
         }
         Ok(())
+    }
+
+    fn report_wrong_bits(&self, product: &Dispatch, measurements: &[Measurement]) {
+        let wrong = measurements.iter().filter(|measurement| **measurement == Measurement::WrongBits).count();
+        if wrong > 0 {
+            (self.report)(&format!(
+                "warning        {wrong} of {} tile shapes of {} compute other bits than the default one and are not used: run \
+                 `gpu-gan verify`",
+                product.tile_shapes.len(),
+                product.label()
+            ));
+        }
     }
 
     fn fastest(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.fastest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is known, and what another program has found out meanwhile.
+    /// Writes all that is known, together with what another process stored in the meantime.
     fn write(&self) -> Result<Option<&Path>> {
         let Some(path) = &self.path else { return Ok(None) };
         let mut fastest = self.fastest().clone();
-        for (kernel, number) in
-            read(path).filter(|kept| kept.about == self.about).map_or(BTreeMap::new(), |kept| kept.fastest)
-        {
-            fastest.entry(kernel).or_insert(number);
+        if let Some(file) = read(path).filter(|file| file.environment == self.environment) {
+            for (kernel, number) in file.fastest {
+                fastest.entry(kernel).or_insert(number);
+            }
         }
-        let kept =
-            serde_json::to_vec(&Kept { about: self.about.clone(), fastest }).expect("plain data has a JSON form");
+        let file = TuningFile { environment: self.environment.clone(), fastest };
+        let json = serde_json::to_vec(&file).expect("plain data has a JSON form");
         files::create_folder(path.parent().expect("the folder `tiles`"))?;
-        files::write_atomically(path, |file| file.write_all(&kept).map_err(Error::file("write", path)))?;
+        files::write_atomically(path, |file| file.write_all(&json).map_err(Error::file("write", path)))?;
         Ok(Some(path))
     }
 }
 
-/// About how many terms the workgroups of a product add up.
-fn terms(product: &Dispatch) -> f64 {
-    let depth = product.constants.iter().find(|(name, _)| *name == "SLICE_DEPTH").map_or(1.0, |&(_, depth)| depth);
+/// The number of the fastest tile shape: the default one, 0, unless another is faster by [`MIN_SPEEDUP`].
+fn fastest(measurements: &[Measurement]) -> usize {
+    let Some(Measurement::Seconds(default)) = measurements.first() else { return 0 };
+    let others = measurements.iter().enumerate().skip(1).filter_map(|(number, measurement)| match measurement {
+        Measurement::Seconds(seconds) if *default > MIN_SPEEDUP * seconds => Some((number, seconds)),
+        _ => None,
+    });
+    others.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(number, _)| number)
+}
+
+/// About how many multiply-adds the workgroups of a product compute, up to a constant factor.
+fn multiply_adds(product: &Dispatch) -> f64 {
+    let depth = product.overrides.iter().find(|(name, _)| *name == "SLICE_DEPTH").map_or(1.0, |&(_, depth)| depth);
     product.workgroups.iter().product::<usize>() as f64 * depth
 }
 
-fn read(path: &Path) -> Option<Kept> {
+fn read(path: &Path) -> Option<TuningFile> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(LARGEST_FILE).read_to_end(&mut bytes).ok()?;
+    std::fs::File::open(path).ok()?.take(MAX_FILE_SIZE).read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-fn sum(text: &str) -> u32 {
+fn checksum(text: &str) -> u32 {
     let mut crc = Crc::new();
     crc.update(text.as_bytes());
     crc.sum()
@@ -138,19 +193,20 @@ fn sum(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lower::Tiling;
+    use super::super::lower::TileShape;
+    use super::Measurement::{Seconds, WrongBits};
     use super::*;
 
-    /// A product of so many rows with two other tilings, of 100 and 200 workgroups.
+    /// A product of `rows` rows with two alternative tile shapes, of 100 and 200 workgroups.
     fn product(rows: usize) -> Dispatch {
-        let tiling = |groups| Tiling { constants: vec![("TX", groups as f64)], workgroups: [groups, 1, 1] };
+        let shape = |groups| TileShape { overrides: vec![("TX", groups as f64)], workgroups: [groups, 1, 1] };
         Dispatch {
             shader: "conv",
             entry: "forward",
-            constants: vec![("N", rows as f64), ("TX", 8.0)],
+            overrides: vec![("N", rows as f64), ("TX", 8.0)],
             bindings: BTreeMap::new(),
             workgroups: [1, 1, 1],
-            tilings: vec![tiling(100), tiling(200)],
+            tile_shapes: vec![shape(100), shape(200)],
         }
     }
 
@@ -158,86 +214,115 @@ mod tests {
         Tuner::new("a card, a driver", cache, Box::new(|_| ()))
     }
 
+    /// Gives every product the same measurements.
+    struct Same<'a> {
+        measurements: &'a [Measurement],
+        measured: Vec<Dispatch>,
+    }
+
+    impl Measure for Same<'_> {
+        type Prepared = Dispatch;
+
+        fn prepare(&mut self, products: &[&Dispatch]) -> Result<Vec<Dispatch>> {
+            Ok(products.iter().map(|&product| product.clone()).collect())
+        }
+
+        fn measure(&mut self, product: &Dispatch) -> Result<Vec<Measurement>> {
+            self.measured.push(product.clone());
+            Ok(self.measurements.to_vec())
+        }
+    }
+
+    /// Tunes products with the same measurements for each, and returns those that were measured.
+    fn tune(tuner: &Tuner, products: &[Dispatch], measurements: &[Measurement]) -> Vec<Dispatch> {
+        let mut same = Same { measurements, measured: Vec::new() };
+        tuner.tune(&tuner.untimed(products.iter()), &mut same).unwrap();
+        same.measured
+    }
+
     #[test]
-    fn the_fastest_tiles_are_taken_and_the_usual_ones_where_the_gain_may_be_noise() {
-        for (times, workgroups) in [
-            ([1.0, 0.5, 0.7], 100),
-            ([1.0, 0.9, 0.7], 200),
-            ([1.0, 0.98, 0.99], 1),
-            ([1.0, 2.0, 3.0], 1),
-            ([1.0, f64::NAN, 2.0], 1),
-            ([1.0, f64::NAN, 0.5], 200),
+    fn the_fastest_tile_shape_is_chosen_and_the_default_where_the_gain_may_be_noise() {
+        let seconds = |times: [f64; 3]| times.map(Seconds);
+        for (measurements, workgroups) in [
+            (seconds([1.0, 0.5, 0.7]), 100),
+            (seconds([1.0, 0.9, 0.7]), 200),
+            (seconds([1.0, 0.98, 0.99]), 1),
+            (seconds([1.0, 2.0, 3.0]), 1),
+            (seconds([1.0, f64::NAN, 2.0]), 1),
+            (seconds([1.0, f64::NAN, 0.5]), 200),
         ] {
             let tuner = tuner(None);
-            tuner.tune([product(5)].iter(), |_| Ok(times.to_vec())).unwrap();
-            let tiled = tuner.tiled(&product(5));
-            assert_eq!(tiled.workgroups[0], workgroups, "{times:?}");
-            assert_eq!(tiled.constants, [("N", 5.0), ("TX", if workgroups == 1 { 8.0 } else { workgroups as f64 })]);
+            tune(&tuner, &[product(5)], &measurements);
+            let chosen = tuner.apply(&product(5));
+            assert_eq!(chosen.workgroups[0], workgroups, "{measurements:?}");
+            let tx = if workgroups == 1 { 8.0 } else { workgroups as f64 };
+            assert_eq!(chosen.overrides, [("N", 5.0), ("TX", tx)]);
         }
     }
 
     #[test]
-    fn a_product_is_timed_once_in_each_tiling_and_never_again_where_that_is_kept() {
+    fn a_tile_shape_with_other_bits_is_reported_and_never_chosen() {
+        let (say, said) = std::sync::mpsc::channel();
+        let tuner = Tuner::new("a card", None, Box::new(move |line: &str| say.send(line.to_string()).unwrap()));
+        tune(&tuner, &[product(5)], &[Seconds(1.0), WrongBits, Seconds(0.7)]);
+        assert_eq!(tuner.apply(&product(5)).workgroups[0], 200);
+        assert!(said.recv().unwrap().contains("1 of 2 tile shapes of conv.forward compute other bits"));
+        tune(&tuner, &[product(6)], &[Seconds(1.0), WrongBits, Seconds(1.5)]);
+        assert_eq!(tuner.apply(&product(6)).workgroups[0], 1);
+    }
+
+    #[test]
+    fn a_product_is_timed_once_for_an_adapter_and_its_driver() {
         let cache = tempfile::tempdir().unwrap();
-        let asked = |tuner: &Tuner, rows: &[usize]| {
+        let measured = |tuner: &Tuner, rows: &[usize]| {
             let products: Vec<Dispatch> = rows.iter().map(|&rows| product(rows)).collect();
-            let mut asked = Vec::new();
-            let outcome = tuner.tune(products.iter(), |tilings| {
-                asked.push((tilings[0].constants[0].1 as usize, tilings.len()));
-                Ok(vec![1.0, 0.5, 0.6])
-            });
-            outcome.unwrap();
-            asked
+            let measured = tune(tuner, &products, &[Seconds(1.0), Seconds(0.5), Seconds(0.6)]);
+            measured.iter().map(|product| product.overrides[0].1 as usize).collect::<Vec<_>>()
         };
         let first = tuner(Some(cache.path()));
-        let beside = tuner(Some(cache.path()));
-        assert_eq!(asked(&first, &[3, 4, 3]), [(3, 3), (4, 3)]);
-        assert_eq!(asked(&first, &[4, 3]), []);
-        assert_eq!(asked(&beside, &[5]), [(5, 3)]);
+        let other_process = tuner(Some(cache.path()));
+        assert_eq!(measured(&first, &[3, 4, 3]), [3, 4]);
+        assert_eq!(measured(&first, &[4, 3]), [0; 0]);
+        assert_eq!(measured(&other_process, &[5]), [5]);
         let later = tuner(Some(cache.path()));
-        assert_eq!(asked(&later, &[3, 4, 5]), []);
-        assert_eq!(later.tiled(&product(4)).workgroups[0], 100);
-        let other = Tuner::new("a card, another driver", Some(cache.path()), Box::new(|_| ()));
-        assert_eq!(asked(&other, &[3]), [(3, 3)]);
+        assert_eq!(measured(&later, &[3, 4, 5]), [0; 0]);
+        assert_eq!(later.apply(&product(4)).workgroups[0], 100);
+        let other_driver = Tuner::new("a card, another driver", Some(cache.path()), Box::new(|_| ()));
+        assert_eq!(measured(&other_driver, &[3]), [3]);
     }
 
     #[test]
     fn the_largest_product_is_timed_first() {
-        let sized = |groups| Dispatch { workgroups: [groups, 1, 1], ..product(groups) };
-        let mut order = Vec::new();
-        let products = [5, 30, 7].map(sized);
-        let outcome = tuner(None).tune(products.iter(), |tilings| {
-            order.push(tilings[0].workgroups[0]);
-            Ok(vec![1.0; 3])
-        });
-        outcome.unwrap();
-        assert_eq!(order, [30, 7, 5]);
+        let products = [5, 30, 7].map(|groups| Dispatch { workgroups: [groups, 1, 1], ..product(groups) });
+        let measured = tune(&tuner(None), &products, &[Seconds(1.0); 3]);
+        assert_eq!(measured.iter().map(|product| product.workgroups[0]).collect::<Vec<_>>(), [30, 7, 5]);
     }
 
     #[test]
-    fn a_damaged_file_is_made_anew_and_a_cache_that_cannot_be_written_stops_nothing() {
+    fn a_damaged_file_is_replaced_and_a_cache_that_cannot_be_written_is_reported() {
+        let measurements = [Seconds(1.0), Seconds(0.5), Seconds(0.6)];
         let cache = tempfile::tempdir().unwrap();
         let path = tuner(Some(cache.path())).path.clone().unwrap();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, "{\"about\": 3").unwrap();
-        tuner(Some(cache.path())).tune([product(3)].iter(), |_| Ok(vec![1.0, 0.5, 0.6])).unwrap();
-        assert_eq!(tuner(Some(cache.path())).tiled(&product(3)).workgroups[0], 100);
+        std::fs::write(&path, "{\"environment\": 3").unwrap();
+        tune(&tuner(Some(cache.path())), &[product(3)], &measurements);
+        assert_eq!(tuner(Some(cache.path())).apply(&product(3)).workgroups[0], 100);
 
         let file = cache.path().join("a file");
         std::fs::write(&file, "").unwrap();
-        let (said, told) = std::sync::mpsc::channel();
-        let tell = move |line: &str| said.send(line.to_string()).unwrap();
-        let blocked = Tuner::new("a card", Some(&file), Box::new(tell));
-        blocked.tune([product(3)].iter(), |_| Ok(vec![1.0, 0.5, 0.6])).unwrap();
-        assert_eq!(blocked.tiled(&product(3)).workgroups[0], 100);
-        let line = told.recv().unwrap();
-        assert!(line.contains("timed for 1 of 1 products") && line.contains("not kept for the next time"), "{line}");
+        let (say, said) = std::sync::mpsc::channel();
+        let report = move |line: &str| say.send(line.to_string()).unwrap();
+        let blocked = Tuner::new("a card", Some(&file), Box::new(report));
+        tune(&blocked, &[product(3)], &measurements);
+        assert_eq!(blocked.apply(&product(3)).workgroups[0], 100);
+        let line = said.recv().unwrap();
+        assert!(line.contains("of 1 of 1 matrix products") && line.contains("not stored for the next run"), "{line}");
     }
 
     #[test]
-    fn a_number_of_a_file_that_no_tiling_has_means_the_usual_tiles() {
+    fn a_number_in_the_file_that_a_product_has_no_tile_shape_for_means_the_default() {
         let tuner = tuner(None);
         tuner.fastest().insert(product(3).kernel(), 77);
-        assert_eq!(tuner.tiled(&product(3)).workgroups[0], 1);
+        assert_eq!(tuner.apply(&product(3)).workgroups[0], 1);
     }
 }

@@ -27,7 +27,7 @@ pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 
 /// The step that trains a classifier of so many classes, to be tested on other devices.
-#[cfg(test)]
-pub(crate) fn lesson(image: crate::net::Shape, classes: usize) -> crate::program::Program {
+#[doc(hidden)]
+pub fn lesson(image: crate::net::Shape, classes: usize) -> crate::program::Program {
     classifier::Lesson::new(&networks::Architecture::classifier(image, classes), 1000).program
 }

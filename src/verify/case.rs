@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Comparison, Tolerance};
 use crate::cpu::CpuExecutor;
 use crate::error::Result;
-use crate::gpu::{Dispatch, GpuDevice, Kernels, lower};
+use crate::gpu::{Dispatch, GpuDevice, KernelSet, lower};
 use crate::program::random::{philox, uniform};
 use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId, TensorId, Values};
 
@@ -124,7 +124,7 @@ impl Case {
     }
 
     /// The dispatches that run it, in order.
-    pub fn dispatches(&self, kernels: Kernels) -> Vec<Dispatch> {
+    pub fn dispatches(&self, kernels: KernelSet) -> Vec<Dispatch> {
         lower(&self.program.routine(self.run).ops, &self.program, kernels)
     }
 

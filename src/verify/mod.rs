@@ -71,18 +71,18 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, console: &Console) -> Result<Verify
     let models = Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?;
     let mut report = VerifyReport::new(gpu, scope);
 
-    let (variants, tilings) = (gpu.variants(), gpu.tilings());
+    let (variants, tile_shapes) = (gpu.variants(), gpu.tile_shape_variants());
     let (trials, at_models_shapes) = (trials(scope), at_models_shapes(&models, scope));
     let mut cases: Vec<(&Case, &GpuDevice)> = Vec::new();
     for (number, case) in trials.iter().enumerate() {
         let mut known = Vec::new();
-        // Quickly, one case of four is tried in one of the other tilings, in turn.
-        let tilings = match scope {
-            Scope::Quick if number % 4 == 0 => &tilings[number / 4 % tilings.len()..][..1],
+        // Quickly, one case of four is tried in one of the other tile_shapes, in turn.
+        let tile_shapes = match scope {
+            Scope::Quick if number % 4 == 0 => &tile_shapes[number / 4 % tile_shapes.len()..][..1],
             Scope::Quick => &[],
-            Scope::Full => &tilings[..],
+            Scope::Full => &tile_shapes[..],
         };
-        for variant in variants.iter().chain(tilings) {
+        for variant in variants.iter().chain(tile_shapes) {
             let dispatches = case.dispatches_on(variant);
             if !known.contains(&dispatches) {
                 known.push(dispatches);

@@ -73,10 +73,10 @@ async function run(device, modules, pipelines, case_, before) {
     );
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    for (const { shader, entry, constants, bindings, workgroups } of case_.dispatches) {
-        const key = JSON.stringify([shader, entry, constants]);
+    for (const { shader, entry, overrides, bindings, workgroups } of case_.dispatches) {
+        const key = JSON.stringify([shader, entry, overrides]);
         if (!pipelines.has(key)) {
-            const compute = { module: modules.get(shader), entryPoint: entry, constants };
+            const compute = { module: modules.get(shader), entryPoint: entry, constants: overrides };
             pipelines.set(key, device.createComputePipeline({ label: key, layout: 'auto', compute }));
         }
         const pipeline = pipelines.get(key);

@@ -1,24 +1,38 @@
-//! How long things take: to encode a routine, to run it, and to run a product in each of its tilings.
+//! Measurements: how long a routine takes to encode and to run, and how long a matrix product takes with each tile shape.
 
 use std::time::{Duration, Instant};
 
-use super::super::Tiles;
-use super::super::clock::{self, Clock};
-use super::super::lower::Dispatch;
-use super::{GpuExecutor, Pass, Pipelines, encode};
+use super::super::device::TileChoice;
+use super::super::lower::{Dispatch, Resource};
+use super::super::timestamps::{self, TimestampQueries};
+use super::super::tuner::{Measure, Measurement};
+use super::{GpuExecutor, Pipelines, PreparedDispatch, encode};
 use crate::error::Result;
-use crate::program::RoutineId;
+use crate::program::{Element, RoutineId, random};
 
-/// A sample of a tiling is so many runs of it that the usual one takes this long, in seconds, or the most.
-const SAMPLE: f64 = 1e-3;
-const MOST_RUNS: usize = 256;
-/// How many samples there are: the shortest counts. Where they take longer than this, there are no more of them.
+/// How long a sample should take with the default tile shape, in seconds: it repeats the dispatch until it does.
+const SAMPLE_SECONDS: f64 = 1e-3;
+/// The most repetitions of the dispatch in one sample.
+const MAX_REPETITIONS: usize = 256;
+/// The number of samples of each tile shape, of which the shortest counts.
 const SAMPLES: usize = 4;
-const ENOUGH: Duration = Duration::from_millis(50);
+/// No further round of samples starts after this time.
+const SAMPLING_BUDGET: Duration = Duration::from_millis(50);
+/// Words of random numbers that fill the tensors of a product, again and again. A prime, so that no two rows are equal.
+const NOISE: usize = 1_048_573;
+/// The most words of one result that are compared: all of them, or this many at its beginning, and as many at its end.
+const COMPARED: usize = 1 << 18;
+
+/// A product with each of its tile shapes, the default one first.
+pub(in crate::gpu) struct PreparedProduct {
+    shapes: Vec<PreparedDispatch>,
+    /// What it writes: a tensor or scratch memory, the first word of it and how many words.
+    results: Vec<(Resource, usize, usize)>,
+}
 
 impl GpuExecutor {
-    /// How long the host takes to encode a run of a routine, which is then thrown away: what steps cost where the GPU is faster
-    /// than the host.
+    /// How long the host takes to encode one run of a routine. The encoded commands are discarded. Where the GPU is faster than
+    /// the host, this is what a step costs.
     pub fn time_to_encode(&self, routine: RoutineId) -> Duration {
         let begin = Instant::now();
         let mut encoder = self.encoder(&self.program.routines()[routine.0].name);
@@ -27,73 +41,165 @@ impl GpuExecutor {
         begin.elapsed()
     }
 
-    /// Seconds that the GPU takes for `times` runs of a routine, by its own clock; so many times over, each as a submission that
-    /// should be short. None where the device [was not opened to be timed](super::super::Opening), or its clock does not run.
+    /// Seconds that the GPU takes for `times` runs of a routine, by its own clock: one value for each of `samples` submissions, each
+    /// of which should be short. `None` where the device was opened without [timestamps](super::super::OpenOptions::timestamps), or
+    /// its clock does not run.
     pub fn time_on_gpu(&mut self, routine: RoutineId, times: usize, samples: usize) -> Result<Option<Vec<f64>>> {
-        let samples = samples.min(clock::MOST_PASSES);
-        let Some(clock) = Clock::new(&self.gpu, samples)? else { return Ok(None) };
-        self.forget_times();
+        let samples = samples.min(timestamps::MAX_PASSES);
+        let Some(queries) = TimestampQueries::new(&self.gpu, samples)? else { return Ok(None) };
+        self.discard_timings();
         for sample in 0..samples {
             let mut encoder = self.encoder("timed");
             let dispatches = 0..times * self.dispatch_count(routine);
-            self.encode(routine, dispatches, &mut encoder, Some(clock.of_pass(sample)));
+            self.encode(routine, dispatches, &mut encoder, Some(queries.writes(sample)));
             self.submit(encoder, None)?;
         }
-        let buffer = self.staging(clock.bytes())?;
-        let mut encoder = self.encoder("clock");
-        clock.read(&mut encoder, &buffer);
+        let buffer = self.staging(queries.bytes())?;
+        let mut encoder = self.encoder("timestamps");
+        queries.resolve(&mut encoder, &buffer);
         self.submit(encoder, None)?;
-        let instants = self.map(buffer, clock.bytes() as usize / 4);
-        let words = self.collect_words(&instants)?;
-        Ok(clock::durations(&words, self.gpu.queue.get_timestamp_period().into()))
+        let snapshot = self.map(buffer, queries.bytes() as usize / 4);
+        let words = self.collect_words(&snapshot)?;
+        Ok(timestamps::durations(&words, self.gpu.queue.get_timestamp_period().into()))
     }
 
-    /// The dispatches of routines with the tiles that this device takes.
-    pub(super) fn with_tiles(&mut self, routines: &[Vec<Dispatch>]) -> Result<Vec<Vec<Dispatch>>> {
-        let tiles = self.gpu.tiles.clone();
-        if let Tiles::Fastest(tuner) = &tiles {
-            tuner.tune(routines.iter().flatten(), |tilings| self.time_tilings(tilings))?;
+    /// The dispatches of routines with the tile shapes that this device chooses. Leaves all buffers zeroed.
+    pub(super) fn choose_tile_shapes(&mut self, routines: &[Vec<Dispatch>]) -> Result<Vec<Vec<Dispatch>>> {
+        let choice = self.gpu.tile_choice.clone();
+        if let TileChoice::Fastest(tuner) = &choice {
+            let untimed = tuner.untimed(routines.iter().flatten());
+            if !untimed.is_empty() {
+                self.fill_with_noise()?;
+                tuner.tune(&untimed, self)?;
+                self.clear()?;
+            }
         }
-        Ok(routines.iter().map(|dispatches| dispatches.iter().map(|dispatch| tiles.of(dispatch)).collect()).collect())
+        Ok(routines
+            .iter()
+            .map(|dispatches| dispatches.iter().map(|dispatch| choice.apply(dispatch)).collect())
+            .collect())
     }
 
-    /// Seconds that a product takes in each of its tilings, the usual one first, on tensors of zeros; which all are afterwards, too.
-    fn time_tilings(&mut self, tilings: &[Dispatch]) -> Result<Vec<f64>> {
-        let pipelines = Pipelines::compile(&self.gpu, tilings.iter())?;
-        let passes: Vec<Pass> = tilings.iter().map(|tiling| self.pass(&pipelines, tiling)).collect();
-        for pass in &passes {
-            self.time_runs(pass, 1)?; // the driver may compile it only now
-        }
-        let mut runs = 1;
-        while self.time_runs(&passes[0], runs)? < SAMPLE && runs < MOST_RUNS {
-            runs *= 2;
-        }
-        // In turn, so that a GPU that changes its pace does so for all.
-        let (clock, mut fastest) = (Instant::now(), vec![f64::INFINITY; passes.len()]);
-        for _ in 0..SAMPLES {
-            for (pass, fastest) in passes.iter().zip(&mut fastest) {
-                *fastest = fastest.min(self.time_runs(pass, runs)?);
-            }
-            if clock.elapsed() > ENOUGH {
-                break;
+    /// Fills all tensors of f32 and all scratch memory with random numbers from -1 to 1.
+    fn fill_with_noise(&mut self) -> Result<()> {
+        let word = |block: usize| random::philox([block as u32, 0, 0, 0], [0, 0]);
+        let words = (0..NOISE.div_ceil(4)).flat_map(word).take(NOISE);
+        let values: Vec<f32> = words.map(|word| (2.0 * random::uniform(word) - 1.0) as f32).collect();
+        let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let noise = super::create_buffer(&self.gpu, "noise", 4 * NOISE as u64, usage)?;
+        self.gpu.queue.write_buffer(&noise, 0, bytemuck::cast_slice(&values));
+        let mut encoder = self.encoder("noise");
+        let infos = self.program.buffers().iter();
+        let floats =
+            infos.zip(&self.buffers).filter(|(info, _)| info.element == Element::F32).map(|(_, buffer)| buffer);
+        for buffer in floats.chain(self.scratch.values()) {
+            for offset in (0..buffer.size()).step_by(4 * NOISE) {
+                let len = (4 * NOISE as u64).min(buffer.size() - offset);
+                encoder.copy_buffer_to_buffer(&noise, 0, buffer, offset, len);
             }
         }
-        let mut encoder = self.encoder("zeros");
-        for buffer in self.buffers.iter().chain(self.scratch.values()) {
+        self.submit(encoder, None)?;
+        self.finish()
+    }
+
+    /// Fills all tensors of f32 and all scratch memory with zeros.
+    fn clear(&mut self) -> Result<()> {
+        let mut encoder = self.encoder("clear");
+        let infos = self.program.buffers().iter();
+        let floats =
+            infos.zip(&self.buffers).filter(|(info, _)| info.element == Element::F32).map(|(_, buffer)| buffer);
+        for buffer in floats.chain(self.scratch.values()) {
             encoder.clear_buffer(buffer, 0, None);
         }
         self.submit(encoder, None)?;
-        self.finish()?;
-        Ok(fastest)
+        self.finish()
     }
 
-    /// Seconds of so many runs of a dispatch, one after the other, with what it takes to submit them and to hear that they are done.
-    fn time_runs(&mut self, pass: &Pass, runs: usize) -> Result<f64> {
-        let mut encoder = self.encoder("tiles");
-        encode(std::iter::repeat_n(pass, runs), &mut encoder, None);
+    /// What a product writes with one of its tile shapes, where zeros were before: the compared words of all results.
+    fn results_of(&mut self, product: &PreparedProduct, shape: usize) -> Result<Vec<u32>> {
+        let mut encoder = self.encoder("autotuning");
+        for (resource, first, len) in &product.results {
+            encoder.clear_buffer(self.buffer_of(resource), 4 * *first as u64, Some(4 * *len as u64));
+        }
+        encode(std::iter::once(&product.shapes[shape]), &mut encoder, None);
+        let compared: usize = product.results.iter().map(|(_, _, len)| (*len).min(2 * COMPARED)).sum();
+        let staging = self.staging(4 * compared as u64)?;
+        let mut at = 0;
+        for (resource, first, len) in &product.results {
+            let pieces = if *len > 2 * COMPARED {
+                vec![(*first, COMPARED), (first + len - COMPARED, COMPARED)]
+            } else {
+                vec![(*first, *len)]
+            };
+            for (first, len) in pieces {
+                let [from, to, bytes] = [first, at, len].map(|words| 4 * words as u64);
+                encoder.copy_buffer_to_buffer(self.buffer_of(resource), from, &staging, to, bytes);
+                at += len;
+            }
+        }
+        self.submit(encoder, None)?;
+        let snapshot = self.map(staging, compared);
+        self.collect_words(&snapshot)
+    }
+
+    fn buffer_of(&self, resource: &Resource) -> &wgpu::Buffer {
+        match resource {
+            Resource::Tensor(tensor) => self.buffer(self.program.info(*tensor).buffer),
+            Resource::Scratch(name, _) => &self.scratch[name],
+            Resource::Table(numbers) => &self.tables[numbers],
+        }
+    }
+
+    /// Seconds from the submission of `repetitions` runs of a dispatch, one after the other, until they are done.
+    fn time_repeated(&mut self, dispatch: &PreparedDispatch, repetitions: usize) -> Result<f64> {
+        let mut encoder = self.encoder("autotuning");
+        encode(std::iter::repeat_n(dispatch, repetitions), &mut encoder, None);
         let begin = Instant::now();
         self.submit(encoder, None)?;
         self.finish()?;
         Ok(begin.elapsed().as_secs_f64())
+    }
+}
+
+impl Measure for GpuExecutor {
+    type Prepared = PreparedProduct;
+
+    fn prepare(&mut self, products: &[&Dispatch]) -> Result<Vec<PreparedProduct>> {
+        let shapes = |product: &&Dispatch| {
+            (0..=product.tile_shapes.len()).map(|number| product.with_tile_shape(number)).collect::<Vec<_>>()
+        };
+        let all: Vec<Vec<Dispatch>> = products.iter().map(shapes).collect();
+        let pipelines = Pipelines::compile(&self.gpu, all.iter().flatten())?;
+        let prepared = all.iter().map(|shapes| PreparedProduct {
+            shapes: shapes.iter().map(|shape| self.prepare_dispatch(&pipelines, shape)).collect(),
+            results: self.written(&pipelines, &shapes[0]),
+        });
+        Ok(prepared.collect())
+    }
+
+    fn measure(&mut self, product: &PreparedProduct) -> Result<Vec<Measurement>> {
+        let expected = self.results_of(product, 0)?;
+        let mut same_bits = vec![true];
+        for shape in 1..product.shapes.len() {
+            same_bits.push(self.results_of(product, shape)? == expected);
+        }
+        let mut repetitions = 1;
+        while self.time_repeated(&product.shapes[0], repetitions)? < SAMPLE_SECONDS && repetitions < MAX_REPETITIONS {
+            repetitions *= 2;
+        }
+        // In turn, so that a change of the GPU's clock rate affects all tile shapes.
+        let (begin, mut fastest) = (Instant::now(), vec![f64::INFINITY; product.shapes.len()]);
+        for _ in 0..SAMPLES {
+            for (dispatch, fastest) in product.shapes.iter().zip(&mut fastest) {
+                *fastest = fastest.min(self.time_repeated(dispatch, repetitions)?);
+            }
+            if begin.elapsed() > SAMPLING_BUDGET {
+                break;
+            }
+        }
+        let measurement = |(same_bits, seconds)| {
+            if same_bits { Measurement::Seconds(seconds) } else { Measurement::WrongBits }
+        };
+        Ok(same_bits.into_iter().zip(fastest).map(measurement).collect())
     }
 }

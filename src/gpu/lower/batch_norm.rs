@@ -1,16 +1,16 @@
 //! Batch normalisation and the activation beside it: in one dispatch, or in two where there are many rows.
 
 use super::kernel::{ELEMENTWISE, Kernel, Slices, elementwise, sizes};
-use super::{Dispatch, Kernels, Source, function};
+use super::{Dispatch, KernelSet, Resource, function};
 use crate::program::{Activation, Op, Program, TensorId};
 
 /// The most rows, of all groups together, for which batch normalisation is one dispatch. On a GPU few invocations then read
 /// all of a channel, which is slower than two dispatches as soon as there are many rows; an adapter with few cores loses
 /// nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
-fn most_rows_of_one_dispatch(kernels: Kernels) -> usize {
+fn most_rows_of_one_dispatch(kernels: KernelSet) -> usize {
     match kernels {
-        Kernels::Portable | Kernels::Matrices { .. } => 2048,
-        Kernels::Lanes => 65_536,
+        KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => 2048,
+        KernelSet::Lanes => 65_536,
     }
 }
 
@@ -57,12 +57,12 @@ impl Kernel {
     /// Adds the addends of a tensor, if there are any; else what would hold them is any tensor that is only read.
     fn adding(self, given: Given, name: &'static str, tensor: TensorId, program: &Program, read: TensorId) -> Self {
         let Given::Addends(addends) = given else {
-            return self.bind("parts", Source::Tensor(read)).scratch("summed", 1);
+            return self.bind("parts", Resource::Tensor(read)).scratch("summed", 1);
         };
         self.constants(&sizes(&[("ADDENDS", addends)]))
             .scratch("parts", addends * program.info(tensor).len())
-            .bind("summed", Source::Tensor(tensor))
-            .bind(name, Source::Tensor(read))
+            .bind("summed", Resource::Tensor(tensor))
+            .bind(name, Resource::Tensor(read))
     }
 }
 
@@ -70,7 +70,7 @@ impl Kernel {
 pub(super) fn batch_norm(
     op: &Op,
     program: &Program,
-    kernels: Kernels,
+    kernels: KernelSet,
     behind: Option<(Activation, TensorId)>,
     given: Given,
 ) -> Vec<Dispatch> {
@@ -82,7 +82,7 @@ pub(super) fn batch_norm(
     let parts = Parts::of(op, program, x, groups, given);
     let kernel = parts.kernel.clone().constants(&[("EPS", eps)]).constants(&function(behind.map(|(kind, _)| kind)));
     let kernel = match behind {
-        Some((_, z)) => kernel.bind("z", Source::Tensor(z)),
+        Some((_, z)) => kernel.bind("z", Resource::Tensor(z)),
         None => kernel.scratch("z", 1),
     };
     let Some(momentum) = momentum else {
@@ -120,7 +120,7 @@ pub(super) struct Behind {
 pub(super) fn batch_norm_grad(
     op: &Op,
     program: &Program,
-    kernels: Kernels,
+    kernels: KernelSet,
     behind: Option<Behind>,
     given: Given,
 ) -> Option<Vec<Dispatch>> {
@@ -132,10 +132,10 @@ pub(super) fn batch_norm_grad(
     }
     kernel = kernel.constants(&function(behind.map(|behind| behind.kind)));
     let first = match behind {
-        None => kernel.clone().bind("z_before", Source::Tensor(x)).scratch("dz", 1),
+        None => kernel.clone().bind("z_before", Resource::Tensor(x)).scratch("dz", 1),
         Some(Behind { z, dy, dz, .. }) => {
-            let kernel = kernel.clone().bind("dy", Source::Tensor(dy));
-            kernel.bind("z_before", Source::Tensor(z)).bind("dz", Source::Tensor(dz))
+            let kernel = kernel.clone().bind("dy", Resource::Tensor(dy));
+            kernel.bind("z_before", Resource::Tensor(z)).bind("dz", Resource::Tensor(dz))
         }
     };
     let input = kernel.dispatch("grad_input", parts.workgroups());
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn no_lane_of_batch_normalisation_in_one_dispatch_comes_near_mesas_limit_of_iterations() {
-        let iterations = 2 * most_rows_of_one_dispatch(Kernels::Lanes).div_ceil(8) + 100 * 32;
+        let iterations = 2 * most_rows_of_one_dispatch(KernelSet::Lanes).div_ceil(8) + 100 * 32;
         assert!(iterations < MESA_LIMIT, "{iterations}");
     }
 }

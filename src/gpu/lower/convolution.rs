@@ -2,14 +2,14 @@
 //! are cut.
 
 use super::kernel::{Kernel, MOST_WORKGROUPS, elementwise, flag, sizes};
-use super::{Dispatch, Kernels, Source, Tiling, function};
+use super::{Dispatch, KernelSet, Resource, TileShape, function};
 use crate::program::{Access, Activation, Geometry, Op, Operand, Program, TensorId};
 
 /// Terms of a product's sums that go through workgroup memory together, as in `conv.wgsl`.
 const DEPTH: usize = 16;
 
-/// The most tilings of a product beside its usual one.
-pub(in crate::gpu) const MOST_TILINGS: usize = 4;
+/// The most alternatives to the default tile shape of a product.
+pub(in crate::gpu) const MAX_TILE_SHAPES: usize = 4;
 
 /// What takes the result of a convolution as soon as it is there.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ const MOST_PARTS: usize = 512;
 /// A convolution, its gradient for the input, which a transposed convolution is, or its gradient for the weights: as a product.
 pub(super) struct Convolution<'a> {
     program: &'a Program,
-    kernels: Kernels,
+    kernels: KernelSet,
     kernel: Kernel,
     product: Product,
     size: Size,
@@ -45,7 +45,7 @@ pub(super) struct Convolution<'a> {
 }
 
 impl<'a> Convolution<'a> {
-    pub(super) fn of(op: &Op, program: &'a Program, kernels: Kernels) -> Self {
+    pub(super) fn of(op: &Op, program: &'a Program, kernels: KernelSet) -> Self {
         let (product, size, of, bias) = match *op {
             Op::Conv { x, w, b, y, geometry } => {
                 let [n, h_out, w_out, c_out] = program.nhwc(y);
@@ -71,25 +71,22 @@ impl<'a> Convolution<'a> {
             _ => unreachable!("a convolution"),
         };
         let tile = match kernels {
-            Kernels::Portable | Kernels::Matrices { .. } => Block::of(size.columns).tile(&size),
-            Kernels::Lanes => LaneTile::of(&size).tile(),
+            KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => Block::of(size.columns).tile(&size),
+            KernelSet::Lanes => LaneTile::of(&size).tile(),
         };
         let slices = tile.slices(tile.over(&size, 1).iter().product(), size.depth);
         let slice_depth = size.depth.div_ceil(slices).next_multiple_of(DEPTH);
         let slices = size.depth.div_ceil(slice_depth);
-        let shader = match kernels {
-            Kernels::Matrices { side, .. } if Block::of(size.columns) == Block::SQUARE => {
-                if side == 8 {
-                    "conv_matrices_8"
-                } else {
-                    "conv_matrices_16"
+        let shader =
+            match kernels {
+                KernelSet::CooperativeMatrices { side, .. } if Block::of(size.columns) == Block::SQUARE => {
+                    if side == 8 { "conv_matrices_8" } else { "conv_matrices_16" }
                 }
-            }
-            _ => "conv",
-        };
+                _ => "conv",
+            };
         let kernel = Kernel::new(op, shader, conv_sizes(program, of)).with_bias(bias, product.left);
         let kernel = kernel.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
-        let kernel = kernel.bind("left", Source::Tensor(product.left)).bind("right", Source::Tensor(product.right));
+        let kernel = kernel.bind("left", Resource::Tensor(product.left)).bind("right", Resource::Tensor(product.right));
         Self { program, kernels, kernel, product, size, bias, slices }
     }
 
@@ -105,7 +102,7 @@ impl<'a> Convolution<'a> {
             let len = self.len();
             let adding = kernel
                 .bind("parts", self.parts())
-                .bind("result", Source::Tensor(self.product.result))
+                .bind("result", Resource::Tensor(self.product.result))
                 .constants(&sizes(&[("LEN", len), ("BIAS_LEN", self.size.columns)]));
             dispatches.push(adding.dispatch("add_parts", elementwise(self.program, self.product.result)));
         }
@@ -121,7 +118,7 @@ impl<'a> Convolution<'a> {
     /// The dispatch for it that leaves sums over `groups` of images as well, and of how many parts of each they are; where
     /// there is such a kernel, and its sums are few.
     pub(super) fn with_sums(mut self, sums: Sums, groups: usize) -> Option<(Dispatch, usize)> {
-        if self.kernels == Kernels::Lanes || self.slices > 1 || self.bias.is_some() {
+        if self.kernels == KernelSet::Lanes || self.slices > 1 || self.bias.is_some() {
             return None;
         }
         let part = 8 * Block::of(self.size.columns).y;
@@ -138,7 +135,7 @@ impl<'a> Convolution<'a> {
             (Sums::Statistics, _) => (kernel.with_next(None, self.product.left), "grad_input_and_statistics"),
             (Sums::Gradient { kind, z, dz, x, saved }, entry) => {
                 let kernel = kernel.with_next(Some(Next::Gradient { kind, y: z, dx: dz }), self.product.left);
-                let kernel = kernel.bind("next_x", Source::Tensor(x)).bind("saved", Source::Tensor(saved));
+                let kernel = kernel.bind("next_x", Resource::Tensor(x)).bind("saved", Resource::Tensor(saved));
                 let forward = entry == "forward";
                 (kernel, if forward { "forward_and_gradient_sums" } else { "grad_input_and_gradient_sums" })
             }
@@ -152,8 +149,8 @@ impl<'a> Convolution<'a> {
         let Size { rows, columns, depth, phases, .. } = self.size;
         let fits = columns <= 4 && depth <= 8192 && (64 * 128..=64 * MOST_WORKGROUPS).contains(&(rows * phases));
         match self.product.entry {
-            "forward" if fits && self.kernels != Kernels::Lanes && self.slices == 1 => Some("thin_forward"),
-            "grad_input" if fits && self.kernels != Kernels::Lanes && self.slices == 1 => Some("thin_grad_input"),
+            "forward" if fits && self.kernels != KernelSet::Lanes && self.slices == 1 => Some("thin_forward"),
+            "grad_input" if fits && self.kernels != KernelSet::Lanes && self.slices == 1 => Some("thin_grad_input"),
             _ => None,
         }
     }
@@ -164,10 +161,10 @@ impl<'a> Convolution<'a> {
     }
 
     /// Where the slices go, or the result if there is one alone.
-    fn parts(&self) -> Source {
+    fn parts(&self) -> Resource {
         match self.slices {
-            1 => Source::Tensor(self.product.result),
-            slices => Source::Scratch("parts", 0..slices * self.len()),
+            1 => Resource::Tensor(self.product.result),
+            slices => Resource::Scratch("parts", 0..slices * self.len()),
         }
     }
 
@@ -176,7 +173,7 @@ impl<'a> Convolution<'a> {
         let kernel = kernel.bind("parts", self.parts());
         let over = |tile: Tile| tile.over(&self.size, self.slices);
         match self.kernels {
-            Kernels::Matrices { side, subgroup } if Block::of(self.size.columns) == Block::SQUARE => {
+            KernelSet::CooperativeMatrices { side, subgroup } if Block::of(self.size.columns) == Block::SQUARE => {
                 // Eight matrices are a subgroup's.
                 let lanes = 64 * 64 / (8 * side * side) * subgroup;
                 let [left, right] =
@@ -188,19 +185,19 @@ impl<'a> Convolution<'a> {
                 let workgroups = over(Block::SQUARE.tile(&self.size));
                 kernel.dispatch(entry, workgroups)
             }
-            Kernels::Portable | Kernels::Matrices { .. } => {
+            KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => {
                 let block = Block::of(self.size.columns);
                 let others = block.others(&self.size).into_iter().filter(|other| (8 * other.y).is_multiple_of(part));
-                let tilings = others
-                    .map(|block| Tiling { constants: block.constants(), workgroups: over(block.tile(&self.size)) });
+                let tile_shapes = others
+                    .map(|block| TileShape { overrides: block.constants(), workgroups: over(block.tile(&self.size)) });
                 // As many workgroups as every adapter allows.
-                let tilings =
-                    tilings.filter(|tiling| tiling.workgroups.iter().all(|&groups| groups <= MOST_WORKGROUPS));
-                let tilings = tilings.collect();
+                let tile_shapes =
+                    tile_shapes.filter(|tiling| tiling.workgroups.iter().all(|&groups| groups <= MOST_WORKGROUPS));
+                let tile_shapes = tile_shapes.collect();
                 let workgroups = over(block.tile(&self.size));
-                Dispatch { tilings, ..kernel.constants(&block.constants()).dispatch(entry, workgroups) }
+                Dispatch { tile_shapes, ..kernel.constants(&block.constants()).dispatch(entry, workgroups) }
             }
-            Kernels::Lanes => {
+            KernelSet::Lanes => {
                 let lanes = LaneTile::of(&self.size);
                 let number = ["forward", "grad_input", "grad_weight"].iter().position(|&product| product == entry);
                 let number = number.expect("one of three products");
@@ -232,12 +229,12 @@ impl Kernel {
     /// A shader's bindings are fixed, so what an absent activation would read is any tensor that is only read.
     fn with_next(self, next: Option<Next>, placeholder: TensorId) -> Self {
         let (kind, read, written) = match next {
-            None => (None, placeholder, Source::Scratch("next", 0..4)),
-            Some(Next::Activation { kind, y }) => (Some(kind), placeholder, Source::Tensor(y)),
-            Some(Next::Gradient { kind, y, dx }) => (Some(kind), y, Source::Tensor(dx)),
+            None => (None, placeholder, Resource::Scratch("next", 0..4)),
+            Some(Next::Activation { kind, y }) => (Some(kind), placeholder, Resource::Tensor(y)),
+            Some(Next::Gradient { kind, y, dx }) => (Some(kind), y, Resource::Tensor(dx)),
         };
         let constants = [function(kind), vec![flag("BACKWARD", matches!(next, Some(Next::Gradient { .. })))]].concat();
-        self.bind("next_y", Source::Tensor(read)).bind("next", written).constants(&constants)
+        self.bind("next_y", Resource::Tensor(read)).bind("next", written).constants(&constants)
     }
 }
 
@@ -432,7 +429,7 @@ mod tests {
             let size = of_columns(columns, 100);
             let usual = Block::of(columns);
             let others = usual.others(&size);
-            assert!((1..=MOST_TILINGS).contains(&others.len()), "{columns} columns: {others:?}");
+            assert!((1..=MAX_TILE_SHAPES).contains(&others.len()), "{columns} columns: {others:?}");
             for block in others.into_iter().chain([usual]) {
                 let tile = block.tile(&size);
                 let origins = 16 * tile.rows; // a vec3 takes 16 bytes

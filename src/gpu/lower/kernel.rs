@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Dispatch, Source};
+use super::{Dispatch, Resource};
 use crate::program::{Op, Program, TensorId, random};
 
 /// Invocations of an elementwise workgroup, as in the shaders.
@@ -14,16 +14,16 @@ pub(super) const MOST_WORKGROUPS: usize = 65_535;
 #[derive(Clone)]
 pub(super) struct Kernel {
     shader: &'static str,
-    constants: Vec<(&'static str, f64)>,
-    bindings: BTreeMap<&'static str, Source>,
+    overrides: Vec<(&'static str, f64)>,
+    bindings: BTreeMap<&'static str, Resource>,
 }
 
 impl Kernel {
     /// The operands of the operation are bound under their own names.
     pub(super) fn new(op: &Op, shader: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
         let bindings =
-            op.operands().into_iter().map(|operand| (operand.name, Source::Tensor(operand.tensor))).collect();
-        Self { shader, constants, bindings }
+            op.operands().into_iter().map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
+        Self { shader, overrides: constants, bindings }
     }
 
     /// The same for another shader with the same constants and tensors.
@@ -32,28 +32,28 @@ impl Kernel {
     }
 
     pub(super) fn constants(mut self, more: &[(&'static str, f64)]) -> Self {
-        self.constants.extend_from_slice(more);
+        self.overrides.extend_from_slice(more);
         self
     }
 
-    pub(super) fn bind(mut self, name: &'static str, source: Source) -> Self {
+    pub(super) fn bind(mut self, name: &'static str, source: Resource) -> Self {
         self.bindings.insert(name, source);
         self
     }
 
     pub(super) fn scratch(self, name: &'static str, len: usize) -> Self {
-        self.bind(name, Source::Scratch(name, 0..len))
+        self.bind(name, Resource::Scratch(name, 0..len))
     }
 
     /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
     pub(super) fn with_bias(self, bias: Option<TensorId>, placeholder: TensorId) -> Self {
         let has_bias = flag("HAS_BIAS", bias.is_some());
-        self.bind("b", Source::Tensor(bias.unwrap_or(placeholder))).constants(&[has_bias])
+        self.bind("b", Resource::Tensor(bias.unwrap_or(placeholder))).constants(&[has_bias])
     }
 
     pub(super) fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
-        let Self { shader, constants, bindings } = self;
-        Dispatch { shader, entry, constants, bindings, workgroups, tilings: Vec::new() }
+        let Self { shader, overrides, bindings } = self;
+        Dispatch { shader, entry, overrides, bindings, workgroups, tile_shapes: Vec::new() }
     }
 }
 

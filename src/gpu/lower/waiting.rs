@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::kernel::{Kernel, sizes};
-use super::{Group, Source};
+use super::{Group, Resource};
 use crate::program::{Op, Program, SLICE_ALIGNMENT, TensorId};
 
 /// The memory that slices wait in.
@@ -32,7 +32,7 @@ struct Waiting {
 /// Adam, where no gradient waits for it.
 pub(super) fn nothing(adam: Kernel) -> Kernel {
     let adam = adam.constants(&sizes(&[("WAITING", 0)])).scratch("parts", 1);
-    adam.bind("waiting", Source::Table(vec![0; 4]))
+    adam.bind("waiting", Resource::Table(vec![0; 4]))
 }
 
 /// Takes away the dispatches that add slices, where Adam can. It adds them in the same order, and writes what they would.
@@ -54,7 +54,7 @@ pub(super) fn leave_adding_to_adam(groups: &mut [Group], program: &Program) {
     for gradient in &waiting {
         let dispatches = &mut groups[gradient.from].dispatches;
         dispatches.truncate(1); // the second one adds
-        dispatches[0].bindings.insert("parts", Source::Scratch(MEMORY, gradient.memory.clone()));
+        dispatches[0].bindings.insert("parts", Resource::Scratch(MEMORY, gradient.memory.clone()));
     }
     for (number, group) in groups.iter_mut().enumerate() {
         let taken: Vec<&Waiting> = waiting.iter().filter(|gradient| gradient.adam == number).collect();
@@ -63,10 +63,10 @@ pub(super) fn leave_adding_to_adam(groups: &mut [Group], program: &Program) {
             let table = taken.iter().flat_map(|&&Waiting { len, slices, first, ref memory, .. }| {
                 [first, len, slices, memory.start].map(|number| number as u32)
             });
-            dispatch.bindings.insert("waiting", Source::Table(table.collect()));
-            dispatch.bindings.insert("parts", Source::Scratch(MEMORY, 0..end));
-            dispatch.constants.retain(|(name, _)| *name != "WAITING");
-            dispatch.constants.extend(sizes(&[("WAITING", taken.len())]));
+            dispatch.bindings.insert("waiting", Resource::Table(table.collect()));
+            dispatch.bindings.insert("parts", Resource::Scratch(MEMORY, 0..end));
+            dispatch.overrides.retain(|(name, _)| *name != "WAITING");
+            dispatch.overrides.extend(sizes(&[("WAITING", taken.len())]));
         }
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn leave_adding_to_adam(groups: &mut [Group], program: &Program) {
 fn in_slices(group: &Group, program: &Program) -> Option<(TensorId, usize)> {
     let &[Op::ConvGradWeight { dw: gradient, .. } | Op::BiasGrad { db: gradient, .. }] = group.ops else { return None };
     let [slices, _] = &group.dispatches[..] else { return None };
-    let Some(Source::Scratch(_, parts)) = slices.bindings.get("parts") else { return None };
+    let Some(Resource::Scratch(_, parts)) = slices.bindings.get("parts") else { return None };
     Some((gradient, parts.len() / program.info(gradient).len()))
 }
 
@@ -100,7 +100,7 @@ mod tests {
 
     use super::super::kernel::{ELEMENTWISE, MOST_WORKGROUPS};
     use super::super::tests::MESA_LIMIT;
-    use super::super::{Dispatch, Kernels, lower};
+    use super::super::{Dispatch, KernelSet, lower};
     use super::*;
     use crate::program::{Element, Geometry, Schedule};
 
@@ -134,7 +134,7 @@ mod tests {
         }
 
         fn lower(&self, ops: &[&[Op]]) -> Vec<Dispatch> {
-            lower(&ops.concat(), &self.program, Kernels::Portable)
+            lower(&ops.concat(), &self.program, KernelSet::Portable)
         }
 
         /// How many dispatches add slices.
@@ -147,14 +147,14 @@ mod tests {
     fn memory(dispatches: &[Dispatch]) -> Vec<Range<usize>> {
         let written = dispatches.iter().filter(|dispatch| dispatch.shader == "conv");
         let places = written.filter_map(|dispatch| match &dispatch.bindings["parts"] {
-            Source::Scratch(MEMORY, range) => Some(range.clone()),
+            Resource::Scratch(MEMORY, range) => Some(range.clone()),
             _ => None,
         });
         places.collect()
     }
 
     fn table(dispatch: &Dispatch) -> &[u32] {
-        let Source::Table(table) = &dispatch.bindings["waiting"] else { panic!("no table in {dispatch:?}") };
+        let Resource::Table(table) = &dispatch.bindings["waiting"] else { panic!("no table in {dispatch:?}") };
         table
     }
 
@@ -187,7 +187,7 @@ mod tests {
         let Network { mut program, gradients, adam, .. } = Network::of(3, 1000, 9);
         let (_, others, other_adam) = Network::add(&mut program, 2, 500, 11);
         let ops = [&gradients[..], &others[..1], &[adam], &others[1..], &[other_adam], &gradients].concat();
-        let dispatches = lower(&ops, &program, Kernels::Portable);
+        let dispatches = lower(&ops, &program, KernelSet::Portable);
         let memory = memory(&dispatches);
         assert_eq!(memory.len(), 5, "{memory:?}");
         assert!(memory.iter().all(|range| range.start % SLICE_ALIGNMENT == 0), "{memory:?}");
@@ -206,12 +206,12 @@ mod tests {
         assert_eq!(table(adams[0]), rows(0..3, 81, 128));
         assert_eq!(table(adams[1]), rows(3..5, 121, 128));
         for (adam, end) in [(adams[0], memory[2].end), (adams[1], memory[4].end)] {
-            assert_eq!(adam.bindings["parts"], Source::Scratch(MEMORY, 0..end));
+            assert_eq!(adam.bindings["parts"], Resource::Scratch(MEMORY, 0..end));
         }
 
         let again = [&ops[..], &ops].concat();
         let most = |dispatches: &[Dispatch]| self::tests::memory(dispatches).iter().map(|range| range.end).max();
-        assert_eq!(most(&lower(&again, &program, Kernels::Portable)), most(&dispatches), "memory is not used again");
+        assert_eq!(most(&lower(&again, &program, KernelSet::Portable)), most(&dispatches), "memory is not used again");
     }
 
     #[test]

@@ -1,38 +1,38 @@
-//! The adapter's own clock: when compute passes begin and end on the GPU, whatever the host does meanwhile.
+//! Timestamp queries: when compute passes begin and end, by the GPU's own clock.
 
-use super::GpuDevice;
+use super::device::GpuDevice;
 use super::executor::create_buffer;
 use crate::error::Result;
 
-/// The most passes that are timed at a time: a query set holds at most 4096 instants.
-pub(super) const MOST_PASSES: usize = 2048;
+/// The most passes that one query set times: it holds at most 4096 timestamps.
+pub(super) const MAX_PASSES: usize = 2048;
 
-/// Instants that a GPU writes down, two for each compute pass.
-pub(super) struct Clock {
+/// A query set with two timestamps for each compute pass, at its beginning and at its end.
+pub(super) struct TimestampQueries {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     passes: usize,
 }
 
-impl Clock {
-    /// For so many passes, up to [`MOST_PASSES`]; none where the device was not opened to be timed.
+impl TimestampQueries {
+    /// Queries for `passes` passes, 1 to [`MAX_PASSES`]. `None` where the device was opened without timestamps.
     pub(super) fn new(gpu: &GpuDevice, passes: usize) -> Result<Option<Self>> {
         if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
-        assert!((1..=MOST_PASSES).contains(&passes), "{passes} passes cannot be timed at a time");
+        assert!((1..=MAX_PASSES).contains(&passes), "{passes} passes are out of range 1..={MAX_PASSES}");
         let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("clock"),
+            label: Some("timestamps"),
             ty: wgpu::QueryType::Timestamp,
             count: 2 * passes as u32,
         });
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = create_buffer(gpu, "clock", 16 * passes as u64, usage)?;
+        let resolved = create_buffer(gpu, "timestamps", 16 * passes as u64, usage)?;
         Ok(Some(Self { queries, resolved, passes }))
     }
 
-    /// What a pass has to be told so that it is timed.
-    pub(super) fn of_pass(&self, number: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+    /// The timestamp writes of pass `number`, for its descriptor.
+    pub(super) fn writes(&self, number: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
             beginning_of_pass_write_index: Some(2 * number as u32),
@@ -40,24 +40,24 @@ impl Clock {
         }
     }
 
-    /// Copies all instants to a buffer that the host can read, of [`Self::bytes`].
-    pub(super) fn read(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer) {
+    /// Encodes a copy of all timestamps into a buffer of [`Self::bytes`] that the host can read.
+    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer) {
         encoder.resolve_query_set(&self.queries, 0..2 * self.passes as u32, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, buffer, 0, self.bytes());
     }
 
-    /// Bytes of all instants.
+    /// Size of all timestamps, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         16 * self.passes as u64
     }
 }
 
-/// How long each pass took, in seconds, from the words of its instants: 64 bits each, in ticks of so many nanoseconds. None where
-/// a pass ends no later than it begins: some drivers have a clock that stands still, or is set back.
+/// Seconds that each pass took. `words` are the low and the high half of each timestamp, in ticks of `nanoseconds`. `None` where
+/// a pass does not end after it begins: the clock of some drivers stands still or runs backward.
 pub(super) fn durations(words: &[u32], nanoseconds: f64) -> Option<Vec<f64>> {
     let passes = words.as_chunks::<4>().0.iter().map(|&[begin, begin_high, end, end_high]| {
-        let instant = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        let ticks = instant(end, end_high).checked_sub(instant(begin, begin_high))?;
+        let timestamp = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let ticks = timestamp(end, end_high).checked_sub(timestamp(begin, begin_high))?;
         (ticks > 0 && nanoseconds > 0.0).then_some(ticks as f64 * nanoseconds * 1e-9)
     });
     passes.collect()
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_the_difference_of_two_instants_of_64_bits() {
+    fn a_duration_is_the_difference_of_two_timestamps_of_64_bits() {
         let words = [u32::MAX, 6, 999, 7, 5, 0, 6, 0];
         let seconds = durations(&words, 1000.0).unwrap();
         assert_eq!(seconds.len(), 2);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_or_goes_back_is_not_believed() {
+    fn a_clock_that_stands_still_or_runs_backward_gives_no_duration() {
         assert_eq!(durations(&[5, 0, 9, 0, 7, 0, 7, 0], 1.0), None);
         assert_eq!(durations(&[7, 1, 8, 0], 1.0), None);
         assert_eq!(durations(&[5, 0, 9, 0], 0.0), None);

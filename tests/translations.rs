@@ -1,10 +1,10 @@
-//! Every kernel of the shipped models, in the languages that drivers are given, and within what every adapter offers.
+//! Every kernel of the shipped models, translated to the languages of all graphics APIs, and within the limits of every adapter.
 //!
-//! Where the tests run there is neither Metal nor DX12, but what their drivers are given can be made anywhere. What Vulkan's
-//! and OpenGL's are given is read again here by the tools of those who wrote the languages down.
+//! The translations for Metal and DX12 need neither. Those for Vulkan and OpenGL are read by Khronos's own validators.
+
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
@@ -12,35 +12,34 @@ use std::sync::LazyLock;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
-use naga::valid::{GlobalUse, ModuleInfo};
+use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 use rayon::prelude::*;
 
-use super::adapters::MIXED_MEMORY;
-use super::lower::{Dispatch, Kernels, Source, lower};
-use super::shaders::{Reflection, SHADERS, entry_points};
-use crate::net::{Model, Penalty};
-use crate::program::Program;
-use crate::train::{Augment, Gan, Settings};
+use common::left_out;
+use gpu_gan::gpu::{Dispatch, KernelSet, MIXED_PRECISION_WORKGROUP_MEMORY, Resource, SHADERS, entry_points, lower};
+use gpu_gan::net::{Model, Penalty};
+use gpu_gan::program::Program;
+use gpu_gan::train::{Augment, Gan, Settings};
 
-/// What every adapter of WebGPU offers.
-mod floor {
-    /// Bytes that the invocations of a workgroup share.
+/// The default limits of WebGPU, which every adapter has at least.
+mod webgpu_limits {
+    /// Bytes of workgroup memory.
     pub(super) const WORKGROUP_MEMORY: u32 = 16 << 10;
     /// Invocations of a workgroup.
     pub(super) const INVOCATIONS: u32 = 256;
-    /// The same along z.
+    /// Invocations of a workgroup along z.
     pub(super) const INVOCATIONS_ALONG_Z: u32 = 64;
     /// Workgroups along one dimension.
     pub(super) const WORKGROUPS: usize = 65_535;
-    /// Buffers that one dispatch sees.
+    /// Storage buffers of one dispatch.
     pub(super) const STORAGE_BUFFERS: usize = 8;
-    /// Bytes of a buffer that a dispatch sees.
+    /// Bytes of a buffer that one dispatch can access.
     pub(super) const BINDING: u64 = 128 << 20;
 }
 
-/// A model with the layers and options that no shipped one has.
-fn with_what_is_rare() -> Model {
+/// A model with layers and options that no shipped model has.
+fn model_with_rare_layers() -> Model {
     let model = Model::named("dcgan-small").unwrap().with_pac(2).unwrap();
     let text = model
         .to_toml()
@@ -49,12 +48,12 @@ fn with_what_is_rare() -> Model {
     Model::parse(&text, "rare.toml").unwrap()
 }
 
-/// The programs of all shipped models, with everything that they can do, of one that is told classes, of one with what is rare, and
-/// of the judges.
+/// The programs of all shipped models with all their options, of a conditional one, of one with rare layers, and the training program
+/// of the classifier that measures quality.
 fn programs() -> Vec<Program> {
-    let mut programs = vec![crate::metrics::lesson([28, 28, 1], 10)];
+    let mut programs = vec![gpu_gan::metrics::lesson([28, 28, 1], 10)];
     let conditional = Model::named("dcgan-fast").unwrap().with_classes(10).unwrap();
-    let others = [conditional, with_what_is_rare()];
+    let others = [conditional, model_with_rare_layers()];
     for model in Model::built_in().map(|name| Model::named(name).unwrap()).chain(others) {
         let turned = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
         for augment in [Augment::default(), turned] {
@@ -68,8 +67,8 @@ fn programs() -> Vec<Program> {
     programs
 }
 
-/// All dispatches of a program, of operations alone and of those that share one.
-fn dispatches(program: &Program, kernels: Kernels) -> impl Iterator<Item = Dispatch> {
+/// All dispatches of a program, with each operation alone and with operations fused.
+fn dispatches(program: &Program, kernels: KernelSet) -> impl Iterator<Item = Dispatch> {
     let routines = program.routines().iter();
     routines.flat_map(move |routine| {
         let alone = routine.ops.iter().flat_map(move |op| lower(std::slice::from_ref(op), program, kernels));
@@ -77,8 +76,8 @@ fn dispatches(program: &Program, kernels: Kernels) -> impl Iterator<Item = Dispa
     })
 }
 
-/// The dispatches of programs, each kernel once: one entry point with one set of overrides.
-fn kernels(programs: &[Program], kinds: &[Kernels]) -> Vec<Dispatch> {
+/// The dispatches of programs, each kernel once.
+fn kernels(programs: &[Program], kinds: &[KernelSet]) -> Vec<Dispatch> {
     let mut kernels = BTreeMap::new();
     for program in programs {
         for dispatch in kinds.iter().flat_map(|&kind| dispatches(program, kind)) {
@@ -90,34 +89,40 @@ fn kernels(programs: &[Program], kinds: &[Kernels]) -> Vec<Dispatch> {
 
 /// The shader of a dispatch with its overrides replaced by their values.
 fn specialised(dispatch: &Dispatch) -> (Module, ModuleInfo) {
-    static SHADERS_READ: LazyLock<HashMap<&'static str, Reflection>> =
-        LazyLock::new(|| SHADERS.iter().map(|shader| (shader.name, Reflection::of(shader))).collect());
-    let Reflection { module, info } = &SHADERS_READ[dispatch.shader];
+    static MODULES: LazyLock<HashMap<&'static str, (Module, ModuleInfo)>> = LazyLock::new(|| {
+        let capabilities = Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+        let modules = SHADERS.iter().map(|shader| {
+            let module = naga::front::wgsl::parse_str(shader.source).unwrap();
+            let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module).unwrap();
+            (shader.name, (module, info))
+        });
+        modules.collect()
+    });
+    let (module, info) = &MODULES[dispatch.shader];
     let entry_point = (ShaderStage::Compute, dispatch.entry);
-    let constants = dispatch.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
+    let constants = dispatch.overrides.iter().map(|&(name, value)| (name.to_string(), value)).collect();
     let (module, info) = process_overrides(module, info, Some(entry_point), &constants)
         .unwrap_or_else(|error| panic!("{dispatch:?}: {error}"));
     (module.into_owned(), info.into_owned())
 }
 
-/// The globals of an address space that a kernel uses, with their sizes in bytes.
-fn globals(module: &Module, info: &ModuleInfo, is_meant: impl Fn(AddressSpace) -> bool) -> Vec<(String, u32)> {
+/// The globals of some address spaces that a kernel uses, with their sizes in bytes.
+fn globals(module: &Module, info: &ModuleInfo, space: impl Fn(AddressSpace) -> bool) -> Vec<(String, u32)> {
     let uses = info.get_entry_point(0);
-    let meant = module
+    let used = module
         .global_variables
         .iter()
-        .filter(|(handle, variable)| is_meant(variable.space) && uses[*handle] != GlobalUse::empty());
-    meant
-        .map(|(_, variable)| {
-            let size = module.types[variable.ty].inner.size(module.to_ctx());
-            (variable.name.clone().unwrap_or_default(), size)
-        })
-        .collect()
+        .filter(|(handle, variable)| space(variable.space) && uses[*handle] != GlobalUse::empty());
+    used.map(|(_, variable)| {
+        let size = module.types[variable.ty].inner.size(module.to_ctx());
+        (variable.name.clone().unwrap_or_default(), size)
+    })
+    .collect()
 }
 
 #[test]
-fn every_kernel_of_every_shipped_model_and_of_the_judges_translates_for_metal_and_dx12() {
-    let kernels = kernels(&programs(), &[Kernels::Portable]);
+fn every_kernel_translates_for_metal_and_dx12() {
+    let kernels = kernels(&programs(), &[KernelSet::Portable]);
     assert!(kernels.len() > 50, "{} kernels", kernels.len());
     kernels.par_iter().for_each(|dispatch| {
         let (module, info) = specialised(dispatch);
@@ -136,11 +141,11 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_translates_for_metal_an
     });
 }
 
-/// Only these two have such matrices, and Metal none of 16 x 16. The tools that read the others do not know them everywhere yet.
+/// Only Vulkan and Metal have cooperative matrices, and Metal none of 16 x 16. Not every validator knows them yet.
 #[test]
 fn every_kernel_of_mixed_precision_translates_for_vulkan_and_metal() {
     for (side, subgroup) in [(8, 8), (8, 32), (16, 32), (16, 64)] {
-        let kernels = kernels(&programs(), &[Kernels::Matrices { side, subgroup }]);
+        let kernels = kernels(&programs(), &[KernelSet::CooperativeMatrices { side, subgroup }]);
         let of_matrices = || kernels.iter().filter(|kernel| kernel.shader == format!("conv_matrices_{side}"));
         assert!(of_matrices().count() > 30, "{} kernels", of_matrices().count());
         let shared: Vec<u32> = of_matrices()
@@ -166,15 +171,18 @@ fn every_kernel_of_mixed_precision_translates_for_vulkan_and_metal() {
             })
             .collect();
         let most = shared.iter().max().expect("there are some");
-        assert!((*most <= MIXED_MEMORY) && 2 * most > MIXED_MEMORY, "{most} bytes of workgroup memory");
+        assert!(
+            (*most <= MIXED_PRECISION_WORKGROUP_MEMORY) && 2 * most > MIXED_PRECISION_WORKGROUP_MEMORY,
+            "{most} bytes of workgroup memory"
+        );
     }
 }
 
 #[test]
-fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_spir_v() {
-    // The oldest that Vulkan takes, which knows no subgroups, and the newest.
-    let everywhere = &[Kernels::Portable][..];
-    let all = &[Kernels::Portable, Kernels::Lanes][..];
+fn every_kernel_is_valid_spir_v() {
+    // The oldest version that Vulkan accepts, which has no subgroups, and the newest.
+    let everywhere = &[KernelSet::Portable][..];
+    let all = &[KernelSet::Portable, KernelSet::Lanes][..];
     for (lang_version, environment, kinds) in [((1, 0), "vulkan1.0", everywhere), ((1, 6), "vulkan1.3", all)] {
         let options = spv::Options { lang_version, ..Default::default() };
         let tool =
@@ -191,10 +199,10 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_spir_v() {
 }
 
 #[test]
-fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_glsl() {
+fn every_kernel_is_valid_glsl() {
     for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
         let options = glsl::Options { version, ..Default::default() };
-        GLSLANG.accepts_all("comp", &[Kernels::Portable], |dispatch| {
+        GLSLANG.accepts_all("comp", &[KernelSet::Portable], |dispatch| {
             let (module, info) = specialised(dispatch);
             let pipeline = glsl::PipelineOptions {
                 shader_stage: ShaderStage::Compute,
@@ -210,23 +218,25 @@ fn every_kernel_of_every_shipped_model_and_of_the_judges_is_valid_glsl() {
     }
 }
 
-/// Takes most of its time to begin, but reads many files at once, whose ending says that they are compute shaders.
+/// Takes most of its time to start, so it reads many files at once; their ending marks them as compute shaders.
 const GLSLANG: Tool = Tool { name: "glslangValidator", package: "glslang-tools", arguments: &[], at_once: 100 };
 
-/// A program that says whether files are what a language asks for.
+/// A validator of a shading language.
 struct Tool<'a> {
+    /// The command.
     name: &'static str,
     /// Debian's package.
     package: &'static str,
+    /// Arguments before the files.
     arguments: &'a [&'static str],
     /// Files that it reads in one run.
     at_once: usize,
 }
 
 impl Tool<'_> {
-    /// Translates every kernel, and has all translations that differ read.
-    fn accepts_all(&self, ending: &str, kinds: &[Kernels], translate: impl Fn(&Dispatch) -> Vec<u8> + Sync + Send) {
-        if left_out() {
+    /// Translates every kernel, and has the tool read all distinct translations.
+    fn accepts_all(&self, ending: &str, kinds: &[KernelSet], translate: impl Fn(&Dispatch) -> Vec<u8> + Sync + Send) {
+        if left_out("TRANSLATIONS", "the shaders as SPIR-V and GLSL") {
             return;
         }
         let kernels = kernels(&programs(), kinds);
@@ -242,37 +252,26 @@ impl Tool<'_> {
                 path
             })
             .collect();
-        let complaints: Vec<String> = files.par_chunks(self.at_once).filter_map(|files| self.refuses(files)).collect();
+        let complaints: Vec<String> = files.par_chunks(self.at_once).filter_map(|files| self.rejects(files)).collect();
         assert!(complaints.is_empty(), "{}: {}", self.name, complaints.join("\n"));
     }
 
-    /// What it says against files, if it does.
-    fn refuses(&self, files: &[PathBuf]) -> Option<String> {
+    /// What the tool says about files that it rejects.
+    fn rejects(&self, files: &[PathBuf]) -> Option<String> {
         let Self { name, package, .. } = self;
         let output = Command::new(name).args(self.arguments).args(files).output().unwrap_or_else(|error| {
             panic!(
                 "{name} cannot be run ({error}): install it (Debian, Ubuntu: apt install {package}), run tests/run.sh, \
-                 which does, or leave it out with GPU_GAN_SKIP_TRANSLATIONS=1"
+                 which does, or skip it with GPU_GAN_SKIP_TRANSLATIONS=1"
             )
         });
         (!output.status.success()).then(|| [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat())
     }
 }
 
-/// Whether the environment says, which is then told, that there are no such tools here.
-fn left_out() -> bool {
-    let left_out = std::env::var("GPU_GAN_SKIP_TRANSLATIONS").is_ok_and(|value| value == "1");
-    if left_out {
-        // Not by `eprintln!`, which the test harness keeps back.
-        let words = "SKIPPED: GPU_GAN_SKIP_TRANSLATIONS=1, so nothing is known of the shaders as SPIR-V and GLSL";
-        writeln!(std::io::stderr(), "{words}").unwrap();
-    }
-    left_out
-}
-
 #[test]
-fn one_file_that_is_not_valid_among_others_is_refused() {
-    if left_out() {
+fn an_invalid_file_among_valid_ones_is_rejected() {
+    if left_out("TRANSLATIONS", "the shaders as SPIR-V and GLSL") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -282,47 +281,54 @@ fn one_file_that_is_not_valid_among_others_is_refused() {
         std::fs::write(&path, text).unwrap();
         path
     });
-    assert_eq!(GLSLANG.refuses(&files[..1]), None);
-    // This language makes no float of an integer by itself.
-    assert!(GLSLANG.refuses(&files).unwrap().contains("cannot convert"), "{:?}", GLSLANG.refuses(&files));
+    assert_eq!(GLSLANG.rejects(&files[..1]), None);
+    // GLSL ES does not convert an integer to a float implicitly.
+    assert!(GLSLANG.rejects(&files).unwrap().contains("cannot convert"), "{:?}", GLSLANG.rejects(&files));
 }
 
 #[test]
-fn every_kernel_of_every_shipped_model_and_of_the_judges_stays_within_what_every_adapter_offers() {
+fn every_kernel_stays_within_the_limits_of_every_adapter() {
     let mut reached = BTreeSet::new();
-    let kernels = kernels(&programs(), &[Kernels::Portable]);
-    let tilings = |dispatch: &Dispatch| (0..=dispatch.tilings.len()).map(|number| dispatch.tiled(number)).collect();
-    for dispatch in kernels.iter().flat_map::<Vec<_>, _>(tilings) {
+    let kernels = kernels(&programs(), &[KernelSet::Portable]);
+    let tile_shapes =
+        |dispatch: &Dispatch| (0..=dispatch.tile_shapes.len()).map(|number| dispatch.with_tile_shape(number)).collect();
+    for dispatch in kernels.iter().flat_map::<Vec<_>, _>(tile_shapes) {
         let (module, info) = specialised(&dispatch);
         let [entry] = &module.entry_points[..] else { panic!("{dispatch:?}: one entry point is left") };
         let shared: u32 = globals(&module, &info, |space| space == AddressSpace::WorkGroup)
             .iter()
             .map(|(_, bytes)| bytes.next_multiple_of(16))
             .sum();
-        assert!(shared <= floor::WORKGROUP_MEMORY, "{dispatch:?}: {shared} bytes of workgroup memory");
+        assert!(shared <= webgpu_limits::WORKGROUP_MEMORY, "{dispatch:?}: {shared} bytes of workgroup memory");
         let [x, y, z] = entry.workgroup_size;
-        assert!(x * y * z <= floor::INVOCATIONS && z <= floor::INVOCATIONS_ALONG_Z, "{dispatch:?}: {x} x {y} x {z}");
+        assert!(
+            x * y * z <= webgpu_limits::INVOCATIONS && z <= webgpu_limits::INVOCATIONS_ALONG_Z,
+            "{dispatch:?}: {x} x {y} x {z}"
+        );
         let tensors = globals(&module, &info, |space| matches!(space, AddressSpace::Storage { .. }));
-        assert!(tensors.len() <= floor::STORAGE_BUFFERS, "{dispatch:?}: {tensors:?}");
-        assert!(dispatch.workgroups.iter().all(|groups| (1..=floor::WORKGROUPS).contains(groups)), "{dispatch:?}");
+        assert!(tensors.len() <= webgpu_limits::STORAGE_BUFFERS, "{dispatch:?}: {tensors:?}");
+        assert!(
+            dispatch.workgroups.iter().all(|groups| (1..=webgpu_limits::WORKGROUPS).contains(groups)),
+            "{dispatch:?}"
+        );
         reached.insert((dispatch.shader, dispatch.entry.to_string()));
     }
-    let everywhere = entry_points().into_iter().filter(|(shader, ..)| Kernels::Portable.uses(shader));
+    let everywhere = entry_points().into_iter().filter(|(shader, ..)| KernelSet::Portable.uses(shader));
     let all: BTreeSet<_> = everywhere.map(|(shader, entry, _)| (shader, entry)).collect();
     assert_eq!(reached, all, "an entry point that no model uses");
 }
 
 #[test]
-fn every_buffer_of_every_shipped_model_and_of_the_judges_can_be_bound_on_every_adapter() {
+fn every_buffer_can_be_bound_on_every_adapter() {
     for program in programs() {
         let buffers = program.buffers().iter().map(|buffer| (buffer.name.clone(), buffer.bytes()));
-        let dispatches: Vec<Dispatch> = dispatches(&program, Kernels::Portable).collect();
+        let dispatches: Vec<Dispatch> = dispatches(&program, KernelSet::Portable).collect();
         let scratch = dispatches.iter().flat_map(|dispatch| dispatch.bindings.values()).filter_map(|source| {
-            let Source::Scratch(name, range) = source else { return None };
+            let Resource::Scratch(name, range) = source else { return None };
             Some((name.to_string(), 4 * range.end as u64))
         });
         for (name, bytes) in buffers.chain(scratch) {
-            assert!(bytes <= floor::BINDING, "{name} has {bytes} bytes");
+            assert!(bytes <= webgpu_limits::BINDING, "{name} has {bytes} bytes");
         }
     }
 }

@@ -1,0 +1,377 @@
+//! An open adapter: how it is opened, which kernels and tile shapes it runs, and whether a program fits into its limits.
+
+use std::collections::HashMap;
+use std::panic;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::adapters::{Adapter, AdapterKind};
+use super::driver_errors::DriverErrors;
+use super::executor::{GpuExecutor, buffer_size};
+use super::lower::{self, Dispatch, KernelSet, LANES, MAX_TILE_SHAPES, Resource, lower};
+use super::submission;
+use super::tuner::Tuner;
+use crate::error::{Error, Result};
+use crate::program::{Device, Executor, Op, Program};
+
+/// What to do where a program is too large for a device; the writer of the program may know something better.
+const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
+
+/// An open adapter. Clones share it.
+#[derive(Clone)]
+pub struct GpuDevice {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) name: String,
+    driver: String,
+    errors: DriverErrors,
+    pub(super) kernels: KernelSet,
+    pub(super) tile_choice: TileChoice,
+    pub(super) compilation: Compilation,
+    /// How long a submission should take.
+    pub(super) submission_target: Duration,
+    pub(super) created: Arc<Created>,
+}
+
+/// How an adapter is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions {
+    /// Whether to enable timestamp queries, if the adapter has them, for [`GpuExecutor::time_on_gpu`].
+    pub timestamps: bool,
+    /// Whether larger matrix products round their operands to f16 and accumulate in f32, which is less exact. Everything else
+    /// stays in f32.
+    pub mixed_precision: bool,
+}
+
+/// Which tile shape each matrix product has.
+#[derive(Clone, Default)]
+pub(super) enum TileChoice {
+    /// The default tile shape.
+    #[default]
+    Default,
+    /// The alternative of this number, counted from 1; the default tile shape where a product has no such alternative.
+    Alternative(usize),
+    /// The fastest tile shape, by measurement.
+    Fastest(Arc<Tuner>),
+}
+
+impl TileChoice {
+    /// A dispatch with the tile shape that was chosen for it.
+    pub(super) fn apply(&self, dispatch: &Dispatch) -> Dispatch {
+        match self {
+            Self::Default => dispatch.with_tile_shape(0),
+            Self::Alternative(number) => dispatch.with_tile_shape(*number),
+            Self::Fastest(tuner) => tuner.apply(dispatch),
+        }
+    }
+}
+
+/// How many GPU objects were created on a device since it was opened, whether they still exist or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceCounts {
+    /// Buffers: tensors, scratch memory, tables, and those that results are read through.
+    pub buffers: usize,
+    /// Bind groups, one for each dispatch of a routine.
+    pub bind_groups: usize,
+    /// Pipelines, one for each kernel of a program.
+    pub pipelines: usize,
+}
+
+/// Running counts of what [`ResourceCounts`] says.
+#[derive(Default)]
+pub(super) struct Created {
+    /// Buffers created so far.
+    pub(super) buffers: AtomicUsize,
+    /// Bind groups created so far.
+    pub(super) bind_groups: AtomicUsize,
+    /// Pipelines created so far.
+    pub(super) pipelines: AtomicUsize,
+}
+
+impl Created {
+    pub(super) fn count(counter: &AtomicUsize) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How shaders are compiled.
+#[derive(Clone, Default)]
+pub(super) struct Compilation {
+    /// Sources that replace those of [`SHADERS`](super::SHADERS), by the shader's name.
+    pub(super) replaced: HashMap<&'static str, Arc<str>>,
+    /// Whether compiled code checks every index, loop and divisor.
+    pub(super) checked: bool,
+}
+
+/// The kernels of mixed precision for an adapter.
+fn mixed_precision_kernels(adapter: &Adapter) -> Result<KernelSet> {
+    match (adapter.features.mixed_precision, adapter.features.subgroups) {
+        (Some(side), Some([subgroup, _])) => {
+            Ok(KernelSet::CooperativeMatrices { side: side as usize, subgroup: subgroup as usize })
+        }
+        _ => Err(Error::Device {
+            message: format!(
+                "{adapter} cannot compute in mixed precision: that needs cooperative matrices of f16 and subgroups of one \
+                 size"
+            ),
+            hint: "leave out --mixed-precision; `gpu-gan devices` lists what each device can do".into(),
+        }),
+    }
+}
+
+impl GpuDevice {
+    /// Opens an adapter with all its limits, which [`Device::check`] compares with.
+    pub fn open(adapter: &Adapter) -> Result<Self> {
+        Self::open_with(adapter, OpenOptions::default())
+    }
+
+    /// Opens an adapter with other options than the default ones.
+    pub fn open_with(adapter: &Adapter, options: OpenOptions) -> Result<Self> {
+        let mut name = adapter.to_string();
+        let mut required_features = wgpu::Features::empty();
+        required_features.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps && adapter.features.timestamps);
+        let kernels = match (adapter.kind, adapter.features.subgroups) {
+            _ if options.mixed_precision => {
+                let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+                required_features |= needed | wgpu::Features::SUBGROUP;
+                let kernels = mixed_precision_kernels(adapter)?;
+                name.push_str(", mixed precision");
+                kernels
+            }
+            (AdapterKind::Software, Some([LANES, LANES])) => {
+                required_features |= wgpu::Features::SUBGROUP;
+                KernelSet::Lanes
+            }
+            _ => KernelSet::Portable,
+        };
+        let experimental_features = if options.mixed_precision {
+            // SAFETY: experimental features may be faulty, which is why a person has to ask for them, and why `verify` tests
+            // them. The shaders are this crate's own, and only multiply matrices of sizes and types that the adapter lists.
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        };
+        let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
+            label: Some("gpu-gan"),
+            required_features,
+            required_limits: adapter.handle.limits(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features,
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(request).map_err(|error| Error::Device {
+            message: format!("{name} cannot be opened: {error}"),
+            hint: "update its driver, choose another with --device (see `gpu-gan devices`), or use --device cpu".into(),
+        })?;
+        let errors = DriverErrors::default();
+        let lost = errors.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Only `lose` destroys a device that is in use.
+            let destroyed = reason == wgpu::DeviceLostReason::Destroyed;
+            lost.report_loss(if destroyed { "it was destroyed" } else { &message });
+        });
+        let uncaptured = errors.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(&error)));
+        let driver = format!("{} {}", adapter.driver, adapter.driver_version).trim().to_string();
+        Ok(Self {
+            device,
+            queue,
+            name,
+            driver,
+            errors,
+            kernels,
+            tile_choice: TileChoice::default(),
+            compilation: Compilation::default(),
+            submission_target: if adapter.kind == AdapterKind::Software {
+                submission::ON_SOFTWARE
+            } else {
+                submission::ON_HARDWARE
+            },
+            created: Arc::default(),
+        })
+    }
+
+    /// Name and version of the adapter's driver, in the driver's own words: `llvmpipe Mesa 22.3.6 (LLVM 15.0.6)`.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// How many GPU objects all executors of this device created so far. Running a routine creates none.
+    pub fn resource_counts(&self) -> ResourceCounts {
+        let Created { buffers, bind_groups, pipelines } = &*self.created;
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        ResourceCounts { buffers: count(buffers), bind_groups: count(bind_groups), pipelines: count(pipelines) }
+    }
+
+    /// The same device, whose compiled shaders check every index, loop and divisor, and zero workgroup memory first. The
+    /// kernels do not rely on that and give the same numbers with and without.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.compilation.checked = true;
+        self
+    }
+
+    /// This device, and if it runs kernels for one kind of adapter, the same device with the portable kernels.
+    pub fn variants(&self) -> Vec<Self> {
+        let mut variants = vec![self.clone()];
+        if self.kernels != KernelSet::Portable {
+            variants.push(Self { kernels: KernelSet::Portable, ..self.clone() });
+        }
+        variants
+    }
+
+    /// The same device with autotuning: each matrix product of a program is timed once with a handful of tile shapes, within
+    /// about two seconds for a program, and the fastest ones are stored in the folder `cache`. `report` receives a line about
+    /// it. Results have the same bits with every tile shape.
+    #[must_use]
+    pub fn autotuned(mut self, cache: Option<&Path>, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let tuner = Tuner::new(&format!("{}, {}", self.name, self.driver), cache, Box::new(report));
+        self.tile_choice = TileChoice::Fastest(tuner);
+        self
+    }
+
+    /// This device with the portable kernels, once for each number of an alternative tile shape.
+    pub fn tile_shape_variants(&self) -> Vec<Self> {
+        let with = |number| Self {
+            kernels: KernelSet::Portable,
+            tile_choice: TileChoice::Alternative(number),
+            ..self.clone()
+        };
+        (1..=MAX_TILE_SHAPES).map(with).collect()
+    }
+
+    /// The dispatches that run operations on this device, in order.
+    pub fn dispatches_of(&self, ops: &[Op], program: &Program) -> Vec<Dispatch> {
+        let dispatches = lower(ops, program, self.kernels);
+        dispatches.iter().map(|dispatch| self.tile_choice.apply(dispatch)).collect()
+    }
+
+    /// Operations in order, grouped into those that this device runs together.
+    pub fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
+        lower::fused(ops, program, self.kernels)
+    }
+
+    /// Whether this device runs a shader at all: some shaders are for one kind of adapter.
+    pub fn uses(&self, shader: &str) -> bool {
+        self.kernels.uses(shader)
+    }
+
+    /// The same device with another source for a shader, for tests that break one. It is compiled with all checks, as the
+    /// source is not trusted.
+    #[must_use]
+    pub fn replacing(mut self, shader: &'static str, source: &str) -> Self {
+        self.compilation.replaced.insert(shader, source.into());
+        self.checked()
+    }
+
+    /// A program on this device: [`Device::build`] without the box.
+    pub fn executor(&self, program: &Program) -> Result<GpuExecutor> {
+        self.check(program)?;
+        GpuExecutor::new(self.clone(), program)
+    }
+
+    /// Loses the device, as when a driver resets a GPU, so that tests see what becomes of a run. Every later call ends with
+    /// [`Error::Lost`].
+    pub fn lose(&self) {
+        self.device.destroy();
+        // wgpu reports the loss once no submission is in flight.
+        let _ = self.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    /// The only place that lets wgpu see how far the GPU has come. wgpu panics where it learns here that the device is lost,
+    /// after it has reported the loss; then the answer is `None`, and [`Self::healthy`] knows why.
+    pub(super) fn poll(&self, how: wgpu::PollType) -> Option<std::result::Result<wgpu::PollStatus, wgpu::PollError>> {
+        let attempt = panic::AssertUnwindSafe(|| self.device.poll(how));
+        match panic::catch_unwind(attempt) {
+            Ok(answer) => Some(answer),
+            Err(cause) if self.healthy().is_ok() => panic::resume_unwind(cause),
+            Err(_) => None,
+        }
+    }
+
+    /// The first error that the driver reported, if there is one.
+    pub(super) fn healthy(&self) -> Result<()> {
+        let reports = self.errors.first();
+        let device = self.name.clone();
+        match (reports.lost, reports.error) {
+            (None, None) => Ok(()),
+            (Some(reason), _) => Err(Error::Lost {
+                device,
+                reason: if reason.is_empty() { "its driver gives no reason".into() } else { reason },
+                hint: "try again; if it happens again, update the driver or use --device cpu".into(),
+            }),
+            (None, Some(error)) => Err(Error::Device {
+                message: format!("{device} stopped working: {error}"),
+                hint: "resume from the last checkpoint with --resume; if it happens again, update the driver or use \
+                       --device cpu"
+                    .into(),
+            }),
+        }
+    }
+
+    /// The size in bytes of the largest buffer that a shader can access, and the name of the limit.
+    fn largest_buffer(&self) -> (u64, &'static str) {
+        let limits = self.device.limits();
+        let binding = (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size");
+        binding.min((limits.max_buffer_size, "max_buffer_size"))
+    }
+}
+
+impl Device for GpuDevice {
+    fn description(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Shaders address the bytes of images with 32 bits, whatever the size of a buffer.
+    fn max_image_bytes(&self) -> u64 {
+        self.largest_buffer().0.min(u64::from(u32::MAX))
+    }
+
+    fn mixed_precision(&self) -> bool {
+        matches!(self.kernels, KernelSet::CooperativeMatrices { .. })
+    }
+
+    fn check(&self, program: &Program) -> Result<()> {
+        let (limit, limit_name) = self.largest_buffer();
+        let check_buffer = |name: &str, bytes: u64| {
+            if buffer_size(bytes) <= limit {
+                return Ok(());
+            }
+            let (tensor, device) = (name.to_string(), self.name.clone());
+            Err(Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: OTHER_DEVICE.into() })
+        };
+        for buffer in program.buffers() {
+            check_buffer(&buffer.name, buffer.bytes())?;
+        }
+        let most_workgroups = self.device.limits().max_compute_workgroups_per_dimension;
+        let routines = program.routines().iter();
+        for group in routines.flat_map(|routine| lower::groups(&routine.ops, program, self.kernels)) {
+            for dispatch in &group.dispatches {
+                for resource in dispatch.bindings.values() {
+                    if let Resource::Scratch(name, range) = resource {
+                        check_buffer(name, 4 * range.end as u64)?;
+                    }
+                }
+                if let Some(&count) = dispatch.workgroups.iter().find(|&&count| count > most_workgroups as usize) {
+                    return Err(Error::Device {
+                        message: format!(
+                            "{} of {} needs {count} workgroups along one dimension, but {} allows {most_workgroups} \
+                             (max_compute_workgroups_per_dimension)",
+                            group.ops[0].name(),
+                            program.info(group.ops[0].operands()[0].tensor).name,
+                            self.name
+                        ),
+                        hint: OTHER_DEVICE.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+        Ok(Box::new(self.executor(program)?))
+    }
+}
