@@ -6,16 +6,8 @@ use super::Tiles;
 /// What a person types to get tiles of the photographs.
 pub const NAME: &str = "aerial";
 
-/// The photographs' file names and files (PNG).
-pub const PHOTOGRAPHS: [(&str, &[u8]); 4] = [
-    (
-        "2019_YELL_2_541000_4977000_image_crop.png",
-        include_bytes!("../../data/aerial/2019_YELL_2_541000_4977000_image_crop.png"),
-    ),
-    ("OSBS_029.png", include_bytes!("../../data/aerial/OSBS_029.png")),
-    ("SOAP_031.png", include_bytes!("../../data/aerial/SOAP_031.png")),
-    ("SOAP_061.png", include_bytes!("../../data/aerial/SOAP_061.png")),
-];
+/// The images' file names and files (PNG).
+pub use gpu_gan_aerial::IMAGES as PHOTOGRAPHS;
 
 /// The side of a tile where the person names none.
 pub(super) const TILE: usize = 64;

@@ -1,28 +1,26 @@
 //! The handwritten digits of the MNIST database, built into the program: 28 x 28 pixels, ten classes. Where the files
 //! come from, and their licence, is in `data/README.md`.
 
+use gpu_gan_mnist_test as test_files;
+use gpu_gan_mnist_train as train_files;
+
 use super::{ImageSet, idx};
 use crate::error::Result;
 
 /// What a person types to get the training images.
 pub const NAME: &str = "mnist";
 
-const TRAIN_IMAGES: &[u8] = include_bytes!("../../data/mnist/train-images-idx3-ubyte.gz");
-const TRAIN_LABELS: &[u8] = include_bytes!("../../data/mnist/train-labels-idx1-ubyte.gz");
-const TEST_IMAGES: &[u8] = include_bytes!("../../data/mnist/t10k-images-idx3-ubyte.gz");
-const TEST_LABELS: &[u8] = include_bytes!("../../data/mnist/t10k-labels-idx1-ubyte.gz");
-
 /// The 60 000 training images with their labels.
 pub fn train() -> Result<ImageSet> {
-    let images = idx::images_in("the built-in train-images-idx3-ubyte", TRAIN_IMAGES)?;
-    let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", TRAIN_LABELS)?;
+    let images = idx::images_in("the built-in train-images-idx3-ubyte", train_files::IMAGES)?;
+    let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", train_files::LABELS)?;
     Ok(ImageSet::from_idx(NAME.into(), images, Some(labels)))
 }
 
 /// The 10 000 test images with their labels, named `mnist-test`.
 pub fn test() -> Result<ImageSet> {
-    let images = idx::images_in("the built-in t10k-images-idx3-ubyte", TEST_IMAGES)?;
-    let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", TEST_LABELS)?;
+    let images = idx::images_in("the built-in t10k-images-idx3-ubyte", test_files::IMAGES)?;
+    let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", test_files::LABELS)?;
     Ok(ImageSet::from_idx(format!("{NAME}-test"), images, Some(labels)))
 }
 
@@ -43,10 +41,10 @@ mod tests {
     #[test]
     fn the_files_are_the_original_ones() {
         for (file, md5) in [
-            (TRAIN_IMAGES, "6bbc9ace898e44ae57da46a324031adb"),
-            (TRAIN_LABELS, "a25bea736e30d166cdddb491f175f624"),
-            (TEST_IMAGES, "2646ac647ad5339dbf082846283269ea"),
-            (TEST_LABELS, "27ae3e4e09519cfbb04c329615203637"),
+            (train_files::IMAGES, "6bbc9ace898e44ae57da46a324031adb"),
+            (train_files::LABELS, "a25bea736e30d166cdddb491f175f624"),
+            (test_files::IMAGES, "2646ac647ad5339dbf082846283269ea"),
+            (test_files::LABELS, "27ae3e4e09519cfbb04c329615203637"),
         ] {
             assert_eq!(md5_unpacked(file), md5);
         }
