@@ -1,13 +1,23 @@
 #!/usr/bin/env bash
 # Runs all tests. The shaders are tested on any Vulkan, Metal or DX12 adapter; on Linux also on several software drivers, in a
-# browser, and by those who wrote down the languages of drivers. What is missing there is installed, if that may be done here
-# (apt, as root or through sudo without a password); else this says what to install, and how to leave its tests out.
+# browser, and by the tools of the shading languages. What is missing is installed if possible (apt, as root or through sudo without a
+# password). Otherwise this says what to install, and how to leave its tests out.
 #
-# Arguments go to `cargo test`: `tests/run.sh --test kernels`.
+#     tests/run.sh                    all tests
+#     tests/run.sh --quick            what needs no GPU and no other program: unit tests, the binary, documents, packages
+#     tests/run.sh --test kernels     other arguments go to `cargo test`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Not piped into grep, which may be done before the list is, and then that is an error.
+if [ "${1:-}" = --quick ]; then
+    shift
+    echo 'quick: leaving out all tests that need a GPU, a browser or Node.js'
+    export GPU_GAN_SKIP_GPU=1 GPU_GAN_SKIP_TRANSLATIONS=1 GPU_GAN_SKIP_VALIDATION=1 GPU_GAN_SKIP_GL=1 \
+        GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1
+    exec cargo test --release --locked --lib --test cli --test packages --test rooms "$@"
+fi
+
+# Not piped into grep, which may end before the list does; that would be an error.
 has_library() {
     [[ "$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)" == *"$1"* ]]
 }
@@ -35,14 +45,15 @@ has_browser() {
 }
 
 if ! command -v cargo >/dev/null; then
-    echo 'error: cargo is not there; install Rust with rustup, then run this again' >&2
+    echo 'error: cargo was not found' >&2
+    echo 'hint:  install Rust with rustup (https://rustup.rs), then run this again' >&2
     exit 1
 fi
 
 packages=''
 hints=''
 
-# need PARTS PACKAGES CHECK...: for tests that GPU_GAN_SKIP_ and any of PARTS leave out, where CHECK fails.
+# need PARTS PACKAGES CHECK...: notes PACKAGES as missing if CHECK fails, unless GPU_GAN_SKIP_PART is 1 for all of PARTS.
 need() {
     local parts="$1" wanted="$2" part
     shift 2
@@ -68,7 +79,7 @@ if [ "$(uname -s)" = Linux ]; then
     need GL 'libegl1 libegl-mesa0 libgl1-mesa-dri' has_library libEGL_mesa.so
     need 'SWIFTSHADER TINT' chromium has_browser
     need 'TINT WORKFLOWS' nodejs has_commands node
-    # Where Node.js is not Debian's it brings npm.
+    # Node.js from elsewhere than Debian brings npm.
     need 'TINT WORKFLOWS' npm has_commands npm
 fi
 
@@ -81,9 +92,9 @@ if [ -n "$packages" ]; then
         # shellcheck disable=SC2086 # a list of words
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
     else
-        echo "error: tests need what is not there, and it cannot be installed from here" >&2
-        echo "hint:  install these packages of Debian and Ubuntu, or what your system calls them (Fedora:" >&2
-        echo "       mesa-vulkan-drivers, vulkan-loader; Arch: vulkan-swrast), or leave their tests out:$hints" >&2
+        echo "error: packages are missing that the tests need, and installing them needs root" >&2
+        echo "hint:  install these packages of Debian and Ubuntu, or their counterparts (Fedora: mesa-vulkan-drivers," >&2
+        echo "       vulkan-loader; Arch: vulkan-swrast), or leave their tests out by the variable:$hints" >&2
         exit 1
     fi
 fi

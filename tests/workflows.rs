@@ -40,17 +40,17 @@ fn a_mistake_in_a_workflow_is_seen() {
     let broken = folder.path().join("broken.yml");
     for workflow in workflows() {
         let text = std::fs::read_to_string(workflow).unwrap();
-        for (right, wrong) in [("matrix.device", "matrix.devise"), ("runs-on:", "run-on:"), ("steps:", "step:")] {
-            assert!(text.contains(right), "there is no {right} to break");
+        for (right, wrong) in [("github.ref", "github.reff"), ("runs-on:", "run-on:"), ("steps:", "step:")] {
+            assert!(text.contains(right), "{right} is not in the workflow, so it cannot be broken");
             std::fs::write(&broken, text.replace(right, wrong)).unwrap();
             assert!(!complaints(&broken).is_empty(), "{wrong} instead of {right}");
         }
     }
 }
 
-/// Nothing of others is run that a tag could change under us, but for GitHub's own.
+/// Actions of others could change under the same tag, so only GitHub's own are used.
 #[test]
-fn workflows_use_no_actions_but_githubs_own_in_a_stated_version() {
+fn workflows_use_only_githubs_own_actions_in_a_stated_version() {
     for workflow in workflows() {
         let text = std::fs::read_to_string(workflow).unwrap();
         let used: Vec<_> =
