@@ -1,12 +1,13 @@
-// activation.wgsl: activation functions, element by element. Begins with function.wgsl.
+// activation.wgsl: activation functions and their gradients, elementwise. Compiled after function.wgsl.
 //
 //   forward   y  = f(x)
-//   grad      dx = dy * f'(x), with f' from y = f(x)
+//   grad      dx = dy * f'(x), with f' computed from y = f(x)
 //
 // Shapes    x, y, dy, dx (LEN)
-// Mapping   one invocation for each element, in a grid-stride loop
+// Mapping   one invocation per element, in a grid-stride loop
 // Twin      src/cpu/activation.rs
 
+// Number of elements.
 override LEN: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

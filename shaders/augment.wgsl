@@ -1,29 +1,39 @@
-// augment.wgsl: each image of a batch turned and mirrored by chance. Begins with random.wgsl.
+// augment.wgsl: random rotation and mirroring of each image of a batch. Compiled after random.wgsl.
 //
-//   forward   y[i] = x[i] turned about its middle by an angle within +-ROTATE half turns, then mirrored left to right with
-//             probability 1/2 if FLIP, then turned by 0 to 3 quarter turns if QUARTER_TURNS; counter-clockwise, as seen
+//   forward   y[i] = x[i] rotated about its centre by a random angle within +-ROTATE half turns, then mirrored left to right with
+//             probability 1/2 if FLIP, then rotated by 0 to 3 quarter turns if QUARTER_TURNS; counter-clockwise as seen
 //             y[i,a,e,c] = sum_{u,v in {0,1}} weight(u,v) * x[i, reflected(top + u), reflected(left + v), c]
-//             with (top, left) the pixel above and to the left of where (a, e) comes from, and the words of
-//             philox(i, step, STREAM_AUGMENT, 0) as the draws
+//             with (top, left) the pixel above and to the left of the source of (a, e), bilinear weights, and the words of
+//             philox(i, step, STREAM_AUGMENT, 0) as random draws
 //
 // Shapes    clock (1), u32    x, y (N, H, W, C)
-// Mapping   one workgroup for each image
+// Mapping   one workgroup per image
 // Twin      src/cpu/augment.rs
 
+// Height of an image.
 override H: u32;
+// Width of an image.
 override W: u32;
+// Channels of an image.
 override C: u32;
+// Largest angle, in half turns.
 override ROTATE: f32;
+// Whether to mirror at random.
 override FLIP: bool;
+// Whether to rotate by random quarter turns; needs H == W.
 override QUARTER_TURNS: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
+// The random draws for one image.
 struct Turn {
-    direction: vec2<f32>, // cosine and sine of the angle
+    // Cosine and sine of the angle.
+    direction: vec2<f32>,
+    // 1 if the image is mirrored.
     mirrored: u32,
+    // Number of quarter turns.
     quarters: u32,
 }
 
@@ -38,13 +48,13 @@ fn drawn(i: u32, step: u32) -> Turn {
     );
 }
 
-// The pixel that is seen at k, where an image and its mirror image alternate without end.
+// The pixel at coordinate k of the plane that is tiled by the image and its mirror images.
 fn reflected(k: i32, size: u32) -> u32 {
     let there = u32(select(k, -1 - k, k < 0)) % (2u * size);
     return min(there, 2u * size - 1u - there);
 }
 
-// The value at f in [0, 1] on the way from a to b. Rounding may carry it past b, but not past a.
+// Linear interpolation between a and b with f in [0, 1]. Rounding could carry the value past b, so it is clamped there.
 fn between(a: f32, b: f32, f: f32) -> f32 {
     let value = a + f * (b - a);
     return select(value, b, (a < b && value > b) || (a > b && value < b));
@@ -63,7 +73,7 @@ fn forward(
     let image = i * H * W * C;
     let middle = vec2<f32>(f32(H - 1u), f32(W - 1u)) / 2.0;
     for (var at = lane; at < H * W * C; at += 256u) {
-        // From the place in y back to the place in x: first what was done last.
+        // From the pixel of y back to its source in x: the last transformation is undone first.
         let place = vec2<u32>(at / C / W, at / C % W);
         var before = place;
         switch turn.quarters {

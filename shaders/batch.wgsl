@@ -1,20 +1,27 @@
-// batch.wgsl: the images of this step, in the order of the shuffled data set. Begins with random.wgsl.
+// batch.wgsl: the real images of this step, in the shuffled order of the data set. Compiled after random.wgsl.
 //
 //   gather    y[i] = (SCALE * images[row] + SHIFT) / 255   with g = (step - 1) * N + i
-//             and row = shuffled(g) of a whole data set, or g % COUNT in a chunk of the images that are due
-//   gather_and_join   the same, and both = y, then b
+//             and row = shuffled(g) of a whole data set, or g % COUNT in a chunk that is already shuffled
+//   gather_and_join   gather, and both = y followed by b
 //
 // Shapes    clock (1), u32    images (COUNT, PIXELS), u8, four in a word    y (N, PIXELS), from low to high
 //           b (images, PIXELS)    both (N + images of b, PIXELS)
-// Mapping   one workgroup for each image
+// Mapping   one workgroup per image
 // Twin      src/cpu/batch.rs
 
+// Batch size.
 override N: u32;
-override PIXELS: u32; // H * W * C of one image
+// Numbers of one image: H * W * C.
+override PIXELS: u32;
+// Images in `images`.
 override COUNT: u32;
-override HALF_BITS: u32; // of shuffled()
-override SCALE: f32; // high - low
-override SHIFT: f32; // 255 * low
+// Argument of `shuffled` for COUNT.
+override HALF_BITS: u32;
+// Width of the range of y: high - low.
+override SCALE: f32;
+// 255 times the lower end of the range of y.
+override SHIFT: f32;
+// Whether `images` is a chunk of a streamed data set, in the order of use.
 override CHUNK: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
@@ -25,7 +32,7 @@ override CHUNK: bool;
 
 var<workgroup> image: u32;
 
-// The row of image i, for all lanes.
+// The row of image i of the batch; one lane computes it for all.
 fn row_of(i: u32, lane: u32) -> u32 {
     if lane == 0u {
         let g = (clock[0] - 1u) * N + i;
@@ -42,7 +49,7 @@ fn row_of(i: u32, lane: u32) -> u32 {
 fn value_of(row: u32, pixel: u32) -> f32 {
     let byte = row * PIXELS + pixel;
     let value = (images[byte / 4u] >> (8u * (byte % 4u))) & 0xffu;
-    // For [-1, 1] and [0, 1] a whole number and one multiplication, which WGSL rounds correctly: the same bits everywhere.
+    // For [-1, 1] and [0, 1] this is an integer and one multiplication, which WGSL rounds correctly: same bits on every device.
     return (SCALE * f32(value) + SHIFT) * (1.0 / 255.0);
 }
 

@@ -1,38 +1,48 @@
-// batch_norm.wgsl: batch normalisation and its gradients (Ioffe and Szegedy 2015, algorithm 1), with the activation behind it if there is
-// one. Begins with function.wgsl.
+// batch_norm.wgsl: batch normalisation and its gradients (Ioffe and Szegedy 2015, algorithm 1), fused with the activation behind it
+// if there is one. Compiled after function.wgsl.
 //
-//   statistics      sums[g,s]   = sum and centred sum of squares of x over the rows of slice s of group g, and how many rows
+//   statistics      sums[g,s]   = sum and centred sum of squares of x over the rows of slice s of group g, and the number of rows
 //   forward         saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its sums (Chan et al. 1979);
 //                   running     = (1 - MOMENTUM) * running + MOMENTUM * (mean, unbiased variance), group after group
 //                   y  = gamma * xhat + beta                 with xhat = (x - mean) * inv_std of the row's group;  z = f(y)
-//   whole           statistics and forward at once, where there are few rows
+//   whole           statistics and forward in one dispatch, for few rows
 //   evaluate        y  = gamma * (x - mean) / sqrt(variance + EPS) + beta    with running statistics;  z = f(y)
-//   grad_sums       sums[g,s]   = sum e and sum e * xhat over the rows of slice s of group g;  e = dy, or dz = dy * f'(z) where
-//                   there is an activation, with the dy and dx of its gradient
+//   grad_sums       sums[g,s]   = sum e and sum e * xhat over the rows of slice s of group g;  e = dy, or with an activation
+//                   e = dz = dy * f'(z), where dy and dz are the activation's gradients
 //   grad_input      daffine = sum e * xhat, sum e over all rows: dgamma, dbeta;
 //                   dx = gamma * inv_std * (e - mean(e) - xhat * mean(e * xhat)), means over the group's rows
-//   grad_whole      grad_sums and grad_input at once, where there are few rows
+//   grad_whole      grad_sums and grad_input in one dispatch, for few rows
 //
-//           The kernel of a product that gives x, or dy, may have left sums already, of other slices. Or it has left the product in
-//           ADDENDS parts, and then statistics and whole add those into x, and grad_sums into dy:
-//   summed = sum of parts[a] over all a, in order
+//           The product that computes x, or dy, may already have written `sums` in its epilogue. Or it left split-K partial sums;
+//           then statistics and whole reduce them into x, and grad_sums into dy:
+//   reduced = sum of partials[s] over all s, in order
 //
-// Shapes    x, y, z, dy, dz, dx, summed (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
-//           sums (GROUPS, PARTS, 2 * C + 1), parts (ADDENDS, GROUPS * ROWS, C);  rows are all pixels of all images of a group
-// Mapping   statistics, forward, grad_sums, grad_input: a workgroup for 32 channels of a slice (y) of a group (z), 8 lanes share
-//           its rows;  *whole: a workgroup for WIDTH channels, HEIGHT lanes share all rows, each a run of them;  evaluate: an
-//           invocation for each element, in a grid-stride loop
+// Shapes    x, y, z, dy, dz, dx, reduced (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
+//           sums (GROUPS, PARTS, 2 * C + 1), partials (SPLITS, GROUPS * ROWS, C);  rows are all pixels of all images of a group
+// Mapping   statistics, forward, grad_sums, grad_input: a workgroup per 32 channels of a slice (y) of a group (z), 8 lanes share
+//           its rows;  *whole: a workgroup per WIDTH channels, HEIGHT lanes share all rows, each a run of them;  evaluate: an
+//           invocation per element, in a grid-stride loop
 // Twin      src/cpu/batch_norm.rs
 
+// Groups of images with statistics of their own.
 override GROUPS: u32;
+// Rows of a group.
 override ROWS: u32;
+// Channels.
 override C: u32;
+// Rows of a slice, which is what one workgroup reads; the last slice of a group may have fewer.
 override SLICE_ROWS: u32 = 1u;
+// Entries of `sums` for each group.
 override PARTS: u32 = 1u;
-override ADDENDS: u32 = 1u;
+// Split-K partial sums to reduce first; 1 for none.
+override SPLITS: u32 = 1u;
+// Added to the variance.
 override EPS: f32 = 0.0;
+// Weight of the newest statistics in the running ones.
 override MOMENTUM: f32 = 0.0;
+// Channels of a workgroup of whole and grad_whole.
 override WIDTH: u32 = 1u;
+// Lanes that share a channel in whole and grad_whole.
 override HEIGHT: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -43,16 +53,16 @@ override HEIGHT: u32 = 1u;
 @group(0) @binding(5) var<storage, read_write> sums: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(7) var<storage, read_write> z: array<f32>;
-@group(0) @binding(8) var<storage, read> z_before: array<f32>; // z, in the gradients
+@group(0) @binding(8) var<storage, read> z_before: array<f32>; // z of the forward pass
 @group(0) @binding(9) var<storage, read_write> dz: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(11) var<storage, read_write> daffine: array<f32>;
-@group(0) @binding(12) var<storage, read> parts: array<f32>;
-@group(0) @binding(13) var<storage, read_write> summed: array<f32>;
+@group(0) @binding(12) var<storage, read> partials: array<f32>;
+@group(0) @binding(13) var<storage, read_write> reduced: array<f32>;
 
 var<workgroup> lanes: array<vec2<f32>, 256>;
 
-// The sum over the lanes of a channel, for all of them; `width` channels are side by side in a workgroup, with `height` lanes each.
+// The sum over the lanes of a channel, for each of them; a workgroup has `width` channels with `height` lanes each.
 fn sum_of_lanes(lane: vec3<u32>, width: u32, height: u32, value: vec2<f32>) -> vec2<f32> {
     workgroupBarrier();
     lanes[lane.y * width + lane.x] = value;
@@ -68,28 +78,29 @@ fn rows_of_slice(slice: u32) -> u32 {
     return min(SLICE_ROWS, ROWS - slice * SLICE_ROWS);
 }
 
-// Adds the parts of an element.
-fn add_parts(i: u32) {
-    if ADDENDS == 1u { return; }
+// Reduces the split-K partial sums of an element.
+fn reduce_partials(i: u32) {
+    if SPLITS == 1u { return; }
     var sum = 0.0;
-    for (var a = 0u; a < ADDENDS; a++) {
-        sum += parts[a * GROUPS * ROWS * C + i];
+    for (var s = 0u; s < SPLITS; s++) {
+        sum += partials[s * GROUPS * ROWS * C + i];
     }
-    summed[i] = sum;
+    reduced[i] = sum;
 }
 
-// An element of x, or dy, whose parts are added if it has any.
+// An element of x, or what its partial sums were reduced to.
 fn x_at(i: u32) -> f32 {
-    if ADDENDS == 1u { return x[i]; }
-    return summed[i];
+    if SPLITS == 1u { return x[i]; }
+    return reduced[i];
 }
 
+// An element of dy, or what its partial sums were reduced to.
 fn dy_at(i: u32) -> f32 {
-    if ADDENDS == 1u { return dy[i]; }
-    return summed[i];
+    if SPLITS == 1u { return dy[i]; }
+    return reduced[i];
 }
 
-// Where the sums of part s of a group begin; those of squares, or of products with xhat, follow C after, and then a number of rows.
+// Offset of entry s of a group in `sums`: C sums, then C sums of squares or of products with xhat, then the number of rows.
 fn sums_at(g: u32, s: u32) -> u32 {
     return (g * PARTS + s) * (2u * C + 1u);
 }
@@ -101,16 +112,16 @@ fn write(i: u32, xhat: f32, gamma: f32, beta: f32) {
     if KIND != NONE { z[i] = function_of(value); }
 }
 
-// The gradient for an element of y, where `before` is that for z: it is written where there is an activation.
-fn gradient(i: u32, before: f32) -> f32 {
-    if KIND == NONE { return before; }
-    let value = before * derivative_at(z_before[i]);
+// The gradient of an element of y, from the gradient of z or y; with an activation it is also written to dz.
+fn gradient(i: u32, incoming: f32) -> f32 {
+    if KIND == NONE { return incoming; }
+    let value = incoming * derivative_at(z_before[i]);
     dz[i] = value;
     return value;
 }
 
-// Keeps the mean and the centred sum of squares of a group.
-fn keep(g: u32, c: u32, mean: f32, squares: f32) {
+// Writes saved and running statistics of a group, from its mean and centred sum of squares.
+fn write_statistics(g: u32, c: u32, mean: f32, squares: f32) {
     saved[g * 2u * C + c] = mean;
     saved[g * 2u * C + C + c] = 1.0 / sqrt(squares / f32(ROWS) + EPS);
     running[c] += MOMENTUM * (mean - running[c]);
@@ -122,13 +133,13 @@ fn statistics(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    // Lanes beyond the last channel do the work of the last one and store nothing, so that all reach the barriers.
+    // Lanes beyond the last channel repeat its work and store nothing, so that all lanes reach the barriers.
     let c = min(group.x * 32u + lane.x, C - 1u);
     let stores = group.x * 32u + lane.x < C;
     let first = group.z * ROWS + group.y * SLICE_ROWS;
     let rows = rows_of_slice(group.y);
     for (var r = lane.y; stores && r < rows; r += 8u) {
-        add_parts((first + r) * C + c);
+        reduce_partials((first + r) * C + c);
     }
     var sum = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
@@ -150,7 +161,7 @@ fn statistics(
     }
 }
 
-// The mean and the centred sum of squares of a group, from its sums, by 8 lanes.
+// Mean and centred sum of squares of a group, from its entries of `sums`, by 8 lanes.
 fn mean_and_squares(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
     var sum = 0.0;
     for (var s = lane.y; s < PARTS; s += 8u) {
@@ -161,7 +172,7 @@ fn mean_and_squares(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
     for (var s = lane.y; s < PARTS; s += 8u) {
         let at = sums_at(g, s);
         let rows = sums[at + 2u * C];
-        let off = sums[at + c] / max(rows, 1.0) - mean; // a part may have no rows
+        let off = sums[at + c] / max(rows, 1.0) - mean; // an entry may have no rows
         squares += sums[at + C + c] + rows * off * off;
     }
     return vec2<f32>(mean, sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x);
@@ -177,7 +188,7 @@ fn forward(
     if group.y == 0u && group.z == 0u {
         for (var g = 0u; g < GROUPS; g++) {
             let statistic = mean_and_squares(g, c, lane);
-            if stores && lane.y == 0u { keep(g, c, statistic.x, statistic.y); }
+            if stores && lane.y == 0u { write_statistics(g, c, statistic.x, statistic.y); }
         }
     }
     let gamma = affine[c];
@@ -192,15 +203,15 @@ fn forward(
     }
 }
 
-// The rows of a group that are a lane's: the first one, and where they end.
+// The rows of a group that a lane reads in whole and grad_whole: the first one, and the one behind the last.
 fn run_of_rows(g: u32, lane: u32) -> vec2<u32> {
     let length = (ROWS + HEIGHT - 1u) / HEIGHT;
     let first = min(lane * length, ROWS);
     return g * ROWS + vec2<u32>(first, min(first + length, ROWS));
 }
 
-// The mean of a lane's rows, and their squares about it, in one pass: about the mean of the first few, which is close, so that no
-// digit is lost.
+// Mean and centred sum of squares of a lane's rows, in one pass. Differences are taken to the mean of the first rows, which is
+// close to the mean of all, so that the subtraction loses no digits.
 fn statistics_of(rows: vec2<u32>, c: u32) -> vec2<f32> {
     if rows.x == rows.y { return vec2<f32>(); }
     let few = min(rows.y - rows.x, 16u);
@@ -231,7 +242,7 @@ fn whole(
     for (var g = 0u; g < GROUPS; g++) {
         let rows = run_of_rows(g, lane.y);
         for (var r = rows.x; stores && r < rows.y; r++) {
-            add_parts(r * C + c);
+            reduce_partials(r * C + c);
         }
         let own = statistics_of(rows, c);
         let count = f32(rows.y - rows.x);
@@ -240,7 +251,7 @@ fn whole(
         let squares = sum_of_lanes(lane, WIDTH, HEIGHT, vec2<f32>(own.y + count * off * off, 0.0)).x;
         let inv_std = 1.0 / sqrt(squares / f32(ROWS) + EPS);
         if stores {
-            if lane.y == 0u { keep(g, c, mean, squares); }
+            if lane.y == 0u { write_statistics(g, c, mean, squares); }
             for (var r = rows.x; r < rows.y; r++) {
                 write(r * C + c, (x_at(r * C + c) - mean) * inv_std, gamma, beta);
             }
@@ -273,7 +284,7 @@ fn grad_sums(
     var sum = vec2<f32>();
     for (var r = lane.y; stores && r < rows; r += 8u) {
         let i = (first + r) * C + c;
-        add_parts(i);
+        reduce_partials(i);
         sum += gradient(i, dy_at(i)) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
     }
     let total = sum_of_lanes(lane, 32u, 8u, sum);
@@ -284,7 +295,7 @@ fn grad_sums(
     }
 }
 
-// The sums of a group over all its parts, by 8 lanes.
+// The sums of a group over all its entries of `sums`, by 8 lanes.
 fn sums_of_group(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
     var sum = vec2<f32>();
     for (var s = lane.y; s < PARTS; s += 8u) {

@@ -1,25 +1,29 @@
-// bias.wgsl: the gradient of a bias.
+// bias.wgsl: gradient of a bias.
 //
-//   grad_parts   parts[s,c] = sum of dy[r,c] over the rows r of slice s
-//   grad         db[c]      = sum of parts[s,c] over all s, in order;  adam.wgsl does it where it comes next
+//   grad_partials   partials[s,c] = sum of dy[r,c] over the rows r of slice s
+//   grad            db[c]         = sum of partials[s,c] over all s, in order;  adam.wgsl does this itself where it comes next
 //
-// Shapes    dy (ROWS, C)    parts (SLICES, C)    db (C);  rows are all pixels of all images
-// Mapping   grad_parts: a workgroup for 32 channels of a slice, 8 lanes share its rows;  grad: an invocation for each channel
+// Shapes    dy (ROWS, C)    partials (SLICES, C)    db (C);  rows are all pixels of all images
+// Mapping   grad_partials: a workgroup per slice and 32 channels, 8 lanes share its rows;  grad: an invocation per channel
 // Twin      src/cpu/bias.rs
 
+// Pixels of all images.
 override ROWS: u32;
+// Channels.
 override C: u32;
+// Number of slices of the rows.
 override SLICES: u32;
+// Rows of a slice; the last one may have fewer.
 override SLICE_ROWS: u32;
 
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(2) var<storage, read_write> db: array<f32>;
 
 var<workgroup> lanes: array<f32, 256>;
 
 @compute @workgroup_size(32, 8)
-fn grad_parts(
+fn grad_partials(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
@@ -37,7 +41,7 @@ fn grad_parts(
         for (var other = 1u; other < 8u; other++) {
             sum += lanes[other * 32u + lane.x];
         }
-        parts[group.y * C + c] = sum;
+        partials[group.y * C + c] = sum;
     }
 }
 
@@ -47,7 +51,7 @@ fn grad(@builtin(global_invocation_id) id: vec3<u32>) {
     if c >= C { return; }
     var sum = 0.0;
     for (var s = 0u; s < SLICES; s++) {
-        sum += parts[s * C + c];
+        sum += partials[s * C + c];
     }
     db[c] = sum;
 }

@@ -1,16 +1,21 @@
-// class.wgsl: images of classes: latents with their class, and the logit of an image for its class. With k = labels[n % LABELS]:
+// class.wgsl: class-conditional networks: one-hot labels for the generator, the logit of the requested class for the
+// discriminator. With k = labels[n % LABELS]:
 //
 //   append      y[n,c] = x[n,c] for c < BEFORE, and y[n,BEFORE+j] = 1 where j = k, else 0
 //   pick        y[n] = logits[n,0] + logits[n,1+k]
 //   pick_grad   dlogits[n,j] = dy[n] where j = 0 or j = 1 + k, else 0
 //
-// Shapes    x (N, BEFORE)    labels (LABELS), u32    y (N, WIDTH), for pick (N)    logits, dlogits (N, WIDTH)    dy (N)
-// Mapping   one invocation for each element of the result; where there are WIDTH of each image, in a grid-stride loop
+// Shapes    x (N, BEFORE)    labels (LABELS), u32    y (N, WIDTH), of pick (N)    logits, dlogits (N, WIDTH)    dy (N)
+// Mapping   one invocation per element of the result; append and pick_grad in a grid-stride loop
 // Twin      src/cpu/class.rs
 
+// Images.
 override N: u32;
-override LABELS: u32; // of which N is a multiple
+// Number of labels; N is a multiple of it.
+override LABELS: u32;
+// Length of the latent before the class is appended.
 override BEFORE: u32 = 1;
+// Columns of the wider tensor: BEFORE + classes in append, 1 + classes in pick.
 override WIDTH: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -1,4 +1,4 @@
-// clock.wgsl: the number of the running step.
+// clock.wgsl: number of the running step.
 //
 //   tick      clock += 1
 //

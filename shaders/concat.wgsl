@@ -1,12 +1,14 @@
-// concat.wgsl: two batches of images, one behind the other.
+// concat.wgsl: concatenation of two batches of images.
 //
-//   forward   y = a, then b
+//   forward   y = a followed by b
 //
 // Shapes    a (LEN_A)    b (LEN_B)    y (LEN_A + LEN_B)
-// Mapping   one invocation for each element, in a grid-stride loop
+// Mapping   one invocation per element, in a grid-stride loop
 // Twin      src/cpu/concat.rs
 
+// Numbers in a.
 override LEN_A: u32;
+// Numbers in b.
 override LEN_B: u32;
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;

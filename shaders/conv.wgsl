@@ -1,150 +1,188 @@
-// conv.wgsl: convolution and its two gradients, as tiled matrix products over an image matrix that is never stored, with the activation
-// behind it, or the gradient of the one before it, if there is one. Begins with function.wgsl, and ends with tile.wgsl.
+// conv.wgsl: convolution and its two gradients as tiled matrix products (implicit GEMM: the im2col matrix is never stored), with an
+// epilogue. Compiled after function.wgsl and before tile.wgsl or matrices.wgsl, which multiply the tiles.
 //
 //   forward           y[n,i,j,o]  = b[o] + sum_{u,v,c} x[n,p,q,c] * w[u,v,c,o]
-//   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  transposed convolution is this, of dy
+//   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  a transposed convolution is this, applied to dy
 //   grad_weight       dw[u,v,c,o] = sum_{n,i,j} x[n,p,q,c] * dy[n,i,j,o]
 //                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
-//   thin_forward, thin_grad_input   the same as those, of few columns
-//   add_parts         result = b + sum of parts[s] over all slices s, in order
-//   all but grad_weight   next = f(result), or where BACKWARD  next = result * f'  with next_y what f gave
-//   *_and_statistics      also the statistics of batch normalisation behind the product: in sums, for the rows of each part of a
-//                         group, their sum, their centred sum of squares, and how many rows they are
-//   *_and_gradient_sums   also those of the gradient of batch normalisation: sum e and sum e * xhat, with e = next,
-//                         xhat = (x - mean) * inv_std of x = next_x, and mean and inv_std in saved
+//   narrow_forward, narrow_grad_input   the same as forward and grad_input, for at most four columns
+//   reduce_partials   result = b + sum of partials[s] over all splits s, in order
 //
-//           A sum may be cut into SLICES of SLICE_DEPTH terms, where there would be too few workgroups, or too long loops:
-//           then each slice writes its own part, and add_parts adds them, or batch_norm.wgsl or adam.wgsl does. Else the only part is
-//           the result, bias included.
+// Epilogue  of all but grad_weight: activated = f(result), or where BACKWARD  activated = result * f'  with f' from activated_y = f
+//           *_and_statistics      also the statistics of the batch normalisation behind the product: in `sums`, for the rows of each
+//                                 part of a group: their sum, their centred sum of squares, and the number of rows
+//           *_and_gradient_sums   also the sums of the gradient of batch normalisation: sum e and sum e * xhat, with e = activated,
+//                                 xhat = (x - mean) * inv_std of x = normalised_x, and mean and inv_std in saved
+//
+// Split-K   Where there would be too few workgroups, or loops too long, the depth is cut into SPLITS ranges of SPLIT_DEPTH terms.
+//           Each writes its own partial sums, without bias or epilogue; reduce_partials adds them, or batch_norm.wgsl or adam.wgsl
+//           does. With one split, `partials` is the result.
 //
 // Shapes    left is x, dy, x  and right is w, w, dy  of the three products
 //           x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
-//           parts (SLICES, shape of the result), result, next_y, next, next_x (LEN)
-//           sums (GROUPS, PARTS, 2 * columns + 1), saved (GROUPS, 2, columns);  PART_ROWS rows are a part
+//           partials (SPLITS, shape of the result), result, activated_y, activated, normalised_x (LEN)
+//           sums (GROUPS, PARTS, 2 * columns + 1), saved (GROUPS, 2, columns);  a part is PART_ROWS rows
 // Mapping   A workgroup computes a tile of 8*TY rows and 8*TX columns of  A (rows, depth) * B (depth, columns),  each
-//           invocation 8 x 8 of it, in steps of DEPTH that go through workgroup memory. Whatever TX, TY and PADDING are, the order
-//           of each sum is the same, and so are the bits.
+//           invocation 8 x 8 of it, in stages of DEPTH terms that go through workgroup memory. The order of each sum, and so its
+//           bits, do not depend on TX, TY and PADDING.
 //             forward       rows (n,i,j) of a group            depth (u,v,c)   columns o
 //             grad_input    rows (p,q,n) of a group, a phase   depth (u,v,o)   columns c;  phases are along z, too
 //             grad_weight   rows (u,v,c)                       depth (n,i,j)   columns o
-//           Groups of N / GROUPS images are along y, behind one another, so that no tile has rows of two. Slices are along z. Four
-//           numbers come with each load where the channels along which they lie are a multiple of four.
+//           Groups of N / GROUPS images follow each other along y, so that no tile has rows of two groups. Splits are along z.
+//           Loads take four numbers at once where the channels along which they lie are a multiple of four.
 //           A phase is the pixels with the same (p + PAD) % STRIDE and (q + PAD) % STRIDE: the same taps (u,v) reach all of
 //           them, so the product is dense, and no zero between the strides is ever multiplied. Its rows run over the images
-//           fastest, so that a tile sees few pixels and leaves out the taps that all of them have beyond the edge.
-//           thin_*: one invocation for each row, with all its columns, four at most; where those are few, a tile would be one of
-//           lanes that compute nothing. Neighbours have neighbouring pixels, of a phase, and nothing goes through workgroup memory.
-//           add_parts: one invocation for each element of the result, in a grid-stride loop
+//           fastest, so that a tile covers few pixels and skips the taps that all of them have beyond the edge.
+//           narrow_*: one invocation per row, which computes all of its columns; a tile would be mostly empty. Neighbouring
+//           invocations have neighbouring pixels of a phase, and nothing goes through workgroup memory.
+//           reduce_partials: one invocation per element of the result, in a grid-stride loop
 // Twin      src/cpu/conv.rs
 
+// Images.
 override N: u32;
+// Height of x.
 override H: u32;
+// Width of x.
 override W: u32;
+// Channels of x.
 override C_IN: u32;
+// Height of y.
 override H_OUT: u32;
+// Width of y.
 override W_OUT: u32;
+// Channels of y.
 override C_OUT: u32;
+// Height and width of the kernel.
 override K: u32;
+// Distance between neighbouring patches, in pixels of x.
 override STRIDE: u32;
+// Zeros around x, in pixels on each side.
 override PAD: u32;
+// Whether a bias is added.
 override HAS_BIAS: bool = false;
-override SLICES: u32 = 1u;
-override SLICE_DEPTH: u32 = 1u;
+// Split-K: into how many ranges the depth is cut.
+override SPLITS: u32 = 1u;
+// Terms of a range; a multiple of DEPTH.
+override SPLIT_DEPTH: u32 = 1u;
+// Numbers of the result, for reduce_partials.
 override LEN: u32 = 1u;
+// Channels of the result, for reduce_partials.
 override BIAS_LEN: u32 = 1u;
+// Groups of images, for the sums of batch normalisation.
 override GROUPS: u32 = 1u;
-override PARTS: u32 = 1u; // of a group
+// Entries of `sums` for each group.
+override PARTS: u32 = 1u;
+// Whether the epilogue multiplies by the derivative of the activation, instead of applying it.
 override BACKWARD: bool = false;
+// Invocations of a workgroup along the columns.
 override TX: u32 = 8u;
+// Invocations of a workgroup along the rows.
 override TY: u32 = 8u;
-// Left free behind each depth of a tile: without it, lanes that store depths of one row meet in one bank of the memory.
+// Numbers left free behind each depth of a tile: without them, lanes that store several depths of one row meet in one memory bank.
 override PADDING: u32 = 0u;
-override LANES: u32 = 64u; // TX * TY
+// Invocations of a workgroup: TX * TY, or more where matrices.wgsl needs whole subgroups.
+override LANES: u32 = 64u;
+// Numbers of a depth of tile A, with padding.
 override LINE_A: u32 = 8u * TY + PADDING;
+// Numbers of a depth of tile B, with padding.
 override LINE_B: u32 = 8u * TX + PADDING;
-override PART_ROWS: u32 = 8u * TY; // 64 at least; a tile has one part or more
-override COLUMN_SUMS: u32 = 8u * TX * (8u * TY / PART_ROWS); // of all parts of a tile: not more than there are lanes
+// Rows of an entry of `sums`: at least 64, and a tile has one or more.
+override PART_ROWS: u32 = 8u * TY;
+// Column sums of all parts of a tile; not more than LANES.
+override COLUMN_SUMS: u32 = 8u * TX * (8u * TY / PART_ROWS);
 
+// Terms of a stage.
 const DEPTH = 16u;
+// Address of a number that does not exist and counts as 0.
 const NOWHERE = 0xffffffffu;
 
 @group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(3) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
-@group(0) @binding(5) var<storage, read> next_y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> next: array<f32>;
-@group(0) @binding(7) var<storage, read> next_x: array<f32>;
+@group(0) @binding(5) var<storage, read> activated_y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> activated: array<f32>;
+@group(0) @binding(7) var<storage, read> normalised_x: array<f32>;
 @group(0) @binding(8) var<storage, read> saved: array<f32>;
 @group(0) @binding(9) var<storage, read_write> sums: array<f32>;
 
-// What of a row's address does not depend on the depth, and last where the row begins in the result.
+// Per row: the depth-independent part of its address (x, y, z) and its offset in the result (w).
 var<workgroup> origins: array<vec4<u32>, 8u * TY>;
 
-// Where a workgroup is in a product.
-struct Place {
-    group: u32,       // of images
-    slice: u32,
-    first_row: u32,   // in the group, or its phase
+// The tile of a workgroup in a product.
+struct Tile {
+    // Group of images.
+    group: u32,
+    // Split of the depth.
+    split: u32,
+    // First row, counted in the group or its phase.
+    first_row: u32,
+    // First column.
     first_column: u32,
-    rows: u32,        // from the first one on to the last of the group, or of the phase
+    // Rows from the first one to the end of the group or the phase.
+    rows: u32,
+    // Entry of `sums` of the first row.
     first_part: u32,
-    parts: u32,       // of the group's sums, up to which this phase's are
+    // End of the entries of `sums` of this group or phase.
+    end_part: u32,
 }
 
-// A number of a tensor, and four that lie as one vector; 0 where there is nothing.
+// A number of left, or 0 at NOWHERE.
 fn one_of_left(at: u32) -> f32 {
     if at == NOWHERE { return 0.0; }
     return left[at / 4u][at % 4u];
 }
 
+// Four neighbouring numbers of left, or 0 at NOWHERE.
 fn four_of_left(at: u32) -> vec4<f32> {
     if at == NOWHERE { return vec4<f32>(); }
     return left[at / 4u];
 }
 
+// A number of right, or 0 at NOWHERE.
 fn one_of_right(at: u32) -> f32 {
     if at == NOWHERE { return 0.0; }
     return right[at / 4u][at % 4u];
 }
 
+// Four neighbouring numbers of right, or 0 at NOWHERE.
 fn four_of_right(at: u32) -> vec4<f32> {
     if at == NOWHERE { return vec4<f32>(); }
     return right[at / 4u];
 }
 
-// The bias of a result that is complete as it is.
+// The bias of a channel; 0 for partial sums, where the reduction adds it.
 fn bias_of(channel: u32) -> f32 {
-    if HAS_BIAS && SLICES == 1u { return b[channel]; }
+    if HAS_BIAS && SPLITS == 1u { return b[channel]; }
     return 0.0;
 }
 
-// Hands an element of a complete result on to what takes it.
-fn hand_on(i: u32, value: f32) {
+// Applies the activation, or its derivative, to an element of the complete result.
+fn write_epilogue(i: u32, value: f32) {
     if KIND == NONE { return; }
     if BACKWARD {
-        next[i] = value * derivative_at(next_y[i]);
+        activated[i] = value * derivative_at(activated_y[i]);
     } else {
-        next[i] = function_of(value);
+        activated[i] = function_of(value);
     }
 }
 
-// An element of a slice's part, or of the result if there is only one.
+// Writes an element of a partial sum, or of the result and its epilogue with one split.
 fn store(i: u32, value: f32) {
-    parts[i] = value;
-    if SLICES == 1u { hand_on(i, value); }
+    partials[i] = value;
+    if SPLITS == 1u { write_epilogue(i, value); }
 }
 
-// How many rows of a tile are a lane's: the lanes beyond the last tile only help to load and to multiply.
+// Rows of a lane: 8, or 0 for lanes beyond TX * TY, which only help to load and to multiply.
 fn rows_of_lane(lane: u32) -> u32 {
     return select(0u, 8u, lane < TX * TY);
 }
 
-// Stores the products of an invocation. A tile of no depth has met no barrier since its origins were written.
-fn store_all(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
-    settle(products, lane);
-    let column = place.first_column + 8u * (lane % TX);
+// Stores the sums of an invocation. Waits first, since a tile of no depth has not met a barrier after writing `origins`.
+fn store_all(products: ptr<function, Products>, tile: Tile, lane: u32, columns: u32) {
+    wait(products, lane);
+    let column = tile.first_column + 8u * (lane % TX);
     for (var r = 0u; r < rows_of_lane(lane); r++) {
         let at_row = origins[8u * (lane / TX) + r].w;
         let values = product_row(products, lane, r);
@@ -156,12 +194,12 @@ fn store_all(products: ptr<function, Products>, place: Place, lane: u32, columns
     }
 }
 
-// How many of the tile's rows are those of its part k.
-fn rows_of_part(place: Place, k: u32) -> u32 {
-    return min(max(place.rows, k * PART_ROWS) - k * PART_ROWS, PART_ROWS);
+// Rows of part k of the tile.
+fn rows_of_part(tile: Tile, k: u32) -> u32 {
+    return min(max(tile.rows, k * PART_ROWS) - k * PART_ROWS, PART_ROWS);
 }
 
-// What the lanes of part k have shared of a column, added up in order.
+// The sum over the lanes of part k, in order, of what they shared in memory A for a column.
 fn total_in_a(k: u32, column: u32) -> f32 {
     var total = 0.0;
     for (var y = k * PART_ROWS / 8u; y < (k + 1u) * PART_ROWS / 8u; y++) {
@@ -170,6 +208,7 @@ fn total_in_a(k: u32, column: u32) -> f32 {
     return total;
 }
 
+// The same of memory B.
 fn total_in_b(k: u32, column: u32) -> f32 {
     var total = 0.0;
     for (var y = k * PART_ROWS / 8u; y < (k + 1u) * PART_ROWS / 8u; y++) {
@@ -178,22 +217,22 @@ fn total_in_b(k: u32, column: u32) -> f32 {
     return total;
 }
 
-// Keeps the two sums of part k of the tile for a column.
-fn keep(place: Place, k: u32, column: u32, columns: u32, first: f32, second: f32) {
-    let part = place.first_part + k;
-    let c = place.first_column + column;
-    if part >= place.parts || c >= columns { return; }
-    let at = (place.group * PARTS + part) * (2u * columns + 1u);
+// Writes the two sums of part k of the tile for a column.
+fn write_partial(tile: Tile, k: u32, column: u32, columns: u32, first: f32, second: f32) {
+    let part = tile.first_part + k;
+    let c = tile.first_column + column;
+    if part >= tile.end_part || c >= columns { return; }
+    let at = (tile.group * PARTS + part) * (2u * columns + 1u);
     sums[at + c] = first;
     sums[at + columns + c] = second;
-    if c == 0u { sums[at + 2u * columns] = f32(rows_of_part(place, k)); }
+    if c == 0u { sums[at + 2u * columns] = f32(rows_of_part(tile, k)); }
 }
 
-fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
-    store_all(products, place, lane, columns);
+fn store_with_statistics(products: ptr<function, Products>, tile: Tile, lane: u32, columns: u32) {
+    store_all(products, tile, lane, columns);
     let column = 8u * (lane % TX);
     let y = lane / TX;
-    let rows = min(max(place.rows, 8u * y) - 8u * y, rows_of_lane(lane));
+    let rows = min(max(tile.rows, 8u * y) - 8u * y, rows_of_lane(lane));
     var own = array<f32, 8>();
     for (var r = 0u; r < rows; r++) {
         let values = product_row(products, lane, r);
@@ -211,7 +250,7 @@ fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: 
     if adds { share_in_b(lane, total_in_a(part, of_tile)); }
     workgroupBarrier();
     let k = 8u * y / PART_ROWS;
-    let in_part = f32(rows_of_part(place, k));
+    let in_part = f32(rows_of_part(tile, k));
     var squares = array<f32, 8>();
     for (var r = 0u; r < rows; r++) {
         let values = product_row(products, lane, r);
@@ -224,12 +263,12 @@ fn store_with_statistics(products: ptr<function, Products>, place: Place, lane: 
         share_in_a(8u * lane + o, squares[o]);
     }
     workgroupBarrier();
-    if adds { keep(place, part, of_tile, columns, shared_in_b(lane), total_in_a(part, of_tile)); }
+    if adds { write_partial(tile, part, of_tile, columns, shared_in_b(lane), total_in_a(part, of_tile)); }
 }
 
-fn store_with_gradient_sums(products: ptr<function, Products>, place: Place, lane: u32, columns: u32) {
-    settle(products, lane);
-    let column = place.first_column + 8u * (lane % TX);
+fn store_with_gradient_sums(products: ptr<function, Products>, tile: Tile, lane: u32, columns: u32) {
+    wait(products, lane);
+    let column = tile.first_column + 8u * (lane % TX);
     var first = array<f32, 8>();
     var second = array<f32, 8>();
     for (var r = 0u; r < rows_of_lane(lane); r++) {
@@ -239,13 +278,13 @@ fn store_with_gradient_sums(products: ptr<function, Products>, place: Place, lan
             let c = column + o;
             if at_row == NOWHERE || c >= columns { continue; }
             let i = at_row + c;
-            let value = values[o] * derivative_at(next_y[i]);
-            let mean = saved[place.group * 2u * columns + c];
-            let inv_std = saved[place.group * 2u * columns + columns + c];
-            parts[i] = values[o];
-            next[i] = value;
+            let value = values[o] * derivative_at(activated_y[i]);
+            let mean = saved[tile.group * 2u * columns + c];
+            let inv_std = saved[tile.group * 2u * columns + columns + c];
+            partials[i] = values[o];
+            activated[i] = value;
             first[o] += value;
-            second[o] += value * ((next_x[i] - mean) * inv_std);
+            second[o] += value * ((normalised_x[i] - mean) * inv_std);
         }
     }
     for (var o = 0u; o < rows_of_lane(lane); o++) {
@@ -256,11 +295,11 @@ fn store_with_gradient_sums(products: ptr<function, Products>, place: Place, lan
     if lane < COLUMN_SUMS {
         let part = lane / (8u * TX);
         let of_tile = lane % (8u * TX);
-        keep(place, part, of_tile, columns, total_in_a(part, of_tile), total_in_b(part, of_tile));
+        write_partial(tile, part, of_tile, columns, total_in_a(part, of_tile), total_in_b(part, of_tile));
     }
 }
 
-// Where x has the number of a patch at a depth; lines and columns wrap above the top and left edge.
+// Index in x of the term `depth` of a patch. Lines and columns before the first wrap to large numbers.
 fn patch_at(origin: vec4<u32>, depth: u32, depths: u32) -> u32 {
     let tap = depth / C_IN;
     let p = origin.y + tap / K;
@@ -279,7 +318,7 @@ fn four_of_patch(origin: vec4<u32>, depth: u32, depths: u32) -> vec4<f32> {
     );
 }
 
-// Where w, or dy as the right of grad_weight, has the number of a column o at a depth.
+// Index in w, or in dy as the right operand of grad_weight, of column o at a depth.
 fn column_at(depth: u32, end: u32, o: u32) -> u32 {
     return select(NOWHERE, depth * C_OUT + o, depth < end && o < C_OUT);
 }
@@ -294,8 +333,8 @@ fn four_columns(depth: u32, end: u32, o: u32) -> vec4<f32> {
     );
 }
 
-// Where the patch of a pixel of y begins: its image's first element, its first line and column (which wrap above the top and left
-// edge, so that one comparison covers both edges).
+// Origin of the patch of a pixel of y: offset of its image, first line and first column (before the first they wrap to large
+// numbers, so that one comparison covers both edges), and the pixel's offset in y.
 fn patch_origin(pixel: u32) -> vec4<u32> {
     let j = pixel % W_OUT;
     let i = (pixel / W_OUT) % H_OUT;
@@ -303,22 +342,22 @@ fn patch_origin(pixel: u32) -> vec4<u32> {
     return vec4<u32>(n * H * W * C_IN, i * STRIDE - PAD, j * STRIDE - PAD, pixel * C_OUT);
 }
 
-// The tile of a workgroup, in the product that is y.
-fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Place {
+// Computes the tile of a workgroup of the product forward.
+fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Tile {
     let rows = N / GROUPS * H_OUT * W_OUT;
     let group = id.y / tiles;
     let first_row = id.y % tiles * 8u * TY;
     let first_column = id.x * 8u * TX;
-    let first_depth = id.z * SLICE_DEPTH;
-    let depths = min(K * K * C_IN, first_depth + SLICE_DEPTH);
-    let place = Place(group, id.z, first_row, first_column, rows - first_row, first_row / PART_ROWS, PARTS);
+    let first_depth = id.z * SPLIT_DEPTH;
+    let depths = min(K * K * C_IN, first_depth + SPLIT_DEPTH);
+    let tile = Tile(group, id.z, first_row, first_column, rows - first_row, first_row / PART_ROWS, PARTS);
 
     for (var row = lane; row < 8u * TY; row += LANES) {
         let origin = patch_origin(group * rows + first_row + row);
-        let in_slice = id.z * GROUPS * rows * C_OUT + origin.w;
+        let in_split = id.z * GROUPS * rows * C_OUT + origin.w;
         let beyond = first_row + row >= rows;
         origins[row] =
-            vec4<u32>(origin.x, select(origin.y, NOWHERE - K, beyond), origin.z, select(in_slice, NOWHERE, beyond));
+            vec4<u32>(origin.x, select(origin.y, NOWHERE - K, beyond), origin.z, select(in_split, NOWHERE, beyond));
     }
 
     for (var start = first_depth; start < depths; start += DEPTH) {
@@ -336,7 +375,7 @@ fn forward_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function
         workgroupBarrier();
         multiply(products, lane);
     }
-    return place;
+    return tile;
 }
 
 @compute @workgroup_size(LANES)
@@ -346,8 +385,8 @@ fn forward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let place = forward_products(id, workgroups.y / GROUPS, lane, &products);
-    store_all(&products, place, lane, C_OUT);
+    let tile = forward_products(id, workgroups.y / GROUPS, lane, &products);
+    store_all(&products, tile, lane, C_OUT);
 }
 
 @compute @workgroup_size(LANES)
@@ -357,8 +396,8 @@ fn forward_and_statistics(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let place = forward_products(id, workgroups.y / GROUPS, lane, &products);
-    store_with_statistics(&products, place, lane, C_OUT);
+    let tile = forward_products(id, workgroups.y / GROUPS, lane, &products);
+    store_with_statistics(&products, tile, lane, C_OUT);
 }
 
 @compute @workgroup_size(LANES)
@@ -368,11 +407,11 @@ fn forward_and_gradient_sums(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let place = forward_products(id, workgroups.y / GROUPS, lane, &products);
-    store_with_gradient_sums(&products, place, lane, C_OUT);
+    let tile = forward_products(id, workgroups.y / GROUPS, lane, &products);
+    store_with_gradient_sums(&products, tile, lane, C_OUT);
 }
 
-// Stores the few columns of a row.
+// Stores a row of at most four columns.
 fn store_row(first: u32, values: vec4<f32>, columns: u32) {
     for (var c = 0u; c < columns; c++) {
         store(first + c, values[c] + bias_of(c));
@@ -380,7 +419,7 @@ fn store_row(first: u32, values: vec4<f32>, columns: u32) {
 }
 
 @compute @workgroup_size(64)
-fn thin_forward(@builtin(global_invocation_id) id: vec3<u32>) {
+fn narrow_forward(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= N * H_OUT * W_OUT { return; }
     let origin = patch_origin(id.x);
     let depths = K * K * C_IN;
@@ -396,7 +435,7 @@ fn thin_forward(@builtin(global_invocation_id) id: vec3<u32>) {
     store_row(origin.w, values, C_OUT);
 }
 
-// The pixels of one phase along an axis: the first one, and how many there are.
+// The pixels of a phase along an axis: the first one, and their number.
 fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
     let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
     return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
@@ -407,8 +446,8 @@ fn tap_reaches(first: u32, last: u32, tap: u32, size_out: u32) -> bool {
     return (last + PAD) / STRIDE >= tap && (first + PAD) / STRIDE < size_out + tap;
 }
 
-// Where dy has what reaches a row through the tap of a depth. Lines and columns wrap above the first ones, so one comparison covers
-// both edges.
+// Index in dy of what reaches a row through the tap of a depth. Lines and columns before the first wrap to large numbers, so one
+// comparison covers both edges.
 fn gradient_at(origin: vec4<u32>, taps: vec2<u32>, depth: u32, depths: u32) -> u32 {
     let tap = depth / C_OUT;
     let i = origin.y - tap / taps.y;
@@ -427,7 +466,7 @@ fn four_of_gradient(origin: vec4<u32>, taps: vec2<u32>, depth: u32, depths: u32)
     );
 }
 
-// Where w has the weight of a channel c at a depth of a phase.
+// Index in w of channel c at a depth of a phase.
 fn tap_weight_at(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, c: u32) -> u32 {
     let tap = depth / C_OUT;
     let u = phase.x + STRIDE * (tap / taps.y);
@@ -446,7 +485,7 @@ fn four_tap_weights(phase: vec2<u32>, taps: vec2<u32>, depth: u32, depths: u32, 
 }
 
 @compute @workgroup_size(64)
-fn thin_grad_input(@builtin(global_invocation_id) id: vec3<u32>) {
+fn narrow_grad_input(@builtin(global_invocation_id) id: vec3<u32>) {
     let phase = vec2<u32>(id.z / STRIDE, id.z % STRIDE);
     let lines = phase_pixels(phase.x, H);
     let columns = phase_pixels(phase.y, W);
@@ -467,9 +506,9 @@ fn thin_grad_input(@builtin(global_invocation_id) id: vec3<u32>) {
     store_row(((n * H + p) * W + q) * C_IN, values, C_IN);
 }
 
-// The tile of a workgroup, in the product that is dx.
-fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Place {
-    let slice = id.z / (STRIDE * STRIDE);
+// Computes the tile of a workgroup of the product grad_input.
+fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<function, Products>) -> Tile {
+    let split = id.z / (STRIDE * STRIDE);
     let number = id.z % (STRIDE * STRIDE);
     let phase = vec2<u32>(number / STRIDE, number % STRIDE);
     let lines = phase_pixels(phase.x, H);
@@ -479,20 +518,20 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<funct
     let group = id.y / tiles;
     let first_row = id.y % tiles * 8u * TY;
     let first_column = id.x * 8u * TX;
-    // Taps u = phase, phase + STRIDE, ...: how many there are along each axis.
+    // Number of taps u = phase, phase + STRIDE, ... along each axis.
     let taps = (K + STRIDE - 1u - phase) / STRIDE;
-    let first_depth = slice * SLICE_DEPTH;
-    // Phases differ in size, and where this one has no rows there is nothing to multiply.
-    let depths = select(0u, min(taps.x * taps.y * C_OUT, first_depth + SLICE_DEPTH), first_row < rows);
-    let parts = PARTS / (STRIDE * STRIDE);
-    let place = Place(
+    let first_depth = split * SPLIT_DEPTH;
+    // Phases differ in size: a workgroup beyond the last row has no depth.
+    let depths = select(0u, min(taps.x * taps.y * C_OUT, first_depth + SPLIT_DEPTH), first_row < rows);
+    let phase_parts = PARTS / (STRIDE * STRIDE);
+    let tile = Tile(
         group,
-        slice,
+        split,
         first_row,
         first_column,
         max(rows, first_row) - first_row,
-        number * parts + first_row / PART_ROWS,
-        (number + 1u) * parts
+        number * phase_parts + first_row / PART_ROWS,
+        (number + 1u) * phase_parts
     );
 
     // Each row's image, and the output pixel that reaches it through the first tap of its phase.
@@ -506,7 +545,7 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<funct
             n * H_OUT * W_OUT * C_OUT,
             select((p + PAD) / STRIDE, NOWHERE, beyond),
             (q + PAD) / STRIDE,
-            select((((slice * N + n) * H + p) * W + q) * C_IN, NOWHERE, beyond)
+            select((((split * N + n) * H + p) * W + q) * C_IN, NOWHERE, beyond)
         );
     }
 
@@ -540,7 +579,7 @@ fn grad_input_products(id: vec3<u32>, tiles: u32, lane: u32, products: ptr<funct
         workgroupBarrier();
         multiply(products, lane);
     }
-    return place;
+    return tile;
 }
 
 @compute @workgroup_size(LANES)
@@ -550,8 +589,8 @@ fn grad_input(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let place = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
-    store_all(&products, place, lane, C_IN);
+    let tile = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
+    store_all(&products, tile, lane, C_IN);
 }
 
 @compute @workgroup_size(LANES)
@@ -561,8 +600,8 @@ fn grad_input_and_statistics(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let place = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
-    store_with_statistics(&products, place, lane, C_IN);
+    let tile = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
+    store_with_statistics(&products, tile, lane, C_IN);
 }
 
 @compute @workgroup_size(LANES)
@@ -572,11 +611,11 @@ fn grad_input_and_gradient_sums(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let place = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
-    store_with_gradient_sums(&products, place, lane, C_IN);
+    let tile = grad_input_products(id, workgroups.y / GROUPS, lane, &products);
+    store_with_gradient_sums(&products, tile, lane, C_IN);
 }
 
-// Where x has what a pixel of dy sees through the tap and channel of a row of the tile.
+// Index in x of what a pixel of dy sees through the tap and channel of a row of the tile.
 fn tap_at(row: u32, pixel: u32, end: u32) -> u32 {
     let j = pixel % W_OUT;
     let i = (pixel / W_OUT) % H_OUT;
@@ -604,7 +643,7 @@ fn grad_weight(
     let rows = K * K * C_IN;
     let first_row = group.y * 8u * TY;
     let first_column = group.x * 8u * TX;
-    let end = min(N * H_OUT * W_OUT, (group.z + 1u) * SLICE_DEPTH);
+    let end = min(N * H_OUT * W_OUT, (group.z + 1u) * SPLIT_DEPTH);
 
     // Each row's tap and channel.
     for (var row = lane; row < 8u * TY; row += LANES) {
@@ -620,7 +659,7 @@ fn grad_weight(
     }
 
     var products = Products();
-    for (var start = group.z * SLICE_DEPTH; start < end; start += DEPTH) {
+    for (var start = group.z * SPLIT_DEPTH; start < end; start += DEPTH) {
         workgroupBarrier();
         for (var e = lane; e < DEPTH * 2u * TY; e += LANES) {
             let depth = e / (2u * TY);
@@ -636,29 +675,29 @@ fn grad_weight(
         multiply(&products, lane);
     }
 
-    settle(&products, lane);
+    wait(&products, lane);
     for (var r = 0u; r < rows_of_lane(lane); r++) {
         let at_row = origins[8u * (lane / TX) + r].w;
         let values = product_row(&products, lane, r);
         for (var o = 0u; o < 8u; o++) {
             let column = first_column + 8u * (lane % TX) + o;
-            if at_row != NOWHERE && column < C_OUT { parts[at_row + column] = values[o]; }
+            if at_row != NOWHERE && column < C_OUT { partials[at_row + column] = values[o]; }
         }
     }
 }
 
 @compute @workgroup_size(256)
-fn add_parts(
+fn reduce_partials(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
         var sum = 0.0;
-        for (var s = 0u; s < SLICES; s++) {
-            sum += parts[s * LEN + i];
+        for (var s = 0u; s < SPLITS; s++) {
+            sum += partials[s * LEN + i];
         }
         if HAS_BIAS { sum += b[i % BIAS_LEN]; }
         result[i] = sum;
-        hand_on(i, sum);
+        write_epilogue(i, sum);
     }
 }

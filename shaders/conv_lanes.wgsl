@@ -1,58 +1,89 @@
-// conv_lanes.wgsl: the products of conv.wgsl for adapters that compute on the CPU, in vectors of 8 lanes. Begins with function.wgsl.
+// conv_lanes.wgsl: the products of conv.wgsl for software adapters, which compute on the CPU in vectors of 8 lanes. Compiled after
+// function.wgsl.
 //
-//   product           FORWARD, GRAD_INPUT or GRAD_WEIGHT of conv.wgsl, as  left (rows, depth) * right (depth, columns),  and next
+//   product           FORWARD, GRAD_INPUT or GRAD_WEIGHT of conv.wgsl, as  left (rows, depth) * right (depth, columns),  and its
+//                     epilogue
 //
-//           Such an adapter loads lane by lane, from workgroup memory too, and jumps over nothing. So a tile stays in registers,
-//           four numbers come with each load, a value of one lane reaches the others by a shuffle with a constant, and no
-//           step of the loop is there only to be left out. A sum may be cut into slices, which add_parts of conv.wgsl adds.
+//           Such an adapter loads lane by lane, from workgroup memory too, and executes both sides of a branch. So a tile stays in
+//           registers, a load takes four numbers, a value of one lane reaches the others by a shuffle with a constant, and the loop
+//           has no conditional work. A sum may be split (split-K); reduce_partials of conv.wgsl adds the partial sums.
 //
-// Shapes    as in conv.wgsl:  left is x, dy, x  and right is w, w, dy  of the three products;  parts (SLICES, shape of the result)
-//           next_y, next of the result's shape
+// Shapes    as in conv.wgsl:  left is x, dy, x  and right is w, w, dy  of the three products;  partials (SPLITS, shape of the
+//           result), activated_y, activated of the result's shape
 // Mapping   A subgroup of 8 lanes computes 16 rows x 32 columns, or where SWAPPED 32 rows x 16 columns: the 32 lie along the lanes,
-//           4 in each, the 16 come by shuffles in quads, of which there are QUADS. The depth goes in steps of 4, and every
-//           RUN of them are summed by themselves, so that long sums round less. The order of rows and of depth is that of
-//           conv.wgsl; slices, and phases before them, are along z.
+//           4 in each; the 16 come by shuffles in QUADS groups of four. The depth goes in steps of 4; every
+//           RUN terms are summed separately, so that long sums round less. The order of rows and of depth is that of
+//           conv.wgsl; splits, and within them phases, are along z.
 // Twin      src/cpu/conv.rs
 
+// Which product: one of the constants below.
 override PRODUCT: u32;
+// Images.
 override N: u32;
+// Height of x.
 override H: u32;
+// Width of x.
 override W: u32;
+// Channels of x.
 override C_IN: u32;
+// Height of y.
 override H_OUT: u32;
+// Width of y.
 override W_OUT: u32;
+// Channels of y.
 override C_OUT: u32;
+// Height and width of the kernel.
 override K: u32;
+// Distance between neighbouring patches, in pixels of x.
 override STRIDE: u32;
+// Zeros around x, in pixels on each side.
 override PAD: u32;
+// Whether a bias is added.
 override HAS_BIAS: bool = false;
-override SLICES: u32 = 1u;
-override SLICE_DEPTH: u32 = 1u;
+// Split-K: into how many ranges the depth is cut.
+override SPLITS: u32 = 1u;
+// Terms of a range.
+override SPLIT_DEPTH: u32 = 1u;
+// Whether the epilogue multiplies by the derivative of the activation, instead of applying it.
 override BACKWARD: bool = false;
+// Whether the rows lie along the lanes, instead of the columns.
 override SWAPPED: bool = false;
+// Groups of four rows, or of four columns where SWAPPED, that come by shuffles: 1 to 4.
 override QUADS: u32 = 4u;
 
+// Value of PRODUCT: y.
 const FORWARD = 0u;
+// Value of PRODUCT: dx.
 const GRAD_INPUT = 1u;
+// Value of PRODUCT: dw.
 const GRAD_WEIGHT = 2u;
+// Address of a number that does not exist and counts as 0.
 const NOWHERE = 0xffffffffu;
+// Terms that are summed before they are added to the total.
 const RUN = 256u;
 
 @group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> next_y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> next: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> partials: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> activated_y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> activated: array<vec4<f32>>;
 
-// What all lanes have in common.
+// The tile of a subgroup in the product.
 struct Tile {
-    rows: u32, // of the whole product, or of its phase
-    end: u32, // of the depth
+    // Rows of the whole product, or of its phase.
+    rows: u32,
+    // End of the depth of this split.
+    end: u32,
+    // Phase of GRAD_INPUT: vertical, horizontal.
     phase: vec2<u32>,
-    lines: vec2<u32>, // of the phase: the first one, and how many there are
+    // Lines of the phase: the first one, and their number.
+    lines: vec2<u32>,
+    // Columns of the phase: the first one, and their number.
     columns: vec2<u32>,
-    first_tap: vec2<u32>, // of those that reach any pixel of the tile
+    // First tap that reaches any pixel of the tile.
+    first_tap: vec2<u32>,
+    // Number of taps that reach any pixel of the tile.
     taps: vec2<u32>,
 }
 
@@ -70,18 +101,18 @@ fn column_count() -> u32 {
     return select(C_OUT, C_IN, PRODUCT == GRAD_INPUT);
 }
 
-// Whether four numbers that follow each other in memory, of left or of right, are four of the depth.
+// Whether four neighbouring numbers of left, or of right, are four terms of the depth.
 fn along_depth(of_right: bool) -> bool {
     return PRODUCT == GRAD_INPUT || (PRODUCT == FORWARD && !of_right);
 }
 
-// The pixels of one phase along an axis: the first one, and how many there are.
+// The pixels of a phase along an axis: the first one, and their number.
 fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
     let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
     return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
 }
 
-// The taps that reach any pixel from `first` to `last` from inside dy: the first one, and how many there are.
+// The taps that reach any pixel from `first` to `last` from inside dy: the first one, and their number.
 fn reaching_taps(first: u32, last: u32, taps: u32, size_out: u32) -> vec2<u32> {
     let from_ = max((first + PAD) / STRIDE + 1u, size_out) - size_out;
     return vec2<u32>(from_, max(min(taps, (last + PAD) / STRIDE + 1u), from_) - from_);
@@ -93,7 +124,7 @@ fn set_phase(phase: vec2<u32>) {
     tile.columns = phase_pixels(phase.y, W);
 }
 
-// Leaves out the taps beyond the edge for the smallest rectangle around the pixels of the rows.
+// Skips the taps that are beyond the edge for the whole rectangle around the pixels of the rows.
 fn set_taps(first_row: u32, rows: u32) {
     let first_pixel = first_row / N;
     let last_pixel = (min(first_row + rows, tile.rows) - 1u) / N;
@@ -110,17 +141,17 @@ fn set_taps(first_row: u32, rows: u32) {
     tile.taps = vec2<u32>(vertical.y, horizontal.y);
 }
 
-// The tap of GRAD_INPUT at a depth, counted within its phase. In f32, which is exact for numbers so small, as lanes have no division of
-// integers.
+// The tap of GRAD_INPUT at a depth, counted within its phase. Divides in f32, which is exact for these small numbers: CPUs have no
+// vector division of integers.
 fn tap_at(depth: u32) -> vec2<u32> {
     let tap = depth / C_OUT;
     let u = u32((f32(tap) + 0.5) / f32(tile.taps.y));
     return tile.first_tap + vec2<u32>(u, tap - u * tile.taps.y);
 }
 
-// What of an address in left does not depend on the depth. Lines and columns wrap above the top and left edge, so that one
+// The depth-independent part of a row's address in left. Lines and columns before the first wrap to large numbers, so that one
 // comparison covers both edges.
-fn place_of(row: u32) -> vec3<u32> {
+fn origin_of(row: u32) -> vec3<u32> {
     let beyond = row >= tile.rows;
     switch PRODUCT {
         case FORWARD: {
@@ -143,36 +174,36 @@ fn place_of(row: u32) -> vec3<u32> {
     }
 }
 
-// Where left has a row's number at a depth, or nowhere if it is 0 there.
-fn left_at(place: vec3<u32>, depth: u32) -> u32 {
+// Index in left of a row at a depth; NOWHERE where it is 0.
+fn left_at(origin: vec3<u32>, depth: u32) -> u32 {
     var at: u32;
     var inside = depth < tile.end;
     switch PRODUCT {
         case FORWARD: {
             let tap = depth / C_IN;
-            let p = place.y + tap / K;
-            let q = place.z + tap % K;
+            let p = origin.y + tap / K;
+            let q = origin.z + tap % K;
             inside &= p < H && q < W;
-            at = place.x + (p * W + q) * C_IN + depth % C_IN;
+            at = origin.x + (p * W + q) * C_IN + depth % C_IN;
         }
         case GRAD_INPUT: {
             let tap = tap_at(depth);
-            let i = place.y - tap.x;
-            let j = place.z - tap.y;
+            let i = origin.y - tap.x;
+            let j = origin.z - tap.y;
             inside &= i < H_OUT && j < W_OUT;
-            at = place.x + (i * W_OUT + j) * C_OUT + depth % C_OUT;
+            at = origin.x + (i * W_OUT + j) * C_OUT + depth % C_OUT;
         }
         default: {
-            let p = (depth / W_OUT) % H_OUT * STRIDE + place.y;
-            let q = depth % W_OUT * STRIDE + place.z;
+            let p = (depth / W_OUT) % H_OUT * STRIDE + origin.y;
+            let q = depth % W_OUT * STRIDE + origin.z;
             inside &= p < H && q < W;
-            at = ((depth / (W_OUT * H_OUT) * H + p) * W + q) * C_IN + place.x;
+            at = ((depth / (W_OUT * H_OUT) * H + p) * W + q) * C_IN + origin.x;
         }
     }
     return select(NOWHERE, at, inside);
 }
 
-// Where right has a column's number at a depth, or nowhere if it is 0 there.
+// Index in right of a column at a depth; NOWHERE where it is 0.
 fn right_at(depth: u32, column: u32) -> u32 {
     var at = depth * C_OUT + column;
     if PRODUCT == GRAD_INPUT {
@@ -182,45 +213,47 @@ fn right_at(depth: u32, column: u32) -> u32 {
     return select(NOWHERE, at, depth < tile.end && column < column_count());
 }
 
+// A number of left, or 0 at NOWHERE.
 fn one_of_left(at: u32) -> f32 {
     let safe = select(at, 0u, at == NOWHERE);
     return select(left[safe / 4u][safe % 4u], 0.0, at == NOWHERE);
 }
 
+// A number of right, or 0 at NOWHERE.
 fn one_of_right(at: u32) -> f32 {
     let safe = select(at, 0u, at == NOWHERE);
     return select(right[safe / 4u][safe % 4u], 0.0, at == NOWHERE);
 }
 
-// Four numbers of left: of a row at four depths, or of four rows at a depth, as they lie in memory.
-fn four_of_left(row: u32, place: vec3<u32>, depth: u32) -> vec4<f32> {
+// Four neighbouring numbers of left: of a row at four depths, or of four rows at a depth.
+fn four_of_left(row: u32, origin: vec3<u32>, depth: u32) -> vec4<f32> {
     if select(C_IN, C_OUT, PRODUCT == GRAD_INPUT) % 4u == 0u {
-        let at = left_at(place, depth);
+        let at = left_at(origin, depth);
         return select(left[select(at, 0u, at == NOWHERE) / 4u], vec4<f32>(), at == NOWHERE);
     }
     if along_depth(false) {
         return vec4<f32>(
-            one_of_left(left_at(place, depth)),
-            one_of_left(left_at(place, depth + 1u)),
-            one_of_left(left_at(place, depth + 2u)),
-            one_of_left(left_at(place, depth + 3u))
+            one_of_left(left_at(origin, depth)),
+            one_of_left(left_at(origin, depth + 1u)),
+            one_of_left(left_at(origin, depth + 2u)),
+            one_of_left(left_at(origin, depth + 3u))
         );
     }
     return vec4<f32>(
-        one_of_left(left_at(place, depth)),
-        one_of_left(left_at(place_of(row + 1u), depth)),
-        one_of_left(left_at(place_of(row + 2u), depth)),
-        one_of_left(left_at(place_of(row + 3u), depth))
+        one_of_left(left_at(origin, depth)),
+        one_of_left(left_at(origin_of(row + 1u), depth)),
+        one_of_left(left_at(origin_of(row + 2u), depth)),
+        one_of_left(left_at(origin_of(row + 3u), depth))
     );
 }
 
-// Four numbers of right: of a column at four depths, or of four columns at a depth, as they lie in memory.
+// Four neighbouring numbers of right: of a column at four depths, or of four columns at a depth.
 fn four_of_right(depth: u32, column: u32) -> vec4<f32> {
     if C_OUT % 4u == 0u {
         let at = right_at(depth, column);
         return select(right[select(at, 0u, at == NOWHERE) / 4u], vec4<f32>(), at == NOWHERE);
     }
-    let next = select(vec2<u32>(0u, 1u), vec2<u32>(1u, 0u), along_depth(true)); // in depth and column
+    let next = select(vec2<u32>(0u, 1u), vec2<u32>(1u, 0u), along_depth(true)); // step in depth, and in columns
     return vec4<f32>(
         one_of_right(right_at(depth, column)),
         one_of_right(right_at(depth + next.x, column + next.y)),
@@ -229,7 +262,7 @@ fn four_of_right(depth: u32, column: u32) -> vec4<f32> {
     );
 }
 
-// The row or column, counted from the tile's first one, of a lane's load number `load`.
+// The row or column, counted from the first of the tile, of load number `load` of a lane.
 fn item(lane: u32, load: u32, on_lanes: bool, along: bool) -> u32 {
     if on_lanes {
         return 4u * lane + select(0u, load, along);
@@ -237,12 +270,12 @@ fn item(lane: u32, load: u32, on_lanes: bool, along: bool) -> u32 {
     return 8u * load + select(lane / 4u * 4u, lane, along);
 }
 
-// The depth of the same, counted from the step's first one.
+// The depth, counted from the first of the step, of load number `load` of a lane.
 fn item_depth(lane: u32, load: u32, on_lanes: bool, along: bool) -> u32 {
     return select(select(lane % 4u, load, on_lanes), 0u, along);
 }
 
-// Four depths of each of four rows or columns, from the lanes 0 to 3 or 4 to 7.
+// Four depths of each of four rows or columns, from lanes 0 to 3.
 fn low_quad(fours: vec4<f32>, along: bool) -> mat4x4<f32> {
     let quad = mat4x4<f32>(
         subgroupShuffle(fours, 0u),
@@ -254,6 +287,7 @@ fn low_quad(fours: vec4<f32>, along: bool) -> mat4x4<f32> {
     return transpose(quad);
 }
 
+// Four depths of each of four rows or columns, from lanes 4 to 7.
 fn high_quad(fours: vec4<f32>, along: bool) -> mat4x4<f32> {
     let quad = mat4x4<f32>(
         subgroupShuffle(fours, 4u),
@@ -265,52 +299,52 @@ fn high_quad(fours: vec4<f32>, along: bool) -> mat4x4<f32> {
     return transpose(quad);
 }
 
-// Where the result has a row's first number.
-fn row_start(row: u32, slice: u32) -> u32 {
+// Offset of a row in the result.
+fn row_start(row: u32, split: u32) -> u32 {
     if PRODUCT == GRAD_INPUT {
         let pixel = row / N;
         let p = tile.lines.x + STRIDE * (pixel / tile.columns.y);
         let q = tile.columns.x + STRIDE * (pixel % tile.columns.y);
-        return (((slice * N + row % N) * H + p) * W + q) * C_IN;
+        return (((split * N + row % N) * H + p) * W + q) * C_IN;
     }
-    return (slice * tile.rows + row) * C_OUT;
+    return (split * tile.rows + row) * C_OUT;
 }
 
-// What takes an element of a complete result, where y is what the activation gave.
-fn handed_on(value: f32, y: f32) -> f32 {
+// The epilogue of an element of the complete result; y is the result of the activation, for its derivative.
+fn epilogue_of(value: f32, y: f32) -> f32 {
     if BACKWARD { return value * derivative_at(y); }
     return function_of(value);
 }
 
-// An element of a slice's part, or of the result if there is only one.
+// Writes an element of a partial sum, or of the result and its epilogue with one split.
 fn store_one(at: u32, value: f32) {
-    parts[at / 4u][at % 4u] = value;
-    if KIND == NONE || SLICES > 1u { return; }
+    partials[at / 4u][at % 4u] = value;
+    if KIND == NONE || SPLITS > 1u { return; }
     var y = 0.0;
-    if BACKWARD { y = next_y[at / 4u][at % 4u]; }
-    next[at / 4u][at % 4u] = handed_on(value, y);
+    if BACKWARD { y = activated_y[at / 4u][at % 4u]; }
+    activated[at / 4u][at % 4u] = epilogue_of(value, y);
 }
 
-// Four of them that lie as one.
+// Writes four neighbouring elements.
 fn store_four(at: u32, values: vec4<f32>) {
-    parts[at / 4u] = values;
-    if KIND == NONE || SLICES > 1u { return; }
+    partials[at / 4u] = values;
+    if KIND == NONE || SPLITS > 1u { return; }
     var y = vec4<f32>();
-    if BACKWARD { y = next_y[at / 4u]; }
-    next[at / 4u] = vec4<f32>(
-        handed_on(values.x, y.x),
-        handed_on(values.y, y.y),
-        handed_on(values.z, y.z),
-        handed_on(values.w, y.w)
+    if BACKWARD { y = activated_y[at / 4u]; }
+    activated[at / 4u] = vec4<f32>(
+        epilogue_of(values.x, y.x),
+        epilogue_of(values.y, y.y),
+        epilogue_of(values.z, y.z),
+        epilogue_of(values.w, y.w)
     );
 }
 
-// Four columns of a row.
-fn store(slice: u32, row: u32, column: u32, sums: vec4<f32>) {
+// Stores four columns of a row.
+fn store(split: u32, row: u32, column: u32, sums: vec4<f32>) {
     if row >= tile.rows { return; }
-    let at = row_start(row, slice) + column;
+    let at = row_start(row, split) + column;
     var values = sums;
-    if HAS_BIAS && SLICES == 1u {
+    if HAS_BIAS && SPLITS == 1u {
         let last = column_count() - 1u;
         values += vec4<f32>(b[min(column, last)], b[min(column + 1u, last)], b[min(column + 2u, last)], b[min(column + 3u, last)]);
     }
@@ -324,16 +358,16 @@ fn store(slice: u32, row: u32, column: u32, sums: vec4<f32>) {
     if column + 3u < column_count() { store_one(at + 3u, values.w); }
 }
 
-// Four of the 16 rows or columns that come by shuffles, with those of the lane.
-fn store_quad(slice: u32, row: u32, column: u32, lane: u32, quad: u32, sums: mat4x4<f32>) {
+// Stores four of the rows or columns that come by shuffles, for the rows or columns of the lane.
+fn store_quad(split: u32, row: u32, column: u32, lane: u32, quad: u32, sums: mat4x4<f32>) {
     if SWAPPED {
         let of_rows = transpose(sums);
         for (var r = 0u; r < 4u; r++) {
-            store(slice, row + 4u * lane + r, column + 4u * quad, of_rows[r]);
+            store(split, row + 4u * lane + r, column + 4u * quad, of_rows[r]);
         }
     } else {
         for (var r = 0u; r < 4u; r++) {
-            store(slice, row + 4u * quad + r, column + 4u * lane, sums[r]);
+            store(split, row + 4u * quad + r, column + 4u * lane, sums[r]);
         }
     }
 }
@@ -344,7 +378,7 @@ fn product(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let phases = select(1u, STRIDE * STRIDE, PRODUCT == GRAD_INPUT);
-    let slice = group.z / phases;
+    let split = group.z / phases;
     let row = group.y * select(16u, 32u, SWAPPED);
     let column = group.x * select(32u, 16u, SWAPPED);
     if PRODUCT == GRAD_INPUT {
@@ -361,7 +395,7 @@ fn product(
         }
         default: { depths = N * H_OUT * W_OUT; }
     }
-    tile.end = min(depths, (slice + 1u) * SLICE_DEPTH);
+    tile.end = min(depths, (split + 1u) * SPLIT_DEPTH);
 
     let along_left = along_depth(false);
     let along_right = along_depth(true);
@@ -369,40 +403,40 @@ fn product(
     let row1 = row + item(lane, 1u, SWAPPED, along_left);
     let row2 = row + item(lane, 2u, SWAPPED, along_left);
     let row3 = row + item(lane, 3u, SWAPPED, along_left);
-    let place0 = place_of(row0);
-    let place1 = place_of(row1);
-    let place2 = place_of(row2);
-    let place3 = place_of(row3);
+    let origin0 = origin_of(row0);
+    let origin1 = origin_of(row1);
+    let origin2 = origin_of(row2);
+    let origin3 = origin_of(row3);
     let column0 = column + item(lane, 0u, !SWAPPED, along_right);
     let column1 = column + item(lane, 1u, !SWAPPED, along_right);
     let column2 = column + item(lane, 2u, !SWAPPED, along_right);
     let column3 = column + item(lane, 3u, !SWAPPED, along_right);
 
     var totals = array<mat4x4<f32>, 4>();
-    for (var run = slice * SLICE_DEPTH; run < tile.end; run += RUN) {
+    for (var run = split * SPLIT_DEPTH; run < tile.end; run += RUN) {
         var sums0 = mat4x4<f32>();
         var sums1 = mat4x4<f32>();
         var sums2 = mat4x4<f32>();
         var sums3 = mat4x4<f32>();
         for (var depth = run; depth < min(run + RUN, tile.end); depth += 4u) {
-            let left0 = four_of_left(row0, place0, depth + item_depth(lane, 0u, SWAPPED, along_left));
+            let left0 = four_of_left(row0, origin0, depth + item_depth(lane, 0u, SWAPPED, along_left));
             let right0 = four_of_right(depth + item_depth(lane, 0u, !SWAPPED, along_right), column0);
             var left1 = left0;
             var right1 = right0;
             if SWAPPED || QUADS > 2u {
-                left1 = four_of_left(row1, place1, depth + item_depth(lane, 1u, SWAPPED, along_left));
+                left1 = four_of_left(row1, origin1, depth + item_depth(lane, 1u, SWAPPED, along_left));
             }
             if !SWAPPED || QUADS > 2u {
                 right1 = four_of_right(depth + item_depth(lane, 1u, !SWAPPED, along_right), column1);
             }
-            // Four of the depth for the lane's rows or columns, and the eight first and last of what comes by shuffles.
+            // Four terms for the rows or columns of the lane, and the first and last eight of those that come by shuffles.
             var lanes: mat4x4<f32>;
             var first: vec4<f32>;
             var last: vec4<f32>;
             var along: bool;
             if SWAPPED {
-                let left2 = four_of_left(row2, place2, depth + item_depth(lane, 2u, true, along_left));
-                let left3 = four_of_left(row3, place3, depth + item_depth(lane, 3u, true, along_left));
+                let left2 = four_of_left(row2, origin2, depth + item_depth(lane, 2u, true, along_left));
+                let left3 = four_of_left(row3, origin3, depth + item_depth(lane, 3u, true, along_left));
                 lanes = mat4x4<f32>(left0, left1, left2, left3);
                 if along_left { lanes = transpose(lanes); }
                 first = right0;
@@ -427,8 +461,8 @@ fn product(
         if QUADS > 2u { totals[2] += sums2; }
         if QUADS > 3u { totals[3] += sums3; }
     }
-    // In a loop, so that what stores is compiled once: with four calls a pipeline takes nearly twice as long to make.
+    // In a loop, so that the stores are compiled once: with four calls creating a pipeline takes nearly twice as long.
     for (var quad = 0u; quad < QUADS; quad++) {
-        store_quad(slice, row, column, lane, quad, totals[quad]);
+        store_quad(split, row, column, lane, quad, totals[quad]);
     }
 }

@@ -1,4 +1,4 @@
-// cross_entropy.wgsl: the cross-entropy of softmax on logits, its gradient and what people watch.
+// cross_entropy.wgsl: cross-entropy of softmax on logits, its gradient, and accuracy.
 //
 //   softmax   loss    = mean over rows of ln(sum_j exp(l_j - max)) + max - l_label
 //             dlogits = (exp(l_j - max) / sum_j exp(l_j - max) - (j == label)) / N
@@ -8,10 +8,15 @@
 // Mapping   one workgroup; 256 lanes share the rows
 // Twin      src/cpu/cross_entropy.rs
 
+// Images.
 override N: u32;
+// Number of classes.
 override CLASSES: u32;
+// Rows of the history, which is a ring.
 override HISTORY: u32;
+// Columns of the history.
 override COLUMNS: u32;
+// First column that is written.
 override COLUMN: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
@@ -22,19 +27,19 @@ override COLUMN: u32;
 
 var<workgroup> lanes: array<vec2<f32>, 256>;
 
-// By its bits, as in loss.wgsl: drivers may take it that there is no NaN and no infinity.
+// Tests the bits: a driver may assume that NaN and infinity never occur.
 fn is_finite(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-// A row's gradients; returns its loss, and 1 where its largest logit is the label's. A logit that is not finite takes the
-// place of all of them.
+// Writes the gradient of a row; returns its loss, and 1 where its largest logit is the label's. If a logit is not finite, loss and
+// gradient become that logit.
 fn row(r: u32) -> vec2<f32> {
     let first = r * CLASSES;
     let label = labels[r];
     var broken = 0.0;
     var largest = 0u;
-    var own = 0.0; // found by comparing and not by index: a label is data
+    var own = 0.0; // found by comparing, so that a wrong label cannot read out of bounds
     for (var j = 0u; j < CLASSES; j++) {
         let l = logits[first + j];
         if !is_finite(l) && is_finite(broken) {
@@ -62,7 +67,7 @@ fn row(r: u32) -> vec2<f32> {
 
 @compute @workgroup_size(256)
 fn softmax(@builtin(local_invocation_index) lane: u32) {
-    var sum = vec2<f32>(); // loss, rows judged right
+    var sum = vec2<f32>(); // loss, correct rows
     for (var r = lane; r < N; r += 256u) {
         sum += row(r);
     }

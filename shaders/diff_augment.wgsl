@@ -1,22 +1,30 @@
-// diff_augment.wgsl: each image of a batch changed by chance (Zhao et al. 2020). Begins with random.wgsl.
+// diff_augment.wgsl: differentiable augmentation of each image of a batch (Zhao et al. 2020). Compiled after random.wgsl.
 //
-//   forward   y = k * s * x + k * (1 - s) * mean_pixel(x) + (1 - k) * mean_image(x) + b, moved down and to the right by whole
-//             numbers of pixels, and 0 where nothing of x comes to lie and in a rectangle of half the sides
-//   grad      dx = k * s * g + k * (1 - s) * mean_pixel(g) + (1 - k) * mean_image(g), with g that of dy which x had a part in,
-//             moved back, and 0 elsewhere
-//             s, k and b are 1, 1 and 0 without COLOUR, nothing moves without TRANSLATION, and no rectangle is empty without
-//             CUTOUT; the draws are the words of philox(i, step, STREAM, 0) and philox(i, step, STREAM, 1)
+//   forward   y = k * s * x + k * (1 - s) * mean_pixel(x) + (1 - k) * mean_image(x) + b, translated by a whole number of pixels,
+//             and 0 outside the translated image and in a cut-out rectangle of half the height and width
+//   grad      dx = k * s * g + k * (1 - s) * mean_pixel(g) + (1 - k) * mean_image(g), with g = dy where y depends on x,
+//             translated back, and 0 elsewhere
+//             saturation s, contrast k and brightness b are 1, 1 and 0 without COLOUR, the translation is 0 without TRANSLATION,
+//             the rectangle is empty without CUTOUT; the random draws are the words of philox(i, step, STREAM, 0) and
+//             philox(i, step, STREAM, 1)
 //
 // Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)
-// Mapping   one workgroup for each image; its lanes take turns at the pixels
+// Mapping   one workgroup per image; its lanes stride over the pixels
 // Twin      src/cpu/diff_augment.rs
 
+// Height of an image.
 override H: u32;
+// Width of an image.
 override W: u32;
+// Channels of an image.
 override C: u32;
+// Random stream of this pass.
 override STREAM: u32;
+// Whether images are translated.
 override TRANSLATION: bool;
+// Whether a rectangle is cut out.
 override CUTOUT: bool;
+// Whether brightness, saturation and contrast change.
 override COLOUR: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
@@ -25,13 +33,20 @@ override COLOUR: bool;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 
+// The random draws for one image.
 struct Change {
+    // Added to every number.
     brightness: f32,
+    // Factor of the difference to the pixel's mean.
     saturation: f32,
+    // Factor of the difference to the image's mean.
     contrast: f32,
+    // Translation, down and to the right.
     shift: vec2<i32>,
-    first: vec2<i32>, // row and column that are cut out
-    end: vec2<i32>, // those behind them that are not
+    // First row and column of the cut-out rectangle.
+    first: vec2<i32>,
+    // Row and column behind the rectangle.
+    end: vec2<i32>,
 }
 
 var<workgroup> lanes: array<f32, 256>;
@@ -67,7 +82,7 @@ fn cut_out(place: vec2<i32>, change: Change) -> bool {
     return all(place >= change.first) && all(place < change.end);
 }
 
-// The sum of what all lanes have.
+// The sum over all lanes, for each of them.
 fn total(lane: u32, own: f32) -> f32 {
     lanes[lane] = own;
     for (var half = 128u; half > 0u; half /= 2u) {

@@ -1,16 +1,20 @@
-// dropout.wgsl: dropout (Srivastava et al. 2014), with what is kept scaled up. Begins with random.wgsl.
+// dropout.wgsl: inverted dropout (Srivastava et al. 2014). Compiled after random.wgsl.
 //
-//   forward   y = x * keep / (1 - rate), where keep says that a word of philox(block, step, stream, 0), without its last nine
-//             bits, is at least DROPPED; with dy and dx in the places of x and y also the gradient
+//   forward   y = x * kept / (1 - rate), where an element is kept if its word of philox(block, step, stream, 0), shifted right by
+//             nine bits, is at least DROPPED; with dy and dx in the places of x and y this is also the gradient
 //
 // Shapes    clock (1), u32    x, y (LEN)
-// Mapping   one invocation for each block of four elements, in a grid-stride loop
+// Mapping   one invocation per block of four elements, in a grid-stride loop
 // Twin      src/cpu/dropout.rs
 
+// Number of elements.
 override LEN: u32;
+// Random stream of this layer and pass.
 override STREAM: u32;
-override DROPPED: u32; // rate * 2^23
-override SCALE: f32; // 1 / (1 - rate)
+// rate * 2^23: elements with smaller draws become 0.
+override DROPPED: u32;
+// 1 / (1 - rate).
+override SCALE: f32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;

@@ -1,12 +1,13 @@
-// ema.wgsl: the exponential moving average (EMA) of a network's parameters. Begins with share.wgsl, for its 1 - d.
+// ema.wgsl: exponential moving average (EMA) of a network's parameters. Compiled after share.wgsl.
 //
 //   update    ema += (1 - d) * (param - ema)   with d = min(DECAY, ramp(t)), t the step, and
 //             ramp(t) = t / (t + 10), or by half-life 0.5^(1 / (0.05 * (t - 1))), which is 0 in the first step
 //
 // Shapes    clock (1), u32    param, ema (LEN)
-// Mapping   one invocation for each element, in a grid-stride loop
+// Mapping   one invocation per element, in a grid-stride loop
 // Twin      src/cpu/ema.rs
 
+// Number of parameters.
 override LEN: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;

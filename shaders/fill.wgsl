@@ -1,13 +1,15 @@
-// fill.wgsl: filling a tensor, and adding to it.
+// fill.wgsl: fills a tensor, or adds to it.
 //
 //   constant     y = VALUE
 //   accumulate   y += x
 //
 // Shapes    x, y (LEN)
-// Mapping   one invocation for each element, in a grid-stride loop
+// Mapping   one invocation per element, in a grid-stride loop
 // Twin      src/cpu/fill.rs
 
+// Number of elements.
 override LEN: u32;
+// The value of constant.
 override VALUE: f32 = 0.0;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -1,25 +1,31 @@
-// function.wgsl: activation functions and their derivatives, in front of the shaders that need them.
+// function.wgsl: activation functions and their derivatives. Compiled into the shaders that apply an activation.
 //
 //   function_of     f(value)
 //   derivative_at   f'(x) from y = f(x):  leaky ReLU: 1 where y > 0, else SLOPE    tanh: 1 - y^2    sigmoid: y * (1 - y)
 //
 // Twin      src/cpu/activation.rs
 
+// Which activation function: one of the constants below.
 override KIND: u32;
+// Slope of leaky ReLU for negative values; 0 is ReLU.
 override SLOPE: f32 = 0.0;
 
+// Value of KIND: leaky ReLU, and ReLU.
 const LEAKY_RELU = 0u;
+// Value of KIND: hyperbolic tangent.
 const TANH = 1u;
+// Value of KIND: logistic sigmoid.
 const SIGMOID = 2u;
+// Value of KIND: no activation. Callers skip function_of and derivative_at then.
 const NONE = 3u;
 
-// By its bits: drivers may take it that there is no NaN, and some have an exp that makes a number of it.
+// Tests the bits: a driver may assume that NaN never occurs, and on some drivers exp turns NaN into a number.
 fn is_nan(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
 }
 
-// Of |x| only and clamped, so that exp never overflows: the built-in tanh is NaN for large x on some drivers. From 15 on, tanh
-// rounds to 1.
+// Uses |x| clamped to 15, where tanh rounds to 1, so that exp cannot overflow: the built-in tanh returns NaN for large x on some
+// drivers.
 fn tanh_of(value: f32) -> f32 {
     let t = exp(-2.0 * min(abs(value), 15.0));
     let y = select(1.0, -1.0, value < 0.0) * ((1.0 - t) / (1.0 + t));

@@ -1,15 +1,19 @@
-// labels.wgsl: the classes of this step's images, in the order of batch.wgsl. Begins with random.wgsl.
+// labels.wgsl: class labels of this step's images, in the order of batch.wgsl. Compiled after random.wgsl.
 //
 //   gather    y[i] = labels[row]   with g = (step - 1) * N + i
-//             and row = shuffled(g) of a whole data set, or g % COUNT in a chunk of the images that are due
+//             and row = shuffled(g) of a whole data set, or g % COUNT in a chunk that is already shuffled
 //
 // Shapes    clock (1), u32    labels (COUNT), u8, four in a word    y (N), u32
-// Mapping   one invocation for each image
+// Mapping   one invocation per image
 // Twin      src/cpu/labels.rs
 
+// Batch size.
 override N: u32;
+// Labels in `labels`.
 override COUNT: u32;
-override HALF_BITS: u32; // of shuffled()
+// Argument of `shuffled` for COUNT.
+override HALF_BITS: u32;
+// Whether `labels` is of a chunk of a streamed data set, in the order of use.
 override CHUNK: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;

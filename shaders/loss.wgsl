@@ -1,43 +1,56 @@
-// loss.wgsl: the losses of both networks on logits, their gradients and what people watch.
+// loss.wgsl: adversarial losses of both networks on logits, their gradients, and what the log shows of them.
 //
-//   discriminator   of the first half of the logits, which are those of real images, and of the second half, of fakes
-//   generator       of its images' logits; the relativistic loss compares them with those of real images
+//   discriminator   the first half of the logits is of real images, the second half of generated ones (fakes)
+//   generator       logits of generated images; the relativistic loss compares them with the logits of real images
 //
-//   For each part:  dlogits = loss'(l) / N
-//                   history[(step - 1) % HISTORY, COLUMN..] = mean loss, mean verdict, share judged as wanted
+//   For each half:  dlogits = loss'(l) / N
+//                   history[(step - 1) % HISTORY, COLUMN..] = mean loss, mean D(x), share of logits on the wanted side
 //
-//   loss of l, with f of a fake and r of a real image, s = SMOOTHING:
+//   loss of a logit l; f of a fake, r of a real image, s = SMOOTHING:
 //                      real                       fake                  generator
 //     non-saturating   softplus(-r) + s*r         softplus(f)           softplus(-f)
 //     minimax          softplus(-r) + s*r         softplus(f)           -softplus(f)
 //     hinge            max(0, 1 - r)              max(0, 1 + f)         -f
 //     least squares    (r - 1 + s)^2 / 2          f^2 / 2               (f - 1)^2 / 2
 //     Wasserstein      -r                         f                     -f
-//     relativistic     softplus(f - r) / 2        softplus(f - r) / 2   softplus(r - f)    of pairs; both halves are one loss,
-//                                                                       so that the derivatives are those of the whole
-//   verdict = sigmoid(l), or l cut to [0, 1] for least squares; real is what is above 1/2
+//     relativistic     softplus(f - r) / 2        softplus(f - r) / 2   softplus(r - f)    of pairs; both halves belong to one
+//                                                                       loss, so the derivatives are those of the whole
+//   D(x) = sigmoid(l), or l clamped to [0, 1] for least squares; D(x) > 1/2 counts as "real"
 //
 // Shapes    clock (1), u32    logits, dlogits (2*N) or (N)    reals (N)    history (HISTORY, COLUMNS)
 // Mapping   one workgroup; 256 lanes share the rows
 // Twin      src/cpu/loss.rs
 
+// Images of each half.
 override N: u32;
+// Which loss: one of the constants below; any other value is the relativistic loss.
 override KIND: u32;
+// One-sided label smoothing: the target of real images is 1 - SMOOTHING.
 override SMOOTHING: f32 = 0.0;
+// Rows of the history, which is a ring.
 override HISTORY: u32;
+// Columns of the history.
 override COLUMNS: u32;
+// First column that is written.
 override COLUMN: u32;
 
+// Value of KIND: non-saturating loss.
 const NON_SATURATING = 0u;
+// Value of KIND: minimax loss.
 const MINIMAX = 1u;
+// Value of KIND: hinge loss.
 const HINGE = 2u;
+// Value of KIND: least-squares loss.
 const LEAST_SQUARES = 3u;
+// Value of KIND: Wasserstein loss.
 const WASSERSTEIN = 4u;
 
-// What is wanted of a logit.
+// Target of a logit: a real image, for the discriminator.
 const REAL = 0u;
+// Target of a logit: a generated image, for the discriminator.
 const FAKE = 1u;
-const TAKEN = 2u; // for real, by the generator
+// Target of a logit: a generated image that should pass for real, for the generator.
+const GENERATED = 2u;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
@@ -47,8 +60,8 @@ const TAKEN = 2u; // for real, by the generator
 
 var<workgroup> lanes: array<vec3<f32>, 256>;
 
-// By its bits: drivers may take it that there is no NaN, and some have an exp that makes a number of it. The loss is where
-// training is seen to have diverged, so it must not.
+// Tests the bits: a driver may assume that NaN never occurs, and on some drivers exp turns NaN into a number. The trainer detects
+// divergence by the loss, so a NaN must reach it.
 fn is_nan(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
 }
@@ -71,7 +84,7 @@ fn half_square(x: f32) -> vec2<f32> {
 fn loss(wanted: u32, l: f32, rival: f32) -> vec2<f32> {
     switch KIND {
         case HINGE: {
-            if wanted == TAKEN { return vec2<f32>(-l, -1.0); }
+            if wanted == GENERATED { return vec2<f32>(-l, -1.0); }
             let margin = 1.0 + select(l, -l, wanted == REAL);
             let slope = select(1.0, -1.0, wanted == REAL);
             return select(vec2<f32>(), vec2<f32>(margin, slope), margin > 0.0 || is_nan(l));
@@ -91,29 +104,29 @@ fn loss(wanted: u32, l: f32, rival: f32) -> vec2<f32> {
             return vec2<f32>(softplus(-l), -sigmoid(-l));
         }
         default: {
-            let lead = select(l - rival, rival - l, wanted == FAKE); // by which this one is as wanted
+            let lead = select(l - rival, rival - l, wanted == FAKE); // positive where the pair is on the wanted side
             let slope = sigmoid(-lead);
-            return vec2<f32>(select(0.5, 1.0, wanted == TAKEN) * softplus(-lead), select(-slope, slope, wanted == FAKE));
+            return vec2<f32>(select(0.5, 1.0, wanted == GENERATED) * softplus(-lead), select(-slope, slope, wanted == FAKE));
         }
     }
 }
 
-fn verdict(l: f32) -> f32 {
+fn probability_real(l: f32) -> f32 {
     if KIND == LEAST_SQUARES { return select(clamp(l, 0.0, 1.0), l, is_nan(l)); }
     return sigmoid(l);
 }
 
-// The row of one logit: loss, verdict, whether it is judged as wanted. Writes its gradient.
+// Writes the gradient of one logit; returns its loss, D(x), and 1 where D(x) is on the wanted side.
 fn row(wanted: u32, at: u32, rival: f32) -> vec3<f32> {
     let l = logits[at];
     let loss_and_slope = loss(wanted, l, rival);
     dlogits[at] = loss_and_slope.y / f32(N);
-    // Of the logit itself, so that no rounding moves the border.
-    let judged_real = l > select(0.0, 0.5, KIND == LEAST_SQUARES);
-    return vec3<f32>(loss_and_slope.x, verdict(l), f32(judged_real != (wanted == FAKE)));
+    // Compares the logit itself, so that rounding of the sigmoid cannot move the threshold.
+    let looks_real = l > select(0.0, 0.5, KIND == LEAST_SQUARES);
+    return vec3<f32>(loss_and_slope.x, probability_real(l), f32(looks_real != (wanted == FAKE)));
 }
 
-// Adds what all lanes have, in their order, and writes the three means.
+// Sums over the lanes and writes the three means.
 fn write_means(lane: u32, sum: vec3<f32>, column: u32) {
     workgroupBarrier();
     lanes[lane] = sum;
@@ -146,7 +159,7 @@ fn discriminator(@builtin(local_invocation_index) lane: u32) {
 fn generator(@builtin(local_invocation_index) lane: u32) {
     var of_fakes = vec3<f32>();
     for (var i = lane; i < N; i += 256u) {
-        of_fakes += row(TAKEN, i, reals[i]);
+        of_fakes += row(GENERATED, i, reals[i]);
     }
     write_means(lane, of_fakes, COLUMN);
 }

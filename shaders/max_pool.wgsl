@@ -1,17 +1,22 @@
-// max_pool.wgsl: the largest of each window of SIZE x SIZE pixels; windows do not overlap.
+// max_pool.wgsl: max pooling over SIZE x SIZE windows that do not overlap.
 //
 //   forward   y[n,i,j,c]  = max over u, v < SIZE of x[n, i * SIZE + u, j * SIZE + v, c]
-//   grad      dx[n,h,w,c] = dy[n, h / SIZE, w / SIZE, c] at the first maximum of a window, row by row; 0 elsewhere, and behind
-//             the last whole window
+//   grad      dx[n,h,w,c] = dy[n, h / SIZE, w / SIZE, c] at the first maximum of a window in row-major order; 0 elsewhere, and
+//             behind the last whole window
 //
 // Shapes    x, dx (N, H, W, C)    y, dy (N, H / SIZE, W / SIZE, C)
-// Mapping   one invocation for each channel of a window, in a grid-stride loop; for grad also of the windows that are not whole
+// Mapping   one invocation per window and channel, in a grid-stride loop; in grad the windows cut by the edge count, too
 // Twin      src/cpu/max_pool.rs
 
+// Images.
 override N: u32;
+// Height of x.
 override H: u32;
+// Width of x.
 override W: u32;
+// Channels.
 override C: u32;
+// Height and width of a window.
 override SIZE: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -19,17 +24,17 @@ override SIZE: u32;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 
-// By its bits: drivers may take it that there is no NaN.
+// Tests the bits: a driver may assume that NaN never occurs.
 fn is_nan(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
 }
 
-// The first NaN is larger than all else.
+// NaN counts as larger than every number, so that pooling hands it on.
 fn exceeds(value: f32, best: f32) -> bool {
     return !is_nan(best) && (is_nan(value) || value > best);
 }
 
-// Where in x the first maximum of a window lies, whose first element is at `first`.
+// Index in x of the first maximum of the window that begins at index `first`.
 fn first_maximum(first: u32) -> u32 {
     var best = first;
     for (var u = 0u; u < SIZE; u++) {

@@ -1,32 +1,39 @@
-// minibatch_deviation.wgsl: how much the images of a batch differ, as one more channel (Karras et al. 2018, section 3).
+// minibatch_deviation.wgsl: minibatch standard deviation as one more channel (Karras et al. 2018, section 3).
 //
-//   deviation   parts[m, slice] = the sum of sqrt(variance + 1e-8) over a slice of the elements of group m, divided by LEN, with
-//               the variance of an element over the GROUP images of the group
-//   forward     y[n, pixel] = the channels of x, and behind them the sum of its group's parts
-//   grad_parts  parts[m, slice] = the sum of the last channel of dy over a slice of the pixels of group m
-//   grad        dx = dy + S / (LEN * GROUP) * d / sqrt(variance + 1e-8), with S the sum of the group's parts and d the
-//               difference of an element to its mean over the group
+//   deviation       partials[m, slice] = sum of sqrt(variance + 1e-8) over a slice of the elements of group m, divided by LEN; the
+//                   variance of an element is over the GROUP images of the group
+//   forward         y[n, pixel] = the channels of x, followed by the sum of its group's partials
+//   grad_partials   partials[m, slice] = sum of the last channel of dy over a slice of the pixels of group m
+//   grad            dx = dy + S / (LEN * GROUP) * d / sqrt(variance + 1e-8), with S the sum of the group's partials and d the
+//                   difference of an element to its mean over the group
 //
-// Differences are those to the first image of the group, which are exact where images are alike.
+// Differences are taken to the first image of the group, so that they are exact where images are equal.
 //
-// Shapes    x, dx (N, PIXELS, C)    y, dy (N, PIXELS, C + 1)    parts (N / GROUP, SLICES)    LEN = PIXELS * C
-// Mapping   deviation and grad_parts: a workgroup for each group and slice; its lanes take turns. forward: one invocation for
-//           each element; grad: one for each element of a group's image, which does all GROUP of them; both in a grid-stride loop
+// Shapes    x, dx (N, PIXELS, C)    y, dy (N, PIXELS, C + 1)    partials (N / GROUP, SLICES)    LEN = PIXELS * C
+// Mapping   deviation and grad_partials: a workgroup per group and slice. forward: one invocation per element. grad: one
+//           invocation per element of an image, for all GROUP images; both in a grid-stride loop
 // Twin      src/cpu/minibatch_deviation.rs
 
+// Images.
 override N: u32;
+// Pixels of an image.
 override PIXELS: u32;
+// Channels of x.
 override C: u32;
-override C_OUT: u32; // C + 1
+// Channels of y: C + 1.
+override C_OUT: u32;
+// Images of a group.
 override GROUP: u32;
+// Slices of a group.
 override SLICES: u32;
-override SLICE: u32; // elements, or pixels, of a slice
+// Elements of a slice in deviation, pixels in grad_partials.
+override SLICE: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(4) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(4) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> lanes: array<f32, 256>;
 
@@ -42,7 +49,7 @@ fn sum_of_lanes(lane: u32, value: f32) -> f32 {
     return lanes[0];
 }
 
-// Of element i of group m: its mean, less that of the first image, and its deviation.
+// Mean over the group of element i, relative to the first image, and its standard deviation.
 fn spread(m: u32, i: u32) -> vec2<f32> {
     let len = PIXELS * C;
     let first = m * GROUP * len + i;
@@ -60,10 +67,10 @@ fn spread(m: u32, i: u32) -> vec2<f32> {
     return vec2(mean, sqrt(square / f32(GROUP) + 1e-8));
 }
 
-fn sum_of_parts(m: u32) -> f32 {
+fn sum_of_partials(m: u32) -> f32 {
     var sum = 0.0;
     for (var slice = 0u; slice < SLICES; slice++) {
-        sum += parts[m * SLICES + slice];
+        sum += partials[m * SLICES + slice];
     }
     return sum;
 }
@@ -83,7 +90,7 @@ fn deviation(
     }
     let all = sum_of_lanes(lane, sum);
     if lane == 0u {
-        parts[group.x * SLICES + group.y] = all / f32(len);
+        partials[group.x * SLICES + group.y] = all / f32(len);
     }
 }
 
@@ -98,13 +105,13 @@ fn forward(
         if channel < C {
             y[i] = x[row * C + channel];
         } else {
-            y[i] = sum_of_parts(row / (PIXELS * GROUP));
+            y[i] = sum_of_partials(row / (PIXELS * GROUP));
         }
     }
 }
 
 @compute @workgroup_size(256)
-fn grad_parts(
+fn grad_partials(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
@@ -118,7 +125,7 @@ fn grad_parts(
     }
     let all = sum_of_lanes(lane, sum);
     if lane == 0u {
-        parts[group.x * SLICES + group.y] = all;
+        partials[group.x * SLICES + group.y] = all;
     }
 }
 
@@ -131,14 +138,14 @@ fn grad(
     for (var at = id.x; at < N / GROUP * len; at += 256u * groups.x) {
         let m = at / len;
         let i = at % len;
-        let share = sum_of_parts(m) / f32(len * GROUP);
-        let both = spread(m, i);
+        let factor = sum_of_partials(m) / f32(len * GROUP);
+        let moments = spread(m, i);
         let origin = x[m * GROUP * len + i];
         for (var g = 0u; g < GROUP; g++) {
             let image = m * GROUP + g;
             let place = image * len + i;
-            let straight = dy[(image * PIXELS + i / C) * C_OUT + i % C];
-            dx[place] = straight + share * ((x[place] - origin - both.x) / both.y);
+            let direct = dy[(image * PIXELS + i / C) * C_OUT + i % C];
+            dx[place] = direct + factor * ((x[place] - origin - moments.x) / moments.y);
         }
     }
 }

@@ -1,13 +1,15 @@
-// mix.wgsl: images between those of two batches. Begins with random.wgsl.
+// mix.wgsl: random interpolation between two batches.
 //
-//   forward   y[i] = b[i] + u * (a[i] - b[i]), with u a uniform number for image i: word i % 4 of
+//   forward   y[i] = b[i] + u * (a[i] - b[i]), with u uniform in (0, 1) for each image i: word i % 4 of
 //             philox(i / 4, step, STREAM, 0)
 //
-// Shapes    clock (1), u32    a, b, y (N, LEN), of LEN numbers for each image
-// Mapping   a workgroup for each image; its lanes take turns
+// Shapes    clock (1), u32    a, b, y (N, LEN), with LEN numbers per image
+// Mapping   a workgroup per image
 // Twin      src/cpu/mix.rs
 
+// Numbers of an image.
 override LEN: u32;
+// Random stream.
 override STREAM: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;

@@ -1,22 +1,24 @@
-// noise.wgsl: standard normal numbers. Begins with random.wgsl.
+// noise.wgsl: standard normal random numbers. Compiled after random.wgsl.
 //
-//   normal    y ~ N(0, 1): Box and Muller's transform (1958) of the words of philox(block, step, stream, 0)
+//   normal    y ~ N(0, 1): Box-Muller transform (1958) of the words of philox(block, step, stream, 0)
 //
 // Shapes    clock (1), u32    y (LEN)
-// Mapping   one invocation for each block of four numbers, in a grid-stride loop
+// Mapping   one invocation per block of four numbers, in a grid-stride loop
 // Twin      src/cpu/noise.rs
 
+// Number of elements.
 override LEN: u32;
+// Random stream.
 override STREAM: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
 // The natural logarithm of u in [2^-24, 1): u = 2^e * m with m in [0.7, 1.4), ln m = 2 artanh((m - 1) / (m + 1)).
-// WGSL allows the built-in one errors of 2^-21, and drivers differ. Latents are to be the same everywhere, so this is our
-// own, good to the last digits of f32.
+// WGSL allows the built-in log errors of 2^-21, and drivers differ. Latents must be the same on every device, so this one is
+// written out, accurate to the last digits of f32.
 fn log_of(u: f32) -> f32 {
-    let bits = bitcast<u32>(u) - 0x3f330000u; // of 0.7, so that the exponent counts from there
+    let bits = bitcast<u32>(u) - 0x3f330000u; // the bits of 0.7: the exponent counts from there
     let e = bitcast<i32>(bits) >> 23u;
     let m = bitcast<f32>((bits & 0x007fffffu) + 0x3f330000u);
     let s = (m - 1.0) / (m + 1.0);
@@ -25,7 +27,7 @@ fn log_of(u: f32) -> f32 {
     return f32(e) * 0.6931471805599453 + 2.0 * s * series;
 }
 
-// Two independent normal numbers of two uniform ones.
+// Two independent normal numbers from two uniform ones.
 fn box_muller(u: vec2<f32>) -> vec2<f32> {
     return sqrt(-2.0 * log_of(u.x)) * circle(u.y - 0.5);
 }

@@ -1,15 +1,19 @@
-// pack.wgsl: every M images of a batch made one, side by side in its channels.
+// pack.wgsl: joins every M images of a batch into one, side by side in its channels (PacGAN).
 //
 //   forward   y[n, pixel, j * C + c] = x[n * M + j, pixel, c]
 //   grad      dx[n * M + j, pixel, c] = dy[n, pixel, j * C + c]
 //
 // Shapes    x, dx (N, PIXELS, C)    y, dy (N / M, PIXELS, M * C)    LEN = N * PIXELS * C
-// Mapping   one invocation for each element of a pack, in a grid-stride loop
+// Mapping   one invocation per element, in a grid-stride loop
 // Twin      src/cpu/pack.rs
 
+// Number of elements.
 override LEN: u32;
+// Pixels of an image.
 override PIXELS: u32;
+// Channels of a single image.
 override C: u32;
+// Images of a pack.
 override M: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -17,8 +21,8 @@ override M: u32;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 
-// Where element i of the packs lies among single images.
-fn place(i: u32) -> u32 {
+// Index in the single images of element i of the packs.
+fn single_index(i: u32) -> u32 {
     let channel = i % (M * C);
     let pixel = i / (M * C) % PIXELS;
     let image = i / (M * C * PIXELS) * M + channel / C;
@@ -31,7 +35,7 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
-        y[i] = x[place(i)];
+        y[i] = x[single_index(i)];
     }
 }
 
@@ -41,6 +45,6 @@ fn grad(
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
     for (var i = id.x; i < LEN; i += 256u * groups.x) {
-        dx[place(i)] = dy[i];
+        dx[single_index(i)] = dy[i];
     }
 }

@@ -1,16 +1,20 @@
-// penalty.wgsl: the direction in which a gradient penalty sends the discriminator's tangent pass.
+// penalty.wgsl: direction of the discriminator's tangent pass for a gradient penalty.
 //
-//   direction   t = WEIGHT / N * g                          around 0: of the penalty WEIGHT / 2 * mean |g|^2
-//               t = 2 * WEIGHT / N * (1 - 1 / |g|) * g      around 1: of the penalty WEIGHT * mean (|g| - 1)^2, and 0 where g is
-//               with |g| the length of an image's part of g
+//   direction   t = WEIGHT / N * g                          centred at 0: gradient of WEIGHT / 2 * mean |g|^2
+//               t = 2 * WEIGHT / N * (1 - 1 / |g|) * g      centred at 1: gradient of WEIGHT * mean (|g| - 1)^2; 0 where g is 0
+//               with |g| the norm of an image's part of g
 //
-// Shapes    g, t (N, LEN), of LEN numbers for each image
-// Mapping   a workgroup for each image; its lanes take turns
+// Shapes    g, t (N, LEN), with LEN numbers per image
+// Mapping   a workgroup per image
 // Twin      src/cpu/penalty.rs
 
+// Images.
 override N: u32;
+// Numbers of an image.
 override LEN: u32;
+// Weight of the penalty.
 override WEIGHT: f32;
+// Whether the penalty is centred at 1 (WGAN-GP) instead of 0 (R1, R2).
 override AROUND_ONE: bool;
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;

@@ -1,17 +1,21 @@
-// random.wgsl: counter-based random numbers, put in front of the shaders that draw some.
+// random.wgsl: counter-based random numbers. Compiled into the shaders that draw some.
 //
-//   philox           four random words of a counter and a key: Philox 4x32-10 (Salmon et al. 2011)
-//   shuffled         which of `count` images is number g of a run: a keyed permutation for each pass over the data set
+//   philox           four random words from a counter and a key: Philox 4x32-10 (Salmon et al. 2011)
+//   shuffled         which of `count` images is number g of a run: a keyed permutation for each epoch
 //   uniform_numbers  random words as numbers in (0, 1)
 //   circle           cosine and sine of an angle
 //
 // The same integers as on the host, bit for bit.
 // Twin      src/program/random.rs
 
+// Low word of the seed.
 override SEED_LOW: u32 = 0u;
+// High word of the seed.
 override SEED_HIGH: u32 = 0u;
 
+// Random stream of the order of images.
 const STREAM_SHUFFLE = 0u;
+// Random stream of the augmentation of real images.
 const STREAM_AUGMENT = 3u;
 
 // The high word of a * b; WGSL has no such operation.
@@ -40,7 +44,7 @@ fn philox(counter: vec4<u32>) -> vec4<u32> {
     return c;
 }
 
-// Spreads every bit over the word: the finaliser of MurmurHash3.
+// The finaliser of MurmurHash3: every bit of the input affects every bit of the result.
 fn mix_bits(word: u32) -> u32 {
     var mixed = (word ^ (word >> 16u)) * 0x85EBCA6Bu;
     mixed = (mixed ^ (mixed >> 13u)) * 0xC2B2AE35u;
@@ -70,14 +74,14 @@ fn shuffled(g: u32, count: u32, half_bits: u32) -> u32 {
     return value;
 }
 
-// The middle of one of 2^23 equal parts of (0, 1): exact in f32, and never 0 or 1.
+// The centre of one of 2^23 equal intervals of (0, 1): exact in f32, never 0 or 1.
 fn uniform_numbers(words: vec4<u32>) -> vec4<f32> {
     return (vec4<f32>(words >> vec4<u32>(9u)) + 0.5) * 0x1p-23;
 }
 
-// Cosine and sine of so many turns, in [-0.5, 0.5]: Taylor's series, after the nearest quarter of a turn is taken off.
-// WGSL allows the built-in ones errors of 2^-11, and drivers differ. What is drawn is to be the same everywhere, so this is
-// our own, good to the last digits of f32.
+// Cosine and sine of an angle in turns, within [-0.5, 0.5]: Taylor series after subtracting the nearest quarter turn.
+// WGSL allows the built-in sin and cos errors of 2^-11, and drivers differ. Random numbers must be the same on every device, so
+// this one is written out, accurate to the last digits of f32.
 fn circle(turns: f32) -> vec2<f32> {
     let quarter = round(4.0 * turns);
     let a = 6.283185307179586 * (turns - 0.25 * quarter); // the difference is exact

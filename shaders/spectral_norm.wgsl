@@ -1,21 +1,25 @@
-// spectral_norm.wgsl: weights divided by their largest singular value, as one power iteration estimates it (Miyato et al. 2018,
+// spectral_norm.wgsl: weights divided by their largest singular value, estimated by one power iteration (Miyato et al. 2018,
 // "Spectral normalization for generative adversarial networks", algorithm 1).
 //
-//   project      v_raw = w u
-//   reflect      u_raw = w^T v                          with v = v_raw / max(|v_raw|, 1e-12)
-//   normalise    y = w / sigma, u = u_raw / max(|u_raw|, 1e-12) and v, with sigma = v^T w u = |u_raw|^2 / max(|u_raw|, 1e-12)
-//   grad_parts   parts = the sums of dw * y over slices
-//   grad         dw = (dw - <dw, y> v u^T) / sigma      with <dw, y> the sum of the parts
+//   project         v_raw = w u
+//   reflect         u_raw = w^T v                       with v = v_raw / max(|v_raw|, 1e-12)
+//   normalise       y = w / sigma, u = u_raw / max(|u_raw|, 1e-12) and v, with sigma = v^T w u = |u_raw|^2 / max(|u_raw|, 1e-12)
+//   grad_partials   partials = sums of dw * y over slices
+//   grad            dw = (dw - <dw, y> v u^T) / sigma   with <dw, y> the sum of the partials
 //
-// Shapes    w, y, dw (D, O)    uv (O + D): u, then v    sigma (1)    v_raw (D)    u_raw (O)    parts (SLICES), up to 256
-// Mapping   project: a workgroup for each row, in a loop. reflect: 32 columns for each workgroup, 8 lanes to a column.
-//           grad_parts: a workgroup for each slice. normalise and grad: one invocation for each weight, in a grid-stride
-//           loop; the lengths are summed by every workgroup for itself
+// Shapes    w, y, dw (D, O)    uv (O + D): u, then v    sigma (1)    v_raw (D)    u_raw (O)    partials (SLICES), at most 256
+// Mapping   project: a workgroup per row, in a loop. reflect: a workgroup per 32 columns, 8 lanes to a column.
+//           grad_partials: a workgroup per slice. normalise and grad: one invocation per weight, in a grid-stride
+//           loop; every workgroup computes the norms itself
 // Twin      src/cpu/spectral_norm.rs
 
+// Rows of the weight matrix.
 override D: u32;
+// Columns of the weight matrix.
 override O: u32;
+// Slices of the weights, at most 256.
 override SLICES: u32 = 1u;
+// Weights of a slice.
 override SLICE: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> w: array<f32>;
@@ -25,13 +29,13 @@ override SLICE: u32 = 1u;
 @group(0) @binding(4) var<storage, read_write> v_raw: array<f32>;
 @group(0) @binding(5) var<storage, read_write> u_raw: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dw: array<f32>;
-@group(0) @binding(7) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(7) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> lanes: array<f32, 256>;
 
 // The sum over all lanes, for each of them.
 fn sum_of_lanes(lane: u32, value: f32) -> f32 {
-    workgroupBarrier(); // whatever was read there before
+    workgroupBarrier(); // earlier reads of `lanes` must be done
     lanes[lane] = value;
     for (var half = 128u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -125,7 +129,7 @@ fn normalise(
 }
 
 @compute @workgroup_size(256)
-fn grad_parts(
+fn grad_partials(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
@@ -138,7 +142,7 @@ fn grad_parts(
     }
     let all = sum_of_lanes(lane, sum);
     if lane == 0u {
-        parts[group.x] = all;
+        partials[group.x] = all;
     }
 }
 
@@ -150,7 +154,7 @@ fn grad(
 ) {
     var part = 0.0;
     if lane < SLICES {
-        part = parts[lane];
+        part = partials[lane];
     }
     let product = sum_of_lanes(lane, part);
     for (var i = group.x * 256u + lane; i < D * O; i += 256u * groups.x) {

@@ -1,16 +1,21 @@
-// upsample.wgsl: larger images by the nearest pixel.
+// upsample.wgsl: nearest-neighbour upsampling.
 //
 //   forward   y[n,h,w,c]  = x[n, h / FACTOR, w / FACTOR, c]
 //   grad      dx[n,h,w,c] = sum over u, v < FACTOR of dy[n, h * FACTOR + u, w * FACTOR + v, c]
 //
 // Shapes    x, dx (N, H, W, C)    y, dy (N, FACTOR * H, FACTOR * W, C)
-// Mapping   one invocation for each element of the result, in a grid-stride loop
+// Mapping   one invocation per element of the result, in a grid-stride loop
 // Twin      src/cpu/upsample.rs
 
+// Images.
 override N: u32;
+// Height of x.
 override H: u32;
+// Width of x.
 override W: u32;
+// Channels.
 override C: u32;
+// How many times y is as high and wide as x.
 override FACTOR: u32;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

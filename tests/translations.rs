@@ -165,7 +165,7 @@ fn every_kernel_of_mixed_precision_translates_for_vulkan_and_metal() {
                     let pipeline = msl::PipelineOptions { entry_point, ..Default::default() };
                     let (text, _) = msl::write_string(&module, &info, &options, &pipeline)
                         .unwrap_or_else(|error| panic!("{dispatch:?} for Metal: {error}"));
-                    assert!(dispatch.entry == "add_parts" || text.contains("simdgroup_half8x8"), "{text}");
+                    assert!(dispatch.entry == "reduce_partials" || text.contains("simdgroup_half8x8"), "{text}");
                 }
                 globals(&module, &info, |space| space == AddressSpace::WorkGroup).iter().map(|(_, size)| size).sum()
             })

@@ -339,9 +339,9 @@ fn lower_one(op: &Op, program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
             let ([k, _, c_in, columns], len) = (program.nhwc(y), program.info(y).len());
             let slices = len.div_ceil(4096).min(ELEMENTWISE); // as many as a workgroup has lanes, at most
             let constants = [("D", k * k * c_in), ("O", columns), ("SLICES", slices), ("SLICE", len.div_ceil(slices))];
-            let kernel = Kernel::new(op, "spectral_norm", sizes(&constants)).scratch("parts", slices);
+            let kernel = Kernel::new(op, "spectral_norm", sizes(&constants)).scratch("partials", slices);
             vec![
-                kernel.clone().dispatch("grad_parts", [slices, 1, 1]),
+                kernel.clone().dispatch("grad_partials", [slices, 1, 1]),
                 kernel.dispatch("grad", elementwise(program, y)),
             ]
         }
@@ -352,10 +352,10 @@ fn lower_one(op: &Op, program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
             let kernel = Kernel::new(op, "bias", constants);
             let workgroups = [c.div_ceil(32), slices.count, 1];
             if slices.count == 1 {
-                return vec![kernel.bind("parts", Resource::Tensor(db)).dispatch("grad_parts", workgroups)];
+                return vec![kernel.bind("partials", Resource::Tensor(db)).dispatch("grad_partials", workgroups)];
             }
-            let kernel = kernel.scratch("parts", slices.count * c);
-            vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", [c.div_ceil(64), 1, 1])]
+            let kernel = kernel.scratch("partials", slices.count * c);
+            vec![kernel.clone().dispatch("grad_partials", workgroups), kernel.dispatch("grad", [c.div_ceil(64), 1, 1])]
         }
         Op::BatchNorm { .. } | Op::BatchNormEval { .. } => batch_norm(op, program, kernels, None, Given::Whole),
         Op::BatchNormGrad { .. } => {
@@ -395,7 +395,7 @@ fn lower_one(op: &Op, program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
             let [n, h, w, c] = program.nhwc(x);
             let (kernel, workgroups) = deviation(op, program, x, group, group * h * w);
             let workgroups_of_groups = invocations(n / group * h * w * c);
-            vec![kernel.clone().dispatch("grad_parts", workgroups), kernel.dispatch("grad", workgroups_of_groups)]
+            vec![kernel.clone().dispatch("grad_partials", workgroups), kernel.dispatch("grad", workgroups_of_groups)]
         }
         Op::Dropout { x, seed, stream, rate, .. } => {
             let len = program.info(x).len();
@@ -558,7 +558,7 @@ fn deviation(op: &Op, program: &Program, x: TensorId, group: usize, len: usize) 
         ("SLICES", slices),
         ("SLICE", len.div_ceil(slices)),
     ]);
-    let kernel = Kernel::new(op, "minibatch_deviation", constants).scratch("parts", groups * slices);
+    let kernel = Kernel::new(op, "minibatch_deviation", constants).scratch("partials", groups * slices);
     (kernel, [groups, slices, 1])
 }
 

@@ -60,9 +60,9 @@ pub const SHADERS: &[Shader] = shaders! {
     "conv" from "function", "conv", "tile"; twin "conv"; on Adapters::All;
     "conv_lanes" from "function", "conv_lanes"; twin "conv"; on Adapters::Software;
     "conv_matrices_8" from "matrices_8", "function", "conv", "matrices"; twin "conv"; on Adapters::CooperativeMatrices(8);
-        without "thin_forward", "thin_grad_input";
+        without "narrow_forward", "narrow_grad_input";
     "conv_matrices_16" from "matrices_16", "function", "conv", "matrices"; twin "conv"; on Adapters::CooperativeMatrices(16);
-        without "thin_forward", "thin_grad_input";
+        without "narrow_forward", "narrow_grad_input";
     "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on Adapters::All;
     "diff_augment" from "random", "diff_augment"; twin "diff_augment"; on Adapters::All;
     "dropout" from "random", "dropout"; twin "dropout"; on Adapters::All;

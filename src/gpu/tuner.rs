@@ -175,7 +175,7 @@ fn fastest(measurements: &[Measurement]) -> usize {
 
 /// About how many multiply-adds the workgroups of a product compute, up to a constant factor.
 fn multiply_adds(product: &Dispatch) -> f64 {
-    let depth = product.overrides.iter().find(|(name, _)| *name == "SLICE_DEPTH").map_or(1.0, |&(_, depth)| depth);
+    let depth = product.overrides.iter().find(|(name, _)| *name == "SPLIT_DEPTH").map_or(1.0, |&(_, depth)| depth);
     product.workgroups.iter().product::<usize>() as f64 * depth
 }
 

@@ -57,11 +57,11 @@ impl Kernel {
     /// Adds the addends of a tensor, if there are any; else what would hold them is any tensor that is only read.
     fn adding(self, given: Given, name: &'static str, tensor: TensorId, program: &Program, read: TensorId) -> Self {
         let Given::Addends(addends) = given else {
-            return self.bind("parts", Resource::Tensor(read)).scratch("summed", 1);
+            return self.bind("partials", Resource::Tensor(read)).scratch("reduced", 1);
         };
-        self.constants(&sizes(&[("ADDENDS", addends)]))
-            .scratch("parts", addends * program.info(tensor).len())
-            .bind("summed", Resource::Tensor(tensor))
+        self.constants(&sizes(&[("SPLITS", addends)]))
+            .scratch("partials", addends * program.info(tensor).len())
+            .bind("reduced", Resource::Tensor(tensor))
             .bind(name, Resource::Tensor(read))
     }
 }

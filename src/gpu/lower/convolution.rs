@@ -85,7 +85,7 @@ impl<'a> Convolution<'a> {
                 _ => "conv",
             };
         let kernel = Kernel::new(op, shader, conv_sizes(program, of)).with_bias(bias, product.left);
-        let kernel = kernel.constants(&sizes(&[("SLICES", slices), ("SLICE_DEPTH", slice_depth)]));
+        let kernel = kernel.constants(&sizes(&[("SPLITS", slices), ("SPLIT_DEPTH", slice_depth)]));
         let kernel = kernel.bind("left", Resource::Tensor(product.left)).bind("right", Resource::Tensor(product.right));
         Self { program, kernels, kernel, product, size, bias, slices }
     }
@@ -95,16 +95,16 @@ impl<'a> Convolution<'a> {
         let kernel = self.kernel.clone().with_next(next, self.product.left);
         if let Some(entry) = self.thin() {
             let workgroups = [self.size.rows.div_ceil(64), 1, self.size.phases];
-            return vec![kernel.bind("parts", self.parts()).dispatch(entry, workgroups)];
+            return vec![kernel.bind("partials", self.parts()).dispatch(entry, workgroups)];
         }
         let mut dispatches = vec![self.tiled(kernel.clone(), self.product.entry, 1)];
         if self.slices > 1 {
             let len = self.len();
             let adding = kernel
-                .bind("parts", self.parts())
+                .bind("partials", self.parts())
                 .bind("result", Resource::Tensor(self.product.result))
                 .constants(&sizes(&[("LEN", len), ("BIAS_LEN", self.size.columns)]));
-            dispatches.push(adding.dispatch("add_parts", elementwise(self.program, self.product.result)));
+            dispatches.push(adding.dispatch("reduce_partials", elementwise(self.program, self.product.result)));
         }
         dispatches
     }
@@ -135,7 +135,7 @@ impl<'a> Convolution<'a> {
             (Sums::Statistics, _) => (kernel.with_next(None, self.product.left), "grad_input_and_statistics"),
             (Sums::Gradient { kind, z, dz, x, saved }, entry) => {
                 let kernel = kernel.with_next(Some(Next::Gradient { kind, y: z, dx: dz }), self.product.left);
-                let kernel = kernel.bind("next_x", Resource::Tensor(x)).bind("saved", Resource::Tensor(saved));
+                let kernel = kernel.bind("normalised_x", Resource::Tensor(x)).bind("saved", Resource::Tensor(saved));
                 let forward = entry == "forward";
                 (kernel, if forward { "forward_and_gradient_sums" } else { "grad_input_and_gradient_sums" })
             }
@@ -149,8 +149,8 @@ impl<'a> Convolution<'a> {
         let Size { rows, columns, depth, phases, .. } = self.size;
         let fits = columns <= 4 && depth <= 8192 && (64 * 128..=64 * MOST_WORKGROUPS).contains(&(rows * phases));
         match self.product.entry {
-            "forward" if fits && self.kernels != KernelSet::Lanes && self.slices == 1 => Some("thin_forward"),
-            "grad_input" if fits && self.kernels != KernelSet::Lanes && self.slices == 1 => Some("thin_grad_input"),
+            "forward" if fits && self.kernels != KernelSet::Lanes && self.slices == 1 => Some("narrow_forward"),
+            "grad_input" if fits && self.kernels != KernelSet::Lanes && self.slices == 1 => Some("narrow_grad_input"),
             _ => None,
         }
     }
@@ -164,13 +164,13 @@ impl<'a> Convolution<'a> {
     fn parts(&self) -> Resource {
         match self.slices {
             1 => Resource::Tensor(self.product.result),
-            slices => Resource::Scratch("parts", 0..slices * self.len()),
+            slices => Resource::Scratch("partials", 0..slices * self.len()),
         }
     }
 
     /// The product in tiles, each of so many rows or a multiple of them.
     fn tiled(&self, kernel: Kernel, entry: &'static str, part: usize) -> Dispatch {
-        let kernel = kernel.bind("parts", self.parts());
+        let kernel = kernel.bind("partials", self.parts());
         let over = |tile: Tile| tile.over(&self.size, self.slices);
         match self.kernels {
             KernelSet::CooperativeMatrices { side, subgroup } if Block::of(self.size.columns) == Block::SQUARE => {
@@ -229,12 +229,12 @@ impl Kernel {
     /// A shader's bindings are fixed, so what an absent activation would read is any tensor that is only read.
     fn with_next(self, next: Option<Next>, placeholder: TensorId) -> Self {
         let (kind, read, written) = match next {
-            None => (None, placeholder, Resource::Scratch("next", 0..4)),
+            None => (None, placeholder, Resource::Scratch("activated", 0..4)),
             Some(Next::Activation { kind, y }) => (Some(kind), placeholder, Resource::Tensor(y)),
             Some(Next::Gradient { kind, y, dx }) => (Some(kind), y, Resource::Tensor(dx)),
         };
         let constants = [function(kind), vec![flag("BACKWARD", matches!(next, Some(Next::Gradient { .. })))]].concat();
-        self.bind("next_y", Resource::Tensor(read)).bind("next", written).constants(&constants)
+        self.bind("activated_y", Resource::Tensor(read)).bind("activated", written).constants(&constants)
     }
 }
 

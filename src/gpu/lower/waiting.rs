@@ -31,7 +31,7 @@ struct Waiting {
 
 /// Adam, where no gradient waits for it.
 pub(super) fn nothing(adam: Kernel) -> Kernel {
-    let adam = adam.constants(&sizes(&[("WAITING", 0)])).scratch("parts", 1);
+    let adam = adam.constants(&sizes(&[("WAITING", 0)])).scratch("partials", 1);
     adam.bind("waiting", Resource::Table(vec![0; 4]))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn leave_adding_to_adam(groups: &mut [Group], program: &Program) {
     for gradient in &waiting {
         let dispatches = &mut groups[gradient.from].dispatches;
         dispatches.truncate(1); // the second one adds
-        dispatches[0].bindings.insert("parts", Resource::Scratch(MEMORY, gradient.memory.clone()));
+        dispatches[0].bindings.insert("partials", Resource::Scratch(MEMORY, gradient.memory.clone()));
     }
     for (number, group) in groups.iter_mut().enumerate() {
         let taken: Vec<&Waiting> = waiting.iter().filter(|gradient| gradient.adam == number).collect();
@@ -64,7 +64,7 @@ pub(super) fn leave_adding_to_adam(groups: &mut [Group], program: &Program) {
                 [first, len, slices, memory.start].map(|number| number as u32)
             });
             dispatch.bindings.insert("waiting", Resource::Table(table.collect()));
-            dispatch.bindings.insert("parts", Resource::Scratch(MEMORY, 0..end));
+            dispatch.bindings.insert("partials", Resource::Scratch(MEMORY, 0..end));
             dispatch.overrides.retain(|(name, _)| *name != "WAITING");
             dispatch.overrides.extend(sizes(&[("WAITING", taken.len())]));
         }
@@ -75,7 +75,7 @@ pub(super) fn leave_adding_to_adam(groups: &mut [Group], program: &Program) {
 fn in_slices(group: &Group, program: &Program) -> Option<(TensorId, usize)> {
     let &[Op::ConvGradWeight { dw: gradient, .. } | Op::BiasGrad { db: gradient, .. }] = group.ops else { return None };
     let [slices, _] = &group.dispatches[..] else { return None };
-    let Some(Resource::Scratch(_, parts)) = slices.bindings.get("parts") else { return None };
+    let Some(Resource::Scratch(_, parts)) = slices.bindings.get("partials") else { return None };
     Some((gradient, parts.len() / program.info(gradient).len()))
 }
 
@@ -139,14 +139,14 @@ mod tests {
 
         /// How many dispatches add slices.
         fn adding(&self, ops: &[&[Op]]) -> usize {
-            self.lower(ops).iter().filter(|dispatch| dispatch.entry == "add_parts").count()
+            self.lower(ops).iter().filter(|dispatch| dispatch.entry == "reduce_partials").count()
         }
     }
 
     /// Where the slices of each gradient wait.
     fn memory(dispatches: &[Dispatch]) -> Vec<Range<usize>> {
         let written = dispatches.iter().filter(|dispatch| dispatch.shader == "conv");
-        let places = written.filter_map(|dispatch| match &dispatch.bindings["parts"] {
+        let places = written.filter_map(|dispatch| match &dispatch.bindings["partials"] {
             Resource::Scratch(MEMORY, range) => Some(range.clone()),
             _ => None,
         });
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(table(adams[0]), rows(0..3, 81, 128));
         assert_eq!(table(adams[1]), rows(3..5, 121, 128));
         for (adam, end) in [(adams[0], memory[2].end), (adams[1], memory[4].end)] {
-            assert_eq!(adam.bindings["parts"], Resource::Scratch(MEMORY, 0..end));
+            assert_eq!(adam.bindings["partials"], Resource::Scratch(MEMORY, 0..end));
         }
 
         let again = [&ops[..], &ops].concat();
