@@ -6,7 +6,7 @@
 mod support;
 
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::net::parameters::{Layout, Stored};
+use gpu_gan::net::parameters::{Layout, StoredTensor};
 use gpu_gan::net::{Adam, Ema, Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
@@ -616,7 +616,7 @@ impl<'a> Run<'a> {
     fn compare_all(&self, case: &str, buffer: TensorId, layout: &Layout) {
         let of_gradients = ["grad", "m", "v"].iter().any(|kind| case.ends_with(&format!("/{kind}")));
         let mut largest_before = 0.0;
-        for Stored { name, values, .. } in layout.unpack(&self.executor.read(buffer)) {
+        for StoredTensor { name, values, .. } in layout.unpack(&self.executor.read(buffer)) {
             let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
             if of_gradients && self.vanishing.contains(&name.as_str()) {
                 // Nothing but rounding beside that of the weights, which come before their bias.
@@ -739,7 +739,7 @@ fn initial_params(layouts: &[Layout; 2], seed: u64) -> [Vec<f64>; 2] {
             let mean = if name.ends_with("weight") && shape.len() == 1 { 1.0 } else { 0.0 };
             let len = shape.iter().product::<usize>() as u32;
             let values = (0..len).into_par_iter().map(|index| mean + 0.02 * normal(seed, stream, 0, index)).collect();
-            Stored { name: name.to_string(), shape: shape.to_vec(), values }
+            StoredTensor { name: name.to_string(), shape: shape.to_vec(), values }
         });
         layout.pack(&params.collect::<Vec<_>>()).unwrap()
     })
@@ -756,7 +756,7 @@ fn initial_running(layout: &Layout) -> Vec<f64> {
             }
             _ => vec![0.0; len],
         };
-        Stored { name: name.to_string(), shape: shape.to_vec(), values }
+        StoredTensor { name: name.to_string(), shape: shape.to_vec(), values }
     });
     layout.pack(&running.collect::<Vec<_>>()).unwrap()
 }

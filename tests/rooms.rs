@@ -23,8 +23,6 @@ const UPWARD_YET: &[&str] = &[
 const CIRCLES_YET: &[&str] = &[
     "cpu/memory, cpu/scalar",
     "metrics/classifier, metrics/store",
-    "net/model, net/read",
-    "net/network, net/passes",
     "train/adversarial, train/checkpoint, train/classes, train/settings",
 ];
 

@@ -11,8 +11,8 @@ use super::score::largest;
 use super::store::{Kept, Place};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-use crate::net::parameters::{Layout, Stored};
-use crate::net::{Chance, Mode, Network, Wrt};
+use crate::net::parameters::{Layout, StoredTensor};
+use crate::net::{DropoutRng, Mode, Network, Wrt};
 use crate::program::random::shuffled;
 use crate::program::{Device, Element, Op, Order, Program, RampUp, RoutineId, Schedule, TensorId, Values};
 use crate::progress::{Console, Task};
@@ -176,8 +176,8 @@ impl Examples {
 }
 
 /// Parameters and running statistics as their layouts have them.
-fn pack(tensors: &[Stored<f32>], layouts: [&Layout; 2]) -> Result<[Vec<f32>; 2]> {
-    let is_running = |tensor: &Stored<f32>| tensor.name.contains(".running_");
+fn pack(tensors: &[StoredTensor<f32>], layouts: [&Layout; 2]) -> Result<[Vec<f32>; 2]> {
+    let is_running = |tensor: &StoredTensor<f32>| tensor.name.contains(".running_");
     let (statistics, weights): (Vec<_>, Vec<_>) = tensors.iter().cloned().partition(is_running);
     Ok([layouts[0].pack(&weights)?, layouts[1].pack(&statistics)?])
 }
@@ -203,7 +203,7 @@ impl Lesson {
         let labels = program.tensor_of(Element::U8, "labels", &[count]);
         let history = program.tensor("history", &[1, 2]);
         let network = architecture.network(&mut program);
-        let average = network.average(&mut program);
+        let average = network.ema(&mut program);
 
         let step = program.begin("step 0");
         let images = program.tensor("images", &[n, h, w, c]);
@@ -214,7 +214,7 @@ impl Lesson {
         let tape = network.forward(
             &mut program,
             images,
-            Mode::Train { groups: 1, chance: Chance { clock, seed: SEED } },
+            Mode::Train { groups: 1, rng: DropoutRng { clock, seed: SEED } },
             "lesson",
         );
         let logits = tape.y;
@@ -263,7 +263,7 @@ fn learn(
     architecture: &Architecture,
     examples: &Examples,
     task: &Task,
-) -> Result<Vec<Stored<f32>>> {
+) -> Result<Vec<StoredTensor<f32>>> {
     let count = examples.labels.len();
     let lesson = Lesson::new(architecture, count);
     let mut executor = device.build(&lesson.program)?;

@@ -1,6 +1,6 @@
 //! The networks that look at images: a classifier, and one whose weights are left as they were drawn.
 
-use crate::net::parameters::{Layout, Stored};
+use crate::net::parameters::{Layout, StoredTensor};
 use crate::net::{Layer, Network, Pad, Shape};
 use crate::program::Program;
 use crate::program::random::{normal, stream};
@@ -95,7 +95,7 @@ pub(super) fn start(layout: &Layout, seed: u64) -> Vec<f32> {
             (Some("weight" | "running_var"), _) => vec![1.0; len],
             _ => vec![0.0; len],
         };
-        Stored { name: name.to_string(), shape: shape.to_vec(), values }
+        StoredTensor { name: name.to_string(), shape: shape.to_vec(), values }
     });
     layout.pack(&stored.collect::<Vec<_>>()).expect("the tensors are the layout's own")
 }

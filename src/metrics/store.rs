@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::classifier::Accuracy;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::net::parameters::Stored;
+use crate::net::parameters::StoredTensor;
 
 const METADATA: &str = "gpu-gan";
 /// Counts up when a file of before would be read wrongly now.
@@ -33,7 +33,7 @@ pub(super) struct Place {
 /// What is kept of a classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Kept {
-    pub(super) tensors: Vec<Stored<f32>>,
+    pub(super) tensors: Vec<StoredTensor<f32>>,
     pub(super) accuracy: Accuracy,
 }
 
@@ -104,7 +104,7 @@ impl Place {
             if view.dtype() != Dtype::F32 || values.iter().any(|value| !value.is_finite()) {
                 return Err(format!("{name} has values that are no finite numbers in f32"));
             }
-            tensors.push(Stored { name, shape: view.shape().to_vec(), values });
+            tensors.push(StoredTensor { name, shape: view.shape().to_vec(), values });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name)); // the crate gives them in any order
         Ok(Some(Kept { tensors, accuracy: metadata.accuracy }))
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn kept() -> Kept {
-        let tensor = |name: &str, shape: &[usize], values: &[f32]| Stored {
+        let tensor = |name: &str, shape: &[usize], values: &[f32]| StoredTensor {
             name: name.into(),
             shape: shape.to_vec(),
             values: values.to_vec(),

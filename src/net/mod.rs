@@ -1,26 +1,34 @@
-//! What a layer and a network are: model files, shapes, parameters, and the operations that run them forward and backward.
+//! Model files, layers, shapes and parameters, and the operations that run a network forward and backward.
 //!
-//! A [`Model`] is read from a file and checked to the last number, so that everything behind it may take it for
-//! granted. A [`Network`] is one of its two lists of layers in a [`Program`](crate::program::Program): tensors for its
-//! parameters, and operations appended for each pass. [`parameters`] gives them PyTorch's names and layouts where files
-//! are read and written, and [`Summary`] is the table that a person looks at.
+//! A [`Model`] is read from a file and fully checked, so all other code relies on it. A [`Network`] is one of its two lists of
+//! layers in a [`Program`](crate::program::Program): tensors for the parameters, and operations appended for each pass.
+//! [`parameters`] converts parameters to PyTorch's names and layouts, and [`Summary`] shows a model as tables.
+//!
+//! The files in order, each of which uses only those before it: `limits`, `toml_table`, `layer`, `shape`, `training`,
+//! `training_section`, `initialisation`, `read_layers`, `read_model`, `model`, `width`, `parameters`, `pass`, `network`, `summary`.
 
-mod file;
+mod initialisation;
 mod layer;
+mod limits;
 mod model;
 mod network;
 pub mod parameters;
-mod passes;
-mod read;
+mod pass;
+mod read_layers;
+mod read_model;
+mod shape;
 mod summary;
+mod toml_table;
 mod training;
 mod training_section;
 mod width;
 
+pub use initialisation::{Initialisation, NormalDistribution, WeightInitialisation};
 pub use layer::{Layer, Pad, Shape};
-pub use model::{Draw, Initial, Model, Normal};
-pub use network::{Chance, Mode, Network, Tape, Wrt};
-pub(crate) use read::MAX_PAC;
-pub use summary::{NetworkSummary, Row, Summary};
+pub(crate) use limits::MAX_PAC;
+pub use model::Model;
+pub use network::{Network, Tape, Wrt};
+pub use pass::{DropoutRng, Mode};
+pub use summary::{LayerSummary, NetworkSummary, Summary};
 pub use training::{Adam, Ema, Objective, Penalty, Rates, Training};
 pub(crate) use training_section::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY};

@@ -1,54 +1,56 @@
-//! What a model is made of, for a person: shapes, parameters and the work of each layer.
+//! A model as tables: shapes, parameters and floating-point operations of each layer.
 
 use std::fmt;
 
-use super::layer::{self, Layer, Shape, Size};
+use super::layer::{Layer, Shape};
 use super::model::Model;
-use super::network::{Chance, Mode, Network, Wrt};
+use super::network::{Network, Wrt};
+use super::pass::{DropoutRng, Mode};
+use super::shape::{DisplayShape, place};
 use super::training::Penalty;
 use crate::program::{Centre, Element, Program};
 
-/// A model as tables. Floating-point operations are those of matrix products, two for each multiply-add.
+/// Both networks of a model as tables. Only matrix products are counted as floating-point operations, two for each multiply-add.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// The model's name.
+    /// Name of the model.
     pub name: String,
-    /// What it is.
+    /// One sentence on the model.
     pub about: String,
-    /// How many classes both networks are told.
+    /// Number of classes of a conditional model.
     pub classes: Option<usize>,
     /// The generator, then the discriminator.
     pub networks: [NetworkSummary; 2],
-    /// Floating-point operations of a training step, for each real image of its batch: one update of each network,
-    /// with the fakes made once.
+    /// Floating-point operations of a training step for each real image of its batch: one update of each network, with one
+    /// batch of generated images.
     pub step_flops: u64,
 }
 
 /// A network as a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkSummary {
-    /// `generator` or `discriminator`.
+    /// Name of the network: `generator` or `discriminator`.
     pub name: &'static str,
-    /// What it takes.
+    /// Shape of the input.
     pub input: Shape,
-    /// A row for each layer.
-    pub rows: Vec<Row>,
+    /// The layers.
+    pub layers: Vec<LayerSummary>,
 }
 
 /// A layer in a table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// Counted from 0.
+pub struct LayerSummary {
+    /// Position in the network, from 0.
     pub number: usize,
     /// The layer.
     pub layer: Layer,
-    /// What it gives.
+    /// Shape of the output.
     pub output: Shape,
-    /// How many parameters it learns.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// How many numbers it gathers in training, and does not learn: batch normalisation's running statistics.
+    /// Number of values that training gathers without learning them: running statistics or singular vectors.
     pub statistics: u64,
-    /// Floating-point operations of its forward pass for one image.
+    /// Floating-point operations of the forward pass for one image.
     pub flops: u64,
 }
 
@@ -67,8 +69,8 @@ impl Summary {
 
 impl NetworkSummary {
     fn new(name: &'static str, layers: &[Layer], input: Shape) -> Self {
-        let placed = layer::place(layers, input, "the input").expect("a model's layers fit together");
-        let rows = placed.iter().map(|placed| Row {
+        let placed = place(layers, input, "the input").expect("a model's layers fit together");
+        let layers = placed.iter().map(|placed| LayerSummary {
             number: placed.number,
             layer: placed.layer,
             output: placed.output,
@@ -76,44 +78,44 @@ impl NetworkSummary {
             statistics: placed.statistics() as u64,
             flops: 2 * placed.multiply_adds(),
         });
-        Self { name, input, rows: rows.collect() }
+        Self { name, input, layers: layers.collect() }
     }
 
-    /// How many parameters all layers learn.
+    /// Number of trainable parameters.
     pub fn parameters(&self) -> u64 {
-        self.rows.iter().map(|row| row.parameters).sum()
+        self.layers.iter().map(|row| row.parameters).sum()
     }
 
-    /// How many running statistics all layers gather; some count them among the parameters.
+    /// Number of running statistics and singular vectors. Some tools count them among the parameters.
     pub fn statistics(&self) -> u64 {
-        self.rows.iter().map(|row| row.statistics).sum()
+        self.layers.iter().map(|row| row.statistics).sum()
     }
 
     /// Floating-point operations of the forward pass for one image.
     pub fn flops(&self) -> u64 {
-        self.rows.iter().map(|row| row.flops).sum()
+        self.layers.iter().map(|row| row.flops).sum()
     }
 }
 
-/// Counted from the operations themselves: the passes of a step and its share of the penalties that are due now and then, for a batch of two images or packs, the least that
+/// Counts the operations of a step and its share of the gradient penalties. The batch has two images (or packs), the fewest that
 /// batch normalisation takes.
 fn step_flops(model: &Model) -> u64 {
-    let batch = 2 * model.batch_unit();
+    let batch = 2 * model.batch_multiple();
     let program = &mut Program::new();
     let labels = model.classes.map(|_| program.tensor_of(Element::U32, "labels", &[batch]));
     let [g, d] = [Network::generator(program, model), Network::discriminator(program, model)]
-        .map(|network| network.of_classes(labels));
-    let ([h, w, c], packs) = (model.judged(), batch / model.pac);
+        .map(|network| network.with_labels(labels));
+    let ([h, w, c], packs) = (model.discriminator_input(), batch / model.pac);
     let z = program.tensor("z", &[batch, 1, 1, model.latent]);
     let [one, both] = [("one", packs), ("both", 2 * packs)].map(|(name, n)| program.tensor(name, &[n, h, w, c]));
-    let chance = Chance { clock: program.tensor_of(Element::U32, "clock", &[1]), seed: 0 };
+    let rng = DropoutRng { clock: program.tensor_of(Element::U32, "clock", &[1]), seed: 0 };
     let dlogits = [2 * packs, packs].map(|n| program.tensor("dlogits", &[n, 1, 1, 1]));
 
     let step = program.begin("step");
-    let fake = g.forward(program, z, Mode::Train { groups: 1, chance }, "fake");
-    let judged = d.forward(program, both, Mode::Train { groups: 2, chance }, "both");
+    let fake = g.forward(program, z, Mode::Train { groups: 1, rng }, "fake");
+    let judged = d.forward(program, both, Mode::Train { groups: 2, rng }, "both");
     d.backward(program, &judged, dlogits[0], Wrt::Params);
-    let judged = d.forward(program, one, Mode::Train { groups: 1, chance }, "fake");
+    let judged = d.forward(program, one, Mode::Train { groups: 1, rng }, "fake");
     d.backward(program, &judged, dlogits[1], Wrt::Input);
     g.backward(program, &fake, fake.y, Wrt::Params); // of the shape of its gradient
     let flops = program.flops(step);
@@ -124,7 +126,7 @@ fn step_flops(model: &Model) -> u64 {
         return flops / batch as u64;
     }
     let penalty = program.begin("penalty");
-    let judged = d.forward(program, one, Mode::Train { groups: 1, chance }, "penalty");
+    let judged = d.forward(program, one, Mode::Train { groups: 1, rng }, "penalty");
     d.penalise(program, &judged, Centre::Zero, 1.0);
     (flops + penalties * program.flops(penalty) / u64::from(every)) / batch as u64
 }
@@ -138,7 +140,7 @@ impl fmt::Display for Summary {
         if let Some(classes) = self.classes {
             writeln!(
                 f,
-                "For {classes} classes: a number for each behind the latent, and a logit for each beside the one of all images"
+                "Conditional on {classes} classes: a one-hot vector after the latent, and one more logit for each class"
             )?;
         }
         for network in &self.networks {
@@ -154,12 +156,12 @@ impl fmt::Display for Summary {
 
 impl fmt::Display for NetworkSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let input = Size(self.input).to_string();
+        let input = DisplayShape(self.input).to_string();
         let header = [self.name, "output", "parameters", "MFLOP"].map(String::from);
-        let rows = self.rows.iter().map(|row| {
+        let rows = self.layers.iter().map(|row| {
             [
                 format!("{:>3}  {}", row.number, row.layer),
-                Size(row.output).to_string(),
+                DisplayShape(row.output).to_string(),
                 some(row.parameters, |parameters| parameters.to_string()),
                 some(row.flops, |flops| format!("{:.2}", mflop(flops))),
             ]
@@ -193,7 +195,7 @@ impl fmt::Display for NetworkSummary {
     }
 }
 
-/// Nothing where there is nothing: most layers of a network have neither weights nor matrix products.
+/// The number as text, or nothing for 0: most layers of a network have neither weights nor matrix products.
 fn some(number: u64, format: impl Fn(u64) -> String) -> String {
     if number == 0 { String::new() } else { format(number) }
 }
@@ -217,8 +219,8 @@ mod tests {
         assert_eq!(g.flops(), 2 * (147_456 + 9 * 524_288 + 36 * 73_728 + 169 * 1024));
         assert_eq!(d.flops(), 2 * (169 * 144 + 25 * 12_800 + 51_200 + 64));
         // A backward pass costs a forward pass for the weights and one for the images, without that of the first layer.
-        let generator = 3 * g.flops() - g.rows[1].flops;
-        let discriminator = 2 * (3 * d.flops() - d.rows[0].flops) + 2 * d.flops();
+        let generator = 3 * g.flops() - g.layers[1].flops;
+        let discriminator = 2 * (3 * d.flops() - d.layers[0].flops) + 2 * d.flops();
         assert_eq!(step_flops, generator + discriminator);
         assert_eq!(format!("{:.1}", mflop(step_flops)), "52.1");
     }
@@ -231,7 +233,7 @@ mod tests {
         let z = program.tensor("z", &[1, 1, 1, 64]);
         let sheet = program.begin("sheet");
         g.forward(&mut program, z, Mode::Evaluate, "sheet");
-        let rows = dcgan_small().networks[0].rows.clone();
+        let rows = dcgan_small().networks[0].layers.clone();
         let of_operations = program.routines()[0].ops.iter().map(|op| op.flops(&program));
         assert_eq!(of_operations.collect::<Vec<_>>(), rows[1..].iter().map(|row| row.flops).collect::<Vec<_>>());
         assert_eq!(program.flops(sheet), dcgan_small().networks[0].flops());

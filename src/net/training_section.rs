@@ -1,6 +1,6 @@
 //! From the section `[training]` of a model file to [`Training`].
 
-use super::file::{Keys, Section, Span, listed};
+use super::toml_table::{AllowedKeys, Span, TomlTable, listed};
 use super::training::{Adam, Ema, Objective, Penalty, Rates, Training};
 use crate::error::Result;
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
@@ -15,9 +15,9 @@ pub(crate) const MAX_PENALTY: f64 = 1e6;
 /// Of the steps from one gradient penalty to the next.
 pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
 
-const TRAINING: Keys = Keys {
+const TRAINING: AllowedKeys = AllowedKeys {
     of: "[training]",
-    needed: &["epochs", "batch-size", "adam"],
+    required: &["epochs", "batch-size", "adam"],
     optional: &[
         "ema-decay",
         "ema-half-life",
@@ -31,14 +31,16 @@ const TRAINING: Keys = Keys {
     ],
 };
 
-const ADAM: Keys = Keys { of: "[training.adam]", needed: &["lr", "beta1", "beta2", "eps"], optional: &[] };
+const ADAM: AllowedKeys =
+    AllowedKeys { of: "[training.adam]", required: &["lr", "beta1", "beta2", "eps"], optional: &[] };
 
-const PENALTY: Keys = Keys { of: "[training.penalty]", needed: &[], optional: &["r1", "r2", "gp", "every"] };
+const PENALTY: AllowedKeys =
+    AllowedKeys { of: "[training.penalty]", required: &[], optional: &["r1", "r2", "gp", "every"] };
 
-const RATES: Keys =
-    Keys { of: "[training.rates]", needed: &[], optional: &["discriminator", "warm-up", "decay", "last"] };
+const RATES: AllowedKeys =
+    AllowedKeys { of: "[training.rates]", required: &[], optional: &["discriminator", "warm-up", "decay", "last"] };
 
-pub(super) fn training(top: &Section<'_>) -> Result<Training> {
+pub(super) fn training(top: &TomlTable<'_>) -> Result<Training> {
     let training = top.section("training", TRAINING.of, &TRAINING)?;
     let adam = training.section("adam", ADAM.of, &ADAM)?;
     Ok(Training {
@@ -49,9 +51,9 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
         d_steps: training.or("d-steps", 1, |section, key| section.size(key, 1..=MAX_D_STEPS as usize))? as u32,
         adam: Adam {
             lr: rate(&adam, "lr")?,
-            beta1: adam.share("beta1")?,
-            beta2: adam.share("beta2")?,
-            eps: adam.tiny("eps")?,
+            beta1: adam.fraction("beta1")?,
+            beta2: adam.fraction("beta2")?,
+            eps: adam.epsilon("eps")?,
         },
         objective: objective(&training)?,
         rates: training.or("rates", Rates::default(), rates)?,
@@ -59,7 +61,7 @@ pub(super) fn training(top: &Section<'_>) -> Result<Training> {
     })
 }
 
-fn diff_augment(training: &Section<'_>, key: &str) -> Result<DiffAugment> {
+fn diff_augment(training: &TomlTable<'_>, key: &str) -> Result<DiffAugment> {
     let rule = format!("{key} must be a list of some of {}", listed(&DiffAugment::NAMES));
     let names = training.list(key, &rule)?;
     let names = names.iter().map(|name| name.get_ref().as_str().unwrap_or_default());
@@ -67,16 +69,16 @@ fn diff_augment(training: &Section<'_>, key: &str) -> Result<DiffAugment> {
 }
 
 /// One of two keys says it.
-fn ema(training: &Section<'_>, at: &Span) -> Result<Ema> {
-    let half_life = |section: &Section<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
-    let decay = |section: &Section<'_>, key: &str| section.share(key).map(Some);
+fn ema(training: &TomlTable<'_>, at: &Span) -> Result<Ema> {
+    let half_life = |section: &TomlTable<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
+    let decay = |section: &TomlTable<'_>, key: &str| section.fraction(key).map(Some);
     match (training.or("ema-decay", None, decay)?, training.or("ema-half-life", None, half_life)?) {
         (Some(decay), None) => Ok(Ema::Decay(decay)),
         (None, Some(images)) => Ok(Ema::HalfLife { images: images as u64 }),
         (None, None) => {
             let hint =
                 "give the decay of a step, ema-decay = 0.999, or images until half is forgotten, ema-half-life = 10000";
-            Err(training.lacks(at, "ema-decay", hint))
+            Err(training.missing(at, "ema-decay", hint))
         }
         (Some(_), Some(_)) => {
             let rule = "ema-decay and ema-half-life say the same thing in two ways: leave one of them out";
@@ -85,7 +87,7 @@ fn ema(training: &Section<'_>, at: &Span) -> Result<Ema> {
     }
 }
 
-fn objective(training: &Section<'_>) -> Result<Objective> {
+fn objective(training: &TomlTable<'_>) -> Result<Objective> {
     Ok(Objective {
         loss: training
             .or("loss", AdversarialLoss::default(), |section, key| section.choice(key, &AdversarialLoss::NAMES))?,
@@ -96,7 +98,7 @@ fn objective(training: &Section<'_>) -> Result<Objective> {
     })
 }
 
-fn penalty(training: &Section<'_>, key: &str) -> Result<Penalty> {
+fn penalty(training: &TomlTable<'_>, key: &str) -> Result<Penalty> {
     let section = training.section(key, PENALTY.of, &PENALTY)?;
     let weight = |key: &str| {
         section.or(key, 0.0, |section, key| {
@@ -107,7 +109,7 @@ fn penalty(training: &Section<'_>, key: &str) -> Result<Penalty> {
     Ok(Penalty { r1: weight("r1")?, r2: weight("r2")?, gp: weight("gp")?, every })
 }
 
-fn rates(training: &Section<'_>, key: &str) -> Result<Rates> {
+fn rates(training: &TomlTable<'_>, key: &str) -> Result<Rates> {
     let section = training.section(key, RATES.of, &RATES)?;
     Ok(Rates {
         discriminator: section.or("discriminator", None, |section, key| rate(section, key).map(Some))?,
@@ -118,6 +120,6 @@ fn rates(training: &Section<'_>, key: &str) -> Result<Rates> {
     })
 }
 
-fn rate(section: &Section<'_>, key: &str) -> Result<f64> {
+fn rate(section: &TomlTable<'_>, key: &str) -> Result<f64> {
     section.number(key, |lr| (1e-12..=1.0).contains(&lr), "above 0 (at least 1e-12) and at most 1")
 }

@@ -153,7 +153,7 @@ fn inline(path: &Path) -> Option<String> {
 fn network(network: &NetworkSummary) -> Network {
     let mflop = |flops: u64| if flops == 0 { String::new() } else { format!("{:.2}", flops as f64 / 1e6) };
     let count = |parameters: u64| if parameters == 0 { String::new() } else { parameters.to_string() };
-    let rows = network.rows.iter().map(|row| Row {
+    let rows = network.layers.iter().map(|row| Row {
         number: row.number,
         layer: row.layer.to_string(),
         output: size(row.output),

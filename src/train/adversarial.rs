@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::net::parameters::Layout;
-use crate::net::{Adam, Chance, Mode, Model, Network, Penalty, Wrt};
+use crate::net::{Adam, DropoutRng, Mode, Model, Network, Penalty, Wrt};
 use crate::program::random::stream;
 use crate::program::{AdversarialLoss, Centre, Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
 
@@ -84,9 +84,9 @@ impl Gan {
         let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
         let [labels, classes, sheet_classes] = classes(&mut program, model, settings.batch_size, capacity);
-        let generator = Network::generator(&mut program, model).of_classes(classes);
-        let average = generator.average(&mut program).of_classes(sheet_classes);
-        let discriminator = Network::discriminator(&mut program, model).of_classes(classes);
+        let generator = Network::generator(&mut program, model).with_labels(classes);
+        let average = generator.ema(&mut program).with_labels(sheet_classes);
+        let discriminator = Network::discriminator(&mut program, model).with_labels(classes);
         let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
 
         let step = program.begin("step");
@@ -288,7 +288,7 @@ impl Step<'_> {
     /// Appends the step to the routine begun last.
     fn write(&self, program: &mut Program, g: &Network, average: &Network, d: &Network) -> Written {
         let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
-        let [h, w, c] = self.model.judged();
+        let [h, w, c] = self.model.discriminator_input();
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
         let both = program.tensor("both", &[2 * (n / self.model.pac), h, w, c]);
 
@@ -397,7 +397,7 @@ impl Step<'_> {
 
     /// Images as the discriminator takes them: as they are, or several side by side.
     fn packed(&self, program: &mut Program, images: TensorId, name: &str) -> TensorId {
-        let (n, [h, w, c]) = (program.shape(images)[0], self.model.judged());
+        let (n, [h, w, c]) = (program.shape(images)[0], self.model.discriminator_input());
         if self.model.pac == 1 {
             return images;
         }
@@ -407,7 +407,7 @@ impl Step<'_> {
     }
 
     fn training(&self, groups: usize) -> Mode {
-        Mode::Train { groups, chance: Chance { clock: self.clock, seed: self.settings.seed } }
+        Mode::Train { groups, rng: DropoutRng { clock: self.clock, seed: self.settings.seed } }
     }
 
     /// Appends the discriminator's loss on reals, then fakes; returns its gradient for the logits.

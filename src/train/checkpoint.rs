@@ -21,7 +21,7 @@ use super::Settings;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Model;
-use crate::net::parameters::{self, Layout, Stored};
+use crate::net::parameters::{self, Layout, StoredTensor};
 
 /// Prefix of the names of the EMA of the generator's weights.
 pub(super) const EMA: &str = "ema.";
@@ -49,7 +49,7 @@ pub struct Checkpoint {
     pub settings: Settings,
     /// How many steps were done.
     pub step: u64,
-    tensors: BTreeMap<String, Stored<f32>>,
+    tensors: BTreeMap<String, StoredTensor<f32>>,
 }
 
 /// The metadata of a file.
@@ -70,7 +70,10 @@ impl Checkpoint {
         checkpoint.put(EMA, start.generator.params.clone());
         for state in [start.generator, start.discriminator] {
             for prefix in [ADAM_M, ADAM_V] {
-                let zero = |stored: &Stored<f32>| Stored { values: vec![0.0; stored.values.len()], ..stored.clone() };
+                let zero = |stored: &StoredTensor<f32>| StoredTensor {
+                    values: vec![0.0; stored.values.len()],
+                    ..stored.clone()
+                };
                 checkpoint.put(prefix, state.params.iter().map(zero).collect());
             }
             checkpoint.put("", state.params);
@@ -85,7 +88,7 @@ impl Checkpoint {
     }
 
     /// Adds tensors, under their names behind `prefix`.
-    pub(super) fn put(&mut self, prefix: &str, tensors: Vec<Stored<f32>>) {
+    pub(super) fn put(&mut self, prefix: &str, tensors: Vec<StoredTensor<f32>>) {
         self.tensors.extend(tensors.into_iter().map(|tensor| (format!("{prefix}{}", tensor.name), tensor)));
     }
 
@@ -100,7 +103,7 @@ impl Checkpoint {
     }
 
     /// All tensors, by name.
-    pub fn tensors(&self) -> &BTreeMap<String, Stored<f32>> {
+    pub fn tensors(&self) -> &BTreeMap<String, StoredTensor<f32>> {
         &self.tensors
     }
 
@@ -171,7 +174,7 @@ impl Checkpoint {
             let values = floats(&view).ok_or_else(|| broken(format!("{name} is not of f32")))?;
             checkpoint
                 .tensors
-                .insert(name.clone(), Stored { name: plain(&name), shape: view.shape().to_vec(), values });
+                .insert(name.clone(), StoredTensor { name: plain(&name), shape: view.shape().to_vec(), values });
         }
         checkpoint.check(&broken)?;
         Ok(checkpoint)

@@ -29,7 +29,7 @@ impl Sampler {
         let model = &checkpoint.model;
         let mut program = Program::new();
         let classes = model.classes.map(|_| program.tensor_of(Element::U32, "classes", &[BATCH]));
-        let generator = Network::generator(&mut program, model).of_classes(classes);
+        let generator = Network::generator(&mut program, model).with_labels(classes);
         let draw = program.begin("draw");
         let latents = program.tensor("latents", &[BATCH, 1, 1, model.latent]);
         let images = generator.forward(&mut program, latents, Mode::Evaluate, "draw").y;

@@ -81,7 +81,7 @@ pub struct Ending {
 
 /// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
 pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
-    let unit = model.batch_unit();
+    let unit = model.batch_multiple();
     let fits = |units: usize| {
         let batch_size = units * unit;
         let settings = Settings { batch_size, ..settings.clone() };

@@ -96,7 +96,7 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for model in models {
         let batch_size = (flops / Summary::new(model).step_flops).clamp(2, model.training.batch_size as u64);
-        let batch_size = batch_size.next_multiple_of(model.batch_unit() as u64);
+        let batch_size = batch_size.next_multiple_of(model.batch_multiple() as u64);
         let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
             let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();

@@ -110,7 +110,7 @@ pub fn verify(gpu: &GpuDevice, scope: Scope, console: &Console) -> Result<Verify
     for model in models {
         task.rename(&format!("a step of {}", model.name));
         let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
-        let batch_size = batch_size.next_multiple_of(model.batch_unit());
+        let batch_size = batch_size.next_multiple_of(model.batch_multiple());
         report.add_steps(&model.name, one_step(gpu, model, batch_size));
         report.add_repeat(&model.name, repeats(gpu, model, batch_size, 3));
         task.advance(1);

@@ -93,7 +93,7 @@ fn a_discriminator_that_sees_packs_of_images_trains_with_penalties_goes_on_and_w
     assert_same_bits(&end("run"), &end("whole"));
     place.gpu_gan("sample whole --seeds 0-3 --out four.png --device cpu").succeeds();
     let refused = place.gpu_gan(&format!("{TRAIN} --steps 2 --pac 2 --batch-size 5")).refused();
-    refused.error("a batch of 5 images cannot be packed by 2").hint("a multiple of 2");
+    refused.error("batch size 5 is not a multiple of pac, which is 2").hint("a multiple of 2");
     place.gpu_gan(&format!("{TRAIN} --steps 2 --pac 65")).refused().error("--pac cannot be 65");
     place.gpu_gan("train --resume run --steps 5 --pac 2 --device cpu").refused().error("--pac cannot be given");
 }

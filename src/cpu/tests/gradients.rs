@@ -1,7 +1,7 @@
 //! Each gradient against central differences of its forward pass, in f64.
 
 use super::*;
-use crate::net::{Chance, Mode, Model, Network};
+use crate::net::{DropoutRng, Mode, Model, Network};
 use crate::program::{Activation, AdversarialLoss, Centre, DiffAugment, Element, Geometry, Op, Values};
 
 /// Sizes of a convolution that tests are made for.
@@ -462,7 +462,7 @@ fn check_penalty(model: &str, normalisations: usize) {
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
         let x = program.tensor("x", &[N, 6, 6, 2]);
         let run = program.begin("run");
-        let mode = Mode::Train { groups: 1, chance: Chance { clock, seed: 4 } };
+        let mode = Mode::Train { groups: 1, rng: DropoutRng { clock, seed: 4 } };
         for _ in 0..normalisations {
             d.normalise(&mut program);
         }

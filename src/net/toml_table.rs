@@ -1,5 +1,5 @@
-//! Reading a model file: tables whose keys are all known, and values within their bounds. Every mistake is a sentence
-//! with the file, the line and the place.
+//! TOML tables whose keys are all known and whose values are within their limits. Every error names the file, the line and the
+//! table.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -8,38 +8,38 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Result};
 
-/// A part of the file's text, in bytes.
+/// A range of the file's text, in bytes.
 pub(super) type Span = Range<usize>;
 
-/// The text of a model file and what it is called in sentences.
+/// The text of a model file and its name in messages.
 #[derive(Clone, Copy)]
-pub(super) struct File<'a> {
-    /// A path, or the name of a built-in model.
+pub(super) struct ModelText<'a> {
+    /// Name in messages: a path, or the name of a built-in model.
     pub(super) origin: &'a str,
-    /// All of it.
+    /// The whole text.
     pub(super) text: &'a str,
 }
 
 /// The keys that a table may have.
-pub(super) struct Keys {
-    /// The kind of a layer, or the name of a section.
+pub(super) struct AllowedKeys {
+    /// What the keys belong to: a kind of layer, or a section.
     pub(super) of: &'static str,
-    /// Those that it must have.
-    pub(super) needed: &'static [&'static str],
-    /// Those that have a default.
+    /// Keys without a default.
+    pub(super) required: &'static [&'static str],
+    /// Keys with a default.
     pub(super) optional: &'static [&'static str],
 }
 
-/// A table of the file with all the keys it needs and no others.
-pub(super) struct Section<'a> {
-    file: File<'a>,
-    /// What it is called in sentences: `generator layer 3 (conv)`.
+/// A table of the file that has all required keys and no unknown ones.
+pub(super) struct TomlTable<'a> {
+    file: ModelText<'a>,
+    /// Name in messages: `generator layer 3 (conv)`.
     place: String,
     table: DeTable<'a>,
 }
 
-impl<'a> File<'a> {
-    /// The file's outermost table.
+impl<'a> ModelText<'a> {
+    /// Parses the file and returns its outermost table.
     pub(super) fn parse(self) -> Result<DeTable<'a>> {
         DeTable::parse(self.text).map(Spanned::into_inner).map_err(|error| {
             let at = error.span().map_or(self.text.len(), |span| span.start);
@@ -57,13 +57,13 @@ impl<'a> File<'a> {
         })
     }
 
-    /// An error at a place of the file.
+    /// An error at a position of the file.
     pub(super) fn mistake(self, at: &Span, message: &str, hint: impl Into<String>) -> Error {
         let before = self.text.get(..at.start).unwrap_or(self.text);
         Error::Model { message: format!("{}, line {}: {message}", self.origin, line(before)), hint: hint.into() }
     }
 
-    /// A piece of the file as it may stand in a sentence: its first line, and not too much of that.
+    /// A piece of the file for a message: the first line of the piece, at most 40 characters.
     pub(super) fn quote(self, span: &Span) -> String {
         let text = self.text.get(span.clone()).unwrap_or_default();
         let short: String = text.chars().take(40).take_while(|c| !c.is_control()).collect();
@@ -72,15 +72,15 @@ impl<'a> File<'a> {
     }
 }
 
-/// The number of the line that a text ends in.
+/// Number of the line that a text ends in, from 1.
 fn line(before: &str) -> usize {
     before.matches('\n').count() + 1
 }
 
-impl Keys {
-    /// `conv needs channels and kernel; it may have stride, pad and bias`.
+impl AllowedKeys {
+    /// The hint: `conv needs channels and kernel; it may have stride, pad and bias`.
     fn rule(&self) -> String {
-        match (self.needed, self.optional) {
+        match (self.required, self.optional) {
             ([], []) => format!("{} has no keys", self.of),
             (needed, []) => format!("{} needs {}", self.of, listed(needed)),
             ([], optional) => format!("{} may have {}", self.of, listed(optional)),
@@ -89,7 +89,7 @@ impl Keys {
     }
 }
 
-/// `a, b and c`.
+/// Joins names: `a, b and c`.
 pub(super) fn listed(names: &[&str]) -> String {
     match names {
         [] => String::new(),
@@ -98,23 +98,29 @@ pub(super) fn listed(names: &[&str]) -> String {
     }
 }
 
-impl<'a> Section<'a> {
-    /// Checks the keys. `span` is where the table stands.
-    pub(super) fn new(file: File<'a>, place: String, span: &Span, table: DeTable<'a>, keys: &Keys) -> Result<Self> {
-        let known = |key: &str| keys.needed.contains(&key) || keys.optional.contains(&key);
+impl<'a> TomlTable<'a> {
+    /// Checks the keys of a table. `span` is its position.
+    pub(super) fn new(
+        file: ModelText<'a>,
+        place: String,
+        span: &Span,
+        table: DeTable<'a>,
+        keys: &AllowedKeys,
+    ) -> Result<Self> {
+        let known = |key: &str| keys.required.contains(&key) || keys.optional.contains(&key);
         let unknown = table.keys().filter(|key| !known(key.get_ref()));
         if let Some(key) = unknown.min_by_key(|key| key.span().start) {
             let message = format!("{place} has the unknown key `{}`", file.quote(&key.span()));
             return Err(file.mistake(&key.span(), &message, keys.rule()));
         }
-        if let Some(key) = keys.needed.iter().find(|&&key| !table.contains_key(key)) {
+        if let Some(key) = keys.required.iter().find(|&&key| !table.contains_key(key)) {
             return Err(file.mistake(span, &format!("{place} has no `{key}`"), keys.rule()));
         }
         Ok(Self { file, place, table })
     }
 
-    /// A table inside this one.
-    pub(super) fn section(&self, key: &str, place: &str, keys: &Keys) -> Result<Self> {
+    /// Reads a table inside this one.
+    pub(super) fn section(&self, key: &str, place: &str, keys: &AllowedKeys) -> Result<Self> {
         let value = self.get(key);
         match value.get_ref() {
             DeValue::Table(table) => Self::new(self.file, place.into(), &value.span(), table.clone(), keys),
@@ -122,7 +128,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list.
+    /// Reads a list.
     pub(super) fn list(&self, key: &str, rule: &str) -> Result<&[Spanned<DeValue<'a>>]> {
         match self.get(key).get_ref() {
             DeValue::Array(list) => Ok(list),
@@ -130,7 +136,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Text that passes a test, of which `rule` is the sentence.
+    /// Reads a string that passes a test. `rule` is the hint.
     pub(super) fn text(&self, key: &str, passes: impl Fn(&str) -> bool, rule: &str) -> Result<String> {
         match self.get(key).get_ref() {
             DeValue::String(text) if passes(text) => Ok(text.to_string()),
@@ -138,7 +144,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A whole number.
+    /// Reads a whole number.
     pub(super) fn size(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
         let number = match self.get(key).get_ref() {
             DeValue::Integer(integer) => usize::from_str_radix(integer.as_str(), integer.radix()).ok(),
@@ -148,7 +154,7 @@ impl<'a> Section<'a> {
         number.filter(|number| range.contains(number)).ok_or_else(|| self.wrong(key, &rule))
     }
 
-    /// A whole number, or `None` where the value is `word`.
+    /// Reads a whole number, or `None` where the value is `word`.
     pub(super) fn size_or(&self, key: &str, word: &str, range: RangeInclusive<usize>) -> Result<Option<usize>> {
         match self.get(key).get_ref() {
             DeValue::String(text) if text == word => Ok(None),
@@ -160,7 +166,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A number that passes a test, of which `rule` is the sentence. NaN and infinity pass no test.
+    /// Reads a finite number that passes a test. `rule` completes the hint "KEY must be a number ...".
     pub(super) fn number(&self, key: &str, passes: impl Fn(f64) -> bool, rule: &str) -> Result<f64> {
         let number = match self.get(key).get_ref() {
             DeValue::Float(float) => float.as_str().parse().ok(),
@@ -174,29 +180,29 @@ impl<'a> Section<'a> {
             .ok_or_else(|| self.wrong(key, &format!("{key} must be a number {rule}")))
     }
 
-    /// A number in [0, 1) that is below 1 in f32 too.
-    pub(super) fn share(&self, key: &str) -> Result<f64> {
+    /// Reads a number in [0, 1) that is below 1 in f32 too.
+    pub(super) fn fraction(&self, key: &str) -> Result<f64> {
         self.number(key, |share| share >= 0.0 && (share as f32) < 1.0, "that is at least 0 and below 1")
     }
 
-    /// A positive number that does not vanish in f32, nor drown what it is added to.
-    pub(super) fn tiny(&self, key: &str) -> Result<f64> {
+    /// Reads a number in [1e-20, 1]: it is positive in f32 too.
+    pub(super) fn epsilon(&self, key: &str) -> Result<f64> {
         self.number(key, |eps| (1e-20..=1.0).contains(&eps), "above 0 (at least 1e-20) and at most 1")
     }
 
-    /// The value of a key where it is text.
+    /// The value of a key if it is a string.
     pub(super) fn word(&self, key: &str) -> Option<&str> {
         self.get(key).get_ref().as_str()
     }
 
-    /// One of some names, and what it stands for.
+    /// Reads one of several names and returns its value.
     pub(super) fn choice<T: Copy>(&self, key: &str, names: &[(&str, T)]) -> Result<T> {
         let chosen = self.word(key).and_then(|word| names.iter().find(|(name, _)| *name == word));
         let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         chosen.map(|(_, chosen)| *chosen).ok_or_else(|| self.wrong(key, &format!("choose one of {}", listed(&known))))
     }
 
-    /// A yes or no.
+    /// Reads `true` or `false`.
     pub(super) fn flag(&self, key: &str) -> Result<bool> {
         match self.get(key).get_ref() {
             DeValue::Boolean(flag) => Ok(*flag),
@@ -204,29 +210,29 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// What `read` makes of a key, or the default where the key is not there.
+    /// Reads a key with `read`, or returns the default if the key is absent.
     pub(super) fn or<T>(&self, key: &str, default: T, read: impl FnOnce(&Self, &str) -> Result<T>) -> Result<T> {
         if self.table.contains_key(key) { read(self, key) } else { Ok(default) }
     }
 
-    /// An error that a key's value breaks a rule.
+    /// An error about the value of a key. `rule` is the hint.
     pub(super) fn wrong(&self, key: &str, rule: &str) -> Error {
         let span = self.span(key);
         let message = format!("{} has {key} = {}", self.place, self.file.quote(&span));
         self.file.mistake(&span, &message, rule)
     }
 
-    /// An error that a key is not there. `at` is where the table stands.
-    pub(super) fn lacks(&self, at: &Span, key: &str, hint: &str) -> Error {
+    /// An error about a missing key. `at` is the position of the table.
+    pub(super) fn missing(&self, at: &Span, key: &str, hint: &str) -> Error {
         self.file.mistake(at, &format!("{} has no `{key}`", self.place), hint)
     }
 
-    /// Where a key's value stands.
+    /// Position of a key's value.
     pub(super) fn span(&self, key: &str) -> Span {
         self.get(key).span()
     }
 
-    /// The value of a key that is there.
+    /// The value of a key that exists.
     fn get(&self, key: &str) -> &Spanned<DeValue<'a>> {
         self.table.get(key).expect("`new` found every needed key, and `or` asks for no absent one")
     }
