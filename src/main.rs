@@ -1,5 +1,5 @@
-//! The program: parses, runs, prints errors with their hints, and decides the exit code: 0 done, 1 failed, 2 wrong usage,
-//! 130 stopped by Ctrl-C with everything saved.
+//! The program: parses the command line, runs the command, prints an error with its hint, and sets the exit code: 0 done, 1 failed,
+//! 2 wrong usage, 130 stopped by Ctrl-C with everything saved.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,17 +9,17 @@ use gpu_gan::cli::{Cli, Outcome};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        // wgpu's way to say that a device was lost while it was waited for: the GPU device makes an error of it.
+        // wgpu panics so when a device is lost while the program waits for it. The GPU device catches it and returns an error.
         if panic.payload().downcast_ref::<String>().is_some_and(|text| text.starts_with("Error in Device::poll")) {
             return;
         }
-        let _ = writeln!(io::stderr(), "error: gpu-gan made a mistake of its own: {panic}");
+        let _ = writeln!(io::stderr(), "error: internal error (this is a bug in gpu-gan): {panic}");
         let _ = writeln!(
             io::stderr(),
-            "hint:  please report it, with the command and the lines above; checkpoints written before are whole"
+            "hint:  please report it with the command and the lines above; checkpoints that were written before are intact"
         );
     }));
-    calm_vulkan_layers();
+    disable_device_selection_layer();
     match Cli::parse().run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped) => ExitCode::from(130),
@@ -34,11 +34,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Mesa's device selection layer asks the desktop which GPU it uses, and where there is no desktop, as in a container, prints
-/// an error of its own. We choose by what adapters are, so the layer is not needed there.
-fn calm_vulkan_layers() {
+/// Mesa's device selection layer asks the desktop for its GPU, and prints an error if there is no desktop, as in a container. We choose
+/// adapters by their kind, so the layer is not needed there.
+fn disable_device_selection_layer() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: this is the program's only thread, so nobody reads the environment meanwhile.
+        // SAFETY: this is the program's only thread, so no other thread reads the environment at the same time.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use image::ImageFormat;
 
 use super::device::DeviceArgument;
+use super::output::ResultFormat;
 use super::train::stop_on_ctrl_c;
-use super::{Outcome, print, within};
+use super::{Outcome, within};
 use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -51,9 +52,8 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "S", default_value_t = 0.5, allow_negative_numbers = true)]
     seconds: f64,
 
-    /// Print one JSON object, for other programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ResultFormat,
 
     #[command(flatten)]
     device: DeviceArgument,
@@ -82,11 +82,7 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
         Some(over) => bench.sweep(over)?,
         None => bench.run(!arguments.operations, !arguments.steps)?,
     };
-    if arguments.json {
-        print(&serde_json::to_string_pretty(&report).expect("plain data has a JSON form"))?;
-    } else {
-        print(&report.to_string())?;
-    }
+    arguments.format.print(&report)?;
     if let (Some(path), Some(format), Some(sweep)) = (&arguments.plot, format, &report.sweep) {
         draw(sweep, path, format, console)?;
     }

@@ -11,19 +11,32 @@ use crate::progress::Console;
 /// The flag, for the commands that compute.
 #[derive(Debug, clap::Args)]
 pub(super) struct DeviceArgument {
-    /// Where to compute: auto, cpu, gpu, or one that `gpu-gan devices` lists, by its number, a part of its name or its
-    /// backend (vulkan, metal, dx12, gl)
-    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "GPU_GAN_DEVICE")]
+    /// Device: auto, cpu, gpu, or a GPU of `gpu-gan devices` [default: auto]
+    ///
+    /// `auto` takes a hardware GPU if there is one, else the CPU. `gpu` takes the best GPU, even a software one. A GPU is given by its
+    /// number, a part of its name or its backend (vulkan, metal, dx12, gl). The environment variable `GPU_GAN_DEVICE` sets another
+    /// default.
+    #[arg(
+        long,
+        default_value = "auto",
+        value_name = "DEVICE",
+        env = "GPU_GAN_DEVICE",
+        hide_env = true,
+        hide_default_value = true,
+        help_heading = "Device"
+    )]
     device: String,
 
-    /// On a hardware GPU, cut products into the usual tiles, instead of timing a handful, once, and taking the fastest.
-    /// Results have the same bits
-    #[arg(long)]
+    /// Use the default matrix-product tiles instead of autotuning them
+    ///
+    /// Autotuning times a few tile shapes for each product, once for each hardware GPU. The results have the same bits.
+    #[arg(long, help_heading = "Device")]
     usual_tiles: bool,
 
-    /// Round what goes into larger products to 16 bits, and add up in 32, on a GPU that multiplies such matrices by itself.
-    /// All else stays in 32 bits; results are less exact
-    #[arg(long)]
+    /// Multiply large matrices in f16 with sums in f32, on GPUs with matrix units
+    ///
+    /// Everything else is computed in f32. Results are less exact.
+    #[arg(long, help_heading = "Device")]
     mixed_precision: bool,
 }
 

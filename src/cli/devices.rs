@@ -1,11 +1,12 @@
-//! `gpu-gan devices`: what there is to compute on.
+//! `gpu-gan devices`: the devices of this machine.
 
-use std::fmt::Write;
+use std::fmt;
 
-use serde_json::json;
+use serde::{Serialize, Serializer};
 
+use super::Outcome;
 use super::device::{self, Choice};
-use super::{Outcome, print};
+use super::output::ResultFormat;
 use crate::cpu::CpuDevice;
 use crate::error::{Result, bytes_for_people};
 use crate::gpu::{Adapter, Features, adapters, what_to_install, why_none};
@@ -13,53 +14,84 @@ use crate::program::Device;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DevicesArguments {
-    /// Print one JSON object, for other programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ResultFormat,
 }
 
 pub(super) fn run(arguments: &DevicesArguments) -> Result<Outcome> {
     let adapters = adapters();
-    let choice = device::automatic(&adapters);
-    if arguments.json {
-        print(&as_json(&adapters, &choice))?;
-    } else {
-        print(&as_text(&adapters, &choice))?;
-    }
+    let Choice { adapter, reason } = device::automatic(&adapters);
+    arguments.format.print(&DeviceList {
+        version: env!("CARGO_PKG_VERSION"),
+        cpu: CpuDevice::<f32>::new().description(),
+        why_no_adapter: if adapters.is_empty() { why_none() } else { Vec::new() },
+        auto: Automatic { takes: adapter, reason },
+        adapters,
+    })?;
     Ok(Outcome::Done)
 }
 
-fn as_text(adapters: &[Adapter], choice: &Choice) -> String {
-    let mut text = format!("{:<9}{}, built in\n", "cpu", CpuDevice::<f32>::new().description());
-    for adapter in adapters {
-        let limits = &adapter.limits;
-        let _ = write!(
-            text,
-            "{:<9}{adapter}\n{:9}{}; driver {} {}\n{:9}largest binding {}, {} bindings, workgroups of {} with {}\n{:9}{}\n",
-            adapter.index,
-            "",
-            adapter.kind,
-            adapter.driver,
-            adapter.driver_version,
-            "",
-            bytes_for_people(limits.largest_binding),
-            limits.storage_buffers,
-            limits.workgroup_invocations,
-            bytes_for_people(limits.workgroup_memory.into()),
-            "",
-            in_words(&adapter.features),
-        );
+/// The devices of this machine.
+#[derive(Serialize)]
+struct DeviceList {
+    /// The version of gpu-gan.
+    version: &'static str,
+    /// The CPU device's description.
+    cpu: String,
+    /// The GPU adapters.
+    adapters: Vec<Adapter>,
+    /// The choice of `--device auto`.
+    auto: Automatic,
+    /// The reasons why there is no adapter, one for each backend.
+    why_no_adapter: Vec<String>,
+}
+
+/// The choice of `--device auto`.
+#[derive(Serialize)]
+struct Automatic {
+    /// The adapter; none for the CPU device.
+    #[serde(serialize_with = "index_or_cpu")]
+    takes: Option<Adapter>,
+    /// The reason, in a few words.
+    reason: String,
+}
+
+/// An adapter's number, or `"cpu"`.
+#[expect(clippy::ref_option, reason = "serde asks for it")]
+fn index_or_cpu<S: Serializer>(adapter: &Option<Adapter>, serializer: S) -> Result<S::Ok, S::Error> {
+    match adapter {
+        Some(adapter) => adapter.index.serialize(serializer),
+        None => "cpu".serialize(serializer),
     }
-    if adapters.is_empty() {
-        let _ = writeln!(text, "{:<9}none found", "gpu");
-        for reason in why_none() {
-            let _ = writeln!(text, "{:9}{reason}", "");
+}
+
+impl fmt::Display for DeviceList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<9}{}, built in", "cpu", self.cpu)?;
+        for adapter in &self.adapters {
+            let limits = &adapter.limits;
+            writeln!(f, "{:<9}{adapter}", adapter.index)?;
+            writeln!(f, "{:9}{}; driver {} {}", "", adapter.kind, adapter.driver, adapter.driver_version)?;
+            writeln!(
+                f,
+                "{:9}largest binding {}, {} bindings, workgroups of {} with {}",
+                "",
+                bytes_for_people(limits.largest_binding),
+                limits.storage_buffers,
+                limits.workgroup_invocations,
+                bytes_for_people(limits.workgroup_memory.into()),
+            )?;
+            writeln!(f, "{:9}{}", "", in_words(&adapter.features))?;
         }
-        let _ = writeln!(text, "{:9}to use one: {}", "", what_to_install());
+        if self.adapters.is_empty() {
+            writeln!(f, "{:<9}none found", "gpu")?;
+            self.why_no_adapter.iter().try_for_each(|reason| writeln!(f, "{:9}{reason}", ""))?;
+            writeln!(f, "{:9}to use one: {}", "", what_to_install())?;
+        }
+        let Automatic { takes, reason } = &self.auto;
+        let takes = takes.as_ref().map_or_else(|| "cpu".to_string(), ToString::to_string);
+        write!(f, "{:<9}takes {takes}: {reason}", "auto")
     }
-    let taken = choice.adapter.as_ref().map_or_else(|| "cpu".to_string(), ToString::to_string);
-    let _ = write!(text, "{:<9}takes {taken}: {}", "auto", choice.reason);
-    text
 }
 
 /// `subgroups of 8, f16, no timestamps`.
@@ -77,18 +109,6 @@ fn in_words(features: &Features) -> String {
         ("timestamps", timestamps),
         ("pipeline cache", pipeline_cache),
     ];
-    let others = others.map(|(name, there)| if there { name.to_string() } else { format!("no {name}") });
+    let others = others.map(|(name, is_there)| if is_there { name.to_string() } else { format!("no {name}") });
     format!("{subgroups}, {}", others.join(", "))
-}
-
-fn as_json(adapters: &[Adapter], choice: &Choice) -> String {
-    let taken = choice.adapter.as_ref().map_or(json!("cpu"), |adapter| json!(adapter.index));
-    let value = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "cpu": CpuDevice::<f32>::new().description(),
-        "adapters": adapters,
-        "auto": { "takes": taken, "reason": choice.reason },
-        "why_no_adapter": if adapters.is_empty() { why_none() } else { Vec::new() },
-    });
-    serde_json::to_string_pretty(&value).expect("plain data has a JSON form")
 }

@@ -1,115 +1,153 @@
 //! `gpu-gan interpolate`: an animation of images that turn into one another.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::value_parser;
 use image::DynamicImage;
 use image::imageops::FilterType;
+use serde::Serialize;
 
-use super::classes::asked;
+use super::Outcome;
+use super::classes::parse_classes;
 use super::device::DeviceArgument;
-use super::seeds::parse_seeds;
-use super::{Outcome, checkpoint_of, print, within};
+use super::output::ResultFormat;
+use super::run_argument::RunArgument;
+use super::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
-use crate::report::animation::{Animation, Form};
+use crate::report::animation::{Animation, AnimationFormat};
 use crate::report::{Pictures, sheet};
 use crate::train::{Checkpoint, Sampler, latent, loop_through};
 
-/// More frames than this are asked for by mistake: they take minutes to watch.
+/// The most frames of an animation: more take minutes to watch.
 const MOST_FRAMES: u64 = 10_000;
-/// No side of a frame is longer, in pixels.
+/// The longest side of a frame, in pixels.
 const LARGEST_SIDE: usize = 4096;
-/// Images are enlarged to at least this, in pixels, unless it is said how often.
+/// Images are enlarged to at least this side, in pixels, unless `--scale` is given.
 const LEGIBLE_SIDE: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InterpolateArguments {
-    /// A run's folder (its newest checkpoint is used), or a checkpoint file
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[command(flatten)]
+    run: RunArgument,
 
-    /// The images to pass through, two or more, such as 3,7,12; the way leads back to the first
+    /// Seeds of the images to pass through, two or more, such as 3,7,12
+    ///
+    /// The animation returns from the last seed to the first, so that it can repeat without a jump.
     #[arg(long, value_name = "SEEDS")]
-    seeds: String,
+    seeds: SeedList,
 
-    /// Of a run with classes: images of which one, such as 7
+    /// Class of all frames, for a conditional run
     #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
     class: Option<String>,
 
-    /// Where to: a .gif; a .png or .apng, which is an animated PNG and keeps every colour; a folder gets a PNG for each frame
-    #[arg(long, value_name = "PATH", default_value = "interpolation.gif")]
-    out: PathBuf,
-
     /// Frames from one seed's image to the next
-    #[arg(long, value_name = "N", default_value = "30", allow_negative_numbers = true)]
-    frames: i128,
+    #[arg(long, value_name = "N", default_value = "30", value_parser = value_parser!(u64).range(1..=MOST_FRAMES))]
+    frames: u64,
 
-    /// Frames in a second, 1 to 50; the nearest duration in hundredths of a second is taken
-    #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true)]
-    fps: i128,
+    /// Frames per second
+    ///
+    /// The time of a frame is rounded to hundredths of a second.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(1..=50))]
+    fps: u16,
 
-    /// How often each pixel is repeated, along both sides [default: until the image has 256 pixels on a side]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    scale: Option<i128>,
+    /// Times to repeat each pixel along both sides [default: up to 256 pixels]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=LARGEST_SIDE as u64))]
+    scale: Option<u64>,
 
-    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
-    #[arg(long)]
-    best: bool,
+    /// Output file or folder; its ending decides the form
+    ///
+    /// A .gif has at most 256 colours in each frame. A .png or .apng is an animated PNG, which keeps every colour. Any other name is
+    /// a folder that gets one PNG for each frame.
+    #[arg(long, short, value_name = "PATH", default_value = "interpolation.gif", value_parser = InterpolationOutput::parse, help_heading = "Output")]
+    out: InterpolationOutput,
 
-    /// Use the generator's weights as they are, not their moving average
-    #[arg(long)]
-    raw: bool,
+    #[command(flatten)]
+    format: ResultFormat,
 
     #[command(flatten)]
     device: DeviceArgument,
 }
 
+/// The place and the form of the frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct InterpolationOutput {
+    path: PathBuf,
+    /// `None` for a folder of single frames.
+    format: Option<AnimationFormat>,
+}
+
+/// What was drawn.
+#[derive(Serialize)]
+struct InterpolationResult<'a> {
+    /// The number of frames.
+    frames: usize,
+    /// The file or folder with the frames.
+    out: &'a Path,
+    /// The checkpoint that they were drawn from.
+    checkpoint: &'a Path,
+    /// The checkpoint's step.
+    step: u64,
+    /// The device that drew them.
+    device: String,
+}
+
+impl fmt::Display for InterpolationResult<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} frames in {}", self.frames, self.out.display())
+    }
+}
+
 pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result<Outcome> {
-    let frames = within("--frames", arguments.frames, 1, MOST_FRAMES)?;
-    let fps = within("--fps", arguments.fps, 1, 50)? as u16;
-    let seeds = parse_seeds(&arguments.seeds, MOST_FRAMES)?;
-    let out = &arguments.out;
-    let form = form_of(out)?;
+    let InterpolationOutput { path: out, format } = &arguments.out;
+    let (seeds, frames) = (arguments.seeds.seeds(), arguments.frames);
     if seeds.len() < 2 {
         return Err(Error::Request {
-            message: format!("--seeds {}: there is no way from one image to itself", arguments.seeds),
-            hint: "name two seeds or more, such as --seeds 3,7,12; for one image there is `gpu-gan sample`".into(),
+            message: "one seed is not enough to interpolate between".into(),
+            hint: "give two seeds or more, such as --seeds 3,7,12; for one image use `gpu-gan sample`".into(),
         });
     }
     let count = seeds.len() as u64 * frames;
     if count > MOST_FRAMES {
         return Err(Error::Request {
-            message: format!("{} seeds with {frames} frames each make {count} frames", seeds.len()),
-            hint: format!("choose fewer of them with --seeds or --frames: {MOST_FRAMES} frames are the most"),
+            message: format!(
+                "{} seeds with {frames} frames each are {count} frames: the limit is {MOST_FRAMES}",
+                seeds.len()
+            ),
+            hint: "give fewer --seeds or --frames".into(),
         });
     }
-    let path = checkpoint_of(&arguments.run, arguments.best)?;
-    let checkpoint = Checkpoint::read(&path)?;
+    let (path, checkpoint) = arguments.run.open()?;
     let class = class_of(arguments, &checkpoint)?;
     let shape = checkpoint.model.image;
-    let scale = scale_of(arguments.scale, shape)?;
+    let scale = scale_for(arguments.scale, shape)?;
     let (device, which) = arguments.device.open(console)?;
     console.message(&format!("device      {which}"));
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
-    let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.raw)?;
+    let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
     let latents: Vec<_> = seeds.iter().map(|&seed| latent(seed, sampler.latent_size())).collect();
-    let way = loop_through(&latents, frames as usize);
-    // Hands over each image as it is shown.
+    let latents = loop_through(&latents, frames as usize);
+    let task = console.task("drawing frames", count);
+    // Passes on each frame as it is shown.
     let mut draw = |each: &mut dyn FnMut(DynamicImage) -> Result<()>| {
-        sampler.draw_latents(&way, class, |bytes| {
-            let pictures = Pictures::new(bytes, shape)?;
-            (0..pictures.count()).try_for_each(|i| each(enlarged(&sheet::single(&pictures, i), scale)))
+        sampler.draw_latents(&latents, class, |bytes| {
+            let images = Pictures::new(bytes, shape)?;
+            (0..images.count()).try_for_each(|i| {
+                task.advance(1);
+                each(enlarged(&sheet::single(&images, i), scale))
+            })
         })
     };
-    if let Some(form) = form {
+    if let Some(format) = format {
         let failed = || Error::file("write", out);
         let [height, width, channels] = shape;
-        let hundredths = (100 + fps / 2) / fps;
+        let hundredths = (100 + arguments.fps / 2) / arguments.fps;
         files::write_atomically(out, |file| {
             let shape = [height * scale, width * scale, channels];
-            let mut animation = Animation::begin(form, file, shape, count as u32).map_err(failed())?;
+            let mut animation = Animation::begin(*format, file, shape, count as u32).map_err(failed())?;
             draw(&mut |image| animation.add(&image, hundredths).map_err(failed()))?;
             animation.end().map_err(failed())
         })?;
@@ -121,44 +159,59 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
             sheet::write_png(&out.join(format!("frame-{number:04}.png")), &image)
         })?;
     }
-    print(&format!("{count} frames in {}", out.display()))?;
+    drop(task);
+    let (step, device) = (checkpoint.step, device.description());
+    arguments.format.print(&InterpolationResult { frames: count as usize, out, checkpoint: &path, step, device })?;
     Ok(Outcome::Done)
 }
 
-/// The one class of all frames, where the run has classes.
+/// The class of all frames, for a conditional run.
 fn class_of(arguments: &InterpolateArguments, checkpoint: &Checkpoint) -> Result<Option<u8>> {
-    let Some(classes) = asked(arguments.class.as_deref(), checkpoint, &arguments.run)? else { return Ok(None) };
+    let Some(classes) = parse_classes(arguments.class.as_deref(), checkpoint, arguments.run.path())? else {
+        return Ok(None);
+    };
     match classes[..] {
         [class] => Ok(Some(class)),
         _ => Err(Error::Request {
-            message: format!("{} knows {} classes, and all frames are of one", arguments.run.display(), classes.len()),
-            hint: "say which with --class, such as --class 0".into(),
+            message: format!(
+                "all frames are of one class, but {} classes of {} are given",
+                classes.len(),
+                arguments.run.path().display()
+            ),
+            hint: "choose one with --class, such as --class 0".into(),
         }),
     }
 }
 
-/// The file that the ending of `--out` asks for; `None` for a folder.
-fn form_of(out: &Path) -> Result<Option<Form>> {
-    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    match ending.as_deref() {
-        _ if out.is_dir() => Ok(None),
-        None => Ok(None),
-        Some("gif") => Ok(Some(Form::Gif)),
-        Some("png" | "apng") => Ok(Some(Form::Png)),
-        Some(other) => Err(Error::Request {
-            message: format!("--out {}: animations are not written as .{other}", out.display()),
-            hint: "end it in .gif, or in .png for an animated PNG, or name a folder for single frames, which programs \
-                   such as ffmpeg make videos of"
-                .into(),
-        }),
+impl InterpolationOutput {
+    fn parse(path: &str) -> Result<Self, String> {
+        let path = PathBuf::from(path);
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let format = match ending.as_deref() {
+            _ if path.is_dir() => None,
+            None => None,
+            Some("gif") => Some(AnimationFormat::Gif),
+            Some("png" | "apng") => Some(AnimationFormat::Png),
+            Some(other) => {
+                return Err(format!(
+                    "cannot write an animation as .{other}: use .gif, .png for an animated PNG, or a folder for single frames, from \
+                     which ffmpeg makes a video"
+                ));
+            }
+        };
+        Ok(Self { path, format })
     }
 }
 
-/// How often each pixel is repeated.
-fn scale_of(asked: Option<i128>, [height, width, _]: [usize; 3]) -> Result<usize> {
+/// The number of times that each pixel is repeated.
+fn scale_for(asked: Option<u64>, [height, width, _]: [usize; 3]) -> Result<usize> {
     let most = (LARGEST_SIDE / height.max(width)).max(1);
-    match asked {
-        Some(scale) => Ok(within("--scale", scale, 1, most as u64)? as usize),
+    match asked.map(|scale| scale as usize) {
+        Some(scale) if scale <= most => Ok(scale),
+        Some(scale) => Err(Error::Request {
+            message: format!("--scale {scale} is out of range 1..={most} for images of {height} x {width} pixels"),
+            hint: format!("frames have at most {LARGEST_SIDE} pixels on a side: choose 1 to {most}"),
+        }),
         None => Ok(LEGIBLE_SIDE.div_ceil(height.min(width)).min(most)),
     }
 }
@@ -174,26 +227,24 @@ mod tests {
 
     #[test]
     fn the_ending_of_out_decides_the_form() {
-        let form = |out: &str| form_of(Path::new(out)).map_err(|error| error.hint());
-        assert_eq!(form("walk.gif"), Ok(Some(Form::Gif)));
-        assert_eq!(form("walk.PNG"), Ok(Some(Form::Png)));
-        assert_eq!(form("walk.apng"), Ok(Some(Form::Png)));
-        assert_eq!(form("walk"), Ok(None));
+        let format = |out: &str| InterpolationOutput::parse(out).map(|out| out.format);
+        assert_eq!(format("walk.gif"), Ok(Some(AnimationFormat::Gif)));
+        assert_eq!(format("walk.PNG"), Ok(Some(AnimationFormat::Png)));
+        assert_eq!(format("walk.apng"), Ok(Some(AnimationFormat::Png)));
+        assert_eq!(format("walk"), Ok(None));
         for other in ["walk.webp", "walk.mp4"] {
-            assert!(form(other).unwrap_err().contains("ffmpeg"));
+            assert!(format(other).unwrap_err().contains("ffmpeg"));
         }
     }
 
     #[test]
-    fn small_images_are_enlarged_to_be_seen_and_no_further_than_can_be() {
-        assert_eq!(scale_of(None, [28, 28, 1]).unwrap(), 10);
-        assert_eq!(scale_of(None, [64, 64, 3]).unwrap(), 4);
-        assert_eq!(scale_of(None, [256, 300, 3]).unwrap(), 1);
-        assert_eq!(scale_of(None, [1, 4096, 1]).unwrap(), 1);
-        assert_eq!(scale_of(Some(3), [28, 28, 1]).unwrap(), 3);
-        for scale in [0, -1, 1000] {
-            assert_eq!(scale_of(Some(scale), [28, 28, 1]).unwrap_err().hint(), "choose 1 to 146");
-        }
+    fn small_images_are_enlarged_to_be_legible_but_not_beyond_the_limit() {
+        assert_eq!(scale_for(None, [28, 28, 1]).unwrap(), 10);
+        assert_eq!(scale_for(None, [64, 64, 3]).unwrap(), 4);
+        assert_eq!(scale_for(None, [256, 300, 3]).unwrap(), 1);
+        assert_eq!(scale_for(None, [1, 4096, 1]).unwrap(), 1);
+        assert_eq!(scale_for(Some(3), [28, 28, 1]).unwrap(), 3);
+        assert!(scale_for(Some(147), [28, 28, 1]).unwrap_err().hint().ends_with("choose 1 to 146"));
     }
 
     #[test]

@@ -1,35 +1,40 @@
-//! What a person types: one file for each subcommand.
+//! The command line: one file for each subcommand.
 
 mod bench;
 mod classes;
+mod completions;
 mod device;
 mod devices;
 mod eval;
 mod interpolate;
+mod man;
 mod models;
 mod neighbours;
+mod output;
 mod reading;
 mod recipe;
+mod run_argument;
 mod sample;
 mod seeds;
 mod summary;
 mod train;
 mod verify;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+use self::output::print;
 use crate::error::{Error, Result};
 use crate::progress::{Console, Verbosity};
 use crate::train::Checkpoint;
 
-/// Trains generative adversarial networks on images, on any GPU and on a machine without one.
+/// Train GANs on images, on any GPU or on the CPU
 ///
-/// `gpu-gan train mnist` needs nothing else: the digits are built in, and without a GPU it uses the processor.
+/// `gpu-gan train mnist` needs no files and no GPU: the MNIST digits are built in, and the CPU is used where there is no GPU.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = false)]
+#[command(after_help = "Use `gpu-gan COMMAND -h` for the common options of a command, and `--help` for all of them.")]
 pub struct Cli {
     #[command(flatten)]
     messages: MessageArguments,
@@ -40,14 +45,13 @@ pub struct Cli {
 
 /// The flags of every command for what it says on standard error.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Messages")]
 struct MessageArguments {
     /// Print only results, warnings and errors
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = "Messages")]
     quiet: bool,
 
-    /// Print more details, such as the time that each task took
-    #[arg(long, short, global = true)]
+    /// Print more details, such as the time that each task takes
+    #[arg(long, short, global = true, help_heading = "Messages")]
     verbose: bool,
 }
 
@@ -65,67 +69,63 @@ impl MessageArguments {
 enum Command {
     /// Train a model on images
     Train(Box<train::TrainArguments>),
-    /// Draw images from a trained model: one seed, one image
+    /// Draw images from a trained model
     Sample(sample::SampleArguments),
-    /// Turn images into one another: an animation through the latents of some seeds, and back to the first
+    /// Draw an animation of images that turn into one another
     Interpolate(interpolate::InterpolateArguments),
-    /// List the models that come with the program
-    Models,
-    /// Say in numbers how good a trained model's images are
+    /// Measure the quality of a trained model's images
     Eval(eval::EvalArguments),
-    /// Show a model's layers, shapes, parameters and work
+    /// List the built-in models
+    Models(models::ModelsArguments),
+    /// Show a model's layers, shapes, parameters and operations
     Summary(summary::SummaryArguments),
-    /// List the GPUs of this machine, and which device `auto` takes
+    /// List the devices of this machine
     Devices(devices::DevicesArguments),
-    /// Check that a GPU and its driver compute correctly, against the CPU
+    /// Check that a GPU and its driver compute correctly
     Verify(verify::VerifyArguments),
-    /// Measure how fast a device trains a model: its operations, whole steps, and how they grow with the work
+    /// Measure the training speed of a device
     Bench(bench::BenchArguments),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArguments),
+    /// Write the manual pages into a folder
+    Man(man::ManArguments),
 }
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All was done.
+    /// The command is done.
     Done,
-    /// Ctrl-C ended it early, and what was done is saved.
+    /// Ctrl-C ended the command early, and its work so far is saved.
     Stopped,
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the command.
     pub fn run(self) -> Result<Outcome> {
         let console = Console::stderr(self.messages.verbosity());
         match self.command {
             Command::Train(arguments) => train::run(&arguments, &console),
             Command::Sample(arguments) => sample::run(&arguments, &console),
             Command::Interpolate(arguments) => interpolate::run(&arguments, &console),
-            Command::Models => models::run(),
             Command::Eval(arguments) => eval::run(&arguments, &console),
+            Command::Models(arguments) => models::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Verify(arguments) => verify::run(&arguments, &console),
             Command::Bench(arguments) => bench::run(&arguments, &console),
+            Command::Completions(arguments) => completions::run(&arguments),
+            Command::Man(arguments) => man::run(&arguments),
         }
     }
 }
 
-/// The checkpoint that is meant: a file, or the newest or the best of a run's folder.
+/// The checkpoint of a run: the file itself, or the newest or the best one of a folder.
 fn checkpoint_of(run: &Path, best: bool) -> Result<PathBuf> {
     if best { Checkpoint::find_best(run) } else { Checkpoint::find(run) }
 }
 
-/// Prints a command's result. A reader who has seen enough and closes the pipe is no error.
-fn print(text: &str) -> Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::file("write", "standard output".as_ref())(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A whole number from the command line, if it makes sense. `name` is the flag.
+/// An integer from the command line, if it is in range. `name` is the flag.
 fn within(name: &str, value: i128, least: u64, most: u64) -> Result<u64> {
     u64::try_from(value).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| Error::Request {
         message: format!("{name} cannot be {value}"),

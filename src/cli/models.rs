@@ -1,36 +1,89 @@
-//! `gpu-gan models`: the models that come with the program, as a table.
+//! `gpu-gan models`: the models that come with the program.
 
-use super::{Outcome, print};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Outcome;
+use super::output::ResultFormat;
 use crate::error::Result;
 use crate::net::{Model, Summary};
 
-pub(super) fn run() -> Result<Outcome> {
-    print(&table(&Model::built_in().map(Model::named).collect::<Result<Vec<_>>>()?))?;
+#[derive(Debug, clap::Args)]
+pub(super) struct ModelsArguments {
+    #[command(flatten)]
+    format: ResultFormat,
+}
+
+pub(super) fn run(arguments: &ModelsArguments) -> Result<Outcome> {
+    let models = Model::built_in().map(|name| Model::named(name).map(|model| ModelLine::new(&model)));
+    arguments.format.print(&ModelList { models: models.collect::<Result<_>>()? })?;
     Ok(Outcome::Done)
 }
 
-/// A line for each model: parameters are those that are trained.
-fn table(models: &[Model]) -> String {
-    let header = ["model", "image", "G parameters", "D parameters", "batch", "epochs", "about"].map(String::from);
-    let rows = models.iter().map(|model| {
-        let [h, w, c] = model.image;
+/// The models, as a table.
+#[derive(Serialize)]
+struct ModelList {
+    models: Vec<ModelLine>,
+}
+
+/// One model.
+#[derive(Serialize)]
+struct ModelLine {
+    /// The name for `--model`.
+    name: String,
+    /// Height, width and channels of its images.
+    image: [usize; 3],
+    /// Trained parameters of the generator.
+    generator_parameters: u64,
+    /// Trained parameters of the discriminator.
+    discriminator_parameters: u64,
+    /// The default batch size.
+    batch_size: usize,
+    /// The default number of epochs.
+    epochs: usize,
+    /// One sentence about the model.
+    about: String,
+}
+
+impl ModelLine {
+    fn new(model: &Model) -> Self {
         let [generator, discriminator] = Summary::new(model).networks.map(|network| network.parameters());
+        Self {
+            name: model.name.clone(),
+            image: model.image,
+            generator_parameters: generator,
+            discriminator_parameters: discriminator,
+            batch_size: model.training.batch_size,
+            epochs: model.training.epochs,
+            about: model.about.clone(),
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let [h, w, c] = self.image;
         [
-            model.name.clone(),
+            self.name.clone(),
             format!("{h} x {w} x {c}"),
-            generator.to_string(),
-            discriminator.to_string(),
-            model.training.batch_size.to_string(),
-            model.training.epochs.to_string(),
-            model.about.clone(),
+            self.generator_parameters.to_string(),
+            self.discriminator_parameters.to_string(),
+            self.batch_size.to_string(),
+            self.epochs.to_string(),
+            self.about.clone(),
         ]
-    });
-    let table: Vec<[String; 7]> = std::iter::once(header).chain(rows).collect();
-    let widths: [usize; 7] =
-        std::array::from_fn(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let line = |[name, image, generator, discriminator, batch, epochs, about]: &[String; 7]| {
-        let [a, b, c, d, e, f, _] = widths;
-        format!("{name:<a$}  {image:<b$}  {generator:>c$}  {discriminator:>d$}  {batch:>e$}  {epochs:>f$}  {about}")
-    };
-    table.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl fmt::Display for ModelList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = ["model", "image", "G parameters", "D parameters", "batch", "epochs", "about"].map(String::from);
+        let table: Vec<[String; 7]> = std::iter::once(header).chain(self.models.iter().map(ModelLine::cells)).collect();
+        let widths: [usize; 7] =
+            std::array::from_fn(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let line = |[name, image, generator, discriminator, batch, epochs, about]: &[String; 7]| {
+            let [a, b, c, d, e, g, _] = widths;
+            format!("{name:<a$}  {image:<b$}  {generator:>c$}  {discriminator:>d$}  {batch:>e$}  {epochs:>g$}  {about}")
+        };
+        f.write_str(&table.iter().map(line).collect::<Vec<_>>().join("\n"))
+    }
 }

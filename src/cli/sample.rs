@@ -1,81 +1,114 @@
-//! `gpu-gan sample`: images from a trained model, as a sheet, as single files or as an array. Of a conditional one, each seed gives
-//! an image of each class that is asked for: on a sheet a row.
+//! `gpu-gan sample`: images from a trained generator, as a sheet, as an array or as single files.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::classes::asked;
+use clap::value_parser;
+use serde::Serialize;
+
+use super::Outcome;
+use super::classes::parse_classes;
 use super::device::DeviceArgument;
-use super::seeds::parse_seeds;
-use super::{Outcome, checkpoint_of, print, within};
+use super::output::ResultFormat;
+use super::run_argument::RunArgument;
+use super::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
 use crate::report::{Pictures, arrays, sheet};
 use crate::train::classes::{columns, seeds_by_classes, usual_seeds};
-use crate::train::{Checkpoint, SampleRequest, Sampler};
+use crate::train::{SampleRequest, Sampler};
 
-/// More images than this are asked for by mistake.
+/// The most images of a folder or an array.
 const MOST_IMAGES: u64 = 1_000_000;
-/// A sheet of more images is too large to be looked at.
+/// The most images of a sheet: a larger one is too large to be looked at.
 const MOST_ON_A_SHEET: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SampleArguments {
-    /// A run's folder (its newest checkpoint is used), or a checkpoint file
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[command(flatten)]
+    run: RunArgument,
 
-    /// How many images, those of the seeds 0, 1, 2, ... [default: 64]; of a run with classes, so many of each [default: as many as
-    /// fill the sheets of the run]
-    #[arg(long, value_name = "N", conflicts_with = "seeds", allow_negative_numbers = true)]
-    count: Option<i128>,
+    /// Number of images, from the seeds 0, 1, 2, ... [default: 64]
+    ///
+    /// Seed k always gives the same image. Of a conditional run, each seed gives one image of each class, and the default is the
+    /// number of seeds on the sheets of the run.
+    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = value_parser!(u64).range(1..=MOST_IMAGES))]
+    count: Option<u64>,
 
-    /// Which images, such as 0-63,100
+    /// Seeds of the images, such as 0-63,100
     #[arg(long, value_name = "SEEDS")]
-    seeds: Option<String>,
+    seeds: Option<SeedList>,
 
-    /// Of a run with classes: images of which, such as 7, 0-9 or cats,dogs; each seed gives one of each [default: all]
+    /// Classes of a conditional run, such as 7, 0-9 or cats,dogs [default: all]
+    ///
+    /// Each seed gives one image of each of these classes.
     #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
     class: Option<String>,
 
-    /// Where to: a .png is one sheet; a .npy is an array of u8, (N, H, W) or (N, H, W, 3); a folder gets a PNG for each image
-    #[arg(long, value_name = "PATH", default_value = "sample.png")]
-    out: PathBuf,
+    /// Output file or folder; its ending decides the form
+    ///
+    /// A .png is one sheet of all images. A .npy is a NumPy array of u8 with the shape (N, H, W), or (N, H, W, 3) for colour. Any
+    /// other name is a folder that gets one PNG for each image.
+    #[arg(long, short, value_name = "PATH", default_value = "sample.png", value_parser = SampleOutput::parse, help_heading = "Output")]
+    out: SampleOutput,
 
-    /// Of a run's folder, use the checkpoint with the lowest distance that was measured while training, not the newest one
-    #[arg(long)]
-    best: bool,
-
-    /// Use the generator's weights as they are, not their moving average
-    #[arg(long)]
-    raw: bool,
+    #[command(flatten)]
+    format: ResultFormat,
 
     #[command(flatten)]
     device: DeviceArgument,
 }
 
-/// What the ending of `--out` means.
+/// The place and the form of the images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SampleOutput {
+    path: PathBuf,
+    form: SampleForm,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum SampleForm {
     Sheet,
     Array,
     Folder,
 }
 
+/// What was drawn.
+#[derive(Serialize)]
+struct SampleResult<'a> {
+    /// The number of images.
+    images: usize,
+    /// The file or folder with the images.
+    out: &'a Path,
+    /// The checkpoint that they were drawn from.
+    checkpoint: &'a Path,
+    /// The checkpoint's step.
+    step: u64,
+    /// The device that drew them.
+    device: String,
+}
+
+impl fmt::Display for SampleResult<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let images = if self.images == 1 { "image" } else { "images" };
+        write!(f, "{} {images} in {}", self.images, self.out.display())
+    }
+}
+
 pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outcome> {
+    let SampleOutput { path: out, form } = &arguments.out;
     let seeds = match (&arguments.seeds, arguments.count) {
-        (Some(text), _) => Some(parse_seeds(text, MOST_IMAGES)?),
-        (None, Some(count)) => Some((0..within("--count", count, 1, MOST_IMAGES)?).collect()),
+        (Some(list), _) => Some(list.seeds().to_vec()),
+        (None, Some(count)) => Some((0..count).collect()),
         (None, None) => None,
     };
-    let form = form_of(&arguments.out)?;
-    check_count(form, seeds.as_ref().map_or(1, Vec::len))?;
-    let path = checkpoint_of(&arguments.run, arguments.best)?;
-    let checkpoint = Checkpoint::read(&path)?;
-    let classes = asked(arguments.class.as_deref(), &checkpoint, &arguments.run)?;
+    check_count(*form, seeds.as_ref().map_or(1, Vec::len))?;
+    let (path, checkpoint) = arguments.run.open()?;
+    let classes = parse_classes(arguments.class.as_deref(), &checkpoint, arguments.run.path())?;
     let per_seed = classes.as_ref().map_or(1, Vec::len);
     let seeds = seeds.unwrap_or_else(|| (0..usual_seeds(per_seed) as u64).collect());
-    check_count(form, seeds.len() * per_seed)?;
+    check_count(*form, seeds.len() * per_seed)?;
     let requests = match &classes {
         Some(classes) => seeds_by_classes(&seeds, classes),
         None => seeds.iter().copied().map(SampleRequest::from).collect(),
@@ -85,51 +118,55 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
     let shape = checkpoint.model.image;
-    let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.raw)?;
-    let out = &arguments.out;
-    if form == Form::Folder {
+    let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
+    let task = console.task("drawing images", requests.len() as u64);
+    if *form == SampleForm::Folder {
         files::create_folder(out)?;
         sampler.draw(&requests, |requests, bytes| {
-            let pictures = Pictures::new(bytes, shape)?;
+            let images = Pictures::new(bytes, shape)?;
             for (i, request) in requests.iter().enumerate() {
-                sheet::write_png(&out.join(file_name(*request)), &sheet::single(&pictures, i))?;
+                sheet::write_png(&out.join(file_name(*request)), &sheet::single(&images, i))?;
             }
+            task.advance(requests.len() as u64);
             Ok(())
         })?;
     } else {
         let mut all = Vec::new();
-        sampler.draw(&requests, |_, bytes| {
+        sampler.draw(&requests, |requests, bytes| {
             all.extend_from_slice(bytes);
+            task.advance(requests.len() as u64);
             Ok(())
         })?;
-        let pictures = Pictures::new(&all, shape)?;
+        let images = Pictures::new(&all, shape)?;
         match form {
-            Form::Array => arrays::write_npy(out, &pictures)?,
-            _ => sheet::write_png(out, &sheet::lay_out(&pictures, columns(per_seed))?)?,
+            SampleForm::Array => arrays::write_npy(out, &images)?,
+            _ => sheet::write_png(out, &sheet::lay_out(&images, columns(per_seed))?)?,
         }
     }
-    let images = if requests.len() == 1 { "image" } else { "images" };
-    print(&format!("{} {images} in {}", requests.len(), out.display()))?;
+    drop(task);
+    let step = checkpoint.step;
+    let device = device.description();
+    arguments.format.print(&SampleResult { images: requests.len(), out, checkpoint: &path, step, device })?;
     if per_seed > 1 {
         let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
-        console.message(&format!("each seed gives {per_seed} images, of one class after the other{classes}"));
+        console.message(&format!("each seed gives {per_seed} images, one of each class{classes}"));
     }
     Ok(Outcome::Done)
 }
 
-fn check_count(form: Form, images: usize) -> Result<()> {
-    let most = if form == Form::Sheet { MOST_ON_A_SHEET } else { MOST_IMAGES as usize };
+fn check_count(form: SampleForm, images: usize) -> Result<()> {
+    let most = if form == SampleForm::Sheet { MOST_ON_A_SHEET } else { MOST_IMAGES as usize };
     if images <= most {
         return Ok(());
     }
     Err(match form {
-        Form::Sheet => Error::Request {
-            message: format!("{images} images are too many for one sheet"),
-            hint: format!("ask for up to {most}, or write a folder or a .npy with --out"),
+        SampleForm::Sheet => Error::Request {
+            message: format!("{images} images are too many for one sheet: the limit is {most}"),
+            hint: "ask for fewer images, or write a folder or a .npy file with --out".into(),
         },
-        Form::Array | Form::Folder => Error::Request {
-            message: format!("{images} images are too many"),
-            hint: format!("ask for up to {most}, with fewer seeds or a --class"),
+        SampleForm::Array | SampleForm::Folder => Error::Request {
+            message: format!("{images} images are too many: the limit is {most}"),
+            hint: "ask for fewer seeds or classes".into(),
         },
     })
 }
@@ -140,17 +177,22 @@ fn file_name(SampleRequest { seed, class }: SampleRequest) -> String {
     format!("seed-{seed:06}{class}.png")
 }
 
-fn form_of(out: &Path) -> Result<Form> {
-    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    match ending.as_deref() {
-        _ if out.is_dir() => Ok(Form::Folder),
-        Some("png") => Ok(Form::Sheet),
-        Some("npy") => Ok(Form::Array),
-        None => Ok(Form::Folder),
-        Some(other) => Err(Error::Request {
-            message: format!("--out {}: images are not written as .{other}", out.display()),
-            hint: "end it in .png for a sheet or in .npy for an array, or name a folder for single files".into(),
-        }),
+impl SampleOutput {
+    fn parse(path: &str) -> Result<Self, String> {
+        let path = PathBuf::from(path);
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let form = match ending.as_deref() {
+            _ if path.is_dir() => SampleForm::Folder,
+            Some("png") => SampleForm::Sheet,
+            Some("npy") => SampleForm::Array,
+            None => SampleForm::Folder,
+            Some(other) => {
+                return Err(format!(
+                    "cannot write images as .{other}: use .png for a sheet, .npy for an array, or a folder for single files"
+                ));
+            }
+        };
+        Ok(Self { path, form })
     }
 }
 
@@ -160,11 +202,11 @@ mod tests {
 
     #[test]
     fn the_ending_of_out_decides_the_form() {
-        let form = |out: &str| form_of(Path::new(out)).ok();
-        assert_eq!(form("digits.png"), Some(Form::Sheet));
-        assert_eq!(form("digits.PNG"), Some(Form::Sheet));
-        assert_eq!(form("digits.npy"), Some(Form::Array));
-        assert_eq!(form("digits"), Some(Form::Folder));
+        let form = |out: &str| SampleOutput::parse(out).map(|out| out.form).ok();
+        assert_eq!(form("digits.png"), Some(SampleForm::Sheet));
+        assert_eq!(form("digits.PNG"), Some(SampleForm::Sheet));
+        assert_eq!(form("digits.npy"), Some(SampleForm::Array));
+        assert_eq!(form("digits"), Some(SampleForm::Folder));
         assert_eq!(form("digits.jpg"), None);
     }
 }

@@ -1,40 +1,53 @@
-//! `--seeds`: which images.
+//! `--seeds`: the seeds of images.
 
-use crate::error::{Error, Result};
+use std::str::FromStr;
 
-/// The seeds of a list such as `0-63,100`, in that order; more than `most` are refused.
-pub(super) fn parse_seeds(text: &str, most: u64) -> Result<Vec<u64>> {
-    let wrong = |what: String| Error::Request {
-        message: format!("--seeds {text}: {what}"),
-        hint: "write seeds and ranges with commas between, such as 0-63,100".into(),
-    };
-    let number = |word: &str| {
-        let word = word.trim();
-        word.parse::<u64>().map_err(|_| wrong(format!("`{word}` is not a seed, a whole number from 0 to {}", u64::MAX)))
-    };
-    let mut seeds = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(part)?, number(part)?),
-        };
-        if first > last {
-            return Err(wrong(format!("{first}-{last} runs backwards")));
-        }
-        if last - first >= most - seeds.len() as u64 {
-            return Err(wrong(format!("more than {most} images")));
-        }
-        seeds.extend(first..=last);
+/// The most seeds of a list.
+const MOST_SEEDS: u64 = 1_000_000;
+
+/// Seeds in the order of a list such as `0-63,100`; at least one and at most a million.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeedList(Vec<u64>);
+
+impl SeedList {
+    pub(super) fn seeds(&self) -> &[u64] {
+        &self.0
     }
-    Ok(seeds)
+}
+
+impl FromStr for SeedList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |what: String| format!("{what}; write seeds and ranges with commas between them, such as 0-63,100");
+        let number = |word: &str| {
+            let word = word.trim();
+            word.parse::<u64>().map_err(|_| wrong(format!("`{word}` is not a seed, an integer from 0 to {}", u64::MAX)))
+        };
+        let mut seeds = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part)?, number(part)?),
+            };
+            if first > last {
+                return Err(wrong(format!("the range {first}-{last} runs backwards")));
+            }
+            if last - first >= MOST_SEEDS - seeds.len() as u64 {
+                return Err(wrong(format!("more than {MOST_SEEDS} seeds")));
+            }
+            seeds.extend(first..=last);
+        }
+        Ok(Self(seeds))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn seeds(text: &str) -> Result<Vec<u64>> {
-        parse_seeds(text, 1_000_000)
+    fn seeds(text: &str) -> Result<Vec<u64>, String> {
+        text.parse().map(|SeedList(seeds)| seeds)
     }
 
     #[test]
@@ -48,7 +61,7 @@ mod tests {
     fn nonsense_and_floods_of_seeds_are_refused() {
         for text in ["", ",", "a", "-1", "3-1", "1-", "1.5", "0-1000000", "0-18446744073709551615", "0-999999,5"] {
             let error = seeds(text).unwrap_err();
-            assert!(error.to_string().starts_with("--seeds") && !error.hint().is_empty(), "{text}: {error}");
+            assert!(error.ends_with("such as 0-63,100"), "{text}: {error}");
         }
         assert_eq!(seeds("0-999999").unwrap().len(), 1_000_000);
     }

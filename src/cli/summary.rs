@@ -1,25 +1,33 @@
-//! `gpu-gan summary`: a model as tables.
+//! `gpu-gan summary`: the layers of a model.
 
+use std::fmt;
 use std::path::Path;
 
-use super::{Outcome, print, within};
+use clap::value_parser;
+use serde::Serialize;
+
+use super::Outcome;
+use super::output::ResultFormat;
 use crate::error::Result;
-use crate::net::{Model, Summary};
+use crate::net::{Model, NetworkSummary, Summary};
 use crate::train::Checkpoint;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SummaryArguments {
-    /// A model's name, a model file (.toml), or a run
+    /// Name of a built-in model, a model file (.toml), or a run
     #[arg(value_name = "MODEL", default_value = "dcgan-fast")]
     model: String,
 
-    /// The model for images of so many channels: 1 (grey) or 3 (colour) [default: the model's]
+    /// Channels of the images: 1 (grey) or 3 (colour) [default: as in the model]
     #[arg(long, value_name = "N")]
     channels: Option<usize>,
 
-    /// The model that is told the class of each image, for so many classes, 2 to 256 [default: the model's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    classes: Option<i128>,
+    /// Make the model conditional, for N classes [default: as in the model]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(2..=256))]
+    classes: Option<u64>,
+
+    #[command(flatten)]
+    format: ResultFormat,
 }
 
 pub(super) fn run(arguments: &SummaryArguments) -> Result<Outcome> {
@@ -31,8 +39,93 @@ pub(super) fn run(arguments: &SummaryArguments) -> Result<Outcome> {
         model = model.with_channels(channels)?;
     }
     if let Some(classes) = arguments.classes {
-        model = model.with_classes(within("--classes", classes, 2, 256)? as usize)?;
+        model = model.with_classes(classes as usize)?;
     }
-    print(&Summary::new(&model).to_string())?;
+    arguments.format.print(&SummaryResult::new(&model))?;
     Ok(Outcome::Done)
+}
+
+/// A model's summary with the names that JSON has.
+#[derive(Serialize)]
+struct SummaryResult {
+    #[serde(skip)]
+    summary: Summary,
+    /// The model's name.
+    model: String,
+    /// Height, width and channels of its images.
+    image: [usize; 3],
+    /// The length of a latent.
+    latent: usize,
+    /// The number of classes of a conditional model.
+    classes: Option<usize>,
+    /// Floating-point operations of a training step at the default batch size.
+    step_flops: u64,
+    /// The generator and the discriminator.
+    networks: Vec<NetworkResult>,
+}
+
+/// A network.
+#[derive(Serialize)]
+struct NetworkResult {
+    name: &'static str,
+    /// The shape of one input.
+    input: [usize; 3],
+    /// Trained parameters.
+    parameters: u64,
+    /// Floating-point operations of a forward pass of one image.
+    flops: u64,
+    layers: Vec<LayerResult>,
+}
+
+/// A layer of a network.
+#[derive(Serialize)]
+struct LayerResult {
+    /// Its position in the model file.
+    number: usize,
+    /// Its kind and its settings.
+    layer: String,
+    /// The shape of one output.
+    output: [usize; 3],
+    parameters: u64,
+    flops: u64,
+}
+
+impl SummaryResult {
+    fn new(model: &Model) -> Self {
+        let summary = Summary::new(model);
+        Self {
+            model: model.name.clone(),
+            image: model.image,
+            latent: model.latent,
+            classes: model.classes,
+            step_flops: summary.step_flops,
+            networks: summary.networks.iter().map(NetworkResult::new).collect(),
+            summary,
+        }
+    }
+}
+
+impl NetworkResult {
+    fn new(network: &NetworkSummary) -> Self {
+        let layers = network.layers.iter().map(|layer| LayerResult {
+            number: layer.number,
+            layer: layer.layer.to_string(),
+            output: layer.output,
+            parameters: layer.parameters,
+            flops: layer.flops,
+        });
+        Self {
+            name: network.name,
+            input: network.input,
+            parameters: network.parameters(),
+            flops: network.flops(),
+            layers: layers.collect(),
+        }
+    }
+}
+
+impl fmt::Display for SummaryResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.summary.fmt(f)
+    }
 }

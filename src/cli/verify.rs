@@ -1,7 +1,8 @@
 //! `gpu-gan verify`: whether a GPU and its driver compute correctly.
 
+use super::Outcome;
 use super::device::DeviceArgument;
-use super::{Outcome, print};
+use super::output::ResultFormat;
 use crate::error::{Error, Result};
 use crate::progress::Console;
 use crate::verify::{Scope, verify};
@@ -16,9 +17,8 @@ pub(super) struct VerifyArguments {
     #[arg(long)]
     full: bool,
 
-    /// Print one JSON object, for other programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ResultFormat,
 
     #[command(flatten)]
     device: DeviceArgument,
@@ -29,11 +29,7 @@ pub(super) fn run(arguments: &VerifyArguments, console: &Console) -> Result<Outc
     console.message(&format!("device  {which}"));
     let scope = if arguments.full { Scope::Full } else { Scope::Quick };
     let report = verify(&gpu, scope, console)?;
-    if arguments.json {
-        print(&serde_json::to_string_pretty(&report).expect("plain data has a JSON form"))?;
-    } else {
-        print(&report.to_string())?;
-    }
+    arguments.format.print(&report)?;
     if report.passed {
         return Ok(Outcome::Done);
     }

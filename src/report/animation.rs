@@ -26,12 +26,12 @@ const LAST: u16 = 200;
 /// Greys of a film, evenly from black to white: with all 256 it would be more than twice as large.
 const GREYS: u8 = 32;
 
-/// A kind of file.
+/// The file format of an animation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// At most 256 colours in each frame, which is all that grey images have.
+pub enum AnimationFormat {
+    /// GIF: at most 256 colours in each frame, which are all that grey images have.
     Gif,
-    /// Exactly what is there.
+    /// Animated PNG: every colour.
     Png,
 }
 
@@ -49,26 +49,26 @@ enum Encoder<W: Write> {
 
 impl<W: Write> Animation<W> {
     /// Begins a file of `count` frames, at least one, of `[height, width, channels]`; channels are 1 (grey) or 3.
-    pub fn begin(form: Form, out: W, shape: [usize; 3], count: u32) -> io::Result<Self> {
-        Self::with_greys(form, out, shape, count, 255)
+    pub fn begin(format: AnimationFormat, out: W, shape: [usize; 3], count: u32) -> io::Result<Self> {
+        Self::with_greys(format, out, shape, count, 255)
     }
 
     fn with_greys(
-        form: Form,
+        format: AnimationFormat,
         out: W,
         [height, width, channels]: [usize; 3],
         count: u32,
         steps: u8,
     ) -> io::Result<Self> {
-        let encoder = match form {
-            Form::Gif => {
+        let encoder = match format {
+            AnimationFormat::Gif => {
                 let palette = if channels == 1 { greys(steps) } else { Vec::new() };
                 let (width, height) = (gif_side(width)?, gif_side(height)?);
                 let mut encoder = gif::Encoder::new(out, width, height, &palette).map_err(io::Error::other)?;
                 encoder.set_repeat(Repeat::Infinite).map_err(io::Error::other)?;
                 Encoder::Gif(encoder)
             }
-            Form::Png => {
+            AnimationFormat::Png => {
                 let mut encoder = png::Encoder::new(out, width as u32, height as u32);
                 encoder.set_color(if channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
                 encoder.set_animated(count, 0)?;
@@ -127,7 +127,8 @@ pub fn film(path: &Path, sheets: &[PathBuf]) -> Result<Option<Film>> {
 }
 
 fn write_film(out: &mut BufWriter<File>, images: &[&DynamicImage]) -> io::Result<()> {
-    let mut animation = Animation::with_greys(Form::Gif, out, shape(images[0]), images.len() as u32, GREYS - 1)?;
+    let mut animation =
+        Animation::with_greys(AnimationFormat::Gif, out, shape(images[0]), images.len() as u32, GREYS - 1)?;
     let (last, before) = images.split_last().expect("there is at least one image");
     before.iter().try_for_each(|image| animation.add(image, EACH))?;
     animation.add(last, LAST)?;
@@ -206,9 +207,9 @@ mod tests {
         GrayImage::from_fn(32, 8, |x, y| image::Luma([(x as u8 * 8 + y as u8).wrapping_add(at)])).into()
     }
 
-    fn animated(form: Form, images: &[DynamicImage]) -> Vec<u8> {
+    fn animated(format: AnimationFormat, images: &[DynamicImage]) -> Vec<u8> {
         let mut file = Vec::new();
-        let mut animation = Animation::begin(form, &mut file, shape(&images[0]), images.len() as u32).unwrap();
+        let mut animation = Animation::begin(format, &mut file, shape(&images[0]), images.len() as u32).unwrap();
         images.iter().try_for_each(|image| animation.add(image, 5)).unwrap();
         animation.end().unwrap();
         file
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn a_gif_keeps_every_grey_and_repeats_for_ever() {
         let images: Vec<_> = (0..3).map(grey).collect();
-        let (delays, pixels, repeat) = seen(&animated(Form::Gif, &images));
+        let (delays, pixels, repeat) = seen(&animated(AnimationFormat::Gif, &images));
         assert_eq!((delays, repeat), (vec![5; 3], Repeat::Infinite));
         assert!(pixels.into_iter().eq(images.iter().map(|image| image.to_rgb8().into_raw())));
     }
@@ -225,12 +226,12 @@ mod tests {
     #[test]
     fn a_gif_keeps_colours_as_long_as_there_are_256() {
         let few: DynamicImage = RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8 * 16, y as u8 * 16, 99])).into();
-        let (_, pixels, _) = seen(&animated(Form::Gif, std::slice::from_ref(&few)));
+        let (_, pixels, _) = seen(&animated(AnimationFormat::Gif, std::slice::from_ref(&few)));
         assert!(pixels[0] == few.as_bytes());
 
         let many: DynamicImage =
             RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x + y) as u8 * 2])).into();
-        let (_, pixels, _) = seen(&animated(Form::Gif, std::slice::from_ref(&many)));
+        let (_, pixels, _) = seen(&animated(AnimationFormat::Gif, std::slice::from_ref(&many)));
         let far = pixels[0].iter().zip(many.as_bytes()).map(|(a, b)| u64::from(a.abs_diff(*b)));
         assert!(far.sum::<u64>() < 8 * many.as_bytes().len() as u64, "the colours are far off");
     }
@@ -240,7 +241,7 @@ mod tests {
         let colour: DynamicImage =
             RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x * y) as u8])).into();
         for images in [vec![grey(0), grey(7)], vec![colour.clone(), colour.rotate180(), colour.fliph()]] {
-            let file = animated(Form::Png, &images);
+            let file = animated(AnimationFormat::Png, &images);
             let mut reader = png::Decoder::new(io::Cursor::new(&file)).read_info().unwrap();
             let control = reader.info().animation_control.unwrap();
             assert_eq!((control.num_frames, control.num_plays), (images.len() as u32, 0));

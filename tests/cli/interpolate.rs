@@ -31,7 +31,8 @@ fn reduced(image: &image::GrayImage, scale: u32) -> Vec<u8> {
 #[test]
 fn each_way_of_a_gif_begins_with_the_image_of_its_seed() {
     let place = trained();
-    interpolate(&place, "--seeds 3,7,12 --frames 5").succeeds().prints("15 frames in interpolation.gif");
+    let result = interpolate(&place, "--seeds 3,7,12 --frames 5 --json").succeeds().json();
+    assert_eq!((&result["frames"], &result["out"]), (&15.into(), &"interpolation.gif".into()));
     let film = place.film("interpolation.gif");
     assert_eq!(film.len(), 15);
     assert!(film.iter().all(|(frame, delay)| frame.dimensions() == (256, 256) && *delay == 5));
@@ -72,7 +73,7 @@ fn an_animated_png_and_a_folder_show_the_same_frames() {
 }
 
 #[test]
-fn the_weights_as_they_are_give_other_images() {
+fn raw_weights_give_other_images() {
     let place = trained();
     interpolate(&place, "--seeds 3-4 --frames 1 --scale 1 --out raw.gif --raw").succeeds();
     let first = place.film("raw.gif")[0].0.clone().into_raw();
@@ -90,19 +91,24 @@ fn frames_are_shown_as_fast_as_was_asked_for() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_what_would() {
+fn values_out_of_range_are_refused_with_the_range() {
     let place = trained();
+    for (arguments, error) in [
+        ("--seeds three,four", "`three` is not a seed"),
+        ("--seeds 1,2 --frames 0", "0 is not in 1..=10000"),
+        ("--seeds 1,2 --fps 60", "60 is not in 1..=50"),
+        ("--seeds 1,2 --scale 0", "0 is not in 1..=4096"),
+        ("--seeds 1,2 --scale 99999999999999999999", "99999999999999999999"),
+        ("--seeds 1,2 --out walk.webp", "cannot write an animation as .webp: use .gif"),
+        ("--seeds 1,2 --out walk.mp4", "ffmpeg"),
+    ] {
+        interpolate(&place, arguments).misused().remarks(error);
+    }
     for (arguments, error, hint) in [
-        ("--seeds 3", "no way from one image to itself", "two seeds or more"),
-        ("--seeds three,four", "`three` is not a seed", "0-63,100"),
-        ("--seeds 0-99999", "more than 10000 images", "0-63,100"),
-        ("--seeds 0-999 --frames 100", "make 100000 frames", "10000 frames are the most"),
-        ("--seeds 1,2 --frames 0", "--frames cannot be 0", "choose 1 to 10000"),
-        ("--seeds 1,2 --fps 60", "--fps cannot be 60", "choose 1 to 50"),
-        ("--seeds 1,2 --scale 0", "--scale cannot be 0", "choose 1 to 512"),
-        ("--seeds 1,2 --scale 99999999999999999999", "--scale cannot be", "choose 1 to 512"),
-        ("--seeds 1,2 --out walk.webp", "not written as .webp", ".gif"),
-        ("--seeds 1,2 --out walk.mp4", "not written as .mp4", "ffmpeg"),
+        ("--seeds 3", "one seed is not enough", "two seeds or more"),
+        ("--seeds 0-99999", "3000000 frames: the limit is 10000", "fewer --seeds"),
+        ("--seeds 0-999 --frames 100", "100000 frames: the limit is 10000", "fewer --seeds"),
+        ("--seeds 1,2 --scale 513", "--scale 513 is out of range 1..=512", "choose 1 to 512"),
         ("--seeds 1,2 --out gone/walk.gif", "cannot write gone/walk.gif", "spelling"),
     ] {
         interpolate(&place, arguments).refused().error(error).hint(hint);

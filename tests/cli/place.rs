@@ -321,7 +321,7 @@ impl Call<'_> {
             "no hint at the end:\n{text}"
         );
         let mistake =
-            ["panicked", "mistake of its own", "RUST_BACKTRACE", "src/"].iter().find(|word| text.contains(**word));
+            ["panicked", "internal error", "RUST_BACKTRACE", "src/"].iter().find(|word| text.contains(**word));
         assert_eq!(mistake, None, "{text}");
         said
     }
@@ -393,6 +393,12 @@ impl Said {
 
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8(self.0.get_output().stdout.clone()).unwrap()
+    }
+
+    /// The JSON on standard output.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout()).unwrap_or_else(|error| panic!("{error} in\n{}", self.stdout()))
     }
 
     pub(crate) fn stderr(&self) -> String {

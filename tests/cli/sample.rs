@@ -86,7 +86,7 @@ fn the_largest_seed_is_a_seed() {
 }
 
 #[test]
-fn raw_weights_draw_other_images_than_their_average() {
+fn raw_weights_draw_other_images_than_their_ema() {
     let place = trained();
     let (average, raw) = (drawn(&place, "--count 4"), drawn(&place, "--count 4 --raw"));
     assert!(average != raw);
@@ -121,7 +121,24 @@ fn a_run_is_drawn_from_its_newest_checkpoint_and_a_file_from_itself() {
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced() {
+fn the_result_is_also_printed_as_json() {
+    let place = trained();
+    let result = place.sample("run", "--count 3 --json -o three.npy").succeeds().json();
+    assert_eq!((&result["images"], &result["step"]), (&3.into(), &6.into()));
+    assert_eq!((&result["out"], &result["checkpoint"]), (&"three.npy".into(), &LAST.into()));
+    assert!(result["device"].as_str().unwrap().starts_with("CPU"), "{result}");
+}
+
+#[test]
+fn quiet_prints_the_result_alone() {
+    let place = trained();
+    let said = place.sample("run", "-q").succeeds().prints("64 images in sample.png");
+    assert_eq!(said.stderr(), "");
+    place.sample("run", "-v").succeeds().remarks("drawing images: 64 of 64 in ");
+}
+
+#[test]
+fn an_existing_file_is_replaced() {
     let place = trained();
     place.write("sheet.png", b"an old one");
     place.sample("run", "--out sheet.png").succeeds();
@@ -133,16 +150,20 @@ fn a_file_that_is_there_is_replaced() {
 fn images_that_cannot_be_asked_for_are_refused() {
     let place = trained();
     for (arguments, error) in [
-        ("--count 0", "--count cannot be 0"),
-        ("--count -1", "--count cannot be -1"),
-        ("--count 99999999999", "--count cannot be 99999999999"),
-        ("--count 10001", "10001 images are too many for one sheet"),
-        ("--seeds 5-3", "5-3 runs backwards"),
+        ("--count 0", "0 is not in 1..=1000000"),
+        ("--count=-1", "invalid value '-1'"),
+        ("--count 99999999999", "99999999999 is not in 1..=1000000"),
+        ("--seeds 5-3", "the range 5-3 runs backwards"),
         ("--seeds x", "`x` is not a seed"),
         ("--seeds 1,,2", "`` is not a seed"),
         ("--seeds 18446744073709551616", "is not a seed"),
-        ("--seeds 0-18446744073709551615", "more than 1000000 images"),
-        ("--out picture.jpg", "images are not written as .jpg"),
+        ("--seeds 0-18446744073709551615", "more than 1000000 seeds"),
+        ("--out picture.jpg", "cannot write images as .jpg"),
+    ] {
+        place.sample("run", arguments).misused().remarks(error);
+    }
+    for (arguments, error) in [
+        ("--count 10001", "10001 images are too many for one sheet: the limit is 10000"),
         ("--out nowhere/picture.png", "cannot write nowhere/picture.png"),
         ("--out tiny.toml/picture.png", "cannot write tiny.toml/picture.png"),
         ("--out tiny.toml/pictures", "cannot create the folder tiny.toml/pictures"),

@@ -69,6 +69,19 @@ fn a_model_is_shown_and_trained_for_other_channels_where_its_layers_follow() {
 }
 
 #[test]
+fn summaries_and_the_list_of_models_are_also_printed_as_json() {
+    let place = Place::empty();
+    let summary = place.gpu_gan("summary dcgan-small --json").succeeds().json();
+    assert_eq!((&summary["model"], &summary["image"]), (&"dcgan-small".into(), &serde_json::json!([28, 28, 1])));
+    let [generator, discriminator] = [0, 1].map(|at| &summary["networks"][at]);
+    assert_eq!((&generator["name"], &generator["parameters"]), (&"generator".into(), &747_393.into()));
+    assert_eq!(discriminator["layers"][0]["layer"], "conv, kernel 3, stride 2");
+    let models = place.gpu_gan("models --json").succeeds().json();
+    let small = models["models"].as_array().unwrap().iter().find(|model| model["name"] == "dcgan-small").unwrap();
+    assert_eq!((&small["generator_parameters"], &small["image"]), (&747_393.into(), &summary["image"]));
+}
+
+#[test]
 fn what_holds_no_model_is_refused() {
     let place = Place::new();
     place.write("notes", b"hello");

@@ -1,0 +1,45 @@
+//! RUN, `--best` and `--raw`: the trained weights that a command uses.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::train::Checkpoint;
+
+/// The arguments of the commands that draw images from a run.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgument {
+    /// Folder of a run, or a checkpoint file
+    ///
+    /// Of a folder, the newest checkpoint is used.
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+
+    /// Use the checkpoint with the lowest Fréchet distance instead of the newest
+    ///
+    /// The distance is measured during training (see `gpu-gan train --eval-every`).
+    #[arg(long)]
+    best: bool,
+
+    /// Use the generator's raw weights instead of their EMA
+    #[arg(long)]
+    raw: bool,
+}
+
+impl RunArgument {
+    /// Reads the checkpoint.
+    pub(super) fn open(&self) -> Result<(PathBuf, Checkpoint)> {
+        let path = if self.best { Checkpoint::find_best(&self.run)? } else { Checkpoint::find(&self.run)? };
+        let checkpoint = Checkpoint::read(&path)?;
+        Ok((path, checkpoint))
+    }
+
+    /// Whether the raw weights are asked for.
+    pub(super) fn raw(&self) -> bool {
+        self.raw
+    }
+
+    /// The run as it was given.
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.run
+    }
+}
