@@ -51,6 +51,7 @@ pub mod cli;
 pub mod cpu;
 pub mod data;
 pub mod error;
+pub mod evaluation;
 pub mod files;
 pub mod gpu;
 mod memory;

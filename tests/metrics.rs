@@ -1,4 +1,4 @@
-//! What the judge says of images whose worth is known: real ones, noise, and those of a generator that has begun to learn.
+//! The metrics of images of known quality: real ones, noise, and those of a generator that has begun to learn.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::{ImageSet, mnist};
-use gpu_gan::metrics::{Figures, Judge, Lens};
+use gpu_gan::metrics::{Evaluator, FeatureExtractor, Metrics};
 use gpu_gan::net::{Adam, Ema, Model};
 use gpu_gan::program::{Device, Values};
 use gpu_gan::progress::Console;
@@ -24,8 +24,13 @@ fn digits(count: usize, labelled: bool) -> ImageSet {
     ImageSet { pixels: all.pixels[..count * 28 * 28].to_vec(), labels, ..all }
 }
 
-fn judge<'a>(device: &dyn Device, images: &'a ImageSet, count: usize, cache: Option<&Path>) -> Judge<&'a ImageSet> {
-    Judge::new(device, images, None, count, cache, &Console::silent()).unwrap()
+fn evaluator<'a>(
+    device: &dyn Device,
+    images: &'a ImageSet,
+    count: usize,
+    cache: Option<&Path>,
+) -> Evaluator<&'a ImageSet> {
+    Evaluator::new(device, images, None, count, cache, &Console::silent()).unwrap()
 }
 
 /// Images of a generator after some steps.
@@ -59,22 +64,26 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
     let unlabelled = digits(6000, false);
     let made = made(&unlabelled, 900, COUNT as u64);
     for images in [&labelled, &unlabelled] {
-        let mut judge = judge(&cpu(), images, COUNT, None);
-        let (real, made_figures, noise) = (judge.floor().unwrap(), judge.judge(&made).unwrap(), judge.noise().unwrap());
-        let lens = judge.lens();
-        let order = |what: &str, value: fn(&Figures) -> f64, margin: f64| {
+        let mut evaluator = evaluator(&cpu(), images, COUNT, None);
+        let (real, made_figures, noise) = (
+            evaluator.evaluate_real().unwrap(),
+            evaluator.evaluate(&made).unwrap(),
+            evaluator.evaluate_noise().unwrap(),
+        );
+        let lens = evaluator.extractor();
+        let order = |what: &str, value: fn(&Metrics) -> f64, margin: f64| {
             let [real, made, noise] = [&real, &made_figures, &noise].map(value);
             assert!(real > margin * made && made > margin * noise, "{lens:?}, {what}: {real}, {made}, {noise}");
         };
         order("nearness", |figures| 1.0 / figures.frechet, 1.5);
         order("coverage", |figures| figures.overlap.coverage, 1.2);
         order("recall", |figures| figures.overlap.recall, 1.2);
-        assert_eq!(judge.glance(&made).unwrap().frechet.to_bits(), made_figures.frechet.to_bits());
+        assert_eq!(evaluator.quick_metrics(&made).unwrap().frechet.to_bits(), made_figures.frechet.to_bits());
         // Other images of the same kind overlap, and are not the same images: that distance would be 0.
         assert!(real.frechet > 1.0, "{real:?}");
         assert!(real.overlap.coverage > 0.9 && real.overlap.precision > 0.6 && real.overlap.recall > 0.6, "{real:?}");
         match lens {
-            Lens::Classifier { classes, accuracy } => {
+            FeatureExtractor::Classifier { classes, accuracy } => {
                 assert_eq!((classes, accuracy.of), (10, 600));
                 assert!(accuracy.share() > 0.94, "{accuracy:?}");
                 order("score", |figures| figures.score.unwrap(), 1.1);
@@ -83,7 +92,7 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
                 assert_eq!(classes.iter().sum::<u64>(), COUNT as u64);
                 assert!(classes.iter().all(|&count| count > 40), "{classes:?}");
             }
-            Lens::Random => assert!(real.score.is_none() && real.classes.is_none()),
+            FeatureExtractor::Random => assert!(real.score.is_none() && real.classes.is_none()),
         }
     }
 }
@@ -114,11 +123,11 @@ fn a_classifier_is_trained_once_and_again_where_its_file_is_damaged() {
     let cache = tempfile::tempdir().unwrap();
     let images = stripes(60, |i| u8::from(i.is_multiple_of(3)));
     let ask = |images: &ImageSet, cache: Option<&Path>| {
-        let mut judge = judge(&cpu(), images, 20, cache);
-        (judge.lens(), judge.floor().unwrap())
+        let mut evaluator = evaluator(&cpu(), images, 20, cache);
+        (evaluator.extractor(), evaluator.evaluate_real().unwrap())
     };
     let first = ask(&images, Some(cache.path()));
-    let Lens::Classifier { classes: 2, accuracy } = first.0 else { panic!("{:?}", first.0) };
+    let FeatureExtractor::Classifier { classes: 2, accuracy } = first.0 else { panic!("{:?}", first.0) };
     assert_eq!((accuracy.right, accuracy.of), (6, 6), "stripes across and along are not hard");
     assert_eq!(ask(&images, None), first, "the same seed gives the same classifier");
     let files = classifiers(cache.path());
@@ -139,37 +148,37 @@ fn a_classifier_is_trained_once_and_again_where_its_file_is_damaged() {
     }
     // The same images with other labels have another classifier, and where the labels mean nothing it says so.
     let (lens, _) = ask(&stripes(60, |i| u8::from(i * i * i % 7 < 3)), Some(cache.path()));
-    assert!(matches!(lens, Lens::Classifier { accuracy, .. } if accuracy.share() < 0.9), "{lens:?}");
+    assert!(matches!(lens, FeatureExtractor::Classifier { accuracy, .. } if accuracy.share() < 0.9), "{lens:?}");
     assert_eq!(classifiers(cache.path()).len(), 2);
 }
 
 #[test]
 fn one_class_is_none_and_any_size_can_be_looked_at() {
     let one_class = stripes(30, |_| 4);
-    assert_eq!(judge(&cpu(), &one_class, 12, None).lens(), Lens::Random);
+    assert_eq!(evaluator(&cpu(), &one_class, 12, None).extractor(), FeatureExtractor::Random);
     for [height, width, channels] in [[8, 8, 1], [13, 8, 3], [70, 33, 1]] {
         let pixels = (0..24 * height * width * channels).map(|i| (i * i / 7 % 251) as u8).collect();
         let images = ImageSet { height, width, channels, pixels, labels: None, ..stripes(1, |_| 0) };
-        let mut judge = judge(&cpu(), &images, 12, None);
-        let [floor, noise] = [judge.floor().unwrap(), judge.noise().unwrap()];
+        let mut evaluator = evaluator(&cpu(), &images, 12, None);
+        let [floor, noise] = [evaluator.evaluate_real().unwrap(), evaluator.evaluate_noise().unwrap()];
         assert!(floor.frechet.is_finite() && noise.frechet > 0.0, "{floor:?} {noise:?}");
-        assert_eq!((floor.images, floor.reals, judge.count(), judge.features()), (12, 12, 12, 256));
+        assert_eq!((floor.images, floor.reals, evaluator.count(), evaluator.features()), (12, 12, 12, 256));
     }
 }
 
 #[test]
 fn of_few_images_one_half_is_compared_with_the_other_and_too_few_are_refused() {
     let images = stripes(41, |_| 0);
-    let mut judge = judge(&cpu(), &images, 1000, None);
-    assert_eq!(judge.count(), 41);
-    let floor = judge.floor().unwrap();
+    let mut evaluator = evaluator(&cpu(), &images, 1000, None);
+    assert_eq!(evaluator.count(), 41);
+    let floor = evaluator.evaluate_real().unwrap();
     assert_eq!((floor.images, floor.reals), (20, 20));
     // All images against themselves.
-    let same = judge.judge(&images.pixels).unwrap();
+    let same = evaluator.evaluate(&images.pixels).unwrap();
     assert!(same.frechet < 1e-4 && floor.frechet > 100.0 * same.frechet, "{same:?} {floor:?}");
     assert_eq!((same.images, same.reals), (41, 41));
     for (images, count) in [(stripes(11, |_| 0), 11), (stripes(41, |_| 0), 5)] {
-        let error = Judge::new(&cpu(), &images, None, count, None, &Console::silent()).err().unwrap();
+        let error = Evaluator::new(&cpu(), &images, None, count, None, &Console::silent()).err().unwrap();
         assert!(error.to_string().contains("too few") && error.hint().contains("12 images"), "{error}");
     }
 }
@@ -179,8 +188,8 @@ fn a_gpu_judges_as_the_processor_does() {
     let Some(gpu) = common::gpu() else { return };
     let images = stripes(40, |_| 0);
     let distances = |device: &dyn Device| {
-        let mut judge = judge(device, &images, 20, None);
-        [judge.floor().unwrap().frechet, judge.noise().unwrap().frechet]
+        let mut evaluator = evaluator(device, &images, 20, None);
+        [evaluator.evaluate_real().unwrap().frechet, evaluator.evaluate_noise().unwrap().frechet]
     };
     for (on_gpu, on_cpu) in distances(gpu).into_iter().zip(distances(&cpu())) {
         assert!((on_gpu - on_cpu).abs() <= 1e-3 * on_cpu, "{on_gpu} and {on_cpu}");

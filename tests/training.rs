@@ -11,7 +11,7 @@ use common::{aloud, apart, gpu};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
-use gpu_gan::metrics::Glance;
+use gpu_gan::metrics::QuickMetrics;
 use gpu_gan::net::{Adam, Ema, Model, Rates};
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::report::progress::{Plan, Progress};
@@ -422,7 +422,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             Ok(Box::new(move |made: &[u8]| {
                 assert_eq!(made.len(), 7 * 28 * 28);
                 thread::sleep(Duration::from_millis(milliseconds));
-                Ok(Glance { frechet: distances.next().unwrap(), spread: 1.0, classes: None })
+                Ok(QuickMetrics { frechet: distances.next().unwrap(), spread: 1.0, classes: None })
             }))
         });
         let plan = Plan { total_steps: 10, start_step: 0, steps_per_epoch: 9, batch_size: 6 };

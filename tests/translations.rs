@@ -51,7 +51,7 @@ fn model_with_rare_layers() -> Model {
 /// The programs of all shipped models with all their options, of a conditional one, of one with rare layers, and the training program
 /// of the classifier that measures quality.
 fn programs() -> Vec<Program> {
-    let mut programs = vec![gpu_gan::metrics::lesson([28, 28, 1], 10)];
+    let mut programs = vec![gpu_gan::metrics::classifier_training_program([28, 28, 1], 10)];
     let conditional = Model::named("dcgan-fast").unwrap().with_classes(10).unwrap();
     let others = [conditional, model_with_rare_layers()];
     for model in Model::built_in().map(|name| Model::named(name).unwrap()).chain(others) {

@@ -58,7 +58,7 @@ class Recipe:
         """The report of `gpu-gan eval` on a seed's run, which is trained if it is not there."""
         kept = self.folder / f"seed-{seed}.json"
         report = json.loads(kept.read_text()) if kept.exists() else {}
-        if not report or (course and "course" not in report):
+        if not report or (course and "checkpoints" not in report):
             out = self.folder / f"seed-{seed}"
             begin = time.perf_counter()
             if not is_finished(out):
@@ -67,7 +67,7 @@ class Recipe:
             text = run([program, "eval", out, "--device", device, "--json", *flags], threads, out.with_suffix(".eval.log"))
             report = json.loads(text) | dict(batch_size=settings_of(out)["batch_size"])
             kept.write_text(json.dumps(report))
-            figures = report["run"]["figures"]
+            figures = report["run"]["metrics"]
             print(f"{self.name}, seed {seed}: distance {figures['frechet']:.2f}, {time.perf_counter() - begin:.0f} s", file=sys.stderr)
         return report
 
@@ -118,7 +118,7 @@ def table(reports):
     lines = ["| recipe | seeds | Fréchet distance | lowest, highest | score | precision | recall | density | coverage | classes |",
              "|---|---|---|---|---|---|---|---|---|---|"]
     for name, seeds in reports.items():
-        figures = [report["run"]["figures"] for report in seeds]
+        figures = [report["run"]["metrics"] for report in seeds]
         distances = [figure["frechet"] for figure in figures]
         means = [statistics.mean(figure[key] for figure in figures if figure[key] is not None)
                  if figures[0][key] is not None else float("nan")
@@ -135,7 +135,7 @@ def courses(reports, rates):
     checkpoints that others have not."""
     result = {}
     for name, seeds in reports.items():
-        moments = [{moment["step"]: moment["figures"]["frechet"] for moment in report["course"]} for report in seeds]
+        moments = [{moment["step"]: moment["metrics"]["frechet"] for moment in report["checkpoints"]} for report in seeds]
         steps = sorted(set.intersection(*map(set, moments)))
         minutes = [step * seeds[0]["batch_size"] / rates[name] / 60 for step in steps]
         result[name] = minutes, [[moment[step] for moment in moments] for step in steps]
@@ -205,7 +205,7 @@ def main():
 
     print(table(reports))
     first = next(iter(reports.values()))[0]
-    print(f"\nreal images: {first['floor']['frechet']:.2f}; {first['run']['figures']['images']} images of each seed")
+    print(f"\nreal images: {first['real_images']['frechet']:.2f}; {first['run']['metrics']['images']} images of each seed")
     if arguments.course:
         drawn = courses(reports, rates)
         for name, (minutes, distances) in drawn.items():
@@ -213,7 +213,7 @@ def main():
             print("| minutes | " + " | ".join(f"{minute:.1f}" for minute in minutes) + " |\n|" + "---|" * (len(minutes) + 1))
             print("| Fréchet distance | " + " | ".join(map(spread, distances)) + " |")
         if arguments.plot:
-            plot(arguments.plot, drawn, first["floor"]["frechet"])
+            plot(arguments.plot, drawn, first["real_images"]["frechet"])
             print(f"\n{arguments.plot}")
 
 

@@ -9,7 +9,6 @@ mod eval;
 mod interpolate;
 mod man;
 mod models;
-mod neighbours;
 mod output;
 mod reading;
 mod recipe;

@@ -14,7 +14,7 @@ use crate::cpu::CpuDevice;
 use crate::data::{self, ImageSet, Source, aerial, mnist, stacked_mnist};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
-use crate::metrics::Judge;
+use crate::metrics::Evaluator;
 use crate::net::{MAX_PAC, Model, Summary};
 use crate::program::Device;
 use crate::progress::{Console, duration_for_people};
@@ -356,8 +356,8 @@ fn measure(arguments: &TrainArguments, images: &Arc<ImageSet>, start: &Checkpoin
         let test = is_mnist.then(mnist::test).transpose()?;
         let cache = files::cache_folder();
         let (cpu, nobody) = (CpuDevice::<f32>::new(), Console::silent());
-        let mut judge = Judge::new(&cpu, images, test.as_ref(), count, cache.as_deref(), &nobody)?;
-        Ok(Box::new(move |made: &[u8]| judge.glance(made)))
+        let mut evaluator = Evaluator::new(&cpu, images, test.as_ref(), count, cache.as_deref(), &nobody)?;
+        Ok(Box::new(move |made: &[u8]| evaluator.quick_metrics(made)))
     });
     Ok(Some(Measure { every, count, stop_when_flat: stop_when_flat.map(|n| n as usize), examiner }))
 }

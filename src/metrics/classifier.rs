@@ -1,14 +1,14 @@
-//! A classifier, trained by this program's own operations on images with labels.
+//! The classifier that makes features: a small network trained on the labelled images of a data set.
 
 use std::path::Path;
 
 use flate2::Crc;
-use serde::{Deserialize, Serialize};
 
-use super::embedder::Embedder;
-use super::networks::{Architecture, RANGE, start};
+use super::accuracy::Accuracy;
+use super::architecture::{Architecture, RANGE, start};
+use super::classifier_file::{ClassifierFile, SavedClassifier};
+use super::feature_network::FeatureNetwork;
 use super::score::largest;
-use super::store::{Kept, Place};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::parameters::{Layout, StoredTensor};
@@ -19,37 +19,21 @@ use crate::progress::{Console, Task};
 
 /// Learning rates of Adam, each for an equal part of the steps.
 const RATES: [f64; 5] = [2e-3, 2e-3, 1e-3, 4e-4, 1e-4];
-/// Passes over the images,
+/// Epochs of training.
 const EPOCHS: usize = 5;
-/// and at least so many steps, where they are few.
-const LEAST_STEPS: usize = 500;
-/// The share of the old weights in their moving average.
-const AVERAGE: f64 = 0.995;
-/// Steps between two looks at how far it is.
+/// The fewest training steps, for small data sets.
+const MIN_STEPS: usize = 500;
+/// Decay of the EMA of the weights.
+const EMA_DECAY: f64 = 0.995;
+/// Steps between two updates of the progress bar.
 const BURST: usize = 10;
-/// Of images without others to test with, one in so many is held back.
+/// Without test images, 1 / `HELD_BACK` of the images is held back for testing.
 const HELD_BACK: u32 = 10;
-/// What the order of the images and the first weights are drawn from.
+/// Seed of the order of the images and of the initial weights.
 const SEED: u64 = 1;
 
-/// How often a classifier was right on images that it had not learnt from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// On so many images,
-    pub right: usize,
-    /// out of so many.
-    pub of: usize,
-}
-
-impl Accuracy {
-    /// As a share of 1.
-    pub fn share(self) -> f64 {
-        self.right as f64 / self.of as f64
-    }
-}
-
-/// A classifier of these images: the one that is kept in the cache, else one that is trained and then kept there. It is
-/// tested with `test`, or where there are no such images with a tenth of the others, held back.
+/// The classifier of these images: the one in the cache, or one that is trained and then saved there. It is tested with `test`, or
+/// with a tenth of the images that is held back.
 ///
 /// # Panics
 ///
@@ -60,22 +44,22 @@ pub(super) fn open(
     test: Option<&ImageSet>,
     cache: Option<&Path>,
     console: &Console,
-) -> Result<(Embedder, Accuracy)> {
+) -> Result<(FeatureNetwork, Accuracy)> {
     let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
-    let [lesson, exam] = Examples::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
-    let place = cache.map(|cache| Place::new(cache, &about(&architecture, &lesson, &exam)));
+    let [lesson, exam] = LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let place = cache.map(|cache| ClassifierFile::new(cache, &about(&architecture, &lesson, &exam)));
     if let Some(place) = &place {
         let found = place.read().and_then(|found| match found {
             None => Ok(None),
-            Some(Kept { tensors, accuracy }) => {
-                let eye = Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts));
-                eye.map(|eye| Some((eye, accuracy))).map_err(|error| error.to_string())
+            Some(SavedClassifier { tensors, accuracy }) => {
+                let network = FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts));
+                network.map(|network| Some((network, accuracy))).map_err(|error| error.to_string())
             }
         });
         match found {
-            Ok(Some((eye, accuracy))) => {
-                accuracy.tell(console);
-                return Ok((eye, accuracy));
+            Ok(Some((network, accuracy))) => {
+                report(accuracy, console);
+                return Ok((network, accuracy));
             }
             Ok(None) => {}
             Err(what) => {
@@ -85,62 +69,62 @@ pub(super) fn open(
     }
     let tensors =
         learn(device, &architecture, &lesson, &console.task("training the classifier", steps(&architecture, &lesson)))?;
-    let mut eye = Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts))?;
-    let accuracy = exam.take(&mut eye)?;
+    let mut network = FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?;
+    let accuracy = exam.test(&mut network)?;
     if let Some(place) = &place
-        && let Err(error) = place.write(&Kept { tensors, accuracy })
+        && let Err(error) = place.write(&SavedClassifier { tensors, accuracy })
     {
-        console.message(&format!("the classifier is not kept for the next time: {error}"));
+        console.message(&format!("the classifier is not saved in the cache: {error}"));
     }
-    accuracy.tell(console);
-    Ok((eye, accuracy))
+    report(accuracy, console);
+    Ok((network, accuracy))
 }
 
-/// How often a classifier that learns from `made` images alone, each with its label, is right on the real ones that a classifier of
-/// the real `images` is tested with.
+/// Accuracy, on the test images of the real `images`, of a classifier that is trained on `generated` images only.
 ///
 /// # Panics
 ///
 /// If the images have no [`ImageSet::classes`].
-pub(super) fn taught_by(
-    made: &Examples,
+pub(super) fn accuracy_when_trained_on(
+    generated: &LabelledImages,
     device: &dyn Device,
     images: &ImageSet,
     test: Option<&ImageSet>,
     console: &Console,
 ) -> Result<Accuracy> {
     let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
-    let [_, exam] = Examples::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
-    let task = console.task("learning from generated images", steps(&architecture, made));
-    let tensors = learn(device, &architecture, made, &task)?;
-    exam.take(&mut Embedder::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
+    let [_, exam] = LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let task = console.task("training a classifier on generated images", steps(&architecture, generated));
+    let tensors = learn(device, &architecture, generated, &task)?;
+    exam.test(&mut FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
 }
 
-impl Accuracy {
-    fn tell(self, console: &Console) {
-        let weak = if self.share() < 0.9 { ", so figures that rest on it are weak" } else { "" };
-        console.message(&format!("classifier  {:.1} % on {} test images{weak}", 100.0 * self.share(), self.of));
-    }
+/// Tells the user how good the classifier is.
+fn report(accuracy: Accuracy, console: &Console) {
+    let weak = if accuracy.share() < 0.9 { ", so metrics that use it are unreliable" } else { "" };
+    console.message(&format!("classifier  {:.1} % on {} test images{weak}", 100.0 * accuracy.share(), accuracy.of));
 }
 
-/// Everything that decides what a classifier is: another one has another text.
-fn about(architecture: &Architecture, lesson: &Examples, exam: &Examples) -> String {
+/// Description of everything that decides the trained weights. Two classifiers with the same description are equal.
+fn about(architecture: &Architecture, lesson: &LabelledImages, exam: &LabelledImages) -> String {
     format!(
-        "trained on {}, tested on {}, {architecture:?}, rates {RATES:?}, {EPOCHS} epochs, {LEAST_STEPS} steps at least, \
-         average {AVERAGE}, seed {SEED}",
+        "trained on {}, tested on {}, {architecture:?}, rates {RATES:?}, {EPOCHS} epochs, {MIN_STEPS} steps at least, \
+         EMA {EMA_DECAY}, seed {SEED}",
         lesson.fingerprint(),
         exam.fingerprint()
     )
 }
 
-/// Images with their classes.
-pub(super) struct Examples {
-    pub(super) pixels: Vec<u8>, // (N, H, W, C)
-    pub(super) labels: Vec<u8>, // (N)
+/// Images with their labels.
+pub(super) struct LabelledImages {
+    /// (N, H, W, C).
+    pub(super) pixels: Vec<u8>,
+    /// (N).
+    pub(super) labels: Vec<u8>,
 }
 
-impl Examples {
-    /// Those to learn from, and those to be tested with.
+impl LabelledImages {
+    /// Splits a data set into training images and test images.
     fn split(images: &ImageSet, test: Option<&ImageSet>) -> [Self; 2] {
         let labels = |set: &ImageSet| set.labels.clone();
         let all = || Self { pixels: images.pixels.clone(), labels: labels(images).expect("they have classes") };
@@ -167,23 +151,23 @@ impl Examples {
         format!("{} images {:08x} with labels {:08x}", self.labels.len(), crc(&self.pixels), crc(&self.labels))
     }
 
-    /// How many of them a classifier gets right.
-    fn take(&self, eye: &mut Embedder) -> Result<Accuracy> {
-        let logits = eye.look_at(&self.pixels, &Task::hidden())?.logits.expect("a classifier has logits");
+    /// Accuracy of a classifier on these images.
+    fn test(&self, network: &mut FeatureNetwork) -> Result<Accuracy> {
+        let logits = network.run(&self.pixels, &Task::hidden())?.logits.expect("a classifier has logits");
         let right = logits.iter().zip(&self.labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
         Ok(Accuracy { right, of: self.labels.len() })
     }
 }
 
-/// Parameters and running statistics as their layouts have them.
+/// Packs parameters and running statistics into their buffers.
 fn pack(tensors: &[StoredTensor<f32>], layouts: [&Layout; 2]) -> Result<[Vec<f32>; 2]> {
     let is_running = |tensor: &StoredTensor<f32>| tensor.name.contains(".running_");
     let (statistics, weights): (Vec<_>, Vec<_>) = tensors.iter().cloned().partition(is_running);
     Ok([layouts[0].pack(&weights)?, layouts[1].pack(&statistics)?])
 }
 
-/// A training step on `count` images.
-pub(super) struct Lesson {
+/// The training step of a classifier on `count` images.
+pub(super) struct ClassifierTraining {
     pub(super) program: Program,
     /// The same step at each of [`RATES`].
     steps: Vec<RoutineId>,
@@ -191,10 +175,10 @@ pub(super) struct Lesson {
     labels: TensorId,
     history: TensorId,
     network: Network,
-    average: Network,
+    ema: Network,
 }
 
-impl Lesson {
+impl ClassifierTraining {
     pub(super) fn new(architecture: &Architecture, count: usize) -> Self {
         let mut program = Program::new();
         let ([h, w, c], n) = (architecture.image, architecture.batch().min(count));
@@ -203,7 +187,7 @@ impl Lesson {
         let labels = program.tensor_of(Element::U8, "labels", &[count]);
         let history = program.tensor("history", &[1, 2]);
         let network = architecture.network(&mut program);
-        let average = network.ema(&mut program);
+        let ema = network.ema(&mut program);
 
         let step = program.begin("step 0");
         let images = program.tensor("images", &[n, h, w, c]);
@@ -215,7 +199,7 @@ impl Lesson {
             &mut program,
             images,
             Mode::Train { groups: 1, rng: DropoutRng { clock, seed: SEED } },
-            "lesson",
+            "train",
         );
         let logits = tape.y;
         let shape = program.shape(logits).to_vec();
@@ -235,7 +219,7 @@ impl Lesson {
             eps: 1e-8,
             schedule: Schedule::CONSTANT,
         });
-        program.push(Op::Ema { clock, param, ema: average.params(), decay: AVERAGE, ramp_up: RampUp::Steps });
+        program.push(Op::Ema { clock, param, ema: ema.params(), decay: EMA_DECAY, ramp_up: RampUp::Steps });
 
         let ops = program.routine(step).ops.clone();
         let mut steps = vec![step];
@@ -248,29 +232,29 @@ impl Lesson {
                 program.push(op);
             }
         }
-        Self { program, steps, data, labels, history, network, average }
+        Self { program, steps, data, labels, history, network, ema }
     }
 }
 
-/// How many steps it takes to learn from them.
-fn steps(architecture: &Architecture, examples: &Examples) -> u64 {
-    (EPOCHS * examples.labels.len()).div_ceil(architecture.batch()).max(LEAST_STEPS) as u64
+/// Number of training steps for these examples.
+fn steps(architecture: &Architecture, examples: &LabelledImages) -> u64 {
+    (EPOCHS * examples.labels.len()).div_ceil(architecture.batch()).max(MIN_STEPS) as u64
 }
 
-/// Trains a classifier; returns the moving average of its parameters, and its running statistics.
+/// Trains a classifier. Returns the EMA of its parameters, and its running statistics.
 fn learn(
     device: &dyn Device,
     architecture: &Architecture,
-    examples: &Examples,
+    examples: &LabelledImages,
     task: &Task,
 ) -> Result<Vec<StoredTensor<f32>>> {
     let count = examples.labels.len();
-    let lesson = Lesson::new(architecture, count);
+    let lesson = ClassifierTraining::new(architecture, count);
     let mut executor = device.build(&lesson.program)?;
-    let Lesson { network, average, .. } = &lesson;
+    let ClassifierTraining { network, ema, .. } = &lesson;
     let params = start(network.params_layout(), SEED);
     executor.upload(network.params(), Values::F32(&params))?;
-    executor.upload(average.params(), Values::F32(&params))?;
+    executor.upload(ema.params(), Values::F32(&params))?;
     executor.upload(network.running(), Values::F32(&start(network.running_layout(), SEED)))?;
     executor.upload(lesson.data, Values::U8(&examples.pixels))?;
     executor.upload(lesson.labels, Values::U8(&examples.labels))?;
@@ -287,11 +271,11 @@ fn learn(
     let [loss, _] = executor.download(lesson.history)?[..] else { unreachable!("a history of one row of two") };
     if !loss.is_finite() {
         return Err(Error::Device {
-            message: format!("the classifier that judges the images could not be trained: its loss became {loss}"),
+            message: format!("the classifier of the feature extractor could not be trained: its loss became {loss}"),
             hint: "try again with --device cpu".into(),
         });
     }
-    let params = network.params_layout().unpack(&executor.download(average.params())?);
+    let params = network.params_layout().unpack(&executor.download(ema.params())?);
     let running = network.running_layout().unpack(&executor.download(network.running())?);
     Ok([params, running].concat())
 }

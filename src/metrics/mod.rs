@@ -1,33 +1,34 @@
-//! How good images are: numbers that compare made images with real ones.
+//! The quality of images: metrics that compare generated images with real ones.
 //!
-//! Images become rows of [`Features`], and everything else is a pure function of those. All of it is computed in f64, in
-//! an order that does not depend on the number of threads.
+//! A feature extractor makes a row of [`Features`] of each image, and the metrics are pure functions of features, computed in f64 in
+//! an order that does not depend on the number of threads. An [`Evaluator`] knows the features of the real images.
 
+mod accuracy;
+mod architecture;
 mod classifier;
+mod classifier_file;
 mod conditional;
-mod embedder;
+mod evaluator;
+mod feature_network;
 mod features;
 mod frechet;
-mod judge;
 mod modes;
 mod nearest;
 mod neighbours;
-mod networks;
 mod score;
-mod store;
 
-pub use classifier::Accuracy;
-pub use conditional::Obedience;
+pub use accuracy::Accuracy;
+pub use conditional::ConditionalScores;
+pub use evaluator::{Evaluator, FeatureExtractor, Metrics, QuickMetrics};
 pub use features::Features;
 pub use frechet::{Gaussian, frechet};
-pub use judge::{Figures, Glance, Judge, Lens};
 pub use modes::{DigitReader, Modes};
-pub use nearest::{Memorising, Near, memorising, nearest};
+pub use nearest::{MemorisationScores, NearestImage, memorisation, nearest};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 
-/// The step that trains a classifier of so many classes, to be tested on other devices.
+/// The training step of a classifier with this number of classes, for tests on other devices.
 #[doc(hidden)]
-pub fn lesson(image: crate::net::Shape, classes: usize) -> crate::program::Program {
-    classifier::Lesson::new(&networks::Architecture::classifier(image, classes), 1000).program
+pub fn classifier_training_program(image: crate::net::Shape, classes: usize) -> crate::program::Program {
+    classifier::ClassifierTraining::new(&architecture::Architecture::classifier(image, classes), 1000).program
 }

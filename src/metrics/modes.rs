@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::classifier::{self, Accuracy};
-use super::embedder::Embedder;
+use super::accuracy::Accuracy;
+use super::classifier;
+use super::feature_network::FeatureNetwork;
 use super::score::largest;
 use crate::data::{ImageSet, mnist, stacked_mnist};
 use crate::error::Result;
@@ -51,27 +52,27 @@ impl Modes {
     }
 }
 
-/// One who reads the three digits of images of `stacked-mnist`.
+/// Reads the three digits of images of `stacked-mnist`.
 pub struct DigitReader {
-    eye: Embedder,
+    network: FeatureNetwork,
     accuracy: Accuracy,
 }
 
 impl DigitReader {
     /// A classifier of the digits of MNIST: the one that is kept in `cache`, else one that is trained, in half a minute.
     pub fn new(device: &dyn Device, cache: Option<&Path>, console: &Console) -> Result<Self> {
-        Self::taught(device, &mnist::train()?, &mnist::test()?, cache, console)
+        Self::trained_on(device, &mnist::train()?, &mnist::test()?, cache, console)
     }
 
-    fn taught(
+    fn trained_on(
         device: &dyn Device,
         digits: &ImageSet,
         test: &ImageSet,
         cache: Option<&Path>,
         console: &Console,
     ) -> Result<Self> {
-        let (eye, accuracy) = classifier::open(device, digits, Some(test), cache, console)?;
-        Ok(Self { eye, accuracy })
+        let (network, accuracy) = classifier::open(device, digits, Some(test), cache, console)?;
+        Ok(Self { network, accuracy })
     }
 
     /// How often it is right on the test images of MNIST, a digit at a time.
@@ -100,7 +101,7 @@ impl DigitReader {
         let mut modes = vec![0; count];
         for channel in 0..3 {
             let digits: Vec<u8> = images.iter().skip(channel).step_by(3).copied().collect();
-            let seen = self.eye.look_at(&digits, &console.task("reading digits", count as u64))?;
+            let seen = self.network.run(&digits, &console.task("reading digits", count as u64))?;
             let logits = seen.logits.expect("a classifier has logits");
             for (mode, row) in modes.iter_mut().zip(logits.iter()) {
                 *mode = 10 * *mode + largest(row);
@@ -150,7 +151,7 @@ mod tests {
         };
         let (digits, test) = (cut(mnist::train().unwrap(), 2000), cut(mnist::test().unwrap(), 300));
         let device = crate::cpu::CpuDevice::<f32>::new();
-        let mut reader = DigitReader::taught(&device, &digits, &test, None, &Console::silent()).unwrap();
+        let mut reader = DigitReader::trained_on(&device, &digits, &test, None, &Console::silent()).unwrap();
         assert!(reader.accuracy().share() > 0.9, "{:?}", reader.accuracy());
         // Digits 0 to 99 in red, 100 to 199 in green, 200 to 299 in blue.
         let images: Vec<u8> =

@@ -24,7 +24,7 @@ const SUSPICIOUS: usize = 100;
 
 /// A training image that is near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Near {
+pub struct NearestImage {
     /// The sum of the squared differences of all bytes.
     pub square: u64,
     /// Which one it is.
@@ -34,7 +34,7 @@ pub struct Near {
 /// How near made images come to training images, beside how near real ones come. Distances are roots of mean squared differences
 /// of bytes: 0, equal, to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Memorising {
+pub struct MemorisationScores {
     /// How many made images were looked at, and as many real ones, or as many as there are.
     pub images: usize,
     /// Among how many training images the nearest were looked for.
@@ -59,12 +59,12 @@ pub fn nearest(
     count: usize,
     itself: impl Fn(usize) -> Option<usize> + Sync,
     task: &Task,
-) -> Vec<Vec<Near>> {
+) -> Vec<Vec<NearestImage>> {
     let len: usize = training.image_shape().iter().product();
     let mut all = Vec::with_capacity(queries.len() / len);
     for (turn, queries) in queries.chunks(GROUPS * GROUP * len).enumerate() {
         let first = turn * GROUPS * GROUP;
-        let found: Vec<Vec<Vec<Near>>> = queries
+        let found: Vec<Vec<Vec<NearestImage>>> = queries
             .par_chunks(GROUP * len)
             .enumerate()
             .map(|(group, queries)| {
@@ -86,10 +86,10 @@ pub fn nearest(
 }
 
 /// Puts an image among the nearest, if it is one of them.
-fn take(near: &mut Vec<Near>, count: usize, index: usize, query: &[u8], image: &[u8]) {
+fn take(near: &mut Vec<NearestImage>, count: usize, index: usize, query: &[u8], image: &[u8]) {
     let bound = if near.len() < count { u64::MAX } else { near.last().map_or(0, |last| last.square) };
     let Some(square) = square(query, image, bound) else { return };
-    let found = Near { square, index };
+    let found = NearestImage { square, index };
     near.insert(near.partition_point(|other| *other < found), found);
     near.truncate(count);
 }
@@ -109,7 +109,12 @@ fn square(a: &[u8], b: &[u8], bound: u64) -> Option<u64> {
 
 /// Compares how near made images come with how near real ones do. `made` has the nearest training images of each made one. The real
 /// images are those of `held_out`, or where there are none, training images.
-pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&ImageSet>, task: &Task) -> Memorising {
+pub fn memorisation(
+    training: &ImageSet,
+    made: &[Vec<NearestImage>],
+    held_out: Option<&ImageSet>,
+    task: &Task,
+) -> MemorisationScores {
     let (shape, count) = (training.image_shape(), training.count());
     let len: usize = shape.iter().product();
     let held_out = held_out.filter(|others| others.image_shape() == shape);
@@ -119,7 +124,7 @@ pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&Ima
         (0..images.min(others.count())).map(|g| shuffled(SEED, g as u32, others.count() as u32) as usize).collect();
     let pixels: Vec<u8> = chosen.iter().flat_map(|&index| others.image(index)).copied().collect();
     let real = nearest(training, &pixels, 1, |query| held_out.is_none().then(|| chosen[query]), task);
-    let sorted = |near: &[Vec<Near>]| {
+    let sorted = |near: &[Vec<NearestImage>]| {
         let mut squares: Vec<u64> = near.iter().filter_map(|near| near.first()).map(|near| near.square).collect();
         squares.sort_unstable();
         squares
@@ -128,7 +133,7 @@ pub fn memorising(training: &ImageSet, made: &[Vec<Near>], held_out: Option<&Ima
     let distance = |square: u64| (square as f64 / len as f64).sqrt();
     let median = |squares: &[u64]| squares.get(squares.len() / 2).map_or(0.0, |&square| distance(square));
     let bound = real.get(real.len() / SUSPICIOUS).copied().unwrap_or(0);
-    Memorising {
+    MemorisationScores {
         images,
         training_images: count,
         held_out: held_out.is_some(),
@@ -162,11 +167,12 @@ mod tests {
         Task::hidden()
     }
 
-    fn naive(training: &ImageSet, query: &[u8], leave_out: Option<usize>) -> Vec<Near> {
+    fn naive(training: &ImageSet, query: &[u8], leave_out: Option<usize>) -> Vec<NearestImage> {
         let square =
             |image: &[u8]| -> u64 { image.iter().zip(query).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum() };
         let others = (0..training.count()).filter(|&index| Some(index) != leave_out);
-        let mut all: Vec<Near> = others.map(|index| Near { square: square(training.image(index)), index }).collect();
+        let mut all: Vec<NearestImage> =
+            others.map(|index| NearestImage { square: square(training.image(index)), index }).collect();
         all.sort_unstable();
         all
     }
@@ -202,7 +208,7 @@ mod tests {
         let training = noise(1, 400);
         let look = |made: &[u8], held_out: Option<&ImageSet>| {
             let near = nearest(&training, made, 2, |_| None, &nobody());
-            memorising(&training, &near, held_out, &nobody())
+            memorisation(&training, &near, held_out, &nobody())
         };
         let copies: Vec<u8> = training.pixels[..200 * 1600].iter().map(|&pixel| pixel ^ 1).collect();
         for held_out in [None, Some(&noise(4, 150))] {
@@ -222,7 +228,7 @@ mod tests {
         let again = training.pixels.clone();
         training.pixels.extend(again);
         let near = nearest(&training, &noise(3, 10).pixels, 1, |_| None, &nobody());
-        let seen = memorising(&training, &near, None, &nobody());
+        let seen = memorisation(&training, &near, None, &nobody());
         assert_eq!((seen.real, seen.ratio, seen.suspicious), (0.0, None, 0.0));
     }
 }

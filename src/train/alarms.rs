@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Row, Settings};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::metrics::Glance;
+use crate::metrics::QuickMetrics;
 use crate::net::Model;
 use crate::program::AdversarialLoss;
 
@@ -118,7 +118,7 @@ impl Watch {
     }
 
     /// Takes note of a measurement.
-    fn see_images(&mut self, step: u64, glance: &Glance) -> Option<Alarm> {
+    fn see_images(&mut self, step: u64, glance: &QuickMetrics) -> Option<Alarm> {
         if step < YOUNG {
             return None;
         }
@@ -322,7 +322,7 @@ impl Alarms {
     pub(super) fn see_images(
         &mut self,
         step: u64,
-        glance: &Glance,
+        glance: &QuickMetrics,
         settings: &Settings,
         model: &Model,
     ) -> Result<Option<&Raised>> {
@@ -398,8 +398,8 @@ mod tests {
         rows.into_iter().filter_map(|row| Some((row.step, watch.see_step(&row)?.kind()))).collect()
     }
 
-    fn glance(spread: f64, counts: [u64; 10]) -> Glance {
-        Glance { frechet: 9.0, spread, classes: Some(counts.map(|count| (count, 0.1)).into()) }
+    fn glance(spread: f64, counts: [u64; 10]) -> QuickMetrics {
+        QuickMetrics { frechet: 9.0, spread, classes: Some(counts.map(|count| (count, 0.1)).into()) }
     }
 
     #[test]
@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn classes_that_are_hardly_made_and_images_that_are_alike_are_seen() {
         let settings = settings(1000, 128);
-        let seen = |step, glance: &Glance| Watch::new(&settings).see_images(step, glance);
+        let seen = |step, glance: &QuickMetrics| Watch::new(&settings).see_images(step, glance);
         let even = [200, 150, 250, 180, 220, 200, 120, 280, 200, 200];
         assert_eq!(seen(5000, &glance(0.95, even)), None);
         let without = [300, 39, 250, 180, 220, 200, 251, 360, 200, 0];
@@ -465,8 +465,15 @@ mod tests {
         assert_eq!(seen(5000, &glance(0.95, without)), Some(expected));
         assert_eq!(seen(499, &glance(0.95, without)), None, "an untrained generator makes no classes yet");
         assert_eq!(seen(5000, &glance(0.1, without)), Some(Alarm::Alike { spread: 0.1 }));
-        assert_eq!(seen(5000, &Glance { classes: None, ..glance(0.19, even) }), Some(Alarm::Alike { spread: 0.19 }));
-        assert_eq!(seen(5000, &Glance { classes: None, ..glance(f64::NAN, even) }), None, "all real images are one");
+        assert_eq!(
+            seen(5000, &QuickMetrics { classes: None, ..glance(0.19, even) }),
+            Some(Alarm::Alike { spread: 0.19 })
+        );
+        assert_eq!(
+            seen(5000, &QuickMetrics { classes: None, ..glance(f64::NAN, even) }),
+            None,
+            "all real images are one"
+        );
         // Forty images of ten classes: none of one class is no rare chance.
         assert_eq!(seen(5000, &glance(0.95, [8, 8, 8, 8, 8, 0, 0, 0, 0, 0])), None);
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::{Checkpoint, Interval, Row};
 use crate::error::{Error, Result};
-use crate::metrics::Glance;
+use crate::metrics::QuickMetrics;
 
 /// The seed of the first image that is measured: no one looks at it while training.
 pub const FIRST_MEASURED: u64 = 1_000_000;
@@ -24,12 +24,12 @@ pub struct Measure {
 }
 
 /// From images, as bytes (N, H, W, C), to what can be seen in them.
-pub type Look = Box<dyn FnMut(&[u8]) -> Result<Glance>>;
+pub type Look = Box<dyn FnMut(&[u8]) -> Result<QuickMetrics>>;
 
 /// Someone who looks at images on a thread of their own, and gets ready there. The thread ends when nobody asks any more.
 pub struct Examiner {
     questions: Sender<Question>,
-    answers: Receiver<Result<Glance>>,
+    answers: Receiver<Result<QuickMetrics>>,
 }
 
 enum Question {
@@ -75,12 +75,12 @@ impl Examiner {
     }
 
     /// Waits for an answer.
-    pub(super) fn answer(&self) -> Result<Glance> {
+    pub(super) fn answer(&self) -> Result<QuickMetrics> {
         self.answers.recv().unwrap_or_else(|_| Err(nobody()))
     }
 
     /// The answer, if it is there already.
-    pub(super) fn answer_so_far(&self) -> Option<Result<Glance>> {
+    pub(super) fn answer_so_far(&self) -> Option<Result<QuickMetrics>> {
         match self.answers.try_recv() {
             Ok(answer) => Some(answer),
             Err(TryRecvError::Empty) => None,
@@ -110,8 +110,8 @@ pub(super) struct Measuring {
 mod tests {
     use super::*;
 
-    fn glance(frechet: f64) -> Glance {
-        Glance { frechet, spread: 1.0, classes: None }
+    fn glance(frechet: f64) -> QuickMetrics {
+        QuickMetrics { frechet, spread: 1.0, classes: None }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHE
 use super::{SampleRequest, capacity, classes, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-use crate::metrics::Glance;
+use crate::metrics::QuickMetrics;
 use crate::net::Model;
 use crate::program::{Device, Executor, Snapshot, Values};
 use crate::report::progress::{Progress, Status};
@@ -403,7 +403,7 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Completes the row of the step that was measured, writes those that waited behind it, and keeps the checkpoint if it is
     /// the best so far. A run does not end for want of a number: where it cannot be had, that is said, and not tried again.
-    fn take_in(&mut self, answer: Result<Glance>) -> Result<()> {
+    fn take_in(&mut self, answer: Result<QuickMetrics>) -> Result<()> {
         let Some(Measuring { checkpoint, is_due, rows }) = self.measuring.take() else { return Ok(()) };
         let step = checkpoint.step;
         let glance = match answer {

@@ -101,7 +101,7 @@ fn how_well_images_show_their_classes_is_measured() {
     let report = eval(&place, "run --count 20 --json").succeeds().stdout();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let conditional = &report["run"]["conditional"];
-    assert_eq!(conditional["learnt_from"], 20);
+    assert_eq!(conditional["trained_on"], 20);
     assert_eq!(conditional["gan_train"]["of"], 4); // a tenth of forty, held back
     assert_eq!(conditional["gan_test"]["of"], 20);
     let of_classes = conditional["gan_test_of_classes"].as_array().unwrap();
@@ -114,10 +114,10 @@ fn how_well_images_show_their_classes_is_measured() {
         serde_json::from_str(&eval(&place, &format!("{arguments} --json")).succeeds().stdout()).unwrap()
     };
     let alone = figures("run/checkpoints/step-00000003.safetensors");
-    assert_eq!(figures("run --every-checkpoint")["course"][0]["figures"], alone["run"]["figures"]);
+    assert_eq!(figures("run --every-checkpoint")["checkpoints"][0]["metrics"], alone["run"]["metrics"]);
     let said = eval(&place, "run --count 20").succeeds();
-    let said = said.prints("of 4 real images are recognised by a classifier of 20 made ones alone (");
-    said.prints("of 20 made images are of the class that was asked for");
+    let said = said.prints("of 4 real images are recognised by a classifier of 20 generated ones alone (");
+    said.prints("of 20 generated images show the requested class");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `gpu-gan eval`: figures of a run, of images, and sentences where there are none.
+//! `gpu-gan eval`: metrics of a run and of a data set, and errors.
 
 use crate::place::{Call, Place, SHAPES};
 
@@ -43,10 +43,10 @@ fn a_run_has_figures_beside_those_of_real_images_as_a_table_and_as_json() {
     assert_eq!(report["classes"], 10);
     assert_eq!(report["run"]["step"], 6);
     assert_eq!(report["run"]["first_seed"], 1_000_000);
-    assert_eq!(report["run"]["figures"]["images"], 40);
-    assert_eq!(report["floor"]["images"], 20);
+    assert_eq!(report["run"]["metrics"]["images"], 40);
+    assert_eq!(report["real_images"]["images"], 20);
     assert!(report["noise"].is_null());
-    for figures in [&report["run"]["figures"], &report["floor"]] {
+    for figures in [&report["run"]["metrics"], &report["real_images"]] {
         for name in ["score", "frechet", "precision", "recall", "density", "coverage"] {
             assert!(figures[name].as_f64().is_some_and(f64::is_finite), "{name} of {figures}");
         }
@@ -58,9 +58,9 @@ fn a_run_has_figures_beside_those_of_real_images_as_a_table_and_as_json() {
     let figures =
         |arguments: &str| json(&eval(&place, &format!("{arguments} --json")).succeeds().stdout())["run"].clone();
     let fewer = figures("run --count 12");
-    assert_eq!(fewer["figures"]["images"], 12);
+    assert_eq!(fewer["metrics"]["images"], 12);
     for other in ["run --raw", "run/checkpoints/step-00000003.safetensors"] {
-        assert_ne!(figures(other)["figures"], report["run"]["figures"], "{other}");
+        assert_ne!(figures(other)["metrics"], report["run"]["metrics"], "{other}");
     }
     place.has_no_temporary_files();
 }
@@ -76,10 +76,10 @@ fn every_checkpoint_of_a_run_has_the_figures_that_it_has_alone() {
     for (number, step) in [2, 4, 6].into_iter().enumerate() {
         let alone = format!("run/checkpoints/step-{step:08}.safetensors --json");
         let alone = json(&eval(&place, &alone).succeeds().stdout());
-        assert_eq!(report["course"][number]["step"], step);
-        assert_eq!(report["course"][number]["figures"], alone["run"]["figures"], "step {step}");
-        assert!(alone["course"].is_null());
-        let distance = format!(" {:.2} ", alone["run"]["figures"]["frechet"].as_f64().unwrap());
+        assert_eq!(report["checkpoints"][number]["step"], step);
+        assert_eq!(report["checkpoints"][number]["metrics"], alone["run"]["metrics"], "step {step}");
+        assert!(alone["checkpoints"].is_null());
+        let distance = format!(" {:.2} ", alone["run"]["metrics"]["frechet"].as_f64().unwrap());
         assert!(rows[number].contains(&distance) && rows[number].trim().starts_with(&step.to_string()), "{rows:?}");
     }
     eval(&place, "run/checkpoints/step-00000002.safetensors --every-checkpoint").refused().error("is one checkpoint");
@@ -98,7 +98,7 @@ fn images_without_labels_have_the_best_and_the_worst_figures_there_can_be() {
     assert!(report["run"].is_null());
     assert_eq!(report["network"], "random");
     let distance = |name: &str| report[name]["frechet"].as_f64().unwrap();
-    assert!(distance("noise") > 2.0 * distance("floor"), "{report}");
+    assert!(distance("noise") > 2.0 * distance("real_images"), "{report}");
     assert!(!place.has("cache"), "nothing was learnt, so nothing is kept");
 }
 
@@ -115,14 +115,17 @@ fn what_cannot_be_judged_is_refused() {
     let mut images = place.read(SHAPES);
     *images.last_mut().unwrap() ^= 1;
     place.write(SHAPES, &images);
-    eval(&place, "run").refused().error("are not those that the run learnt from").hint("put the old ones back");
+    eval(&place, "run")
+        .refused()
+        .error("are not those that the run was trained on")
+        .hint("restore the original images");
     std::fs::remove_dir_all(place.path("shapes")).unwrap();
-    eval(&place, "run").refused().error("cannot be opened").hint("put the old ones back");
+    eval(&place, "run").refused().error("cannot be opened").hint("restore the original images");
 }
 
 #[test]
 fn a_classifier_that_cannot_be_kept_is_used_all_the_same() {
     let place = Place::with_run("--steps 1");
     place.write("cache", b"a file where the folder should be");
-    eval(&place, "run").succeeds().remarks("the classifier is not kept for the next time").prints("Fréchet distance");
+    eval(&place, "run").succeeds().remarks("the classifier is not saved in the cache").prints("Fréchet distance");
 }

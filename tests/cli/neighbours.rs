@@ -1,4 +1,4 @@
-//! `gpu-gan eval --neighbours`: whether a run draws from memory.
+//! `gpu-gan eval --neighbours`: the nearest training images.
 
 use crate::place::{Call, Place};
 
@@ -15,7 +15,7 @@ fn the_nearest_training_images_are_shown_and_how_near_they_are_is_said() {
         "this run   training images",
         "\nmedian distance ",
         "\nsuspiciously near ",
-        "farthest of them: run/neighbours.png",
+        "to the farthest: run/neighbours.png",
     ] {
         assert!(text.contains(words), "no {words:?} in:\n{text}");
     }
@@ -44,7 +44,7 @@ fn the_nearest_training_images_are_shown_and_how_near_they_are_is_said() {
 #[test]
 fn only_a_run_has_neighbours_and_only_a_png_shows_them() {
     let place = Place::with_run("--steps 1");
-    eval(&place, "shapes --model tiny.toml --neighbours").refused().error("shapes is images").hint("name a run");
+    eval(&place, "shapes --model tiny.toml --neighbours").refused().error("shapes is a data set").hint("name a run");
     eval(&place, "run --neighbours --out here.jpg").refused().error("--out here.jpg").hint(".png");
     eval(&place, "run --out here.png").misused();
 }

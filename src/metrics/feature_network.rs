@@ -1,7 +1,7 @@
 //! From images to features, on a device.
 
 use super::Features;
-use super::networks::{Architecture, RANGE, start};
+use super::architecture::{Architecture, RANGE, start};
 use crate::error::Result;
 use crate::net::Mode;
 use crate::net::parameters::Layout;
@@ -9,26 +9,26 @@ use crate::program::{Device, Executor, Program, RoutineId, TensorId, Values};
 use crate::progress::Task;
 use crate::report::pixels;
 
-/// A network in evaluation mode that images are shown to.
-pub(super) struct Embedder {
+/// A network in evaluation mode that makes features, and logits if it is a classifier.
+pub(super) struct FeatureNetwork {
     executor: Box<dyn Executor>,
     look: RoutineId,
     images: TensorId,
     features: TensorId,
-    /// What the last layer gives, where it is not the features.
+    /// Output of the last layer, if it is not the features.
     logits: Option<TensorId>,
     batch: usize,
     image_len: usize,
 }
 
-/// What was seen in images.
+/// Features of images, and logits if the network is a classifier.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct NetworkOutput {
     pub(super) features: Features,
     pub(super) logits: Option<Features>,
 }
 
-impl Embedder {
+impl FeatureNetwork {
     /// A network; `values` gives its parameters and running statistics, as their layouts have them.
     pub(super) fn new(
         device: &dyn Device,
@@ -50,13 +50,13 @@ impl Embedder {
         Ok(Self { executor, look, images, features, logits, batch, image_len: h * w * c })
     }
 
-    /// A network whose weights are random and never learn anything.
+    /// A network with random weights.
     pub(super) fn random(device: &dyn Device, architecture: &Architecture, seed: u64) -> Result<Self> {
         Self::new(device, architecture, |layouts| Ok(layouts.map(|layout| start(layout, seed))))
     }
 
-    /// Looks at images, (N, H, W, C) as bytes.
-    pub(super) fn look_at(&mut self, bytes: &[u8], task: &Task) -> Result<Seen> {
+    /// Computes the features of images, bytes (N, H, W, C).
+    pub(super) fn run(&mut self, bytes: &[u8], task: &Task) -> Result<NetworkOutput> {
         let (mut features, mut logits) = (Vec::new(), Vec::new());
         for images in bytes.chunks(self.batch * self.image_len) {
             let count = images.len() / self.image_len;
@@ -78,6 +78,6 @@ impl Embedder {
             Features::new(values, width)
         };
         let logits = if self.logits.is_some() { Some(matrix(logits)?) } else { None };
-        Ok(Seen { features: matrix(features)?, logits })
+        Ok(NetworkOutput { features: matrix(features)?, logits })
     }
 }

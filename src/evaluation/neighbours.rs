@@ -1,4 +1,4 @@
-//! `gpu-gan eval --neighbours`: whether a generator draws from memory.
+//! The nearest training images of generated images, to detect memorisation.
 
 use std::path::{Path, PathBuf};
 
@@ -6,48 +6,50 @@ use serde::Serialize;
 
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
-use crate::metrics::{Memorising, memorising, nearest};
+use crate::metrics::{MemorisationScores, memorisation, nearest};
 use crate::progress::Console;
 use crate::report::comparison::with_neighbours;
 use crate::report::{Pictures, evenly, sheet};
 
-/// Rows of the picture,
+/// Rows of the image.
 const ROWS: usize = 10;
-/// and training images in each.
+/// Training images in each row.
 const SHOWN: usize = 5;
-/// So many made images say enough of the median and of the nearest hundredth.
-const ENOUGH: usize = 1000;
-/// So few are looked at in any case, where more would take too long.
-const AT_LEAST: usize = 100;
-/// Bytes that are compared for the made images, and again for the real ones: half a minute on two cores.
-const COMPARED: u64 = 1 << 37;
+/// The most generated images to compare: enough for the median and the nearest hundredth.
+const MAX_COMPARED: usize = 1000;
+/// The fewest generated images to compare, however large the data set is.
+const MIN_COMPARED: usize = 100;
+/// Bytes to compare for generated images, and again for real ones: half a minute on two cores.
+const BYTES_COMPARED: u64 = 1 << 37;
 
-/// What is said of a run.
-#[derive(Serialize)]
-pub(super) struct Neighbours {
+/// How near a run's images are to training images, and the file that shows it.
+#[derive(Debug, Serialize)]
+pub struct NearestTrainingImages {
     #[serde(flatten)]
-    memorising: Memorising,
-    /// Where they are to be seen.
+    memorisation: MemorisationScores,
+    /// File of an image that shows some of them.
     picture: PathBuf,
 }
 
-impl Neighbours {
-    /// Looks for the training images that are nearest to `made`, images (N, H, W, C) as bytes, and writes the picture.
+impl NearestTrainingImages {
+    /// Finds the nearest training images of `generated`, bytes (N, H, W, C), and writes an image of some of them.
     pub(super) fn find(
         training: &ImageSet,
         held_out: Option<&ImageSet>,
-        made: &[u8],
+        generated: &[u8],
         picture: &Path,
         console: &Console,
     ) -> Result<Self> {
         let shape = training.image_shape();
         let len: usize = shape.iter().product();
-        let affordable = COMPARED / training.pixels.len().max(1) as u64;
-        let count = (made.len() / len).min(ENOUGH).min(AT_LEAST.max(usize::try_from(affordable).unwrap_or(ENOUGH)));
-        let made = &made[..count * len];
-        let task = console.task("looking for the nearest training images", 2 * count as u64);
-        let near = nearest(training, made, SHOWN, |_| None, &task);
-        let memorising = memorising(training, &near, held_out, &task);
+        let affordable = BYTES_COMPARED / training.pixels.len().max(1) as u64;
+        let count = (generated.len() / len)
+            .min(MAX_COMPARED)
+            .min(MIN_COMPARED.max(usize::try_from(affordable).unwrap_or(MAX_COMPARED)));
+        let generated = &generated[..count * len];
+        let task = console.task("finding the nearest training images", 2 * count as u64);
+        let near = nearest(training, generated, SHOWN, |_| None, &task);
+        let memorisation = memorisation(training, &near, held_out, &task);
         drop(task);
 
         let mut order: Vec<usize> = (0..count).collect();
@@ -55,7 +57,7 @@ impl Neighbours {
         let mut rows = Vec::new();
         for place in evenly(count, ROWS) {
             let query = order[place];
-            rows.extend_from_slice(&made[query * len..][..len]);
+            rows.extend_from_slice(&generated[query * len..][..len]);
             near[query].iter().for_each(|near| rows.extend_from_slice(training.image(near.index)));
         }
         let columns = 1 + SHOWN.min(training.count());
@@ -64,12 +66,12 @@ impl Neighbours {
             hint: "leave out --neighbours, and please report it".into(),
         })?;
         sheet::write_png(picture, &image)?;
-        Ok(Self { memorising, picture: picture.to_path_buf() })
+        Ok(Self { memorisation, picture: picture.to_path_buf() })
     }
 
-    /// The lines that a person looks at.
+    /// The lines of the report.
     pub(super) fn lines(&self) -> Vec<String> {
-        let Memorising { images, training_images, held_out, made, real, ratio, suspicious } = self.memorising;
+        let MemorisationScores { images, training_images, held_out, made, real, ratio, suspicious } = self.memorisation;
         let others = if held_out { "held-out images" } else { "training images" };
         let ratio = ratio.map_or("no ratio, as real images have copies".into(), |ratio| format!("{ratio:.3}"));
         vec![
@@ -85,7 +87,7 @@ impl Neighbours {
                 ""
             ),
             String::new(),
-            format!("from the nearest to the farthest of them: {}", self.picture.display()),
+            format!("examples, from the nearest to the farthest: {}", self.picture.display()),
         ]
     }
 }

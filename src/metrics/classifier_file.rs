@@ -1,4 +1,4 @@
-//! A trained classifier in a file, so that it is trained once for each data set and not once for each question.
+//! The cache file of a trained classifier, so that it is trained once per data set.
 //!
 //! A safetensors file under PyTorch's names, in the folder `classifiers` of the cache. Its metadata has one entry, `gpu-gan`,
 //! a JSON object; its `about` says what the classifier was trained on and how, and has to be what is looked for.
@@ -12,39 +12,39 @@ use flate2::Crc;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::classifier::Accuracy;
+use super::accuracy::Accuracy;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::parameters::StoredTensor;
 
 const METADATA: &str = "gpu-gan";
-/// Counts up when a file of before would be read wrongly now.
-const FORMAT: u32 = 1;
-/// A classifier has some two million bytes.
-const LARGEST_FILE: u64 = 64 << 20;
+/// Version of the file format. It grows when older files must not be used.
+const FORMAT: u32 = 2;
+/// The largest file that is read, in bytes. A classifier has about two million bytes.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Where a classifier is kept.
+/// The cache file of one classifier.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ClassifierFile {
     about: String,
     path: PathBuf,
 }
 
-/// What is kept of a classifier.
+/// A trained classifier.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Kept {
+pub(super) struct SavedClassifier {
     pub(super) tensors: Vec<StoredTensor<f32>>,
     pub(super) accuracy: Accuracy,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Metadata {
+struct ClassifierMetadata {
     about: String,
     accuracy: Accuracy,
 }
 
-impl Place {
-    /// The place of the classifier that `about` describes, in a cache.
+impl ClassifierFile {
+    /// The file, in a cache folder, of the classifier that `about` describes.
     pub(super) fn new(cache: &Path, about: &str) -> Self {
         let about = format!("format {FORMAT}, {about}");
         let mut crc = Crc::new();
@@ -58,8 +58,8 @@ impl Place {
     }
 
     /// Writes a classifier, whole or not at all.
-    pub(super) fn write(&self, Kept { tensors, accuracy }: &Kept) -> Result<()> {
-        let metadata = Metadata { about: self.about.clone(), accuracy: *accuracy };
+    pub(super) fn write(&self, SavedClassifier { tensors, accuracy }: &SavedClassifier) -> Result<()> {
+        let metadata = ClassifierMetadata { about: self.about.clone(), accuracy: *accuracy };
         let metadata = serde_json::to_string(&metadata).expect("plain data has a JSON form");
         let views = tensors.iter().map(|tensor| {
             let bytes = bytemuck::cast_slice(&tensor.values);
@@ -76,21 +76,21 @@ impl Place {
     /// # Errors
     ///
     /// What is wrong with the file, in a few words.
-    pub(super) fn read(&self) -> Result<Option<Kept>, String> {
+    pub(super) fn read(&self) -> Result<Option<SavedClassifier>, String> {
         let mut bytes = Vec::new();
         match fs::File::open(&self.path) {
-            Ok(file) => file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?,
+            Ok(file) => file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        if bytes.len() as u64 > LARGEST_FILE {
+        if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err("it is far too large".into());
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
         let metadata =
             header.metadata().as_ref().and_then(|entries| entries.get(METADATA)).ok_or("it has no metadata")?;
-        let metadata: Metadata = serde_json::from_str(metadata).map_err(|error| error.to_string())?;
+        let metadata: ClassifierMetadata = serde_json::from_str(metadata).map_err(|error| error.to_string())?;
         if metadata.about != self.about {
             return Err(format!("it is of {}", metadata.about));
         }
@@ -107,7 +107,7 @@ impl Place {
             tensors.push(StoredTensor { name, shape: view.shape().to_vec(), values });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name)); // the crate gives them in any order
-        Ok(Some(Kept { tensors, accuracy: metadata.accuracy }))
+        Ok(Some(SavedClassifier { tensors, accuracy: metadata.accuracy }))
     }
 }
 
@@ -115,13 +115,13 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn kept() -> Kept {
+    fn kept() -> SavedClassifier {
         let tensor = |name: &str, shape: &[usize], values: &[f32]| StoredTensor {
             name: name.into(),
             shape: shape.to_vec(),
             values: values.to_vec(),
         };
-        Kept {
+        SavedClassifier {
             tensors: vec![tensor("a.weight", &[2, 1], &[0.5, -1.0]), tensor("b.bias", &[1], &[3.0])],
             accuracy: Accuracy { right: 9, of: 10 },
         }
@@ -130,17 +130,17 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_what_was_not_is_absent() {
         let cache = tempfile::tempdir().unwrap();
-        let place = Place::new(cache.path(), "digits");
+        let place = ClassifierFile::new(cache.path(), "digits");
         assert_eq!(place.read(), Ok(None));
         place.write(&kept()).unwrap();
         assert_eq!(place.read(), Ok(Some(kept())));
-        assert_eq!(Place::new(cache.path(), "letters").read(), Ok(None));
+        assert_eq!(ClassifierFile::new(cache.path(), "letters").read(), Ok(None));
     }
 
     #[test]
     fn whatever_is_wrong_with_the_file_is_said_and_nothing_panics() {
         let cache = tempfile::tempdir().unwrap();
-        let place = Place::new(cache.path(), "digits");
+        let place = ClassifierFile::new(cache.path(), "digits");
         place.write(&kept()).unwrap();
         let good = fs::read(place.path()).unwrap();
         for len in 0..good.len() {
@@ -154,8 +154,8 @@ mod tests {
             let _ = place.read(); // a weight may be any number
         }
         for (broken, what) in [
-            (Kept { accuracy: Accuracy { right: 11, of: 10 }, ..kept() }, "its accuracy is 11 of 10"),
-            (Kept { accuracy: Accuracy { right: 0, of: 0 }, ..kept() }, "its accuracy is 0 of 0"),
+            (SavedClassifier { accuracy: Accuracy { right: 11, of: 10 }, ..kept() }, "its accuracy is 11 of 10"),
+            (SavedClassifier { accuracy: Accuracy { right: 0, of: 0 }, ..kept() }, "its accuracy is 0 of 0"),
         ] {
             place.write(&broken).unwrap();
             assert_eq!(place.read(), Err(what.into()));
@@ -165,10 +165,10 @@ mod tests {
         place.write(&broken).unwrap();
         assert!(place.read().unwrap_err().starts_with("b.bias has values"));
         // The file of another classifier, at this one's place.
-        let other = Place::new(cache.path(), "letters");
+        let other = ClassifierFile::new(cache.path(), "letters");
         other.write(&kept()).unwrap();
         fs::copy(other.path(), place.path()).unwrap();
-        assert_eq!(place.read(), Err("it is of format 1, letters".into()));
+        assert_eq!(place.read(), Err("it is of format 2, letters".into()));
         fs::remove_file(place.path()).unwrap();
         fs::create_dir(place.path()).unwrap();
         assert!(place.read().is_err());

@@ -1,17 +1,17 @@
-//! The networks that look at images: a classifier, and one whose weights are left as they were drawn.
+//! The architectures of the feature extractors: a classifier, and a network with random weights.
 
 use crate::net::parameters::{Layout, StoredTensor};
 use crate::net::{Layer, Network, Pad, Shape};
 use crate::program::Program;
 use crate::program::random::{normal, stream};
 
-/// What black and white are to these networks.
+/// Values for black and white.
 pub(super) const RANGE: [f64; 2] = [-1.0, 1.0];
-/// Numbers that the classifier makes of an image before it decides.
+/// Number of features of the classifier.
 const CLASSIFIER_FEATURES: usize = 128;
-/// Numbers that the random network makes of an image.
+/// Number of features of the random network.
 const RANDOM_FEATURES: usize = 256;
-/// A side that is small enough for a linear layer.
+/// Height and width, in pixels, that are small enough for a linear layer.
 const SMALL_SIDE: usize = 4;
 
 /// Layers that end in features, and perhaps others behind them that end in logits.
@@ -59,7 +59,7 @@ impl Architecture {
 
     /// Declares the network in a program.
     pub(super) fn network(&self, program: &mut Program) -> Network {
-        Network::new(program, "judge", &self.layers, self.image)
+        Network::new(program, "feature_extractor", &self.layers, self.image)
     }
 
     /// Images that are looked at together: fewer where they are large, so that memory stays within some hundred MiB.
