@@ -1,10 +1,10 @@
-"""Our training step and a peer's in turn, in one run on one machine: so that what else the machine does disturbs both.
+"""Times our training step and a peer's in turn, in one run on one machine, so that other load affects both.
 
     python benches/peers/compare.py --model dcgan-small --device cpu --peer pytorch --peer burn
 
-Builds what it needs, then times ours and each peer in rounds, and prints the medians over the rounds, the ratios of the medians
-and all figures. What cannot be had on this machine is left out, with a sentence. Needs nothing but Python; the peers need what
-their files say. Ours is `gpu-gan bench --steps`, which compares a step with the CPU in f64 before it times any.
+Builds both, times them in rounds, and prints the medians over the rounds, their ratios and all figures. A peer that cannot run on this
+machine is left out, with a message. Needs only Python; the files of the peers name their requirements. Ours is `gpu-gan bench --steps`,
+which compares a step with the CPU in f64 before it times one.
 """
 
 import argparse
@@ -20,11 +20,11 @@ ROOT = PEERS.parent.parent
 
 
 class Missing(Exception):
-    """Something is not there that a contestant needs."""
+    """A requirement of a contestant is missing."""
 
 
 def run(command, **options):
-    """The last line that a command prints; what it says of a failure is the reason that it is missing."""
+    """The last line that a command prints. If it fails, its message is the reason why the contestant is missing."""
     try:
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ class Ours:
 
 
 class PyTorch:
-    """PyTorch, in one of its ways."""
+    """PyTorch, eager or compiled."""
 
     def __init__(self, arguments, *flags):
         self.name = " ".join(["PyTorch", *(flag.strip("-") for flag in flags)])
@@ -73,7 +73,7 @@ class PyTorch:
 
 
 class Burn:
-    """burn: flex on the CPU, on a GPU one of its backends for those."""
+    """burn, with the flex backend on the CPU or a GPU backend."""
 
     def __init__(self, arguments, backend="wgpu"):
         backend = "flex" if arguments.device == "cpu" else backend
@@ -82,7 +82,7 @@ class Burn:
             raise Missing("the step in burn is that of dcgan-small alone")
         print("building burn, which takes minutes the first time", file=sys.stderr)
         folder = PEERS / "burn"
-        target = target_of(folder, "BURN_TARGET_DIR").parent / backend  # each backend is another build
+        target = target_of(folder, "BURN_TARGET_DIR").parent / backend  # each backend has a build of its own
         run(["cargo", "build", "--release", *([] if backend == "flex" else ["--features", backend])], cwd=folder,
             env=os.environ | {"CARGO_TARGET_DIR": str(target)})
         self.command = [target / "release" / "burn-peer", "--device", backend, "--seconds", arguments.seconds]
@@ -108,12 +108,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["dcgan-fast", "dcgan-small", "dcgan-28", "dcgan-64"], default="dcgan-small")
     parser.add_argument("--batch-size", type=int, help="default: the model's own")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the peers compute, and ours")
-    parser.add_argument("--our-device", help="another --device for gpu-gan, as `gpu-gan devices` lists them")
-    parser.add_argument("--peer", choices=CONTESTANTS, action="append", help="may be given again; default: pytorch")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device of the peers and of gpu-gan")
+    parser.add_argument("--our-device", help="--device of gpu-gan, if different; see `gpu-gan devices`")
+    parser.add_argument("--peer", choices=CONTESTANTS, action="append", help="can be repeated; default: pytorch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="about so long each is measured in each round")
-    parser.add_argument("--threads", type=int, help="threads of the CPU, of all; default: as many as each takes")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per contestant and round")
+    parser.add_argument("--threads", type=int, help="CPU threads of each contestant; default: its own choice")
     parser.add_argument("--python", default=sys.executable, help="the Python that has PyTorch")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()

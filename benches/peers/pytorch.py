@@ -1,15 +1,14 @@
-"""Times a training step in PyTorch: the networks, the schedule and the batch of our own steps.
+"""Times a training step in PyTorch, with the networks, the schedule and the batch size of our own step.
 
     pip install torch
     python benches/peers/pytorch.py --model dcgan-small --device cpu --threads 2
 
-One step is one update of each network: G(z) once, reals and fakes through D separately, Adam on both; with dcgan-fast the
-discriminator's penalty R1 in every fourth step. Of the generator's loss only gradients for the generator's weights are
-computed, as in our step; --tutorial computes those of the discriminator's weights as well, as PyTorch's tutorial does, and
-throws them away. Latents are drawn in each step; the real images are always the same ones, so that no time goes into
-loading. Ours keeps a moving average of the generator as well; this does not.
+One step is one update of each network: G(z) once, real and generated images through D separately, Adam on both; with dcgan-fast also
+the R1 penalty every fourth step. The generator's loss gives gradients for the generator's weights only, as in our step; --tutorial also
+computes those of the discriminator's weights and discards them, as PyTorch's tutorial does. Latents are drawn in each step; the real
+images stay the same, so no time goes into loading. Our step also updates an EMA of the generator; this one does not.
 
-"same" padding of dcgan-28 is 2 pixels on each side here, where TensorFlow and we have 1 before and 2 behind: the same work.
+"same" padding of dcgan-28 is 2 pixels on each side here; TensorFlow and we have 1 before and 2 after: the same work.
 """
 
 import argparse
@@ -35,7 +34,7 @@ class Model(NamedTuple):
     batch: int
     adam: dict
     r1: float = 0.0  # weight of the penalty
-    penalty_every: int = 1  # steps from one to the next, which then weighs as much as all of them
+    penalty_every: int = 1  # interval of the penalty in steps; its weight is multiplied by it
 
 
 def small_generator():
@@ -111,11 +110,11 @@ MODELS = {"dcgan-fast": dcgan_fast, "dcgan-small": dcgan_small, "dcgan-28": dcga
 
 
 def step_of(model, batch, device, compiled, tutorial):
-    """A function that makes one step, the batch, and how many steps there are from one penalty to the next."""
+    """A function that runs one step, the batch size, and the interval of the penalty in steps."""
     recipe = MODELS[model]()
     batch = batch or recipe.batch
     g, d = recipe.g.to(device), recipe.d.to(device)
-    # One kernel for all parameters where there is a GPU; a CUDA graph needs the step's number there, too.
+    # On a GPU one kernel for all parameters; a CUDA graph needs the step's number on the GPU, too.
     cuda = dict(fused=True, capturable=True) if device == "cuda" else {}
     adam_g, adam_d = (torch.optim.Adam(net.parameters(), **recipe.adam, **cuda) for net in (g, d))
     reals = torch.rand(batch, *recipe.image, device=device) * 2 - 1
@@ -149,8 +148,7 @@ def step_of(model, batch, device, compiled, tutorial):
 
 
 def timed(step, every, device, seconds):
-    """Seconds of each of some steps: as many as there is time for, at least three, behind some to warm up. Each sample has as many
-    penalties as training has."""
+    """Seconds per step of several samples, at least three, after a warm-up. Each sample has its share of penalties."""
     def wait():
         if device == "cuda":
             torch.cuda.synchronize()
@@ -175,10 +173,10 @@ def main():
     parser.add_argument("--batch-size", type=int, help="default: the model's own")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="threads of the CPU; default: PyTorch's own choice")
-    parser.add_argument("--seconds", type=float, default=3.0, help="about so long is measured")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of measuring")
     parser.add_argument("--compile", action="store_true", help="torch.compile, mode reduce-overhead (CUDA graphs)")
     parser.add_argument("--tf32", action="store_true", help="round factors of products to TF32 on a GPU")
-    parser.add_argument("--tutorial", action="store_true", help="gradients of D's weights in the generator's turn, too")
+    parser.add_argument("--tutorial", action="store_true", help="also compute gradients of D's weights in the generator's turn")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():

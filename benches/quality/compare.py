@@ -1,15 +1,15 @@
-"""Recipes beside each other, over several seeds: trains, judges, prints a table and draws how the distance fell.
+"""Compares training recipes over several seeds: trains, evaluates, prints a table and plots the Fréchet distance.
 
     python benches/quality/compare.py --out quality --seeds 0-4 --recipe "default" --recipe "without R1: --r1 0"
     python benches/quality/compare.py --out quality --seeds 0-4 --course --plot courses.svg \\
         --recipe "dcgan-fast: --epochs 10" --recipe "dcgan-small: --model dcgan-small --epochs 20"
 
-A recipe is a name and flags of `gpu-gan train`. The figures are those of `gpu-gan eval`: of the last checkpoint, or with --course of
-each epoch's. What is there already is not made again, so that a comparison can be stopped, gone on with and added to. Seeds are
-trained --jobs at a time, with as many threads each as there are for all: on the CPU device nothing but time depends on that. So
-that times mean something all the same, --course first trains an epoch of each recipe alone, with all cores.
+A recipe is a name and flags of `gpu-gan train`. The figures are from `gpu-gan eval`, for the last checkpoint, or with --course for each
+epoch. Existing runs and reports are kept, so a comparison can be stopped, resumed and extended. --jobs seeds train at the same time and
+share --threads threads; on the CPU device only time depends on that. For meaningful times, --course first trains one epoch of each recipe
+alone, with all cores.
 
-Needs nothing but Python 3.11; --plot needs matplotlib.
+Needs Python 3.11; --plot needs matplotlib.
 """
 
 import argparse
@@ -37,14 +37,14 @@ class Recipe:
         self.folder = out / re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
 
     def train(self, program, data, device, seed, out, threads, flags):
-        """Trains to the end, or goes on with what was interrupted."""
+        """Trains to the end; resumes an interrupted run."""
         begun = list(out.glob("checkpoints/step-*.safetensors"))
         what = ["--resume", out] if begun else [data, "--seed", seed, "--out", fresh(out), *flags]
         run([program, "train", *what, "--device", device, "--eval-every", "never", "--sample-every", "1000epochs",
              "--keep-checkpoints", "all"], threads, out.with_suffix(".log"))
 
     def images_per_second(self, program, data, device, threads):
-        """How many images an epoch shows in a second when it runs alone, measured once: what it takes to start is not counted."""
+        """Real images per second of an epoch that runs alone, measured once, without start-up."""
         kept = self.folder / "epoch.json"
         if not kept.exists():
             out = self.folder / "epoch"
@@ -55,7 +55,7 @@ class Recipe:
         return json.loads(kept.read_text())["images_per_second"]
 
     def figures(self, program, data, device, seed, threads, course):
-        """The report of `gpu-gan eval` on a seed's run, which is trained if it is not there."""
+        """The report of `gpu-gan eval` on the run of a seed, which is trained if it does not exist."""
         kept = self.folder / f"seed-{seed}.json"
         report = json.loads(kept.read_text()) if kept.exists() else {}
         if not report or (course and "checkpoints" not in report):
@@ -73,7 +73,7 @@ class Recipe:
 
 
 def run(command, threads, log):
-    """What a command prints; what it says beside goes to a file."""
+    """The standard output of a command; standard error goes to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as remarks:
         done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=remarks, text=True,
@@ -84,12 +84,12 @@ def run(command, threads, log):
 
 
 def without(flags, *names):
-    """Flags without some, each of which has a value behind it."""
+    """Flags without the named ones and their values."""
     return [flag for before, flag in zip([None, *flags], flags) if flag not in names and before not in names]
 
 
 def fresh(out):
-    """The same folder, with what a run left there that stopped before its first checkpoint put aside."""
+    """The same folder; a run in it that stopped before its first checkpoint is moved aside."""
     if out.exists():
         out.rename(out.with_name(f"{out.name}.{time.time_ns()}"))
     return out
@@ -114,7 +114,7 @@ def spread(values):
 
 
 def table(reports):
-    """A row for each recipe, in Markdown: means over its seeds; of the distance, the spread and all values, too."""
+    """A Markdown row per recipe: means over its seeds; for the distance also the spread and all values."""
     lines = ["| recipe | seeds | Fréchet distance | lowest, highest | score | precision | recall | density | coverage | classes |",
              "|---|---|---|---|---|---|---|---|---|---|"]
     for name, seeds in reports.items():
@@ -131,8 +131,8 @@ def table(reports):
 
 
 def courses(reports, rates):
-    """For each recipe, the minutes of its checkpoints and the distances of all seeds there. A run that was interrupted has
-    checkpoints that others have not."""
+    """For each recipe, the minutes of its checkpoints and the distances of all seeds at them. An interrupted run can have checkpoints
+    that other runs lack."""
     result = {}
     for name, seeds in reports.items():
         moments = [{moment["step"]: moment["metrics"]["frechet"] for moment in report["checkpoints"]} for report in seeds]
@@ -143,7 +143,7 @@ def courses(reports, rates):
 
 
 def plot(path, courses, floor):
-    """Means over the seeds, in a band from the lowest to the highest."""
+    """Plots means over the seeds, in a band from the lowest to the highest."""
     from matplotlib import pyplot, rcParams
     from matplotlib.ticker import ScalarFormatter
 
@@ -169,16 +169,16 @@ def seeds_of(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", action="append", required=True, metavar="NAME: FLAGS", help="may be given again")
+    parser.add_argument("--recipe", action="append", required=True, metavar="NAME: FLAGS", help="can be repeated")
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--seeds", type=seeds_of, default=range(1), help="one, or the first and the last, such as 0-4")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of all runs and figures")
+    parser.add_argument("--seeds", type=seeds_of, default=range(1), help="one seed, or a range such as 0-4")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all runs and reports")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of all of them")
-    parser.add_argument("--course", action="store_true", help="judge every checkpoint, and time an epoch")
-    parser.add_argument("--plot", type=Path, help="draw the courses to this .svg or .png")
-    parser.add_argument("--program", type=Path, help="a gpu-gan that is built already")
+    parser.add_argument("--jobs", type=int, default=2, help="number of runs at the same time")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="number of threads of all runs together")
+    parser.add_argument("--course", action="store_true", help="evaluate every checkpoint, and time an epoch")
+    parser.add_argument("--plot", type=Path, help="plot the distances to this .svg or .png file")
+    parser.add_argument("--program", type=Path, help="an existing gpu-gan binary")
     arguments = parser.parse_args()
     if arguments.plot and not arguments.course:
         parser.error("--plot draws courses, so it needs --course")

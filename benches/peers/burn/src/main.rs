@@ -1,15 +1,15 @@
-//! Times a training step of dcgan-small in burn: the networks, the schedule and the batch of our own steps.
+//! Times a training step of dcgan-small in burn, with the networks, the schedule and the batch size of our own step.
 //!
 //! ```text
 //! cargo run --release -- --device flex --batch-size 128 --seconds 3
 //! ```
 //!
-//! One step is one update of each network: G(z) once, reals and fakes through D separately, Adam on both; of the generator's loss
-//! only gradients for the generator's weights, as in our step. Latents are drawn in each step; the real images are always the same
-//! ones, so that no time goes into loading. Ours keeps a moving average of the generator as well; this does not.
+//! One step is one update of each network: G(z) once, real and generated images through D separately, Adam on both; the generator's loss
+//! gives gradients for the generator's weights only, as in our step. Latents are drawn in each step; the real images stay the same, so no
+//! time goes into loading. Our step also updates an EMA of the generator; this one does not.
 //!
-//! `flex` is burn's backend for CPUs; `wgpu` and `vulkan`, each with the feature of its name, are those for GPUs, with fusion and
-//! autotuning: one through WGSL, the other through SPIR-V.
+//! `flex` is burn's backend for CPUs. `wgpu` (through WGSL) and `vulkan` (through SPIR-V), each with the feature of its name, are
+//! backends for GPUs, with fusion and autotuning.
 
 use std::error::Error;
 use std::time::Instant;
