@@ -9,7 +9,7 @@ use super::machine::Timing;
 use crate::error::{Error, Result};
 use crate::net::{NetworkSummary, Summary};
 use crate::report::Flaw;
-use crate::report::plot::{Colour, Plot, Series};
+use crate::report::plot::{Plot, Series, SeriesColour};
 use crate::report::trace::Trace;
 
 /// Batches, as powers of two: up to 4096 images.
@@ -137,7 +137,7 @@ impl Sweep {
             SweepOver::Batch => ("Speed of training by batch", "batch, as a power of two"),
             SweepOver::Width => ("Speed of training by width", "channels, % of the model's own"),
         };
-        let series = vec![Series { name: "a median of whole steps", colour: Colour::Green, trace: &trace }];
+        let series = vec![Series { name: "a median of whole steps", colour: SeriesColour::Green, trace: &trace }];
         Plot { title, x, y: "images / s", positions_per_x: 1.0, range: None, level: None, series }.svg()
     }
 }

@@ -1,4 +1,4 @@
-//! Images one after another: GIF, which every program shows, and animated PNG, which keeps every colour.
+//! Animations: GIF, which every program shows, and animated PNG, which keeps every colour.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -12,18 +12,18 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// How much effort goes into the 256 colours of a GIF's frame, from 1, the most, to 30; it is the usual one.
+/// The speed of choosing the 256 colours of a GIF's frame, from 1 (best colours) to 30; 10 is the default of the `gif` crate.
 const COLOUR_EFFORT: i32 = 10;
 
-/// A film shows no more sheets than this,
+/// The most sheets of a run's animation.
 const MOST_FRAMES: usize = 40;
-/// none larger than this on its longer side, in pixels,
+/// The longer side of its frames, in pixels.
 const LARGEST_SIDE: u32 = 280;
-/// each for so long, in hundredths of a second,
+/// The time of a frame, in hundredths of a second.
 const EACH: u16 = 40;
-/// and the last one longer.
+/// The time of the last frame, in hundredths of a second.
 const LAST: u16 = 200;
-/// Greys of a film, evenly from black to white: with all 256 it would be more than twice as large.
+/// The number of greys of its frames, evenly spaced from black to white. With all 256 the file is more than twice as large.
 const GREYS: u8 = 32;
 
 /// The file format of an animation.
@@ -35,10 +35,10 @@ pub enum AnimationFormat {
     Png,
 }
 
-/// A file of frames that is being written; it repeats for ever.
+/// An animation that is being written and repeats forever.
 pub struct Animation<W: Write> {
     encoder: Encoder<W>,
-    /// How many greys a grey image has, less one.
+    /// The number of greys of a grey image, minus one.
     steps: u8,
 }
 
@@ -78,7 +78,7 @@ impl<W: Write> Animation<W> {
         Ok(Self { encoder, steps })
     }
 
-    /// Adds a frame, of the shape that was said, that stays for so many hundredths of a second.
+    /// Adds a frame of the animation's shape that is shown for `hundredths` of a second.
     pub fn add(&mut self, image: &DynamicImage, hundredths: u16) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Gif(encoder) => {
@@ -101,17 +101,17 @@ impl<W: Write> Animation<W> {
     }
 }
 
-/// What came of a film.
+/// What [`film`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Film {
-    /// How many sheets are in it.
+    /// The number of sheets in the animation.
     pub frames: usize,
-    /// Those that could not be read, or are of another size, and were left out.
+    /// The sheets that were left out because they could not be read or have another size.
     pub unreadable: Vec<PathBuf>,
 }
 
-/// Makes a GIF of PNG files of one size, in their order, whole or not at all: at most 40 of them, evenly chosen, none
-/// larger than 280 pixels. `None` where no sheet can be read.
+/// Writes a GIF of PNG files of one size, in their order: at most 40 evenly spaced sheets, of at most 280 pixels on a side. The file is
+/// written whole or not at all. `None` if no sheet can be read.
 pub fn film(path: &Path, sheets: &[PathBuf]) -> Result<Option<Film>> {
     let chosen: Vec<_> = super::evenly(sheets.len(), MOST_FRAMES).into_iter().map(|at| &sheets[at]).collect();
     let frames: Vec<_> = chosen.par_iter().map(|sheet| smaller(sheet)).collect();
@@ -135,7 +135,7 @@ fn write_film(out: &mut BufWriter<File>, images: &[&DynamicImage]) -> io::Result
     animation.end()
 }
 
-/// A sheet at the size of a film; `None` where the file is not a PNG of ours.
+/// A sheet at the size of the animation; `None` if the file is not a PNG of this program.
 fn smaller(path: &Path) -> Option<DynamicImage> {
     const LARGEST: u32 = 1 << 15;
     let mut reader = ImageReader::with_format(io::BufReader::new(File::open(path).ok()?), ImageFormat::Png);
@@ -148,7 +148,7 @@ fn smaller(path: &Path) -> Option<DynamicImage> {
     Some(if side <= LARGEST_SIDE { image } else { image.resize(LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle) })
 }
 
-/// Grey images as places in a palette of greys, colour images with a palette of their own.
+/// A grey image as indices into the palette of greys, a colour image with a palette of its own.
 fn frame(image: &DynamicImage, steps: u8) -> io::Result<Frame<'_>> {
     let [height, width, _] = shape(image);
     let (width, height) = (gif_side(width)?, gif_side(height)?);
@@ -160,7 +160,7 @@ fn frame(image: &DynamicImage, steps: u8) -> io::Result<Frame<'_>> {
     Ok(Frame { width, height, buffer, ..Frame::default() })
 }
 
-/// A palette from black to white in so many steps.
+/// A palette from black to white in `steps` steps.
 fn greys(steps: u8) -> Vec<u8> {
     (0..=steps)
         .flat_map(|step| [((u16::from(step) * 255 + u16::from(steps) / 2) / u16::from(steps)) as u8; 3])

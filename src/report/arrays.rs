@@ -1,4 +1,4 @@
-//! Images as a `NumPy` array, for programs that go on with them.
+//! Images as a NumPy array, for other programs.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -23,7 +23,7 @@ fn write_array(out: &mut BufWriter<File>, pictures: &Pictures) -> io::Result<()>
         .shape(if pictures.channels == 1 { &shape[..3] } else { &shape })
         .writer(&mut *out)
         .write_header_only()?;
-    out.write_all(pictures.bytes) // bytes have no byte order, and ours are in the order of the array already
+    out.write_all(pictures.bytes) // bytes have no byte order, and the images are in the order of the array already
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Real images and generated ones side by side: what a person judges a generator by.
+//! Real and generated images side by side.
 
 use image::{DynamicImage, GenericImage, GrayImage, Luma, Rgb, RgbImage};
 
 use super::{Flaw, Pictures, raster, sheet};
 
-/// Pixels between the two sheets.
+/// The gap between the two sheets, in pixels.
 const GAP: u32 = 24;
-/// Pixels above them, for their captions.
+/// The height of the captions above the sheets, in pixels.
 const HEADER: u32 = 44;
 
-/// The real images on the left, the generated ones on the right, as many of each as there are of both, under captions; each in so
-/// many columns, or in a square.
+/// The real images on the left and the generated images on the right, under captions. Both sides have the same number of images and
+/// `columns` columns, or form a square.
 pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures, columns: Option<usize>) -> Result<DynamicImage, Flaw> {
     let count = reals.count().min(fakes.count());
     let laid_out =
@@ -18,9 +18,9 @@ pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures, columns: Option<usiz
     side_by_side(&laid_out(reals)?, &laid_out(fakes)?)
 }
 
-/// Rows of a generated image and its nearest training images, so many images in each row, under a caption.
+/// Rows of a generated image and its nearest training images, with `columns` images in each row, under a caption.
 pub fn with_neighbours(rows: &Pictures, columns: usize) -> Result<DynamicImage, Flaw> {
-    let caption = "generated, and the training images nearest to it";
+    let caption = "generated image, and its nearest training images";
     let sheet = sheet::lay_out(rows, Some(columns)).map_err(|error| Flaw(error.to_string()))?;
     let size = (f64::from(sheet.width()) / (0.55 * caption.len() as f64)).min(24.0);
     let header = raster::rasterise(
@@ -51,7 +51,7 @@ fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImag
     stacked(width, height, &[(&header, 0, 0), (left, 0, HEADER), (right, left.width() + GAP, HEADER)])
 }
 
-/// Images, the first of which is a header, at their places on white: in grey, unless another one is in colour.
+/// A header and other images at their positions on white; in colour if any image but the header is.
 fn stacked(width: u32, height: u32, parts: &[(&DynamicImage, u32, u32)]) -> Result<DynamicImage, Flaw> {
     let grey = parts[1..].iter().all(|(image, ..)| !image.color().has_color());
     let mut all = if grey {

@@ -1,8 +1,7 @@
-//! What a person looks at: sheets of images, animations, plots, a page about a run, arrays for other programs, and
-//! progress on the terminal.
+//! What a person looks at: sheets of images, animations, plots, the report of a run, TensorBoard's event files, arrays for other
+//! programs, and the line of losses.
 //!
-//! Images come here as bytes, one or three per pixel, in the order in which a network has them: image after image, row
-//! after row, pixel after pixel. [`pixels`] is the border to the values that networks compute with.
+//! Images are bytes in the layout (N, H, W, C) with one or three channels. [`pixels`] converts them from and to the values of networks.
 
 use crate::error::{Error, Result};
 
@@ -15,21 +14,20 @@ pub mod plot;
 pub mod progress;
 mod raster;
 pub mod sheet;
+pub mod tensorboard;
 pub mod trace;
 
-/// Something that could not be drawn though it could have been written: a mistake of this program or of a library of its.
-/// What was to be shown is then missed, and nothing else is, so it is no reason to end a run.
+/// A drawing that failed because of a bug in this program or in a library. Only the drawing is missing, so a run continues without it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Flaw(String);
 
-/// At most `most` of `count` things, evenly chosen, by their places: the first and the last are among them. `most` is at
-/// least 2.
+/// The indices of at most `most` of `count` items, evenly spaced, with the first and the last. `most` is at least 2.
 pub fn evenly(count: usize, most: usize) -> Vec<usize> {
     if count <= most { (0..count).collect() } else { (0..most).map(|i| i * (count - 1) / (most - 1)).collect() }
 }
 
-/// Images to look at: borrowed bytes with their shape.
+/// Images as borrowed bytes (N, H, W, C).
 #[derive(Clone, Copy, Debug)]
 pub struct Pictures<'a> {
     bytes: &'a [u8], // (N, H, W, C)
@@ -39,16 +37,19 @@ pub struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    /// Takes `bytes` as `(N, H, W, C)` with `[height, width, channels]`. Shapes that no one can look at are refused:
-    /// other than 1 channel (grey) or 3 (red, green, blue), no pixels, or no image.
+    /// Takes `bytes` as `(N, H, W, C)` with `[height, width, channels]`.
+    ///
+    /// # Errors
+    ///
+    /// If there are no pixels, no images, or other than 1 channel (grey) or 3 (red, green, blue).
     ///
     /// # Panics
     ///
-    /// If the bytes are not a whole number of images.
+    /// If the number of bytes is no multiple of an image's.
     pub fn new(bytes: &'a [u8], [height, width, channels]: [usize; 3]) -> Result<Self> {
         if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
             return Err(Error::Request {
-                message: format!("images of {height} x {width} pixels with {channels} channels cannot be shown"),
+                message: format!("cannot show images of {height} x {width} pixels with {channels} channels"),
                 hint: "an image needs at least one pixel, and 1 channel (grey) or 3 (red, green, blue)".into(),
             });
         }
@@ -66,7 +67,7 @@ impl<'a> Pictures<'a> {
         Ok(Self { bytes, height, width, channels })
     }
 
-    /// How many there are; at least one.
+    /// The number of images; at least one.
     pub fn count(&self) -> usize {
         self.bytes.len() / self.length()
     }

@@ -1,4 +1,4 @@
-//! A page about a run that opens from the disk: one HTML file with all its images in it, and nothing from the network.
+//! The report of a run: one HTML file with all its images in it, which opens from the disk and loads nothing from the network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,27 @@ use serde::Serialize;
 use super::{Flaw, evenly};
 use crate::net::{NetworkSummary, Shape, Summary};
 
-/// The page shows no more sheets than this,
+/// The most sheets on the page.
 const MOST_SHEETS: usize = 60;
-/// and no more than so many bytes of them.
+/// The most bytes of sheets on the page.
 const MOST_BYTES: u64 = 7 << 20;
 
-/// What the page says. Texts may be any: what has a meaning in HTML is escaped.
+/// The content of the page. HTML in texts is escaped.
 #[derive(Debug)]
 pub struct Page<'a> {
-    /// What the run is called.
+    /// The name of the run.
     pub title: String,
-    /// What it is, in a line.
+    /// The model and the data, in a line.
     pub subtitle: String,
-    /// What a person wants to know first: names and values.
+    /// Whether training is in progress: then the page says so and reloads itself.
+    pub live: bool,
+    /// The most important numbers: names and values.
     pub numbers: Vec<(&'static str, String)>,
-    /// What went wrong, in sentences.
+    /// Warnings about the training, in sentences.
     pub alarms: &'a [String],
-    /// The sheets in their order, with their names for a person.
+    /// The sheets in the order of their steps, with their names.
     pub sheets: Vec<(String, PathBuf)>,
-    /// Images of a sheet.
+    /// The number of images of a sheet.
     pub sheet_images: usize,
     /// A PNG with real and generated images.
     pub comparison: &'a Path,
@@ -38,52 +40,53 @@ pub struct Page<'a> {
     pub plots: &'a [String],
     /// The model.
     pub summary: &'a Summary,
-    /// What was asked for: names and values.
+    /// The settings: names and values.
     pub settings: Vec<(String, String)>,
-    /// Where the run is.
+    /// The folder of the run.
     pub folder: String,
-    /// What lies there: paths from the folder, and what they are.
+    /// The files of the folder: relative paths and descriptions.
     pub files: Vec<(String, &'static str)>,
 }
 
-/// What page.html takes.
+/// The variables of `page.html`.
 #[derive(Serialize)]
-struct Said<'a> {
+struct PageContext<'a> {
     title: &'a str,
     subtitle: &'a str,
+    live: bool,
     numbers: &'a [(&'static str, String)],
     alarms: &'a [String],
     sheets_left_out: usize,
-    sheets: Vec<Sheet>,
+    sheets: Vec<EmbeddedSheet>,
     sheets_json: String,
     sheet_images: usize,
     comparison: Option<String>,
     plots: &'a [String],
     about: &'a str,
-    networks: Vec<Network>,
+    networks: Vec<NetworkTable>,
     settings: &'a [(String, String)],
     folder: &'a str,
     files: &'a [(String, &'static str)],
 }
 
-/// An image with its name, as the page's script has them.
+/// A sheet as the page's script has it.
 #[derive(Serialize)]
-struct Sheet {
+struct EmbeddedSheet {
     name: String,
     image: String,
 }
 
 #[derive(Serialize)]
-struct Network {
+struct NetworkTable {
     name: &'static str,
     input: String,
-    rows: Vec<Row>,
+    rows: Vec<LayerRow>,
     parameters: String,
     mflop: String,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct LayerRow {
     number: usize,
     layer: String,
     output: String,
@@ -92,25 +95,26 @@ struct Row {
 }
 
 impl Page<'_> {
-    /// The text of the HTML file, about 10 MB at most: of many or large sheets it takes some, evenly chosen, and says so.
+    /// The text of the HTML file, about 10 MB at most: if there are many or large sheets, the page shows evenly spaced ones and says so.
     /// Images that cannot be read are left out.
     pub fn html(&self) -> Result<String, Flaw> {
         let chosen = self.chosen_sheets();
-        let sheets: Vec<Sheet> = chosen
+        let sheets: Vec<EmbeddedSheet> = chosen
             .into_iter()
             .filter_map(|at| {
                 let (name, path) = &self.sheets[at];
-                Some(Sheet { name: name.clone(), image: inline(path)? })
+                Some(EmbeddedSheet { name: name.clone(), image: inline(path)? })
             })
             .collect();
-        // In a script only `<` could end it.
+        // Only `<` could end the script that holds the JSON.
         let sheets_json = serde_json::to_string(&sheets).expect("plain data has a JSON form").replace('<', "\\u003c");
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        let said = Said {
+        let context = PageContext {
             title: &self.title,
             subtitle: &self.subtitle,
+            live: self.live,
             numbers: &self.numbers,
             alarms: self.alarms,
             sheets_left_out: self.sheets.len() - sheets.len(),
@@ -125,10 +129,10 @@ impl Page<'_> {
             folder: &self.folder,
             files: &self.files,
         };
-        environment.render_str(include_str!("page.html"), Serde(said)).map_err(|error| Flaw(format!("{error:#}")))
+        environment.render_str(include_str!("page.html"), Serde(context)).map_err(|error| Flaw(format!("{error:#}")))
     }
 
-    /// The places of the sheets that the page has room for.
+    /// The indices of the sheets that fit on the page.
     fn chosen_sheets(&self) -> Vec<usize> {
         let size = |at: &usize| fs::metadata(&self.sheets[*at].1).map_or(0, |file| file.len() * 4 / 3);
         let mut most = MOST_SHEETS;
@@ -143,24 +147,24 @@ impl Page<'_> {
     }
 }
 
-/// A PNG file as an address that holds all of it; `None` where it cannot be read or is no image of ours.
+/// A PNG file as a data URL; `None` if it cannot be read or is not a PNG of a reasonable size.
 fn inline(path: &Path) -> Option<String> {
     let size = fs::metadata(path).ok()?.len();
     let png = if size <= MOST_BYTES { fs::read(path).ok()? } else { return None };
     png.starts_with(b"\x89PNG\r\n\x1a\n").then(|| format!("data:image/png;base64,{}", STANDARD.encode(png)))
 }
 
-fn network(network: &NetworkSummary) -> Network {
+fn network(network: &NetworkSummary) -> NetworkTable {
     let mflop = |flops: u64| if flops == 0 { String::new() } else { format!("{:.2}", flops as f64 / 1e6) };
     let count = |parameters: u64| if parameters == 0 { String::new() } else { parameters.to_string() };
-    let rows = network.layers.iter().map(|row| Row {
+    let rows = network.layers.iter().map(|row| LayerRow {
         number: row.number,
         layer: row.layer.to_string(),
         output: size(row.output),
         parameters: count(row.parameters),
         mflop: mflop(row.flops),
     });
-    Network {
+    NetworkTable {
         name: network.name,
         input: size(network.input),
         rows: rows.collect(),
@@ -189,6 +193,7 @@ mod tests {
         see(Page {
             title: NASTY.into(),
             subtitle: NASTY.into(),
+            live: false,
             numbers: vec![("Step", NASTY.into())],
             alarms: &[NASTY.into()],
             comparison: &sheets.last().map(|(_, path)| path.clone()).unwrap_or_default(),
@@ -242,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_a_run_in_progress_reloads_itself_and_says_so() {
+        let live = with_page(Vec::new(), |page| Page { live: true, ..page }.html().unwrap());
+        assert!(live.contains("Training is in progress") && live.contains("location.reload()"), "{live}");
+        assert!(live.contains("http-equiv=\"refresh\""), "a browser without scripts reloads, too");
+        let ended = with_page(Vec::new(), |page| page.html().unwrap());
+        assert!(!ended.contains("in progress") && !ended.contains("reload") && !ended.contains("refresh"), "{ended}");
+    }
+
+    #[test]
     fn a_page_without_sheets_or_plots_is_whole() {
         let html = with_page(Vec::new(), |page| Page { plots: &[], ..page }.html().unwrap());
         assert!(html.ends_with("</html>") && !html.contains("<script") && !html.contains("<h2>Training"), "{html}");
@@ -254,14 +268,14 @@ mod tests {
         grey(&path, 9);
         let many = |count: usize| vec![("a sheet".to_string(), path.clone()); count];
         let html = with_page(many(100), |page| page.html().unwrap());
-        assert!(html.contains("This page shows 60 sheets, evenly chosen; 40 more are in"), "{html}");
+        assert!(html.contains("This page shows 60 evenly spaced sheets; 40 more are in"), "{html}");
 
         // As many bytes as a sheet of photographs has; what follows a PNG's end is not looked at.
         let mut large = fs::read(&path).unwrap();
         large.resize(1 << 20, 7);
         fs::write(&path, large).unwrap();
         let html = with_page(many(50), |page| page.html().unwrap());
-        assert!(html.contains("This page shows 5 sheets, evenly chosen; 45 more are in"));
+        assert!(html.contains("This page shows 5 evenly spaced sheets; 45 more are in"));
         assert!(html.len() < 11 << 20, "{} bytes", html.len());
     }
 

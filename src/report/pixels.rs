@@ -1,21 +1,22 @@
-//! The border between the bytes of an image, 0 to 255, and the values of a network, which lie in a range `[low, high]`: -1 to 1,
-//! or 0 to 1, as [`Model::range`](crate::net::Model::range) says.
+//! Conversion between the bytes of an image, 0 to 255, and the values of a network in a range `[low, high]`: -1 to 1 or 0 to 1, see
+//! [`Model::range`](crate::net::Model::range).
 
 use crate::error::{Error, Result};
 
-/// What a network makes of a byte: 0 is `low`, 255 is `high`.
+/// The value of a byte: 0 is `low`, 255 is `high`.
 pub fn to_value(byte: u8, [low, high]: [f64; 2]) -> f32 {
     (((high - low) * f64::from(byte) + 255.0 * low) / 255.0) as f32
 }
 
-/// The bytes of what a network produced: `255 * (x - low) / (high - low)`, rounded to the nearest, and values beyond the range as
-/// black and white.
+/// The bytes of a network's values: `255 * (x - low) / (high - low)`, rounded to the nearest and clamped to 0 and 255.
 ///
-/// A NaN has no colour. It would come out black, which looks like an image; instead it is an [`Error::Device`].
+/// # Errors
+///
+/// [`Error::Device`] if a value is NaN. A cast would make it black, which looks like an image.
 pub fn to_bytes(values: &[f32], [low, high]: [f64; 2]) -> Result<Vec<u8>> {
     if let Some(place) = values.iter().position(|x| x.is_nan()) {
         return Err(Error::Device {
-            message: format!("the network produced a value that is not a number (value {place} of {})", values.len()),
+            message: format!("the generator produced NaN (value {place} of {})", values.len()),
             hint: "its training diverged: use an earlier checkpoint, or train again with a lower --lr".into(),
         });
     }
@@ -51,7 +52,7 @@ mod tests {
     fn a_value_that_is_not_a_number_is_an_error_and_not_black() {
         let error = to_bytes(&[0.0, f32::NAN, 0.0], SIGNED).unwrap_err();
         assert!(matches!(error, Error::Device { .. }));
-        assert_eq!(error.to_string(), "the network produced a value that is not a number (value 1 of 3)");
+        assert_eq!(error.to_string(), "the generator produced NaN (value 1 of 3)");
         assert!(!error.hint().is_empty());
     }
 }

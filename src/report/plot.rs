@@ -1,4 +1,4 @@
-//! Curves over a run, readable at a glance, as SVG and as the same in pixels.
+//! Plots of a run as SVG and as pixels.
 
 use image::DynamicImage;
 use plotters::prelude::*;
@@ -9,31 +9,31 @@ use super::{Flaw, raster};
 
 /// Width and height of a plot, in its own units: pixels of a browser.
 const SIZE: (u32, u32) = (760, 420);
-/// The plotting crate places everything at whole units, so it draws on a larger sheet, which is then shown smaller.
+/// Units of the drawing for each unit of a plot: the plotting crate rounds positions to whole units.
 const FINENESS: i32 = 8;
 /// Pixels of a PNG for each unit.
 const PIXELS_PER_UNIT: f32 = 2.0;
 
-/// For what helps to read the curves.
+/// The colour of axes, labels and levels.
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
-/// Fewer bins than this are drawn as they are, each with a dot.
+/// A curve with fewer bins is drawn without smoothing, with a dot for each bin.
 const FEW: usize = 40;
-/// The smoothed line is the mean of one bin in so many, on either side.
+/// The smoothed line is a moving mean over one bin in this number, on both sides together.
 const SMOOTHING: usize = 50;
 
-/// Colours that people tell apart who see few colours (Okabe and Ito 2008).
+/// Colours that people with colour blindness can tell apart (Okabe and Ito 2008).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Colour {
-    /// For what belongs to the discriminator, or to real images.
+pub enum SeriesColour {
+    /// For the discriminator and real images.
     Blue,
-    /// For what belongs to the generator, or to its images.
+    /// For the generator and generated images.
     Vermilion,
-    /// For what belongs to both.
+    /// For both.
     Green,
 }
 
-impl Colour {
+impl SeriesColour {
     fn rgb(self) -> RGBColor {
         match self {
             Self::Blue => RGBColor(0, 114, 178),
@@ -43,20 +43,20 @@ impl Colour {
     }
 }
 
-/// What is to be plotted.
+/// A plot of curves.
 #[derive(Debug, Clone)]
 pub struct Plot<'a> {
-    /// What a person sees here.
+    /// The title.
     pub title: &'static str,
-    /// The name of the horizontal axis, with its unit.
+    /// The label of the horizontal axis, with its unit.
     pub x: &'static str,
-    /// The name of the vertical axis, with its unit.
+    /// The label of the vertical axis, with its unit.
     pub y: &'static str,
-    /// Positions of the traces for one unit of the horizontal axis.
+    /// Positions of the traces in one unit of the horizontal axis.
     pub positions_per_x: f64,
-    /// The ends of the vertical axis, where they are given by what is shown; else they follow the values.
+    /// The ends of the vertical axis; without it, they follow the values.
     pub range: Option<[f64; 2]>,
-    /// A value to compare with, and what it means.
+    /// A reference value and its name, drawn as a dashed line.
     pub level: Option<(f64, &'static str)>,
     /// The curves.
     pub series: Vec<Series<'a>>,
@@ -65,16 +65,16 @@ pub struct Plot<'a> {
 /// A curve.
 #[derive(Debug, Clone)]
 pub struct Series<'a> {
-    /// What it shows.
+    /// The name in the legend.
     pub name: &'static str,
-    /// How it is drawn.
-    pub colour: Colour,
-    /// Its values.
+    /// The colour.
+    pub colour: SeriesColour,
+    /// The values.
     pub trace: &'a Trace,
 }
 
 impl Plot<'_> {
-    /// Whether there is anything to be seen.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.series.iter().all(|series| series.trace.bins().is_empty())
     }
@@ -89,7 +89,7 @@ impl Plot<'_> {
         Ok(svg.replacen(&size(fine), &size(SIZE), 1)) // the view box keeps the fine units
     }
 
-    /// What the SVG of a plot shows, in pixels.
+    /// The pixels of a plot's SVG.
     pub fn pixels(svg: &str) -> Result<DynamicImage, Flaw> {
         raster::rasterise(svg, PIXELS_PER_UNIT)
     }
@@ -164,14 +164,14 @@ impl Plot<'_> {
         sheet.present()
     }
 
-    /// What is which, in a line above the curves, where it covers none of them; how they are drawn, in the corner below.
+    /// Draws the legend above the curves, and an explanation of pale and strong lines in the corner below.
     fn draw_legend(
         &self,
         sheet: &DrawingArea<SVGBackend, plotters::coord::Shift>,
     ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
         let font = ("sans-serif", units(18)).into_font();
         let middle = Pos::new(HPos::Left, VPos::Center);
-        // The font of whoever looks at it is not known; few are wider than 8 units for a letter of this size.
+        // The viewer's font is not known; few are wider than 8 units for a letter of this size.
         let room = |text: &str| units(8) * text.chars().count() as i32;
         let (mut x, y) = (units(20), units(56));
         for series in &self.series {
@@ -195,7 +195,7 @@ impl Plot<'_> {
         sheet.draw(&Text::new(self.how_it_is_drawn(), corner, small))
     }
 
-    /// What the pale and the strong line are.
+    /// The explanation of the pale and the strong line.
     fn how_it_is_drawn(&self) -> String {
         let longest = self.series.iter().map(|series| series.trace).max_by_key(|trace| trace.bins().len());
         let Some(trace) = longest.filter(|trace| trace.bins().len() >= FEW) else { return String::new() };
@@ -226,12 +226,12 @@ impl Plot<'_> {
     }
 }
 
-/// How many bins on either side a smoothed line takes in.
+/// The number of bins on either side that a smoothed line averages.
 fn reach(bins: usize) -> usize {
     bins / SMOOTHING / 2 + 1
 }
 
-/// A range with a margin, a share of its length, at each end that is not 0; never empty.
+/// A range with a margin of `share` of its length at each end that is not 0; never empty.
 fn widened(low: f64, high: f64, share: f64) -> (f64, f64) {
     if low > high {
         return (0.0, 1.0); // there are no values
@@ -260,7 +260,11 @@ mod tests {
     }
 
     fn plot<'a>(traces: &[&'a Trace]) -> Plot<'a> {
-        let looks = [("first <curve>", Colour::Blue), ("second", Colour::Vermilion), ("third", Colour::Green)];
+        let looks = [
+            ("first <curve>", SeriesColour::Blue),
+            ("second", SeriesColour::Vermilion),
+            ("third", SeriesColour::Green),
+        ];
         let series = looks.iter().zip(traces).map(|(&(name, colour), &trace)| Series { name, colour, trace });
         Plot {
             title: "A & B",
@@ -280,7 +284,7 @@ mod tests {
         texts.map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
     }
 
-    fn pixels_of(colour: Colour, image: &DynamicImage) -> usize {
+    fn pixels_of(colour: SeriesColour, image: &DynamicImage) -> usize {
         let RGBColor(r, g, b) = colour.rgb();
         image.to_rgb8().pixels().filter(|pixel| pixel.0 == [r, g, b]).count()
     }
@@ -307,7 +311,7 @@ mod tests {
         let image = Plot::pixels(&svg).unwrap();
         assert_eq!((image.width(), image.height()), (1520, 840));
         // The line in the legend is some 48 x 6 pixels; the curve comes on top.
-        for colour in [Colour::Blue, Colour::Vermilion, Colour::Green] {
+        for colour in [SeriesColour::Blue, SeriesColour::Vermilion, SeriesColour::Green] {
             let seen = pixels_of(colour, &image);
             assert!(seen > 150, "{colour:?} has {seen} pixels");
         }
@@ -339,7 +343,7 @@ mod tests {
             let trace = trace(values.clone());
             let svg = plot(&[&trace]).svg().unwrap();
             let image = Plot::pixels(&svg).unwrap();
-            assert!(pixels_of(Colour::Blue, &image) > 150, "{values:?}");
+            assert!(pixels_of(SeriesColour::Blue, &image) > 150, "{values:?}");
         }
         let nothing = Trace::default();
         assert!(plot(&[&nothing]).is_empty() && !plot(&[&nothing, &trace([1.0])]).is_empty());

@@ -1,4 +1,4 @@
-//! Many images on one sheet, as a person compares them; and any image as a PNG file.
+//! Sheets of many images, and images as PNG files.
 
 use std::io::{self, Cursor, Write};
 use std::path::Path;
@@ -9,19 +9,23 @@ use super::Pictures;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Pixels between the images and around them.
+/// The gap between the images and around them, in pixels.
 const GAP: usize = 2;
 
-/// Mid grey: neither the black nor the white that images often end in.
+/// Mid grey, which differs from the black and white that images often have at their edges.
 const GAP_COLOUR: u8 = 128;
 
-/// What the longer side of a sheet comes as close to as whole enlargements allow, in pixels.
+/// The longer side of a sheet, in pixels, as near as integer scales allow.
 const LEGIBLE_SIDE: usize = 700;
 
-/// Lays the pictures out in rows, first on the left at the top. `None` for the columns gives the smallest square that
-/// holds them (64 are 8 x 8), less the rows that stay empty.
+/// Lays the images out in rows, from the top left. Without `columns`, they form the smallest square that holds them (64 are 8 x 8),
+/// without its empty rows.
 ///
-/// Small images are enlarged a whole number of times, each pixel to a square, so that what is seen is what is there.
+/// Small images are enlarged by an integer scale, so that every pixel is a square.
+///
+/// # Errors
+///
+/// If there are 0 columns or the sheet would be too large.
 pub fn lay_out(pictures: &Pictures, columns: Option<usize>) -> Result<DynamicImage> {
     let columns = columns.unwrap_or_else(|| square_side(pictures.count()));
     let grid = Grid::new(pictures, columns)?;
@@ -32,7 +36,7 @@ pub fn lay_out(pictures: &Pictures, columns: Option<usize>) -> Result<DynamicIma
     Ok(into_image(sheet, grid.height(), grid.width(), pictures.channels))
 }
 
-/// Image `i` alone, as it is: no border, not enlarged.
+/// Image `i` without a border, at its own size.
 pub fn single(pictures: &Pictures, i: usize) -> DynamicImage {
     let image = pictures.one(i);
     into_image(image.bytes.to_vec(), image.height, image.width, image.channels)
@@ -41,19 +45,19 @@ pub fn single(pictures: &Pictures, i: usize) -> DynamicImage {
 /// Writes an image as a PNG file, whole or not at all.
 pub fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
     let failed = || Error::file("write", path);
-    // Encoded in memory first: the encoder writes its last bytes when dropped, where an error would be lost.
+    // Encoded in memory first: the encoder writes its last bytes when it is dropped, where an error would be lost.
     let mut png = Cursor::new(Vec::new());
     image.write_to(&mut png, ImageFormat::Png).map_err(|error| failed()(io::Error::other(error)))?;
     files::write_atomically(path, |out| out.write_all(png.get_ref()).map_err(failed()))
 }
 
-/// The places of images of one size on a sheet; all sizes in pixels.
+/// The positions of images of one size on a sheet. All sizes are in pixels.
 struct Grid {
     columns: usize,
     rows: usize,
     image_height: usize,
     image_width: usize,
-    /// How often each pixel is repeated, along both sides.
+    /// The number of times that each pixel is repeated along both sides.
     scale: usize,
 }
 
@@ -91,7 +95,7 @@ impl Grid {
         self.columns * (self.image_width * self.scale + GAP) + GAP
     }
 
-    /// Copies the image `(H, W, C)` to place `i` of the sheet, each pixel as a square of `scale x scale`.
+    /// Copies the image (H, W, C) to position `i` of the sheet, each pixel as a square of `scale x scale`.
     fn paste(&self, sheet: &mut [u8], image: Pictures, i: usize) {
         let top = GAP + (i / self.columns) * (self.image_height * self.scale + GAP);
         let left = GAP + (i % self.columns) * (self.image_width * self.scale + GAP);
@@ -105,14 +109,14 @@ impl Grid {
     }
 }
 
-/// The scale that brings `count` images in a line, each `size` long, closest to [`LEGIBLE_SIDE`].
+/// The scale for which `count` images of `size` in a line are nearest to [`LEGIBLE_SIDE`].
 fn legible_scale(count: usize, size: usize) -> usize {
     let gaps = (count + 1) * GAP;
     let unscaled = count * size;
     ((LEGIBLE_SIDE.saturating_sub(gaps) + unscaled / 2) / unscaled).max(1)
 }
 
-/// The side of the smallest square grid with at least `count` places.
+/// The side of the smallest square grid with at least `count` positions.
 fn square_side(count: usize) -> usize {
     let side = count.isqrt();
     if side * side < count { side + 1 } else { side }

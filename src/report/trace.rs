@@ -1,10 +1,10 @@
-//! A measurement over a run of any length, in as little memory for a long run as for a short one.
+//! A measurement over a run, in bounded memory.
 
-/// More bins than this say nothing more on a plot: each would be narrower than a pixel.
+/// The most bins of a trace: with more, a bin would be narrower than a pixel of a plot.
 const MOST_BINS: usize = 1024;
 
-/// Values in the order of their positions, such as steps counted from 1. Neighbours share a bin, twice as many each
-/// time that there are too many bins, and a bin keeps its lowest and its highest value: no spike is ever lost.
+/// Values in the order of their positions, such as steps counted from 1. When there are too many bins, neighbouring bins are merged. A
+/// bin keeps its lowest and its highest value, so no spike is lost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     /// Positions that share a bin.
@@ -12,7 +12,7 @@ pub struct Trace {
     bins: Vec<Bin>,
 }
 
-/// Neighbouring values together.
+/// The summary of neighbouring values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bin {
     /// The lowest of its values.

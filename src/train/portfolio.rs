@@ -20,7 +20,7 @@ use crate::progress::duration_for_people;
 use crate::report::animation::film;
 use crate::report::comparison::real_versus_fake;
 use crate::report::page::Page;
-use crate::report::plot::{Colour, Plot, Series};
+use crate::report::plot::{Plot, Series, SeriesColour};
 use crate::report::progress::Progress;
 use crate::report::trace::Trace;
 use crate::report::{Flaw, Pictures, sheet};
@@ -147,7 +147,7 @@ impl Portfolio {
     pub(super) fn draw(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
         match self.drawn {
             Some((at, took)) if at.elapsed() < SHARE_OF_DRAWING * took => Ok(()),
-            _ => self.draw_now(step, progress),
+            _ => self.draw_now(step, true, progress),
         }
     }
 
@@ -163,7 +163,7 @@ impl Portfolio {
                 progress.line(&format!("{} is no sheet of this run, and left out of the film", sheet.display()));
             }
         }
-        self.draw_now(step, progress)
+        self.draw_now(step, false, progress)
     }
 
     /// How long everything took that was drawn last.
@@ -171,7 +171,7 @@ impl Portfolio {
         self.drawn.map_or(Duration::ZERO, |(_, took)| took)
     }
 
-    fn draw_now(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
+    fn draw_now(&mut self, step: u64, live: bool, progress: &mut Progress) -> Result<()> {
         let begin = Instant::now();
         let plots = self.write_plots(progress)?;
         let (reals, fakes) = (Pictures::new(&self.reals, self.shape)?, Pictures::new(&self.fakes, self.shape)?);
@@ -180,7 +180,7 @@ impl Portfolio {
             sheet::write_png(&comparison, &image)?;
         }
         let page = self.folder.report();
-        if let Some(html) = drawn(&page, self.page(step, &plots, &comparison)?.html(), progress) {
+        if let Some(html) = drawn(&page, Page { live, ..self.page(step, &plots, &comparison)? }.html(), progress) {
             write_text(&page, &html)?;
         }
         self.drawn = Some((Instant::now(), begin.elapsed()));
@@ -247,6 +247,7 @@ impl Portfolio {
         Ok(Page {
             title,
             subtitle: format!("{model} on {data}, {images} images"),
+            live: false,
             numbers,
             alarms: &self.alarms,
             sheets: self.folder.sheets(step, &self.settings)?.into_iter().map(|at| (at.name, at.path)).collect(),
@@ -264,7 +265,7 @@ impl Portfolio {
 impl History {
     /// The plots with the names of their files.
     fn plots(&self, settings: &Settings) -> Vec<(&'static str, Plot<'_>)> {
-        use Colour::{Blue, Green, Vermilion};
+        use SeriesColour::{Blue, Green, Vermilion};
         let series = |name, colour, trace| Series { name, colour, trace };
         let by_step =
             |title, y, series| Plot { title, x: "step", y, positions_per_x: 1.0, range: None, level: None, series };

@@ -32,6 +32,8 @@ mod sample;
 #[cfg(unix)]
 mod stop;
 mod summary;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod time;
 mod train;
 mod windows;

@@ -1,0 +1,275 @@
+//! Event files, which TensorBoard shows: scalars, images and texts of a run.
+//!
+//! An event file is a sequence of records (`TFRecord`): the length of the data (u64, little-endian), its masked CRC-32C (u32), the data, and
+//! the masked CRC-32C of the data. The data is a protobuf message `Event` of TensorBoard's
+//! [event.proto](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto). The few fields that are
+//! needed are encoded here.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The name of the event file. TensorBoard takes every file with `tfevents` in its name.
+const FILE_NAME: &str = "events.out.tfevents.gpu-gan";
+
+/// The first event of every file: the version of the format.
+const FILE_VERSION: &str = "brain.Event:2";
+
+/// Appends events to the event file of a run. Events are kept in memory until [`Self::flush`].
+pub struct EventWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    last_step: Option<u64>,
+}
+
+impl EventWriter {
+    /// Opens the event file in `folder`. Events of steps behind `step` and a damaged end are removed, so that a run that is resumed at
+    /// `step` has each event once. A run that starts at step 0 has no events yet.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or written.
+    pub fn open(folder: &Path, step: u64) -> Result<Self> {
+        let path = folder.join(FILE_NAME);
+        let old = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        };
+        let events: Vec<&[u8]> = records(&old).collect();
+        let kept: Vec<&[u8]> = events.iter().copied().filter(|event| step > 0 && step_of(event) <= step).collect();
+        let is_whole = kept.iter().map(|event| event.len() + RECORD_OVERHEAD).sum::<usize>() == old.len();
+        if kept.is_empty() || !is_whole {
+            files::write_atomically(&path, |out| {
+                let failed = || Error::file("write", &path);
+                if kept.is_empty() {
+                    let mut version = Message::event(0);
+                    version.bytes(3, FILE_VERSION.as_bytes());
+                    write_record(out, &version.0).map_err(failed())?;
+                }
+                kept.iter().try_for_each(|event| write_record(out, event)).map_err(failed())
+            })?;
+        }
+        let last_step = kept.iter().map(|event| step_of(event)).max().filter(|&step| step > 0);
+        let file = OpenOptions::new().append(true).open(&path).map_err(Error::file("write", &path))?;
+        Ok(Self { path, file: BufWriter::new(file), last_step })
+    }
+
+    /// The last step with an event when the file was opened, if there was one after step 0.
+    pub fn last_step(&self) -> Option<u64> {
+        self.last_step
+    }
+
+    /// Adds scalars of a step: their tags and values.
+    pub fn scalars(&mut self, step: u64, values: &[(&str, f32)]) -> Result<()> {
+        let mut summary = Message::default();
+        for (tag, value) in values {
+            let mut scalar = Message::default();
+            scalar.bytes(1, tag.as_bytes());
+            scalar.float(2, *value);
+            summary.message(1, &scalar);
+        }
+        self.write(step, &summary)
+    }
+
+    /// Adds the bytes of a PNG file as an image of `[height, width, channels]`.
+    pub fn png(&mut self, step: u64, tag: &str, png: &[u8], [height, width, channels]: [usize; 3]) -> Result<()> {
+        let mut image = Message::default();
+        image.integer(1, height as u64);
+        image.integer(2, width as u64);
+        image.integer(3, channels as u64);
+        image.bytes(4, png);
+        let mut value = Message::default();
+        value.bytes(1, tag.as_bytes());
+        value.message(4, &image);
+        let mut summary = Message::default();
+        summary.message(1, &value);
+        self.write(step, &summary)
+    }
+
+    /// Adds a text, which is shown as Markdown.
+    pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
+        let mut plugin = Message::default();
+        plugin.bytes(1, b"text");
+        let mut metadata = Message::default();
+        metadata.message(1, &plugin);
+        let mut size = Message::default();
+        size.integer(1, 1);
+        let mut shape = Message::default();
+        shape.message(2, &size);
+        let mut tensor = Message::default();
+        tensor.integer(1, 7); // DT_STRING
+        tensor.message(2, &shape);
+        tensor.bytes(8, text.as_bytes());
+        let mut value = Message::default();
+        value.bytes(1, tag.as_bytes());
+        value.message(8, &tensor);
+        value.message(9, &metadata);
+        let mut summary = Message::default();
+        summary.message(1, &value);
+        self.write(step, &summary)
+    }
+
+    /// Writes all events to the disk, where TensorBoard sees them.
+    pub fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(Error::file("write", &self.path))
+    }
+
+    fn write(&mut self, step: u64, summary: &Message) -> Result<()> {
+        let mut event = Message::event(step);
+        event.message(5, summary);
+        write_record(&mut self.file, &event.0).map_err(Error::file("write", &self.path))
+    }
+}
+
+/// A protobuf message that is being encoded.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    /// The fields that every event has: the time now, in seconds since 1970, and the step.
+    fn event(step: u64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut event = Self::default();
+        event.key(1, 1);
+        event.0.extend(now.to_le_bytes());
+        event.integer(2, step);
+        event
+    }
+
+    /// The number of a field and its wire type.
+    fn key(&mut self, field: u64, wire_type: u64) {
+        self.varint(field << 3 | wire_type);
+    }
+
+    /// Seven bits in each byte, the lowest first; the highest bit of a byte says that more follow.
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn integer(&mut self, field: u64, value: u64) {
+        self.key(field, 0);
+        self.varint(value);
+    }
+
+    fn float(&mut self, field: u64, value: f32) {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.key(field, 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend(bytes);
+    }
+
+    fn message(&mut self, field: u64, message: &Self) {
+        self.bytes(field, &message.0);
+    }
+}
+
+/// The bytes of a record beside its data: the length and two checksums.
+const RECORD_OVERHEAD: usize = 8 + 4 + 4;
+
+fn write_record(out: &mut impl Write, data: &[u8]) -> io::Result<()> {
+    let length = (data.len() as u64).to_le_bytes();
+    out.write_all(&length)?;
+    out.write_all(&masked_crc(&length).to_le_bytes())?;
+    out.write_all(data)?;
+    out.write_all(&masked_crc(data).to_le_bytes())
+}
+
+/// The data of the records, up to the end or to the first damaged one.
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let (length_crc, rest) = rest.split_first_chunk::<4>()?;
+        if u32::from_le_bytes(*length_crc) != masked_crc(length) {
+            return None;
+        }
+        let (data, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        let (data_crc, rest) = rest.split_first_chunk::<4>()?;
+        bytes = rest;
+        (u32::from_le_bytes(*data_crc) == masked_crc(data)).then_some(data)
+    })
+}
+
+/// The CRC-32C of the data, rotated and with a constant added, as `TFRecord` has it.
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// The step of an event that [`Message::event`] began; 0 for any other event.
+fn step_of(event: &[u8]) -> u64 {
+    let [0x09, _, _, _, _, _, _, _, _, 0x10, step @ ..] = event else { return 0 };
+    let end = step.iter().position(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
+    step[..end.min(9)].iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(folder: &Path) -> Vec<u64> {
+        records(&fs::read(folder.join(FILE_NAME)).unwrap()).map(step_of).collect()
+    }
+
+    #[test]
+    fn a_record_has_the_bytes_that_the_format_asks_for() {
+        let mut record = Vec::new();
+        write_record(&mut record, b"gpu-gan").unwrap();
+        assert_eq!(record.len(), 7 + RECORD_OVERHEAD);
+        assert_eq!(record[..8], [7, 0, 0, 0, 0, 0, 0, 0]);
+        // The check value of CRC-32C.
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+        assert!(records(&record).eq([b"gpu-gan"]));
+        for at in 0..record.len() {
+            let mut damaged = record.clone();
+            damaged[at] ^= 4;
+            assert_eq!(records(&damaged).count(), 0, "byte {at}");
+            assert_eq!(records(&record[..at]).count(), 0, "{at} bytes");
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_has_each_event_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventWriter::open(folder.path(), 0).unwrap();
+        assert_eq!(events.last_step(), None);
+        (1..=300).try_for_each(|step| events.scalars(step, &[("loss/d_loss", 0.5)])).unwrap();
+        events.png(200, "samples", b"png", [1, 2, 3]).unwrap();
+        drop(events);
+
+        let mut events = EventWriter::open(folder.path(), 200).unwrap();
+        assert_eq!(events.last_step(), Some(200));
+        events.text(201, "settings", "seed = 7").unwrap();
+        events.flush().unwrap();
+        assert_eq!(steps(folder.path()), (0..=200).chain([200, 201]).collect::<Vec<_>>());
+
+        // The process was killed while it wrote: the damaged end goes.
+        let path = folder.path().join(FILE_NAME);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        drop(EventWriter::open(folder.path(), 1000).unwrap());
+        assert_eq!(steps(folder.path()), (0..=200).chain([200]).collect::<Vec<_>>());
+        // A new run in the folder begins again.
+        drop(EventWriter::open(folder.path(), 0).unwrap());
+        assert_eq!(steps(folder.path()), [0]);
+    }
+
+    #[test]
+    fn steps_are_read_back_whatever_their_size() {
+        for step in [0, 1, 127, 128, 300, 16_384, u64::from(u32::MAX), 1 << 50] {
+            assert_eq!(step_of(&Message::event(step).0), step);
+        }
+        assert_eq!([step_of(b""), step_of(b"no event"), step_of(&Message::event(128).0[..11])], [0; 3]);
+    }
+}
