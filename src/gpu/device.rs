@@ -9,15 +9,11 @@ use std::time::Duration;
 
 use super::adapters::{Adapter, AdapterKind};
 use super::driver_errors::DriverErrors;
-use super::executor::{GpuExecutor, buffer_size};
-use super::lower::{self, Dispatch, KernelSet, LANES, MAX_TILE_SHAPES, Resource, lower};
+use super::lower::{self, Dispatch, KernelSet, MAX_TILE_SHAPES, lower};
 use super::submission;
 use super::tuner::Tuner;
 use crate::error::{Error, Result};
-use crate::program::{Device, Executor, Op, Program};
-
-/// What to do where a program is too large for a device; the writer of the program may know something better.
-const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
+use crate::program::{Op, Program};
 
 /// An open adapter. Clones share it.
 #[derive(Clone)]
@@ -38,7 +34,7 @@ pub struct GpuDevice {
 /// How an adapter is opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenOptions {
-    /// Whether to enable timestamp queries, if the adapter has them, for [`GpuExecutor::time_on_gpu`].
+    /// Whether to enable timestamp queries, if the adapter has them, for [`GpuExecutor::time_on_gpu`](super::GpuExecutor::time_on_gpu).
     pub timestamps: bool,
     /// Whether larger matrix products round their operands to f16 and accumulate in f32, which is less exact. Everything else
     /// stays in f32.
@@ -105,24 +101,8 @@ pub(super) struct Compilation {
     pub(super) checked: bool,
 }
 
-/// The kernels of mixed precision for an adapter.
-fn mixed_precision_kernels(adapter: &Adapter) -> Result<KernelSet> {
-    match (adapter.features.mixed_precision, adapter.features.subgroups) {
-        (Some(side), Some([subgroup, _])) => {
-            Ok(KernelSet::CooperativeMatrices { side: side as usize, subgroup: subgroup as usize })
-        }
-        _ => Err(Error::Device {
-            message: format!(
-                "{adapter} cannot compute in mixed precision: that needs cooperative matrices of f16 and subgroups of one \
-                 size"
-            ),
-            hint: "leave out --mixed-precision; `gpu-gan devices` lists what each device can do".into(),
-        }),
-    }
-}
-
 impl GpuDevice {
-    /// Opens an adapter with all its limits, which [`Device::check`] compares with.
+    /// Opens an adapter with all its limits, which [`Device::check`](crate::program::Device::check) compares with.
     pub fn open(adapter: &Adapter) -> Result<Self> {
         Self::open_with(adapter, OpenOptions::default())
     }
@@ -132,19 +112,14 @@ impl GpuDevice {
         let mut name = adapter.to_string();
         let mut required_features = wgpu::Features::empty();
         required_features.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps && adapter.features.timestamps);
-        let kernels = match (adapter.kind, adapter.features.subgroups) {
-            _ if options.mixed_precision => {
-                let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-                required_features |= needed | wgpu::Features::SUBGROUP;
-                let kernels = mixed_precision_kernels(adapter)?;
+        let kernels = KernelSet::of(adapter, options.mixed_precision)?;
+        required_features |= match kernels {
+            KernelSet::Portable => wgpu::Features::empty(),
+            KernelSet::Lanes => wgpu::Features::SUBGROUP,
+            KernelSet::CooperativeMatrices { .. } => {
                 name.push_str(", mixed precision");
-                kernels
+                wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP
             }
-            (AdapterKind::Software, Some([LANES, LANES])) => {
-                required_features |= wgpu::Features::SUBGROUP;
-                KernelSet::Lanes
-            }
-            _ => KernelSet::Portable,
         };
         let experimental_features = if options.mixed_precision {
             // SAFETY: experimental features may be faulty, which is why a person has to ask for them, and why `verify` tests
@@ -250,7 +225,7 @@ impl GpuDevice {
 
     /// Operations in order, grouped into those that this device runs together.
     pub fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
-        lower::fused(ops, program, self.kernels)
+        lower::groups(ops, program, self.kernels).into_iter().map(|group| group.ops).collect()
     }
 
     /// Whether this device runs a shader at all: some shaders are for one kind of adapter.
@@ -264,12 +239,6 @@ impl GpuDevice {
     pub fn replacing(mut self, shader: &'static str, source: &str) -> Self {
         self.compilation.replaced.insert(shader, source.into());
         self.checked()
-    }
-
-    /// A program on this device: [`Device::build`] without the box.
-    pub fn executor(&self, program: &Program) -> Result<GpuExecutor> {
-        self.check(program)?;
-        GpuExecutor::new(self.clone(), program)
     }
 
     /// Loses the device, as when a driver resets a GPU, so that tests see what becomes of a run. Every later call ends with
@@ -312,66 +281,37 @@ impl GpuDevice {
     }
 
     /// The size in bytes of the largest buffer that a shader can access, and the name of the limit.
-    fn largest_buffer(&self) -> (u64, &'static str) {
+    pub(super) fn largest_buffer(&self) -> (u64, &'static str) {
         let limits = self.device.limits();
         let binding = (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size");
         binding.min((limits.max_buffer_size, "max_buffer_size"))
     }
 }
 
-impl Device for GpuDevice {
-    fn description(&self) -> String {
-        self.name.clone()
-    }
+/// The size of a buffer of `bytes` bytes: a whole number of vectors of four words, as which some shaders access it.
+pub(super) fn buffer_size(bytes: u64) -> u64 {
+    bytes.next_multiple_of(16)
+}
 
-    /// Shaders address the bytes of images with 32 bits, whatever the size of a buffer.
-    fn max_image_bytes(&self) -> u64 {
-        self.largest_buffer().0.min(u64::from(u32::MAX))
-    }
-
-    fn mixed_precision(&self) -> bool {
-        matches!(self.kernels, KernelSet::CooperativeMatrices { .. })
-    }
-
-    fn check(&self, program: &Program) -> Result<()> {
-        let (limit, limit_name) = self.largest_buffer();
-        let check_buffer = |name: &str, bytes: u64| {
-            if buffer_size(bytes) <= limit {
-                return Ok(());
-            }
-            let (tensor, device) = (name.to_string(), self.name.clone());
-            Err(Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: OTHER_DEVICE.into() })
-        };
-        for buffer in program.buffers() {
-            check_buffer(&buffer.name, buffer.bytes())?;
-        }
-        let most_workgroups = self.device.limits().max_compute_workgroups_per_dimension;
-        let routines = program.routines().iter();
-        for group in routines.flat_map(|routine| lower::groups(&routine.ops, program, self.kernels)) {
-            for dispatch in &group.dispatches {
-                for resource in dispatch.bindings.values() {
-                    if let Resource::Scratch(name, range) = resource {
-                        check_buffer(name, 4 * range.end as u64)?;
-                    }
-                }
-                if let Some(&count) = dispatch.workgroups.iter().find(|&&count| count > most_workgroups as usize) {
-                    return Err(Error::Device {
-                        message: format!(
-                            "{} of {} needs {count} workgroups along one dimension, but {} allows {most_workgroups} \
-                             (max_compute_workgroups_per_dimension)",
-                            group.ops[0].name(),
-                            program.info(group.ops[0].operands()[0].tensor).name,
-                            self.name
-                        ),
-                        hint: OTHER_DEVICE.into(),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
-        Ok(Box::new(self.executor(program)?))
+/// A buffer of at least `bytes` bytes, all of them zero.
+pub(super) fn create_buffer(
+    gpu: &GpuDevice,
+    name: &str,
+    bytes: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<wgpu::Buffer> {
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let size = buffer_size(bytes);
+    let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+    Created::count(&gpu.created.buffers);
+    let buffer = gpu.device.create_buffer(&descriptor);
+    match pollster::block_on(scope.pop()) {
+        None => Ok(buffer),
+        Some(_) => Err(Error::OutOfMemory {
+            tensor: name.to_string(),
+            bytes: size,
+            device: gpu.name.clone(),
+            hint: "close other programs that use the GPU, or choose another device with --device".into(),
+        }),
     }
 }

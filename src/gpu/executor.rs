@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use rayon::prelude::*;
 
-use super::device::{Created, GpuDevice};
-use super::lower::{Dispatch, Resource, lower};
+use super::device::{Created, GpuDevice, buffer_size, create_buffer};
+use super::lower::{self, Dispatch, KernelSet, Resource, lower};
 use super::shaders::{Binding, Reflection, SHADERS, Shader};
 use super::submission::SubmissionSize;
 use crate::error::{Error, Result};
@@ -68,8 +68,76 @@ struct PendingRead {
     mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
+/// What to do where a program is too large for a device; the writer of the program may know something better.
+const OTHER_DEVICE: &str = "choose another device with --device (see `gpu-gan devices`), or a smaller model";
+
+impl GpuDevice {
+    /// A program on this device: [`Device::build`] without the box.
+    pub fn executor(&self, program: &Program) -> Result<GpuExecutor> {
+        self.check(program)?;
+        GpuExecutor::new(self.clone(), program)
+    }
+}
+
+impl Device for GpuDevice {
+    fn description(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Shaders address the bytes of images with 32 bits, whatever the size of a buffer.
+    fn max_image_bytes(&self) -> u64 {
+        self.largest_buffer().0.min(u64::from(u32::MAX))
+    }
+
+    fn mixed_precision(&self) -> bool {
+        matches!(self.kernels, KernelSet::CooperativeMatrices { .. })
+    }
+
+    fn check(&self, program: &Program) -> Result<()> {
+        let (limit, limit_name) = self.largest_buffer();
+        let check_buffer = |name: &str, bytes: u64| {
+            if buffer_size(bytes) <= limit {
+                return Ok(());
+            }
+            let (tensor, device) = (name.to_string(), self.name.clone());
+            Err(Error::TooLarge { tensor, bytes, limit, limit_name, device, hint: OTHER_DEVICE.into() })
+        };
+        for buffer in program.buffers() {
+            check_buffer(&buffer.name, buffer.bytes())?;
+        }
+        let most_workgroups = self.device.limits().max_compute_workgroups_per_dimension;
+        let routines = program.routines().iter();
+        for group in routines.flat_map(|routine| lower::groups(&routine.ops, program, self.kernels)) {
+            for dispatch in &group.dispatches {
+                for resource in dispatch.bindings.values() {
+                    if let Resource::Scratch(name, range) = resource {
+                        check_buffer(name, 4 * range.end as u64)?;
+                    }
+                }
+                if let Some(&count) = dispatch.workgroups.iter().find(|&&count| count > most_workgroups as usize) {
+                    return Err(Error::Device {
+                        message: format!(
+                            "{} of {} needs {count} workgroups along one dimension, but {} allows {most_workgroups} \
+                             (max_compute_workgroups_per_dimension)",
+                            group.ops[0].name(),
+                            program.info(group.ops[0].operands()[0].tensor).name,
+                            self.name
+                        ),
+                        hint: OTHER_DEVICE.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+        Ok(Box::new(self.executor(program)?))
+    }
+}
+
 impl GpuExecutor {
-    pub(super) fn new(gpu: GpuDevice, program: &Program) -> Result<Self> {
+    fn new(gpu: GpuDevice, program: &Program) -> Result<Self> {
         let lowered: Vec<Vec<Dispatch>> =
             program.routines().iter().map(|routine| lower(&routine.ops, program, gpu.kernels)).collect();
 
@@ -487,32 +555,4 @@ fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Disp
         },
         cache: None,
     })
-}
-
-/// The size of a buffer of `bytes` bytes: a whole number of vectors of four words, as which some shaders access it.
-pub(super) fn buffer_size(bytes: u64) -> u64 {
-    bytes.next_multiple_of(16)
-}
-
-/// A buffer of at least `bytes` bytes, all of them zero.
-pub(super) fn create_buffer(
-    gpu: &GpuDevice,
-    name: &str,
-    bytes: u64,
-    usage: wgpu::BufferUsages,
-) -> Result<wgpu::Buffer> {
-    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let size = buffer_size(bytes);
-    let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
-    Created::count(&gpu.created.buffers);
-    let buffer = gpu.device.create_buffer(&descriptor);
-    match pollster::block_on(scope.pop()) {
-        None => Ok(buffer),
-        Some(_) => Err(Error::OutOfMemory {
-            tensor: name.to_string(),
-            bytes: size,
-            device: gpu.name.clone(),
-            hint: "close other programs that use the GPU, or choose another device with --device".into(),
-        }),
-    }
 }

@@ -7,6 +7,7 @@ mod adapters;
 mod device;
 mod driver_errors;
 mod executor;
+mod listing;
 mod lower;
 mod shaders;
 mod submission;
@@ -19,5 +20,6 @@ pub use adapters::{
 };
 pub use device::{GpuDevice, OpenOptions, ResourceCounts};
 pub use executor::GpuExecutor;
+pub use listing::{DispatchList, ListedDispatch};
 pub use lower::{Dispatch, KernelSet, Resource, TileShape, lower};
-pub use shaders::{Adapters, Binding, SHADERS, Shader, entry_points};
+pub use shaders::{Binding, RunsOn, SHADERS, Shader, entry_points};

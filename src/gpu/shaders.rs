@@ -13,19 +13,19 @@ pub struct Shader {
     /// The file in `src/cpu/` that computes the same in plain Rust.
     pub twin: &'static str,
     /// The adapters that run it.
-    pub adapters: Adapters,
+    pub runs_on: RunsOn,
     /// Entry points of its files that no program runs in this shader.
     pub unused: &'static [&'static str],
 }
 
 /// Which adapters run a shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adapters {
+pub enum RunsOn {
     /// All adapters.
     All,
     /// Software adapters with subgroups of 8 lanes.
     Software,
-    /// Adapters that were opened with mixed precision, by the side of their cooperative matrices.
+    /// RunsOn that were opened with mixed precision, by the side of their cooperative matrices.
     CooperativeMatrices(usize),
 }
 
@@ -39,7 +39,7 @@ macro_rules! shaders {
             name: $name,
             source: files!($($file),+),
             twin: concat!("src/cpu/", $twin, ".rs"),
-            adapters: $adapters,
+            runs_on: $adapters,
             unused: &[$($($unused),+)?],
         }),+]
     };
@@ -48,36 +48,36 @@ macro_rules! shaders {
 /// Every shader.
 #[rustfmt::skip]
 pub const SHADERS: &[Shader] = shaders! {
-    "activation" from "function", "activation"; twin "activation"; on Adapters::All;
-    "adam" from "random", "share", "adam"; twin "adam"; on Adapters::All;
-    "augment" from "random", "augment"; twin "augment"; on Adapters::All;
-    "batch" from "random", "batch"; twin "batch"; on Adapters::All;
-    "batch_norm" from "function", "batch_norm"; twin "batch_norm"; on Adapters::All;
-    "bias" from "bias"; twin "bias"; on Adapters::All;
-    "class" from "class"; twin "class"; on Adapters::All;
-    "clock" from "clock"; twin "clock"; on Adapters::All;
-    "concat" from "concat"; twin "concat"; on Adapters::All;
-    "conv" from "function", "conv", "tile"; twin "conv"; on Adapters::All;
-    "conv_lanes" from "function", "conv_lanes"; twin "conv"; on Adapters::Software;
-    "conv_matrices_8" from "matrices_8", "function", "conv", "matrices"; twin "conv"; on Adapters::CooperativeMatrices(8);
-        without "narrow_forward", "narrow_grad_input";
-    "conv_matrices_16" from "matrices_16", "function", "conv", "matrices"; twin "conv"; on Adapters::CooperativeMatrices(16);
-        without "narrow_forward", "narrow_grad_input";
-    "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on Adapters::All;
-    "diff_augment" from "random", "diff_augment"; twin "diff_augment"; on Adapters::All;
-    "dropout" from "random", "dropout"; twin "dropout"; on Adapters::All;
-    "ema" from "share", "ema"; twin "ema"; on Adapters::All;
-    "fill" from "fill"; twin "fill"; on Adapters::All;
-    "labels" from "random", "labels"; twin "labels"; on Adapters::All;
-    "loss" from "loss"; twin "loss"; on Adapters::All;
-    "max_pool" from "max_pool"; twin "max_pool"; on Adapters::All;
-    "minibatch_deviation" from "minibatch_deviation"; twin "minibatch_deviation"; on Adapters::All;
-    "mix" from "random", "mix"; twin "mix"; on Adapters::All;
-    "noise" from "random", "noise"; twin "noise"; on Adapters::All;
-    "pack" from "pack"; twin "pack"; on Adapters::All;
-    "penalty" from "penalty"; twin "penalty"; on Adapters::All;
-    "spectral_norm" from "spectral_norm"; twin "spectral_norm"; on Adapters::All;
-    "upsample" from "upsample"; twin "upsample"; on Adapters::All;
+    "activation" from "function", "activation"; twin "activation"; on RunsOn::All;
+    "adam" from "random", "share", "adam"; twin "adam"; on RunsOn::All;
+    "augment" from "random", "augment"; twin "augment"; on RunsOn::All;
+    "batch" from "random", "batch"; twin "batch"; on RunsOn::All;
+    "batch_norm" from "function", "batch_norm"; twin "batch_norm"; on RunsOn::All;
+    "bias" from "bias"; twin "bias"; on RunsOn::All;
+    "class" from "class"; twin "class"; on RunsOn::All;
+    "clock" from "clock"; twin "clock"; on RunsOn::All;
+    "concat" from "concat"; twin "concat"; on RunsOn::All;
+    "conv" from "function", "conv", "tile"; twin "conv"; on RunsOn::All;
+    "conv_lanes" from "function", "conv_lanes"; twin "conv"; on RunsOn::Software;
+    "conv_matrices_8" from "matrices_8", "function", "conv", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(8);
+        without "narrow_forward", "narrow_grad_input", "reduce_partials";
+    "conv_matrices_16" from "matrices_16", "function", "conv", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(16);
+        without "narrow_forward", "narrow_grad_input", "reduce_partials";
+    "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on RunsOn::All;
+    "diff_augment" from "random", "diff_augment"; twin "diff_augment"; on RunsOn::All;
+    "dropout" from "random", "dropout"; twin "dropout"; on RunsOn::All;
+    "ema" from "share", "ema"; twin "ema"; on RunsOn::All;
+    "fill" from "fill"; twin "fill"; on RunsOn::All;
+    "labels" from "random", "labels"; twin "labels"; on RunsOn::All;
+    "loss" from "loss"; twin "loss"; on RunsOn::All;
+    "max_pool" from "max_pool"; twin "max_pool"; on RunsOn::All;
+    "minibatch_deviation" from "minibatch_deviation"; twin "minibatch_deviation"; on RunsOn::All;
+    "mix" from "random", "mix"; twin "mix"; on RunsOn::All;
+    "noise" from "random", "noise"; twin "noise"; on RunsOn::All;
+    "pack" from "pack"; twin "pack"; on RunsOn::All;
+    "penalty" from "penalty"; twin "penalty"; on RunsOn::All;
+    "spectral_norm" from "spectral_norm"; twin "spectral_norm"; on RunsOn::All;
+    "upsample" from "upsample"; twin "upsample"; on RunsOn::All;
 };
 
 impl Shader {
@@ -94,6 +94,8 @@ pub struct Binding {
     pub name: String,
     /// Its number in bind group 0.
     pub number: u32,
+    /// Whether the entry point reads it.
+    pub read: bool,
     /// Whether the entry point writes it.
     pub written: bool,
 }
@@ -134,6 +136,7 @@ impl Reflection {
             .map(|(handle, variable)| Binding {
                 name: variable.name.clone().expect("tensors of shaders have names"),
                 number: variable.binding.as_ref().expect("tensors of shaders have bindings").binding,
+                read: uses[handle].contains(GlobalUse::READ),
                 written: uses[handle].contains(GlobalUse::WRITE),
             })
             .collect()

@@ -1,7 +1,6 @@
 //! Timestamp queries: when compute passes begin and end, by the GPU's own clock.
 
-use super::device::GpuDevice;
-use super::executor::create_buffer;
+use super::device::{GpuDevice, create_buffer};
 use crate::error::Result;
 
 /// The most passes that one query set times: it holds at most 4096 timestamps.

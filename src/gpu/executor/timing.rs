@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::device::TileChoice;
+use super::super::device::{TileChoice, create_buffer};
 use super::super::lower::{Dispatch, Resource};
 use super::super::timestamps::{self, TimestampQueries};
 use super::super::tuner::{Measure, Measurement};
@@ -86,7 +86,7 @@ impl GpuExecutor {
         let words = (0..NOISE.div_ceil(4)).flat_map(word).take(NOISE);
         let values: Vec<f32> = words.map(|word| (2.0 * random::uniform(word) - 1.0) as f32).collect();
         let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let noise = super::create_buffer(&self.gpu, "noise", 4 * NOISE as u64, usage)?;
+        let noise = create_buffer(&self.gpu, "noise", 4 * NOISE as u64, usage)?;
         self.gpu.queue.write_buffer(&noise, 0, bytemuck::cast_slice(&values));
         let mut encoder = self.encoder("noise");
         let infos = self.program.buffers().iter();

@@ -1,16 +1,16 @@
-//! What a dispatch is made of before its size is known, and the sizes that many kernels share.
+//! A dispatch before its size is known, and sizes that many kernels share.
 
 use std::collections::BTreeMap;
 
 use super::{Dispatch, Resource};
-use crate::program::{Op, Program, TensorId, random};
+use crate::program::{Activation, Op, Program, TensorId};
 
-/// Invocations of an elementwise workgroup, as in the shaders.
+/// Invocations of a workgroup of an elementwise kernel, as in the shaders.
 pub(super) const ELEMENTWISE: usize = 256;
-/// Workgroups along one dimension that every adapter allows.
-pub(super) const MOST_WORKGROUPS: usize = 65_535;
+/// The most workgroups along one dimension that every adapter allows.
+pub(super) const MAX_WORKGROUPS: usize = 65_535;
 
-/// An entry point's shader, constants and tensors, before its size is known.
+/// A shader with overrides and bindings, before the entry point and the number of workgroups are known.
 #[derive(Clone)]
 pub(super) struct Kernel {
     shader: &'static str,
@@ -19,104 +19,119 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// The operands of the operation are bound under their own names.
-    pub(super) fn new(op: &Op, shader: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
-        let bindings =
-            op.operands().into_iter().map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
-        Self { shader, overrides: constants, bindings }
+    /// A kernel of a shader whose variables have the names of the operation's operands.
+    pub(super) fn new(op: &Op, shader: &'static str, overrides: Vec<(&'static str, f64)>) -> Self {
+        let operands = op.operands().into_iter();
+        let bindings = operands.map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
+        Self { shader, overrides, bindings }
     }
 
-    /// The same for another shader with the same constants and tensors.
+    /// The kernel of another shader with the same overrides and bindings.
     pub(super) fn of_shader(self, shader: &'static str) -> Self {
         Self { shader, ..self }
     }
 
-    pub(super) fn constants(mut self, more: &[(&'static str, f64)]) -> Self {
+    /// Adds overrides.
+    pub(super) fn overrides(mut self, more: &[(&'static str, f64)]) -> Self {
         self.overrides.extend_from_slice(more);
         self
     }
 
-    pub(super) fn bind(mut self, name: &'static str, source: Resource) -> Self {
-        self.bindings.insert(name, source);
+    /// Binds a resource to a variable.
+    pub(super) fn bind(mut self, name: &'static str, resource: Resource) -> Self {
+        self.bindings.insert(name, resource);
         self
     }
 
+    /// Binds a tensor to a variable.
+    pub(super) fn tensor(self, name: &'static str, tensor: TensorId) -> Self {
+        self.bind(name, Resource::Tensor(tensor))
+    }
+
+    /// Binds `len` elements of the scratch memory of the variable's name.
     pub(super) fn scratch(self, name: &'static str, len: usize) -> Self {
         self.bind(name, Resource::Scratch(name, 0..len))
     }
 
-    /// A shader's bindings are fixed, so an absent bias is any tensor that is only read.
-    pub(super) fn with_bias(self, bias: Option<TensorId>, placeholder: TensorId) -> Self {
-        let has_bias = flag("HAS_BIAS", bias.is_some());
-        self.bind("b", Resource::Tensor(bias.unwrap_or(placeholder))).constants(&[has_bias])
+    /// Specialises the kernel to an activation, or to none.
+    pub(super) fn activation(self, kind: Option<Activation>) -> Self {
+        self.overrides(&activation_overrides(kind))
     }
 
+    /// The dispatch of an entry point.
     pub(super) fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
         let Self { shader, overrides, bindings } = self;
         Dispatch { shader, entry, overrides, bindings, workgroups, tile_shapes: Vec::new() }
     }
 }
 
-/// How a sum over many rows is split into parts that are added in a fixed order.
-pub(super) struct Slices {
+/// How a sum over many rows is split into slices, each of which a workgroup adds up; their sums are added in order.
+pub(super) struct RowSlices {
+    /// The number of slices.
     pub(super) count: usize,
+    /// Rows of a slice; the last one may have fewer.
     pub(super) rows: usize,
 }
 
-impl Slices {
-    /// About 64 slices, of 256 rows at least, and of 131,072 at most: its 8 lanes read them twice, and so stay at half of
-    /// the iterations after which Mesa before 25.1 ends loops.
+impl RowSlices {
+    /// About 64 slices of at least 256 rows, and of at most 131,072: each of the 8 lanes reads its share of them twice, and so stays
+    /// at half of the iterations after which Mesa before 25.1 ends loops.
     pub(super) fn of(rows: usize) -> Self {
         let slice = rows.div_ceil(64).clamp(256, 131_072);
         Self { count: rows.div_ceil(slice), rows: slice }
     }
-
-    pub(super) fn constants(&self) -> Vec<(&'static str, f64)> {
-        sizes(&[("SLICES", self.count), ("SLICE_ROWS", self.rows)])
-    }
 }
 
+/// Workgroups of an elementwise kernel over a tensor.
 pub(super) fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
     invocations(program.info(tensor).len())
 }
 
-/// Workgroups of so many invocations in all, or fewer for a grid-stride loop.
+/// Workgroups of an elementwise kernel over `count` elements; a grid-stride loop covers what exceeds the limit of workgroups.
 pub(super) fn invocations(count: usize) -> [usize; 3] {
-    [count.div_ceil(ELEMENTWISE).min(MOST_WORKGROUPS), 1, 1]
+    [count.div_ceil(ELEMENTWISE).min(MAX_WORKGROUPS), 1, 1]
 }
 
-/// Workgroups of 64 invocations that each draw four random words at a time.
+/// Workgroups of 64 invocations, each of which draws four random words at a time, for `len` elements.
 pub(super) fn blocks_of_four(len: usize) -> [usize; 3] {
-    [len.div_ceil(4 * 64).min(MOST_WORKGROUPS), 1, 1]
+    [len.div_ceil(4 * 64).min(MAX_WORKGROUPS), 1, 1]
 }
 
+/// An override that is a flag.
 pub(super) fn flag(name: &'static str, set: bool) -> (&'static str, f64) {
     (name, f64::from(u8::from(set)))
 }
 
-pub(super) fn seed_constants(seed: u64) -> Vec<(&'static str, f64)> {
-    let [low, high] = random::key(seed);
-    vec![("SEED_LOW", f64::from(low)), ("SEED_HIGH", f64::from(high))]
+/// The overrides of `function.wgsl` for an activation, or for none.
+pub(super) fn activation_overrides(kind: Option<Activation>) -> Vec<(&'static str, f64)> {
+    let (number, slope) = match kind {
+        Some(Activation::LeakyRelu { slope }) => (0.0, slope),
+        Some(Activation::Tanh) => (1.0, 0.0),
+        Some(Activation::Sigmoid) => (2.0, 0.0),
+        None => (3.0, 0.0),
+    };
+    vec![("KIND", number), ("SLOPE", slope)]
 }
 
+/// Overrides that are sizes.
 pub(super) fn sizes(list: &[(&'static str, usize)]) -> Vec<(&'static str, f64)> {
     list.iter().map(|&(name, size)| (name, size as f64)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::MESA_LIMIT;
+    use super::super::MESA_LIMIT;
     use super::*;
 
     #[test]
     fn no_lane_of_a_reduction_comes_near_mesas_limit_of_iterations() {
         for rows in [1, 255, 257, 1_000_000, 100_000_000, 1 << 31] {
-            let slices = Slices::of(rows);
+            let slices = RowSlices::of(rows);
             assert!(slices.count * slices.rows >= rows && (slices.count - 1) * slices.rows < rows, "{rows} rows");
             assert!(2 * slices.rows / 8 + 16 < MESA_LIMIT && 2 * slices.count < MESA_LIMIT, "{rows} rows");
-            // Batch normalisation reads the parts of both groups, then those of its own, twice, and then its rows.
-            let in_reach = rows <= 100_000_000; // where that adapter's buffers end
-            assert!(!in_reach || slices.rows / 8 + 6 * slices.count < MESA_LIMIT, "{rows} rows");
+            // Batch normalisation reads the sums of both groups, then those of its own, twice, and then its rows.
+            let within_buffers = rows <= 100_000_000; // the largest buffers of that adapter
+            assert!(!within_buffers || slices.rows / 8 + 6 * slices.count < MESA_LIMIT, "{rows} rows");
         }
     }
 }

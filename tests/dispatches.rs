@@ -1,0 +1,53 @@
+//! What a training step becomes on a GPU: the list of its dispatches. No test here needs a GPU.
+
+use std::path::Path;
+
+use gpu_gan::gpu::{DispatchList, KernelSet, Resource, lower};
+use gpu_gan::net::Model;
+use gpu_gan::train::{Gan, Settings};
+
+/// The program of a model at its own batch size, on 60,000 images.
+fn gan(model: &str) -> Gan {
+    let model = Model::named(model).unwrap();
+    Gan::new(&model, &Settings::bare(&model, 60_000, model.training.batch_size), 60_000)
+}
+
+#[test]
+fn the_dispatches_of_a_step_are_those_of_the_golden_lists() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for model in ["dcgan-small", "dcgan-fast"] {
+        let gan = gan(model);
+        let list = DispatchList::new(&gan.program, gan.step, KernelSet::Portable).to_string();
+        let path = folder.join(format!("dispatches-{model}.txt"));
+        if std::env::var_os("GPU_GAN_WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, &list).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            list == golden,
+            "a step of {model} is no longer that of {} (GPU_GAN_WRITE_GOLDEN=1 renews it):\n{list}",
+            path.display()
+        );
+    }
+}
+
+/// Rounded to f16, a gradient of a mean over a batch would lose most of its digits.
+#[test]
+fn mixed_precision_scales_gradients_before_it_rounds_them_and_nothing_else() {
+    let kernels = KernelSet::CooperativeMatrices { side: 16, subgroup: 32 };
+    let (mut gradients, mut others) = (0, 0);
+    let program = gan("dcgan-small").program;
+    let ops = program.routines().iter().flat_map(|routine| &routine.ops).cloned().collect::<Vec<_>>();
+    for dispatch in lower(&ops, &program, kernels) {
+        for (scale, operand) in [("SCALE_A", "left"), ("SCALE_B", "right")] {
+            let Some(scale) = dispatch.value(scale) else { continue };
+            let Resource::Tensor(tensor) = dispatch.bindings[operand] else { panic!("{dispatch:?}") };
+            let name = &program.info(tensor).name;
+            let is_gradient = [".dx ", ".grad"].iter().any(|part| name.contains(part));
+            let images = program.nhwc(tensor)[0].next_power_of_two();
+            assert_eq!(scale as usize, if is_gradient { 16 * images } else { 1 }, "{name}");
+            *(if is_gradient { &mut gradients } else { &mut others }) += 1;
+        }
+    }
+    assert!(gradients > 5 && others > 10, "{gradients} gradients, {others} others");
+}
