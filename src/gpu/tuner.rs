@@ -45,7 +45,7 @@ struct TuningFile {
 }
 
 /// What compiles and times products.
-pub(super) trait Measure {
+pub(super) trait TileBenchmark {
     /// A product, compiled with each of its tile shapes.
     type Prepared;
 
@@ -98,7 +98,7 @@ impl Tuner {
     }
 
     /// Times products until [`BUDGET`] is spent.
-    pub(super) fn tune<M: Measure>(&self, products: &[&Dispatch], measure: &mut M) -> Result<()> {
+    pub(super) fn tune<M: TileBenchmark>(&self, products: &[&Dispatch], measure: &mut M) -> Result<()> {
         let (all, mut timed, mut spent) = (products.len(), 0, Duration::ZERO);
         for batch in products.chunks(COMPILED_AT_ONCE) {
             if spent > BUDGET {
@@ -220,7 +220,7 @@ mod tests {
         measured: Vec<Dispatch>,
     }
 
-    impl Measure for Same<'_> {
+    impl TileBenchmark for Same<'_> {
         type Prepared = Dispatch;
 
         fn prepare(&mut self, products: &[&Dispatch]) -> Result<Vec<Dispatch>> {

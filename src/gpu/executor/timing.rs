@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::device::{TileChoice, create_buffer};
 use super::super::lower::{Dispatch, Resource};
 use super::super::timestamps::{self, TimestampQueries};
-use super::super::tuner::{Measure, Measurement};
+use super::super::tuner::{Measurement, TileBenchmark};
 use super::{GpuExecutor, Pipelines, PreparedDispatch, encode};
 use crate::error::Result;
 use crate::program::{Element, RoutineId, random};
@@ -161,7 +161,7 @@ impl GpuExecutor {
     }
 }
 
-impl Measure for GpuExecutor {
+impl TileBenchmark for GpuExecutor {
     type Prepared = PreparedProduct;
 
     fn prepare(&mut self, products: &[&Dispatch]) -> Result<Vec<PreparedProduct>> {
