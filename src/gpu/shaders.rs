@@ -25,7 +25,7 @@ pub enum RunsOn {
     All,
     /// Software adapters with subgroups of 8 lanes.
     Software,
-    /// RunsOn that were opened with mixed precision, by the side of their cooperative matrices.
+    /// Adapters that were opened with mixed precision, by the side of their cooperative matrices.
     CooperativeMatrices(usize),
 }
 
