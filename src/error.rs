@@ -1,25 +1,25 @@
-//! What can go wrong, as sentences: each error says the facts, and its hint says what to do next.
+//! Errors as sentences: `Display` says the facts, and the hint says what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of anything here that can fail.
+/// The result of a function that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error that a person can act on. `Display` is one sentence with the facts; [`Error::hint`] is the next step.
+/// An error that a person can act on. `Display` is one sentence with the facts; [`Error::hint`] says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried: "read", "write", "create the folder".
+        /// What the program tried to do: "read", "write", "create the folder".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The images are not there, damaged, or not what they claim to be.
+    /// The images do not exist, are damaged, or are not in the format that they claim.
     #[error("{message}")]
     Data {
         /// The facts.
@@ -27,7 +27,7 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
-    /// A model file is not there, does not parse, or its layers do not fit together.
+    /// A model file does not exist, does not parse, or its layers do not fit together.
     #[error("{message}")]
     Model {
         /// The facts, naming the layer.
@@ -35,7 +35,7 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
-    /// A checkpoint or run folder is damaged, or belongs to something else.
+    /// A checkpoint or run folder is damaged, or was written by another program.
     #[error("{message}")]
     Checkpoint {
         /// The facts.
@@ -43,7 +43,7 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
-    /// What was asked for does not make sense together.
+    /// The options do not make sense together.
     #[error("{message}")]
     Request {
         /// The facts.
@@ -51,7 +51,7 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
-    /// A device is not there, or stopped working.
+    /// A device does not exist, or stopped working.
     #[error("{message}")]
     Device {
         /// The facts, naming the device.
@@ -59,17 +59,17 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
-    /// A driver gave a device up, with all that lay on it: it was reset, unplugged, or had no memory left for a submission.
+    /// A driver lost a device and all of its memory: it was reset, unplugged, or had no memory left for a submission.
     #[error("{device} was lost: {reason}")]
     Lost {
         /// The device's name.
         device: String,
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
-        /// The next step, filled in by who knows what was saved.
+        /// The next step; the caller that knows what was saved fills it in.
         hint: String,
     },
-    /// A tensor is larger than the device can hold in one piece.
+    /// A tensor is larger than the largest buffer of the device.
     #[error(
         "{tensor} needs {}, but {device} allows {} ({limit_name})",
         bytes_for_people(*bytes),
@@ -78,49 +78,49 @@ pub enum Error {
     TooLarge {
         /// The tensor's name, as in the program.
         tensor: String,
-        /// What it needs.
+        /// The tensor's size in bytes.
         bytes: u64,
-        /// What there is.
+        /// The device's limit in bytes.
         limit: u64,
-        /// The limit's name, as the device's documentation has it.
+        /// The limit's name in the device's API.
         limit_name: &'static str,
         /// The device's name.
         device: String,
-        /// The next step, filled in by who knows what would fit.
+        /// The next step; the caller that knows what would fit fills it in.
         hint: String,
     },
-    /// A device had no memory left for a tensor that is within its limits.
+    /// A device has no memory left for a tensor that is within its limits.
     #[error("{device} has no room for {tensor} ({})", bytes_for_people(*bytes))]
     OutOfMemory {
         /// The tensor's name, as in the program.
         tensor: String,
-        /// What it needs.
+        /// The tensor's size in bytes.
         bytes: u64,
         /// The device's name.
         device: String,
-        /// The next step, filled in by who knows what would fit.
+        /// The next step; the caller that knows what would fit fills it in.
         hint: String,
     },
     /// A loss became NaN or infinite.
     #[error("training diverged: {what} is not a finite number at step {step}")]
     Diverged {
-        /// The first step with such a loss, counted from 1.
+        /// The first step whose loss is not finite, counted from 1.
         step: u64,
-        /// Which loss.
+        /// The name of the loss.
         what: &'static str,
-        /// The newest checkpoint from before, if there is one.
+        /// The newest checkpoint before that step, if there is one.
         last_good: Option<PathBuf>,
     },
 }
 
 impl Error {
-    /// An [`Error::File`], for `map_err`.
+    /// Makes an [`Error::File`] of an [`io::Error`], for `map_err`.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::File { action, path, source }
     }
 
-    /// What the person can do next; empty where the sentence itself says it.
+    /// What to do next; empty where the sentence itself says it.
     pub fn hint(&self) -> String {
         match self {
             Self::File { source, .. } => match source.kind() {
@@ -128,20 +128,22 @@ impl Error {
                     "check the spelling of the path; a relative path starts at the current folder".into()
                 }
                 io::ErrorKind::PermissionDenied => {
-                    "choose a place that you may write to, or change its permissions".into()
+                    "choose a folder that you may write to, or change its permissions".into()
                 }
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "free some space, or choose another disk with --out; what was written before is whole".into()
-                }
-                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => {
-                    "choose another path: a file is where a folder should be, or the other way round".into()
-                }
-                io::ErrorKind::FileTooLarge => {
-                    "raise the limit on the size of files (`ulimit -f`), or choose another disk with --out; what was \
-                     written before is whole"
+                    "free some space, or choose another disk with --out; files that were written before are complete"
                         .into()
                 }
-                io::ErrorKind::ReadOnlyFilesystem => "choose another place with --out".into(),
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => {
+                    "choose another path: there is a file where a folder is needed, or a folder where a file is needed"
+                        .into()
+                }
+                io::ErrorKind::FileTooLarge => {
+                    "raise the limit on the size of files (`ulimit -f`), or choose another disk with --out; files \
+                     that were written before are complete"
+                        .into()
+                }
+                io::ErrorKind::ReadOnlyFilesystem => "choose a folder on another file system with --out".into(),
                 _ => "try again, or choose another path".into(),
             },
             Self::Data { hint, .. }
@@ -156,14 +158,14 @@ impl Error {
                 let last_good = match last_good {
                     Some(path) => {
                         format!(
-                            "the last good checkpoint is {}, but going on from it ends the same way",
+                            "the last good checkpoint is {}, but resuming from it ends the same way",
                             path.display()
                         )
                     }
-                    None => "no checkpoint was written before".into(),
+                    None => "no checkpoint was written before that step".into(),
                 };
                 format!(
-                    "{last_good}: begin anew with a lower --lr, with --warm-up 500, with a penalty such as --r1 0.5 where the \
+                    "{last_good}: begin a new run with a lower --lr, with --warm-up 500, with a penalty such as --r1 0.5 where the \
                      model permits it, or with another --seed"
                 )
             }
@@ -171,7 +173,7 @@ impl Error {
     }
 }
 
-/// A number of bytes with the unit that suits it: `154.0 MiB`.
+/// A number of bytes in a suitable unit, such as `154.0 MiB`.
 pub fn bytes_for_people(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;

@@ -1,8 +1,8 @@
-//! Writing whole or not at all: whoever looks at a file of ours, at any moment, sees the old one or the new one.
+//! Atomic writes: at any moment, a reader sees either the old file or the new one.
 //!
-//! A file is written under a temporary name in the same folder, synced to the disk, and renamed. A crash or a full
-//! disk in between costs the new file and never the old one; only a process that is killed outright can leave its
-//! temporary file (`.gpu-gan-*.tmp`) behind.
+//! A file is written under a temporary name in the same folder, synced to the disk, and renamed. A crash or a full disk
+//! in between costs the new file and never the old one. Only a process that is killed can leave its temporary file
+//! (`.gpu-gan-*.tmp`) behind.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -12,10 +12,10 @@ use etcetera::{BaseStrategy, choose_base_strategy};
 
 use crate::error::{Error, Result};
 
-/// Writes the file at `path` with `write`, whole or not at all: on any failure what was there before is still there,
-/// and nothing else is. Errors name `path`, not the temporary file.
+/// Writes the file at `path` with `write`, atomically: after a failure the old file is still there, and nothing else.
+/// Errors name `path`, not the temporary file.
 ///
-/// A symbolic link stays one; the file that it points to is replaced.
+/// A symbolic link stays a link; the file that it points to is replaced.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let failed = || Error::file("write", path);
 
@@ -34,32 +34,30 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
     sync_folder(folder).map_err(failed())
 }
 
-/// Makes a folder, and those above it, where they are not there yet.
+/// Creates a folder, and the folders above it, unless they exist.
 pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path)
         .map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => io::Error::new(source.kind(), "a file of that name is there already"),
+            io::ErrorKind::AlreadyExists => io::Error::new(source.kind(), "a file of that name exists"),
             _ => source,
         })
         .map_err(Error::file("create the folder", path))
 }
 
-/// Where a rename may put the file: `path` with its links followed. Renaming onto anything but an ordinary file is
-/// refused, because it would succeed: the administrator who writes to `/dev/null` would lose it.
+/// The path that the file is renamed to: `path` with its links followed. Renaming onto anything but a regular file is
+/// refused, because it would succeed: an administrator who writes to `/dev/null` would lose it.
 fn replaceable(path: &Path) -> io::Result<PathBuf> {
     match fs::metadata(path) {
         Ok(there) if there.is_file() => fs::canonicalize(path),
-        Ok(there) if there.is_dir() => {
-            Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder of that name is there already"))
-        }
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "what is there is not an ordinary file")),
+        Ok(there) if there.is_dir() => Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder of that name exists")),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(path.to_path_buf()),
         Err(other) => Err(other),
     }
 }
 
-/// Where a program keeps what it can make again: the folder that `GPU_GAN_CACHE` names, or else `gpu-gan` in the place
-/// that the system has for that (`~/.cache` on Linux). None where the person has no home.
+/// The folder for files that the program can rebuild: the one that `GPU_GAN_CACHE` names, or else `gpu-gan` in the user's
+/// cache folder (`~/.cache` on Linux). `None` where the user has no home folder.
 pub fn cache_folder() -> Option<PathBuf> {
     match std::env::var_os("GPU_GAN_CACHE") {
         Some(folder) if !folder.is_empty() => Some(folder.into()),
@@ -74,8 +72,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A new file in `folder` that removes itself when dropped. Opened the ordinary way, so that the umask decides who may
-/// read it; the `tempfile` crate on its own would make it private.
+/// A new file in `folder` that is removed when it is dropped. It is opened in the usual way, so that the umask decides who
+/// may read it; the `tempfile` crate by itself would make it private.
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .prefix(".gpu-gan-")
@@ -83,8 +81,8 @@ fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .make_in(folder, |path| OpenOptions::new().write(true).create_new(true).open(path))
 }
 
-/// Makes a rename in `folder` survive a power cut. The new file is whole and in place either way, so a file system
-/// that cannot sync a folder, or a folder that may be written but not read, is no failure.
+/// Makes a rename in `folder` survive a power cut. The new file is complete either way, so a file system that cannot sync
+/// a folder, or a folder that may be written but not read, is no failure.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
@@ -176,7 +174,7 @@ mod tests {
         let path = folder.path().join("taken");
         fs::create_dir(&path).unwrap();
         let error = write_text(&path, "new").unwrap_err().to_string();
-        assert!(error.contains("a folder of that name is there already"), "{error}");
+        assert!(error.contains("a folder of that name exists"), "{error}");
         assert!(path.is_dir());
         assert_eq!(names_in(folder.path()), ["taken"]);
     }
@@ -185,7 +183,7 @@ mod tests {
     #[test]
     fn a_device_is_refused() {
         let error = write_text(Path::new("/dev/null"), "new").unwrap_err().to_string();
-        assert!(error.contains("not an ordinary file"), "{error}");
+        assert!(error.contains("not a regular file"), "{error}");
     }
 
     #[cfg(unix)]
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_made_all_the_way_down_and_may_be_there_already() {
+    fn folders_are_created_with_their_parents_and_may_exist() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs/mnist-0001/samples");
         create_folder(&path).unwrap();
@@ -234,7 +232,7 @@ mod tests {
         let path = folder.path().join("runs");
         fs::write(&path, "not a folder").unwrap();
         let error = create_folder(&path).unwrap_err().to_string();
-        let expected = format!("cannot create the folder {}: a file of that name is there already", path.display());
+        let expected = format!("cannot create the folder {}: a file of that name exists", path.display());
         assert_eq!(error, expected);
     }
 }

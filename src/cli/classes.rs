@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::error::{Error, Result};
 use crate::train::{Checkpoint, classes};
 
@@ -28,37 +30,69 @@ pub(super) fn parse_classes(list: Option<&str>, checkpoint: &Checkpoint, run: &P
     list.map_or_else(|| Ok(classes::all(count)), |list| parse_list(list, count, names)).map(Some)
 }
 
+/// The labels of a list of names, numbers and ranges. A range of names runs over the classes in their order. Where all
+/// names are numbers, a number is a name; else it may be a label too.
 fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
-    let known = match names {
+    let there_are = match names {
         [] => format!("0 to {}", count - 1),
         names => format!("0 to {} ({})", count - 1, names.join(", ")),
     };
-    let wrong = |what: String| Error::Request {
+    let wrong = |what: String, nearest: Option<&String>| Error::Request {
         message: format!("--class {list}: {what}"),
-        hint: format!("write classes and ranges with commas between them, such as 0-1; the classes are {known}"),
+        hint: match nearest {
+            Some(name) => format!("did you mean `{name}`? The classes are {there_are}"),
+            None => {
+                format!("write classes and ranges with commas between them, such as 0-1; the classes are {there_are}")
+            }
+        },
     };
-    let class = |word: &str| {
-        let word = word.trim();
-        let named = names.iter().position(|name| name == word);
-        let numbered = || word.parse().ok().filter(|&number: &usize| number < count);
-        named.or_else(numbered).ok_or_else(|| wrong(format!("`{word}` is not a class")))
+    let are_numbers = !names.is_empty() && names.iter().all(|name| name.parse::<i128>().is_ok());
+    let find = |word: &str| {
+        let word: String = word.trim().nfc().collect();
+        let named = names.iter().position(|name| *name == word);
+        let numbered = || word.parse().ok().filter(|&label: &usize| label < count && !are_numbers);
+        named.or_else(numbered)
+    };
+    let class =
+        |word: &str| find(word).ok_or_else(|| wrong(format!("`{}` is not a class", word.trim()), nearest(word, names)));
+    // A name may have a hyphen in it, so a range is tried at each hyphen.
+    let range = |part: &str| {
+        find(part).map(|one| (one, one)).or_else(|| {
+            let mut hyphens = part.match_indices('-').map(|(at, _)| (&part[..at], &part[at + 1..]));
+            hyphens.find_map(|(first, last)| Some((find(first)?, find(last)?)))
+        })
     };
     let mut classes = Vec::new();
-    for part in list.split(',') {
-        // A name may have a hyphen in it.
-        let (first, last) = match (class(part), part.split_once('-')) {
-            (Err(_), Some((first, last))) => (class(first)?, class(last)?),
-            (one, _) => one.map(|one| (one, one))?,
+    let mut rest: Vec<&str> = list.split(',').collect();
+    while !rest.is_empty() {
+        // A name may have a comma in it, so the longest beginning that is one comes first.
+        let found = (1..=rest.len()).rev().find_map(|parts| Some((parts, range(&rest[..parts].join(","))?)));
+        let Some((parts, (first, last))) = found else {
+            let (first, last) = rest[0].split_once('-').unwrap_or((rest[0], rest[0]));
+            let wrong_end = if find(first).is_some() { last } else { first };
+            let word = if nearest(rest[0], names).is_some() { rest[0] } else { wrong_end };
+            return Err(class(word)
+                .err()
+                .unwrap_or_else(|| wrong(format!("`{}` is not a class", rest[0].trim()), None)));
         };
         if first > last {
-            return Err(wrong(format!("the range {} runs backwards", part.trim())));
+            return Err(wrong(format!("the range {} runs backwards", rest[..parts].join(",").trim()), None));
         }
         if classes.len() + last - first >= MOST_CLASSES {
-            return Err(wrong(format!("more than {MOST_CLASSES} classes")));
+            return Err(wrong(format!("more than {MOST_CLASSES} classes"), None));
         }
         classes.extend((first..=last).map(|class| class as u8));
+        rest.drain(..parts);
     }
     Ok(classes)
+}
+
+/// The name that is most like a misspelt one.
+fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a String> {
+    let word = word.trim().to_lowercase();
+    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &word);
+    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.8).then_some(best)
 }
 
 #[cfg(test)]
@@ -72,8 +106,27 @@ mod tests {
         assert_eq!(parse_list("0-2, 9,1", 10, &[]).unwrap(), [0, 1, 2, 9, 1]);
         assert_eq!(parse_list("hot-dogs,0-1,7", 3, &names).unwrap(), [1, 0, 1, 2]);
         assert_eq!(parse_list("cats-hot-dogs", 3, &names).unwrap(), [0, 1]);
-        assert_eq!(parse_list("hot-dogs-7", 3, &names).ok(), None);
+        assert_eq!(parse_list("hot-dogs-7", 3, &names).unwrap(), [1, 2]);
         assert_eq!(parse_list("0-255", 256, &[]).unwrap().len(), 256);
+    }
+
+    #[test]
+    fn ranges_run_over_names_and_numeric_names_are_no_labels() {
+        let letters: Vec<String> = (1..=26).map(|i| i.to_string()).collect();
+        assert_eq!(parse_list("1-3,26", 26, &letters).unwrap(), [0, 1, 2, 25]);
+        assert!(parse_list("0", 26, &letters).is_err() && parse_list("0-3", 26, &letters).is_err());
+        let ages = ["-2", "0", "10"].map(String::from);
+        assert_eq!(parse_list("-2-10", 3, &ages).unwrap(), [0, 1, 2]);
+        assert_eq!(parse_list("-2,10", 3, &ages).unwrap(), [0, 2]);
+    }
+
+    #[test]
+    fn names_may_have_commas_spaces_hyphens_and_accents() {
+        let names = ["Größe, XL", "a-b", "b", "caf\u{e9} noir", "x"].map(String::from);
+        assert_eq!(parse_list("Größe, XL,b", 5, &names).unwrap(), [0, 2]);
+        assert_eq!(parse_list("b,Größe, XL-a-b", 5, &names).unwrap(), [2, 0, 1]);
+        assert_eq!(parse_list("cafe\u{301} noir", 5, &names).unwrap(), [3]);
+        assert_eq!(parse_list(" a-b - x ", 5, &names).unwrap(), [1, 2, 3, 4]);
     }
 
     #[test]
@@ -85,5 +138,9 @@ mod tests {
         }
         let names = ["cats", "dogs"].map(String::from);
         assert!(parse_list("mice", 2, &names).unwrap_err().hint().ends_with("the classes are 0 to 1 (cats, dogs)"));
+        let misspelt = parse_list("cats,dosg", 2, &names).unwrap_err();
+        assert!(
+            misspelt.to_string().contains("`dosg` is not a class") && misspelt.hint().contains("did you mean `dogs`?")
+        );
     }
 }

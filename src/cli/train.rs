@@ -406,7 +406,7 @@ fn usual_augment(settings: &Settings, model: &Model) -> Augment {
 pub(super) fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     match asked {
         Some(model) => Model::open(model),
-        None if source.is_of_photographs()? => Model::named("dcgan-fast-64"),
+        None if source.has_image_files()? => Model::named("dcgan-fast-64"),
         None if source.name == stacked_mnist::NAME => Model::named("dcgan-fast")?.with_channels(3)?.with_pac(2),
         None => Model::named("dcgan-fast"),
     }

@@ -1,16 +1,16 @@
-//! Images that were made before, kept in a folder of the user's cache: decoding a hundred thousand photographs takes minutes,
-//! reading the file here seconds.
+//! Images that were decoded before, kept in a folder of the user's cache: decoding a hundred thousand images takes
+//! minutes, reading one file seconds.
 //!
 //! ```text
-//! gpu-gan images 1\n    what it is, and its version
-//! u64                   length of the description, little-endian
-//! ...                   the description, JSON: shape, count, labels, and what became of each picture
+//! gpu-gan images 2\n    the format and its version
+//! u64                   length of the header, little-endian
+//! ...                   the header, JSON: shape, count, labels, and the report on the files
 //! u8 ...                the pixels (N, H, W, C), then the labels (N), if there are any
-//! u32                   CRC-32 of all of it
+//! u32                   CRC-32 of everything before
 //! ```
 //!
-//! A file's name is a hash of everything that the images depend on, the lengths and times of their files among it. What
-//! is in a file is not trusted: a damaged one is made again.
+//! An entry's name is a hash of everything that its images depend on: for each file its name, length, times and inode, and
+//! a sample of its content. What is in an entry is not trusted: a damaged one is rebuilt.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,52 +21,53 @@ use std::time::SystemTime;
 use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
-use super::collection::{Collection, room_for};
-use super::fit::Fit;
+use super::collection::{Collection, allocate};
+use super::load_report::LoadReport;
+use super::resize::Resize;
+use super::source::Source;
 use super::{ImageSet, Listener};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 
-const MAGIC: &[u8; 17] = b"gpu-gan images 1\n";
+const MAGIC: &[u8; 17] = b"gpu-gan images 2\n";
 
-/// The folder's files take at most so much together: 4 GiB. The oldest make room for a new one.
-const MOST_BYTES: u64 = 4 << 30;
+/// The most bytes of all entries together: 4 GiB. The entry that was not used for the longest time makes room for a new one.
+const MAX_BYTES: u64 = 4 << 30;
 
-/// The most that a description may take: the names of the classes, and of a few pictures.
-const MOST_DESCRIPTION: u64 = 16 << 20;
+/// The most bytes of a header, which holds the names of the classes and of a few images: 16 MiB.
+const MAX_HEADER: u64 = 16 << 20;
 
-/// What comes before the pixels.
+/// What an entry says before its pixels.
 #[derive(Serialize, Deserialize)]
-struct Description {
+struct CacheHeader {
     name: String,
     shape: [usize; 3],
     count: usize,
     has_labels: bool,
     label_names: Vec<String>,
-    account: Account,
+    report: LoadReport,
 }
 
-/// Where the images of a collection are kept.
+/// The place in the cache for the images of a collection.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CacheEntry {
     folder: PathBuf,
     path: PathBuf,
 }
 
-impl Kept {
-    /// In the folder `images` of the cache.
-    pub(super) fn of(cache: &Path, collection: &Collection, fit: &Fit) -> Self {
+impl CacheEntry {
+    /// The entry in the folder `images` of the cache.
+    pub(super) fn of(cache: &Path, collection: &Collection, resize: &Resize, source: &Source) -> Self {
         let folder = cache.join("images");
-        Self { path: folder.join(format!("{:016x}", key(collection, fit))), folder }
+        Self { path: folder.join(format!("{:016x}", key(collection, resize, source))), folder }
     }
 
-    /// The images, if they are there and undamaged.
-    pub(super) fn read(&self, fit: &Fit, listener: &dyn Listener) -> Option<(ImageSet, Account)> {
+    /// Reads the images; `None` where there is no entry, or a damaged one, which is a remark.
+    pub(super) fn read(&self, resize: &Resize, listener: &dyn Listener) -> Option<(ImageSet, LoadReport)> {
         let Self { path, .. } = self;
-        match read(path, fit) {
+        match read(path, resize) {
             Ok(found) => {
-                // The time says when it was last of use; where it cannot be set, the file is only removed sooner.
+                // The time of the last use; where it cannot be set, the entry is only removed sooner.
                 let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
                 listener.remark(&format!("data from the cache: {}", path.display()));
                 Some(found)
@@ -74,54 +75,56 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = path.display();
-                listener.remark(&format!("{path} in the cache cannot be used ({error}); the images are read again"));
+                listener.remark(&format!("{path} in the cache cannot be used ({error}); rebuilding it"));
                 None
             }
         }
     }
 
-    /// Keeps the images for the next time. That this cannot be done, as the disk may be full, is a remark.
-    pub(super) fn keep(&self, set: &ImageSet, account: &Account, listener: &dyn Listener) {
-        if let Err(error) = write(&self.folder, &self.path, set, account) {
-            listener.remark(&format!("the images are not kept for the next time: {error}"));
+    /// Writes the images for the next time. Where that fails, such as on a full disk, it is a remark.
+    pub(super) fn write(&self, set: &ImageSet, report: &LoadReport, listener: &dyn Listener) {
+        if let Err(error) = write(&self.folder, &self.path, set, report) {
+            listener.remark(&format!("the images are not cached for the next time: {error}"));
         }
     }
 }
 
-/// A number that changes when the images would. The algorithm of the hash may change with the compiler, which costs no
-/// more than reading images again.
-fn key(collection: &Collection, fit: &Fit) -> u64 {
+/// A number that changes when the images would. Its algorithm may change with the compiler, which costs no more than
+/// decoding the images again.
+fn key(collection: &Collection, resize: &Resize, source: &Source) -> u64 {
+    let Source { background, normalise, frames, .. } = source;
     let mut hasher = DefaultHasher::new();
-    (MAGIC, env!("CARGO_PKG_VERSION"), fit, collection).hash(&mut hasher);
+    (MAGIC, env!("CARGO_PKG_VERSION"), resize, collection, background, normalise, frames).hash(&mut hasher);
+    collection.hash_samples(&mut hasher);
     hasher.finish()
 }
 
-fn read(path: &Path, fit: &Fit) -> io::Result<(ImageSet, Account)> {
+fn read(path: &Path, resize: &Resize) -> io::Result<(ImageSet, LoadReport)> {
     let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
     let file = File::open(path)?;
     let length = file.metadata()?.len();
-    let mut input = Checked { inner: BufReader::new(file), crc: Crc::new() };
+    let mut input = ChecksumReader { inner: BufReader::new(file), crc: Crc::new() };
     let mut start = [0; MAGIC.len() + 8];
     input.read_exact(&mut start)?;
-    let (magic, description_length) = start.split_at(MAGIC.len());
+    let (magic, header_length) = start.split_at(MAGIC.len());
     if magic != MAGIC {
-        return Err(damaged("it is of another kind"));
+        return Err(damaged("it has another format or version"));
     }
-    let description_length = u64::from_le_bytes(description_length.try_into().expect("eight bytes"));
-    if description_length > MOST_DESCRIPTION.min(length) {
-        return Err(damaged("its description is too long"));
+    let header_length = u64::from_le_bytes(header_length.try_into().expect("eight bytes"));
+    if header_length > MAX_HEADER.min(length) {
+        return Err(damaged("its header is too long"));
     }
-    let mut description = vec![0; description_length as usize];
-    input.read_exact(&mut description)?;
-    let Description { name, shape, count, has_labels, label_names, account } = serde_json::from_slice(&description)?;
-    let per_image = fit.image_bytes() as u64 + u64::from(has_labels);
+    let mut header = vec![0; header_length as usize];
+    input.read_exact(&mut header)?;
+    let CacheHeader { name, shape, count, has_labels, label_names, report } = serde_json::from_slice(&header)?;
+    let per_image = resize.image_bytes() as u64 + u64::from(has_labels);
     let expected = (count as u64)
         .checked_mul(per_image)
-        .and_then(|images| images.checked_add(start.len() as u64 + description_length + 4));
-    if shape != fit.shape || expected != Some(length) {
-        return Err(damaged("its length is not what its description says"));
+        .and_then(|images| images.checked_add(start.len() as u64 + header_length + 4));
+    if shape != resize.shape || expected != Some(length) {
+        return Err(damaged("its length is not what its header says"));
     }
-    let mut pixels = room_for(count as u64, fit, &name).map_err(io::Error::other)?;
+    let mut pixels = allocate(count as u64, resize, &name).map_err(io::Error::other)?;
     input.read_exact(&mut pixels)?;
     let mut labels = has_labels.then(|| vec![0; count]);
     if let Some(labels) = &mut labels {
@@ -134,23 +137,23 @@ fn read(path: &Path, fit: &Fit) -> io::Result<(ImageSet, Account)> {
         return Err(damaged("its checksum is wrong"));
     }
     let [height, width, channels] = shape;
-    Ok((ImageSet { name, height, width, channels, pixels, labels, label_names }, account))
+    Ok((ImageSet { name, height, width, channels, pixels, labels, label_names }, report))
 }
 
-fn write(folder: &Path, path: &Path, set: &ImageSet, account: &Account) -> Result<()> {
-    let description = Description {
+fn write(folder: &Path, path: &Path, set: &ImageSet, report: &LoadReport) -> Result<()> {
+    let header = CacheHeader {
         name: set.name.clone(),
         shape: set.image_shape(),
         count: set.count(),
         has_labels: set.labels.is_some(),
         label_names: set.label_names.clone(),
-        account: account.clone(),
+        report: report.clone(),
     };
-    let description = serde_json::to_vec(&description).expect("plain data has a JSON form");
+    let header = serde_json::to_vec(&header).expect("plain data has a JSON form");
     let labels = set.labels.as_deref().unwrap_or_default();
-    let length = description.len() as u64 + set.pixels.len() as u64 + labels.len() as u64;
+    let length = header.len() as u64 + set.pixels.len() as u64 + labels.len() as u64;
     files::create_folder(folder)?;
-    make_room(folder, length, MOST_BYTES)?;
+    make_room(folder, length, MAX_BYTES)?;
     files::write_atomically(path, |out| {
         let mut crc = Crc::new();
         let mut put = |bytes: &[u8]| {
@@ -158,8 +161,8 @@ fn write(folder: &Path, path: &Path, set: &ImageSet, account: &Account) -> Resul
             out.write_all(bytes).map_err(Error::file("write", path))
         };
         put(MAGIC)?;
-        put(&(description.len() as u64).to_le_bytes())?;
-        put(&description)?;
+        put(&(header.len() as u64).to_le_bytes())?;
+        put(&header)?;
         put(&set.pixels)?;
         put(labels)?;
         let sum = crc.sum().to_le_bytes();
@@ -167,14 +170,14 @@ fn write(folder: &Path, path: &Path, set: &ImageSet, account: &Account) -> Resul
     })
 }
 
-/// Removes the files that were of no use for the longest time, until there is room for `bytes` more within `most`.
-fn make_room(folder: &Path, bytes: u64, most: u64) -> Result<()> {
+/// Removes the entries that were not used for the longest time, until `bytes` more fit into `max`.
+fn make_room(folder: &Path, bytes: u64, max: u64) -> Result<()> {
     let failed = || Error::file("make room in", folder);
-    if bytes > most {
-        let (bytes, most) = (bytes_for_people(bytes), bytes_for_people(most));
-        return Err(failed()(io::Error::other(format!("they take {bytes}, and at most {most} are kept"))));
+    if bytes > max {
+        let (bytes, max) = (bytes_for_people(bytes), bytes_for_people(max));
+        return Err(failed()(io::Error::other(format!("they take {bytes}, and the cache holds at most {max}"))));
     }
-    let mut kept: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(folder)
+    let mut entries: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(folder)
         .map_err(failed())?
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -182,10 +185,10 @@ fn make_room(folder: &Path, bytes: u64, most: u64) -> Result<()> {
             Some((about.modified().ok()?, about.len(), entry.path()))
         })
         .collect();
-    kept.sort();
-    let mut all: u64 = kept.iter().map(|(_, length, _)| length).sum();
-    for (_, length, path) in kept {
-        if all.saturating_add(bytes) <= most {
+    entries.sort();
+    let mut all: u64 = entries.iter().map(|(_, length, _)| length).sum();
+    for (_, length, path) in entries {
+        if all.saturating_add(bytes) <= max {
             break;
         }
         fs::remove_file(&path).map_err(Error::file("remove", &path))?;
@@ -194,13 +197,13 @@ fn make_room(folder: &Path, bytes: u64, most: u64) -> Result<()> {
     Ok(())
 }
 
-/// Sums up what is read.
-struct Checked<R> {
+/// Computes the CRC-32 of what is read through it.
+struct ChecksumReader<R> {
     inner: R,
     crc: Crc,
 }
 
-impl<R: Read> Read for Checked<R> {
+impl<R: Read> Read for ChecksumReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.crc.update(&buffer[..read]);
@@ -215,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_of_no_use_for_the_longest_time_make_room() {
+    fn entries_not_used_for_the_longest_time_make_room() {
         let folder = tempfile::tempdir().unwrap();
         let names = || {
             let mut names: Vec<_> = fs::read_dir(folder.path())
@@ -237,7 +240,7 @@ mod tests {
         make_room(folder.path(), 350, 500).unwrap();
         assert_eq!(names(), ["new"]);
         let error = make_room(folder.path(), 501, 500).unwrap_err().to_string();
-        assert!(error.contains("they take 501 bytes, and at most 500 bytes are kept"), "{error}");
+        assert!(error.contains("they take 501 bytes, and the cache holds at most 500 bytes"), "{error}");
         assert_eq!(names(), ["new"]);
     }
 }

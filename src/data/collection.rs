@@ -1,148 +1,216 @@
-//! Pictures on their way to an [`ImageSet`]: first all are measured, then each is decoded into its place.
+//! Images on their way to an [`ImageSet`]: first the size of each is read, so that the memory for all is known and bounded;
+//! then each is decoded into its place, in parallel.
 
+use std::hash::{Hash, Hasher};
 use std::iter;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::account::Account;
-use super::decode::{Content, Measures, Traits};
-use super::fit::Fit;
+use super::decode::{DecodeOptions, ImageData, ImageHeader, ImageTraits, ValueRange};
+use super::inspect::inspect;
+use super::labels::{ImageClasses, MAX_CLASSES, sort_names};
+use super::load_report::LoadReport;
+use super::resize::Resize;
+use super::source::Source;
 use super::{ImageSet, Listener, data_error};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::memory;
 
-/// Pictures that take more than this are decoded one at a time, or a machine with many cores would need as many times the
-/// memory of the largest.
+/// Images that take more bytes than this are decoded one at a time: on a machine with many cores, all at once would take
+/// many times the memory of the largest.
 const LARGE: u64 = 64 << 20;
 
-/// Labels are bytes.
-const MOST_CLASSES: usize = 256;
-
-/// Pictures that were found and not looked at yet. Its hash changes when the images do that will be made of them.
+/// Images that were found and not decoded yet. Its hash changes when the images that are made of them would.
 #[derive(Debug, Hash)]
 pub(super) struct Collection<'a> {
-    /// What a person calls them.
+    /// The name of the data set.
     pub(super) name: String,
-    pub(super) pictures: Vec<Original<'a>>,
-    pub(super) classes: Classes,
-    /// What is known before any picture was looked at.
-    pub(super) account: Account,
+    /// The images, in order.
+    pub(super) images: Vec<InputImage<'a>>,
+    /// The class of each image.
+    pub(super) classes: ImageClasses,
+    /// What is known before any image is decoded.
+    pub(super) report: LoadReport,
 }
 
-/// A picture as it was found.
+/// An image as it was found.
 #[derive(Debug, Hash)]
-pub(super) struct Original<'a> {
-    /// What a sentence calls it.
+pub(super) struct InputImage<'a> {
+    /// The image's name in a sentence, such as its path inside the folder.
     pub(super) name: String,
-    pub(super) content: Content<'a>,
+    /// Where its pixels come from.
+    pub(super) data: ImageData<'a>,
 }
 
-/// The class of each picture.
-#[derive(Debug, Hash)]
-pub(super) enum Classes {
-    None,
-    Numbers(Vec<u8>),
-    /// The folder below the one that was named, and nothing for a picture that lies beside these.
-    Folders(Vec<Option<String>>),
-}
-
-/// What became of a picture.
-enum Outcome {
+/// What became of an image.
+enum ImageOutcome {
+    /// It cannot be read, for this reason.
     Unreadable(String),
-    Small([usize; 2]),
-    Made(usize, Traits),
+    /// It is too small, with this height and width.
+    TooSmall([usize; 2]),
+    /// It gave that many images.
+    Made(usize, ImageTraits),
 }
 
 impl Collection<'_> {
-    /// Makes images of the pictures that can be used, in the order of the pictures and of the tiles in them. A picture that
-    /// cannot be used is an entry of the account and no error.
-    pub(super) fn images(&self, fit: &Fit, listener: &dyn Listener) -> Result<(ImageSet, Account)> {
-        let Self { name, pictures, classes, account } = self;
-        let mut account = account.clone();
-        let measured = measure(pictures, listener);
-        let count = measured.iter().map(|measures| planned(measures, fit)).fold(0, u64::saturating_add);
-        let mut pixels = room_for(count, fit, name)?;
-        let outcomes = decode(pictures, measured, fit, &mut pixels, listener);
-
-        let [height, width, channels] = fit.shape;
-        let image = fit.image_bytes();
-        let (mut from, mut to) = (0, 0);
-        let mut counts = Vec::with_capacity(pictures.len());
-        for (original, (place, outcome)) in pictures.iter().zip(outcomes) {
-            let mut made = 0;
-            match outcome {
-                Outcome::Unreadable(reason) => account.cannot_read(&original.name, &reason),
-                Outcome::Small(size) => account.is_too_small(&original.name, size),
-                Outcome::Made(images, traits) => {
-                    account.gives(images, traits);
-                    made = images;
+    /// Makes images of those that can be used, in their order and that of the tiles in them. An image that cannot be used is
+    /// an entry of the report and no error.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no memory for all images.
+    pub(super) fn make(
+        &self,
+        resize: &Resize,
+        source: &Source,
+        listener: &dyn Listener,
+    ) -> Result<(ImageSet, LoadReport)> {
+        let Self { name, images, classes, report } = self;
+        let mut report = report.clone();
+        let headers = read_headers(images, source, listener);
+        let count = headers.iter().map(|header| planned(header, resize)).fold(0, u64::saturating_add);
+        let mut pixels = allocate(count, resize, name)?;
+        let options = DecodeOptions {
+            channels: resize.shape[2],
+            background: source.background,
+            frames: source.frames,
+            range: if source.normalise { value_range(images, &headers, source, resize, listener) } else { None },
+        };
+        if let Some(ValueRange { low, high }) = options.range {
+            report.note(format!("the values {low:.4} to {high:.4} (1 is the format's white) become black to white"));
+        }
+        for (image, header) in images.iter().zip(&headers) {
+            for &size in header.iter().flat_map(|header| &header.frames) {
+                if resize.count(size[0], size[1]) > 0 {
+                    report.is_cropped(&image.name, size, resize.cropped_share(size[0], size[1]));
                 }
             }
-            // A place stays empty where a picture could be measured but not decoded; the images behind it move up.
-            pixels.copy_within(from..from + made * image, to);
+        }
+        let outcomes = decode(images, headers, resize, options, &mut pixels, listener);
+
+        let [height, width, channels] = resize.shape;
+        let image_bytes = resize.image_bytes();
+        let (mut from, mut to) = (0, 0);
+        let mut counts = Vec::with_capacity(images.len());
+        for (image, (place, outcome)) in images.iter().zip(outcomes) {
+            let mut made = 0;
+            match outcome {
+                ImageOutcome::Unreadable(reason) => report.cannot_read(&image.name, &reason),
+                ImageOutcome::TooSmall(size) => report.is_too_small(&image.name, size),
+                ImageOutcome::Made(count, traits) => {
+                    report.gives(count, traits);
+                    made = count;
+                }
+            }
+            // A place stays empty where a header could be read but not the image; the images behind it move up.
+            pixels.copy_within(from..from + made * image_bytes, to);
             from += place;
-            to += made * image;
+            to += made * image_bytes;
             counts.push(made);
         }
         pixels.truncate(to);
         pixels.shrink_to_fit();
-        let (labels, label_names) = classes.labels(&counts, &mut account);
-        Ok((ImageSet { name: name.clone(), height, width, channels, pixels, labels, label_names }, account))
+        let (labels, label_names) = classes.labels(&counts, &mut report);
+        let set = ImageSet { name: name.clone(), height, width, channels, pixels, labels, label_names };
+        if let Some(labels) = &set.labels {
+            let mut of_class = vec![0; usize::from(*labels.iter().max().unwrap_or(&0)) + 1];
+            for &label in labels {
+                of_class[usize::from(label)] += 1;
+            }
+            let name = |label: usize| set.label_names.get(label).cloned().unwrap_or_else(|| label.to_string());
+            report.has_classes(
+                &of_class.into_iter().enumerate().map(|(label, count)| (name(label), count)).collect::<Vec<_>>(),
+            );
+        }
+        if to > 0 {
+            for line in inspect(&set, report.has_transparency()) {
+                report.note(line);
+            }
+        }
+        Ok((set, report))
+    }
+
+    /// Hashes some of the content of each file.
+    pub(super) fn hash_samples(&self, hasher: &mut impl Hasher) {
+        for image in &self.images {
+            if let ImageData::File(file) = &image.data {
+                file.hash_sample(hasher);
+            }
+        }
     }
 }
 
-/// The sizes of all pictures, or why they cannot be read.
-fn measure(pictures: &[Original], listener: &dyn Listener) -> Vec<Result<Measures, String>> {
-    listener.begin("measuring images", pictures.len());
-    let measured = pictures.par_iter().map(|original| {
-        let measures = original.content.measure();
+/// The header of each image, or why the image cannot be read.
+fn read_headers(images: &[InputImage], source: &Source, listener: &dyn Listener) -> Vec<Result<ImageHeader, String>> {
+    listener.begin("measuring images", images.len());
+    let headers = images.par_iter().map(|image| {
+        let header = image.data.header(source.frames);
         listener.advance();
-        measures
+        header
     });
-    measured.collect()
+    headers.collect()
 }
 
-/// How many images a picture gives if it can be decoded.
-fn planned(measures: &Result<Measures, String>, fit: &Fit) -> u64 {
-    measures.as_ref().map_or(0, |measures| fit.count(measures.height, measures.width))
+/// The number of images that an image gives if it can be decoded.
+fn planned(header: &Result<ImageHeader, String>, resize: &Resize) -> u64 {
+    let frames = header.iter().flat_map(|header| &header.frames);
+    frames.map(|&[height, width]| resize.count(height, width)).fold(0, u64::saturating_add)
 }
 
-/// Decodes each picture into its place in `pixels`: the bytes of the place, and what became of the picture.
+/// The range of the values of all images that can be used; `None` where all are equal.
+fn value_range(
+    images: &[InputImage],
+    headers: &[Result<ImageHeader, String>],
+    source: &Source,
+    resize: &Resize,
+    listener: &dyn Listener,
+) -> Option<ValueRange> {
+    listener.begin("finding the range of values", images.len());
+    let large_ones_wait = Mutex::new(());
+    let ranges = images.par_iter().zip(headers).map(|(image, header)| {
+        let is_large = header.as_ref().is_ok_and(|header| header.bytes > LARGE);
+        let turn = is_large.then(|| large_ones_wait.lock().unwrap_or_else(PoisonError::into_inner));
+        let range =
+            if planned(header, resize) > 0 { image.data.value_range(source.frames).ok().flatten() } else { None };
+        drop(turn);
+        listener.advance();
+        range
+    });
+    let range = ranges.flatten().reduce_with(ValueRange::and);
+    range.filter(|range| range.high > range.low)
+}
+
+/// Decodes each image into its place in `pixels`: the bytes of the place, and what became of the image.
 fn decode(
-    pictures: &[Original],
-    measured: Vec<Result<Measures, String>>,
-    fit: &Fit,
+    images: &[InputImage],
+    headers: Vec<Result<ImageHeader, String>>,
+    resize: &Resize,
+    options: DecodeOptions,
     pixels: &mut [u8],
     listener: &dyn Listener,
-) -> Vec<(usize, Outcome)> {
-    listener.begin("reading images", pictures.len());
+) -> Vec<(usize, ImageOutcome)> {
+    listener.begin("reading images", images.len());
     let large_ones_wait = Mutex::new(());
     let mut rest = pixels;
-    let places: Vec<_> = measured
+    let places: Vec<_> = headers
         .iter()
-        .map(|measures| {
-            let bytes = planned(measures, fit) as usize * fit.image_bytes();
+        .map(|header| {
+            let bytes = planned(header, resize) as usize * resize.image_bytes();
             rest.split_off_mut(..bytes).expect("there is a place for each image")
         })
         .collect();
-    let decoded = pictures.par_iter().zip(measured).zip(places).with_max_len(1).map(|((original, measures), place)| {
+    let decoded = images.par_iter().zip(headers).zip(places).with_max_len(1).map(|((image, header), place)| {
         let bytes = place.len();
-        let outcome = measures.map_or_else(Outcome::Unreadable, |measures| {
+        let outcome = header.map_or_else(ImageOutcome::Unreadable, |header| {
             if place.is_empty() {
-                return Outcome::Small([measures.height, measures.width]);
+                return ImageOutcome::TooSmall(header.frames.first().copied().unwrap_or_default());
             }
-            let turn = (measures.bytes > LARGE).then(|| large_ones_wait.lock().unwrap_or_else(PoisonError::into_inner));
-            let outcome = original.content.decode(fit.shape[2]).and_then(|picture| {
-                let size = [picture.pixels.height() as usize, picture.pixels.width() as usize];
-                if size != [measures.height, measures.width] {
-                    return Err("it changed while it was read".into());
-                }
-                fit.make(&picture.pixels, place);
-                Ok(Outcome::Made(bytes / fit.image_bytes(), picture.traits))
-            });
+            let is_large = header.bytes > LARGE;
+            let turn = is_large.then(|| large_ones_wait.lock().unwrap_or_else(PoisonError::into_inner));
+            let outcome = decode_image(image, &header, resize, options, place);
             drop(turn);
-            outcome.unwrap_or_else(Outcome::Unreadable)
+            outcome.unwrap_or_else(ImageOutcome::Unreadable)
         });
         listener.advance();
         (bytes, outcome)
@@ -150,13 +218,45 @@ fn decode(
     decoded.collect()
 }
 
-/// Memory for so many images, filled with zeros. `name` is what the person called them.
-pub(super) fn room_for(count: u64, fit: &Fit, name: &str) -> Result<Vec<u8>> {
-    let [height, width, channels] = fit.shape;
-    let what = if fit.has_tiles() { "tiles" } else { "images" };
+/// Decodes an image, frame by frame, into its place.
+fn decode_image(
+    image: &InputImage,
+    header: &ImageHeader,
+    resize: &Resize,
+    options: DecodeOptions,
+    place: &mut [u8],
+) -> Result<ImageOutcome, String> {
+    const CHANGED: &str = "it changed while it was read";
+    let images = place.len() / resize.image_bytes();
+    let mut rest = place;
+    let mut sizes = header.frames.iter();
+    let traits = image.data.decode(options, &mut |decoded| {
+        let size = [decoded.height() as usize, decoded.width() as usize];
+        if sizes.next() != Some(&size) {
+            return Err(CHANGED.into());
+        }
+        let bytes = resize.count(size[0], size[1]) as usize * resize.image_bytes();
+        resize.make(&decoded, rest.split_off_mut(..bytes).ok_or(CHANGED)?);
+        Ok(())
+    })?;
+    if sizes.next().is_some() {
+        return Err(CHANGED.into());
+    }
+    Ok(ImageOutcome::Made(images, traits))
+}
+
+/// Memory for `count` images, filled with zeros. `name` is the name of the data set.
+///
+/// # Errors
+///
+/// Where the memory that is available is too small.
+pub(super) fn allocate(count: u64, resize: &Resize, name: &str) -> Result<Vec<u8>> {
+    let [height, width, channels] = resize.shape;
+    let what = if resize.has_tiles() { "tiles" } else { "images" };
     let refused = |limit: &str| -> Error {
-        let bytes = bytes_for_people(count.saturating_mul(fit.image_bytes() as u64));
-        let fewer = if fit.has_tiles() { "a larger --stride or --tile gives fewer tiles" } else { "take fewer images" };
+        let bytes = bytes_for_people(count.saturating_mul(resize.image_bytes() as u64));
+        let fewer =
+            if resize.has_tiles() { "use a larger --stride or --tile for fewer tiles" } else { "use fewer images" };
         data_error(
             format!("{name} gives {count} {what} of {height} x {width} x {channels}, which take {bytes}; {limit}"),
             format!("{fewer}; or choose a model of smaller images with --model"),
@@ -166,7 +266,7 @@ pub(super) fn room_for(count: u64, fit: &Fit, name: &str) -> Result<Vec<u8>> {
         return Err(refused(&format!("at most {} can be counted", u32::MAX)));
     }
     let available = memory::available();
-    let bytes = count * fit.image_bytes() as u64;
+    let bytes = count * resize.image_bytes() as u64;
     if bytes > available {
         return Err(refused(&format!("{} of memory are available", bytes_for_people(available))));
     }
@@ -176,43 +276,55 @@ pub(super) fn room_for(count: u64, fit: &Fit, name: &str) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-impl Classes {
-    /// The label of each image and the names of the classes, if the pictures have classes; `counts` says how many images
-    /// were made of each.
-    fn labels(&self, counts: &[usize], account: &mut Account) -> (Option<Vec<u8>>, Vec<String>) {
+impl ImageClasses {
+    /// The label of each image that was made, and the names of the classes; `counts` holds the number of images that were
+    /// made of each input image.
+    fn labels(&self, counts: &[usize], report: &mut LoadReport) -> (Option<Vec<u8>>, Vec<String>) {
         match self {
             Self::None => (None, Vec::new()),
-            Self::Numbers(labels) => (Some(for_each_image(labels, counts)), Vec::new()),
-            Self::Folders(folders) => {
-                let used = || folders.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(folder, _)| folder);
+            Self::Numbers(labels, names) => (Some(for_each_image(labels, counts)), names.clone()),
+            Self::Names(classes) => {
+                let used = || classes.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(class, _)| class);
                 let mut names: Vec<_> = used().flatten().cloned().collect();
                 names.sort();
                 names.dedup();
+                sort_names(&mut names);
                 if names.len() < 2 {
                     return (None, Vec::new());
                 }
-                if used().any(Option::is_none) {
-                    account
-                        .has_no_classes("images lie beside the folders too, so the folders are not taken as classes");
+                let without = used().filter(|class| class.is_none()).count();
+                if without > 0 {
+                    report.note(format!(
+                        "{without} images lie beside the folders or have no label, so folders and labels are not taken as classes"
+                    ));
                     return (None, Vec::new());
                 }
-                if names.len() > MOST_CLASSES {
-                    let (folders, most) = (names.len(), MOST_CLASSES);
-                    account.has_no_classes(&format!("{folders} folders are not taken as classes: {most} are the most"));
+                if names.len() > MAX_CLASSES {
+                    let count = names.len();
+                    report.note(format!("{count} classes are more than {MAX_CLASSES}, the most that there can be: the images have no classes"));
                     return (None, Vec::new());
                 }
-                let label = |folder: &Option<String>| {
-                    // A picture that gives no images may lie in a folder that is no class.
-                    folder.as_ref().and_then(|folder| names.binary_search(folder).ok()).unwrap_or_default() as u8
+                let mut all: Vec<_> = classes.iter().flatten().collect();
+                all.sort();
+                all.dedup();
+                let empty: Vec<_> =
+                    all.iter().filter(|class| !names.contains(class)).map(|class| class.as_str()).collect();
+                if !empty.is_empty() {
+                    report.note(format!("no image of the class {} can be used, so it is no class", empty.join(", ")));
+                }
+                let label = |class: &Option<String>| {
+                    // An image that cannot be used may be of no class.
+                    class.as_ref().and_then(|class| names.iter().position(|name| name == class)).unwrap_or_default()
+                        as u8
                 };
-                let labels: Vec<_> = folders.iter().map(label).collect();
+                let labels: Vec<_> = classes.iter().map(label).collect();
                 (Some(for_each_image(&labels, counts)), names)
             }
         }
     }
 }
 
-/// Each picture's label, once for each of its images.
+/// Each input image's label, once for each image that was made of it.
 fn for_each_image(labels: &[u8], counts: &[usize]) -> Vec<u8> {
     labels.iter().zip(counts).flat_map(|(&label, &count)| iter::repeat_n(label, count)).collect()
 }

@@ -1,12 +1,13 @@
 //! From the bytes of an image file to pixels: PNG, JPEG, WebP, BMP, TIFF and GIF, told apart by their content.
 //!
-//! Every failure is a reason, a few words that go behind the file's name: one bad file among thousands is left out and
-//! named, and stops nothing.
+//! Every failure is a reason that stands behind the file's name: one bad file among thousands is left out and named, and
+//! stops nothing.
+//!
+//! Values become bytes in a defined way: 8-bit values stay, 16-bit values are divided by 257 and rounded, floats count from
+//! 0 (black) to 1 (white) and are clipped there. With a [`ValueRange`], its ends become black and white instead.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::hash::{Hash, Hasher};
+use std::io::{BufRead, Cursor, Seek};
 
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
@@ -14,133 +15,227 @@ use image::codecs::webp::WebPDecoder;
 use image::error::{ImageError, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{
-    AnimationDecoder, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, RgbImage,
+    AnimationDecoder, DynamicImage, Frame, GrayImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits,
+    RgbImage,
 };
 
+use super::file_data::FileData;
+use super::file_limits::{CUT_SHORT, MAX_FILE_BYTES, MAX_FRAMES, reason_of_io, too_large};
+use super::format::{FileFormat, START_BYTES, format_of};
+use super::source::{Background, Frames};
+use super::tiff_bands::{self, PageHeader};
 use crate::error::bytes_for_people;
 
-/// The most that an image file may hold, and that its pixels may take: 512 MiB.
-pub(super) const MOST_BYTES: u64 = 512 << 20;
+/// The share of an image's values at each end that [`ValueRange::of`] leaves out, as defects of a sensor would be.
+const OUTLIERS: f64 = 0.001;
 
-/// What files of images are called, in small letters.
-const ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif"];
-
-/// Where the pixels of a picture are. Its hash changes with them.
-#[derive(Debug, Hash)]
-pub(super) enum Content<'a> {
-    /// In a file, which changes with its length or its time.
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// Its bytes.
-        length: u64,
-        /// When it was written, where the system says that.
-        modified: Option<SystemTime>,
-    },
-    /// In a file that is part of the program.
-    BuiltIn(&'static [u8]),
-    /// In memory, grey.
-    Grey {
-        /// Rows.
+/// Where the pixels of an image come from. Its hash is part of the key of a cache entry.
+#[derive(Debug)]
+pub(super) enum ImageData<'a> {
+    /// An image file.
+    File(FileData),
+    /// Pixels in memory.
+    Pixels {
+        /// Height in pixels.
         height: usize,
-        /// Columns.
+        /// Width in pixels.
         width: usize,
-        /// `(H, W)`
+        /// Values per pixel, 1 or 3.
+        channels: usize,
+        /// `(H, W, C)`
         pixels: &'a [u8],
     },
 }
 
-/// What a picture says of itself before it is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Measures {
-    /// Rows, once it is turned as it should be seen.
-    pub(super) height: usize,
-    /// Columns, likewise.
-    pub(super) width: usize,
-    /// What decoding it takes, about.
+/// How images are decoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DecodeOptions {
+    /// Values per pixel of the decoded image, 1 or 3.
+    pub(super) channels: usize,
+    /// The colour behind transparent pixels.
+    pub(super) background: Background,
+    /// Which frames or pages are decoded.
+    pub(super) frames: Frames,
+    /// The values that become black and white, where they are not those of the format.
+    pub(super) range: Option<ValueRange>,
+}
+
+/// What an image says of itself before it is decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ImageHeader {
+    /// `[height, width]` of each frame or page that is decoded, turned as it is seen.
+    pub(super) frames: Vec<[usize; 2]>,
+    /// The bytes that decoding takes, about.
     pub(super) bytes: u64,
 }
 
-/// A picture with the channels that were asked for.
-#[derive(Debug)]
-pub(super) struct Picture {
-    pub(super) pixels: DynamicImage,
-    pub(super) traits: Traits,
-}
-
-/// What a picture was before it was converted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Traits {
+/// What an image was before it was converted.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that is counted")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ImageTraits {
     /// It had brightness and no colour.
-    pub(super) grey: bool,
-    /// Something of it was transparent.
-    pub(super) transparent: bool,
-    /// It had more frames than the one that was taken, the first.
-    pub(super) animated: bool,
+    pub(super) is_grey: bool,
+    /// Some of its pixels were transparent.
+    pub(super) is_transparent: bool,
+    /// Most of its pixels were transparent.
+    pub(super) is_mostly_transparent: bool,
+    /// It had more frames or pages than the first, which alone was taken.
+    pub(super) has_more_frames: bool,
+    /// It had bands that are neither colours nor transparency, which were left out.
+    pub(super) has_extra_bands: bool,
+    /// It had values below black or above white, which were clipped.
+    pub(super) is_clipped: bool,
 }
 
-/// Whether a file's name is that of an image.
-pub(super) fn has_images_name(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ENDINGS.contains(&ending.to_string_lossy().to_lowercase().as_str()))
+/// The values that become black and white, as fractions of the largest value of an integer format, or as float values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ValueRange {
+    /// The value that becomes black.
+    pub(super) low: f32,
+    /// The value that becomes white.
+    pub(super) high: f32,
 }
 
-/// Whether a file begins like an image that can be read, whatever it is called.
-pub(super) fn begins_like_an_image(path: &Path) -> io::Result<bool> {
-    let mut start = Vec::new();
-    File::open(path)?.take(16).read_to_end(&mut start)?;
-    Ok(image::guess_format(&start).is_ok_and(|format| format.reading_enabled()))
-}
-
-impl Content<'_> {
-    /// Reads no more than what comes before the pixels, or says why it cannot be used.
-    pub(super) fn measure(&self) -> Result<Measures, String> {
-        match self {
-            Self::File { length, .. } if *length > MOST_BYTES => {
-                Err(too_large(&format!("it has {}", bytes_for_people(*length))))
-            }
-            Self::File { path, length, .. } => {
-                let file = File::open(path).map_err(|error| reason_of_io(&error))?;
-                Ok(with_file(measures(BufReader::new(file))?, *length))
-            }
-            Self::BuiltIn(bytes) => Ok(with_file(measures(Cursor::new(*bytes))?, bytes.len() as u64)),
-            Self::Grey { height, width, .. } => Ok(Measures { height: *height, width: *width, bytes: 0 }),
+impl ValueRange {
+    /// The range of an image's colour values, without the lowest and highest 0.1 %; `None` without a finite value.
+    fn of(image: &DynamicImage) -> Option<Self> {
+        let mut values = colour_values(image);
+        values.retain(|value| value.is_finite());
+        if values.is_empty() {
+            return None;
         }
+        let outliers = (values.len() as f64 * OUTLIERS) as usize;
+        let last = values.len() - 1;
+        let low = *values.select_nth_unstable_by(outliers, f32::total_cmp).1;
+        let high = *values.select_nth_unstable_by(last - outliers, f32::total_cmp).1;
+        Some(Self { low, high })
     }
 
-    /// The pixels with one channel or three, or why there are none.
-    pub(super) fn decode(&self, channels: usize) -> Result<Picture, String> {
-        match self {
-            Self::File { path, .. } => {
-                let mut bytes = Vec::new();
-                File::open(path)
-                    .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes))
-                    .map_err(|error| reason_of_io(&error))?;
-                decode(&bytes, channels)
-            }
-            Self::BuiltIn(bytes) => decode(bytes, channels),
-            Self::Grey { height, width, pixels } => {
-                let image = GrayImage::from_raw(*width as u32, *height as u32, pixels.to_vec());
-                let image = DynamicImage::ImageLuma8(image.expect("an image of that size"));
-                let traits = Traits { grey: true, transparent: false, animated: false };
-                Ok(Picture { pixels: with_channels(image, channels), traits })
-            }
-        }
+    /// The smallest range that holds both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { low: self.low.min(other.low), high: self.high.max(other.high) }
+    }
+
+    /// 0 to 255; where the range is empty, everything is black.
+    fn byte(self, value: f32) -> u8 {
+        let span = self.high - self.low;
+        if span > 0.0 { ((value - self.low) / span * 255.0).round().clamp(0.0, 255.0) as u8 } else { 0 }
     }
 }
 
-fn with_file(measures: Measures, length: u64) -> Measures {
-    Measures { bytes: measures.bytes + length, ..measures }
+impl ImageData<'_> {
+    /// Reads what comes before the pixels, or says why the image cannot be used.
+    pub(super) fn header(&self, frames: Frames) -> Result<ImageHeader, String> {
+        match self {
+            Self::File(file) if file.length() > MAX_FILE_BYTES => {
+                Err(too_large(&format!("it has {}", bytes_for_people(file.length()))))
+            }
+            Self::File(file) => {
+                let reader = file.open(MAX_FILE_BYTES).map_err(|error| reason_of_io(&error))?;
+                let mut header = match header_of(reader) {
+                    Ok(header) => header,
+                    Err(reason) => return Err(what_it_is(file).unwrap_or(reason)),
+                };
+                header.bytes += file.length();
+                if frames == Frames::All {
+                    let bytes = file.read(MAX_FILE_BYTES).map_err(|error| reason_of_io(&error))?;
+                    if let Some(all) = all_frames(&bytes)? {
+                        header.frames = all;
+                    }
+                }
+                Ok(header)
+            }
+            Self::Pixels { height, width, .. } => Ok(ImageHeader { frames: vec![[*height, *width]], bytes: 0 }),
+        }
+    }
+
+    /// Decodes the image, and gives each frame to `take`. Fails with the reason why there are no pixels.
+    pub(super) fn decode(
+        &self,
+        options: DecodeOptions,
+        take: &mut dyn FnMut(DynamicImage) -> Result<(), String>,
+    ) -> Result<ImageTraits, String> {
+        let mut traits = ImageTraits::default();
+        self.each_frame(options.frames, &mut traits, &mut |image, traits| {
+            traits.is_grey = is_grey(&image);
+            take(convert(image, options, traits))
+        })?;
+        Ok(traits)
+    }
+
+    /// The range of the values of all frames, or why there is none.
+    pub(super) fn value_range(&self, frames: Frames) -> Result<Option<ValueRange>, String> {
+        let mut range: Option<ValueRange> = None;
+        self.each_frame(frames, &mut ImageTraits::default(), &mut |image, _| {
+            let found = ValueRange::of(&image);
+            range = match (range, found) {
+                (Some(one), Some(other)) => Some(one.and(other)),
+                (one, other) => one.or(other),
+            };
+            Ok(())
+        })?;
+        Ok(range)
+    }
+
+    fn each_frame(
+        &self,
+        frames: Frames,
+        traits: &mut ImageTraits,
+        take: &mut dyn FnMut(DynamicImage, &mut ImageTraits) -> Result<(), String>,
+    ) -> Result<(), String> {
+        match self {
+            Self::File(file) => {
+                let bytes = file.read(MAX_FILE_BYTES).map_err(|error| reason_of_io(&error))?;
+                decode_file(bytes, frames, traits, take)
+            }
+            Self::Pixels { height, width, channels, pixels } => {
+                let (width, height) = (*width as u32, *height as u32);
+                let image = match channels {
+                    1 => GrayImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::ImageLuma8),
+                    _ => RgbImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::ImageRgb8),
+                };
+                take(image.expect("an image of that size"), traits)
+            }
+        }
+    }
+}
+
+/// Without the pixels of an array, whose hash would take as long as its conversion: the caller never caches those.
+impl Hash for ImageData<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        match self {
+            Self::File(file) => file.hash(hasher),
+            Self::Pixels { pixels, .. } => pixels.hash(hasher),
+        }
+    }
+}
+
+/// What a file is that is named like an image and cannot be decoded, where its content shows it.
+fn what_it_is(file: &FileData) -> Option<String> {
+    let start = file.start(START_BYTES).ok()?;
+    match format_of(&start) {
+        FileFormat::Unreadable(format) => Some(format!("it is {}; {}", format.name, format.way_out)),
+        _ => None,
+    }
 }
 
 /// Size and format from what comes before the pixels.
-fn measures(bytes: impl BufRead + Seek) -> Result<Measures, String> {
-    let (_, mut decoder) = decoder(bytes)?;
+fn header_of(mut reader: impl BufRead + Seek) -> Result<ImageHeader, String> {
+    if is_tiff(&mut reader)? {
+        let header = tiff_bands::page_header(reader)?;
+        return header_of_size(header.height, header.width, header.bytes, Orientation::NoTransforms);
+    }
+    let (_, mut decoder) = decoder(reader)?;
     let (width, height) = decoder.dimensions();
-    let bytes = decoder.total_bytes();
-    if bytes > MOST_BYTES {
+    let orientation = decoder.orientation().map_err(reason)?;
+    header_of_size(height, width, decoder.total_bytes(), orientation)
+}
+
+fn header_of_size(height: u32, width: u32, bytes: u64, orientation: Orientation) -> Result<ImageHeader, String> {
+    if bytes > MAX_FILE_BYTES {
         return Err(too_large(&format!("its {height} x {width} pixels take {}", bytes_for_people(bytes))));
     }
-    let (height, width) = match decoder.orientation().map_err(reason)? {
+    let (height, width) = match orientation {
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
             (width, height)
         }
@@ -152,57 +247,213 @@ fn measures(bytes: impl BufRead + Seek) -> Result<Measures, String> {
     if height == 0 || width == 0 {
         return Err("it has no pixels".into());
     }
-    Ok(Measures { height: height as usize, width: width as usize, bytes })
+    Ok(ImageHeader { frames: vec![[height as usize, width as usize]], bytes })
+}
+
+fn is_tiff(reader: &mut (impl BufRead + Seek)) -> Result<bool, String> {
+    let start = reader.fill_buf().map_err(|error| reason_of_io(&error))?;
+    Ok(image::guess_format(start).is_ok_and(|format| format == ImageFormat::Tiff))
+}
+
+/// `[height, width]` of all frames of an animation, or of all pages; `None` for other formats.
+fn all_frames(bytes: &[u8]) -> Result<Option<Vec<[usize; 2]>>, String> {
+    if image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Tiff) {
+        let mut copy = bytes.to_vec();
+        let mut sizes = Vec::new();
+        for offset in tiff_bands::page_offsets(Cursor::new(bytes))? {
+            tiff_bands::make_first(&mut copy, offset)?;
+            sizes.extend(header_of(Cursor::new(&copy[..]))?.frames);
+        }
+        return Ok(Some(sizes));
+    }
+    let mut sizes = Vec::new();
+    let is_animated = each_animation_frame(bytes, &mut |frame| {
+        sizes.push([frame.buffer().height() as usize, frame.buffer().width() as usize]);
+        Ok(())
+    })?;
+    Ok(is_animated.then_some(sizes))
+}
+
+/// Gives each frame of an animation to `take`; whether it is one.
+fn each_animation_frame(bytes: &[u8], take: &mut dyn FnMut(Frame) -> Result<(), String>) -> Result<bool, String> {
+    let format = image::guess_format(bytes).map_err(reason)?;
+    if !is_animated(format, bytes).map_err(reason)? {
+        return Ok(false);
+    }
+    let input = Cursor::new(bytes);
+    let frames = match format {
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(input).map_err(reason)?;
+            decoder.set_limits(limits()).map_err(reason)?;
+            decoder.into_frames()
+        }
+        ImageFormat::Png => {
+            let decoder = PngDecoder::with_limits(input, limits()).map_err(reason)?;
+            decoder.apng().map_err(reason)?.into_frames()
+        }
+        _ => WebPDecoder::new(input).map_err(reason)?.into_frames(),
+    };
+    for (i, frame) in frames.enumerate() {
+        if i == MAX_FRAMES {
+            return Err(format!("it has more than {MAX_FRAMES} frames"));
+        }
+        take(frame.map_err(reason)?)?;
+    }
+    Ok(true)
 }
 
 fn decoder<'a>(bytes: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl ImageDecoder + 'a), String> {
     let mut reader = ImageReader::new(bytes).with_guessed_format().map_err(|error| reason_of_io(&error))?;
-    let format = reader.format().ok_or("its content is none of PNG, JPEG, WebP, BMP, TIFF and GIF")?;
+    let format = reader.format().ok_or(NO_IMAGE)?;
     reader.limits(limits());
     Ok((format, reader.into_decoder().map_err(reason)?))
 }
 
 fn limits() -> Limits {
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(2 * MOST_BYTES); // the pixels, and what a decoder needs beside them
+    limits.max_alloc = Some(2 * MAX_FILE_BYTES); // the pixels, and what a decoder needs beside them
     limits
 }
 
-fn decode(bytes: &[u8], channels: usize) -> Result<Picture, String> {
-    measures(Cursor::new(bytes))?; // the file may be another by now
-    let (format, mut decoder) = decoder(Cursor::new(bytes))?;
+fn decode_file(
+    mut bytes: Vec<u8>,
+    frames: Frames,
+    traits: &mut ImageTraits,
+    take: &mut dyn FnMut(DynamicImage, &mut ImageTraits) -> Result<(), String>,
+) -> Result<(), String> {
+    header_of(Cursor::new(&bytes[..]))?; // the file may have changed since its header was read
+    if image::guess_format(&bytes).is_ok_and(|format| format == ImageFormat::Tiff) {
+        // A page that cannot be followed is no reason to leave out the first one.
+        let offsets = match (tiff_bands::page_offsets(Cursor::new(&bytes[..])), frames) {
+            (Ok(offsets), _) => offsets,
+            (Err(_), Frames::First) => Vec::new(),
+            (Err(reason), Frames::All) => return Err(reason),
+        };
+        if frames == Frames::First {
+            traits.has_more_frames = offsets.len() > 1;
+            return decode_page(&bytes, traits, take);
+        }
+        for offset in offsets {
+            tiff_bands::make_first(&mut bytes, offset)?;
+            decode_page(&bytes, traits, take)?;
+        }
+        return Ok(());
+    }
+    if frames == Frames::All
+        && each_animation_frame(&bytes, &mut |frame| take(DynamicImage::ImageRgba8(frame.into_buffer()), traits))?
+    {
+        return Ok(());
+    }
+    let (format, mut decoder) = decoder(Cursor::new(&bytes[..]))?;
     let orientation = decoder.orientation().map_err(reason)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(reason)?;
-    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+    if format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
         return Err(CUT_SHORT.into());
     }
     image.apply_orientation(orientation);
-    let grey = !image.color().has_color();
-    let (image, transparent) = on_white(image);
-    let animated = is_animated(format, bytes).unwrap_or(false);
-    Ok(Picture { pixels: with_channels(image, channels), traits: Traits { grey, transparent, animated } })
+    traits.has_more_frames = is_animated(format, &bytes).unwrap_or(false);
+    take(image, traits)
 }
 
-/// In 8 bits; grey is the luma of ITU-R BT.709, and a grey image in colour has equal parts of each.
-fn with_channels(image: DynamicImage, channels: usize) -> DynamicImage {
-    match channels {
+/// Decodes the first page of a TIFF file.
+fn decode_page(
+    bytes: &[u8],
+    traits: &mut ImageTraits,
+    take: &mut dyn FnMut(DynamicImage, &mut ImageTraits) -> Result<(), String>,
+) -> Result<(), String> {
+    let PageHeader { extra_bands, has_false_alpha, .. } = tiff_bands::page_header(Cursor::new(bytes))?;
+    traits.has_extra_bands |= extra_bands > 0;
+    let mut image = match tiff_bands::read_bands(bytes)? {
+        Some(image) => image,
+        None => DynamicImage::from_decoder(decoder(Cursor::new(bytes))?.1).map_err(reason)?,
+    };
+    if has_false_alpha {
+        image = without_alpha(image);
+    }
+    take(image, traits)
+}
+
+fn without_alpha(image: DynamicImage) -> DynamicImage {
+    match image {
+        DynamicImage::ImageRgba16(_) => DynamicImage::ImageRgb16(image.into_rgb16()),
+        DynamicImage::ImageRgba32F(_) => DynamicImage::ImageRgb32F(image.into_rgb32f()),
+        image => DynamicImage::ImageRgb8(image.into_rgb8()),
+    }
+}
+
+/// Whether an image has brightness and no colour. A TIFF file of 32-bit grey values is decoded into three equal bands.
+fn is_grey(image: &DynamicImage) -> bool {
+    let is_grey = |[r, g, b]: [f32; 3]| r.to_bits() == g.to_bits() && g.to_bits() == b.to_bits();
+    match image {
+        DynamicImage::ImageRgb32F(image) => image.pixels().all(|pixel| is_grey(pixel.0)),
+        image => !image.color().has_color(),
+    }
+}
+
+/// In 8 bits, in front of the background, with the channels that are asked for. Grey is the luma of ITU-R BT.709, and a
+/// grey image in colour has equal parts of each.
+fn convert(image: DynamicImage, options: DecodeOptions, traits: &mut ImageTraits) -> DynamicImage {
+    let image = if let Some(range) = options.range {
+        in_range(image, range)
+    } else {
+        traits.is_clipped |= has_values_outside(&image);
+        image
+    };
+    let image = on_background(image, options.background, traits);
+    match options.channels {
         1 => DynamicImage::ImageLuma8(image.into_luma8()),
         _ => DynamicImage::ImageRgb8(image.into_rgb8()),
     }
 }
 
-/// The image in front of white, as on paper, and whether any of the white is to be seen.
-fn on_white(image: DynamicImage) -> (DynamicImage, bool) {
+/// Whether a float image has values that are not between black and white.
+fn has_values_outside(image: &DynamicImage) -> bool {
+    let is_outside = |values: &[f32]| values.iter().any(|value| !(0.0..=1.0).contains(value));
+    match image {
+        DynamicImage::ImageRgb32F(image) => is_outside(image.as_raw()),
+        DynamicImage::ImageRgba32F(image) => is_outside(image.as_raw()),
+        _ => false,
+    }
+}
+
+/// The colour values, without transparency: integers as a fraction of the largest, floats as they are.
+fn colour_values(image: &DynamicImage) -> Vec<f32> {
+    let image = image.to_rgb32f();
+    image.into_raw()
+}
+
+/// The ends of a range become black and white; transparency stays.
+fn in_range(image: DynamicImage, range: ValueRange) -> DynamicImage {
     if !image.color().has_alpha() {
-        return (image, false);
+        let image = image.into_rgb32f();
+        let (width, height) = image.dimensions();
+        let bytes = image.into_raw().into_iter().map(|value| range.byte(value)).collect();
+        return DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, bytes).expect("as many values as before"));
+    }
+    let image = image.into_rgba32f();
+    DynamicImage::ImageRgba8(image::RgbaImage::from_fn(image.width(), image.height(), |x, y| {
+        let [r, g, b, alpha] = image.get_pixel(x, y).0;
+        let [r, g, b] = [r, g, b].map(|value| range.byte(value));
+        image::Rgba([r, g, b, (alpha * 255.0).round().clamp(0.0, 255.0) as u8])
+    }))
+}
+
+/// The image in front of a background.
+fn on_background(image: DynamicImage, background: Background, traits: &mut ImageTraits) -> DynamicImage {
+    if !image.color().has_alpha() {
+        return image;
     }
     let image = image.into_rgba8();
-    let is_transparent = image.pixels().any(|pixel| pixel.0[3] < 255);
+    traits.is_transparent |= image.pixels().any(|pixel| pixel.0[3] < 255);
+    let opacity: u64 = image.pixels().map(|pixel| u64::from(pixel.0[3])).sum();
+    traits.is_mostly_transparent |= 2 * opacity < 255 * u64::from(image.width()) * u64::from(image.height());
+    let behind = background.0.map(u32::from);
     let opaque = RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [colour @ .., alpha] = image.get_pixel(x, y).0.map(u32::from);
-        colour.map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8).into()
+        let [r, g, b, alpha] = image.get_pixel(x, y).0.map(u32::from);
+        let over = |value: u32, behind: u32| ((value * alpha + behind * (255 - alpha) + 127) / 255) as u8;
+        [over(r, behind[0]), over(g, behind[1]), over(b, behind[2])].into()
     });
-    (DynamicImage::ImageRgb8(opaque), is_transparent)
+    DynamicImage::ImageRgb8(opaque)
 }
 
 /// Whether there is more than one frame.
@@ -240,28 +491,16 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     false
 }
 
-const CUT_SHORT: &str = "it is cut short";
-
-fn too_large(what: &str) -> String {
-    format!("{what}, and at most {} are read", bytes_for_people(MOST_BYTES))
-}
+const NO_IMAGE: &str = "its content is none of PNG, JPEG, WebP, BMP, TIFF and GIF";
 
 fn reason(error: ImageError) -> String {
     match error {
         ImageError::IoError(error) => reason_of_io(&error),
         ImageError::Limits(_) => too_large("it takes too much memory"),
         ImageError::Unsupported(error) => match error.kind() {
-            UnsupportedErrorKind::Format(_) => "its content is none of PNG, JPEG, WebP, BMP, TIFF and GIF".into(),
+            UnsupportedErrorKind::Format(_) => NO_IMAGE.into(),
             _ => format!("it is of a kind that cannot be read: {error}"),
         },
         error => format!("it is damaged: {error}"),
-    }
-}
-
-fn reason_of_io(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => CUT_SHORT.into(),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => format!("it is damaged: {error}"),
-        _ => error.to_string(),
     }
 }

@@ -1,16 +1,16 @@
-//! The IDX format, plain or packed with gzip, as the MNIST page describes it (Y. `LeCun`, C. Cortes, C. J. C. Burges,
+//! The IDX format, plain or compressed with gzip, as the MNIST page describes it (Y. `LeCun`, C. Cortes, C. J. C. Burges,
 //! <http://yann.lecun.com/exdb/mnist/>, "File formats for the MNIST database").
 //!
 //! ```text
 //! 00 00        always
-//! 08           the type of the elements: unsigned bytes, the only one read here
-//! 03           how many dimensions: 3 for images (count, height, width), 1 for labels (count)
+//! 08           the type of the elements: unsigned bytes for images; labels may be any type of whole numbers
+//! 03           the number of dimensions: 3 for images (count, height, width), 1 or 2 for labels (count, columns)
 //! u32 ...      each dimension, big-endian
-//! u8 ...       the elements, the last dimension fastest
+//! u8 ...       the elements, big-endian, the last dimension fastest
 //! ```
 //!
-//! A header is a claim, not a fact: it is compared with limits and, for a plain file, with the file's length before
-//! a single element is read, and memory grows with what arrives rather than with what was promised.
+//! A header is not trusted: it is compared with limits and, for a plain file, with the file's length before any element
+//! is read, and memory grows with what is read rather than with what the header says.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -19,15 +19,18 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 
 use super::data_error;
+use super::file_data::GZIP_MAGIC;
+use super::format::{FileFormat, START_BYTES, format_of};
 use crate::error::{Error, Result};
 
 /// The largest height and width of an image.
 pub const MAX_SIDE: usize = 4096;
 
-/// The most bytes that all images, or all labels, of a file may take: 2 GiB.
+/// The most bytes of all images, or all labels, of a file: 2 GiB.
 pub const MAX_BYTES: usize = 1 << 31;
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The most columns of a file of labels; the first column holds the classes.
+const MAX_LABEL_COLUMNS: usize = 64;
 
 const GET_IT_AGAIN: &str = "download or copy the file again";
 
@@ -45,23 +48,23 @@ pub struct Images {
 /// Reads a file of images.
 pub fn read_images(path: &Path) -> Result<Images> {
     let (file, length) = open(path)?;
-    images_from(Input::new(path, file, length)?)
+    images_from(IdxReader::new(path, file, length)?)
 }
 
-/// Reads a file of labels.
-pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
+/// Reads a file of labels: whole numbers of any type. Of several columns, the first one is read.
+pub fn read_labels(path: &Path) -> Result<Vec<i64>> {
     let (file, length) = open(path)?;
-    labels_from(Input::new(path, file, length)?)
+    labels_from(IdxReader::new(path, file, length)?)
 }
 
 /// Reads images from memory; `name` stands for the path in errors.
 pub fn images_in(name: &str, bytes: &[u8]) -> Result<Images> {
-    images_from(Input::new(Path::new(name), bytes, bytes.len() as u64)?)
+    images_from(IdxReader::new(Path::new(name), bytes, bytes.len() as u64)?)
 }
 
 /// Reads labels from memory; `name` stands for the path in errors.
-pub fn labels_in(name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-    labels_from(Input::new(Path::new(name), bytes, bytes.len() as u64)?)
+pub fn labels_in(name: &str, bytes: &[u8]) -> Result<Vec<i64>> {
+    labels_from(IdxReader::new(Path::new(name), bytes, bytes.len() as u64)?)
 }
 
 fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
@@ -74,8 +77,8 @@ fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
     Ok((BufReader::new(file), about.len()))
 }
 
-fn images_from(mut input: Input) -> Result<Images> {
-    let [count, height, width] = input.header(Content::Images)?;
+fn images_from(mut input: IdxReader) -> Result<Images> {
+    let [count, height, width] = input.image_header()?;
     if height > MAX_SIDE || width > MAX_SIDE {
         return Err(data_error(
             format!(
@@ -89,18 +92,29 @@ fn images_from(mut input: Input) -> Result<Images> {
     Ok(Images { height, width, pixels })
 }
 
-fn labels_from(mut input: Input) -> Result<Vec<u8>> {
-    let [count] = input.header(Content::Labels)?;
-    input.elements(&[count])
+fn labels_from(mut input: IdxReader) -> Result<Vec<i64>> {
+    let (kind, dimensions) = input.label_header()?;
+    let columns = dimensions[1..].iter().product::<usize>();
+    if columns > MAX_LABEL_COLUMNS {
+        return Err(data_error(
+            format!("{} has {columns} columns of labels; at most {MAX_LABEL_COLUMNS} can be read", input.name()),
+            "the first column must hold the classes; if there are not that many, the header is damaged",
+        ));
+    }
+    let bytes = input.elements(&[dimensions[0], columns, kind.bytes()])?;
+    Ok(bytes.chunks_exact(columns * kind.bytes()).map(|row| kind.number(row)).collect())
 }
 
+/// The content of an IDX file.
 #[derive(Clone, Copy)]
-enum Content {
+enum IdxContent {
+    /// Unsigned bytes of three dimensions.
     Images,
+    /// Whole numbers of one or two dimensions.
     Labels,
 }
 
-impl Content {
+impl IdxContent {
     fn magic(self) -> [u8; 4] {
         match self {
             Self::Images => [0x00, 0x00, 0x08, 0x03],
@@ -116,36 +130,105 @@ impl Content {
     }
 }
 
-/// A file on its way in.
-struct Input<'a> {
+/// The type of a file's elements.
+#[derive(Clone, Copy)]
+enum IdxNumber {
+    /// Unsigned, 8 bits.
+    U8,
+    /// Signed, 8 bits.
+    I8,
+    /// Signed, 16 bits.
+    I16,
+    /// Signed, 32 bits.
+    I32,
+}
+
+impl IdxNumber {
+    fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            0x08 => Self::U8,
+            0x09 => Self::I8,
+            0x0b => Self::I16,
+            0x0c => Self::I32,
+            _ => return None,
+        })
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::I16 => 2,
+            Self::I32 => 4,
+        }
+    }
+
+    /// The number that `row`, which has at least [`bytes`](Self::bytes) bytes, begins with.
+    fn number(self, row: &[u8]) -> i64 {
+        match self {
+            Self::U8 => row[0].into(),
+            Self::I8 => (row[0] as i8).into(),
+            Self::I16 => i16::from_be_bytes([row[0], row[1]]).into(),
+            Self::I32 => i32::from_be_bytes([row[0], row[1], row[2], row[3]]).into(),
+        }
+    }
+}
+
+/// Reads an IDX file, and checks what its header says.
+struct IdxReader<'a> {
     path: &'a Path,
     unpacked: Box<dyn Read + 'a>,
-    /// The length of a plain file. That of a packed one is known when all of it was unpacked.
+    /// The length of a plain file. That of a compressed one is known when all of it was unpacked.
     length: Option<u64>,
-    /// Unpacked bytes read so far.
+    /// Uncompressed bytes read so far.
     seen: u64,
-    /// Unpacked bytes that have to be there: those of the header, and once that is read, those of the whole file.
+    /// Uncompressed bytes that have to be there: those of the header, and once that is read, those of the whole file.
     promised: u64,
     header_is_read: bool,
 }
 
-impl<'a> Input<'a> {
-    /// The content decides whether it is packed. The name does not: `.gz` gets lost, or is left behind.
+impl<'a> IdxReader<'a> {
+    /// The content decides whether the file is compressed. Its name does not: people add and remove `.gz`.
     fn new(path: &'a Path, mut bytes: impl BufRead + 'a, length: u64) -> Result<Self> {
         let start = bytes.fill_buf().map_err(Error::file("read", path))?;
-        let packed = start.starts_with(&GZIP_MAGIC);
-        let unpacked: Box<dyn Read + 'a> = if packed { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
-        Ok(Self { path, unpacked, length: (!packed).then_some(length), seen: 0, promised: 0, header_is_read: false })
+        let compressed = start.starts_with(&GZIP_MAGIC);
+        let unpacked: Box<dyn Read + 'a> =
+            if compressed { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
+        Ok(Self {
+            path,
+            unpacked,
+            length: (!compressed).then_some(length),
+            seen: 0,
+            promised: 0,
+            header_is_read: false,
+        })
     }
 
-    /// Reads the magic number and the `D` dimensions, none of which is zero.
-    fn header<const D: usize>(&mut self, content: Content) -> Result<[usize; D]> {
-        self.promised = 4 + 4 * D as u64;
+    /// Reads the header of images: count, height and width, none of which is zero.
+    fn image_header(&mut self) -> Result<[usize; 3]> {
+        self.promised = 4 + 4 * 3;
         let magic = self.four_bytes()?;
-        if magic != content.magic() {
-            return Err(wrong_magic(&self.name(), magic, content));
+        if magic != IdxContent::Images.magic() {
+            return Err(self.wrong_magic(magic, IdxContent::Images));
         }
-        let mut dimensions = [0; D];
+        let dimensions = self.dimensions(3, IdxContent::Images)?;
+        Ok([dimensions[0], dimensions[1], dimensions[2]])
+    }
+
+    /// Reads the header of labels: the type of the numbers, and one or two dimensions, none of which is zero.
+    fn label_header(&mut self) -> Result<(IdxNumber, Vec<usize>)> {
+        self.promised = 4 + 4;
+        let magic = self.four_bytes()?;
+        match (magic, IdxNumber::of(magic[2])) {
+            ([0, 0, _, count @ (1 | 2)], Some(kind)) => {
+                self.promised = 4 + 4 * u64::from(count);
+                Ok((kind, self.dimensions(count.into(), IdxContent::Labels)?))
+            }
+            _ => Err(self.wrong_magic(magic, IdxContent::Labels)),
+        }
+    }
+
+    fn dimensions(&mut self, count: usize, content: IdxContent) -> Result<Vec<usize>> {
+        let mut dimensions = vec![0; count];
         for dimension in &mut dimensions {
             *dimension = u32::from_be_bytes(self.four_bytes()?) as usize;
         }
@@ -160,7 +243,7 @@ impl<'a> Input<'a> {
         Ok(dimensions)
     }
 
-    /// Reads as many bytes as the dimensions call for, and makes sure that the file ends there.
+    /// Reads the bytes of the elements, whose number is the product of the dimensions, up to the end of the file.
     fn elements(&mut self, dimensions: &[usize]) -> Result<Vec<u8>> {
         let wanted = dimensions.iter().try_fold(1_usize, |all, &d| all.checked_mul(d));
         let Some(wanted) = wanted.filter(|&wanted| wanted <= MAX_BYTES) else {
@@ -248,6 +331,46 @@ impl<'a> Input<'a> {
         )
     }
 
+    /// What the file is instead of an IDX file, as far as its first bytes show it.
+    fn wrong_magic(&mut self, magic: [u8; 4], content: IdxContent) -> Error {
+        let mut start = magic.to_vec();
+        start.extend(self.read(START_BYTES).unwrap_or_default());
+        let hint: String = match (content, magic, format_of(&start)) {
+            (IdxContent::Images, [0, 0, _, 1], _) => {
+                "this is a file of labels; name the file of images, and the labels beside it are found".into()
+            }
+            (IdxContent::Labels, [0, 0, 8, 3], _) => {
+                "this is a file of images where the labels should be; put the labels there".into()
+            }
+            (IdxContent::Labels, [0, 0, ..], _) => {
+                "labels are whole numbers of 8, 16 or 32 bits, with one dimension or two".into()
+            }
+            (_, [0, 0, 0x08, _], _) => "only grey images are read from IDX files: count, height and width".into(),
+            (_, [0, 0, 0x09 | 0x0b..=0x0e, _], _) => {
+                "only unsigned bytes are read from IDX files; write the values as 0 to 255".into()
+            }
+            (.., FileFormat::Image) => {
+                "this is an image file; give its name an ending such as .png or .jpg, and name its folder".into()
+            }
+            (.., FileFormat::Gzip) if self.length.is_none() => {
+                "the file was compressed with gzip more than once; unpack it once with `gzip -d FILE`".into()
+            }
+            (.., FileFormat::Zip) => "this is a zip archive; give its name the ending .zip".into(),
+            (.., FileFormat::Tar) => "this is a tar archive; give its name the ending .tar or .tar.gz".into(),
+            (.., FileFormat::Unreadable(format)) => format!("this is {}: {}", format.name, format.way_out),
+            _ => "name a file in IDX format; http://yann.lecun.com/exdb/mnist/ describes it".into(),
+        };
+        let (what, found, expected) = (content.name(), as_hex(magic), as_hex(content.magic()));
+        let inside = if self.length.is_none() { ", once unpacked," } else { "" };
+        data_error(
+            format!(
+                "{} is not an IDX file of {what}: it starts{inside} with the bytes {found} instead of {expected}",
+                self.name()
+            ),
+            hint,
+        )
+    }
+
     fn once_unpacked(&self) -> &'static str {
         match self.length {
             Some(_) => "",
@@ -258,29 +381,6 @@ impl<'a> Input<'a> {
     fn name(&self) -> String {
         self.path.display().to_string()
     }
-}
-
-fn wrong_magic(file: &str, found: [u8; 4], content: Content) -> Error {
-    let hint = match (content, found) {
-        (Content::Images, [0, 0, 8, 1]) => {
-            "this is a file of labels; name the file of images, and the labels beside it are found"
-        }
-        (Content::Labels, [0, 0, 8, 3]) => "this is a file of images where the labels should be; put the labels there",
-        (_, [0, 0, 0x08, _]) => "only grey images are read from IDX files: count, height and width",
-        (_, [0, 0, 0x09 | 0x0b..=0x0e, _]) => {
-            "only unsigned bytes are read from IDX files; write the values as 0 to 255"
-        }
-        (_, [0x89, b'P', b'N', b'G'] | [0xff, 0xd8, 0xff, _]) => {
-            "this is a PNG or JPEG image; name it so (.png, .jpg), and put it where no IDX file is looked for"
-        }
-        (_, [b'P', b'K', 3, 4]) => "this is a ZIP archive; unpack it and name the folder",
-        _ => "name a file in IDX format; http://yann.lecun.com/exdb/mnist/ describes it",
-    };
-    let (what, found, expected) = (content.name(), as_hex(found), as_hex(content.magic()));
-    data_error(
-        format!("{file} is not an IDX file of {what}: it starts with the bytes {found} instead of {expected}"),
-        hint,
-    )
 }
 
 /// `00 00 08 03`

@@ -1,5 +1,5 @@
-//! The handwritten digits of the MNIST database, built into the program: 28 x 28 pixels, ten classes. Where the files
-//! come from, and their licence, is in `data/README.md`.
+//! The handwritten digits of the MNIST database, built into the program: 28 x 28 pixels, ten classes. `data/README.md` names
+//! the origin and the licence of the files.
 
 use gpu_gan_mnist_test as test_files;
 use gpu_gan_mnist_train as train_files;
@@ -7,21 +7,26 @@ use gpu_gan_mnist_train as train_files;
 use super::{ImageSet, idx};
 use crate::error::Result;
 
-/// What a person types to get the training images.
+/// The name of the built-in training images on the command line.
 pub const NAME: &str = "mnist";
 
 /// The 60 000 training images with their labels.
 pub fn train() -> Result<ImageSet> {
     let images = idx::images_in("the built-in train-images-idx3-ubyte", train_files::IMAGES)?;
     let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", train_files::LABELS)?;
-    Ok(ImageSet::from_idx(NAME.into(), images, Some(labels)))
+    Ok(ImageSet::from_idx(NAME.into(), images, Some(digits(labels))))
+}
+
+/// The labels of digits as bytes.
+fn digits(labels: Vec<i64>) -> Vec<u8> {
+    labels.into_iter().map(|label| label as u8).collect()
 }
 
 /// The 10 000 test images with their labels, named `mnist-test`.
 pub fn test() -> Result<ImageSet> {
     let images = idx::images_in("the built-in t10k-images-idx3-ubyte", test_files::IMAGES)?;
     let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", test_files::LABELS)?;
-    Ok(ImageSet::from_idx(format!("{NAME}-test"), images, Some(labels)))
+    Ok(ImageSet::from_idx(format!("{NAME}-test"), images, Some(digits(labels))))
 }
 
 #[cfg(test)]

@@ -1,92 +1,81 @@
-//! Where images come from: the sets that ship with the program, files in IDX format, or photographs in files and folders.
+//! Data sets: the built-in ones, files in IDX format, NumPy arrays, and image files in folders and archives.
 //!
-//! A name leads to a place (`find.rs`), a place to a collection of pictures of any size (`collection.rs`), and that, cut
-//! and scaled (`fit.rs`), to an [`ImageSet`]: all images in memory as bytes, which a device uploads once. What comes from
-//! outside is not trusted: sizes are checked before anything is allocated for them, and whatever is wrong with a file
-//! is a sentence that says what was found and what was expected.
+//! The name of a data set leads to a location (`location.rs`), a location to a listing of files (`listing.rs`, `archive.rs`)
+//! or to an array (`idx.rs`, `arrays.rs`), and these to a collection of images of any size, with their classes
+//! (`labels.rs`). Decoded (`decode.rs`), and cropped and scaled (`resize.rs`), they are an [`ImageSet`]: all images in
+//! memory as bytes, which a device uploads once. Files are not trusted: sizes are checked before anything is allocated for
+//! them, and whatever is wrong with a file is a sentence that says what was found and what was expected.
 
-use std::fmt;
 use std::path::Path;
 
-use flate2::Crc;
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
-use account::Account;
-use cache::Kept;
-use collection::{Classes, Collection, Original};
-use decode::Content;
-use find::Place;
-use fit::Fit;
+use cache::CacheEntry;
+use collection::{Collection, InputImage};
+use decode::ImageData;
+use file_data::FileData;
+use labels::ImageClasses;
+use listing::Listing;
+use load_report::{LoadReport, MIN_IMAGES};
+use location::{LabelledFile, Location};
+use resize::Resize;
 
-mod account;
+pub use image_set::ImageSet;
+pub use source::{Background, Fit, Frames, Source, Tiles, absolute};
+
 pub mod aerial;
+mod archive;
+mod arrays;
 mod cache;
 mod collection;
 mod decode;
-mod find;
-mod fit;
+mod file_data;
+mod file_limits;
+mod format;
 pub mod idx;
+mod image_set;
+mod inspect;
+mod labels;
+mod listing;
+mod load_report;
+mod location;
 pub mod mnist;
+mod resize;
+mod source;
 pub mod stacked_mnist;
 #[cfg(test)]
 mod tests;
+mod tiff_bands;
 
-/// Images of one size, in memory.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ImageSet {
-    /// What a person calls the set: `mnist`, or the name of its folder or file.
-    pub name: String,
-    /// Rows of an image.
-    pub height: usize,
-    /// Columns of an image.
-    pub width: usize,
-    /// Values per pixel: 1, grey, or 3, red, green and blue.
-    pub channels: usize,
-    /// `(N, H, W, C)`: image after image, row after row, from 0 (black) to 255.
-    pub pixels: Vec<u8>,
-    /// The class of each image, `(N)`, where the set has them.
-    pub labels: Option<Vec<u8>>,
-    /// What the classes are called, by label; empty where they are only numbered, or where there are none.
-    pub label_names: Vec<String>,
+impl Source {
+    /// Whether the data set consists of image files or of arrays of large images, unlike MNIST and IDX files. The default
+    /// model depends on it.
+    pub fn has_image_files(&self) -> Result<bool> {
+        Ok(match location::locate(&self.name)? {
+            Location::Mnist | Location::StackedMnist | Location::Idx(_) => false,
+            Location::Npy(array) => arrays::is_large(&array)?,
+            Location::Aerial
+            | Location::Image(_)
+            | Location::Folder(_)
+            | Location::Zip(_)
+            | Location::Tar(_)
+            | Location::GzippedTar(_) => true,
+        })
+    }
 }
 
-/// Which images, and what is made of them. Saved with a run, which reopens the same ones.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// `mnist`, `stacked-mnist`, `aerial`, or an absolute path, so that a run goes on from any folder.
-    #[serde(rename = "data")]
-    pub name: String,
-    /// Cuts each image into tiles.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tiles: Option<Tiles>,
-    /// Enlarges images that are smaller than the model's, which are left out otherwise.
-    #[serde(default)]
-    pub upscale: bool,
-}
-
-/// Overlapping squares, from the top left corner on; what is left over at the right and at the bottom is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Tiles {
-    /// Height and width, in pixels of the image that is cut; at least 1.
-    pub side: usize,
-    /// From one to the next, in such pixels; at least 1.
-    pub stride: usize,
-}
-
-/// Who is told what a person should know while images are read. Several threads call it.
+/// Receives progress and remarks while images are read. Several threads call it.
 pub trait Listener: Sync {
-    /// Something that was found or done, in a line.
+    /// Something that a person should know, in one line.
     fn remark(&self, line: &str);
 
-    /// Something begins that takes its time and has so many parts.
-    fn begin(&self, name: &str, all: usize);
+    /// A task with the given name and number of parts begins.
+    fn begin(&self, name: &str, parts: usize);
 
-    /// Another part is done.
+    /// One more part of the task is done.
     fn advance(&self);
 }
 
-/// A [`Listener`] that keeps it to itself.
+/// A [`Listener`] that ignores everything.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
@@ -98,202 +87,201 @@ impl Listener for Silent {
     fn advance(&self) {}
 }
 
-impl ImageSet {
-    /// How many images there are; at least one.
-    pub fn count(&self) -> usize {
-        self.pixels.len() / self.image_length()
-    }
-
-    /// `[height, width, channels]` of every image.
-    pub fn image_shape(&self) -> [usize; 3] {
-        [self.height, self.width, self.channels]
-    }
-
-    /// The pixels of image `i`, `(H, W, C)`.
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.pixels[i * self.image_length()..][..self.image_length()]
-    }
-
-    /// How many classes the images have, if they have labels of at least two: one more than the largest label.
-    pub fn classes(&self) -> Option<usize> {
-        let labels = self.labels.as_ref()?;
-        let (first, last) = (labels.iter().min()?, labels.iter().max()?);
-        (first != last).then_some(usize::from(*last) + 1)
-    }
-
-    /// A number that changes when the images do, and is the same on every machine: whoever resumes a run with it
-    /// notices that the data is no longer what the run began with. It guards against accidents, not against malice.
-    ///
-    /// The upper half is the CRC-32 of `N, H, W, C` as 64-bit little-endian numbers, the lower half that of the pixels.
-    pub fn fingerprint(&self) -> u64 {
-        let mut shape = Crc::new();
-        for size in [self.count(), self.height, self.width, self.channels] {
-            shape.update(&(size as u64).to_le_bytes());
-        }
-        let mut pixels = Crc::new();
-        pixels.update(&self.pixels);
-        u64::from(shape.sum()) << 32 | u64::from(pixels.sum())
-    }
-
-    fn image_length(&self) -> usize {
-        self.height * self.width * self.channels
-    }
-
-    fn from_idx(name: String, images: idx::Images, labels: Option<Vec<u8>>) -> Self {
-        let idx::Images { height, width, pixels } = images;
-        Self { name, height, width, channels: 1, pixels, labels, label_names: Vec::new() }
-    }
-}
-
-/// Without the pixels, which would fill the screen.
-impl fmt::Debug for ImageSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ImageSet")
-            .field("name", &self.name)
-            .field("count", &self.count())
-            .field("image_shape", &self.image_shape())
-            .field("labels", &self.labels.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Source {
-    /// What a person asked for: `mnist`, `stacked-mnist`, `aerial` or a path, in tiles of that side and stride. Tiles lie side by side where
-    /// no stride is given, and those of `aerial` overlap by half and are there in any case.
-    ///
-    /// # Errors
-    ///
-    /// Where there is a stride without a tile.
-    pub fn new(name: &str, tile: Option<usize>, stride: Option<usize>, upscale: bool) -> Result<Self> {
-        let tiles = match (tile, stride) {
-            _ if name == aerial::NAME => Some(aerial::tiles(tile, stride)),
-            (Some(side), stride) => Some(Tiles { side, stride: stride.unwrap_or(side) }),
-            (None, None) => None,
-            (None, Some(stride)) => {
-                return Err(Error::Request {
-                    message: format!("--stride {stride} is the way from one tile to the next, but there are no tiles"),
-                    hint: "add --tile with their side in pixels, such as --tile 64".into(),
-                });
-            }
-        };
-        Ok(Self { tiles, upscale, ..Self::from(name) })
-    }
-
-    /// Whether these are photographs, unlike digits in IDX format: models are chosen by that.
-    pub fn is_of_photographs(&self) -> Result<bool> {
-        Ok(match find::place(&self.name)? {
-            Place::Mnist | Place::StackedMnist | Place::Idx(_) => false,
-            Place::Aerial | Place::Picture(_) | Place::Folder(_) => true,
-        })
-    }
-}
-
-/// The images as they are. A path becomes absolute.
-impl From<&str> for Source {
-    fn from(name: &str) -> Self {
-        let name = match std::fs::canonicalize(name) {
-            Ok(path) if ![mnist::NAME, stacked_mnist::NAME, aerial::NAME].contains(&name) => path.display().to_string(),
-            _ => name.to_string(),
-        };
-        Self { name, tiles: None, upscale: false }
-    }
-}
-
-/// `mnist`, or `/photographs in tiles of 64 x 64, every 32 pixels`.
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
-        match self.tiles {
-            Some(Tiles { side, stride }) => write!(f, " in tiles of {side} x {side}, every {stride} pixels"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Reads images and makes them `[height, width, channels]`, which takes 1 channel or 3: a picture, or each of its tiles,
-/// is cropped in its middle to the shape of the images, and scaled. Labels come along: those beside an IDX file of images,
-/// or the folders that the pictures lie in.
+/// Reads the images of a data set as `[height, width, channels]`, with 1 channel or 3: each image, or each of its tiles, is
+/// cropped in its middle, padded or stretched to that shape, and scaled. Labels come from a file beside the images, or from
+/// the folders that the images lie in.
 ///
-/// What was made is kept in the folder `cache`, if there is one, and taken from there the next time, unless anything is
+/// What was decoded is kept in the folder `cache`, if there is one, and read from there the next time, unless anything is
 /// different by then.
 ///
 /// # Errors
 ///
-/// Where there is nothing, where most pictures cannot be read, where fewer than sixteen images come of pictures, or where
-/// there is no memory for all.
+/// Where the data set does not exist, most of its images cannot be read, fewer than sixteen images come of image files, or
+/// the memory is too small for all.
 pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, listener: &dyn Listener) -> Result<ImageSet> {
-    let fit = Fit::new(shape, source)?;
-    let set = match find::place(&source.name)? {
-        Place::Aerial => return collect(&find::built_in_photographs(), &fit, source, cache, listener),
-        Place::Picture(path) => return collect(&find::picture(&path)?, &fit, source, cache, listener),
-        Place::Folder(path) => return collect(&find::pictures_in(&path)?, &fit, source, cache, listener),
-        Place::Mnist => mnist::train()?,
-        Place::StackedMnist => stacked_mnist::train()?,
-        Place::Idx(files) => read_idx(files)?,
-    };
-    if fit.is_met_by(set.image_shape()) {
-        return Ok(set);
-    }
-    if set.channels != 1 {
-        let [h, w, c] = set.image_shape();
-        return Err(data_error(
-            format!("the images of {} are {h} x {w} pixels with {c} channels, and are not changed", set.name),
-            "choose a model of such images, such as dcgan-fast, with --channels 3",
+    let resize = Resize::new(shape, source)?;
+    let location = location::locate(&source.name)?;
+    let is_built_in = matches!(location, Location::Mnist | Location::StackedMnist | Location::Aerial);
+    if is_built_in && Path::new(&source.name).exists() {
+        let name = &source.name;
+        listener.remark(&format!(
+            "`{name}` is the built-in data set; to train on what is in the folder here, write ./{name}"
         ));
     }
-    let (height, width) = (set.height, set.width);
-    let pictures = (0..set.count()).map(|i| Original {
-        name: format!("image {i}"),
-        content: Content::Grey { height, width, pixels: set.image(i) },
-    });
-    let collection = Collection {
-        name: set.name.clone(),
-        pictures: pictures.collect(),
-        classes: set.labels.clone().map_or(Classes::None, Classes::Numbers),
-        account: Account::new(set.count(), 1),
+    let listing = match location {
+        Location::Aerial => return collect(&built_in_images(), &resize, source, cache, listener),
+        Location::Image(path) => return collect(&image(&path)?, &resize, source, cache, listener),
+        Location::Folder(path) => {
+            let listing = listing::list_folder(&path)?;
+            if listing.report.files() == 0 {
+                return Err(location::no_images(&path, &listing));
+            }
+            listing
+        }
+        Location::Zip(path) => with_images(archive::list_zip(&path)?, &path)?,
+        Location::Tar(path) => with_images(archive::list_tar(&path, false)?, &path)?,
+        Location::GzippedTar(path) => with_images(archive::list_tar(&path, true)?, &path)?,
+        Location::Mnist => return convert(mnist::train()?, Vec::new(), &resize, source, listener),
+        Location::StackedMnist => {
+            let set = stacked_mnist::train()?;
+            if resize.is_met_by(set.image_shape()) {
+                return Ok(set);
+            }
+            let [h, w, c] = set.image_shape();
+            return Err(data_error(
+                format!("the images of {} are {h} x {w} pixels with {c} channels, and are not changed", set.name),
+                "choose a model of such images, such as dcgan-fast, with --channels 3",
+            ));
+        }
+        Location::Idx(file) => {
+            let images = idx::read_images(&file.images)?;
+            let count = images.pixels.len() / (images.height * images.width);
+            let labels = file.labels.as_deref().map(|path| arrays::read_labels(path, count as u64)).transpose()?;
+            let set = ImageSet::from_idx(file.name.clone(), images, None);
+            let (set, notes) = with_labels(set, labels, &file)?;
+            return convert(set, notes, &resize, source, listener);
+        }
+        Location::Npy(file) => {
+            let (set, labels) = arrays::read(&file)?;
+            let (set, notes) = with_labels(set, labels, &file)?;
+            return convert(set, notes, &resize, source, listener);
+        }
     };
-    collect(&collection, &fit, source, cache, listener)
+    collect(&collection_of(listing, source)?, &resize, source, cache, listener)
 }
 
-/// Makes images of pictures, or takes them from the cache.
+/// The listing of an archive.
+///
+/// # Errors
+///
+/// Where there is no image in it.
+fn with_images(listing: Listing, path: &Path) -> Result<Listing> {
+    if listing.report.files() > 0 {
+        return Ok(listing);
+    }
+    Err(match listing.report.unreadable_instead() {
+        Some((facts, way_out)) => {
+            data_error(format!("{} holds no image that can be read: {facts}", path.display()), way_out)
+        }
+        None => data_error(
+            format!("{} holds no image: no file in it is named like one (.png, .jpg, .webp, ...)", path.display()),
+            "name an archive with images; archives in archives are not read",
+        ),
+    })
+}
+
+/// The images of a listing, with their classes.
+fn collection_of(mut listing: Listing, source: &Source) -> Result<Collection<'static>> {
+    let classes = labels::find_classes(&mut listing, source.labels.as_deref().map(Path::new))?;
+    let Listing { name, images, report, .. } = listing;
+    let images = images
+        .into_iter()
+        .map(|file| InputImage { name: listing::shown(&file.path), data: ImageData::File(file.data) })
+        .collect();
+    Ok(Collection { name, images, classes, report })
+}
+
+/// The built-in aerial images.
+fn built_in_images() -> Collection<'static> {
+    let images = aerial::IMAGES
+        .map(|(name, bytes)| InputImage { name: name.into(), data: ImageData::File(FileData::BuiltIn(bytes)) });
+    Collection {
+        name: aerial::NAME.into(),
+        report: LoadReport::new(images.len(), MIN_IMAGES),
+        images: images.into(),
+        classes: ImageClasses::None,
+    }
+}
+
+/// The one image of a file.
+fn image(path: &Path) -> Result<Collection<'static>> {
+    let about = std::fs::metadata(path).map_err(Error::file("read", path))?;
+    let data = ImageData::File(FileData::on_disk(path.into(), &about));
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Collection {
+        images: vec![InputImage { name: listing::shown(path.file_name().unwrap_or_default().as_ref()), data }],
+        name,
+        classes: ImageClasses::None,
+        report: LoadReport::new(1, MIN_IMAGES),
+    })
+}
+
+/// The set with its labels, from 0 on without gaps, and what a person should know of them.
+fn with_labels(mut set: ImageSet, labels: Option<Vec<i64>>, file: &LabelledFile) -> Result<(ImageSet, Vec<String>)> {
+    let Some(numbers) = labels else { return Ok((set, Vec::new())) };
+    if numbers.len() != set.count() {
+        return Err(data_error(
+            format!(
+                "{} holds {} images, but the file of labels beside it holds {}",
+                file.images.display(),
+                set.count(),
+                numbers.len()
+            ),
+            "put the labels there that belong to these images, or move them away to train without labels",
+        ));
+    }
+    Ok(match labels::compact(&numbers) {
+        Ok((labels, names)) => {
+            set.labels = Some(labels);
+            set.label_names = names;
+            (set, Vec::new())
+        }
+        Err(reason) => (set, vec![format!("{reason}, so the images have no classes")]),
+    })
+}
+
+/// An array of images in the model's shape.
+fn convert(
+    set: ImageSet,
+    notes: Vec<String>,
+    resize: &Resize,
+    source: &Source,
+    listener: &dyn Listener,
+) -> Result<ImageSet> {
+    let is_built_in = source.name == mnist::NAME;
+    if resize.is_met_by(set.image_shape()) && !source.normalise {
+        let found = if is_built_in { Vec::new() } else { inspect::inspect(&set, false) };
+        for line in notes.iter().chain(&found) {
+            listener.remark(line);
+        }
+        return Ok(set);
+    }
+    let (height, width, channels) = (set.height, set.width, set.channels);
+    let images = (0..set.count()).map(|i| InputImage {
+        name: format!("image {i}"),
+        data: ImageData::Pixels { height, width, channels, pixels: set.image(i) },
+    });
+    let mut report = LoadReport::new(set.count(), 1);
+    for note in notes {
+        report.note(note);
+    }
+    let classes =
+        set.labels.clone().map_or(ImageClasses::None, |labels| ImageClasses::Numbers(labels, set.label_names.clone()));
+    let collection = Collection { name: set.name.clone(), images: images.collect(), classes, report };
+    collect(&collection, resize, source, None, listener)
+}
+
+/// Makes images of those that were found, or reads them from the cache.
 fn collect(
     collection: &Collection,
-    fit: &Fit,
+    resize: &Resize,
     source: &Source,
     cache: Option<&Path>,
     listener: &dyn Listener,
 ) -> Result<ImageSet> {
-    let cache = cache.map(|folder| Kept::of(folder, collection, fit));
-    let kept = cache.as_ref().and_then(|cache| cache.read(fit, listener));
-    let is_new = kept.is_none();
-    let (set, account) = match kept {
-        Some(kept) => kept,
-        None => collection.images(fit, listener)?,
+    let entry = cache.map(|folder| CacheEntry::of(folder, collection, resize, source));
+    let cached = entry.as_ref().and_then(|entry| entry.read(resize, listener));
+    let is_new = cached.is_none();
+    let (set, report) = match cached {
+        Some(cached) => cached,
+        None => collection.make(resize, source, listener)?,
     };
-    account.tell(fit, listener);
-    account.check(&source.name, fit)?;
-    if let Some(cache) = cache.filter(|_| is_new) {
-        cache.keep(&set, &account, listener);
+    report.tell(resize, source.background, listener);
+    report.check(&source.name, resize, source.fit)?;
+    if let Some(entry) = entry.filter(|_| is_new) {
+        entry.write(&set, &report, listener);
     }
     Ok(set)
-}
-
-fn read_idx(files: find::IdxFiles) -> Result<ImageSet> {
-    let images = idx::read_images(&files.images)?;
-    let labels = files.labels.as_deref().map(idx::read_labels).transpose()?;
-    let set = ImageSet::from_idx(files.name, images, labels);
-    match &set.labels {
-        Some(labels) if labels.len() != set.count() => Err(data_error(
-            format!(
-                "{} holds {} images, but the labels beside it are {}",
-                files.images.display(),
-                set.count(),
-                labels.len()
-            ),
-            "put the labels there that belong to these images, or move them away to go without",
-        )),
-        _ => Ok(set),
-    }
 }
 
 fn data_error(message: impl Into<String>, hint: impl Into<String>) -> Error {

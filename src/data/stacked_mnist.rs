@@ -1,6 +1,6 @@
-//! Three digits in the colours of one image: 28 x 28 x 3, a thousand kinds, which are hard to find all (Metz et al. 2017, "Unrolled
-//! generative adversarial networks", section 3.3.1; Lin et al. 2018, "The power of two samples", section 4.1). Made of the training digits of MNIST
-//! when it is opened.
+//! Stacked MNIST: three digits in the three colours of one image, 28 x 28 x 3, with a thousand modes, which measures mode
+//! collapse (Metz et al. 2017, "Unrolled generative adversarial networks", section 3.3.1; Lin et al. 2018, "The power of two
+//! samples", section 4.1). It is made of MNIST's training digits when it is opened.
 
 use rayon::prelude::*;
 
@@ -8,14 +8,14 @@ use super::{ImageSet, mnist};
 use crate::error::Result;
 use crate::program::random::{key, philox, stream};
 
-/// What a person types to get them.
+/// The name of the data set on the command line.
 pub const NAME: &str = "stacked-mnist";
-/// How many kinds of images there are: one for each three digits.
+/// The number of modes: one for each combination of three digits.
 pub const MODES: usize = 1000;
 
-/// As many as Lin et al. have.
+/// The number of images, as in Lin et al.
 const COUNT: usize = 128_000;
-/// What the digits are drawn from: the images are always the same.
+/// The seed that the digits are drawn with, always the same.
 const SEED: u64 = 0;
 
 /// The 128 000 images, 301 MB.
@@ -23,7 +23,7 @@ pub fn train() -> Result<ImageSet> {
     Ok(stacked(&mnist::train()?, COUNT))
 }
 
-/// The digits in the channels of image `i`, each as likely as any other of `count`: `word * count / 2^32`, with the first three
+/// The indices of the digits in the channels of image `i`, uniform in `0..count`: `word * count / 2^32`, with the first three
 /// words of [`philox`] of (i, 0, [`STACK`](stream::STACK), 0).
 fn digits(i: usize, count: usize) -> [usize; 3] {
     let [red, green, blue, _] = philox([i as u32, 0, stream::STACK, 0], key(SEED));
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_channel_of_an_image_is_a_digit_and_the_images_are_always_the_same() {
+    fn each_channel_of_an_image_is_a_digit_and_every_call_gives_the_same_images() {
         let single = mnist::train().unwrap();
         let set = stacked(&single, 300);
         assert_eq!((set.count(), set.image_shape(), set.name.as_str()), (300, [28, 28, 3], "stacked-mnist"));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn all_thousand_kinds_are_there_about_equally_often() {
+    fn each_of_the_thousand_modes_occurs_about_equally_often() {
         let single = mnist::train().unwrap();
         let labels = single.labels.unwrap();
         let mut histogram = vec![0_u64; MODES];

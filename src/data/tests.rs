@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use super::{ImageSet, Silent, Source};
 use crate::error::{Error, Result};
 
-mod pictures;
+mod classes;
+mod formats;
+mod images;
 
 const PIXELS: [u8; 24] = [
     0, 1, 2, 3, 4, 5, 6, 7, //
@@ -19,6 +21,8 @@ const PIXELS: [u8; 24] = [
     255, 254, 253, 252, 251, 250, 249, 248,
 ];
 const LABELS: [u8; 3] = [7, 0, 255];
+/// The labels without gaps: 0, 7 and 255 are three classes.
+const COMPACT: [u8; 3] = [1, 0, 2];
 
 const IMAGE_FILE: &str = "train-images-idx3-ubyte";
 const LABEL_FILE: &str = "train-labels-idx1-ubyte";
@@ -36,16 +40,16 @@ fn labels() -> Vec<u8> {
     idx([0, 0, 8, 1], &[3], &LABELS)
 }
 
-fn packed(bytes: &[u8]) -> Vec<u8> {
+fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::best());
     packer.write_all(bytes).unwrap();
     packer.finish().unwrap()
 }
 
-/// A folder for one test, removed at its end.
-struct Folder(TempDir);
+/// A folder of IDX files, removed at the end of its test.
+struct IdxFolder(TempDir);
 
-impl Folder {
+impl IdxFolder {
     fn with(files: &[(&str, &[u8])]) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         for (name, bytes) in files {
@@ -67,13 +71,13 @@ impl Folder {
     }
 }
 
-/// Of the size of the good images.
+/// Opens a data set as images of the good images' size.
 fn open(name: &str) -> Result<ImageSet> {
     super::open(&Source::from(name), [2, 4, 1], None, &Silent)
 }
 
 fn open_bytes(bytes: &[u8]) -> Result<ImageSet> {
-    Folder::with(&[("cats.idx", bytes)]).open_file("cats.idx")
+    IdxFolder::with(&[("cats.idx", bytes)]).open_file("cats.idx")
 }
 
 /// The one check of bad input: the sentence has each of `parts`, and there is a next step.
@@ -100,61 +104,61 @@ fn assert_is_the_good_set(set: &ImageSet, name: &str, labels: Option<&[u8]>) {
 #[test]
 fn every_spelling_of_the_files_is_found() {
     let (images, labels) = (images(), labels());
-    let (packed_images, packed_labels) = (packed(&images), packed(&labels));
+    let (compressed_images, compressed_labels) = (compressed(&images), compressed(&labels));
     for (image_name, image_bytes, label_name, label_bytes) in [
         (IMAGE_FILE, &images, LABEL_FILE, &labels),
-        ("train-images-idx3-ubyte.gz", &packed_images, "train-labels-idx1-ubyte.gz", &packed_labels),
+        ("train-images-idx3-ubyte.gz", &compressed_images, "train-labels-idx1-ubyte.gz", &compressed_labels),
         ("train-images.idx3-ubyte", &images, "train-labels.idx1-ubyte", &labels),
-        ("train-images.idx3-ubyte.gz", &packed_images, "train-labels.idx1-ubyte", &labels),
-        (IMAGE_FILE, &images, "train-labels-idx1-ubyte.gz", &packed_labels),
+        ("train-images.idx3-ubyte.gz", &compressed_images, "train-labels.idx1-ubyte", &labels),
+        (IMAGE_FILE, &images, "train-labels-idx1-ubyte.gz", &compressed_labels),
     ] {
-        let folder = Folder::with(&[(image_name, image_bytes), (label_name, label_bytes)]);
+        let folder = IdxFolder::with(&[(image_name, image_bytes), (label_name, label_bytes)]);
         let folder_name = folder.0.path().file_name().unwrap().to_str().unwrap();
-        assert_is_the_good_set(&folder.open().unwrap(), folder_name, Some(&LABELS));
-        assert_is_the_good_set(&folder.open_file(image_name).unwrap(), "train-images", Some(&LABELS));
+        assert_is_the_good_set(&folder.open().unwrap(), folder_name, Some(&COMPACT));
+        assert_is_the_good_set(&folder.open_file(image_name).unwrap(), "train-images", Some(&COMPACT));
     }
 }
 
 #[test]
 fn labels_may_be_missing() {
-    let folder = Folder::with(&[(IMAGE_FILE, &images())]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &images())]);
     assert_eq!(folder.open().unwrap().labels, None);
 }
 
 #[test]
 fn a_file_may_have_any_name() {
     assert_is_the_good_set(&open_bytes(&images()).unwrap(), "cats.idx", None);
-    assert_is_the_good_set(&open_bytes(&packed(&images())).unwrap(), "cats.idx", None);
+    assert_is_the_good_set(&open_bytes(&compressed(&images())).unwrap(), "cats.idx", None);
 }
 
 #[test]
 fn only_the_file_name_leads_to_the_labels() {
-    let folder = Folder::with(&[]);
+    let folder = IdxFolder::with(&[]);
     fs::create_dir(folder.join("images")).unwrap();
     fs::write(folder.join("images/train-images-idx3-ubyte"), images()).unwrap();
     fs::write(folder.join("images/train-labels-idx1-ubyte"), labels()).unwrap();
-    assert_is_the_good_set(&folder.open_file("images").unwrap(), "images", Some(&LABELS));
+    assert_is_the_good_set(&folder.open_file("images").unwrap(), "images", Some(&COMPACT));
 }
 
 #[test]
-fn the_content_decides_what_is_packed_and_not_the_name() {
-    let folder = Folder::with(&[("train-images-idx3-ubyte.gz", &images()), (LABEL_FILE, &packed(&labels()))]);
-    assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&LABELS[..]));
+fn the_content_decides_what_is_compressed_and_not_the_name() {
+    let folder = IdxFolder::with(&[("train-images-idx3-ubyte.gz", &images()), (LABEL_FILE, &compressed(&labels()))]);
+    assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&COMPACT[..]));
 }
 
 #[test]
 fn a_gzip_of_several_members_is_read_to_its_end() {
     let all = images();
     let (first, second) = all.split_at(20);
-    let members = [packed(first), packed(second)].concat();
+    let members = [compressed(first), compressed(second)].concat();
     assert_is_the_good_set(&open_bytes(&members).unwrap(), "cats.idx", None);
 }
 
 #[test]
-fn a_folder_named_like_the_file_in_it_is_passed_over_for_a_file() {
-    let folder = Folder::with(&[("train-images.idx3-ubyte", &images()), ("train-labels.idx1-ubyte", &labels())]);
+fn a_folder_named_like_the_file_in_it_is_skipped_for_a_file() {
+    let folder = IdxFolder::with(&[("train-images.idx3-ubyte", &images()), ("train-labels.idx1-ubyte", &labels())]);
     fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
-    assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&LABELS[..]));
+    assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&COMPACT[..]));
 }
 
 #[test]
@@ -166,26 +170,26 @@ fn mnist_is_the_built_in_set() {
 #[test]
 fn nothing_at_the_path() {
     for source in ["", "Mnist", "data/cats", "./mnist"] {
-        let error = assert_refused(open(source), &["there is nothing at", source]);
+        let error = assert_refused(open(source), &["does not exist", source]);
         assert!(error.hint().contains("`mnist`"));
     }
 }
 
 #[test]
 fn an_empty_folder() {
-    assert_refused(Folder::with(&[]).open(), &["is empty"]);
+    assert_refused(IdxFolder::with(&[]).open(), &["is empty"]);
 }
 
 #[test]
 fn a_folder_without_images() {
-    let folder = Folder::with(&[("1.txt", b"\x89PNG"), ("2", b"")]);
+    let folder = IdxFolder::with(&[("1.txt", b"\x89PNG"), ("2", b"")]);
     let error = assert_refused(folder.open(), &["holds no image", ".png", IMAGE_FILE, "train-images.idx3-ubyte"]);
     assert!(error.hint().contains("`mnist` or `aerial`"));
 }
 
 #[test]
 fn a_folder_of_test_images_is_told_how_to_use_them() {
-    let folder = Folder::with(&[("t10k-images-idx3-ubyte", &images())]);
+    let folder = IdxFolder::with(&[("t10k-images-idx3-ubyte", &images())]);
     let error = assert_refused(folder.open(), &["it holds no IDX file of training images"]);
     let file = folder.join("t10k-images-idx3-ubyte");
     assert!(error.hint().ends_with(&format!("name the file: {}", Path::display(&file))));
@@ -193,18 +197,18 @@ fn a_folder_of_test_images_is_told_how_to_use_them() {
 
 #[test]
 fn a_folder_where_a_file_should_be() {
-    let folder = Folder::with(&[]);
+    let folder = IdxFolder::with(&[]);
     fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
     assert_refused(folder.open(), &[IMAGE_FILE, "is not a file"]);
 
-    let folder = Folder::with(&[(IMAGE_FILE, &images())]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &images())]);
     fs::create_dir(folder.join(LABEL_FILE)).unwrap();
     assert_refused(folder.open(), &[LABEL_FILE, "is not a file"]);
 }
 
 #[test]
 fn reading_a_folder_as_a_file() {
-    let folder = Folder::with(&[]);
+    let folder = IdxFolder::with(&[]);
     let error = super::idx::read_images(folder.0.path()).unwrap_err();
     assert!(matches!(error, Error::File { action: "read", .. }), "{error}");
 }
@@ -218,7 +222,7 @@ fn a_device_is_not_read() {
 #[cfg(unix)]
 #[test]
 fn a_link_that_leads_in_a_circle() {
-    let folder = Folder::with(&[]);
+    let folder = IdxFolder::with(&[]);
     std::os::unix::fs::symlink(folder.join("circle"), folder.join("circle")).unwrap();
     let error = folder.open_file("circle").unwrap_err();
     assert!(matches!(error, Error::File { action: "read", .. }), "{error}");
@@ -230,7 +234,7 @@ fn files_and_folders_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let close = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 
-    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &labels())]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &labels())]);
     close(&folder.join(LABEL_FILE), 0o000);
     if fs::read(folder.join(LABEL_FILE)).is_ok() {
         eprintln!("skipped: this user may read everything");
@@ -243,7 +247,7 @@ fn files_and_folders_that_may_not_be_read() {
     assert_refused(folder.open(), &["cannot read", IMAGE_FILE]);
     close(folder.0.path(), 0o700);
 
-    let folder = Folder::with(&[]);
+    let folder = IdxFolder::with(&[]);
     close(folder.0.path(), 0o300); // what is in it may be used, but not listed
     assert_refused(folder.open(), &["cannot read the folder"]);
     close(folder.0.path(), 0o700);
@@ -263,21 +267,21 @@ fn a_file_cut_short_anywhere() {
 }
 
 #[test]
-fn a_file_cut_short_before_it_was_packed() {
+fn a_file_cut_short_before_it_was_compressed() {
     let whole = images();
     assert_refused(
-        open_bytes(&packed(&whole[..7])),
+        open_bytes(&compressed(&whole[..7])),
         &["cut short: 7 bytes are there once unpacked, but its header takes 16"],
     );
     assert_refused(
-        open_bytes(&packed(&whole[..39])),
+        open_bytes(&compressed(&whole[..39])),
         &["cut short: 39 bytes are there once unpacked, but its header promises 40"],
     );
 }
 
 #[test]
 fn a_gzip_cut_short_anywhere() {
-    let whole = packed(&images());
+    let whole = compressed(&images());
     for length in 2..whole.len() {
         assert_refused(open_bytes(&whole[..length]), &["cut short"]);
     }
@@ -291,14 +295,14 @@ fn bytes_after_the_end() {
     bytes.extend([0; 5]);
     assert_refused(open_bytes(&bytes), &["goes on after its end: 45 bytes are there, but its header promises 40"]);
     assert_refused(
-        open_bytes(&packed(&bytes)),
+        open_bytes(&compressed(&bytes)),
         &["goes on after its end: more is there once unpacked, but its header promises 40"],
     );
 }
 
 #[test]
 fn a_gzip_with_any_byte_changed_is_read_right_or_refused() {
-    let whole = packed(&images());
+    let whole = compressed(&images());
     let mut refused = 0;
     for place in 2..whole.len() {
         let mut damaged = whole.clone();
@@ -313,7 +317,7 @@ fn a_gzip_with_any_byte_changed_is_read_right_or_refused() {
 
 #[test]
 fn a_gzip_whose_checksum_is_wrong() {
-    let mut bytes = packed(&images());
+    let mut bytes = compressed(&images());
     let checksum = bytes.len() - 8;
     bytes[checksum] ^= 1;
     assert_refused(open_bytes(&bytes), &["is damaged: its gzip stream breaks"]);
@@ -321,7 +325,7 @@ fn a_gzip_whose_checksum_is_wrong() {
 
 #[test]
 fn a_gzip_with_something_behind_it() {
-    let mut bytes = packed(&images());
+    let mut bytes = compressed(&images());
     bytes.extend(b"something else");
     assert_refused(open_bytes(&bytes), &["is damaged"]);
 }
@@ -329,28 +333,28 @@ fn a_gzip_with_something_behind_it() {
 #[test]
 fn the_wrong_magic_number() {
     let refused_with = |magic: [u8; 4], shown: &str, hint: &str| {
-        let folder = Folder::with(&[(IMAGE_FILE, &idx(magic, &[3, 2, 4], &PIXELS))]);
+        let folder = IdxFolder::with(&[(IMAGE_FILE, &idx(magic, &[3, 2, 4], &PIXELS))]);
         let error = assert_refused(folder.open(), &["not an IDX file of images", shown, "00 00 08 03"]);
         assert!(error.hint().contains(hint), "no `{hint}` in: {}", error.hint());
     };
     refused_with([0xca, 0xfe, 0x00, 0x01], "ca fe 00 01", "yann.lecun.com");
-    refused_with([0x89, b'P', b'N', b'G'], "89 50 4e 47", "PNG or JPEG");
-    refused_with([0xff, 0xd8, 0xff, 0xe0], "ff d8 ff e0", "PNG or JPEG");
-    refused_with([b'P', b'K', 3, 4], "50 4b 03 04", "unpack it");
+    refused_with([0xff, 0xd8, 0xff, 0xe0], "ff d8 ff e0", "image file");
+    refused_with([b'P', b'K', 3, 4], "50 4b 03 04", "zip archive");
+    refused_with(*b"<!DO", "3c 21 44 4f", "IDX format");
     refused_with([0, 0, 0x0d, 3], "00 00 0d 03", "only unsigned bytes");
     refused_with([0, 0, 8, 4], "00 00 08 04", "only grey images");
 }
 
 #[test]
 fn labels_in_the_place_of_images() {
-    let folder = Folder::with(&[(IMAGE_FILE, &labels())]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &labels())]);
     let error = assert_refused(folder.open(), &["00 00 08 01 instead of 00 00 08 03"]);
     assert!(error.hint().contains("this is a file of labels"));
 }
 
 #[test]
 fn images_in_the_place_of_labels() {
-    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &images())]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &images())]);
     let error = assert_refused(folder.open(), &["00 00 08 03 instead of 00 00 08 01"]);
     assert!(error.hint().contains("this is a file of images"));
 }
@@ -362,13 +366,13 @@ fn sizes_of_zero() {
         let product = format!("holds no images: its header says {n} x {h} x {w}");
         assert_refused(open_bytes(&idx([0, 0, 8, 3], &dimensions, &[])), &[&product]);
     }
-    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[0], &[]))]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[0], &[]))]);
     assert_refused(folder.open(), &["holds no labels: its header says 0"]);
 }
 
 #[test]
 fn sizes_beyond_the_limits() {
-    let open_with = |dimensions: [u32; 3]| open_bytes(&packed(&idx([0, 0, 8, 3], &dimensions, &PIXELS)));
+    let open_with = |dimensions: [u32; 3]| open_bytes(&compressed(&idx([0, 0, 8, 3], &dimensions, &PIXELS)));
     assert_refused(open_with([1, 4097, 1]), &["4097 x 1 pixels; at most 4096 x 4096"]);
     assert_refused(open_with([1, 1, u32::MAX]), &["1 x 4294967295 pixels"]);
     assert_refused(open_with([u32::MAX; 3]), &["4294967295 x 4294967295 pixels"]); // their product overflows 64 bits
@@ -382,13 +386,13 @@ fn sizes_beyond_the_limits() {
 fn a_promise_of_much_more_than_is_there() {
     let bytes = idx([0, 0, 8, 3], &[128, 4096, 4096], &PIXELS);
     assert_refused(open_bytes(&bytes), &["40 bytes are there", "promises 2147483664"]);
-    assert_refused(open_bytes(&packed(&bytes)), &["40 bytes are there once unpacked", "promises 2147483664"]);
+    assert_refused(open_bytes(&compressed(&bytes)), &["40 bytes are there once unpacked", "promises 2147483664"]);
 }
 
 #[test]
 fn another_number_of_labels_than_of_images() {
-    let folder = Folder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[2], &LABELS[..2]))]);
-    assert_refused(folder.open(), &["holds 3 images, but the labels beside it are 2"]);
+    let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[2], &LABELS[..2]))]);
+    assert_refused(folder.open(), &["holds 3 images, but the file of labels beside it holds 2"]);
 }
 
 fn good_set() -> ImageSet {

@@ -32,7 +32,7 @@ fn a_path_where_nothing_is_is_refused() {
     place
         .gpu_gan("train photos --model tiny.toml --device cpu")
         .refused()
-        .error("there is nothing at `photos`")
+        .error("`photos` does not exist")
         .hint("mnist");
     place.gpu_gan("train MNIST --device cpu").refused().error("MNIST").hint("`mnist`");
     place.gpu_gan("train tiny.toml/images --device cpu").refused().error("tiny.toml/images");
@@ -60,12 +60,7 @@ fn images_that_were_cut_short_are_refused() {
 
 #[test]
 fn a_file_of_another_kind_is_refused_with_the_bytes_it_starts_with() {
-    for (start, shown) in [
-        (*b"\x89PNG", "89 50 4e 47"),
-        (*b"GIF8", "47 49 46 38"),
-        ([0, 0, 8, 1], "00 00 08 01"),
-        ([0, 0, 0x0d, 3], "00 00 0d 03"),
-    ] {
+    for (start, shown) in [([0, 0, 8, 1], "00 00 08 01"), ([0, 0, 0x0d, 3], "00 00 0d 03")] {
         let mut bytes = shapes();
         bytes[..4].copy_from_slice(&start);
         images_are_refused(&bytes, &["is not an IDX file of images", shown, "00 00 08 03"]);

@@ -19,7 +19,9 @@ fn a_loss_that_is_no_number_stops_the_run_at_its_step() {
     let place = Place::new();
     place.write("deep.toml", deep("1000.0").as_bytes());
     let said = place.gpu_gan("train shapes --model deep.toml --device cpu --steps 20 --out run").fails();
-    said.error("diverged").error("loss is not a finite number at step 1").hint("no checkpoint was written before");
+    said.error("diverged")
+        .error("loss is not a finite number at step 1")
+        .hint("no checkpoint was written before that step");
     assert_eq!(place.names("run/checkpoints"), [""; 0]);
     assert_eq!(place.text("run/losses.csv").lines().count(), 1, "a row that is no number was logged");
     assert_eq!(place.names("run/samples"), ["epoch-0000.png", "reals.png"]);
@@ -33,7 +35,7 @@ fn an_image_that_is_no_number_stops_the_run_before_its_first_step() {
     let model = TINY.replace("generator = [\n", &format!("generator = [\n{}", many_layers()));
     place.write("deep.toml", model.replace("std = 0.2 }", "std = 1000.0 }").as_bytes());
     let said = place.gpu_gan("train shapes --model deep.toml --device cpu --steps 20 --out run").fails();
-    said.error("diverged").error("at step 0").hint("no checkpoint was written before");
+    said.error("diverged").error("at step 0").hint("no checkpoint was written before that step");
     assert_eq!(place.names("run/samples"), ["reals.png"]);
 }
 

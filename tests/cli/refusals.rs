@@ -172,7 +172,7 @@ fn a_place_that_may_not_be_written_to_is_refused() {
         crate::place::skipped("a_place_that_may_not_be_written_to_is_refused", "permissions do not bind this user");
         return;
     }
-    let hint = "choose a place that you may write to";
+    let hint = "choose a folder that you may write to";
     place.train("--steps 1 --out locked/new").refused().error("locked/new").hint(hint);
     place.train("--steps 1 --out locked").refused().error("locked").hint(hint);
     place.sample("run", "--out locked/sheet.png").refused().error("locked/sheet.png").hint(hint);

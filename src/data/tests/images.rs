@@ -1,4 +1,4 @@
-//! Photographs of many sizes and kinds, good and bad, on their way to images of one size.
+//! Image files of many sizes and kinds, good and bad, on their way to images of one size.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -9,20 +9,20 @@ use std::time::{Duration, SystemTime};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
-use super::super::fit::Fit;
+use super::super::resize::Resize;
 use super::super::{Listener, Tiles, aerial, open};
 use super::{ImageSet, Source, assert_refused};
 use crate::error::Result;
 
 const SIDE: usize = 8;
-const COLOUR: [usize; 3] = [SIDE, SIDE, 3];
-const GREY: [usize; 3] = [SIDE, SIDE, 1];
+pub(super) const COLOUR: [usize; 3] = [SIDE, SIDE, 3];
+pub(super) const GREY: [usize; 3] = [SIDE, SIDE, 1];
 
-/// Remembers what it is told.
+/// Keeps all remarks.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+pub(super) struct RecordingListener(Mutex<Vec<String>>);
 
-impl Listener for Heard {
+impl Listener for RecordingListener {
     fn remark(&self, line: &str) {
         self.0.lock().unwrap().push(line.into());
     }
@@ -32,61 +32,61 @@ impl Listener for Heard {
     fn advance(&self) {}
 }
 
-impl Heard {
-    fn text(&self) -> String {
+impl RecordingListener {
+    pub(super) fn text(&self) -> String {
         self.0.lock().unwrap().join("\n")
     }
 }
 
-/// A folder of pictures and a cache, removed at the end of a test.
-struct Album {
-    folder: TempDir,
+/// A folder of images and a cache, removed at the end of a test.
+pub(super) struct ImageDir {
+    pub(super) folder: TempDir,
     cache: TempDir,
 }
 
-impl Album {
-    fn empty() -> Self {
+impl ImageDir {
+    pub(super) fn empty() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
 
-    /// Twenty pictures in colour, 8 x 8 pixels, the red of each its number.
-    fn new() -> Self {
-        let album = Self::empty();
+    /// Twenty images in colour, 8 x 8 pixels, the red of each its number.
+    pub(super) fn new() -> Self {
+        let dir = Self::empty();
         for i in 0..20 {
-            album.write(&format!("{i:02}.png"), &png(&numbered(i)));
+            dir.write(&format!("{i:02}.png"), &png(&numbered(i)));
         }
-        album
+        dir
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn source(&self) -> Source {
+    pub(super) fn source(&self) -> Source {
         Source::from(self.folder.path().to_str().unwrap())
     }
 
-    fn open(&self, shape: [usize; 3]) -> Result<ImageSet> {
-        open(&self.source(), shape, None, &Heard::default())
+    pub(super) fn open(&self, shape: [usize; 3]) -> Result<ImageSet> {
+        open(&self.source(), shape, None, &RecordingListener::default())
     }
 
     /// What is said of the images beside giving them.
-    fn remarks(&self, shape: [usize; 3]) -> String {
-        let heard = Heard::default();
-        open(&self.source(), shape, None, &heard).unwrap();
-        heard.text()
+    pub(super) fn remarks(&self, shape: [usize; 3]) -> String {
+        let listener = RecordingListener::default();
+        open(&self.source(), shape, None, &listener).unwrap();
+        listener.text()
     }
 
-    fn open_cached(&self, source: &Source, shape: [usize; 3]) -> (ImageSet, String) {
-        let heard = Heard::default();
-        let set = open(source, shape, Some(self.cache.path()), &heard).unwrap();
-        (set, heard.text())
+    pub(super) fn open_cached(&self, source: &Source, shape: [usize; 3]) -> (ImageSet, String) {
+        let listener = RecordingListener::default();
+        let set = open(source, shape, Some(self.cache.path()), &listener).unwrap();
+        (set, listener.text())
     }
 
     fn cached(&self) -> Vec<PathBuf> {
@@ -95,33 +95,33 @@ impl Album {
     }
 }
 
-fn numbered(i: u8) -> DynamicImage {
+pub(super) fn numbered(i: u8) -> DynamicImage {
     DynamicImage::ImageRgb8(RgbImage::from_fn(8, 8, |x, y| Rgb([i, x as u8 * 30, y as u8 * 30])))
 }
 
-fn as_file(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+pub(super) fn as_file(original: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, format).unwrap();
+    original.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-fn png(picture: &DynamicImage) -> Vec<u8> {
-    as_file(picture, ImageFormat::Png)
+pub(super) fn png(original: &DynamicImage) -> Vec<u8> {
+    as_file(original, ImageFormat::Png)
 }
 
 /// The first value of each image.
-fn first_values(set: &ImageSet) -> Vec<u8> {
+pub(super) fn first_values(set: &ImageSet) -> Vec<u8> {
     (0..set.count()).map(|i| set.image(i)[0]).collect()
 }
 
-fn fit(shape: [usize; 3], tiles: Option<Tiles>) -> Fit {
-    Fit::new(shape, &Source { tiles, upscale: true, ..Source::from("any") }).unwrap()
+fn resize(shape: [usize; 3], tiles: Option<Tiles>) -> Resize {
+    Resize::new(shape, &Source { tiles, upscale: true, ..Source::from("any") }).unwrap()
 }
 
-fn made(fit: &Fit, picture: &DynamicImage) -> Vec<u8> {
-    let count = fit.count(picture.height() as usize, picture.width() as usize) as usize;
-    let mut images = vec![0xa5; count * fit.image_bytes()];
-    fit.make(picture, &mut images);
+fn made(resize: &Resize, original: &DynamicImage) -> Vec<u8> {
+    let count = resize.count(original.height() as usize, original.width() as usize) as usize;
+    let mut images = vec![0xa5; count * resize.image_bytes()];
+    resize.make(original, &mut images);
     images
 }
 
@@ -133,8 +133,8 @@ fn mean(values: &[u8]) -> f64 {
 fn an_image_of_one_colour_stays_so_whatever_its_size() {
     for (height, width) in [(8, 8), (9, 13), (64, 3), (100, 100), (1, 1)] {
         for colour in [[0, 0, 0], [255, 255, 255], [7, 130, 251]] {
-            let picture = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb(colour)));
-            let images = made(&fit(COLOUR, None), &picture);
+            let original = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb(colour)));
+            let images = made(&resize(COLOUR, None), &original);
             assert_eq!(images.len(), SIDE * SIDE * 3);
             assert!(images.chunks(3).all(|pixel| pixel == colour), "{height} x {width}, {colour:?}: {images:?}");
         }
@@ -145,8 +145,8 @@ fn an_image_of_one_colour_stays_so_whatever_its_size() {
 fn scaling_keeps_the_mean_brightness() {
     // A slope without the crop taking more of one side than of the other.
     for side in [4, 11, 16, 50, 203] {
-        let picture = GrayImage::from_fn(side, side, |x, y| Luma([(255 * (x + y) / (2 * side - 2)) as u8]));
-        let (before, after) = (mean(picture.as_raw()), mean(&made(&fit(GREY, None), &picture.into())));
+        let original = GrayImage::from_fn(side, side, |x, y| Luma([(255 * (x + y) / (2 * side - 2)) as u8]));
+        let (before, after) = (mean(original.as_raw()), mean(&made(&resize(GREY, None), &original.into())));
         assert!((before - after).abs() < 1.5, "{side}: {before} became {after}");
     }
 }
@@ -155,27 +155,27 @@ fn scaling_keeps_the_mean_brightness() {
 #[test]
 fn shrinking_averages() {
     let stripes = GrayImage::from_fn(80, 80, |x, _| Luma([if x % 2 == 0 { 0 } else { 255 }]));
-    let images = made(&fit(GREY, None), &stripes.into());
+    let images = made(&resize(GREY, None), &stripes.into());
     assert!(images.iter().all(|&value| (118..=138).contains(&value)), "{images:?}");
 }
 
 #[test]
-fn a_picture_is_cropped_in_its_middle() {
+fn an_image_is_cropped_in_its_middle() {
     for (height, width) in [(8, 24), (24, 8), (8, 26), (16, 48), (9, 90)] {
         let long = height.max(width);
-        let picture = GrayImage::from_fn(width, height, |x, y| {
+        let original = GrayImage::from_fn(width, height, |x, y| {
             let at = if width > height { x } else { y };
             Luma([(at * 3 / long) as u8 * 100]) // 0, 100, 200 in three equal parts
         });
-        let images = made(&fit(GREY, None), &picture.into());
+        let images = made(&resize(GREY, None), &original.into());
         let (left_or_top, middle) = (images[0], images[SIDE * SIDE / 2 + SIDE / 2]);
         assert_eq!(middle, 100, "{height} x {width}");
         assert!(left_or_top.abs_diff(100) <= 1, "{height} x {width}: {left_or_top}");
         assert!(images[SIDE * SIDE - 1].abs_diff(100) <= 1, "{height} x {width}");
     }
     // The model's shape need not be a square, and nothing is scaled that need not be.
-    let picture = GrayImage::from_fn(12, 6, |x, y| Luma([(y * 12 + x) as u8]));
-    let images = made(&fit([6, 4, 1], None), &picture.into());
+    let original = GrayImage::from_fn(12, 6, |x, y| Luma([(y * 12 + x) as u8]));
+    let images = made(&resize([6, 4, 1], None), &original.into());
     let expected: Vec<u8> = (0..6).flat_map(|y| (4..8).map(move |x| y * 12 + x)).collect();
     assert_eq!(images, expected);
 }
@@ -184,41 +184,41 @@ fn a_picture_is_cropped_in_its_middle() {
 fn tiles_are_counted_as_they_are_cut() {
     for (height, width, side, stride) in [(8, 8, 8, 1), (9, 30, 8, 3), (50, 41, 8, 8), (33, 64, 16, 5), (20, 20, 8, 40)]
     {
-        let tiles = fit([4, 4, 1], Some(Tiles { side, stride }));
+        let tiles = resize([4, 4, 1], Some(Tiles { side, stride }));
         let along = |length: usize| (0..length).step_by(stride).filter(|start| start + side <= length).count();
         let expected = along(height) * along(width);
         assert_eq!(tiles.count(height, width), expected as u64);
-        let picture = GrayImage::new(width as u32, height as u32);
-        assert_eq!(made(&tiles, &picture.into()), vec![0; expected * 16]);
+        let original = GrayImage::new(width as u32, height as u32);
+        assert_eq!(made(&tiles, &original.into()), vec![0; expected * 16]);
     }
-    let tiles = fit(COLOUR, Some(Tiles { side: 8, stride: 8 }));
+    let tiles = resize(COLOUR, Some(Tiles { side: 8, stride: 8 }));
     assert_eq!([(7, 100), (100, 7), (0, 0)].map(|(height, width)| tiles.count(height, width)), [0; 3]);
     assert_eq!(tiles.count(usize::MAX / 2, 8), (usize::MAX / 16) as u64);
 }
 
 #[test]
-fn tiles_of_the_models_size_are_the_pixels_of_the_photograph_row_by_row() {
-    let photograph = RgbImage::from_fn(20, 13, |x, y| Rgb([x as u8, y as u8, 9]));
-    let images = made(&fit(COLOUR, Some(Tiles { side: 8, stride: 5 })), &photograph.clone().into());
+fn tiles_of_the_models_size_are_the_pixels_of_the_image_row_by_row() {
+    let original = RgbImage::from_fn(20, 13, |x, y| Rgb([x as u8, y as u8, 9]));
+    let images = made(&resize(COLOUR, Some(Tiles { side: 8, stride: 5 })), &original.clone().into());
     let corners: Vec<_> = images.chunks(SIDE * SIDE * 3).map(|tile| [tile[0], tile[1]]).collect();
     assert_eq!(corners, [[0, 0], [5, 0], [10, 0], [0, 5], [5, 5], [10, 5]]);
     for (tile, [left, top]) in images.chunks(SIDE * SIDE * 3).zip(corners) {
         for (at, pixel) in tile.chunks(3).enumerate() {
             let (x, y) = (left as usize + at % SIDE, top as usize + at / SIDE);
-            assert_eq!(pixel, photograph.get_pixel(x as u32, y as u32).0);
+            assert_eq!(pixel, original.get_pixel(x as u32, y as u32).0);
         }
     }
 }
 
 #[test]
-fn the_photographs_that_ship_give_1541_tiles_of_their_own_pixels() {
+fn the_built_in_images_give_1541_tiles_of_their_own_pixels() {
     let source = Source::new("aerial", None, None, false).unwrap();
     assert_eq!(source.tiles, Some(Tiles { side: 64, stride: 32 }));
-    let set = open(&source, [64, 64, 3], None, &Heard::default()).unwrap();
+    let set = open(&source, [64, 64, 3], None, &RecordingListener::default()).unwrap();
     assert_eq!((set.name.as_str(), set.count(), set.image_shape()), ("aerial", 1541, [64, 64, 3]));
     assert_eq!((set.labels.as_ref(), set.label_names.len()), (None, 0));
-    // The second tile of the last photograph begins 32 pixels to the right of its corner.
-    let last = image::load_from_memory(aerial::PHOTOGRAPHS[3].1).unwrap().into_rgb8();
+    // The second tile of the last image begins 32 pixels to the right of its corner.
+    let last = image::load_from_memory(aerial::IMAGES[3].1).unwrap().into_rgb8();
     assert_eq!(set.image(1541 - 121 + 1)[..3], last.get_pixel(32, 0).0);
     assert_eq!(set.image(1540)[64 * 64 * 3 - 3..], last.get_pixel(320 + 63, 320 + 63).0);
     assert_eq!(Source::new("aerial", Some(100), None, false).unwrap().tiles, Some(Tiles { side: 100, stride: 50 }));
@@ -226,71 +226,71 @@ fn the_photographs_that_ship_give_1541_tiles_of_their_own_pixels() {
 
 #[test]
 fn every_format_is_read_whatever_the_file_is_called() {
-    let picture = numbered(77);
-    let album = Album::empty();
+    let original = numbered(77);
+    let dir = ImageDir::empty();
     for (i, format) in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff].iter().enumerate() {
         for (j, ending) in ["png", "JPG", "webp", "bmp", "tiff", "gif"].iter().enumerate() {
-            album.write(&format!("{i}{j}.{ending}"), &as_file(&picture, *format));
+            dir.write(&format!("{i}{j}.{ending}"), &as_file(&original, *format));
         }
     }
-    let set = album.open(COLOUR).unwrap();
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!(set.count(), 24);
-    assert!((0..24).all(|i| set.image(i) == picture.as_bytes()));
+    assert!((0..24).all(|i| set.image(i) == original.as_bytes()));
 
     // These two lose a little.
     for format in [ImageFormat::Jpeg, ImageFormat::Gif] {
-        let album = Album::empty();
-        (0..16).for_each(|i| album.write(&format!("{i}.jpeg"), &as_file(&picture, format)));
-        let set = album.open(COLOUR).unwrap();
-        let worst = set.image(3).iter().zip(picture.as_bytes()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        let dir = ImageDir::empty();
+        (0..16).for_each(|i| dir.write(&format!("{i}.jpeg"), &as_file(&original, format)));
+        let set = dir.open(COLOUR).unwrap();
+        let worst = set.image(3).iter().zip(original.as_bytes()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(worst < 64, "{format:?}: {worst}"); // JPEG halves the resolution of colour
     }
 }
 
 #[test]
 fn sixteen_bits_become_eight_and_transparency_white() {
-    let album = Album::empty();
+    let dir = ImageDir::empty();
     let deep = image::ImageBuffer::<Rgb<u16>, _>::from_pixel(8, 8, Rgb([65_535, 257 * 100, 0]));
     let clear = RgbaImage::from_fn(8, 8, |x, _| Rgba([10, 20, 30, [255, 0, 127][x.min(2) as usize]]));
-    (0..8).for_each(|i| album.write(&format!("a{i}.png"), &png(&deep.clone().into())));
-    (0..8).for_each(|i| album.write(&format!("b{i}.png"), &png(&clear.clone().into())));
-    let set = album.open(COLOUR).unwrap();
+    (0..8).for_each(|i| dir.write(&format!("a{i}.png"), &png(&deep.clone().into())));
+    (0..8).for_each(|i| dir.write(&format!("b{i}.png"), &png(&clear.clone().into())));
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!(set.image(0)[..3], [255, 100, 0]);
     assert_eq!(set.image(8)[..9], [10, 20, 30, 255, 255, 255, 133, 138, 143]);
-    assert!(album.remarks(COLOUR).contains("8 of 16 images are transparent in places"));
+    assert!(dir.remarks(COLOUR).contains("8 of 16 images are transparent for more than a half, which becomes white"));
 }
 
 #[test]
 fn grey_and_colour_become_what_the_model_takes_and_that_is_said() {
-    let album = Album::new();
+    let dir = ImageDir::new();
     let grey = GrayImage::from_pixel(8, 8, Luma([99]));
-    (0..3).for_each(|i| album.write(&format!("grey{i}.png"), &png(&grey.clone().into())));
-    let set = album.open(COLOUR).unwrap();
+    (0..3).for_each(|i| dir.write(&format!("grey{i}.png"), &png(&grey.clone().into())));
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!(set.image(22), [99; 8 * 8 * 3]);
-    assert!(album.remarks(COLOUR).contains("3 of 23 images are grey"), "{}", album.remarks(COLOUR));
+    assert!(dir.remarks(COLOUR).contains("3 of 23 images are grey"), "{}", dir.remarks(COLOUR));
 
-    let set = album.open(GREY).unwrap();
+    let set = dir.open(GREY).unwrap();
     assert_eq!(set.image(22), [99; 64]);
     // ITU-R BT.709: 0.2126 R + 0.7152 G + 0.0722 B, here of (5, 60, 30) in column 2 and row 1.
     assert!(set.image(5)[SIDE + 2].abs_diff(46) <= 1, "{}", set.image(5)[SIDE + 2]);
-    assert!(album.remarks(GREY).contains("20 of 23 images are in colour"), "{}", album.remarks(GREY));
+    assert!(dir.remarks(GREY).contains("20 of 23 images are in colour"), "{}", dir.remarks(GREY));
 }
 
-/// Any picture as a JPEG with an EXIF orientation.
-fn turned_jpeg(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
-    let jpeg = as_file(picture, ImageFormat::Jpeg);
+/// Any original as a JPEG with an EXIF orientation.
+fn turned_jpeg(original: &DynamicImage, orientation: u8) -> Vec<u8> {
+    let jpeg = as_file(original, ImageFormat::Jpeg);
     let tiff = [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", &[orientation, 0, 0, 0][..], &[0; 4]].concat();
     let length = (2 + 6 + tiff.len()) as u16;
     [&jpeg[..2], b"\xff\xe1", &length.to_be_bytes(), b"Exif\0\0", &tiff, &jpeg[2..]].concat()
 }
 
 #[test]
-fn pictures_are_turned_as_the_camera_was() {
-    let album = Album::empty();
+fn images_are_turned_as_the_camera_was() {
+    let dir = ImageDir::empty();
     // Wide: white on the left, black on the right. Turned to the right: white above, black below.
-    let picture = DynamicImage::ImageLuma8(GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 255 } else { 0 }])));
-    (0..16).for_each(|i| album.write(&format!("{i}.jpg"), &turned_jpeg(&picture, 6)));
-    let set = album.open([32, 16, 1]).unwrap(); // as wide as they lie in the files, they would be too small
+    let original = DynamicImage::ImageLuma8(GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 255 } else { 0 }])));
+    (0..16).for_each(|i| dir.write(&format!("{i}.jpg"), &turned_jpeg(&original, 6)));
+    let set = dir.open([32, 16, 1]).unwrap(); // as wide as they lie in the files, they would be too small
     assert!(set.image(0)[..16 * 16].iter().all(|&value| value > 240));
     assert!(set.image(0)[16 * 16..].iter().all(|&value| value < 15));
 }
@@ -303,96 +303,100 @@ fn only_the_first_frame_of_an_animation_is_taken() {
         encoder.encode(&[value; 8 * 8 * 3], 8, 8, image::ExtendedColorType::Rgb8).unwrap();
     }
     drop(encoder);
-    let album = Album::new();
-    album.write("moving.gif", &gif);
-    let set = album.open(COLOUR).unwrap();
+    let dir = ImageDir::new();
+    dir.write("moving.gif", &gif);
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!(set.image(20), [200; 8 * 8 * 3]);
-    let remarks = album.remarks(COLOUR);
-    assert_eq!(remarks, "1 of 21 images is animated; its first frame is taken");
+    let remarks = dir.remarks(COLOUR);
+    assert!(
+        remarks
+            .starts_with("1 of 21 images is of several frames or pages; the first one is used (--frames all uses all)"),
+        "{remarks}"
+    );
 }
 
 #[test]
 fn the_order_is_that_of_the_paths_whatever_the_number_of_threads() {
-    let album = Album::empty();
+    let dir = ImageDir::empty();
     // In paths, `a/` comes before `b`, and both the folder and the file names decide.
     let names = ["a/1.png", "a/2.png", "a/b/1.png", "a b/0.png", "ä/0.png", "b.d/0.png"];
     for (i, name) in names.iter().rev().enumerate() {
-        (0..9).for_each(|j| album.write(&format!("{name}.{j}.png"), &png(&numbered((100 + 10 * i + j) as u8))));
+        (0..9).for_each(|j| dir.write(&format!("{name}.{j}.png"), &png(&numbered((100 + 10 * i + j) as u8))));
     }
     let sets: Vec<_> = [1, 2, 7]
         .map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| album.open(COLOUR).unwrap())
+            pool.install(|| dir.open(COLOUR).unwrap())
         })
         .into();
     assert!(sets.iter().all(|set| *set == sets[0]));
     let mut found: Vec<PathBuf> =
         names.iter().flat_map(|name| (0..9).map(move |j| format!("{name}.{j}.png").into())).collect();
     found.sort();
-    let expected = found.iter().map(|path| album.path(path.to_str().unwrap()));
+    let expected = found.iter().map(|path| dir.path(path.to_str().unwrap()));
     let expected: Vec<u8> = expected.map(|path| image::open(path).unwrap().as_bytes()[0]).collect();
     assert_eq!(first_values(&sets[0]), expected);
 }
 
 #[test]
 fn folders_are_classes() {
-    let album = Album::empty();
+    let dir = ImageDir::empty();
     for (folder, count) in [("dogs", 9), ("cats", 7), ("cats/black", 2), (".hidden", 3), ("empty", 0)] {
-        fs::create_dir_all(album.path(folder)).unwrap();
-        (0..count).for_each(|i| album.write(&format!("{folder}/{i}.png"), &png(&numbered(i))));
+        fs::create_dir_all(dir.path(folder)).unwrap();
+        (0..count).for_each(|i| dir.write(&format!("{folder}/{i}.png"), &png(&numbered(i))));
     }
-    album.write("broken/1.png", b"no image");
-    let set = album.open(COLOUR).unwrap();
+    dir.write("broken/1.png", b"no image");
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!(set.label_names, ["cats", "dogs"]);
     assert_eq!(set.labels.unwrap(), [vec![0; 9], vec![1; 9]].concat());
 
-    // Each tile has the class of its photograph.
-    let source = Source { tiles: Some(Tiles { side: 4, stride: 4 }), ..album.source() };
-    let set = open(&source, [4, 4, 3], None, &Heard::default()).unwrap();
+    // Each tile has the class of its image.
+    let source = Source { tiles: Some(Tiles { side: 4, stride: 4 }), ..dir.source() };
+    let set = open(&source, [4, 4, 3], None, &RecordingListener::default()).unwrap();
     assert_eq!(set.labels.unwrap(), [vec![0; 36], vec![1; 36]].concat());
 
     // One image beside the folders, and it is not clear what they mean.
-    album.write("beside.png", &png(&numbered(1)));
-    let set = album.open(COLOUR).unwrap();
+    dir.write("beside.png", &png(&numbered(1)));
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.count(), set.labels, set.label_names.len()), (19, None, 0));
-    assert!(album.remarks(COLOUR).contains("not taken as classes"));
+    assert!(dir.remarks(COLOUR).contains("not taken as classes"));
 }
 
 #[test]
 fn one_folder_is_no_class_and_257_are_too_many() {
-    let album = Album::empty();
-    (0..20).for_each(|i| album.write(&format!("images/{i}.png"), &png(&numbered(i))));
-    assert_eq!(album.open(COLOUR).unwrap().labels, None);
+    let dir = ImageDir::empty();
+    (0..20).for_each(|i| dir.write(&format!("images/{i}.png"), &png(&numbered(i))));
+    assert_eq!(dir.open(COLOUR).unwrap().labels, None);
     for i in 0..256 {
-        album.write(&format!("{i}/a.png"), &png(&numbered(0)));
+        dir.write(&format!("{i}/a.png"), &png(&numbered(0)));
     }
-    assert_eq!(album.open(COLOUR).unwrap().labels, None);
-    assert!(album.remarks(COLOUR).contains("257 folders are not taken as classes"));
-    fs::remove_dir_all(album.path("0")).unwrap();
-    let set = album.open(COLOUR).unwrap();
+    assert_eq!(dir.open(COLOUR).unwrap().labels, None);
+    assert!(dir.remarks(COLOUR).contains("257 folders are more than 256"));
+    fs::remove_dir_all(dir.path("0")).unwrap();
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.label_names.len(), set.labels.unwrap().iter().max()), (256, Some(&255)));
 }
 
 /// Files of every format with a few pixels, for damaging.
 fn specimens(width: u32, height: u32) -> Vec<(ImageFormat, Vec<u8>)> {
     let colour = |x, y| Rgb([(x * 20) as u8, (y * 25) as u8, (x * y) as u8]);
-    let picture = DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, colour));
+    let original = DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, colour));
     [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::Gif]
-        .map(|format| (format, as_file(&picture, format)))
+        .map(|format| (format, as_file(&original, format)))
         .into()
 }
 
 #[test]
-fn a_picture_cut_short_is_left_out_with_its_name() {
-    let good = Album::new().open(COLOUR).unwrap().pixels;
+fn an_image_cut_short_is_left_out_with_its_name() {
+    let good = ImageDir::new().open(COLOUR).unwrap().pixels;
     for (format, bytes) in specimens(64, 48) {
         let all = bytes.len();
         for length in [0, 1, 7, 20, all / 2, all * 3 / 4, all * 9 / 10, all - 16] {
-            let album = Album::new();
-            album.write("0 before all others.png", &bytes[..length]);
-            let set = album.open(COLOUR).unwrap();
+            let dir = ImageDir::new();
+            dir.write("0 before all others.png", &bytes[..length]);
+            let set = dir.open(COLOUR).unwrap();
             assert!(set.pixels == good, "{format:?}, {length} of {all} bytes: {} images", set.count());
-            let remarks = album.remarks(COLOUR);
+            let remarks = dir.remarks(COLOUR);
             assert!(remarks.starts_with("1 of 21 images is left out"), "{remarks}");
             assert!(remarks.contains("\n    0 before all others.png: it"), "{remarks}");
         }
@@ -400,19 +404,19 @@ fn a_picture_cut_short_is_left_out_with_its_name() {
 }
 
 #[test]
-fn a_picture_with_any_byte_changed_is_read_or_left_out() {
+fn an_image_with_any_byte_changed_is_read_or_left_out() {
     for (format, bytes) in specimens(12, 9) {
-        let album = Album::empty();
+        let dir = ImageDir::empty();
         let step = bytes.len().div_ceil(300);
         for at in (0..bytes.len()).step_by(step) {
             for flip in [0xff, 0x01, 0x80] {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= flip;
-                album.write(&format!("{at}-{flip}.png"), &damaged);
+                dir.write(&format!("{at}-{flip}.png"), &damaged);
             }
         }
-        (0..16).for_each(|i| album.write(&format!("good{i}.png"), &bytes));
-        match album.open([9, 12, 3]) {
+        (0..16).for_each(|i| dir.write(&format!("good{i}.png"), &bytes));
+        match dir.open([9, 12, 3]) {
             Ok(set) => assert!(set.count() >= 16, "{format:?}"),
             Err(error) => assert!(error.to_string().contains("cannot be read"), "{format:?}: {error}"),
         }
@@ -434,102 +438,105 @@ fn huge_png(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_of_30000_by_30000_pixels_is_left_out_before_it_is_decoded() {
-    let album = Album::new();
-    album.write("huge.png", &huge_png(30_000, 30_000));
-    assert_eq!(album.open(COLOUR).unwrap().count(), 20);
-    let remarks = album.remarks(COLOUR);
+fn an_image_of_30000_by_30000_pixels_is_left_out_before_it_is_decoded() {
+    let dir = ImageDir::new();
+    dir.write("huge.png", &huge_png(30_000, 30_000));
+    assert_eq!(dir.open(COLOUR).unwrap().count(), 20);
+    let remarks = dir.remarks(COLOUR);
     assert!(remarks.contains("huge.png: its 30000 x 30000 pixels take 2.5 GiB, and at most 512.0 MiB"), "{remarks}");
     // The largest that is read, were it all there.
-    album.write("huge.png", &huge_png(12_000, 14_000));
-    assert!(album.remarks(COLOUR).contains("huge.png: it is cut short"), "{}", album.remarks(COLOUR));
+    dir.write("huge.png", &huge_png(12_000, 14_000));
+    assert!(dir.remarks(COLOUR).contains("huge.png: it is cut short"), "{}", dir.remarks(COLOUR));
 }
 
 #[test]
 fn more_tiles_than_the_memory_holds_are_refused_before_anything_is_decoded() {
-    let album = Album::empty();
-    album.write("large.png", &huge_png(13_000, 13_000));
+    let dir = ImageDir::empty();
+    dir.write("large.png", &huge_png(13_000, 13_000));
     let tiles = Tiles { side: 16, stride: 1 };
-    let source = Source { tiles: Some(tiles), upscale: true, ..album.source() };
+    let source = Source { tiles: Some(tiles), upscale: true, ..dir.source() };
     let error = assert_refused(
-        open(&source, [256, 256, 3], None, &Heard::default()),
+        open(&source, [256, 256, 3], None, &RecordingListener::default()),
         &["gives 168610225 tiles of 256 x 256 x 3, which take 30.1 TiB", "memory are available"],
     );
     assert!(error.hint().contains("--stride"));
-    (0..30).for_each(|i| album.write(&format!("{i}.png"), &huge_png(13_000, 13_000)));
-    assert_refused(open(&source, [256, 256, 3], None, &Heard::default()), &["at most 4294967295 can be counted"]);
+    (0..30).for_each(|i| dir.write(&format!("{i}.png"), &huge_png(13_000, 13_000)));
+    assert_refused(
+        open(&source, [256, 256, 3], None, &RecordingListener::default()),
+        &["at most 4294967295 can be counted"],
+    );
 }
 
 #[test]
 fn files_that_are_no_images_are_left_out_and_five_of_them_named() {
-    let album = Album::new();
-    (0..8).for_each(|i| album.write(&format!("x{i}.jpg"), b"<html>404 Not Found</html>"));
-    let remarks = album.remarks(COLOUR);
+    let dir = ImageDir::new();
+    (0..8).for_each(|i| dir.write(&format!("x{i}.jpg"), b"<html>404 Not Found</html>"));
+    let remarks = dir.remarks(COLOUR);
     let lines: Vec<_> = remarks.lines().collect();
     assert_eq!(lines.len(), 7, "{remarks}");
-    assert_eq!(lines[0], "8 of 28 images are left out, because what is there cannot be read");
-    assert_eq!(lines[1], "    x0.jpg: its content is none of PNG, JPEG, WebP, BMP, TIFF and GIF");
+    assert_eq!(lines[0], "8 of 28 images are left out, because they cannot be read");
+    assert!(lines[1].starts_with("    x0.jpg: it is an HTML page"), "{remarks}");
     assert_eq!(lines[6], "    and 3 more");
-    (8..21).for_each(|i| album.write(&format!("x{i}.jpg"), b"<html>404 Not Found</html>"));
-    let error = assert_refused(album.open(COLOUR), &["21 of the 41 images of", "cannot be read, such as x0.jpg: "]);
+    (8..21).for_each(|i| dir.write(&format!("x{i}.jpg"), b"<html>404 Not Found</html>"));
+    let error = assert_refused(dir.open(COLOUR), &["21 of the 41 images of", "cannot be read, such as x0.jpg: "]);
     assert!(error.hint().contains("PNG, JPEG"));
 }
 
 #[test]
 fn names_cannot_write_on_the_terminal() {
-    let album = Album::new();
-    album.write("a\n\u{1b}[2Jb.png", b"");
-    let remarks = album.remarks(COLOUR);
+    let dir = ImageDir::new();
+    dir.write("a\n\u{1b}[2Jb.png", b"");
+    let remarks = dir.remarks(COLOUR);
     assert!(remarks.contains("    a\u{fffd}\u{fffd}[2Jb.png: "), "{remarks}");
 }
 
 #[test]
 fn other_files_are_passed_over_and_counted() {
-    let album = Album::new();
-    album.write("notes.txt", b"hello");
-    album.write("a/photo.heic", b"");
-    album.write(".DS_Store", b"");
-    fs::create_dir(album.path("folder.png")).unwrap(); // is just a folder
+    let dir = ImageDir::new();
+    dir.write("notes.txt", b"hello");
+    dir.write("a/photo.heic", b"");
+    dir.write(".DS_Store", b"");
+    fs::create_dir(dir.path("folder.png")).unwrap(); // is just a folder
     assert_eq!(
-        album.remarks(COLOUR),
-        "2 files are passed over, not being named like an image: a/photo.heic, notes.txt"
+        dir.remarks(COLOUR),
+        "a/photo.heic is skipped, because it is a HEIC image: convert HEIC images to JPEG or PNG, such as with `magick \
+         mogrify -format jpg *.HEIC` or `heif-convert`\n1 file is skipped, because it is not named like an image: notes.txt"
     );
 }
 
 #[test]
 fn few_images_are_refused_with_what_to_do() {
-    let album = Album::empty();
-    (0..2).for_each(|i| album.write(&format!("{i}.png"), &png(&numbered(i))));
-    let error = assert_refused(album.open(COLOUR), &["gives 2 images to train on, and at least 16 are needed"]);
+    let dir = ImageDir::empty();
+    (0..2).for_each(|i| dir.write(&format!("{i}.png"), &png(&numbered(i))));
+    let error = assert_refused(dir.open(COLOUR), &["gives 2 images to train on, and at least 16 are needed"]);
     assert!(error.hint().contains("--tile 8 --stride 4"), "{}", error.hint());
 
-    let source = Source { tiles: Some(Tiles { side: 8, stride: 8 }), ..album.source() };
-    let error = assert_refused(open(&source, COLOUR, None, &Heard::default()), &["gives 2 tiles"]);
+    let source = Source { tiles: Some(Tiles { side: 8, stride: 8 }), ..dir.source() };
+    let error = assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &["gives 2 tiles"]);
     assert!(error.hint().contains("smaller --stride or --tile"), "{}", error.hint());
 
-    let source = Source { tiles: Some(Tiles { side: 16, stride: 8 }), ..album.source() };
+    let source = Source { tiles: Some(Tiles { side: 16, stride: 8 }), ..dir.source() };
     let parts = ["no image that can be used", "all 2 are smaller", "8 x 8 pixels) than a tile, 16 x 16"];
-    let error = assert_refused(open(&source, COLOUR, None, &Heard::default()), &parts);
+    let error = assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &parts);
     assert!(error.hint().contains("smaller --tile"), "{}", error.hint());
 }
 
 #[test]
 fn small_images_are_left_out_unless_they_may_be_enlarged() {
-    let album = Album::new();
+    let dir = ImageDir::new();
     let small = DynamicImage::ImageRgb8(RgbImage::from_pixel(4, 30, Rgb([5, 6, 7])));
-    (0..4).for_each(|i| album.write(&format!("small{i}.png"), &png(&small)));
-    assert_eq!(album.open(COLOUR).unwrap().count(), 20);
-    let remarks = album.remarks(COLOUR);
-    let expected =
-        "4 of 24 images are left out, being smaller than the model's images, 8 x 8 pixels\n    small0.png: 30 x 4";
+    (0..4).for_each(|i| dir.write(&format!("small{i}.png"), &png(&small)));
+    assert_eq!(dir.open(COLOUR).unwrap().count(), 20);
+    let remarks = dir.remarks(COLOUR);
+    let expected = "4 of 24 images are left out, because they are smaller than the model's images, 8 x 8 pixels\n    small0.png: 30 x 4";
     assert!(remarks.starts_with(expected), "{remarks}");
 
-    let source = Source { upscale: true, ..album.source() };
-    let set = open(&source, COLOUR, None, &Heard::default()).unwrap();
+    let source = Source { upscale: true, ..dir.source() };
+    let set = open(&source, COLOUR, None, &RecordingListener::default()).unwrap();
     assert_eq!((set.count(), &set.image(23)[..3]), (24, &[5, 6, 7][..]));
 
     let error = assert_refused(
-        album.open([16, 16, 3]),
+        dir.open([16, 16, 3]),
         &[
             "no image that can be used",
             "all 24 are smaller (the largest is 30 x 4 pixels) than the model's images, 16 x 16",
@@ -540,22 +547,22 @@ fn small_images_are_left_out_unless_they_may_be_enlarged() {
 
 #[test]
 fn tiles_smaller_than_the_models_images_need_upscale() {
-    let album = Album::new();
-    let source = Source { tiles: Some(Tiles { side: 4, stride: 4 }), ..album.source() };
+    let dir = ImageDir::new();
+    let source = Source { tiles: Some(Tiles { side: 4, stride: 4 }), ..dir.source() };
     let error = assert_refused(
-        open(&source, COLOUR, None, &Heard::default()),
+        open(&source, COLOUR, None, &RecordingListener::default()),
         &["tiles of 4 x 4 pixels are smaller than the model's images, 8 x 8"],
     );
     assert!(error.hint().contains("--tile 8") && error.hint().contains("--upscale"), "{}", error.hint());
-    let set = open(&Source { upscale: true, ..source }, COLOUR, None, &Heard::default()).unwrap();
+    let set = open(&Source { upscale: true, ..source }, COLOUR, None, &RecordingListener::default()).unwrap();
     assert_eq!(set.count(), 80);
 }
 
 #[test]
 fn a_stride_needs_a_tile() {
-    let error = Source::new("photographs", None, Some(5), false).unwrap_err();
+    let error = Source::new("images", None, Some(5), false).unwrap_err();
     assert!(error.to_string().contains("--stride 5") && error.hint().contains("--tile"), "{error}");
-    let tiles = Source::new("photographs", Some(5), None, false).unwrap().tiles;
+    let tiles = Source::new("images", Some(5), None, false).unwrap().tiles;
     assert_eq!(tiles, Some(Tiles { side: 5, stride: 5 }));
 }
 
@@ -563,108 +570,108 @@ fn a_stride_needs_a_tile() {
 #[test]
 fn tiles_of_nothing_are_refused() {
     for tiles in [Tiles { side: 0, stride: 1 }, Tiles { side: 8, stride: 0 }] {
-        let source = Source { tiles: Some(tiles), ..Album::new().source() };
-        assert_refused(open(&source, COLOUR, None, &Heard::default()), &["cannot be cut"]);
+        let source = Source { tiles: Some(tiles), ..ImageDir::new().source() };
+        assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &["cannot be cut"]);
     }
 }
 
 #[test]
 fn models_of_two_or_four_channels_have_no_images() {
     for channels in [2, 4] {
-        assert_refused(Album::new().open([SIDE, SIDE, channels]), &["1 channel", "3", &channels.to_string()]);
+        assert_refused(ImageDir::new().open([SIDE, SIDE, channels]), &["1 channel", "3", &channels.to_string()]);
     }
 }
 
 #[test]
-fn one_photograph_is_enough_if_it_is_cut() {
-    let album = Album::empty();
-    let photograph = RgbImage::from_fn(40, 40, |x, y| Rgb([x as u8, y as u8, 0]));
-    album.write("a forest.png", &png(&photograph.into()));
-    let path = album.path("a forest.png");
+fn one_image_is_enough_if_it_is_cut() {
+    let dir = ImageDir::empty();
+    let original = RgbImage::from_fn(40, 40, |x, y| Rgb([x as u8, y as u8, 0]));
+    dir.write("a forest.png", &png(&original.into()));
+    let path = dir.path("a forest.png");
     let source = Source::new(path.to_str().unwrap(), Some(8), None, false).unwrap();
-    let set = open(&source, COLOUR, None, &Heard::default()).unwrap();
+    let set = open(&source, COLOUR, None, &RecordingListener::default()).unwrap();
     assert_eq!((set.name.as_str(), set.count()), ("a forest", 25));
     let whole = Source { tiles: None, ..source };
-    assert_refused(open(&whole, COLOUR, None, &Heard::default()), &["gives 1 image", "at least 16"]);
+    assert_refused(open(&whole, COLOUR, None, &RecordingListener::default()), &["gives 1 image", "at least 16"]);
     // What a file is called does not matter, nor what it is, if it is called like an image.
-    fs::rename(&path, album.path("forest.data")).unwrap();
-    assert!(Source::from(album.path("forest.data").to_str().unwrap()).is_of_photographs().unwrap());
-    album.write("no.png", b"");
-    let source = Source::from(album.path("no.png").to_str().unwrap());
-    assert_refused(open(&source, COLOUR, None, &Heard::default()), &["cannot be read; no.png: "]);
+    fs::rename(&path, dir.path("forest.data")).unwrap();
+    assert!(Source::from(dir.path("forest.data").to_str().unwrap()).has_image_files().unwrap());
+    dir.write("no.png", b"");
+    let source = Source::from(dir.path("no.png").to_str().unwrap());
+    assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &["cannot be read: no.png: "]);
 }
 
 #[test]
 fn images_in_idx_format_are_scaled_cut_and_coloured_like_any_other() {
-    let digits = open(&"mnist".into(), [28, 28, 1], None, &Heard::default()).unwrap();
-    let heard = Heard::default();
-    let small = open(&"mnist".into(), [14, 14, 3], None, &heard).unwrap();
+    let digits = open(&"mnist".into(), [28, 28, 1], None, &RecordingListener::default()).unwrap();
+    let listener = RecordingListener::default();
+    let small = open(&"mnist".into(), [14, 14, 3], None, &listener).unwrap();
     assert_eq!((small.count(), &small.labels), (60_000, &digits.labels));
-    assert_eq!(heard.text(), "all 60000 images are grey, and repeated for red, green and blue");
+    assert_eq!(listener.text(), "all 60000 images are grey; red, green and blue are made equal");
     assert!((mean(small.image(0)) - mean(digits.image(0))).abs() < 1.5);
 
     let pixels = super::images(); // three images of 2 x 4
-    let album = Album::empty();
-    album.write("train-images-idx3-ubyte", &pixels);
-    album.write("train-labels-idx1-ubyte", &super::labels());
-    let error = assert_refused(album.open(GREY), &["all 3 are smaller (the largest is 2 x 4 pixels)", "8 x 8"]);
+    let dir = ImageDir::empty();
+    dir.write("train-images-idx3-ubyte", &pixels);
+    dir.write("train-labels-idx1-ubyte", &super::labels());
+    let error = assert_refused(dir.open(GREY), &["all 3 are smaller (the largest is 2 x 4 pixels)", "8 x 8"]);
     assert!(error.hint().contains("--upscale"));
-    let source = Source { tiles: Some(Tiles { side: 2, stride: 2 }), ..album.source() };
-    let set = open(&source, [2, 2, 1], None, &Heard::default()).unwrap();
+    let source = Source { tiles: Some(Tiles { side: 2, stride: 2 }), ..dir.source() };
+    let set = open(&source, [2, 2, 1], None, &RecordingListener::default()).unwrap();
     assert_eq!(
         (set.count(), set.image(1)),
         (6, &super::PIXELS[2..4].iter().chain(&super::PIXELS[6..8]).copied().collect::<Vec<_>>()[..])
     );
-    assert_eq!(set.labels.unwrap(), [7, 7, 0, 0, 255, 255]);
+    assert_eq!(set.labels.unwrap(), [1, 1, 0, 0, 2, 2]);
 }
 
 #[cfg(unix)]
 #[test]
 fn links_are_followed_but_not_in_circles() {
     use std::os::unix::fs::symlink;
-    let album = Album::new();
-    let elsewhere = Album::new();
-    symlink(album.folder.path(), album.path("circle")).unwrap();
-    symlink(album.path("nowhere.png"), album.path("x-leads-nowhere.png")).unwrap();
-    symlink(album.path("nowhere"), album.path("x-leads-nowhere.txt")).unwrap();
-    symlink(elsewhere.folder.path(), album.path("elsewhere")).unwrap();
-    let set = album.open(COLOUR).unwrap();
+    let dir = ImageDir::new();
+    let elsewhere = ImageDir::new();
+    symlink(dir.folder.path(), dir.path("circle")).unwrap();
+    symlink(dir.path("nowhere.png"), dir.path("x-leads-nowhere.png")).unwrap();
+    symlink(dir.path("nowhere"), dir.path("x-leads-nowhere.txt")).unwrap();
+    symlink(elsewhere.folder.path(), dir.path("elsewhere")).unwrap();
+    let set = dir.open(COLOUR).unwrap();
     assert_eq!(set.count(), 40);
-    let remarks = album.remarks(COLOUR);
+    let remarks = dir.remarks(COLOUR);
     assert!(remarks.contains("1 of 41 images is left out") && remarks.contains("x-leads-nowhere.png: "), "{remarks}");
 }
 
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_not_read() {
-    let album = Album::new();
-    let made = std::process::Command::new("mkfifo").arg(album.path("pipe.png")).status().unwrap();
+    let dir = ImageDir::new();
+    let made = std::process::Command::new("mkfifo").arg(dir.path("pipe.png")).status().unwrap();
     assert!(made.success());
-    assert_eq!(album.open(COLOUR).unwrap().count(), 20);
-    assert!(album.remarks(COLOUR).contains("pipe.png: it is not a file"));
+    assert_eq!(dir.open(COLOUR).unwrap().count(), 20);
+    assert!(dir.remarks(COLOUR).contains("pipe.png: it is not a regular file"));
 }
 
 #[test]
 fn what_is_in_the_cache_equals_what_was_read() {
-    let album = Album::new();
-    (0..5).for_each(|i| album.write(&format!("dogs/{i}.png"), &png(&numbered(i))));
-    album.write("bad.png", b"");
-    fs::create_dir(album.path("cats")).unwrap();
-    (0..20).for_each(|i| fs::rename(album.path(&format!("{i:02}.png")), album.path(&format!("cats/{i}.png"))).unwrap());
-    let (read, first) = album.open_cached(&album.source(), COLOUR);
+    let dir = ImageDir::new();
+    (0..5).for_each(|i| dir.write(&format!("dogs/{i}.png"), &png(&numbered(i))));
+    dir.write("bad.png", b"");
+    fs::create_dir(dir.path("cats")).unwrap();
+    (0..20).for_each(|i| fs::rename(dir.path(&format!("{i:02}.png")), dir.path(&format!("cats/{i}.png"))).unwrap());
+    let (read, first) = dir.open_cached(&dir.source(), COLOUR);
     assert!(read.labels.is_some() && read.label_names == ["cats", "dogs"]);
-    let (kept, second) = album.open_cached(&album.source(), COLOUR);
+    let (kept, second) = dir.open_cached(&dir.source(), COLOUR);
     assert_eq!(kept, read);
-    let path = album.cached().pop().unwrap();
+    let path = dir.cached().pop().unwrap();
     assert_eq!(second, format!("data from the cache: {}\n{first}", path.display()));
     assert!(first.contains("bad.png: "));
 }
 
 #[test]
 fn the_cache_is_not_used_when_anything_is_different() {
-    let album = Album::new();
-    let source = album.source();
-    let is_kept = |source: &Source, shape| album.open_cached(source, shape).1.contains("from the cache");
+    let dir = ImageDir::new();
+    let source = dir.source();
+    let is_kept = |source: &Source, shape| dir.open_cached(source, shape).1.contains("from the cache");
     assert!(!is_kept(&source, COLOUR) && is_kept(&source, COLOUR));
     let others = [
         (Source { upscale: true, ..source.clone() }, COLOUR),
@@ -678,38 +685,38 @@ fn the_cache_is_not_used_when_anything_is_different() {
     }
     let changes: [(&str, &dyn Fn()); 5] = [
         ("a new time", &|| {
-            let file = fs::File::options().append(true).open(album.path("03.png")).unwrap();
+            let file = fs::File::options().append(true).open(dir.path("03.png")).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(1000)).unwrap();
         }),
         ("a new length", &|| {
-            let before = fs::metadata(album.path("04.png")).unwrap().modified().unwrap();
-            album.write("04.png", &png(&numbered(200)).into_iter().chain([0]).collect::<Vec<_>>());
-            let file = fs::File::options().append(true).open(album.path("04.png")).unwrap();
+            let before = fs::metadata(dir.path("04.png")).unwrap().modified().unwrap();
+            dir.write("04.png", &png(&numbered(200)).into_iter().chain([0]).collect::<Vec<_>>());
+            let file = fs::File::options().append(true).open(dir.path("04.png")).unwrap();
             file.set_modified(before).unwrap();
         }),
-        ("a new name", &|| fs::rename(album.path("05.png"), album.path("55.png")).unwrap()),
-        ("a new image", &|| album.write("56.png", &png(&numbered(56)))),
-        ("one less", &|| fs::remove_file(album.path("06.png")).unwrap()),
+        ("a new name", &|| fs::rename(dir.path("05.png"), dir.path("55.png")).unwrap()),
+        ("a new image", &|| dir.write("56.png", &png(&numbered(56)))),
+        ("one less", &|| fs::remove_file(dir.path("06.png")).unwrap()),
     ];
     for (what, change) in changes {
         change();
-        let (set, remarks) = album.open_cached(&source, COLOUR);
+        let (set, remarks) = dir.open_cached(&source, COLOUR);
         assert!(!remarks.contains("from the cache"), "{what}");
-        assert_eq!(set, album.open(COLOUR).unwrap(), "{what}");
+        assert_eq!(set, dir.open(COLOUR).unwrap(), "{what}");
         assert!(is_kept(&source, COLOUR), "{what}");
     }
 }
 
 #[test]
 fn a_damaged_cache_is_not_believed_and_made_again() {
-    let album = Album::new();
-    let source = album.source();
-    let (read, _) = album.open_cached(&source, COLOUR);
-    let path = album.cached().pop().unwrap();
+    let dir = ImageDir::new();
+    let source = dir.source();
+    let (read, _) = dir.open_cached(&source, COLOUR);
+    let path = dir.cached().pop().unwrap();
     let whole = fs::read(&path).unwrap();
     let assert_made_again = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).unwrap();
-        let (set, remarks) = album.open_cached(&source, COLOUR);
+        let (set, remarks) = dir.open_cached(&source, COLOUR);
         assert!(set == read, "{what}");
         assert!(remarks.contains("in the cache cannot be used"), "{what}: {remarks}");
         assert!(fs::read(&path).unwrap() == whole, "{what}");
@@ -727,20 +734,23 @@ fn a_damaged_cache_is_not_believed_and_made_again() {
 
 #[test]
 fn a_cache_that_cannot_be_written_is_a_remark() {
-    let album = Album::new();
-    album.write("file", b"");
-    let heard = Heard::default();
-    let set = open(&album.source(), COLOUR, Some(&album.path("file")), &heard).unwrap();
+    let dir = ImageDir::new();
+    dir.write("file", b"");
+    let listener = RecordingListener::default();
+    let set = open(&dir.source(), COLOUR, Some(&dir.path("file")), &listener).unwrap();
     assert_eq!(set.count(), 20);
-    assert!(heard.text().contains("the images are not kept for the next time: cannot"), "{}", heard.text());
+    assert!(listener.text().contains("the images are not cached for the next time: cannot"), "{}", listener.text());
 }
 
 #[test]
 fn nothing_is_kept_of_images_that_are_refused() {
-    let album = Album::empty();
-    album.write("1.png", &png(&numbered(1)));
-    assert_refused(open(&album.source(), COLOUR, Some(album.cache.path()), &Heard::default()), &["gives 1 image"]);
-    assert!(!album.cache.path().join("images").exists());
+    let dir = ImageDir::empty();
+    dir.write("1.png", &png(&numbered(1)));
+    assert_refused(
+        open(&dir.source(), COLOUR, Some(dir.cache.path()), &RecordingListener::default()),
+        &["gives 1 image"],
+    );
+    assert!(!dir.cache.path().join("images").exists());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Photographs in files and folders, good and bad, whole and in tiles.
+//! Image files in folders, good and bad, whole and in tiles.
 
 use std::fs;
 use std::io::Cursor;
@@ -17,7 +17,7 @@ impl Place {
 }
 
 #[test]
-fn a_folder_of_photographs_is_trained_on_and_goes_on() {
+fn a_folder_of_images_is_trained_on_and_resumed() {
     let place = Place::with_photographs(20);
     let said = place.train_on("photographs", "--steps 3 --out run").succeeds();
     said.remarks("photographs: 20 images of 16 x 16 x 3");
@@ -35,7 +35,7 @@ fn a_folder_of_photographs_is_trained_on_and_goes_on() {
 }
 
 #[test]
-fn what_a_run_made_of_its_photographs_is_made_again_when_it_goes_on() {
+fn a_resumed_run_prepares_its_images_as_before() {
     let place = Place::with_photographs(4);
     place
         .train_on("photographs", "--tile 16 --stride 4 --steps 3 --out run")
@@ -51,7 +51,7 @@ fn what_a_run_made_of_its_photographs_is_made_again_when_it_goes_on() {
 }
 
 #[test]
-fn three_digits_in_the_colours_of_an_image_need_no_file_and_are_as_they_are() {
+fn stacked_mnist_is_built_in_and_not_converted() {
     let place = Place::new();
     let stacked = place.gpu_gan("train stacked-mnist --device cpu --dry-run").succeeds();
     stacked.remarks("stacked-mnist: 128000 images of 28 x 28 x 3").remarks("2 images of 28 x 28 x 3 -> 1");
@@ -60,16 +60,16 @@ fn three_digits_in_the_colours_of_an_image_need_no_file_and_are_as_they_are() {
 }
 
 #[test]
-fn the_photographs_that_ship_need_no_file() {
+fn the_aerial_images_are_built_in() {
     let place = Place::with_photographs(0);
     place.train_on("aerial", "").succeeds().remarks("aerial in tiles of 64 x 64, every 32 pixels: 1541 images");
     place.train_on("aerial", "--tile 128 --dry-run").succeeds().remarks("every 64 pixels: 345 images");
     place.train_on("aerial", "--tile 1250").refused().error("all 4 are smaller").error("1250 x 1250").hint("--tile");
-    place.train_on("./aerial", "").refused().error("there is nothing at `./aerial`");
+    place.train_on("./aerial", "").refused().error("`./aerial` does not exist");
 }
 
 #[test]
-fn photographs_from_the_air_are_mirrored_and_turned_unless_told_otherwise() {
+fn aerial_images_are_flipped_and_turned_by_default() {
     let place = Place::with_photographs(0);
     let said = place.train_on("aerial", "--dry-run").succeeds();
     said.remarks("real images are mirrored, turned by quarter turns, as is usual from the air (see --flip and");
@@ -80,7 +80,7 @@ fn photographs_from_the_air_are_mirrored_and_turned_unless_told_otherwise() {
 }
 
 #[test]
-fn one_photograph_in_tiles_is_enough() {
+fn one_image_in_tiles_is_enough() {
     let place = Place::with_photographs(0);
     place.write("my forest.png", &photograph(80, 80, 1));
     place.write("forest", &photograph(80, 80, 1));
@@ -93,7 +93,7 @@ fn one_photograph_in_tiles_is_enough() {
 }
 
 #[test]
-fn a_second_run_takes_the_images_from_the_cache() {
+fn a_second_run_reads_the_images_from_the_cache() {
     let place = Place::with_photographs(20);
     let train = |arguments: &str| place.train_on("photographs", arguments).succeeds().stderr();
     assert!(!train("--out first").contains("from the cache"));
@@ -108,7 +108,7 @@ fn a_second_run_takes_the_images_from_the_cache() {
     let whole = fs::read(&path).unwrap();
     for damaged in [&whole[..whole.len() / 2], b"", &[whole[..100].to_vec(), vec![7; whole.len() - 100]].concat()] {
         fs::write(&path, damaged).unwrap();
-        assert!(train("--dry-run").contains("cannot be used"));
+        assert!(train("--dry-run").contains("rebuilding it"));
         assert!(fs::read(&path).unwrap() == whole, "the cache was not mended");
     }
     let other = photograph(20, 24, 49);
@@ -121,7 +121,7 @@ fn a_cache_that_cannot_be_written_stops_nothing() {
     let place = Place::with_photographs(20);
     place.write("file", b"");
     let call = place.train_on("photographs", "").env("GPU_GAN_CACHE", "file");
-    call.succeeds().remarks("the images are not kept for the next time: cannot create the folder file/images");
+    call.succeeds().remarks("the images are not cached for the next time: cannot create the folder file/images");
 }
 
 #[test]
@@ -155,10 +155,11 @@ fn an_empty_folder_is_refused() {
 }
 
 #[test]
-fn photographs_smaller_than_what_is_wanted_are_named_or_refused() {
+fn images_smaller_than_the_models_are_named_or_refused() {
     let place = Place::with_photographs(20);
     place.write("photographs/small.png", &photograph(15, 90, 1));
-    let said = place.train_on("photographs", "").succeeds().remarks("1 of 21 images is left out, being smaller than");
+    let said =
+        place.train_on("photographs", "").succeeds().remarks("1 of 21 images is left out, because it is smaller than");
     said.remarks("    small.png: 15 x 90 pixels").remarks("20 images of");
     place.train_on("photographs", "--upscale").succeeds().remarks("21 images of");
 
@@ -194,7 +195,7 @@ fn damaged_images_are_named_and_the_others_trained_on() {
 
     let said = place.train_on("photographs", "").succeeds();
     let said = said
-        .remarks("6 of 27 images are left out, because what is there cannot be read\n")
+        .remarks("6 of 27 images are left out, because they cannot be read\n")
         .remarks("    x short.jpg: it is cut short\n")
         .remarks("    x short.png: it is")
         .remarks("    x text.png: its content is none of PNG")
@@ -221,7 +222,8 @@ fn grey_and_coloured_images_and_moving_ones_go_together() {
     drop(encoder);
     place.write("photographs/moving.gif", &gif);
     let said = place.train_on("photographs", "").succeeds().remarks("22 images of 16 x 16 x 3");
-    said.remarks("1 of 22 images is grey").remarks("1 of 22 images is animated; its first frame is taken");
+    said.remarks("1 of 22 images is grey")
+        .remarks("1 of 22 images is of several frames or pages; the first one is used");
 
     place.write("grey.toml", crate::place::COLOUR.replace("channels = 3", "channels = 1").as_bytes());
     let said = place.gpu_gan("train photographs --model grey.toml --device cpu --steps 1").succeeds();
@@ -229,7 +231,7 @@ fn grey_and_coloured_images_and_moving_ones_go_together() {
 }
 
 #[test]
-fn a_picture_that_would_fill_the_memory_is_left_out() {
+fn an_image_that_would_fill_the_memory_is_left_out() {
     let place = Place::with_photographs(20);
     // The header of a PNG of 30000 x 30000 pixels in colour, and hardly anything behind it.
     let mut png = photograph(20, 24, 0);
@@ -241,7 +243,7 @@ fn a_picture_that_would_fill_the_memory_is_left_out() {
     let said = place.train_on("photographs", "").succeeds();
     said.remarks("huge.png: its 30000 x 30000 pixels take 2.5 GiB, and at most 512.0 MiB are read");
     let said = place.train_on("photographs/huge.png", "--tile 64").refused();
-    said.error("huge.png cannot be read; huge.png: its 30000 x 30000 pixels").hint("PNG, JPEG");
+    said.error("huge.png cannot be read: huge.png: its 30000 x 30000 pixels").hint("PNG, JPEG");
 }
 
 #[test]

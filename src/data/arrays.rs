@@ -1,0 +1,296 @@
+//! Images in NumPy arrays: `.npy` files, and `.npz` archives of them. Arrays of unsigned bytes are read, `(N, H, W)`,
+//! `(N, H, W, 1)` or `(N, H, W, 3)`; with channels first, `(N, C, H, W)`, they are turned round. The labels are a second
+//! array of whole numbers, `(N)`, in the archive or in a file beside it.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar};
+
+use super::archive::zip_files;
+use super::file_data::FileData;
+use super::format::{FileFormat, format_of, start_of};
+use super::idx::{self, MAX_BYTES, MAX_SIDE};
+use super::listing::shown;
+use super::location::LabelledFile;
+use super::{ImageSet, data_error};
+use crate::error::{Error, Result, bytes_for_people};
+use crate::memory;
+
+/// The most bytes of an array's header; NumPy writes 118 for an array of images.
+const MAX_HEADER: usize = 4096;
+
+/// From this height on, images are as large as photographs, and the default model is one for these.
+const LARGE_SIDE: u64 = 48;
+
+const WHAT_IS_READ: &str = "save images as bytes 0 to 255, (N, H, W) or (N, H, W, 3): `numpy.save('images.npy', array)` after \
+                            `array = (array * 255).astype('uint8')` for values 0 to 1";
+
+/// The names of arrays of training images in `.npz` files, the usual ones first.
+const IMAGE_NAMES: [&str; 6] = ["x_train", "train_images", "images", "imgs", "x", "data"];
+
+/// The names of arrays of training labels in `.npz` files.
+const LABEL_NAMES: [&str; 6] = ["y_train", "train_labels", "labels", "label", "y", "targets"];
+
+/// An array in a file that was not read yet.
+struct Array {
+    /// The file's path, or the array's name in the archive.
+    name: String,
+    /// The file's bytes, header and elements.
+    data: FileData,
+    /// The type, shape and order of the elements.
+    header: NpyHeader,
+}
+
+/// Whether the images are as large as photographs.
+pub(super) fn is_large(file: &LabelledFile) -> Result<bool> {
+    let (images, _) = arrays_of(file)?;
+    Ok(images.header.shape().get(1).is_some_and(|&height| height >= LARGE_SIDE))
+}
+
+/// Reads the images, and the labels that are in the same archive or beside it, as numbers.
+///
+/// # Errors
+///
+/// Where there is no array of images, or it is of another type or shape, or too large.
+pub(super) fn read(file: &LabelledFile) -> Result<(ImageSet, Option<Vec<i64>>)> {
+    let (images, labels) = arrays_of(file)?;
+    let shape = images.header.shape().to_vec();
+    let refused = |what: &str| data_error(format!("the array {} {what}", images.name), WHAT_IS_READ);
+    if !images.is_of_bytes() {
+        return Err(refused(&format!("has the type {}, and arrays of images have bytes, |u1", images.type_name())));
+    }
+    let channels_first = matches!(shape[..], [_, 1 | 3, _, last] if last != 1 && last != 3);
+    let (count, height, width, channels) = match shape[..] {
+        [n, h, w] => (n, h, w, 1),
+        [n, c, h, w] if channels_first => (n, h, w, c),
+        [n, h, w, c @ (1 | 3)] => (n, h, w, c),
+        _ => {
+            let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(refused(&format!("has the shape ({shape})")));
+        }
+    };
+    if count == 0 || height == 0 || width == 0 {
+        return Err(refused(&format!("holds no images: its shape is {count} x {height} x {width}")));
+    }
+    if height.max(width) > MAX_SIDE as u64 {
+        return Err(refused(&format!(
+            "has images of {height} x {width} pixels; at most {MAX_SIDE} x {MAX_SIDE} are read"
+        )));
+    }
+    let image = height * width * channels;
+    let bytes = count.checked_mul(image).filter(|&bytes| bytes <= MAX_BYTES as u64);
+    let Some(bytes) = bytes.filter(|&bytes| bytes <= memory::available()) else {
+        return Err(refused(&format!(
+            "has {count} images of {height} x {width} x {channels}; at most {} are read",
+            bytes_for_people((MAX_BYTES as u64).min(memory::available()))
+        )));
+    };
+    if images.header.order() == Order::Fortran {
+        return Err(data_error(
+            format!("the array {} is in Fortran order", images.name),
+            "save it in C order: `numpy.save('images.npy', numpy.ascontiguousarray(array))`",
+        ));
+    }
+    let mut pixels = images.bytes(bytes)?;
+    if channels_first && channels == 3 {
+        pixels = channels_last(&pixels, image as usize);
+    }
+    let set = ImageSet {
+        name: file.name.clone(),
+        height: height as usize,
+        width: width as usize,
+        channels: channels as usize,
+        pixels,
+        labels: None,
+        label_names: Vec::new(),
+    };
+    let labels = match (labels, &file.labels) {
+        (Some(labels), _) => Some(labels.numbers(count)?),
+        (None, Some(path)) => Some(read_labels(path, count)?),
+        (None, None) => None,
+    };
+    Ok((set, labels))
+}
+
+/// Reads a file of labels, which is an array or in IDX format.
+pub(super) fn read_labels(path: &Path, count: u64) -> Result<Vec<i64>> {
+    match format_of(&start_of(path).map_err(Error::file("read", path))?) {
+        FileFormat::Npy => npy(path)?.numbers(count),
+        FileFormat::Zip => {
+            let mut arrays = npz(path)?;
+            let found = arrays.iter().position(|array| array.are_labels(count));
+            let labels = found.map(|i| arrays.swap_remove(i));
+            labels.map_or_else(|| Err(no_array(path, &arrays, "labels")), |labels| labels.numbers(count))
+        }
+        _ => idx::read_labels(path),
+    }
+}
+
+/// The array of images, and the array of labels in the same archive.
+fn arrays_of(file: &LabelledFile) -> Result<(Array, Option<Array>)> {
+    let path = &file.images;
+    if format_of(&start_of(path).map_err(Error::file("read", path))?) == FileFormat::Npy {
+        return Ok((npy(path)?, None));
+    }
+    let mut arrays = npz(path)?;
+    let rank =
+        |names: &[&str], array: &Array| names.iter().position(|name| array.is_called(name)).unwrap_or(names.len());
+    let images = (0..arrays.len())
+        .filter(|&i| arrays[i].header.shape().len() >= 3)
+        .min_by_key(|&i| (rank(&IMAGE_NAMES, &arrays[i]), i));
+    let Some(images) = images else { return Err(no_array(path, &arrays, "images")) };
+    let images = arrays.remove(images);
+    let count = images.header.shape()[0];
+    let labels =
+        (0..arrays.len()).filter(|&i| arrays[i].are_labels(count)).min_by_key(|&i| (rank(&LABEL_NAMES, &arrays[i]), i));
+    Ok((images, labels.map(|i| arrays.remove(i))))
+}
+
+fn no_array(path: &Path, arrays: &[Array], what: &str) -> Error {
+    let found: Vec<_> =
+        arrays.iter().take(10).map(|array| format!("{} {:?}", array.name, array.header.shape())).collect();
+    let found = if found.is_empty() { "no array".into() } else { found.join(", ") };
+    data_error(format!("{} has no array of {what}; it holds {found}", path.display()), WHAT_IS_READ)
+}
+
+fn npy(path: &Path) -> Result<Array> {
+    let about = fs::metadata(path).map_err(Error::file("read", path))?;
+    Array::open(path.display().to_string(), FileData::on_disk(path.to_path_buf(), &about))
+}
+
+/// The arrays of an archive. Entries that are no arrays are skipped.
+fn npz(path: &Path) -> Result<Vec<Array>> {
+    let files = zip_files(path)?.into_iter();
+    let is_array = |name: &Path| name.extension().is_some_and(|ending| ending == "npy");
+    let files = files.filter(|(name, _)| is_array(name));
+    files
+        .map(|(name, file)| {
+            let name = shown(&name);
+            let file = file.map_err(|reason| {
+                data_error(format!("the array {name} of {} cannot be read: {reason}", path.display()), WHAT_IS_READ)
+            })?;
+            Array::open(name, FileData::Archived(file))
+        })
+        .collect()
+}
+
+impl Array {
+    /// Reads the header, after a look at what it says of its own length.
+    fn open(name: String, data: FileData) -> Result<Self> {
+        let refused = |what: &str| data_error(format!("the array {name} cannot be read: {what}"), WHAT_IS_READ);
+        let start = data.start(MAX_HEADER as u64 + 16).map_err(|error| refused(&error.to_string()))?;
+        let header = header_in(&start).map_err(|reason| refused(&reason))?;
+        Ok(Self { name, data, header })
+    }
+
+    fn type_name(&self) -> String {
+        self.header.dtype().descr().trim_matches('\'').to_string()
+    }
+
+    fn type_of_numbers(&self) -> Option<(TypeChar, u64)> {
+        match self.header.dtype() {
+            DType::Plain(kind) => Some((kind.type_char(), kind.size_field())),
+            _ => None,
+        }
+    }
+
+    fn is_of_bytes(&self) -> bool {
+        matches!(self.type_of_numbers(), Some((TypeChar::Uint, 1)))
+    }
+
+    fn are_labels(&self, count: u64) -> bool {
+        let is_one_column = matches!(self.header.shape(), [n] | [n, 1] if *n == count);
+        is_one_column && matches!(self.type_of_numbers(), Some((TypeChar::Uint | TypeChar::Int, 1 | 2 | 4 | 8)))
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name.strip_suffix(".npy").unwrap_or(&self.name).eq_ignore_ascii_case(name)
+    }
+
+    /// Where the elements begin.
+    fn data_offset(start: &[u8]) -> Option<usize> {
+        let (length, after): (usize, usize) = match start.get(6)? {
+            1 => (usize::from(u16::from_le_bytes([*start.get(8)?, *start.get(9)?])), 10),
+            _ => (u32::from_le_bytes([*start.get(8)?, *start.get(9)?, *start.get(10)?, *start.get(11)?]) as usize, 12),
+        };
+        after.checked_add(length)
+    }
+
+    /// The `count` bytes of the array, and nothing behind them.
+    fn bytes(&self, count: u64) -> Result<Vec<u8>> {
+        let failed = |what: &str| {
+            data_error(format!("the array {} cannot be read: {what}", self.name), "download or copy the file again")
+        };
+        let limit = count + MAX_HEADER as u64 + 16;
+        let mut bytes = self.data.read(limit).map_err(|error| failed(&error.to_string()))?;
+        let offset = Self::data_offset(&bytes).unwrap_or(usize::MAX);
+        let found = (bytes.len() as u64).saturating_sub(offset as u64);
+        if offset > bytes.len() || found != count {
+            return Err(failed(&format!("{found} bytes follow its header, which says {count}")));
+        }
+        bytes.drain(..offset);
+        Ok(bytes)
+    }
+
+    /// The numbers of an array of labels for `count` images.
+    fn numbers(&self, count: u64) -> Result<Vec<i64>> {
+        if !self.are_labels(count) {
+            return Err(data_error(
+                format!(
+                    "the labels {} have the shape {:?} and the type {}, and there are {count} images",
+                    self.name,
+                    self.header.shape(),
+                    self.type_name()
+                ),
+                "save one whole number for each image: `numpy.save('labels.npy', labels.astype('uint8'))`",
+            ));
+        }
+        let (_, size) = self.type_of_numbers().unwrap_or((TypeChar::Uint, 1));
+        let limit = count * size + MAX_HEADER as u64 + 16;
+        let failed = |error: std::io::Error| {
+            data_error(format!("the labels {} cannot be read: {error}", self.name), "download or copy the file again")
+        };
+        let bytes = self.data.read(limit).map_err(failed)?;
+        let file = || NpyFile::new(Cursor::new(&bytes[..])).map_err(failed);
+        Ok(match self.type_of_numbers() {
+            Some((TypeChar::Uint, 1)) => wide(file()?.into_vec::<u8>().map_err(failed)?),
+            Some((TypeChar::Uint, 2)) => wide(file()?.into_vec::<u16>().map_err(failed)?),
+            Some((TypeChar::Uint, 4)) => wide(file()?.into_vec::<u32>().map_err(failed)?),
+            Some((TypeChar::Uint, _)) => {
+                file()?.into_vec::<u64>().map_err(failed)?.into_iter().map(|n| n as i64).collect()
+            }
+            Some((TypeChar::Int, 1)) => wide(file()?.into_vec::<i8>().map_err(failed)?),
+            Some((TypeChar::Int, 2)) => wide(file()?.into_vec::<i16>().map_err(failed)?),
+            Some((TypeChar::Int, 4)) => wide(file()?.into_vec::<i32>().map_err(failed)?),
+            _ => file()?.into_vec::<i64>().map_err(failed)?,
+        })
+    }
+}
+
+/// The header that a file begins with.
+pub(super) fn header_in(start: &[u8]) -> Result<NpyHeader, String> {
+    if !start.starts_with(b"\x93NUMPY") {
+        return Err("it is not in NumPy's format".into());
+    }
+    let end = Array::data_offset(start).ok_or("it is cut short")?;
+    if end > MAX_HEADER {
+        return Err(format!("its header has {end} bytes, and at most {MAX_HEADER} are read"));
+    }
+    let header = start.get(..end).ok_or("it is cut short")?;
+    NpyHeader::from_reader(header).map_err(|error| error.to_string())
+}
+
+/// `(N, H, W, C)` from `(N, C, H, W)`, with three channels.
+fn channels_last(pixels: &[u8], image: usize) -> Vec<u8> {
+    let plane = image / 3;
+    let turned =
+        |image: &[u8]| (0..plane).flat_map(|i| [image[i], image[plane + i], image[2 * plane + i]]).collect::<Vec<_>>();
+    pixels.chunks_exact(image).flat_map(turned).collect()
+}
+
+/// Numbers as 64-bit numbers.
+fn wide<T: Into<i64>>(values: Vec<T>) -> Vec<i64> {
+    values.into_iter().map(Into::into).collect()
+}

@@ -1,0 +1,308 @@
+//! What kind of file something is, by its first bytes: image files, arrays, archives, and known formats that cannot be
+//! read, each with a way to make it readable.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::file_data::GZIP_MAGIC;
+
+/// The endings of image files' names, in small letters.
+const IMAGE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif"];
+
+/// The number of bytes that [`format_of`] looks at.
+pub(super) const START_BYTES: u64 = 512;
+
+/// The content of a file, as far as its first bytes show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    /// An image that can be decoded.
+    Image,
+    /// Something compressed with gzip.
+    Gzip,
+    /// A zip archive, which an `.npz` file is too.
+    Zip,
+    /// A tar archive.
+    Tar,
+    /// A NumPy array.
+    Npy,
+    /// A file in IDX format.
+    Idx,
+    /// A known format that cannot be read.
+    Unreadable(UnreadableFormat),
+    /// None of these.
+    Unknown,
+}
+
+/// A known format that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UnreadableFormat {
+    /// What a file of this format is called in a sentence, with its article: "a HEIC image".
+    pub(super) name: &'static str,
+    /// What to do to get images from it, as a hint.
+    pub(super) way_out: &'static str,
+}
+
+const HEIC: UnreadableFormat = UnreadableFormat {
+    name: "a HEIC image",
+    way_out: "convert HEIC images to JPEG or PNG, such as with `magick mogrify -format jpg *.HEIC` or `heif-convert`",
+};
+const AVIF: UnreadableFormat = UnreadableFormat {
+    name: "an AVIF image",
+    way_out: "convert AVIF images to PNG, such as with `magick mogrify -format png *.avif` or `avifdec`",
+};
+const JPEG_XL: UnreadableFormat = UnreadableFormat {
+    name: "a JPEG XL image",
+    way_out: "convert JPEG XL images to PNG, such as with `djxl` or `magick mogrify -format png *.jxl`",
+};
+const JPEG_2000: UnreadableFormat = UnreadableFormat {
+    name: "a JPEG 2000 image",
+    way_out: "convert JPEG 2000 images to PNG or TIFF, such as with `magick mogrify -format png *.jp2`",
+};
+const VIDEO: UnreadableFormat = UnreadableFormat {
+    name: "a video",
+    way_out: "extract the frames of a video as images, such as with `ffmpeg -i VIDEO frames/%06d.png`",
+};
+const PHOTOSHOP: UnreadableFormat = UnreadableFormat {
+    name: "a Photoshop document",
+    way_out: "export Photoshop documents as PNG, such as with `magick FILE.psd[0] FILE.png`",
+};
+const CAMERA_RAW: UnreadableFormat = UnreadableFormat {
+    name: "a camera raw image",
+    way_out: "develop camera raw images to TIFF or JPEG, such as with `darktable-cli` or `dcraw -T`",
+};
+const OPEN_EXR: UnreadableFormat = UnreadableFormat {
+    name: "an OpenEXR image",
+    way_out: "convert OpenEXR images to 16-bit PNG, such as with `magick mogrify -format png *.exr`",
+};
+const RADIANCE: UnreadableFormat = UnreadableFormat {
+    name: "a Radiance HDR image",
+    way_out: "convert HDR images to 16-bit PNG, such as with `magick mogrify -format png *.hdr`",
+};
+const NETPBM: UnreadableFormat = UnreadableFormat {
+    name: "a Netpbm image",
+    way_out: "convert PPM, PGM and PBM images to PNG, such as with `magick mogrify -format png *.ppm`",
+};
+const SVG: UnreadableFormat = UnreadableFormat {
+    name: "an SVG drawing",
+    way_out: "draw SVG files as PNG, such as with `resvg FILE.svg FILE.png` or `magick mogrify -format png *.svg`",
+};
+const PDF: UnreadableFormat = UnreadableFormat {
+    name: "a PDF document",
+    way_out: "draw the pages of a PDF as images, such as with `pdftoppm -png FILE.pdf PAGE`",
+};
+const ICON: UnreadableFormat = UnreadableFormat {
+    name: "a Windows icon",
+    way_out: "convert ICO files to PNG, such as with `magick FILE.ico FILE.png`",
+};
+const DICOM: UnreadableFormat = UnreadableFormat {
+    name: "a DICOM image",
+    way_out: "convert DICOM images to 16-bit PNG, such as with `dcm2pnm` or pydicom",
+};
+const FITS: UnreadableFormat = UnreadableFormat {
+    name: "a FITS image",
+    way_out: "convert FITS images to 16-bit PNG or TIFF, such as with astropy",
+};
+const HDF5: UnreadableFormat = UnreadableFormat {
+    name: "an HDF5 file",
+    way_out: "save the images of an HDF5 file as .npy, such as with h5py and `numpy.save`",
+};
+const MATLAB: UnreadableFormat = UnreadableFormat {
+    name: "a MATLAB file",
+    way_out: "save the images of a MATLAB file as .npy, such as with `scipy.io.loadmat` and `numpy.save`",
+};
+const PARQUET: UnreadableFormat = UnreadableFormat {
+    name: "a Parquet file",
+    way_out: "save the images of a Parquet file as PNG files, such as with the Python package `datasets`",
+};
+const TF_RECORD: UnreadableFormat = UnreadableFormat {
+    name: "a TFRecord file",
+    way_out: "save the images of a TFRecord file as PNG files, such as with `tf.data.TFRecordDataset`",
+};
+const LMDB: UnreadableFormat = UnreadableFormat {
+    name: "an LMDB database",
+    way_out: "save the images of an LMDB database as PNG files, such as with the Python package `lmdb`",
+};
+const PICKLE: UnreadableFormat = UnreadableFormat {
+    name: "a Python pickle, as the batches of CIFAR are",
+    way_out: "save the images of the pickle as an array: `numpy.save('images.npy', \
+              data[b'data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))` for CIFAR",
+};
+const CIFAR_BINARY: UnreadableFormat = UnreadableFormat {
+    name: "a binary batch of CIFAR",
+    way_out: "save the images as an array: `b = numpy.fromfile(FILE, 'u1').reshape(-1, 3073); numpy.save('images.npy', \
+              b[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))`",
+};
+const TORCH: UnreadableFormat = UnreadableFormat {
+    name: "a PyTorch file",
+    way_out: "save the images as an array: `numpy.save('images.npy', torch.load(FILE).numpy())`, with values 0 to 255",
+};
+const LFS_POINTER: UnreadableFormat = UnreadableFormat {
+    name: "a Git LFS pointer, not the file itself",
+    way_out: "fetch the files that the pointers stand for with `git lfs pull`",
+};
+const HTML: UnreadableFormat = UnreadableFormat {
+    name: "an HTML page, such as the error page of a failed download",
+    way_out: "download the file again, and open it to see what the server answered",
+};
+const XML_OR_JSON: UnreadableFormat = UnreadableFormat {
+    name: "an XML or JSON text, such as the error message of a failed download",
+    way_out: "download the file again, and open it to see what the server answered",
+};
+const SEVEN_ZIP: UnreadableFormat =
+    UnreadableFormat { name: "a 7-Zip archive", way_out: "unpack it with `7z x FILE` and name the folder" };
+const RAR: UnreadableFormat =
+    UnreadableFormat { name: "a RAR archive", way_out: "unpack it with `unrar x FILE` and name the folder" };
+const XZ: UnreadableFormat = UnreadableFormat {
+    name: "compressed with xz",
+    way_out: "unpack it with `xz -d FILE` (`tar -xf FILE` for .tar.xz)",
+};
+const BZIP2: UnreadableFormat = UnreadableFormat {
+    name: "compressed with bzip2",
+    way_out: "unpack it with `bzip2 -d FILE` (`tar -xf FILE` for .tar.bz2)",
+};
+const ZSTD: UnreadableFormat = UnreadableFormat {
+    name: "compressed with Zstandard",
+    way_out: "unpack it with `zstd -d FILE` (`tar -xf FILE` for .tar.zst)",
+};
+
+/// Each known format by the endings of its names, in small letters. Only files that may hold images are here.
+const UNREADABLE_ENDINGS: [(&[&str], UnreadableFormat); 20] = [
+    (&["heic", "heif", "hif"], HEIC),
+    (&["avif"], AVIF),
+    (&["jxl"], JPEG_XL),
+    (&["jp2", "j2k", "jpx", "jpf"], JPEG_2000),
+    (&["mp4", "mov", "avi", "mkv", "webm", "m4v"], VIDEO),
+    (&["psd", "psb"], PHOTOSHOP),
+    (&["cr2", "cr3", "nef", "arw", "dng", "orf", "raf", "rw2", "pef", "srw"], CAMERA_RAW),
+    (&["exr"], OPEN_EXR),
+    (&["hdr"], RADIANCE),
+    (&["ppm", "pgm", "pbm", "pnm"], NETPBM),
+    (&["svg"], SVG),
+    (&["pdf"], PDF),
+    (&["ico"], ICON),
+    (&["dcm", "dicom"], DICOM),
+    (&["fits", "fit"], FITS),
+    (&["h5", "hdf5"], HDF5),
+    (&["mat"], MATLAB),
+    (&["parquet"], PARQUET),
+    (&["tfrecord", "tfrecords"], TF_RECORD),
+    (&["pkl", "pickle"], PICKLE),
+];
+
+/// Whether a file is named like an image that can be decoded.
+pub(super) fn has_image_name(path: &Path) -> bool {
+    ending_of(path).is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str()))
+}
+
+/// The known format that cannot be read and that a file is named like.
+pub(super) fn unreadable_by_name(path: &Path) -> Option<UnreadableFormat> {
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    if name == "data.mdb" {
+        return Some(LMDB);
+    }
+    if (name.starts_with("data_batch") || name.starts_with("test_batch"))
+        && ending_of(path).is_some_and(|ending| ending == "bin")
+    {
+        return Some(CIFAR_BINARY);
+    }
+    let ending = ending_of(path)?;
+    if ["pt", "pth"].contains(&ending.as_str()) {
+        return Some(TORCH);
+    }
+    UNREADABLE_ENDINGS.iter().find(|(endings, _)| endings.contains(&ending.as_str())).map(|(_, format)| *format)
+}
+
+/// The ending of a file's name, in small letters.
+pub(super) fn ending_of(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_string_lossy().to_lowercase())
+}
+
+/// The first [`START_BYTES`] of a file, or all of it where it is shorter.
+pub(super) fn start_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(START_BYTES).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// The format of a file that begins with `start`, which is its first [`START_BYTES`] or all of it.
+pub(super) fn format_of(start: &[u8]) -> FileFormat {
+    let has = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    if image::guess_format(start).is_ok_and(|format| format.reading_enabled()) {
+        return FileFormat::Image;
+    }
+    if has(0, &GZIP_MAGIC) {
+        return FileFormat::Gzip;
+    }
+    if has(0, b"PK\x03\x04") || has(0, b"PK\x05\x06") {
+        return FileFormat::Zip;
+    }
+    if has(257, b"ustar") {
+        return FileFormat::Tar;
+    }
+    if has(0, b"\x93NUMPY") {
+        return FileFormat::Npy;
+    }
+    if let [0, 0, 0x08 | 0x09 | 0x0b..=0x0e, 1..=4, ..] = start {
+        return FileFormat::Idx;
+    }
+    unreadable_by_content(start).map_or(FileFormat::Unknown, FileFormat::Unreadable)
+}
+
+fn unreadable_by_content(start: &[u8]) -> Option<UnreadableFormat> {
+    let has = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    if has(4, b"ftyp") {
+        return Some(match start.get(8..12) {
+            Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => HEIC,
+            Some(b"avif" | b"avis") => AVIF,
+            Some(b"crx ") => CAMERA_RAW,
+            _ => VIDEO,
+        });
+    }
+    let by_magic: [(&[u8], UnreadableFormat); 27] = [
+        (b"8BPS", PHOTOSHOP),
+        (b"\xff\x0a", JPEG_XL),
+        (b"\0\0\0\x0cJXL ", JPEG_XL),
+        (b"\0\0\0\x0cjP  ", JPEG_2000),
+        (b"\xff\x4f\xff\x51", JPEG_2000),
+        (b"FUJIFILM", CAMERA_RAW),
+        (b"IIRO", CAMERA_RAW),
+        (b"IIU\0", CAMERA_RAW),
+        (b"\x76\x2f\x31\x01", OPEN_EXR),
+        (b"#?RADIANCE", RADIANCE),
+        (b"%PDF", PDF),
+        (b"\0\0\x01\0", ICON),
+        (b"SIMPLE  =", FITS),
+        (b"\x89HDF\r\n\x1a\n", HDF5),
+        (b"MATLAB 5.0", MATLAB),
+        (b"PAR1", PARQUET),
+        (b"\x1aE\xdf\xa3", VIDEO),
+        (b"\x80\x02}", PICKLE),
+        (b"\x80\x03}", PICKLE),
+        (b"\x80\x04\x95", PICKLE),
+        (b"\x80\x05\x95", PICKLE),
+        (b"version https://git-lfs", LFS_POINTER),
+        (b"7z\xbc\xaf\x27\x1c", SEVEN_ZIP),
+        (b"Rar!", RAR),
+        (b"\xfd7zXZ", XZ),
+        (b"BZh", BZIP2),
+        (b"\x28\xb5\x2f\xfd", ZSTD),
+    ];
+    if let Some((_, format)) = by_magic.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Some(*format);
+    }
+    if has(128, b"DICM") {
+        return Some(DICOM);
+    }
+    if let [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] = start {
+        return Some(NETPBM);
+    }
+    let text = String::from_utf8_lossy(start).trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_lowercase();
+    if text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<head") {
+        return Some(HTML);
+    }
+    if text.contains("<svg") {
+        return Some(SVG);
+    }
+    (text.starts_with("<?xml") || text.starts_with("{\"")).then_some(XML_OR_JSON)
+}

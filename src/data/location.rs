@@ -1,0 +1,226 @@
+//! What the name of a data set stands for: a built-in set, a file in IDX format or with arrays, an archive, or image files.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::format::{FileFormat, ending_of, format_of, has_image_name, start_of, unreadable_by_name};
+use super::listing::{Listing, name_of_folder};
+use super::{aerial, data_error, mnist, stacked_mnist};
+use crate::error::{Error, Result};
+
+/// The endings of IDX files of images, after `train-images`.
+const IDX_ENDINGS: [&str; 2] = ["-idx3-ubyte", ".idx3-ubyte"];
+
+/// The words for images in the names of files that have a file of labels beside them.
+const IMAGE_WORDS: [&str; 3] = ["images", "imgs", "image"];
+
+const WHAT_TO_NAME: &str = "name a folder or an archive (.zip, .tar) of images (PNG, JPEG, WebP, BMP, TIFF, GIF), a file \
+                            or folder in IDX format, an array (.npy, .npz), or `stacked-mnist`, `mnist` or `aerial`, which \
+                            are built in";
+
+/// What the name of a data set stands for.
+#[derive(Debug)]
+pub(super) enum Location {
+    /// The built-in digits.
+    Mnist,
+    /// Three of the built-in digits in each image.
+    StackedMnist,
+    /// The built-in aerial images.
+    Aerial,
+    /// Images in IDX format.
+    Idx(LabelledFile),
+    /// Images in an array, `.npy` or `.npz`.
+    Npy(LabelledFile),
+    /// A zip archive of image files.
+    Zip(PathBuf),
+    /// A tar archive of image files.
+    Tar(PathBuf),
+    /// A tar archive of image files that is compressed with gzip.
+    GzippedTar(PathBuf),
+    /// An image file.
+    Image(PathBuf),
+    /// A folder of image files.
+    Folder(PathBuf),
+}
+
+/// A file of images with the file of labels beside it.
+#[derive(Debug)]
+pub(super) struct LabelledFile {
+    /// The name of the data set: that of the folder, or of the file without its endings.
+    pub(super) name: String,
+    /// The file of images.
+    pub(super) images: PathBuf,
+    /// The file of labels.
+    pub(super) labels: Option<PathBuf>,
+}
+
+/// What `name` stands for: exactly `mnist`, `stacked-mnist` and `aerial` are built in (a folder of that name is `./mnist`),
+/// and anything else is a path. A folder with a file of training images in IDX format is a data set in that format, whatever
+/// else is in it.
+///
+/// # Errors
+///
+/// Where nothing is there, or something that cannot be read.
+pub(super) fn locate(name: &str) -> Result<Location> {
+    match name {
+        mnist::NAME => return Ok(Location::Mnist),
+        stacked_mnist::NAME => return Ok(Location::StackedMnist),
+        aerial::NAME => return Ok(Location::Aerial),
+        _ => {}
+    }
+    let path = Path::new(name);
+    match type_of(path)? {
+        FileType::Nothing => Err(data_error(format!("`{name}` does not exist"), WHAT_TO_NAME)),
+        FileType::Other => Err(data_error(format!("{name} is neither a file nor a folder"), WHAT_TO_NAME)),
+        FileType::File => locate_file(path),
+        FileType::Folder => {
+            let names = IDX_ENDINGS.map(|ending| format!("train-images{ending}"));
+            Ok(match first_file(path, &names)? {
+                Some(images) => {
+                    Location::Idx(LabelledFile { name: name_of_folder(path), labels: labels_beside(&images)?, images })
+                }
+                None => Location::Folder(path.to_path_buf()),
+            })
+        }
+    }
+}
+
+/// What a file holds, by its content, and where that says nothing by its name.
+fn locate_file(path: &Path) -> Result<Location> {
+    let start = start_of(path).map_err(Error::file("read", path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let is_named = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    let with_labels =
+        || Ok(LabelledFile { name: name_of_file(path), images: path.to_path_buf(), labels: labels_beside(path)? });
+    let unreadable = |format: super::format::UnreadableFormat| {
+        data_error(format!("{} is {}, which is not read", path.display(), format.name), format.way_out)
+    };
+    Ok(match format_of(&start) {
+        FileFormat::Image => Location::Image(path.to_path_buf()),
+        FileFormat::Npy => Location::Npy(with_labels()?),
+        FileFormat::Zip if is_named(&[".npz"]) => Location::Npy(with_labels()?),
+        FileFormat::Zip => Location::Zip(path.to_path_buf()),
+        FileFormat::Tar => Location::Tar(path.to_path_buf()),
+        FileFormat::Gzip if is_named(&[".tar.gz", ".tgz"]) => Location::GzippedTar(path.to_path_buf()),
+        FileFormat::Unreadable(format) if !is_named(&["ubyte", ".idx", ".gz"]) => return Err(unreadable(format)),
+        FileFormat::Unknown if is_named(&[".tar"]) => Location::Tar(path.to_path_buf()),
+        FileFormat::Unknown if has_image_name(path) => Location::Image(path.to_path_buf()),
+        FileFormat::Unknown if unreadable_by_name(path).is_some() => {
+            return Err(unreadable_by_name(path).map(unreadable).expect("it is some"));
+        }
+        FileFormat::Idx | FileFormat::Gzip | FileFormat::Unreadable(_) | FileFormat::Unknown => {
+            Location::Idx(with_labels()?)
+        }
+    })
+}
+
+/// The file of labels that belongs to a file of images: `t10k-images-idx3-ubyte.gz` has `t10k-labels-idx1-ubyte`,
+/// compressed or not, and `k49-train-imgs.npz` has `k49-train-labels.npz`. Where the usual name is not there, any file
+/// whose name begins likewise is taken, such as `qmnist-train-labels-idx2-int.gz`.
+fn labels_beside(images: &Path) -> Result<Option<PathBuf>> {
+    let Some(name) = images.file_name().and_then(|name| name.to_str()) else {
+        return Ok(None);
+    };
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    let Some((before, after)) = IMAGE_WORDS.iter().find_map(|word| name.split_once(word)) else {
+        return Ok(None);
+    };
+    let folder = match images.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let labels = format!("{before}labels{}", after.replace("idx3", "idx1"));
+    if let Some(path) = first_file(folder, &[labels])? {
+        return Ok(Some(path));
+    }
+    let begins_likewise = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_table = ending_of(path).is_some_and(|ending| ["txt", "csv", "json", "md"].contains(&ending.as_str()));
+        name.starts_with(&format!("{before}labels")) && !is_table && path.is_file()
+    };
+    // A folder that may be used but not listed has no other labels.
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    Ok(entries.filter(begins_likewise).min())
+}
+
+/// The first of `names` that is a file in `folder`, as such or with `.gz` behind it. A folder of that name is skipped for a
+/// file (some archives unpack to both), but on its own it is an error.
+fn first_file(folder: &Path, names: &[String]) -> Result<Option<PathBuf>> {
+    let mut in_the_way = None;
+    for name in names {
+        for path in [folder.join(name), folder.join(format!("{name}.gz"))] {
+            match type_of(&path)? {
+                FileType::File => return Ok(Some(path)),
+                FileType::Folder | FileType::Other => in_the_way = in_the_way.or(Some(path)),
+                FileType::Nothing => {}
+            }
+        }
+    }
+    match in_the_way {
+        None => Ok(None),
+        Some(path) => Err(data_error(
+            format!("{} is not a file, but an IDX file should be there", path.display()),
+            "name the IDX file of images itself; if it has labels, they are looked for beside it",
+        )),
+    }
+}
+
+/// The error about a folder without images that can be read.
+pub(super) fn no_images(folder: &Path, listing: &Listing) -> Error {
+    let entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).collect();
+    if entries.is_empty() {
+        return data_error(format!("{} is empty", folder.display()), WHAT_TO_NAME);
+    }
+    if let Some((facts, way_out)) = listing.report.unreadable_instead() {
+        return data_error(format!("{} holds no image that can be read: {facts}", folder.display()), way_out);
+    }
+    if let Some(runs) = listing.report.own_outputs() {
+        return data_error(
+            format!("{} holds no image but those of the run {runs}, which gpu-gan wrote", folder.display()),
+            "name the folder of images itself, such as the folder `samples` of a run",
+        );
+    }
+    let message = format!(
+        "{} holds no image: no file in it or in its folders is named like one (.png, .jpg, .jpeg, .webp, .bmp, .tif, \
+         .tiff, .gif), and it holds no IDX file of training images (train-images-idx3-ubyte or train-images.idx3-ubyte, \
+         with or without .gz)",
+        folder.display()
+    );
+    let can_be_named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let endings = [".npy", ".npz", ".zip", ".tar", ".tar.gz", ".tgz"];
+        path.is_file() && (name.contains("idx3") || endings.iter().any(|ending| name.ends_with(ending)))
+    };
+    let hint = match entries.iter().map(fs::DirEntry::path).filter(can_be_named).min() {
+        Some(path) => format!("to train on one of its other files, name the file: {}", path.display()),
+        None => WHAT_TO_NAME.into(),
+    };
+    data_error(message, hint)
+}
+
+fn name_of_file(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let endings = [IDX_ENDINGS[0], IDX_ENDINGS[1], ".npy", ".npz"];
+    let stem = endings.into_iter().find_map(|ending| name.strip_suffix(ending));
+    stem.filter(|stem| !stem.is_empty()).unwrap_or(name).to_string()
+}
+
+enum FileType {
+    Nothing,
+    File,
+    Folder,
+    /// A pipe or a device, from which reading might never end.
+    Other,
+}
+
+fn type_of(path: &Path) -> Result<FileType> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => Ok(FileType::File),
+        Ok(there) if there.is_dir() => Ok(FileType::Folder),
+        Ok(_) => Ok(FileType::Other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileType::Nothing),
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}

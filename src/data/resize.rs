@@ -1,0 +1,180 @@
+//! How images of any size become images of the model's size: cut into tiles if that is asked for, then cropped, padded or
+//! stretched to the model's shape, and scaled.
+
+use image::DynamicImage;
+use image::imageops::FilterType;
+
+use super::source::{Background, Fit};
+use super::{Source, Tiles, data_error};
+use crate::error::Result;
+
+/// Smooth where it enlarges, free of aliases where it shrinks (its support grows with the ratio), and a polynomial: unlike
+/// Lanczos's sines, it gives the same bytes on every system, so that a run resumes on another machine.
+const FILTER: FilterType = FilterType::CatmullRom;
+
+/// What is made of each image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Resize {
+    /// `[height, width, channels]` of the model's images.
+    pub(super) shape: [usize; 3],
+    tiles: Option<Tiles>,
+    upscale: bool,
+    fit: Fit,
+    background: Background,
+}
+
+impl Resize {
+    pub(super) fn new(shape: [usize; 3], source: &Source) -> Result<Self> {
+        let Source { tiles, upscale, fit, background, .. } = *source;
+        let resize = Self { shape, tiles, upscale, fit, background };
+        let [height, width, channels] = shape;
+        if !matches!(channels, 1 | 3) {
+            return Err(data_error(
+                format!("images have 1 channel (grey) or 3 (red, green, blue), but the model's have {channels}"),
+                "choose a model with 1 or 3 channels with --model",
+            ));
+        }
+        if let Some(Tiles { side, stride }) = tiles.filter(|tiles| tiles.side.min(tiles.stride) == 0) {
+            return Err(data_error(
+                format!("tiles of {side} x {side} pixels, every {stride} pixels, cannot be cut"),
+                "begin a new run with --tile and --stride of at least 1",
+            ));
+        }
+        if let Some(Tiles { side, .. }) = tiles.filter(|tiles| !resize.is_large_enough(tiles.side, tiles.side)) {
+            return Err(data_error(
+                format!("tiles of {side} x {side} pixels are smaller than the model's images, {height} x {width}"),
+                format!("take --tile {} or more, or add --upscale to enlarge them", height.max(width)),
+            ));
+        }
+        Ok(resize)
+    }
+
+    /// Whether images of that shape are the model's images, as they are.
+    pub(super) fn is_met_by(&self, shape: [usize; 3]) -> bool {
+        self.tiles.is_none() && self.shape == shape
+    }
+
+    /// Whether images are cut into tiles.
+    pub(super) fn has_tiles(&self) -> bool {
+        self.tiles.is_some()
+    }
+
+    /// The smallest height and width of an image that can be used; without tiles, of an image of the model's shape.
+    pub(super) fn min_size(&self) -> [usize; 2] {
+        match self.tiles {
+            Some(Tiles { side, .. }) => [side; 2],
+            None if self.upscale => [1; 2],
+            None => [self.shape[0], self.shape[1]],
+        }
+    }
+
+    /// The number of bytes of an image of the model's shape.
+    pub(super) fn image_bytes(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The number of images that an image of that size gives; 0 if it is too small.
+    pub(super) fn count(&self, height: usize, width: usize) -> u64 {
+        match self.tiles {
+            None => u64::from(height > 0 && width > 0 && self.is_large_enough(height, width)),
+            Some(Tiles { side, stride }) => [height, width]
+                .map(|length| length.checked_sub(side).map_or(0, |rest| (rest / stride + 1) as u64))
+                .iter()
+                .product(),
+        }
+    }
+
+    /// The share of an image of that size that cropping leaves out, 0 to 1; of tiles, it is what is cropped off a tile.
+    pub(super) fn cropped_share(&self, height: usize, width: usize) -> f64 {
+        let [height, width] = self.tiles.map_or([height, width], |tiles| [tiles.side; 2]);
+        if self.fit != Fit::Crop {
+            return 0.0;
+        }
+        let [h, w] = self.crop(height, width);
+        1.0 - (h as f64 * w as f64) / (height as f64 * width as f64)
+    }
+
+    /// Writes the images that `image` gives, `(count, H, W, C)`. It has as many channels as the model's images.
+    pub(super) fn make(&self, image: &DynamicImage, images: &mut [u8]) {
+        let size = [image.height() as usize, image.width() as usize];
+        for (part, made) in self.parts(size).zip(images.chunks_exact_mut(self.image_bytes())) {
+            let [top, left, height, width] = part.map(|length| length as u32);
+            let part = image.crop_imm(left, top, width, height);
+            let [h, w, _] = self.shape.map(|length| length as u32);
+            if self.fit == Fit::Pad {
+                self.pad(&part, made);
+            } else if [h, w] == [height, width] {
+                made.copy_from_slice(part.as_bytes());
+            } else {
+                made.copy_from_slice(part.resize_exact(w, h, FILTER).as_bytes());
+            }
+        }
+    }
+
+    /// The whole of `part`, scaled to touch two opposite sides of the model's image, with the background beside it.
+    fn pad(&self, part: &DynamicImage, made: &mut [u8]) {
+        let [height, width, channels] = self.shape;
+        let [h, w] = self.padded_size(part.height() as usize, part.width() as usize);
+        let scaled = if [h, w] == [part.height() as usize, part.width() as usize] {
+            part.clone()
+        } else {
+            part.resize_exact(w as u32, h as u32, FILTER)
+        };
+        for pixel in made.chunks_exact_mut(channels) {
+            match channels {
+                1 => pixel[0] = self.background.luma(),
+                _ => pixel.copy_from_slice(&self.background.0),
+            }
+        }
+        let (top, left) = ((height - h) / 2, (width - w) / 2);
+        for (y, row) in scaled.as_bytes().chunks_exact(w * channels).enumerate() {
+            made[((top + y) * width + left) * channels..][..w * channels].copy_from_slice(row);
+        }
+    }
+
+    /// `[top, left, height, width]` of each part of an image that becomes an image: the tiles row by row, each cropped.
+    fn parts(&self, [height, width]: [usize; 2]) -> impl Iterator<Item = [usize; 4]> {
+        let Tiles { side, stride } = self.tiles.unwrap_or(Tiles { side: usize::MAX, stride: usize::MAX });
+        let (tile_height, tile_width) = if self.tiles.is_some() { (side, side) } else { (height, width) };
+        let starts = move |length: usize, tile: usize| (0..=length - tile).step_by(stride);
+        let [h, w] = if self.fit == Fit::Crop { self.crop(tile_height, tile_width) } else { [tile_height, tile_width] };
+        starts(height, tile_height).flat_map(move |top| {
+            starts(width, tile_width).map(move |left| [top + (tile_height - h) / 2, left + (tile_width - w) / 2, h, w])
+        })
+    }
+
+    /// Height and width of the largest crop of the model's shape.
+    fn crop(&self, height: usize, width: usize) -> [usize; 2] {
+        let [h, w, _] = self.shape;
+        if width * h > height * w { [height, rounded(height * w, h)] } else { [rounded(width * h, w), width] }
+    }
+
+    /// Height and width of an image scaled to fit into the model's shape.
+    fn padded_size(&self, height: usize, width: usize) -> [usize; 2] {
+        let [h, w, _] = self.shape;
+        if width * h > height * w {
+            [rounded(height * w, width).min(h), w]
+        } else {
+            [h, rounded(width * h, height).min(w)]
+        }
+    }
+
+    /// Whether the model's image is made without enlarging.
+    fn is_large_enough(&self, height: usize, width: usize) -> bool {
+        let [model_height, model_width, _] = self.shape;
+        self.upscale
+            || match self.fit {
+                Fit::Crop => {
+                    let [h, w] = self.crop(height, width);
+                    h >= model_height && w >= model_width
+                }
+                Fit::Pad => height >= model_height || width >= model_width,
+                Fit::Stretch => height >= model_height && width >= model_width,
+            }
+    }
+}
+
+/// `product / by`, rounded, and at least 1.
+fn rounded(product: usize, by: usize) -> usize {
+    ((product + by / 2) / by).max(1)
+}

@@ -1,0 +1,294 @@
+//! The fuzz targets: functions over bytes that feed them to the program as a file of one kind. They return normally for any
+//! bytes; a panic is a finding. `fuzz/` runs them under libFuzzer, `tests/fuzz.rs` on stable with mutated seeds.
+
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use gpu_gan::data::{self, Fit, Frames, ImageSet, Silent, Source};
+use gpu_gan::net::Model;
+use gpu_gan::train::{Checkpoint, Interval, Settings};
+use image::{DynamicImage, ImageFormat, RgbImage};
+
+/// A target: its name, what it does with bytes, and its smallest seeds.
+pub(crate) struct Target {
+    /// The target's name, which is that of its folders in `fuzz/corpus` and `fuzz/findings`.
+    pub(crate) name: &'static str,
+    /// Feeds bytes to the program, in a folder where it may write.
+    pub(crate) run: fn(&Path, &[u8]),
+    /// Makes the seeds that the mutations begin with.
+    pub(crate) seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets.
+pub(crate) const TARGETS: [Target; 12] = [
+    Target { name: "idx", run: idx, seeds: idx_seeds },
+    Target { name: "idx_labels", run: idx_labels, seeds: idx_label_seeds },
+    Target { name: "image", run: image_file, seeds: image_seeds },
+    Target { name: "npy", run: npy, seeds: npy_seeds },
+    Target { name: "npz", run: npz, seeds: npz_seeds },
+    Target { name: "zip", run: zip, seeds: zip_seeds },
+    Target { name: "tar", run: tar, seeds: tar_seeds },
+    Target { name: "label_table", run: label_table, seeds: label_table_seeds },
+    Target { name: "cache_entry", run: cache_entry, seeds: cache_entry_seeds },
+    Target { name: "checkpoint", run: checkpoint, seeds: checkpoint_seeds },
+    Target { name: "model_toml", run: model_toml, seeds: model_toml_seeds },
+    Target { name: "interval", run: interval, seeds: interval_seeds },
+];
+
+const SHAPE: [usize; 3] = [4, 4, 1];
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes).expect("the folder can be written");
+    path
+}
+
+/// Opens a file as a data set; an error is as good as images.
+fn open(path: &Path, source: impl FnOnce(Source) -> Source, cache: Option<&Path>) -> Option<ImageSet> {
+    let source = source(Source { upscale: true, ..Source::from(path.to_str().expect("paths of tests are UTF-8")) });
+    match data::open(&source, SHAPE, cache, &Silent) {
+        Ok(set) => {
+            assert_eq!(set.pixels.len(), set.count() * 16, "images of another size");
+            Some(set)
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            None
+        }
+    }
+}
+
+fn idx(folder: &Path, bytes: &[u8]) {
+    open(&write(folder, "images.idx", bytes), |source| source, None);
+}
+
+fn idx_labels(folder: &Path, bytes: &[u8]) {
+    let images = write(folder, "train-images-idx3-ubyte", &idx_seeds()[0]);
+    write(folder, "train-labels-idx1-ubyte", bytes);
+    if let Some(set) = open(&images, |source| source, None) {
+        let count = set.count();
+        assert!(set.labels.is_none_or(|labels| labels.len() == count));
+    }
+}
+
+fn image_file(folder: &Path, bytes: &[u8]) {
+    let path = write(folder, "image.png", bytes);
+    open(&path, |source| source, None);
+    let odd = |source| Source { frames: Frames::All, normalise: true, fit: Fit::Pad, ..source };
+    open(&path, odd, None);
+}
+
+fn npy(folder: &Path, bytes: &[u8]) {
+    open(&write(folder, "array.npy", bytes), |source| source, None);
+}
+
+fn npz(folder: &Path, bytes: &[u8]) {
+    open(&write(folder, "arrays.npz", bytes), |source| source, None);
+}
+
+fn zip(folder: &Path, bytes: &[u8]) {
+    open(&write(folder, "images.zip", bytes), |source| source, None);
+}
+
+fn tar(folder: &Path, bytes: &[u8]) {
+    open(&write(folder, "images.tar", bytes), |source| source, None);
+    open(&write(folder, "images.tgz", bytes), |source| source, None);
+}
+
+fn label_table(folder: &Path, bytes: &[u8]) {
+    let images = folder.join("images");
+    if fs::create_dir(&images).is_ok() {
+        (0..16).for_each(|i| drop(write(&images, &format!("{i:02}.bmp"), &small_image(i, ImageFormat::Bmp))));
+    }
+    for name in ["labels.csv", "dataset.json"] {
+        let path = write(&images, name, bytes);
+        open(&images, |source| source, None);
+        let named = path.to_str().map(Into::into);
+        open(&images, |source| Source { labels: named, ..source }, None);
+        fs::remove_file(path).expect("it was written");
+    }
+}
+
+fn cache_entry(folder: &Path, bytes: &[u8]) {
+    let (images, cache) = (folder.join("images"), folder.join("cache"));
+    if fs::create_dir(&images).is_ok() {
+        (0..16).for_each(|i| drop(write(&images, &format!("{i:02}.bmp"), &small_image(i, ImageFormat::Bmp))));
+        open(&images, |source| source, Some(&cache));
+    }
+    let entry = fs::read_dir(cache.join("images")).expect("the cache exists").next();
+    let entry = entry.expect("an entry").expect("an entry").path();
+    fs::write(&entry, bytes).expect("the cache can be written");
+    let set = open(&images, |source| source, Some(&cache)).expect("the images themselves are undamaged");
+    assert_eq!((set.count(), set.pixels.len()), (16, 256));
+}
+
+fn checkpoint(folder: &Path, bytes: &[u8]) {
+    let _ = Checkpoint::read(&write(folder, "step-00000001.safetensors", bytes));
+}
+
+fn model_toml(_: &Path, bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Model::parse(text, "fuzzed.toml");
+    }
+}
+
+fn interval(_: &Path, bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = text.parse::<Interval>();
+        let _ = text.parse::<data::Background>();
+    }
+}
+
+fn small_image(number: u8, format: ImageFormat) -> Vec<u8> {
+    let image = RgbImage::from_fn(4, 4, |x, y| [number * 9, x as u8 * 60, y as u8 * 60].into());
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::ImageRgb8(image).write_to(&mut bytes, format).expect("the image can be encoded");
+    bytes.into_inner()
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory can be written");
+    encoder.finish().expect("memory can be written")
+}
+
+fn idx_seeds() -> Vec<Vec<u8>> {
+    let header = [0, 0, 8, 3, 0, 0, 0, 16, 0, 0, 0, 4, 0, 0, 0, 4];
+    let plain: Vec<u8> = header.into_iter().chain((0..256).map(|i| i as u8)).collect();
+    let wide: Vec<u8> = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 5].into_iter().chain(0..90).collect();
+    vec![plain.clone(), gzipped(&plain), gzipped(&gzipped(&plain)), wide]
+}
+
+fn idx_label_seeds() -> Vec<Vec<u8>> {
+    let bytes: Vec<u8> = [0, 0, 8, 1, 0, 0, 0, 16].into_iter().chain(0..16).collect();
+    let ints: Vec<u8> = [0, 0, 0x0c, 2, 0, 0, 0, 16, 0, 0, 0, 2].into_iter().chain((0..128).map(|i| i as u8)).collect();
+    vec![gzipped(&ints), bytes, ints]
+}
+
+fn image_seeds() -> Vec<Vec<u8>> {
+    let formats =
+        [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::Gif];
+    let mut seeds: Vec<_> = formats.iter().map(|format| small_image(3, *format)).collect();
+    let mut gif = Vec::new();
+    let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
+    for value in [200, 10] {
+        encoder.encode(&[value; 48], 4, 4, image::ExtendedColorType::Rgb8).expect("memory can be written");
+    }
+    drop(encoder);
+    seeds.push(gif);
+    let deep =
+        image::ImageBuffer::<image::LumaA<u16>, _>::from_fn(4, 4, |x, y| image::LumaA([x as u16 * 9999, y as u16]));
+    let mut png = Cursor::new(Vec::new());
+    DynamicImage::ImageLumaA16(deep).write_to(&mut png, ImageFormat::Png).expect("memory can be written");
+    seeds.push(png.into_inner());
+    let mut pages = Cursor::new(Vec::new());
+    let mut encoder = tiff::encoder::TiffEncoder::new(&mut pages).expect("memory can be written");
+    for value in 1..4 {
+        let row = [value as f32 / 4.0; 16];
+        encoder.write_image::<tiff::encoder::colortype::Gray32Float>(4, 4, &row).expect("memory can be written");
+    }
+    seeds.push(pages.into_inner());
+    seeds
+}
+
+fn npy_bytes(shape: &str, elements: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}\n");
+    [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), elements].concat()
+}
+
+fn npy_seeds() -> Vec<Vec<u8>> {
+    let pixels: Vec<u8> = (0..=255).collect();
+    vec![
+        npy_bytes("16, 4, 4", &pixels),
+        npy_bytes("2, 4, 8, 3", &pixels[..192]),
+        npy_bytes("4, 3, 4, 4", &pixels[..192]),
+    ]
+}
+
+fn zipped(files: &[(&str, Vec<u8>)], method: zip::CompressionMethod) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    for (name, bytes) in files {
+        writer.start_file(*name, options).expect("memory can be written");
+        writer.write_all(bytes).expect("memory can be written");
+    }
+    writer.finish().expect("memory can be written").into_inner()
+}
+
+fn npz_seeds() -> Vec<Vec<u8>> {
+    let files = [("x_train.npy", npy_seeds().remove(0)), ("y_train.npy", npy_bytes("16,", &[1; 16]))];
+    [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated].map(|method| zipped(&files, method)).into()
+}
+
+fn archived_images() -> Vec<(&'static str, Vec<u8>)> {
+    const NAMES: [&str; 16] = [
+        "a/0.bmp", "a/1.bmp", "a/2.bmp", "a/3.bmp", "a/4.bmp", "a/5.bmp", "a/6.bmp", "a/7.bmp", "b/0.bmp", "b/1.bmp",
+        "b/2.bmp", "b/3.bmp", "b/4.bmp", "b/5.bmp", "b/6.bmp", "b/7.bmp",
+    ];
+    NAMES.iter().enumerate().map(|(i, name)| (*name, small_image(i as u8, ImageFormat::Bmp))).collect()
+}
+
+fn zip_seeds() -> Vec<Vec<u8>> {
+    let files = archived_images();
+    [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated].map(|method| zipped(&files, method)).into()
+}
+
+fn tar_seeds() -> Vec<Vec<u8>> {
+    let mut writer = tar::Builder::new(Vec::new());
+    for (name, bytes) in archived_images() {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        writer.append_data(&mut header, name, &bytes[..]).expect("memory can be written");
+    }
+    let plain = writer.into_inner().expect("memory can be written");
+    vec![gzipped(&plain), plain]
+}
+
+fn label_table_seeds() -> Vec<Vec<u8>> {
+    let rows: Vec<_> = (0..16).map(|i| format!("{i:02}.bmp,\"class {}\"", i % 3)).collect();
+    let pairs: Vec<_> = (0..16).map(|i| format!("[\"{i:02}.bmp\", {}]", i % 3)).collect();
+    vec![
+        format!("file,label\n{}\n", rows.join("\n")).into_bytes(),
+        format!("{{\"labels\": [{}]}}", pairs.join(", ")).into_bytes(),
+        b"{\"labels\": null}".to_vec(),
+    ]
+}
+
+fn cache_entry_seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    cache_entry(folder.path(), b"");
+    let entry = fs::read_dir(folder.path().join("cache/images")).expect("the cache exists").next();
+    vec![fs::read(entry.expect("an entry").expect("an entry").path()).expect("an entry")]
+}
+
+fn checkpoint_seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let images = open(&write(folder.path(), "images.idx", &idx_seeds()[0]), |source| source, None).expect("images");
+    let model = Model::parse(&model_of_images(), "seed.toml").expect("the model is valid");
+    let settings = Settings::new(&model, &images, "seed").expect("the settings are valid");
+    let path = folder.path().join("step.safetensors");
+    Checkpoint::initial(&model, &settings).write(&path).expect("the folder can be written");
+    vec![fs::read(path).expect("it was written")]
+}
+
+/// A small model of images of the shape that the targets open.
+fn model_of_images() -> String {
+    include_str!("../common/tiny.toml")
+        .replace("features = 32", "features = 8")
+        .replace("height = 4, width = 4", "height = 2, width = 2")
+        .replace("height = 8, width = 8", "height = 4, width = 4")
+}
+
+fn model_toml_seeds() -> Vec<Vec<u8>> {
+    vec![
+        include_bytes!("../common/tiny.toml").to_vec(),
+        include_bytes!("../../data/models/dcgan-fast.toml").to_vec(),
+        include_bytes!("../../data/models/upconv-aerial.toml").to_vec(),
+    ]
+}
+
+fn interval_seeds() -> Vec<Vec<u8>> {
+    ["5epochs", "1epoch", "500steps", "20times", "#336699", "white"].map(|text| text.as_bytes().to_vec()).into()
+}
