@@ -13,6 +13,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use targets::{TARGETS, Target};
@@ -31,6 +32,9 @@ struct Watched;
 
 /// The largest allocation so far, in bytes.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+/// Held by the test that counts allocations: tests run side by side.
+static COUNTING: Mutex<()> = Mutex::new(());
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract of `GlobalAlloc`; the
 // counter is an atomic and allocates nothing.
@@ -180,6 +184,7 @@ fn fuzz(target: &Target, seconds: Option<u64>, seed: u64) {
 
 #[test]
 fn no_file_of_any_kind_makes_the_program_panic_or_take_more_than_its_limits() {
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (seconds, seed) = (number("GPU_GAN_FUZZ_SECONDS"), number("GPU_GAN_FUZZ_SEED").unwrap_or(0));
     let only = std::env::var("GPU_GAN_FUZZ_TARGET").ok();
@@ -193,6 +198,7 @@ fn no_file_of_any_kind_makes_the_program_panic_or_take_more_than_its_limits() {
 
 #[test]
 fn a_target_that_panics_or_takes_too_much_is_a_finding() {
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let target = |run| Target { name: "none", run, seeds: || vec![vec![1, 2, 3]] };
     let panics = target(|_, bytes| assert!(bytes.len() > 3));

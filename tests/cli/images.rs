@@ -146,12 +146,7 @@ fn an_empty_folder_is_refused() {
         .hint("PNG, JPEG")
         .hint("`mnist` or `aerial`");
     fs::create_dir_all(place.path("photographs/a/b")).unwrap();
-    place
-        .train_on("photographs", "")
-        .refused()
-        .error("photographs holds no image")
-        .error(".png")
-        .hint("folder of images");
+    place.train_on("photographs", "").refused().error("photographs holds no image").error(".png").hint("of images");
 }
 
 #[test]
