@@ -59,6 +59,7 @@ pub mod metrics;
 pub mod net;
 pub mod program;
 pub mod progress;
+pub mod recipe;
 pub mod report;
 pub mod train;
 pub mod verify;

@@ -11,8 +11,9 @@ use gpu_gan::data::ImageSet;
 use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+use gpu_gan::recipe::Interval;
 use gpu_gan::report::progress::{Plan, Progress};
-use gpu_gan::train::{Checkpoint, Ending, Gan, Interval, RunFolder, Settings, Training, train};
+use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, Training, train};
 use gpu_gan::{Error, Result};
 
 const STEPS: u64 = 40;
@@ -113,7 +114,13 @@ impl Place {
         std::fs::write(&path, TINY).unwrap();
         let model = Model::open(path.to_str().unwrap()).unwrap();
         let images = noise();
-        let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "noise").unwrap() };
+        let output = OutputSettings {
+            sample_every: Interval::Steps(SHEET),
+            checkpoint_every: Interval::Steps(CHECKPOINT),
+            keep_checkpoints: None,
+            ..OutputSettings::default()
+        };
+        let settings = Settings { steps: STEPS, output, ..Settings::new(&model, &images, "noise").unwrap() };
         Self { folder, model, images, settings }
     }
 
@@ -143,11 +150,9 @@ impl Place {
             capacity: self.images.count(),
             start: start.map_or_else(initial, |path| Checkpoint::read(path).unwrap()),
             folder: &folder,
-            sample_every: Interval::Steps(SHEET),
-            checkpoint_every: Interval::Steps(CHECKPOINT),
-            keep_checkpoints: None,
+            resumed: start.is_some(),
             progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
-            measure: None,
+            evaluator: None,
             stop: &AtomicBool::new(false),
         });
         (outcome, count.get())

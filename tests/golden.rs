@@ -7,12 +7,13 @@ mod support;
 
 use gpu_gan::cpu::CpuExecutor;
 use gpu_gan::net::parameters::{Layout, StoredTensor};
-use gpu_gan::net::{Adam, Ema, Model, Network};
+use gpu_gan::net::{Model, Network};
 use gpu_gan::program::random::{normal, philox, stream};
 use gpu_gan::program::{
-    Access, Activation, AdversarialLoss, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId, Schedule,
-    TensorId, Values,
+    Access, Activation, AdversarialLoss, Decay, DiffAugment, Element, Executor, Geometry, Op, Program, RoutineId,
+    Schedule, TensorId, Values,
 };
+use gpu_gan::recipe::{Adam, Ema, Objective, Penalty, Rates};
 use gpu_gan::train::{Augment, Gan, Losses, Settings};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -670,26 +671,49 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
     assert_eq!((&about["image"], &about["latent"]), (&Value::from(vec![c, h, w]), &Value::from(model.latent)));
     let real = |key: &str| training[key].as_f64().unwrap();
     let settings = Settings {
-        data: "none".into(),
-        data_fingerprint: String::new(),
-        images: 1,
-        model: model.name.clone(),
         batch_size: about["batch"].as_u64().unwrap() as usize,
         d_steps: 1,
         steps: training["steps"].as_u64().unwrap(),
         seed: streams["seed"].as_u64().unwrap(),
         ema: Ema::Decay(real("ema_decay")),
         adam: Adam { lr: real("lr"), beta1: real("beta1"), beta2: real("beta2"), eps: real("eps") },
-        objective: serde_json::from_value(goldens.about(&format!("{name}/objective")).clone()).unwrap(),
-        rates: serde_json::from_value(goldens.about(&format!("{name}/rates")).clone()).unwrap(),
+        objective: objective(goldens.about(&format!("{name}/objective"))),
+        rates: rates(goldens.about(&format!("{name}/rates"))),
         augment: Augment::default(),
-        classes: None,
         diff_augment: goldens.find(&format!("{name}/diff-augment")).map_or(DiffAugment::default(), |described| {
             assert_eq!(described["stream"], stream::DIFF_AUGMENT);
             changes_of(&described["changes"])
         }),
+        ..Settings::bare(&model, 1, 1)
     };
     (model, settings)
+}
+
+/// The losses as the goldens describe them.
+fn objective(described: &Value) -> Objective {
+    let number = |value: &Value| value.as_f64().unwrap_or(0.0);
+    let penalty = &described["penalty"];
+    Objective {
+        loss: serde_json::from_value(described["loss"].clone()).unwrap(),
+        label_smoothing: number(&described["label-smoothing"]),
+        penalty: Penalty {
+            r1: number(&penalty["r1"]),
+            r2: number(&penalty["r2"]),
+            gp: number(&penalty["gp"]),
+            every: penalty["every"].as_u64().unwrap_or(1) as u32,
+        },
+    }
+}
+
+/// The learning rates as the goldens describe them.
+fn rates(described: &Value) -> Rates {
+    Rates {
+        discriminator: described["discriminator"].as_f64(),
+        warm_up: described["warm-up"].as_u64().unwrap_or(0) as u32,
+        decay: described.get("decay").map_or(Decay::Constant, |decay| serde_json::from_value(decay.clone()).unwrap()),
+        last: described["last"].as_f64().unwrap_or(0.0),
+        ..Rates::default()
+    }
 }
 
 /// The same step, with its penalty if it ever has one, but for the operations that take images and classes from the data set; its

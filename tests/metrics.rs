@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::metrics::{Evaluator, FeatureExtractor, Metrics};
-use gpu_gan::net::{Adam, Ema, Model};
+use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Values};
 use gpu_gan::progress::Console;
+use gpu_gan::recipe::{Adam, Ema};
 use gpu_gan::train::{Checkpoint, Gan, Sampler, Settings};
 
 fn cpu() -> CpuDevice<f32> {

@@ -14,8 +14,9 @@ use common::{TINY, aloud, gpu, noise};
 use gpu_gan::gpu::{GpuDevice, ResourceCounts};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
+use gpu_gan::recipe::Interval;
 use gpu_gan::report::progress::{Plan, Progress};
-use gpu_gan::train::{Checkpoint, Interval, RunFolder, Settings, Training, train};
+use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, Training, train};
 
 /// Steps of the run.
 const STEPS: u64 = 10_000;
@@ -151,7 +152,9 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
     std::fs::write(&model_file, TINY).unwrap();
     let model = Model::open(model_file.to_str().unwrap()).unwrap();
     let images = noise();
-    let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "noise").unwrap() };
+    let often = Interval::Steps(EVERY);
+    let output = OutputSettings { sample_every: often, checkpoint_every: often, ..OutputSettings::default() };
+    let settings = Settings { steps: STEPS, output, ..Settings::new(&model, &images, "noise").unwrap() };
     // Room for all at once, so that the record itself does not grow.
     let sights = Rc::new(RefCell::new(Vec::with_capacity(STEPS as usize)));
     let device = Watched { gpu: gpu.clone(), sights: Rc::clone(&sights) };
@@ -164,11 +167,9 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
         capacity: images.count(),
         start: Checkpoint::initial(&model, &settings),
         folder: &folder,
-        sample_every: Interval::Steps(EVERY),
-        checkpoint_every: Interval::Steps(EVERY),
-        keep_checkpoints: Some(3),
+        resumed: false,
         progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
-        measure: None,
+        evaluator: None,
         stop: &AtomicBool::new(false),
     })
     .unwrap();

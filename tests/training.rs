@@ -12,12 +12,13 @@ use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::metrics::QuickMetrics;
-use gpu_gan::net::{Adam, Ema, Model, Rates};
+use gpu_gan::net::Model;
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
+use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
-    Augment, Checkpoint, Examiner, Gan, HISTORY_ROWS, Interval, Losses, Measure, Measured, RunFolder, SHEET_IMAGES,
-    Settings, Supply, Training, capacity, latent, train,
+    Augment, BackgroundEvaluator, Checkpoint, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings, RunFolder,
+    SHEET_IMAGES, Settings, Supply, Training, capacity, latent, train,
 };
 
 /// Some digits to learn from.
@@ -106,7 +107,7 @@ impl Trainee {
 fn a_step_with_two_updates_of_the_discriminator_is_its_half_twice_with_other_latents_and_images_and_then_the_generators()
  {
     let (model, images) = (Model::named("dcgan-fast").unwrap(), digits(100));
-    let rates = Rates { discriminator: Some(2e-3), warm_up: 3, decay: Decay::Linear, last: 0.5 };
+    let rates = Rates { discriminator: Some(2e-3), warm_up: 3, decay: Decay::Linear, last: 0.5, ..Rates::default() };
     let ema = Ema::HalfLife { images: 20 };
     let settings = Settings { d_steps: 2, rates, ema, ..settings(&model, &images, 4) };
     assert_eq!(settings.objective.penalty.every, 4); // so that steps of both kinds are taken
@@ -393,11 +394,9 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             capacity: capacity(&model, &settings, device.max_image_bytes()).unwrap(),
             start: Checkpoint::initial(&model, &settings),
             folder: &folder,
-            sample_every: Interval::Steps(100),
-            checkpoint_every: Interval::Steps(100),
-            keep_checkpoints: None,
+            resumed: false,
             progress: Progress::silent(plan),
-            measure: None,
+            evaluator: None,
             stop: &AtomicBool::new(false),
         })?;
         assert!(ending.complete && ending.step == 15);
@@ -416,8 +415,16 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
     let place = tempfile::tempdir().unwrap();
     let run = |name: &str, device: &dyn Device, milliseconds: u64, stop_when_flat: Option<usize>| {
         let folder = RunFolder::create(Some(&place.path().join(name)), "digits").unwrap();
+        let output = OutputSettings {
+            sample_every: Interval::Steps(100),
+            checkpoint_every: Interval::Steps(4),
+            keep_checkpoints: None,
+            eval_every: Some(Interval::Steps(2)),
+            stop_when_flat,
+        };
+        let settings = Settings { output, ..settings.clone() };
         // As if the second measurement were the best: 30, 20, 40, 40, ...
-        let examiner = Examiner::new(move || {
+        let evaluator = BackgroundEvaluator::new(7, move || {
             let mut distances = [30.0, 20.0].into_iter().chain(std::iter::repeat(40.0));
             Ok(Box::new(move |made: &[u8]| {
                 assert_eq!(made.len(), 7 * 28 * 28);
@@ -433,11 +440,9 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             capacity: 50,
             start: Checkpoint::initial(&model, &settings),
             folder: &folder,
-            sample_every: Interval::Steps(100),
-            checkpoint_every: Interval::Steps(4),
-            keep_checkpoints: None,
+            resumed: false,
             progress: Progress::silent(plan),
-            measure: Some(Measure { every: Interval::Steps(2), count: 7, stop_when_flat, examiner }),
+            evaluator: Some(evaluator),
             stop: &AtomicBool::new(false),
         })
         .unwrap();

@@ -18,8 +18,9 @@ use rayon::prelude::*;
 
 use common::left_out;
 use gpu_gan::gpu::{Dispatch, KernelSet, MIXED_PRECISION_WORKGROUP_MEMORY, Resource, SHADERS, entry_points, lower};
-use gpu_gan::net::{Model, Penalty};
+use gpu_gan::net::Model;
 use gpu_gan::program::Program;
+use gpu_gan::recipe::Penalty;
 use gpu_gan::train::{Augment, Gan, Settings};
 
 /// The default limits of WebGPU, which every adapter has at least.

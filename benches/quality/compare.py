@@ -96,7 +96,7 @@ def fresh(out):
 
 
 def settings_of(out):
-    return tomllib.loads((out / "config.toml").read_text())["settings"]
+    return tomllib.loads((out / "config.toml").read_text())
 
 
 def steps_of(out):

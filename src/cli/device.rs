@@ -7,37 +7,22 @@ use crate::files;
 use crate::gpu::{Adapter, AdapterKind, GpuDevice, OpenOptions, adapters, matching, what_to_install};
 use crate::program::Device;
 use crate::progress::Console;
+use crate::recipe::{DeviceOptions, Flags};
 
-/// The flag, for the commands that compute.
-#[derive(Debug, clap::Args)]
+/// The environment variable with the device for which no flag and no configuration asks.
+const VARIABLE: &str = "GPU_GAN_DEVICE";
+
+/// The flags of the device, for the commands that compute.
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct DeviceArgument {
-    /// Device: auto, cpu, gpu, or a GPU of `gpu-gan devices` [default: auto]
-    ///
-    /// `auto` takes a hardware GPU if there is one, else the CPU. `gpu` takes the best GPU, even a software one. A GPU is given by its
-    /// number, a part of its name or its backend (vulkan, metal, dx12, gl). The environment variable `GPU_GAN_DEVICE` sets another
-    /// default.
-    #[arg(
-        long,
-        default_value = "auto",
-        value_name = "DEVICE",
-        env = "GPU_GAN_DEVICE",
-        hide_env = true,
-        hide_default_value = true,
-        help_heading = "Device"
-    )]
-    device: String,
+    #[command(flatten)]
+    options: Flags<DeviceOptions>,
+}
 
-    /// Use the default matrix-product tiles instead of autotuning them
-    ///
-    /// Autotuning times a few tile shapes for each product, once for each hardware GPU. The results have the same bits.
-    #[arg(long, help_heading = "Device")]
-    usual_tiles: bool,
-
-    /// Multiply large matrices in f16 with sums in f32, on GPUs with matrix units
-    ///
-    /// Everything else is computed in f32. Results are less exact.
-    #[arg(long, help_heading = "Device")]
-    mixed_precision: bool,
+impl From<DeviceOptions> for DeviceArgument {
+    fn from(options: DeviceOptions) -> Self {
+        Self { options: Flags(options) }
+    }
 }
 
 impl DeviceArgument {
@@ -78,7 +63,7 @@ impl DeviceArgument {
     /// Opens the GPU that is meant, for what only shaders can do; `auto` takes a software one too.
     pub(super) fn open_gpu(&self) -> Result<(GpuDevice, String)> {
         let choice = match self.choose()? {
-            Choice { adapter: None, .. } if self.device.eq_ignore_ascii_case("auto") => any_gpu(&adapters())?,
+            Choice { adapter: None, .. } if self.name().eq_ignore_ascii_case("auto") => any_gpu(&adapters())?,
             choice => choice,
         };
         let adapter = choice.adapter.ok_or_else(|| Error::Request {
@@ -91,20 +76,30 @@ impl DeviceArgument {
     }
 
     fn open_adapter(&self, adapter: &Adapter, timestamps: bool) -> Result<GpuDevice> {
-        GpuDevice::open_with(adapter, OpenOptions { timestamps, mixed_precision: self.mixed_precision })
+        GpuDevice::open_with(adapter, OpenOptions { timestamps, mixed_precision: self.mixed_precision() })
     }
 
-    /// With the fastest tiles, but on software adapters: there all take the same time, and timing them longest.
+    /// With autotuned tiles, except on software adapters, where all tiles take the same time and timing takes longest.
     fn tuned(&self, adapter: &Adapter, gpu: GpuDevice, console: &Console) -> GpuDevice {
-        if self.usual_tiles || adapter.kind == AdapterKind::Software {
+        if self.options.0.autotune == Some(false) || adapter.kind == AdapterKind::Software {
             return gpu;
         }
         let console = console.clone();
         gpu.autotuned(files::cache_folder().as_deref(), move |text| console.message(text))
     }
 
+    /// The device that is asked for.
+    fn name(&self) -> String {
+        let named = self.options.0.device.clone().or_else(|| std::env::var(VARIABLE).ok());
+        named.filter(|name| !name.is_empty()).unwrap_or_else(|| "auto".into())
+    }
+
+    fn mixed_precision(&self) -> bool {
+        self.options.0.mixed_precision == Some(true)
+    }
+
     fn choose(&self) -> Result<Choice> {
-        match self.device.to_lowercase().as_str() {
+        match self.name().to_lowercase().as_str() {
             "cpu" => Ok(Choice::cpu("asked for")),
             "auto" => Ok(automatic(&adapters())),
             "gpu" => any_gpu(&adapters()),
@@ -114,10 +109,10 @@ impl DeviceArgument {
 
     /// The CPU device, for that reason.
     fn cpu(&self, reason: &str) -> Result<CpuDevice<f32>> {
-        if self.mixed_precision {
+        if self.mixed_precision() {
             return Err(Error::Request {
                 message: format!("--mixed-precision is for GPUs, and this would be the CPU device: {reason}"),
-                hint: "leave it out, or name a GPU with --device (see `gpu-gan devices`)".into(),
+                hint: "add --no-mixed-precision, or name a GPU with --device (see `gpu-gan devices`)".into(),
             });
         }
         Ok(CpuDevice::new())

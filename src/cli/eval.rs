@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::device::DeviceArgument;
 use super::reading::Reading;
-use super::train::model_for;
 use super::{Outcome, checkpoint_of, print, within};
 use crate::data::{self, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
@@ -12,7 +11,7 @@ use crate::evaluation::{self, Evaluation, RunCheckpoints};
 use crate::files;
 use crate::metrics::NEAREST;
 use crate::progress::Console;
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, model_for};
 
 /// Default number of images to evaluate.
 const DEFAULT_COUNT: usize = 10_000;

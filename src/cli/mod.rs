@@ -11,7 +11,6 @@ mod man;
 mod models;
 mod output;
 mod reading;
-mod recipe;
 mod run_argument;
 mod sample;
 mod seeds;

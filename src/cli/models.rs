@@ -41,7 +41,7 @@ struct ModelLine {
     /// The default batch size.
     batch_size: usize,
     /// The default number of epochs.
-    epochs: usize,
+    epochs: u64,
     /// One sentence about the model.
     about: String,
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{DigitReader, Evaluator};
 use crate::program::Device;
 use crate::progress::Console;
-use crate::train::{Checkpoint, FIRST_MEASURED, SampleRequest, Sampler, Settings, classes};
+use crate::train::{Checkpoint, FIRST_EVALUATED, SampleRequest, Sampler, Settings, classes};
 
 /// Number of images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
 const MODES_COUNT: usize = 26_000;
@@ -105,8 +105,8 @@ impl Evaluation<'_> {
     fn generate(&self, checkpoint: &Checkpoint, classes: Option<&[u8]>, count: usize) -> Result<Vec<u8>> {
         let mut sampler = Sampler::new(self.device, checkpoint, self.raw)?;
         let requests: Vec<SampleRequest> = match classes {
-            None => (FIRST_MEASURED..).take(count).map(SampleRequest::from).collect(),
-            Some(classes) => (FIRST_MEASURED..)
+            None => (FIRST_EVALUATED..).take(count).map(SampleRequest::from).collect(),
+            Some(classes) => (FIRST_EVALUATED..)
                 .zip(classes)
                 .map(|(seed, &class)| SampleRequest { seed, class: Some(class) })
                 .collect(),
@@ -174,7 +174,7 @@ impl EvaluationState<'_> {
             .map(|classes| self.evaluator.conditional_scores(device, generated, classes, self.test))
             .transpose()?;
         let class_names = checkpoint.settings.classes.map(|classes| classes.names).unwrap_or_default();
-        let (step, first_seed) = (checkpoint.step, FIRST_MEASURED);
+        let (step, first_seed) = (checkpoint.step, FIRST_EVALUATED);
         Ok(RunMetrics { checkpoint: path, step, raw, first_seed, metrics, conditional, class_names, neighbours })
     }
 

@@ -14,8 +14,6 @@ pub(super) const MAX_KERNEL: usize = 1024;
 pub(super) const MAX_IMAGE: usize = 1024;
 /// Number of classes of a conditional model. Labels are bytes.
 pub(super) const CLASSES: RangeInclusive<usize> = 2..=256;
-/// Images that the discriminator sees at once (`PacGAN`).
-pub(crate) const MAX_PAC: usize = 64;
 /// Elements of one image between two layers, and of one weight tensor.
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
 /// Height and width of an image between two layers, in pixels.

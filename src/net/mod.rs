@@ -19,16 +19,12 @@ mod read_model;
 mod shape;
 mod summary;
 mod toml_table;
-mod training;
 mod training_section;
 mod width;
 
 pub use initialisation::{Initialisation, NormalDistribution, WeightInitialisation};
 pub use layer::{Layer, Pad, Shape};
-pub(crate) use limits::MAX_PAC;
 pub use model::Model;
 pub use network::{Network, Tape, Wrt};
 pub use pass::{DropoutRng, Mode};
 pub use summary::{LayerSummary, NetworkSummary, Summary};
-pub use training::{Adam, Ema, Objective, Penalty, Rates, Training};
-pub(crate) use training_section::{MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY};

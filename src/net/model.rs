@@ -11,13 +11,13 @@ use std::path::Path;
 
 use super::initialisation::Initialisation;
 use super::layer::{Layer, Shape};
-use super::limits::{CLASSES, MAX_FILE_BYTES, MAX_PAC};
+use super::limits::{CLASSES, MAX_FILE_BYTES};
 use super::read_layers::{NamedSizes, layers};
 use super::read_model;
 use super::toml_table::{ModelText, listed};
-use super::training::Training;
 use super::training_section;
 use crate::error::{Error, Result};
+use crate::recipe::{MAX_PAC, Recipe, TrainingSettings};
 
 /// The built-in models: name and model file.
 const BUILT_IN: [(&str, &str); 8] = [
@@ -53,8 +53,10 @@ pub struct Model {
     /// the last layer has one more logit for each class, so it is wider here than in the file.
     /// [`Op::PickLogit`](crate::program::Op::PickLogit) makes one logit of them.
     pub discriminator: Vec<Layer>,
-    /// How the model is trained.
-    pub training: Training,
+    /// The options that the model file gives for training.
+    pub recipe: Recipe,
+    /// How the model is trained: those options, and [`Recipe::built_in`] for the others.
+    pub training: TrainingSettings,
     /// Initial values of the parameters.
     pub initial: Initialisation,
     /// The model file, word for word.
@@ -125,6 +127,7 @@ impl Model {
         let sizes = NamedSizes { image, latent: latent + classes.unwrap_or(0) };
         let (generator, generator_lines) = layers(file, &top, "generator", sizes)?;
         let (discriminator, discriminator_lines) = layers(file, &top, "discriminator", sizes)?;
+        let recipe = training_section::training(file, &top)?;
         let mut model = Self {
             name: read_model::name(&top)?,
             about: read_model::about(&top)?,
@@ -134,7 +137,8 @@ impl Model {
             pac: read_model::pac(&top)?,
             generator,
             discriminator,
-            training: training_section::training(&top)?,
+            training: TrainingSettings::new(&recipe),
+            recipe,
             initial: read_model::initial(&top)?,
             source: text.to_string(),
         };

@@ -2,9 +2,10 @@
 
 use super::initialisation::{Initialisation, NormalDistribution, WeightInitialisation};
 use super::layer::Shape;
-use super::limits::{CLASSES, MAX_IMAGE, MAX_PAC, MAX_WIDTH};
+use super::limits::{CLASSES, MAX_IMAGE, MAX_WIDTH};
 use super::toml_table::{AllowedKeys, ModelText, Span, TomlTable};
 use crate::error::Result;
+use crate::recipe::MAX_PAC;
 
 const MODEL: AllowedKeys = AllowedKeys {
     of: "a model (before its first [section])",

@@ -7,8 +7,8 @@ use super::model::Model;
 use super::network::{Network, Wrt};
 use super::pass::{DropoutRng, Mode};
 use super::shape::{DisplayShape, place};
-use super::training::Penalty;
 use crate::program::{Centre, Element, Program};
+use crate::recipe::Penalty;
 
 /// Both networks of a model as tables. Only matrix products are counted as floating-point operations, two for each multiply-add.
 #[derive(Debug, Clone, PartialEq)]

@@ -128,6 +128,14 @@ impl<'a> TomlTable<'a> {
         }
     }
 
+    /// Reads a table whose keys the caller checks.
+    pub(super) fn table(&self, key: &str, rule: &str) -> Result<&DeTable<'a>> {
+        match self.get(key).get_ref() {
+            DeValue::Table(table) => Ok(table),
+            _ => Err(self.wrong(key, rule)),
+        }
+    }
+
     /// Reads a list.
     pub(super) fn list(&self, key: &str, rule: &str) -> Result<&[Spanned<DeValue<'a>>]> {
         match self.get(key).get_ref() {
@@ -195,13 +203,6 @@ impl<'a> TomlTable<'a> {
         self.get(key).get_ref().as_str()
     }
 
-    /// Reads one of several names and returns its value.
-    pub(super) fn choice<T: Copy>(&self, key: &str, names: &[(&str, T)]) -> Result<T> {
-        let chosen = self.word(key).and_then(|word| names.iter().find(|(name, _)| *name == word));
-        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        chosen.map(|(_, chosen)| *chosen).ok_or_else(|| self.wrong(key, &format!("choose one of {}", listed(&known))))
-    }
-
     /// Reads `true` or `false`.
     pub(super) fn flag(&self, key: &str) -> Result<bool> {
         match self.get(key).get_ref() {
@@ -220,11 +221,6 @@ impl<'a> TomlTable<'a> {
         let span = self.span(key);
         let message = format!("{} has {key} = {}", self.place, self.file.quote(&span));
         self.file.mistake(&span, &message, rule)
-    }
-
-    /// An error about a missing key. `at` is the position of the table.
-    pub(super) fn missing(&self, at: &Span, key: &str, hint: &str) -> Error {
-        self.file.mistake(at, &format!("{} has no `{key}`", self.place), hint)
     }
 
     /// Position of a key's value.

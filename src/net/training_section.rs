@@ -1,125 +1,69 @@
-//! From the section `[training]` of a model file to [`Training`].
+//! The section `[training]` of a model file, which is a [`Recipe`].
 
-use super::toml_table::{AllowedKeys, Span, TomlTable, listed};
-use super::training::{Adam, Ema, Objective, Penalty, Rates, Training};
+use super::toml_table::{ModelText, TomlTable};
 use crate::error::Result;
-use crate::program::{AdversarialLoss, Decay, DiffAugment};
+use crate::recipe::{Mistake, Recipe};
 
-pub(super) const MAX_BATCH: usize = 1 << 16;
-/// Of the discriminator's updates for each of the generator's.
-pub(crate) const MAX_D_STEPS: u32 = 100;
-/// Largest half-life of the EMA of weights, in images.
-pub(crate) const MAX_HALF_LIFE: u64 = 1_000_000_000;
-/// Of the weight of a gradient penalty.
-pub(crate) const MAX_PENALTY: f64 = 1e6;
-/// Of the steps from one gradient penalty to the next.
-pub(crate) const MAX_PENALTY_EVERY: u32 = 1000;
-
-const TRAINING: AllowedKeys = AllowedKeys {
-    of: "[training]",
-    required: &["epochs", "batch-size", "adam"],
-    optional: &[
-        "ema-decay",
-        "ema-half-life",
-        "d-steps",
-        "min-steps",
-        "loss",
-        "label-smoothing",
-        "penalty",
-        "rates",
-        "diff-augment",
-    ],
-};
-
-const ADAM: AllowedKeys =
-    AllowedKeys { of: "[training.adam]", required: &["lr", "beta1", "beta2", "eps"], optional: &[] };
-
-const PENALTY: AllowedKeys =
-    AllowedKeys { of: "[training.penalty]", required: &[], optional: &["r1", "r2", "gp", "every"] };
-
-const RATES: AllowedKeys =
-    AllowedKeys { of: "[training.rates]", required: &[], optional: &["discriminator", "warm-up", "decay", "last"] };
-
-pub(super) fn training(top: &TomlTable<'_>) -> Result<Training> {
-    let training = top.section("training", TRAINING.of, &TRAINING)?;
-    let adam = training.section("adam", ADAM.of, &ADAM)?;
-    Ok(Training {
-        epochs: training.size("epochs", 1..=100_000)?,
-        min_steps: training.or("min-steps", 1, |section, key| section.size(key, 1..=1_000_000))? as u64,
-        batch_size: training.size("batch-size", 1..=MAX_BATCH)?,
-        ema: ema(&training, &top.span("training"))?,
-        d_steps: training.or("d-steps", 1, |section, key| section.size(key, 1..=MAX_D_STEPS as usize))? as u32,
-        adam: Adam {
-            lr: rate(&adam, "lr")?,
-            beta1: adam.fraction("beta1")?,
-            beta2: adam.fraction("beta2")?,
-            eps: adam.epsilon("eps")?,
-        },
-        objective: objective(&training)?,
-        rates: training.or("rates", Rates::default(), rates)?,
-        diff_augment: training.or("diff-augment", DiffAugment::default(), diff_augment)?,
-    })
+/// Reads the section. Options that it does not give have the defaults of [`Recipe::built_in`].
+pub(super) fn training(file: ModelText<'_>, top: &TomlTable<'_>) -> Result<Recipe> {
+    let table = top.table("training", "[training] must be a table of options")?;
+    Recipe::of_model(file.text, table)
+        .map_err(|Mistake { at, message, hint }| file.mistake(&at, &format!("[training] {message}"), hint))
 }
 
-fn diff_augment(training: &TomlTable<'_>, key: &str) -> Result<DiffAugment> {
-    let rule = format!("{key} must be a list of some of {}", listed(&DiffAugment::NAMES));
-    let names = training.list(key, &rule)?;
-    let names = names.iter().map(|name| name.get_ref().as_str().unwrap_or_default());
-    DiffAugment::named(names).map_err(|_| training.wrong(key, &rule))
-}
+#[cfg(test)]
+mod tests {
+    use super::super::Model;
+    use crate::recipe::{Ema, Recipe, TrainingSettings};
 
-/// One of two keys says it.
-fn ema(training: &TomlTable<'_>, at: &Span) -> Result<Ema> {
-    let half_life = |section: &TomlTable<'_>, key: &str| section.size(key, 1..=MAX_HALF_LIFE as usize).map(Some);
-    let decay = |section: &TomlTable<'_>, key: &str| section.fraction(key).map(Some);
-    match (training.or("ema-decay", None, decay)?, training.or("ema-half-life", None, half_life)?) {
-        (Some(decay), None) => Ok(Ema::Decay(decay)),
-        (None, Some(images)) => Ok(Ema::HalfLife { images: images as u64 }),
-        (None, None) => {
-            let hint =
-                "give the decay of a step, ema-decay = 0.999, or images until half is forgotten, ema-half-life = 10000";
-            Err(training.missing(at, "ema-decay", hint))
-        }
-        (Some(_), Some(_)) => {
-            let rule = "ema-decay and ema-half-life say the same thing in two ways: leave one of them out";
-            Err(training.wrong("ema-half-life", rule))
-        }
+    /// A built-in model with another line in the place of `from`.
+    fn changed(from: &str, to: &str) -> Result<Model, String> {
+        let text = Model::named("dcgan-small").unwrap().to_toml().to_string();
+        assert!(text.contains(from), "{from}");
+        Model::parse(&text.replacen(from, to, 1), "bad.toml").map_err(|error| format!("{error}\n{}", error.hint()))
     }
-}
 
-fn objective(training: &TomlTable<'_>) -> Result<Objective> {
-    Ok(Objective {
-        loss: training
-            .or("loss", AdversarialLoss::default(), |section, key| section.choice(key, &AdversarialLoss::NAMES))?,
-        label_smoothing: training.or("label-smoothing", 0.0, |section, key| {
-            section.number(key, |share| (0.0..0.5).contains(&share), "from 0 to below 0.5")
-        })?,
-        penalty: training.or("penalty", Penalty::default(), penalty)?,
-    })
-}
+    #[test]
+    fn options_that_a_model_file_does_not_give_are_those_that_are_built_in() {
+        let model = changed("lr = 2e-4", "").unwrap();
+        assert_eq!(model.recipe.training.lr, None);
+        assert_eq!(Some(model.training.adam.lr), Recipe::built_in().training.lr);
+        assert_eq!(changed("ema-decay = 0.999", "ema-decay = 0.5").unwrap().training.ema, Ema::Decay(0.5));
+        let half_life = changed("ema-decay = 0.999", "ema-half-life = 10000").unwrap();
+        assert_eq!(half_life.training.ema, Ema::HalfLife { images: 10_000 });
+        let TrainingSettings { d_steps, .. } = changed("ema-decay = 0.999", "d-steps = 5").unwrap().training;
+        assert_eq!(d_steps, 5);
+    }
 
-fn penalty(training: &TomlTable<'_>, key: &str) -> Result<Penalty> {
-    let section = training.section(key, PENALTY.of, &PENALTY)?;
-    let weight = |key: &str| {
-        section.or(key, 0.0, |section, key| {
-            section.number(key, |weight| (0.0..=MAX_PENALTY).contains(&weight), &format!("from 0 to {MAX_PENALTY}"))
-        })
-    };
-    let every = section.or("every", 1, |section, key| section.size(key, 1..=MAX_PENALTY_EVERY as usize))? as u32;
-    Ok(Penalty { r1: weight("r1")?, r2: weight("r2")?, gp: weight("gp")?, every })
-}
-
-fn rates(training: &TomlTable<'_>, key: &str) -> Result<Rates> {
-    let section = training.section(key, RATES.of, &RATES)?;
-    Ok(Rates {
-        discriminator: section.or("discriminator", None, |section, key| rate(section, key).map(Some))?,
-        warm_up: section.or("warm-up", 0, |section, key| section.size(key, 0..=1_000_000_000))? as u32,
-        decay: section.or("decay", Decay::default(), |section, key| section.choice(key, &Decay::NAMES))?,
-        last: section
-            .or("last", 0.0, |section, key| section.number(key, |share| (0.0..=1.0).contains(&share), "from 0 to 1"))?,
-    })
-}
-
-fn rate(section: &TomlTable<'_>, key: &str) -> Result<f64> {
-    section.number(key, |lr| (1e-12..=1.0).contains(&lr), "above 0 (at least 1e-12) and at most 1")
+    #[test]
+    fn mistakes_are_told_with_their_line_their_value_and_what_may_stand_there() {
+        for (from, to, facts) in [
+            ("epochs =", "epoch =", ["[training] has the unknown key `epoch`", "the keys are epochs, steps"]),
+            ("epochs =", "device = \"cpu\"\nepochs =", ["[training] has the unknown key `device`", "the keys are"]),
+            ("epochs = 10", "epochs = 0", ["[training] has epochs = 0", "0 is out of range 1..=1000000"]),
+            ("epochs = 10", "epochs = \"ten\"", ["[training] has epochs = \"ten\"", "invalid type"]),
+            ("batch-size = 128", "batch-size = 0", ["[training] has batch-size = 0", "0 is out of range 1..=65536"]),
+            ("lr = 2e-4", "lr = 0", ["[training] has lr = 0", "is out of range 1e-12..=1.0"]),
+            ("lr = 2e-4", "lr = -1e-3", ["[training] has lr = -1e-3", "is out of range 1e-12..=1.0"]),
+            ("lr = 2e-4", "lr = inf", ["[training] has lr = inf", "is out of range 1e-12..=1.0"]),
+            ("lr = 2e-4", "lr = nan", ["[training] has lr = nan", "is out of range 1e-12..=1.0"]),
+            ("beta1 = 0.5", "beta1 = 1", ["[training] has beta1 = 1", "is out of range 0.0..1.0"]),
+            ("beta2 = 0.99", "beta2 = 0.999999999999", ["has beta2 = 0.999999999999", "is out of range 0.0..1.0"]), // 1 in f32
+            ("eps = 1e-8", "eps = 1e-50", ["[training] has eps = 1e-50", "is out of range 1e-20..=1.0"]),
+            ("ema-decay = 0.999", "ema-decay = 1.0", ["[training] has ema-decay = 1.0", "is out of range 0.0..1.0"]),
+            ("lr = 2e-4", "loss = \"l1\"", ["[training] has loss = \"l1\"", "unknown variant"]),
+            (
+                "lr = 2e-4",
+                "diff-augment = \"rotation\"",
+                ["has diff-augment = \"rotation\"", "translation, cutout, colour"],
+            ),
+            ("lr = 2e-4", "[training.adam]", ["[training] has the unknown key `adam`", "the keys are"]),
+            ("lr = 2e-4", "ema-half-life = 9", ["has ema-half-life = 9: ema-decay excludes it", "leave out"]),
+        ] {
+            let error = changed(from, to).unwrap_err();
+            let facts = facts.iter().chain(&["bad.toml, line "]);
+            facts.for_each(|fact| assert!(error.contains(fact), "`{fact}` is not in {error}"));
+        }
+        changed("lr = 2e-4", "diff-augment = [\"cutout\", \"colour\"]").unwrap();
+    }
 }

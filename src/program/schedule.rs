@@ -17,7 +17,7 @@ pub struct Schedule {
 }
 
 /// How the factor of a learning rate decreases from 1 to `last`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
     /// `1`: no decay.
@@ -27,12 +27,6 @@ pub enum Decay {
     Linear,
     /// `1 - (1 - last) * (1 - cos(pi * p)) / 2` (Loshchilov and Hutter 2017, equation 5).
     Cosine,
-}
-
-impl Decay {
-    /// All decays with the names that people write.
-    pub const NAMES: [(&str, Self); 3] =
-        [("constant", Self::Constant), ("linear", Self::Linear), ("cosine", Self::Cosine)];
 }
 
 impl Schedule {

@@ -3,9 +3,10 @@
 
 use crate::error::Result;
 use crate::net::parameters::Layout;
-use crate::net::{Adam, DropoutRng, Mode, Model, Network, Penalty, Wrt};
+use crate::net::{DropoutRng, Mode, Model, Network, Wrt};
 use crate::program::random::stream;
 use crate::program::{AdversarialLoss, Centre, Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
+use crate::recipe::{Adam, Penalty};
 
 use super::{Augment, Checkpoint, Settings, checkpoint};
 

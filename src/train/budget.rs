@@ -1,6 +1,7 @@
 //! How many steps fit into a time: what a rehearsal measured, added up for runs of any length.
 
-use super::{Interval, Settings};
+use super::Settings;
+use crate::recipe::Interval;
 
 /// While a run goes on, drawing takes no more than one part in so many of its time.
 pub(super) const SHARE_OF_DRAWING: u32 = 20;

@@ -14,14 +14,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::Settings;
+use super::settings::Facts;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Model;
 use crate::net::parameters::{self, Layout, StoredTensor};
+use crate::recipe::Recipe;
 
 /// Prefix of the names of the EMA of the generator's weights.
 pub(super) const EMA: &str = "ema.";
@@ -58,7 +60,9 @@ struct Metadata {
     format: u64,
     version: String,
     step: u64,
-    settings: Settings,
+    #[serde(serialize_with = "only_given")]
+    recipe: Recipe,
+    run: Facts,
     model: String,
 }
 
@@ -119,7 +123,8 @@ impl Checkpoint {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
-            settings: self.settings.clone(),
+            recipe: self.settings.recipe(),
+            run: self.settings.facts(),
             model: self.model.to_toml().into(),
         };
         // One entry, since the crate would write several in an order that changes from run to run.
@@ -155,7 +160,7 @@ impl Checkpoint {
         let metadata: Value = serde_json::from_str(metadata).map_err(|error| broken(format!("{error}")))?;
         let format = metadata.get("format").and_then(Value::as_u64);
         let metadata = match format {
-            Some(2) => format_2::metadata(metadata).map_err(&broken)?,
+            Some(2) => format_2::metadata(&metadata).map_err(&broken)?,
             _ => metadata,
         };
         if !matches!(format, Some(2 | FORMAT)) {
@@ -167,8 +172,9 @@ impl Checkpoint {
             )));
         }
         let metadata: Metadata = serde_json::from_value(metadata).map_err(|error| broken(format!("{error}")))?;
+        let settings = Settings::saved(&metadata.recipe, metadata.run).map_err(|error| broken(error.to_string()))?;
         let model = Model::parse(&metadata.model, &format!("the model in {}", path.display()))?;
-        let mut checkpoint = Self::empty(&model, &metadata.settings, metadata.step);
+        let mut checkpoint = Self::empty(&model, &settings, metadata.step);
         for (name, view) in file.tensors() {
             let name = if format == Some(2) { format_2::tensor(&name) } else { name };
             let values = floats(&view).ok_or_else(|| broken(format!("{name} is not of f32")))?;
@@ -271,6 +277,11 @@ impl Checkpoint {
         found.sort();
         Ok(found)
     }
+}
+
+/// Stores the options that a recipe gives.
+fn only_given<S: Serializer>(recipe: &Recipe, serializer: S) -> Result<S::Ok, S::Error> {
+    recipe.to_table().serialize(serializer)
 }
 
 /// The name without the prefix that tells what the tensor is for.

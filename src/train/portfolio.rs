@@ -352,19 +352,8 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
     files::write_atomically(path, |out| out.write_all(text.as_bytes()).map_err(Error::file("write", path)))
 }
 
-/// All settings by their names in `config.toml`: `adam.lr` and its value.
+/// All options by their keys in `config.toml`: `lr` and its value.
 fn named_values(settings: &Settings) -> Vec<(String, String)> {
-    fn add(name: &str, value: &toml::Value, all: &mut Vec<(String, String)>) {
-        match value {
-            toml::Value::Table(table) => {
-                let inner = |key: &str| if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
-                table.iter().for_each(|(key, value)| add(&inner(key), value, all));
-            }
-            toml::Value::String(text) => all.push((name.to_string(), text.clone())),
-            other => all.push((name.to_string(), other.to_string())),
-        }
-    }
-    let mut all = Vec::new();
-    add("", &toml::Value::try_from(settings).expect("plain data has a TOML form"), &mut all);
-    all
+    let text = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    settings.recipe().to_table().into_iter().map(|(key, value)| (key, text(value))).collect()
 }

@@ -20,10 +20,20 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::checkpoint::BEST;
+use super::settings::Facts;
 use super::{Checkpoint, Settings};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Model;
+use crate::recipe::RUN;
+
+/// The options of a run.
+const CONFIG: &str = "config.toml";
+/// The model file of a run.
+const MODEL: &str = "model.toml";
+/// The beginning of a run's options.
+const CONFIG_HEADER: &str =
+    "# The options of this run. `gpu-gan train --config FILE` begins a run with the same results.\n";
 
 /// The folder of a run.
 #[derive(Debug, Clone)]
@@ -42,12 +52,14 @@ pub(super) struct Sheet {
     pub(super) path: PathBuf,
 }
 
-/// What `config.toml` holds: for people; resuming reads the checkpoint.
+/// The table `[run]` of `config.toml`: what came of the options.
 #[derive(Serialize)]
-struct Config<'a> {
+#[serde(rename_all = "kebab-case")]
+struct RunTable<'a> {
     version: &'static str,
-    device: &'a str,
-    settings: &'a Settings,
+    device_name: &'a str,
+    #[serde(flatten)]
+    facts: Facts,
 }
 
 impl RunFolder {
@@ -61,10 +73,15 @@ impl RunFolder {
             Some(path) => given(path)?,
             None => numbered(name)?,
         };
+        Self { path }.with_subfolders()
+    }
+
+    /// Creates the folders in the run's folder that are missing.
+    pub(super) fn with_subfolders(self) -> Result<Self> {
         for part in ["samples", "plots", "checkpoints"] {
-            files::create_folder(&path.join(part))?;
+            files::create_folder(&self.path.join(part))?;
         }
-        Ok(Self { path })
+        Ok(self)
     }
 
     /// Whether a new run may begin at `path`: nothing is there, or an empty folder.
@@ -95,9 +112,12 @@ impl RunFolder {
 
     /// Writes `config.toml` and `model.toml`.
     pub fn write_config(&self, settings: &Settings, model: &Model, device: &str) -> Result<()> {
-        let config = Config { version: env!("CARGO_PKG_VERSION"), device, settings };
-        let config = toml::to_string(&config).expect("plain data has a TOML form");
-        for (name, text) in [("config.toml", config.as_str()), ("model.toml", model.to_toml())] {
+        let mut recipe = settings.recipe();
+        recipe.model.model = Some(MODEL.into());
+        let run = RunTable { version: env!("CARGO_PKG_VERSION"), device_name: device, facts: settings.facts() };
+        let run = toml::to_string(&run).expect("plain data has a TOML form");
+        let config = format!("{CONFIG_HEADER}\n{}\n[{RUN}]\n{run}", recipe.to_toml());
+        for (name, text) in [(CONFIG, config.as_str()), (MODEL, model.to_toml())] {
             let path = self.path.join(name);
             files::write_atomically(&path, |file| {
                 file.write_all(text.as_bytes()).map_err(Error::file("write", &path))

@@ -1,80 +1,140 @@
-//! Everything about a run that was decided before it began.
+//! Every option of a run, decided: a [`Recipe`] for these images and this model.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Classes;
-use crate::data::{ImageSet, Source};
+use crate::data::{ImageSet, Source, Tiles};
 use crate::error::{Error, Result};
-use crate::net::{Adam, Ema, MAX_D_STEPS, MAX_HALF_LIFE, MAX_PENALTY, MAX_PENALTY_EVERY, Model, Objective, Rates};
+use crate::net::Model;
 use crate::program::DiffAugment;
+use crate::recipe::{
+    Adam, AugmentationOptions, DataOptions, DeviceOptions, Ema, EvalInterval, Interval, KeptCheckpoints, ModelOptions,
+    Objective, OutputOptions, Rates, Recipe, RegularisationOptions, TrainingOptions, TrainingSettings,
+};
 
-/// How a model is trained. Saved with the run; resuming needs nothing else but a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Every option of a run, decided.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The images; its keys stand among the others here.
-    #[serde(flatten)]
+    /// Where the images come from.
     pub data: Source,
-    /// Notices when the images are no longer those that the run began with.
+    /// Fingerprint of the images: a resumed run refuses others.
     pub data_fingerprint: String,
-    /// How many images there are.
+    /// Number of images.
     pub images: usize,
     /// The model's name.
     pub model: String,
-    /// Real images of an update of the discriminator, and as many fakes.
+    /// Real images in a batch; a batch of generated images has the same size.
     pub batch_size: usize,
-    /// Updates of the discriminator in a step, each with images of its own; one in runs from before there was a choice.
-    #[serde(default = "one")]
+    /// Updates of the discriminator in a step, each on a batch of its own.
     pub d_steps: u32,
     /// Steps of the whole run, each with one update of the generator.
     pub steps: u64,
-    /// What every random number of the run is drawn from.
+    /// Seed of all random numbers.
     pub seed: u64,
     /// Decay of the EMA (exponential moving average) of the generator's weights.
     pub ema: Ema,
     /// The optimiser of both networks.
     pub adam: Adam,
-    /// What both networks are trained toward; in runs from before there was a choice, the non-saturating loss.
-    #[serde(default)]
+    /// The losses of both networks.
     pub objective: Objective,
-    /// How their learning rates change; not at all in runs from before there was a choice.
-    #[serde(default)]
+    /// How the learning rates change.
     pub rates: Rates,
-    /// What happens to the real images; nothing in runs from before there was a choice.
-    #[serde(default)]
+    /// Random augmentation of real images.
     pub augment: Augment,
-    /// The classes that the model is told; none in runs from before there was a choice.
+    /// The classes of a class-conditional run.
+    pub classes: Option<Classes>,
+    /// Random augmentation of all images that the discriminator sees.
+    pub diff_augment: DiffAugment,
+    /// What the run writes, and when.
+    pub output: OutputSettings,
+    /// Device memory for images, in MiB; `None` for the device's largest buffer.
+    pub data_memory: Option<u64>,
+    /// The device that was asked for.
+    pub device: DeviceOptions,
+}
+
+/// What a run writes, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OutputSettings {
+    /// Interval between sheets of images; one more is drawn at the start, and one at the end.
+    pub sample_every: Interval,
+    /// Interval between checkpoints; one more is written at the end.
+    pub checkpoint_every: Interval,
+    /// Number of checkpoints that are kept; all where it is `None`.
+    pub keep_checkpoints: Option<usize>,
+    /// Interval between evaluations; none are done where it is `None`.
+    pub eval_every: Option<Interval>,
+    /// Ends the run after this number of evaluations in which the distance did not fall.
+    pub stop_when_flat: Option<usize>,
+}
+
+impl Default for OutputSettings {
+    fn default() -> Self {
+        Self::new(&Recipe::built_in().output)
+    }
+}
+
+impl OutputSettings {
+    /// The options of a recipe that gives all of them.
+    fn new(options: &OutputOptions) -> Self {
+        Self {
+            sample_every: given(options.sample_every),
+            checkpoint_every: given(options.checkpoint_every),
+            keep_checkpoints: given(options.keep_checkpoints).0,
+            eval_every: given(options.eval_every).0,
+            stop_when_flat: options.stop_when_flat.filter(|&count| count > 0),
+        }
+    }
+
+    /// The same as options.
+    fn options(self) -> OutputOptions {
+        OutputOptions {
+            sample_every: Some(self.sample_every),
+            checkpoint_every: Some(self.checkpoint_every),
+            keep_checkpoints: Some(KeptCheckpoints(self.keep_checkpoints)),
+            eval_every: Some(EvalInterval(self.eval_every)),
+            stop_when_flat: Some(self.stop_when_flat.unwrap_or(0)),
+        }
+    }
+}
+
+/// What a run found out or did that is no option. Saved beside its recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Facts {
+    /// The model's name.
+    pub model_name: String,
+    /// Number of images.
+    pub images: usize,
+    /// Fingerprint of the images.
+    pub data_fingerprint: String,
+    /// The classes of a class-conditional run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
-    /// What happens to all images that the discriminator sees; nothing in runs from before there was a choice.
-    #[serde(default)]
-    pub diff_augment: DiffAugment,
+    /// The step after which the learning-rate schedule began again, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_restart: Option<u64>,
 }
 
-fn one() -> u32 {
-    1
-}
-
-/// A model that asks for DiffAugment gets it on fewer images than these: the fewer there are, the more it gains (Zhao et al. 2020,
+/// A model that asks for DiffAugment gets it on fewer images than these: the fewer images, the more it gains (Zhao et al. 2020,
 /// on all, a fifth and a tenth of CIFAR-10's 50,000).
 pub const FEW_IMAGES: usize = 20_000;
 
-/// What is done by chance to each real image, anew each time it is shown to the discriminator. By default nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+/// Random augmentation of each real image, each time it is shown to the discriminator. By default none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Augment {
-    /// It is turned by an angle of up to so many degrees, 0 to 180, to either side.
+    /// The image is rotated by a random angle between plus and minus this one, 0 to 180 degrees.
     pub rotate: f64,
-    /// It is mirrored left to right, every second time.
+    /// The image is mirrored left to right with probability 1/2.
     pub flip: bool,
-    /// It is turned by 0, 90, 180 or 270 degrees; only square images can be.
+    /// The image, which must be square, is turned by 0, 90, 180 or 270 degrees.
     pub quarter_turns: bool,
 }
 
 impl Augment {
-    /// Whether it does anything at all.
+    /// Whether it changes images at all.
     pub fn is_on(self) -> bool {
         self != Self::default()
     }
@@ -94,12 +154,21 @@ impl fmt::Display for Augment {
 }
 
 impl Settings {
-    /// The model's own settings, for as many passes over the images as it asks for. `data` is where they come from.
+    /// What the model asks for, on these images. `data` is where they come from.
     ///
     /// # Errors
     ///
-    /// Where the images are not of the model's shape, or not of its classes.
+    /// Where the images are not of the model's shape or classes.
     pub fn new(model: &Model, images: &ImageSet, data: impl Into<Source>) -> Result<Self> {
+        Self::with_recipe(&Recipe::default(), model, images, data)
+    }
+
+    /// What a recipe asks for, and where it does not, the model, and where it does not, [`Recipe::built_in`].
+    ///
+    /// # Errors
+    ///
+    /// Where the images are not of the model's shape or classes.
+    pub fn with_recipe(recipe: &Recipe, model: &Model, images: &ImageSet, data: impl Into<Source>) -> Result<Self> {
         let data = data.into();
         if images.image_shape() != model.image {
             let words =
@@ -119,15 +188,15 @@ impl Settings {
             classes: Self::classes_of(model, images, &data)?,
             data,
             data_fingerprint: format!("{:016x}", images.fingerprint()),
-            ..Self::bare(model, images.count(), model.training.batch_size)
+            ..Self::decide(recipe, model, images.count())
         })
     }
 
-    /// The classes of the images, if the model is told them.
+    /// The classes of the images, if the model is conditional.
     ///
     /// # Errors
     ///
-    /// Where it is, and the images have none or more or fewer.
+    /// Where it is, and the images have another number of classes.
     pub fn classes_of(model: &Model, images: &ImageSet, data: &Source) -> Result<Option<Classes>> {
         let Some(wanted) = model.classes else { return Ok(None) };
         match Classes::of(images) {
@@ -137,33 +206,177 @@ impl Settings {
                     "the images of {} have {} classes, but the model {} is for {wanted}",
                     data.name, classes.count, model.name
                 ),
-                hint: "choose a model of as many with --conditional, or change `classes` in its file".into(),
+                hint: format!("add --conditional, or change `classes` in the model file to {}", classes.count),
             }),
             None => Err(without_classes(data)),
         }
     }
 
-    /// The model's own settings for so many images of which nothing else is known, but for the batch size.
+    /// What the model asks for on `images` images of which nothing else is known, with another batch size.
     pub fn bare(model: &Model, images: usize, batch_size: usize) -> Self {
+        let mut recipe = Recipe::default();
+        recipe.training.batch_size = Some(batch_size);
+        Self::decide(&recipe, model, images)
+    }
+
+    /// Every option but those of the data, for `images` images.
+    fn decide(recipe: &Recipe, model: &Model, images: usize) -> Self {
+        let mut of_model = model.recipe.clone();
+        if images >= FEW_IMAGES {
+            of_model.augmentation.diff_augment = None;
+        }
+        let all = recipe.over(&of_model).over(&Recipe::built_in());
+        let TrainingSettings { epochs, min_steps, batch_size, ema, d_steps, adam, objective, rates, diff_augment } =
+            TrainingSettings::new(&all);
+        let AugmentationOptions { flip, quarter_turns, rotate, .. } = all.augmentation;
         let mut settings = Self {
             data: "".into(),
             data_fingerprint: String::new(),
             images,
             model: model.name.clone(),
             batch_size,
-            d_steps: model.training.d_steps,
+            d_steps,
             steps: 0,
-            seed: 0,
-            ema: model.training.ema,
-            adam: model.training.adam,
-            objective: model.training.objective,
-            rates: model.training.rates,
-            augment: Augment::default(),
+            seed: given(all.training.seed),
+            ema,
+            adam,
+            objective,
+            rates,
+            augment: Augment { rotate: given(rotate), flip: given(flip), quarter_turns: given(quarter_turns) },
             classes: None,
-            diff_augment: if images < FEW_IMAGES { model.training.diff_augment } else { DiffAugment::default() },
+            diff_augment,
+            output: OutputSettings::new(&all.output),
+            data_memory: all.data.data_memory,
+            device: all.device,
         };
-        settings.steps = settings.usual_steps(model);
+        let whole_epochs = settings.steps_of(epochs);
+        settings.steps = match (all.training.steps, recipe.training.epochs) {
+            (Some(steps), _) => steps,
+            (None, Some(_)) => whole_epochs,
+            (None, None) => whole_epochs.max(min_steps),
+        };
         settings
+    }
+
+    /// The settings of a run from the recipe and the facts that were saved with it.
+    ///
+    /// # Errors
+    ///
+    /// Where the recipe lacks an option that it must give, or gives one out of its range.
+    pub(super) fn saved(recipe: &Recipe, facts: Facts) -> Result<Self> {
+        recipe.check()?;
+        let all = recipe.over(&Recipe::built_in());
+        let lacks = |key: &str| Error::Request {
+            message: format!("the settings of the run have no `{key}`"),
+            hint: "begin a new run".into(),
+        };
+        let training = TrainingSettings::new(&all);
+        let DataOptions { data, tile, stride, upscale, fit, background, normalise, frames, labels, data_memory } =
+            all.data;
+        let tiles = tile.zip(stride).map(|(side, stride)| Tiles { side, stride });
+        let AugmentationOptions { flip, quarter_turns, rotate, .. } = all.augmentation;
+        Ok(Self {
+            data: Source {
+                name: data.ok_or_else(|| lacks("data"))?,
+                tiles,
+                upscale: given(upscale),
+                fit: fit.unwrap_or_default(),
+                background: background.unwrap_or_default(),
+                normalise: normalise.unwrap_or_default(),
+                frames: frames.unwrap_or_default(),
+                labels,
+            },
+            data_fingerprint: facts.data_fingerprint,
+            images: facts.images,
+            model: facts.model_name,
+            batch_size: training.batch_size,
+            d_steps: training.d_steps,
+            steps: all.training.steps.ok_or_else(|| lacks("steps"))?,
+            seed: given(all.training.seed),
+            ema: training.ema,
+            adam: training.adam,
+            objective: training.objective,
+            rates: Rates { restart: facts.schedule_restart, ..training.rates },
+            augment: Augment { rotate: given(rotate), flip: given(flip), quarter_turns: given(quarter_turns) },
+            classes: facts.classes,
+            diff_augment: training.diff_augment,
+            output: OutputSettings::new(&all.output),
+            data_memory,
+            device: all.device,
+        })
+    }
+
+    /// The recipe that decides these settings again: every option that has a value.
+    pub fn recipe(&self) -> Recipe {
+        let Adam { lr, beta1, beta2, eps } = self.adam;
+        let Rates { discriminator, warm_up, decay, last, decay_steps, restart: _ } = self.rates;
+        let Objective { loss, label_smoothing, penalty } = self.objective;
+        let (ema_half_life, ema_decay) = match self.ema {
+            Ema::HalfLife { images } => (Some(images), None),
+            Ema::Decay(decay) => (None, Some(decay)),
+        };
+        Recipe {
+            data: DataOptions {
+                data: Some(self.data.name.clone()),
+                tile: self.data.tiles.map(|tiles| tiles.side),
+                stride: self.data.tiles.map(|tiles| tiles.stride),
+                upscale: Some(self.data.upscale),
+                fit: Some(self.data.fit),
+                background: Some(self.data.background),
+                normalise: Some(self.data.normalise),
+                frames: Some(self.data.frames),
+                labels: self.data.labels.clone(),
+                data_memory: self.data_memory,
+            },
+            model: ModelOptions { model: Some(self.model.clone()), ..ModelOptions::default() },
+            training: TrainingOptions {
+                epochs: None,
+                steps: Some(self.steps),
+                time: None,
+                min_steps: None,
+                batch_size: Some(self.batch_size),
+                d_steps: Some(self.d_steps),
+                seed: Some(self.seed),
+                loss: Some(loss),
+                lr: Some(lr),
+                d_lr: discriminator,
+                warm_up: Some(warm_up),
+                decay: Some(decay),
+                last_rate: Some(last),
+                decay_steps,
+                beta1: Some(beta1),
+                beta2: Some(beta2),
+                eps: Some(eps),
+                ema_half_life,
+                ema_decay,
+            },
+            regularisation: RegularisationOptions {
+                r1: Some(penalty.r1),
+                r2: Some(penalty.r2),
+                gp: Some(penalty.gp),
+                penalty_every: Some(penalty.every),
+                label_smoothing: Some(label_smoothing),
+            },
+            augmentation: AugmentationOptions {
+                flip: Some(self.augment.flip),
+                quarter_turns: Some(self.augment.quarter_turns),
+                rotate: Some(self.augment.rotate),
+                diff_augment: Some(self.diff_augment),
+            },
+            output: self.output.options(),
+            device: self.device.clone(),
+        }
+    }
+
+    /// What is saved beside the recipe.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            model_name: self.model.clone(),
+            images: self.images,
+            data_fingerprint: self.data_fingerprint.clone(),
+            classes: self.classes.clone(),
+            schedule_restart: self.rates.restart,
+        }
     }
 
     /// Real images that a step shows to the discriminator.
@@ -171,12 +384,7 @@ impl Settings {
         self.batch_size * self.d_steps as usize
     }
 
-    /// Steps of a run that is as long as the model asks for.
-    pub fn usual_steps(&self, model: &Model) -> u64 {
-        self.steps_of(model.training.epochs as u64).max(model.training.min_steps)
-    }
-
-    /// Steps until so many epochs are complete; the last step of an epoch may take images of the next one.
+    /// Steps until `epochs` epochs are complete; the last step of an epoch may take images of the next one.
     pub fn steps_of(&self, epochs: u64) -> u64 {
         (epochs * self.images as u64).div_ceil(self.images_per_step() as u64)
     }
@@ -186,7 +394,7 @@ impl Settings {
         (step.max(1) - 1) * self.images_per_step() as u64 / self.images as u64 + 1
     }
 
-    /// The epochs that are complete after so many steps.
+    /// The number of epochs that are complete after `steps` steps.
     pub fn epochs_within(&self, steps: u64) -> u64 {
         steps * self.images_per_step() as u64 / self.images as u64
     }
@@ -197,74 +405,25 @@ impl Settings {
         (self.steps_of(epoch) == step).then_some(epoch)
     }
 
-    /// Whether this can be run at all. Settings come from the command line or from a checkpoint; a sentence calls them by
-    /// their flags.
+    /// Whether a device can carry out these settings.
+    ///
+    /// # Errors
+    ///
+    /// Names the option that is out of range, or the options that do not go together.
     pub fn check(&self, model: &Model) -> Result<()> {
-        model.check_batch(self.batch_size)?;
-        let Adam { lr, beta1, beta2, eps } = self.adam;
-        // What is within bounds here still is when a device rounds it to f32.
-        let share = |share: f64| share >= 0.0 && (share as f32) < 1.0;
-        let rate = |rate: f64| (1e-12..=1.0).contains(&rate);
-        let weight = |weight: f64| (0.0..=MAX_PENALTY).contains(&weight);
-        let Objective { loss, label_smoothing, penalty } = self.objective;
-        let Rates { discriminator, last, .. } = self.rates;
-        let d_lr = discriminator.unwrap_or(lr);
-        let ema = match self.ema {
-            Ema::Decay(decay) => ("ema-decay", decay, share(decay), "a number from 0 to below 1, such as 0.999"),
-            Ema::HalfLife { images } => (
-                "--ema-half-life",
-                images as f64,
-                (1..=MAX_HALF_LIFE).contains(&images),
-                "a number of images from 1 to 1000000000, such as 10000",
-            ),
-        };
-        let settings = [
-            ("--lr", lr, rate(lr), "a rate above 0 and up to 1, such as 0.0002"),
-            ("--d-lr", d_lr, rate(d_lr), "a rate above 0 and up to 1, such as 0.0002"),
-            ("--last-rate", last, (0.0..=1.0).contains(&last), "a share of the rate from 0 to 1, such as 0.1"),
-            (
-                "--label-smoothing",
-                label_smoothing,
-                (0.0..0.5).contains(&label_smoothing),
-                "a number from 0 to below 0.5, such as 0.1",
-            ),
-            ("--r1", penalty.r1, weight(penalty.r1), "a weight from 0 to a million, such as 0.5"),
-            ("--r2", penalty.r2, weight(penalty.r2), "a weight from 0 to a million, such as 0.5"),
-            ("--gp", penalty.gp, weight(penalty.gp), "a weight from 0 to a million, such as 10"),
-            (
-                "--penalty-every",
-                penalty.every.into(),
-                (1..=MAX_PENALTY_EVERY).contains(&penalty.every),
-                "a number of steps from 1 to 1000, such as 4",
-            ),
-            ("--beta1", beta1, share(beta1), "a number from 0 to below 1, such as 0.5"),
-            ("--beta2", beta2, share(beta2), "a number from 0 to below 1, such as 0.999"),
-            ("Adam's eps", eps, (1e-20..=1.0).contains(&eps), "a number above 0 and up to 1, such as 1e-8"),
-            ema,
-            (
-                "--d-steps",
-                self.d_steps.into(),
-                (1..=MAX_D_STEPS).contains(&self.d_steps),
-                "a number of updates from 1 to 100, such as 5",
-            ),
-            (
-                "--rotate",
-                self.augment.rotate,
-                (0.0..=180.0).contains(&self.augment.rotate),
-                "an angle from 0 to 180 degrees, such as 20",
-            ),
-            ("the number of images", self.images as f64, self.images > 0, "a data set with images"),
-        ];
-        if let Some((name, value, _, wanted)) = settings.iter().find(|(_, _, sound, _)| !sound) {
+        self.recipe().check()?;
+        if self.images == 0 {
             return Err(Error::Request {
-                message: format!("{name} cannot be {value}"),
-                hint: format!("choose {wanted}"),
+                message: "there are 0 images".into(),
+                hint: "choose a data set with images".into(),
             });
         }
+        model.check_batch(self.batch_size)?;
+        let Objective { loss, label_smoothing, penalty } = self.objective;
         if label_smoothing > 0.0 && !loss.has_labels() {
             return Err(Error::Request {
                 message: format!("the {} loss has no labels that could be smoothed", loss.name()),
-                hint: "leave out --label-smoothing, or choose another --loss, such as non-saturating".into(),
+                hint: "leave out `label-smoothing`, or choose another `loss`, such as non-saturating".into(),
             });
         }
         if penalty.is_on() {
@@ -272,7 +431,7 @@ impl Settings {
         }
         if let Some(classes) = self.classes.as_ref().filter(|classes| model.classes != Some(classes.count)) {
             return Err(Error::Request {
-                message: format!("the run is of {} classes, but the model {} is not", classes.count, model.name),
+                message: format!("the run has {} classes, but the model {} does not", classes.count, model.name),
                 hint: "use the model file that the run began with".into(),
             });
         }
@@ -280,93 +439,39 @@ impl Settings {
         if self.augment.quarter_turns && height != width {
             return Err(Error::Request {
                 message: format!("images of {height} x {width} pixels cannot be turned by quarter turns"),
-                hint: "leave out --quarter-turns, which is for square images".into(),
+                hint: "leave out `quarter-turns`, which is for square images".into(),
+            });
+        }
+        if self.output.stop_when_flat.is_some() && self.output.eval_every.is_none() {
+            return Err(Error::Request {
+                message: "`stop-when-flat` compares evaluations, but with `eval-every` never there are none".into(),
+                hint: "leave out one of them".into(),
             });
         }
         // The place of an image in the run is counted in 32 bits on the device.
         let most = u64::from(u32::MAX) / self.images_per_step() as u64;
-        if self.steps == 0 || self.steps > most {
+        if self.steps > most {
             return Err(Error::Request {
                 message: format!("a run of {} steps of {} images is not possible", self.steps, self.images_per_step()),
-                hint: format!("choose --epochs or --steps so that there are 1 to {most} steps"),
+                hint: format!("choose `epochs` or `steps` so that there are 1 to {most} steps"),
             });
         }
         Ok(())
     }
 }
 
-/// That a conditional model has nothing to learn its classes from.
-pub(crate) fn without_classes(data: &Source) -> Error {
+/// The value of an option that [`Recipe::built_in`] gives.
+fn given<T>(option: Option<T>) -> T {
+    option.expect("it has a built-in default")
+}
+
+/// That a conditional model has no classes to learn.
+pub(super) fn without_classes(data: &Source) -> Error {
     Error::Request {
         message: format!("the images of {} have no labels of two classes or more", data.name),
         hint: "put the images of each class into a folder of its own, or a file of labels beside the IDX file; or leave out \
-               --conditional"
+               `conditional`"
             .into(),
-    }
-}
-
-/// How often something happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interval {
-    /// `500steps`.
-    Steps(u64),
-    /// `5epochs`.
-    Epochs(u64),
-    /// `10times`: so many times in a run, each after an epoch, the last time after the last one; after every epoch where there are
-    /// no more.
-    Times(u64),
-}
-
-impl Interval {
-    /// The first step after `step` at which it is due; a step that is never reached where it is not due any more.
-    pub fn next_after(self, step: u64, settings: &Settings) -> u64 {
-        let done = settings.epochs_within(step);
-        let due = match self {
-            Self::Steps(every) => return (step / every + 1) * every,
-            Self::Epochs(every) => (done / every + 1) * every,
-            Self::Times(times) => match settings.epochs_within(settings.steps) {
-                epochs if done >= epochs => return u64::MAX,
-                epochs => ((done * times / epochs + 1) * epochs).div_ceil(times),
-            },
-        };
-        // The end of an epoch may fall on this very step, where an epoch is less than a step.
-        settings.steps_of(due).max(step + 1)
-    }
-
-    /// How often it is due in a run of so many steps, each time in another one.
-    pub fn times_within(self, steps: u64, settings: &Settings) -> u64 {
-        match self {
-            Self::Steps(every) => steps / every,
-            Self::Epochs(every) => (settings.epochs_within(steps) / every).min(steps),
-            Self::Times(times) => settings.epochs_within(steps).min(times).min(steps),
-        }
-    }
-}
-
-impl fmt::Display for Interval {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Steps(every) => write!(f, "{every}steps"),
-            Self::Epochs(every) => write!(f, "{every}epochs"),
-            Self::Times(times) => write!(f, "{times}times"),
-        }
-    }
-}
-
-impl FromStr for Interval {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-        let number = digits.parse().ok().filter(|&number| (1..=1_000_000_000).contains(&number));
-        match (number, &text[digits.len()..]) {
-            (Some(every), "step" | "steps") => Ok(Self::Steps(every)),
-            (Some(every), "epoch" | "epochs") => Ok(Self::Epochs(every)),
-            (Some(times), "time" | "times") => Ok(Self::Times(times)),
-            _ => Err("an interval is a number of steps or epochs, such as 500steps or 5epochs, or how often in all, such as \
-                      10times"
-                .into()),
-        }
     }
 }
 
@@ -392,6 +497,9 @@ pub(super) mod tests {
             augment: Augment::default(),
             classes: None,
             diff_augment: DiffAugment::default(),
+            output: OutputSettings::default(),
+            data_memory: None,
+            device: Recipe::built_in().device,
         }
     }
 
@@ -420,7 +528,7 @@ pub(super) mod tests {
         }
         for rotate in [-1.0, 180.1, f64::NAN, f64::INFINITY] {
             let error = with(Augment { rotate, ..Augment::default() }).check(&model).unwrap_err();
-            assert_eq!(error.to_string(), format!("--rotate cannot be {rotate}"));
+            assert!(error.to_string().starts_with("`rotate`: "), "{error}");
         }
         model.image[0] += 1;
         let error = with(Augment { quarter_turns: true, ..Augment::default() }).check(&model).unwrap_err();
@@ -441,75 +549,69 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn augmentation_is_off_and_a_step_has_one_update_of_each_network_where_nothing_says_so() {
-        let settings = settings(1000, 128);
-        let mut old = serde_json::to_value(&settings).unwrap();
-        assert_eq!(old["ema"], 0.999);
-        for newer in ["augment", "diff_augment", "d_steps"] {
-            old.as_object_mut().unwrap().remove(newer).unwrap();
-        }
-        let read: Settings = serde_json::from_value(old).unwrap();
+    fn what_a_recipe_decided_is_decided_again_by_the_recipe_that_is_saved() {
+        let model = Model::named("dcgan-fast-64").unwrap();
+        let mut settings = Settings::bare(&model, 500, 8);
+        settings.data = Source { tiles: Some(Tiles { side: 64, stride: 32 }), upscale: true, ..Source::from("aerial") };
+        settings.data_fingerprint = "1".into();
+        settings.ema = Ema::HalfLife { images: 640 };
+        settings.rates = Rates { restart: Some(7), decay_steps: Some(9), discriminator: Some(0.125), ..settings.rates };
+        settings.augment = Augment { rotate: 20.0, flip: true, quarter_turns: true };
+        settings.output = OutputSettings {
+            sample_every: Interval::Times(3),
+            checkpoint_every: Interval::Steps(1),
+            keep_checkpoints: None,
+            eval_every: None,
+            stop_when_flat: None,
+        };
+        settings.device.mixed_precision = Some(true);
+        settings.data_memory = Some(5);
+        let read = Settings::saved(&settings.recipe(), settings.facts()).unwrap();
         assert_eq!(read, settings);
-        assert!(!read.augment.is_on() && !read.diff_augment.is_on());
+        let text = serde_json::to_string(&settings.recipe().to_table()).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), settings.recipe());
+    }
+
+    #[test]
+    fn a_recipe_decides_before_the_model_which_decides_before_what_is_built_in() {
+        let model = Model::named("dcgan-fast").unwrap();
+        let bare = Settings::bare(&model, 60_000, 64);
+        assert_eq!((bare.adam.lr, bare.adam.beta1, bare.seed), (2e-3, 0.0, 0));
+        let mut recipe = Recipe::default();
+        recipe.training.lr = Some(0.25);
+        recipe.training.epochs = Some(1);
+        let settings = Settings::decide(&recipe, &model, 60_000);
+        assert_eq!((settings.adam.lr, settings.adam.beta1, settings.seed), (0.25, 0.0, 0));
+        assert_eq!((settings.steps, bare.steps), (938, 7500));
+    }
+
+    #[test]
+    fn a_model_that_asks_for_diff_augment_gets_it_on_few_images_unless_the_recipe_decides() {
+        let model = Model::named("dcgan-fast-64").unwrap();
+        let decided = |recipe: &Recipe, images| Settings::decide(recipe, &model, images).diff_augment;
+        assert_eq!(decided(&Recipe::default(), FEW_IMAGES - 1), DiffAugment::ALL);
+        assert_eq!(decided(&Recipe::default(), FEW_IMAGES), DiffAugment::default());
+        let mut recipe = Recipe::default();
+        recipe.augmentation.diff_augment = Some(DiffAugment::default());
+        assert_eq!(decided(&recipe, 100), DiffAugment::default());
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_by_its_name() {
+        let model = Model::named("dcgan-small").unwrap();
+        let mut wrong = settings(1000, 128);
+        wrong.adam.lr = 2.0;
+        let error = wrong.check(&model).unwrap_err();
+        assert_eq!(error.to_string(), "`lr`: 2.0 is out of range 1e-12..=1.0");
+        let error = Settings { steps: 0, ..settings(1000, 128) }.check(&model).unwrap_err();
+        assert!(error.to_string().starts_with("`steps`: 0 is out of range 1..="), "{error}");
+    }
+
+    #[test]
+    fn augmentation_is_said_in_words() {
         assert_eq!(Augment { rotate: 20.0, flip: true, quarter_turns: true }.to_string(), {
             "turned by up to 20 degrees, mirrored, turned by quarter turns"
         });
-    }
-
-    #[test]
-    fn an_interval_is_due_at_its_multiples() {
-        let settings = settings(60_000, 128);
-        assert_eq!([0, 499, 500].map(|step| Interval::Steps(500).next_after(step, &settings)), [500, 500, 1000]);
-        assert_eq!([0, 468, 469].map(|step| Interval::Epochs(1).next_after(step, &settings)), [469, 469, 938]);
-        assert_eq!([0, 938].map(|step| Interval::Epochs(5).next_after(step, &settings)), [2344, 2344]);
-    }
-
-    #[test]
-    fn an_interval_is_due_so_often_within_a_run() {
-        for (images, batch_size) in [(60_000, 128), (1000, 64), (3, 8), (40, 4)] {
-            let settings = Settings { d_steps: 2, ..settings(images, batch_size) };
-            for interval in [Interval::Steps(7), Interval::Epochs(1), Interval::Epochs(3)] {
-                let mut step = 0;
-                for times in 0..20 {
-                    let due = interval.next_after(step, &settings);
-                    assert_eq!(interval.times_within(due - 1, &settings), times, "{interval}, {images} images");
-                    step = due;
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn so_many_times_in_a_run_are_spread_over_its_epochs_and_the_last_is_at_its_end() {
-        for (images, batch_size, epochs, times, expected) in [
-            (1000, 64, 208, 10, &[21, 42, 63, 84, 104, 125, 146, 167, 188, 208][..]),
-            (60_000, 128, 8, 10, &[1, 2, 3, 4, 5, 6, 7, 8]),
-            (60_000, 128, 10, 1, &[10]),
-            (60_000, 128, 0, 10, &[]),
-        ] {
-            let whole = settings(images, batch_size);
-            let settings = Settings { steps: whole.steps_of(epochs).max(1), ..whole };
-            let interval = Interval::Times(times);
-            let mut due = vec![interval.next_after(0, &settings)];
-            while due.last().is_some_and(|&step| step <= settings.steps) {
-                due.push(interval.next_after(*due.last().unwrap(), &settings));
-            }
-            assert_eq!(due.pop(), Some(u64::MAX));
-            let ends: Vec<u64> = expected.iter().map(|&epoch| settings.steps_of(epoch)).collect();
-            assert_eq!(due, ends, "{times} times in {epochs} epochs");
-            assert_eq!(interval.times_within(settings.steps, &settings), ends.len() as u64);
-        }
-    }
-
-    #[test]
-    fn an_interval_is_read_as_it_is_written_and_nonsense_is_refused() {
-        for interval in [Interval::Steps(500), Interval::Epochs(5), Interval::Times(10)] {
-            assert_eq!(interval.to_string().parse(), Ok(interval));
-        }
-        assert_eq!("1epoch".parse(), Ok(Interval::Epochs(1)));
-        for nonsense in ["", "5", "0steps", "-1steps", "5 parsecs", "steps", "9999999999999steps", "5epochsé", "0times"]
-        {
-            assert!(nonsense.parse::<Interval>().is_err(), "{nonsense}");
-        }
+        assert_eq!(Augment::default().to_string(), "none");
     }
 }

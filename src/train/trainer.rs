@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::alarms::{Alarms, Raised};
+use super::background_evaluator::{BackgroundEvaluator, FIRST_EVALUATED, PendingEvaluation};
 use super::log::Log;
-use super::measuring::{FIRST_MEASURED, Measure, Measuring};
+use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
 use super::portfolio::Portfolio;
 use super::quality::{Measured, flat_for};
-use super::{Checkpoint, Gan, HISTORY_ROWS, Interval, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
-use super::{SampleRequest, capacity, classes, with_fewer_images};
+use super::{Checkpoint, Gan, HISTORY_ROWS, Losses, Row, RunFolder, SHEET_IMAGES, Settings, Supply};
+use super::{SampleRequest, classes, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::metrics::QuickMetrics;
-use crate::net::Model;
 use crate::program::{Device, Executor, Snapshot, Values};
 use crate::report::progress::{Progress, Status};
 use crate::report::{Pictures, pixels, sheet};
@@ -40,20 +40,16 @@ pub struct Training<'a> {
     pub reopen: &'a dyn Fn() -> Result<Box<dyn Device + 'a>>,
     /// What it learns from.
     pub images: &'a ImageSet,
-    /// How many images are to lie on the device at a time, as [`capacity`] says; fewer do where there is no room for them.
+    /// How many images are to lie on the device at a time, as [`super::capacity`] says; fewer do where there is no room for them.
     pub capacity: usize,
     /// Where it starts; settings and model are in it. Once a checkpoint was written it is that one, where the run would go on.
     pub start: Checkpoint,
     /// Where its results go.
     pub folder: &'a RunFolder,
-    /// How often a sheet is drawn, beside start and end.
-    pub sample_every: Interval,
-    /// How often a checkpoint is written, beside the end.
-    pub checkpoint_every: Interval,
-    /// How many checkpoints the folder keeps: when a new one is there, the oldest beyond that are removed. All, if `None`.
-    pub keep_checkpoints: Option<usize>,
-    /// How good the images are, if that is to be measured on the way.
-    pub measure: Option<Measure>,
+    /// Whether the run was begun before, so that its batch size cannot be changed.
+    pub resumed: bool,
+    /// Who evaluates images, if anyone does.
+    pub evaluator: Option<BackgroundEvaluator>,
     /// Who is told.
     pub progress: Progress,
     /// Set from outside to end the run after the steps that the device has in hand.
@@ -77,27 +73,6 @@ pub struct Ending {
     pub last_measured: Option<Measured>,
     /// For how many measurements the distance had not fallen, if the run was ended for that.
     pub flat: Option<usize>,
-}
-
-/// The largest batch, up to that of the settings, that a device has room for if images take no more than so many bytes.
-pub fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
-    let unit = model.batch_multiple();
-    let fits = |units: usize| {
-        let batch_size = units * unit;
-        let settings = Settings { batch_size, ..settings.clone() };
-        let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
-        model.check_batch(batch_size).is_ok()
-            && capacity(model, &settings, bytes)
-                .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
-    };
-    // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
-    let most = settings.batch_size / unit;
-    let (mut good, mut bad) = ((1..=most).take(4).find(|&units| fits(units))?, most + 1);
-    while bad - good > 1 {
-        let middle = usize::midpoint(good, bad);
-        if fits(middle) { good = middle } else { bad = middle }
-    }
-    Some(good * unit)
 }
 
 /// Carries out a run to its end, or until it is told to stop. Every step's losses are in the folder's log; a checkpoint
@@ -133,7 +108,14 @@ pub fn train(mut training: Training) -> Result<Ending> {
 
 /// Carries out a run from where it starts. Whatever ends it, the losses that are known are in the log.
 fn attempt(training: &mut Training) -> Result<Ending> {
-    let mut run = Run::begin(training)?;
+    let hint = if training.resumed { KEEPS_ITS_BATCH } else { SMALLER_BATCH };
+    // Found out when it is built: the checks before know a device's limits, and not what others take of its memory.
+    let mut run = Run::begin(training).map_err(|error| match error {
+        Error::OutOfMemory { tensor, bytes, device, .. } => {
+            Error::OutOfMemory { tensor, bytes, device, hint: hint.into() }
+        }
+        other => other,
+    })?;
     let outcome = run.go();
     // A device may be lost while the last images are looked at, which need none any more.
     let settled = run.settle();
@@ -171,7 +153,7 @@ struct Run<'r, 'a> {
     /// The row of that step, while its images are being made.
     row_to_measure: Option<Row>,
     /// The images that are being looked at.
-    measuring: Option<Measuring>,
+    measuring: Option<PendingEvaluation>,
     /// Every distance so far.
     measured: Vec<Measured>,
     /// The one whose checkpoint is kept.
@@ -246,10 +228,10 @@ impl<'r, 'a> Run<'r, 'a> {
         self.pace.restart();
         self.get_ready_to_measure();
         while self.step < total && !self.training.stop.load(Ordering::Relaxed) {
-            let sheet = self.training.sample_every.next_after(self.step, self.settings());
-            let checkpoint = self.training.checkpoint_every.next_after(self.step, self.settings());
-            let every = self.training.measure.as_ref().map(|measure| measure.every);
-            let measure = every.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()));
+            let output = self.settings().output;
+            let sheet = output.sample_every.next_after(self.step, self.settings());
+            let checkpoint = output.checkpoint_every.next_after(self.step, self.settings());
+            let measure = self.next_evaluation();
             self.next_measured = measure;
             self.run_until(total.min(sheet).min(checkpoint).min(measure))?;
             let is_measured = self.step == measure;
@@ -332,8 +314,8 @@ impl<'r, 'a> Run<'r, 'a> {
             });
         }
         self.log.flush()?;
-        let answer = self.training.measure.as_ref().filter(|_| self.measuring.is_some());
-        match answer.and_then(|measure| measure.examiner.answer_so_far()) {
+        let evaluator = self.training.evaluator.as_ref().filter(|_| self.measuring.is_some());
+        match evaluator.and_then(BackgroundEvaluator::result_so_far) {
             Some(answer) => self.take_in(answer),
             None => Ok(()),
         }
@@ -358,11 +340,17 @@ impl<'r, 'a> Run<'r, 'a> {
         }
     }
 
+    /// The step after which images are evaluated next; `u64::MAX` where they are not evaluated again.
+    fn next_evaluation(&self) -> u64 {
+        let every = self.settings().output.eval_every.filter(|_| self.training.evaluator.is_some());
+        every.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()))
+    }
+
     /// What takes long is begun at once, if anything is to be measured at all.
     fn get_ready_to_measure(&mut self) {
-        let Some(measure) = &self.training.measure else { return };
-        if measure.every.next_after(self.step, self.settings()) <= self.settings().steps {
-            measure.examiner.get_ready();
+        let is_due = self.next_evaluation() <= self.settings().steps;
+        if let Some(evaluator) = self.training.evaluator.as_ref().filter(|_| is_due) {
+            evaluator.prepare();
             let slow =
                 "distance    getting ready to measure, beside training; with labels that takes half a minute, once";
             self.training.progress.line(slow);
@@ -372,12 +360,13 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Has the images of this step looked at, beside the steps that follow. What was measured before is waited for.
     fn measure(&mut self, is_due: bool) -> Result<()> {
         self.settle()?;
-        let Some(count) = self.training.measure.as_ref().map(|measure| measure.count) else { return Ok(()) };
-        let made = self.images_of_seeds(FIRST_MEASURED, count)?;
+        let Some(count) = self.training.evaluator.as_ref().map(BackgroundEvaluator::count) else { return Ok(()) };
+        let made = self.images_of_seeds(FIRST_EVALUATED, count)?;
         let checkpoint = self.checkpoint()?;
-        let Some(measure) = &self.training.measure else { return Ok(()) };
-        measure.examiner.ask(made);
-        self.measuring = Some(Measuring { checkpoint, is_due, rows: self.row_to_measure.take().into_iter().collect() });
+        let Some(evaluator) = &self.training.evaluator else { return Ok(()) };
+        evaluator.evaluate(made);
+        self.measuring =
+            Some(PendingEvaluation { checkpoint, is_due, rows: self.row_to_measure.take().into_iter().collect() });
         self.pace.restart();
         Ok(())
     }
@@ -394,8 +383,8 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Waits for what is being measured.
     fn settle(&mut self) -> Result<()> {
-        let waited_for = self.training.measure.as_ref().filter(|_| self.measuring.is_some());
-        match waited_for.map(|measure| measure.examiner.answer()) {
+        let evaluator = self.training.evaluator.as_ref().filter(|_| self.measuring.is_some());
+        match evaluator.map(BackgroundEvaluator::result) {
             Some(answer) => self.take_in(answer),
             None => Ok(()),
         }
@@ -404,20 +393,20 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Completes the row of the step that was measured, writes those that waited behind it, and keeps the checkpoint if it is
     /// the best so far. A run does not end for want of a number: where it cannot be had, that is said, and not tried again.
     fn take_in(&mut self, answer: Result<QuickMetrics>) -> Result<()> {
-        let Some(Measuring { checkpoint, is_due, rows }) = self.measuring.take() else { return Ok(()) };
+        let Some(PendingEvaluation { checkpoint, is_due, rows }) = self.measuring.take() else { return Ok(()) };
         let step = checkpoint.step;
         let glance = match answer {
             Ok(glance) => Some(glance),
             Err(error) => {
                 self.training.progress.line(&format!("distance    not measured: {error}"));
-                self.training.measure = None;
+                self.training.evaluator = None;
                 None
             }
         };
         let measured = glance.as_ref().map(|glance| Measured { step, distance: glance.frechet as f32 });
         let best = measured.filter(|new| self.best.is_none_or(|best| new.distance < best.distance));
         if let Some(Measured { distance, .. }) = measured {
-            let count = self.training.measure.as_ref().map_or(0, |measure| measure.count);
+            let count = self.training.evaluator.as_ref().map_or(0, BackgroundEvaluator::count);
             let lowest = if best.is_some() { ", the lowest so far" } else { "" };
             let what = format!("distance    {distance:.1} to real images ({count}) after step {step}{lowest}");
             self.training.progress.line(&what);
@@ -444,7 +433,7 @@ impl<'r, 'a> Run<'r, 'a> {
     /// For how many measurements the distance has not fallen, if the run is to be ended for that. Waits for the last of them, so
     /// that it always ends at the same step.
     fn is_flat(&mut self) -> Result<Option<usize>> {
-        let Some(patience) = self.training.measure.as_ref().and_then(|measure| measure.stop_when_flat) else {
+        let Some(patience) = self.settings().output.stop_when_flat.filter(|_| self.training.evaluator.is_some()) else {
             return Ok(None);
         };
         if self.measuring.is_none() {
@@ -563,7 +552,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let path = self.training.folder.checkpoint(step);
         checkpoint.write(&path)?;
         self.training.progress.line(&format!("checkpoint  {}", path.display()));
-        if let Some(keep) = self.training.keep_checkpoints {
+        if let Some(keep) = self.settings().output.keep_checkpoints {
             // A run does not end for want of tidiness.
             if let Err(error) = self.training.folder.remove_checkpoints_before(step, keep) {
                 self.training.progress.line(&format!("checkpoint  older ones stay: {error}"));

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::cpu::CpuDevice;
 use crate::error::Result;
-use crate::net::{Adam, Model};
+use crate::net::Model;
 use crate::program::random::philox;
 use crate::program::{Access, Device, Element, Executor, Op, Values};
+use crate::recipe::Adam;
 use crate::train::{Checkpoint, Gan, Settings};
 
 /// Images to learn from: noise, which is as good as any for this.

@@ -87,6 +87,13 @@ pub(crate) fn assert_same_bits(one: &[u8], other: &[u8]) {
     assert!(one == other, "the same tensors, but not the same files");
 }
 
+/// Two checkpoints hold the same tensors of the same step; the options of their runs may differ.
+#[track_caller]
+pub(crate) fn assert_same_tensors(one: &[u8], other: &[u8]) {
+    let [one, other] = [one, other].map(Checkpoint::of);
+    assert!(one.tensors == other.tensors, "not the same tensors");
+}
+
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! `--conditional` and `--class`: models that are told the class of each image.
 
-use crate::checkpoint::assert_same_bits;
+use crate::checkpoint::assert_same_tensors;
 use crate::place::{Call, Place, idx_header, photograph};
 
 /// A finished run of the shapes, which have ten classes.
@@ -26,7 +26,7 @@ fn eval<'a>(place: &'a Place, arguments: &str) -> Call<'a> {
 fn a_sheet_in_training_has_a_row_for_each_seed_and_a_column_for_each_class_and_sample_draws_the_same() {
     let place = conditional("--steps 7 --sample-every 3steps");
     let said = place.train("--conditional --dry-run").succeeds();
-    said.remarks("classes        10: 0 to 9\n").prints("For 10 classes");
+    said.remarks("classes        10: 0 to 9\n").prints("Conditional on 10 classes");
     assert!(place.text("run/model.toml").contains("latent = 4\nclasses = 10\n"));
     assert!(place.text("run/report.html").contains("10: 0 to 9"));
     place.gpu_gan("summary run").succeeds().prints("1 x 1 x 14").prints("1 x 1 x 11");
@@ -71,11 +71,15 @@ fn a_conditional_run_is_the_same_when_it_is_resumed_and_in_windows() {
     let train =
         "train many-images-idx3-ubyte --conditional --model tiny.toml --device cpu --batch-size 300 --eval-every never";
     place.gpu_gan(&format!("{train} --steps 58 --out all")).succeeds();
-    // A window is 54 steps.
+    // A chunk is 54 steps.
     place.gpu_gan(&format!("{train} --steps 30 --data-memory 1 --out run")).succeeds();
-    place.resume("run", "--steps 58 --data-memory 1").succeeds().remarks("in windows of 16200").remarks("5: 0 to 4");
+    place
+        .resume("run", "--steps 58 --data-memory 1")
+        .succeeds()
+        .remarks("in chunks of 16200 images")
+        .remarks("5: 0 to 4");
     let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000058.safetensors"));
-    assert_same_bits(&last("all"), &last("run"));
+    assert_same_tensors(&last("all"), &last("run"));
 }
 
 #[test]
@@ -144,10 +148,7 @@ fn classes_that_are_not_there_are_refused() {
     place.sample("run", "--class 10").refused().error("--class 10: `10` is not a class").hint("the classes are 0 to 9");
     place.sample("run", "--class -1").refused().error("--class -1");
     place.sample("run", "--count 1001").refused().error("10010 images are too many for one sheet");
-    place
-        .resume("run", "--conditional --steps 2")
-        .refused()
-        .error("--conditional cannot be given to a run that goes on");
+    place.resume("run", "--conditional --steps 2").refused().error("--conditional cannot be changed when resuming");
 
     // Other labels of the same images.
     let labels = place.read("shapes/train-labels-idx1-ubyte");
@@ -170,7 +171,7 @@ fn classes_that_are_not_there_are_refused() {
     }
 
     place.gpu_gan("summary tiny.toml --classes 1").misused().remarks("1 is not in 2..=256");
-    place.gpu_gan("summary tiny.toml --classes 3").succeeds().prints("For 3 classes").prints("1 x 1 x 7");
+    place.gpu_gan("summary tiny.toml --classes 3").succeeds().prints("Conditional on 3 classes").prints("1 x 1 x 7");
     let model = place.text("tiny.toml").replace("latent = 4", "latent = 4\nclasses = 3");
     place.write("three.toml", model.as_bytes());
     let said = place.gpu_gan("train shapes --model three.toml --device cpu --steps 1 --out three").refused();

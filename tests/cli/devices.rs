@@ -108,7 +108,7 @@ fn mixed_precision_is_refused_where_it_cannot_be_had() {
         let call = format!("train shapes --model tiny.toml --steps 1 --dry-run --device {}", adapter["index"]);
         let call = place.gpu_gan(&format!("{call} --mixed-precision"));
         if adapter["features"]["mixed_precision"].is_null() {
-            call.refused().error("cannot compute in mixed precision").hint("leave out --mixed-precision");
+            call.refused().error("cannot compute in mixed precision").hint("--mixed-precision");
         } else {
             call.succeeds().remarks(", mixed precision: asked for");
         }

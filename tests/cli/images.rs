@@ -42,8 +42,7 @@ fn a_resumed_run_prepares_its_images_as_before() {
         .succeeds()
         .remarks("every 4 pixels: 24 images");
     let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
-    let tiles = config["settings"]["tiles"].as_table().unwrap();
-    assert_eq!((tiles["side"].as_integer(), tiles["stride"].as_integer()), (Some(16), Some(4)));
+    assert_eq!((config["tile"].as_integer(), config["stride"].as_integer()), (Some(16), Some(4)));
     place.resume("run", "--steps 6").succeeds().remarks("24 images");
     place.train_on("photographs", "--tile 16 --stride 4 --steps 6 --out whole").succeeds();
     let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000006.safetensors"));
@@ -72,10 +71,10 @@ fn the_aerial_images_are_built_in() {
 fn aerial_images_are_flipped_and_turned_by_default() {
     let place = Place::with_photographs(0);
     let said = place.train_on("aerial", "--dry-run").succeeds();
-    said.remarks("real images are mirrored, turned by quarter turns, as is usual from the air (see --flip and");
-    let said = place.train_on("aerial", "--dry-run --quarter-turns=false").succeeds();
+    said.remarks("real images are mirrored, turned by quarter turns, the default for aerial (see --no-flip and");
+    let said = place.train_on("aerial", "--dry-run --no-quarter-turns").succeeds();
     said.remarks("real images are mirrored\n");
-    let said = place.train_on("aerial", "--dry-run --flip=false --quarter-turns=false").succeeds();
+    let said = place.train_on("aerial", "--dry-run --no-flip --no-quarter-turns").succeeds();
     assert!(!said.stderr().contains("augmentation"), "{}", said.stderr());
 }
 

@@ -47,8 +47,6 @@ discriminator = [
 epochs = 1
 batch-size = 4
 ema-decay = 0.9
-
-[training.adam]
 lr = 2e-3
 beta1 = 0.5
 beta2 = 0.99

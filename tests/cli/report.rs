@@ -147,7 +147,7 @@ fn the_page_has_all_of_it_in_one_file_and_needs_no_network() {
         "Time of all steps",
         "Images per second",
         env!("CARGO_PKG_VERSION"),
-        "adam.lr",
+        "batch-size",
         ">77<",
         "transposed-conv, kernel 2, stride 2",
         "As small as a model can be",

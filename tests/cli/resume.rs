@@ -1,6 +1,6 @@
 //! `gpu-gan train --resume`: a run that goes on is a run that never stopped.
 
-use crate::checkpoint::{Checkpoint, assert_same_bits};
+use crate::checkpoint::{Checkpoint, assert_same_bits, assert_same_tensors};
 use crate::place::{Place, SHAPES, TINY, images};
 
 const STEP_4: &str = "run/checkpoints/step-00000004.safetensors";
@@ -14,8 +14,8 @@ fn rows(place: &Place, run: &str) -> Vec<String> {
 
 /// The run `whole`, eight steps at once, is what `run` has become.
 #[track_caller]
-fn assert_as_if_it_had_not_stopped(place: &Place) {
-    place.train("--steps 8 --out whole").succeeds();
+fn assert_as_if_it_had_not_stopped(place: &Place, options: &str) {
+    place.train(&format!("--steps 8 --out whole {options}")).succeeds();
     assert_same_bits(&place.read(STEP_8), &place.read("whole/checkpoints/step-00000008.safetensors"));
     assert_eq!(rows(place, "run"), rows(place, "whole"));
     assert_eq!(place.text("run/log.jsonl").lines().count(), 8);
@@ -30,7 +30,7 @@ fn going_on_equals_not_stopping() {
     let place = Place::with_run("--steps 4");
     let said = place.resume("run", "--steps 8").succeeds();
     said.remarks("resumed        after step 4").prints("4 steps in ").prints("run/samples/epoch-0001-step-000008.png");
-    assert_as_if_it_had_not_stopped(&place);
+    assert_as_if_it_had_not_stopped(&place, "");
     assert!(place.has(STEP_4), "the checkpoint that it went on from is gone");
 }
 
@@ -39,7 +39,7 @@ fn going_on_twice_equals_not_stopping() {
     let place = Place::with_run("--steps 1");
     place.resume("run", "--steps 5").succeeds();
     place.resume("run", "--steps 8").succeeds();
-    assert_as_if_it_had_not_stopped(&place);
+    assert_as_if_it_had_not_stopped(&place, "");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_run_goes_on_from_one_of_its_checkpoints_and_forgets_what_came_after() {
     let (before, first) = (place.read(STEP_8), place.read(STEP_4));
     place.resume(STEP_4, "").succeeds().remarks("resumed        after step 4");
     assert!(place.read(STEP_8) == before && place.read(STEP_4) == first);
-    assert_as_if_it_had_not_stopped(&place);
+    assert_as_if_it_had_not_stopped(&place, "--checkpoint-every 4steps");
 
     place.resume(STEP_4, "--steps 6").succeeds();
     assert_eq!(rows(&place, "run").len(), 1 + 6);
@@ -128,7 +128,7 @@ fn what_a_run_began_with_cannot_be_changed() {
         ("--tile 8", "--tile"),
         ("--stride 8", "--stride"),
         ("--upscale", "--upscale"),
-        ("mnist", "another DATA"),
+        ("mnist", "DATA cannot be changed"),
     ] {
         place.resume("run", &format!("--steps 8 {flag}")).refused().error(name).hint("leave it out");
     }
@@ -145,7 +145,7 @@ fn a_run_that_is_too_large_for_the_device_is_not_told_to_change_its_batch() {
     place.write("wide.toml", wide.as_bytes());
     place.gpu_gan("train shapes --model wide.toml --device cpu --batch-size 1 --steps 1 --out run").succeeds();
     let checkpoint = "run/checkpoints/step-00000001.safetensors";
-    let large = Checkpoint::of(&place.read(checkpoint)).said("\"batch_size\":1,", "\"batch_size\":65536,");
+    let large = Checkpoint::of(&place.read(checkpoint)).said("\"batch-size\":1,", "\"batch-size\":65536,");
     place.write(checkpoint, &large.to_bytes());
     let said = place.resume("run", "--steps 2").refused().error("needs").hint("a run keeps its batch size");
     assert!(!said.stderr().contains("--batch-size"));
@@ -186,5 +186,85 @@ fn a_newest_checkpoint_that_is_broken_is_named_and_the_one_before_still_goes_on(
     place.write(newest, &place.read(newest)[..half]);
     place.resume("run", "--steps 8").refused().error(newest).hint("another checkpoint of the same run");
     place.resume(STEP_4, "--steps 8").succeeds();
-    assert_as_if_it_had_not_stopped(&place);
+    assert_as_if_it_had_not_stopped(&place, "--checkpoint-every 4steps");
+}
+
+/// The names of a run's checkpoints after steps.
+fn checkpoints(place: &Place, run: &str) -> Vec<String> {
+    let mut names = place.names(&format!("{run}/checkpoints"));
+    names.retain(|name| name.starts_with("step-"));
+    names
+}
+
+#[test]
+fn a_resumed_run_writes_what_the_run_did_and_flags_that_are_given_are_saved() {
+    let place = Place::with_run("--steps 3 --checkpoint-every 1steps --keep-checkpoints all --sample-every 2steps");
+    place.resume("run", "--steps 6").succeeds();
+    let step = |step: usize| format!("step-{step:08}.safetensors");
+    assert_eq!(checkpoints(&place, "run"), (1..=6).map(step).collect::<Vec<_>>());
+    assert!(
+        place.has("run/samples/epoch-0001-step-000004.png") && !place.has("run/samples/epoch-0001-step-000005.png")
+    );
+    // Given once, an option is saved with the run.
+    place.resume("run", "--steps 8 --checkpoint-every 5steps --keep-checkpoints 2").succeeds();
+    assert_eq!(checkpoints(&place, "run"), [step(6), step(8)]);
+    place.resume("run", "--steps 11").succeeds();
+    assert_eq!(checkpoints(&place, "run"), [step(10), step(11)]);
+    let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
+    let kept = (config["checkpoint-every"].as_str(), config["keep-checkpoints"].as_integer());
+    assert_eq!(kept, (Some("5steps"), Some(2)));
+}
+
+#[test]
+fn a_run_of_the_configuration_of_another_one_has_the_same_bits() {
+    let place =
+        Place::with_run("--steps 7 --lr 0.003 --decay cosine --last-rate 0.1 --rotate 20 --seed 5 --ema-half-life 30");
+    place.gpu_gan("train --config run/config.toml --out again").succeeds();
+    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000007.safetensors"));
+    assert_same_bits(&last("again"), &last("run"));
+    assert_eq!(place.text("again/config.toml"), place.text("run/config.toml"));
+    assert_eq!(place.text("again/model.toml"), place.text("run/model.toml"));
+    // Flags come before the file, whichever of several options says the same thing.
+    let said =
+        place.gpu_gan("train --config run/config.toml --epochs 1 --ema-decay 0.5 --lr 0.25 --dry-run").succeeds();
+    said.remarks("10 steps of 4 images").remarks("Adam 0.25");
+    place.gpu_gan("train --config run/config.toml --resume run").misused();
+    place.write("config.toml", b"data = \"shapes\"\nepoch = 3\n");
+    let said = place.gpu_gan("train --config config.toml").refused();
+    said.error("config.toml, line 2: it has the unknown key `epoch`").hint("epochs");
+}
+
+#[test]
+fn a_longer_run_keeps_the_last_rate_of_its_schedule_or_restarts_it() {
+    let place = Place::new();
+    let decaying = "--decay linear --last-rate 0.5";
+    place.train(&format!("--steps 6 {decaying} --out run")).succeeds();
+    let copy = |to: &str| {
+        let checkpoint = place.read("run/checkpoints/step-00000006.safetensors");
+        place.write(&format!("{to}/checkpoints/step-00000006.safetensors"), &checkpoint);
+    };
+    let rate = |run: &str| place.read(&format!("{run}/checkpoints/step-00000009.safetensors"));
+    copy("kept");
+    place.resume("kept", "--steps 9").succeeds().remarks("last rate");
+    // As a run whose schedule ended at step 6 in the first place.
+    place.train(&format!("--steps 9 --decay-steps 6 {decaying} --out planned")).succeeds();
+    assert_same_tensors(&rate("kept"), &rate("planned"));
+    copy("restarted");
+    place.resume("restarted", "--steps 9 --extend restart-schedule").succeeds().remarks("restarts");
+    assert!(rate("restarted") != rate("kept"));
+    // Stopping and resuming within the extension changes nothing.
+    copy("twice");
+    place.resume("twice", "--steps 9 --extend restart-schedule --checkpoint-every 1step").succeeds();
+    std::fs::remove_file(place.path("twice/checkpoints/step-00000009.safetensors")).unwrap();
+    place.resume("twice/checkpoints/step-00000007.safetensors", "").succeeds();
+    assert_same_tensors(&rate("twice"), &rate("restarted"));
+
+    place.train("--steps 4 --decay linear --out ended").succeeds();
+    let said = place.resume("ended", "--steps 8").refused();
+    said.error("the learning rate of this run is 0 after step 4").hint("--extend restart-schedule");
+    place.resume("ended", "--steps 8 --extend keep-rate").refused().error("would change nothing");
+    place.resume("ended", "--steps 8 --extend restart-schedule").succeeds();
+    place.train("--steps 4 --out constant").succeeds();
+    place.resume("constant", "--steps 8 --extend keep-rate").refused().error("does not decay");
+    place.train("--steps 4 --extend keep-rate").misused();
 }

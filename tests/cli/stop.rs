@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use crate::checkpoint::assert_same_bits;
 use crate::place::{PATIENCE, Place};
 
+/// What is written comes with the end of the run.
+const SELDOM: &str = "--checkpoint-every 1000000000steps --sample-every 1000000000steps";
+
 /// A run that no one waits for the end of.
 struct Endless(Option<Child>);
 
 impl Endless {
     fn begin(place: &Place, arguments: &str) -> Self {
-        let arguments = format!("{arguments} --checkpoint-every 1000000000steps --sample-every 1000000000steps");
-        let mut command = place.command(&arguments);
+        let mut command = place.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(Some(command.spawn().unwrap()))
     }
@@ -88,8 +90,10 @@ fn stop(run: Endless, signal: &str, place: &Place) -> usize {
 fn ctrl_c_saves_the_run_and_going_on_equals_not_stopping() {
     for signal in ["INT", "TERM"] {
         let place = Place::new();
-        let mut run =
-            Endless::begin(&place, "train shapes --model tiny.toml --device cpu --steps 1000000000 --out run");
+        let mut run = Endless::begin(
+            &place,
+            &format!("train shapes --model tiny.toml --device cpu --steps 1000000000 --out run {SELDOM}"),
+        );
         run.has_passed(0, &place);
         let step = stop(run, signal, &place);
 
@@ -100,7 +104,7 @@ fn ctrl_c_saves_the_run_and_going_on_equals_not_stopping() {
 
         let end = step + 5;
         place.resume("run", &format!("--steps {end}")).succeeds().prints("5 steps in ");
-        place.train(&format!("--steps {end} --out whole")).succeeds();
+        place.train(&format!("--steps {end} --out whole {SELDOM}")).succeeds();
         let last = |run: &str| place.read(&format!("{run}/checkpoints/step-{end:08}.safetensors"));
         assert_same_bits(&last("run"), &last("whole"));
     }

@@ -1,6 +1,6 @@
 //! `gpu-gan train --data-memory`: more images than may lie on the device.
 
-use crate::checkpoint::assert_same_bits;
+use crate::checkpoint::assert_same_tensors;
 use crate::place::{Place, idx_header};
 
 /// 18,000 images of 8 x 8, which take 1.1 MiB: one MiB has room for 16,384 of them.
@@ -14,28 +14,27 @@ fn many_images() -> Place {
 const TRAIN: &str = "train many-images-idx3-ubyte --model tiny.toml --device cpu --batch-size 300";
 
 #[test]
-fn a_run_in_windows_is_a_run_with_all_images_in_place() {
+fn a_run_in_chunks_is_a_run_with_all_images_in_place() {
     let place = many_images();
     let said = place.gpu_gan(&format!("{TRAIN} --steps 100 --out all")).succeeds();
-    assert!(!said.stderr().contains("in windows"));
-    let said = place.gpu_gan(&format!("{TRAIN} --steps 100 --data-memory 1 --out windows")).succeeds();
+    assert!(!said.stderr().contains("in chunks"));
+    let said = place.gpu_gan(&format!("{TRAIN} --steps 100 --data-memory 1 --out chunks")).succeeds();
     said.remarks(
-        "18000 images of 8 x 8 x 1, in windows of 16200 (1012.5 KiB of 1.1 MiB), as --data-memory allows 1.0 MiB\n",
+        "18000 images of 8 x 8 x 1, in chunks of 16200 images (1012.5 KiB of 1.1 MiB), as --data-memory allows 1.0 MiB\n",
     );
-    // A window is 54 steps. Stopped in the middle of the first one, and gone on with all images, then in the second one.
+    // A chunk is 54 steps. The run stops within the first chunk, resumes with all images, and then within the second chunk.
     place.gpu_gan(&format!("{TRAIN} --steps 30 --data-memory 1 --out run")).succeeds();
-    place.resume("run", "--steps 57").succeeds();
-    place.resume("run", "--steps 100 --data-memory 1").succeeds().remarks("in windows of 16200");
+    place.resume("run", "--steps 57 --data-memory 2").succeeds();
+    place.resume("run", "--steps 100 --data-memory 1").succeeds().remarks("in chunks of 16200 images");
     let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000100.safetensors"));
-    assert_same_bits(&last("all"), &last("windows"));
-    assert_same_bits(&last("all"), &last("run"));
-    assert_eq!(place.text("all/config.toml"), place.text("windows/config.toml"));
+    assert_same_tensors(&last("all"), &last("chunks"));
+    assert_same_tensors(&last("all"), &last("run"));
 }
 
 #[test]
-fn images_that_fit_are_not_cut_into_windows() {
+fn images_that_fit_are_not_cut_into_chunks() {
     let said = Place::new().train("--steps 1 --data-memory 1").succeeds();
-    assert!(!said.stderr().contains("in windows"));
+    assert!(!said.stderr().contains("in chunks"));
 }
 
 #[test]
@@ -46,9 +45,8 @@ fn memory_for_less_than_a_batch_is_refused_with_what_is_needed() {
         let said = place.gpu_gan(&format!("{train} --steps 1 --data-memory 1 {dry}")).refused();
         said.error("the 18000 images of a step need 1.1 MiB, but --data-memory allows 1.0 MiB");
     }
-    place.gpu_gan(&format!("{train} --steps 1 --data-memory 1")).refused().hint("allow at least --data-memory 2");
-    for memory in ["0", "-1", "99999999999"] {
-        let said = place.gpu_gan(&format!("{TRAIN} --data-memory {memory}")).refused();
-        said.error(&format!("--data-memory cannot be {memory}")).hint("choose 1 to 16777216");
-    }
+    place
+        .gpu_gan(&format!("{train} --steps 1 --data-memory 1"))
+        .refused()
+        .hint("allow at least 2 MiB by --data-memory");
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use gpu_gan::data::{self, Fit, Frames, ImageSet, Silent, Source};
 use gpu_gan::net::Model;
-use gpu_gan::train::{Checkpoint, Interval, Settings};
+use gpu_gan::recipe::Interval;
+use gpu_gan::train::{Checkpoint, Settings};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 /// A target: its name, what it does with bytes, and its smallest seeds.

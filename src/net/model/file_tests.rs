@@ -2,7 +2,6 @@
 
 use super::Model;
 use crate::error::Error;
-use crate::net::Ema;
 
 /// Layers that end as those of the discriminator must.
 const END: &str = r#"{ layer = "flatten" }, { layer = "linear", features = 1 }"#;
@@ -65,22 +64,18 @@ fn a_mistake_is_told_with_the_line_it_stands_in() {
     for (from, to) in [
         ("{ layer = \"tanh\" }", "{ layer = \"tan\" }"),
         ("slope = 0.2", "slope = 2.0"),
-        ("beta2 = 0.99", "beta3 = 0.99"),
         ("features = 1 ", "features = 2 "),
     ] {
         let text = built_in().replace(from, to);
         let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
         says(&mistake(&text), &[&format!("bad.toml, line {line}: ")]);
     }
-    let adam = built_in().lines().position(|line| line.starts_with("[training.adam]")).unwrap() + 1;
-    says(&changed("eps = 1e-8", ""), &[&format!("line {adam}: [training.adam] has no `eps`")]);
 }
 
 #[test]
 fn a_model_without_a_key_it_needs_is_told_which() {
     says(&mistake(""), &["bad.toml, line 1: the model has no `name`", "generator"]);
     says(&changed("latent = 64", ""), &["the model has no `latent`", "before its first [section]"]);
-    says(&changed("lr = 2e-4", ""), &["[training.adam] has no `lr`", "needs lr, beta1, beta2 and eps"]);
     says(&changed("mean = 1.0, ", ""), &["[initial] gamma has no `mean`"]);
     says(&changed("height = 28, ", ""), &["image has no `height`"]);
     says(&changed(", kernel = 5", ""), &["discriminator layer 3 (conv) has no `kernel`"]);
@@ -97,7 +92,6 @@ fn an_unknown_key_is_refused_with_those_that_are_known() {
         &changed("{ layer = \"tanh\"", "{ layer = \"tanh\", gain = 1"),
         &["generator layer 11 (tanh) has the unknown key `gain`", "tanh has no keys"],
     );
-    says(&changed("epochs =", "epoch ="), &["[training] has the unknown key `epoch`"]);
     says(&changed("latent =", "latents ="), &["the model has the unknown key `latents`"]);
     says(&changed("[initial]", "[final]"), &["the model has the unknown key `final`"]);
 }
@@ -128,8 +122,6 @@ fn whole_numbers_out_of_bounds_are_refused_with_their_bounds() {
         ("latent = 64", "latent = 0", ["the model has latent = 0", "65536"]),
         ("height = 28", "height = 1025", ["image has height = 1025", "1024"]),
         ("channels = 1 }       #", "channels = 5 }       #", ["image has channels = 5", "1 to 4"]),
-        ("batch-size = 128", "batch-size = 0", ["[training] has batch-size = 0", "from 1"]),
-        ("epochs = 10", "epochs = 0", ["[training] has epochs = 0", "from 1"]),
     ] {
         says(&changed(from, to), &facts);
     }
@@ -141,15 +133,6 @@ fn numbers_out_of_bounds_are_refused_with_their_bounds() {
         ("slope = 0.2", "slope = 1.0", ["(leaky-relu) has slope = 1.0", "below 1"]),
         ("slope = 0.2", "slope = -0.1", ["has slope = -0.1", "at least 0"]),
         ("slope = 0.2", "slope = nan", ["has slope = nan", "at least 0"]),
-        ("lr = 2e-4", "lr = 0", ["[training.adam] has lr = 0", "above 0"]),
-        ("lr = 2e-4", "lr = -1e-3", ["has lr = -1e-3", "above 0"]),
-        ("lr = 2e-4", "lr = inf", ["has lr = inf", "at most 1"]),
-        ("lr = 2e-4", "lr = 1e999", ["has lr = 1e999", "at most 1"]),
-        ("beta1 = 0.5", "beta1 = 1", ["has beta1 = 1", "below 1"]),
-        ("beta2 = 0.99", "beta2 = 0.999999999999", ["has beta2 = 0.999999999999", "below 1"]), // 1 in f32
-        ("eps = 1e-8", "eps = 0.0", ["[training.adam] has eps = 0.0", "above 0"]),
-        ("eps = 1e-8", "eps = 1e-50", ["has eps = 1e-50", "at least 1e-20"]), // 0 in f32
-        ("ema-decay = 0.999", "ema-decay = 1.0", ["[training] has ema-decay = 1.0", "below 1"]),
         ("mean = 0.0, std = 0.02", "mean = 0.0, std = -0.02", ["[initial] weight has std = -0.02", "from 0"]),
         ("mean = 0.0", "mean = nan", ["[initial] weight has mean = nan", "number"]),
         (
@@ -168,32 +151,12 @@ fn numbers_out_of_bounds_are_refused_with_their_bounds() {
 }
 
 #[test]
-fn the_ema_is_a_decay_or_a_half_life_in_images_and_one_of_them_is_needed() {
-    let ema = |line: &str| {
-        let text = built_in().replace("ema-decay = 0.999", line);
-        Model::parse(&text, "good.toml").unwrap().training.ema
-    };
-    assert_eq!(ema("ema-decay = 0.5"), Ema::Decay(0.5));
-    assert_eq!(ema("ema-half-life = 10000"), Ema::HalfLife { images: 10_000 });
-    says(&changed("ema-decay = 0.999", ""), &["[training] has no `ema-decay`", "ema-half-life = 10000"]);
-    let both = "ema-decay = 0.999\nema-half-life = 10000";
-    says(&changed("ema-decay = 0.999", both), &["[training] has ema-half-life = 10000", "leave one of them out"]);
-    says(&changed("ema-decay = 0.999", "ema-half-life = 0"), &["has ema-half-life = 0", "from 1"]);
-    says(&changed("ema-decay = 0.999", "ema-decay = 0.9\nd-steps = 0"), &["has d-steps = 0", "from 1 to 100"]);
-    let five = built_in().replace("ema-decay = 0.999", "ema-decay = 0.9\nd-steps = 5");
-    assert_eq!(Model::parse(&five, "good.toml").unwrap().training.d_steps, 5);
-}
-
-#[test]
 fn values_of_another_type_are_refused() {
     says(&changed("bias = false", "bias = 0"), &["has bias = 0", "true or false"]);
     says(&changed("name = \"dcgan-small\"", "name = 3"), &["the model has name = 3"]);
     says(&changed("dcgan-small\"", "../x\""), &["has name = \"../x\"", "letters, digits"]);
     says(&changed("about = \"A", "about = \"\\u001b[2J"), &["about must be one line of text"]);
-    says(
-        &mistake(&built_in().replace("[training]", "[[training]]").replace("[training.adam]", "")),
-        &["has training ="],
-    );
+    says(&mistake(&built_in().replace("[training]", "[[training]]")), &["has training ="]);
     says(&changed("{ mean = 0.0, std = 0.02 }", "0.02"), &["[initial]", "has weight = 0.02", "mean and std"]);
     says(
         &changed("{ mean = 0.0, std = 0.02 }", "\"he-uniform\""),

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::net::layer::{Layer, Shape};
 use crate::net::shape::{DisplayShape, PlacedLayer, place};
 use crate::net::toml_table::{ModelText, Span};
-use crate::net::training_section::MAX_BATCH;
+use crate::recipe::MAX_BATCH;
 
 impl Model {
     /// Batch sizes are multiples of this: of [`Self::pac`] and of the groups of minibatch deviation.
@@ -51,7 +51,7 @@ impl Model {
 
     /// The reason why the networks cannot be trained with a batch size, and what to change.
     pub(super) fn batch_mistake(&self, batch_size: usize) -> Option<(String, String)> {
-        if batch_size == 0 || batch_size > MAX_BATCH {
+        if batch_size == 0 || batch_size > MAX_BATCH as usize {
             return Some((
                 format!("batch size {batch_size} is out of range 1..={MAX_BATCH}"),
                 format!("choose a batch size from 1 to {MAX_BATCH}"),

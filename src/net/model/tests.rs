@@ -4,7 +4,7 @@ use super::{BUILT_IN, Model};
 use crate::net::layer::{Layer, Shape};
 use crate::net::limits::MAX_FILE_BYTES;
 use crate::net::shape::{PlacedLayer, place};
-use crate::net::training_section::MAX_BATCH;
+use crate::recipe::MAX_BATCH;
 
 #[test]
 fn every_built_in_model_parses_and_is_called_as_its_file() {
@@ -231,7 +231,7 @@ fn a_batch_that_batch_norm_cannot_normalise_is_refused_with_the_layer() {
     let one = model.check_batch(1).unwrap_err();
     assert!(one.to_string().contains("discriminator layer 7 (batch-norm)"), "{one}");
     assert_eq!(one.hint(), "choose a batch size of at least 2");
-    for size in [0, MAX_BATCH + 1, usize::MAX] {
+    for size in [0, MAX_BATCH as usize + 1, usize::MAX] {
         assert!(model.check_batch(size).unwrap_err().to_string().contains(&size.to_string()));
     }
 }

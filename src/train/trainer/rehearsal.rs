@@ -83,9 +83,9 @@ impl Run<'_, '_> {
     fn rhythm(&self) -> Rhythm<'_> {
         Rhythm {
             settings: self.settings(),
-            sheets: self.training.sample_every,
-            checkpoints: self.training.checkpoint_every,
-            measurements: self.training.measure.as_ref().map(|measure| measure.every),
+            sheets: self.settings().output.sample_every,
+            checkpoints: self.settings().output.checkpoint_every,
+            measurements: self.settings().output.eval_every.filter(|_| self.training.evaluator.is_some()),
         }
     }
 

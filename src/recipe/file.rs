@@ -1,0 +1,155 @@
+//! Options in TOML: a table whose keys are names of flags.
+
+use std::fmt::Write;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table};
+
+use super::{ALTERNATIVES, Recipe, check_value, command, key_of};
+use crate::error::{Error, Result};
+
+/// Groups that a model file may set; see [`Recipe::of_model`].
+const OF_MODELS: [&str; 3] = ["Training", "Regularisation", "Augmentation"];
+
+/// The table of a run's `config.toml` that says what came of the options; it is no option itself.
+pub(crate) const RUN: &str = "run";
+
+/// Largest configuration file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What is wrong with an option in a file.
+#[derive(Debug)]
+pub struct Mistake {
+    /// Where it stands, in bytes of the text.
+    pub at: Range<usize>,
+    /// What is wrong, to be said of the table: ``has lr = 2: 2 is out of range 0..=1``.
+    pub message: String,
+    /// What may stand there instead.
+    pub hint: String,
+}
+
+impl Recipe {
+    /// Reads the options of a configuration file. Its table `[run]`, if it has one, is not read.
+    ///
+    /// # Errors
+    ///
+    /// Names the file, the line and the key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let length = std::fs::metadata(path).map_err(Error::file("read", path))?.len();
+        let wrong = |line: Option<usize>, message: &str, hint: &str| Error::Request {
+            message: match line {
+                Some(line) => format!("{}, line {line}: {message}", path.display()),
+                None => format!("{}: {message}", path.display()),
+            },
+            hint: hint.into(),
+        };
+        if length > MAX_FILE {
+            return Err(wrong(
+                None,
+                &format!("{length} bytes are more than {MAX_FILE}"),
+                "choose a configuration file",
+            ));
+        }
+        let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+        let text = String::from_utf8(bytes).map_err(|_| wrong(None, "it is not UTF-8 text", "save it as UTF-8"))?;
+        let line = |at: usize| text.get(..at).map(|before| before.matches('\n').count() + 1);
+        let table = DeTable::parse(&text).map_err(|error| {
+            let at = error.span().and_then(|span| line(span.start));
+            wrong(at, error.message(), "correct that line; https://toml.io shows how TOML is written")
+        })?;
+        Self::of_table(&text, table.get_ref(), |key| key != RUN, |_| true)
+            .map_err(|Mistake { at, message, hint }| wrong(line(at.start), &format!("it {message}"), &hint))
+    }
+
+    /// The options that are given, in groups, as [`Recipe::read`] reads them.
+    pub fn to_toml(&self) -> String {
+        let (table, command) = (self.to_table(), command());
+        let (mut text, mut group) = (String::new(), None);
+        for argument in command.get_arguments() {
+            let key = key_of(argument);
+            let Some(value) = table.get(key) else { continue };
+            if group != argument.get_help_heading() {
+                group = argument.get_help_heading();
+                let space = if text.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{space}# {}", group.unwrap_or_default());
+            }
+            let _ = writeln!(text, "{key} = {value}");
+        }
+        text
+    }
+
+    /// Reads the options of a model file's `[training]`: those of training, regularisation and augmentation.
+    ///
+    /// # Errors
+    ///
+    /// Where a key is none of them, or its value is out of range.
+    pub fn of_model(text: &str, table: &DeTable<'_>) -> Result<Self, Mistake> {
+        Self::of_table(text, table, |_| true, |group| OF_MODELS.contains(&group))
+    }
+
+    /// Reads the keys that `is_option` accepts, which have to be options of the groups that `takes` accepts.
+    fn of_table(
+        text: &str,
+        table: &DeTable<'_>,
+        is_option: impl Fn(&str) -> bool,
+        takes: impl Fn(&str) -> bool,
+    ) -> Result<Self, Mistake> {
+        let known = known_keys(takes);
+        let mut keys: Vec<_> = table.iter().filter(|(key, _)| is_option(key.get_ref())).collect();
+        keys.sort_by_key(|(key, _)| key.span().start);
+        let mut options = Table::new();
+        for (key, value) in keys {
+            let name = key.get_ref().as_ref();
+            if !known.iter().any(|known| known == name) {
+                let message = format!("has the unknown key `{name}`");
+                return Err(Mistake { at: key.span(), message, hint: format!("the keys are {}", known.join(", ")) });
+            }
+            let written = text.get(value.span()).unwrap_or_default();
+            let wrong = |reason: &str| Mistake {
+                at: value.span(),
+                message: format!("has {name} = {}: {reason}", first_line(written)),
+                hint: format!("choose another value for {name}, or leave it out"),
+            };
+            let one = one_option(name, written, value).map_err(|reason| wrong(&reason))?;
+            options.extend(one);
+            let alternatives = ALTERNATIVES.iter().find(|alternatives| alternatives.contains(&name)).copied();
+            let other =
+                alternatives.unwrap_or_default().iter().find(|key| **key != name && options.contains_key(**key));
+            if let Some(other) = other {
+                let mut mistake = wrong(&format!("{other} excludes it"));
+                mistake.hint = format!("leave out {name} or {other}");
+                return Err(mistake);
+            }
+        }
+        Ok(options.try_into().expect("each key and value was accepted"))
+    }
+}
+
+/// The table of one option, if its value is of its type and within its range.
+fn one_option(name: &str, written: &str, value: &Spanned<DeValue<'_>>) -> Result<Table, String> {
+    if matches!(value.get_ref(), DeValue::Table(_)) {
+        return Err("a value is expected, not a table".into());
+    }
+    let table: Table = format!("{name} = {written}").parse().map_err(|_| "it is not a value".to_string())?;
+    let recipe: Recipe = table.try_into().map_err(|error: toml::de::Error| error.message().to_string())?;
+    let table = recipe.to_table();
+    match table.get(name) {
+        Some(value) => check_value(name, value).map(|()| table),
+        None => Err("it is not a value".into()),
+    }
+}
+
+/// The keys of the options of some groups, by the headings that they have in the help.
+fn known_keys(takes: impl Fn(&str) -> bool) -> Vec<String> {
+    let command = command();
+    let taken = command.get_arguments().filter(|argument| argument.get_help_heading().is_some_and(&takes));
+    taken.map(|argument| key_of(argument).to_string()).collect()
+}
+
+/// The beginning of a value, as it may stand in a sentence.
+fn first_line(text: &str) -> String {
+    let short: String = text.chars().take(40).take_while(|c| !c.is_control()).collect();
+    if short.len() < text.len() { format!("{short} ...") } else { short }
+}

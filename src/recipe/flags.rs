@@ -1,0 +1,133 @@
+//! Options as flags of a command: a `--no-` flag for each switch, and defaults in the help.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::{Recipe, key_of};
+
+/// The flag that turns a switch off.
+struct OffSwitch {
+    /// The key of the switch.
+    key: &'static str,
+    /// The name of the flag.
+    name: &'static str,
+    /// Its group in the help.
+    group: &'static str,
+    /// Its help; it is hidden where there is none, as the switch is off by default.
+    help: Option<&'static str>,
+}
+
+/// The flags that turn each switch off.
+const OFF_SWITCHES: [OffSwitch; 7] = [
+    OffSwitch { key: "upscale", name: "no-upscale", group: "Data", help: None },
+    OffSwitch { key: "normalise", name: "no-normalise", group: "Data", help: None },
+    OffSwitch { key: "conditional", name: "no-conditional", group: "Model", help: None },
+    OffSwitch {
+        key: "flip",
+        name: "no-flip",
+        group: "Augmentation",
+        help: Some("Do not mirror real images; for aerial, where mirroring is the default"),
+    },
+    OffSwitch {
+        key: "quarter-turns",
+        name: "no-quarter-turns",
+        group: "Augmentation",
+        help: Some("Do not turn real images; for aerial, where quarter turns are the default"),
+    },
+    OffSwitch {
+        key: "autotune",
+        name: "no-autotune",
+        group: "Device",
+        help: Some("Use the default matrix-product tiles instead of autotuning them"),
+    },
+    OffSwitch { key: "mixed-precision", name: "no-mixed-precision", group: "Device", help: None },
+];
+
+/// Switches that are always on by default: `--help` shows only how to turn them off.
+const ON_BY_DEFAULT: [&str; 1] = ["autotune"];
+
+/// Options of which `--help` shows the built-in default; most others have the model's.
+const SHOWN_DEFAULTS: [&str; 5] = ["seed", "sample-every", "checkpoint-every", "keep-checkpoints", "eval-every"];
+
+/// Options that people need first: the short help has no others.
+const FIRST_OPTIONS: [&str; 9] =
+    ["data", "model", "conditional", "epochs", "time", "seed", "flip", "diff-augment", "device"];
+
+/// The options of a [`Recipe`], or of one of its groups, as flags.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Flags<T>(pub T);
+
+impl<T: Args + Serialize + DeserializeOwned> FromArgMatches for Flags<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut table = Table::try_from(T::from_arg_matches(matches)?).expect("options have a TOML form");
+        for OffSwitch { key, name, .. } in OFF_SWITCHES {
+            // A command may have the flags of one group only.
+            if matches.try_get_one::<bool>(name).ok().flatten() == Some(&true) {
+                table.insert(key.to_string(), Value::Boolean(false));
+            }
+        }
+        Ok(Self(table.try_into().expect("a switch takes both values")))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<T: Args + Serialize + DeserializeOwned> Args for Flags<T> {
+    fn augment_args(command: Command) -> Command {
+        let defaults = Recipe::built_in().to_table();
+        let options = T::augment_args(Command::new("options"));
+        let options = options.get_arguments().cloned().map(|option| {
+            let is_first = FIRST_OPTIONS.contains(&key_of(&option));
+            option.hide_short_help(!is_first)
+        });
+        let options: Vec<Arg> = options.collect();
+        let arguments = options.into_iter().flat_map(|option| match option.get_long() {
+            Some(key) => with_negation(option.clone(), key, &defaults),
+            None => vec![option],
+        });
+        command.args(arguments)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// An option as a flag with its default in the help, and where it is a switch, the flag that turns it off.
+fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
+    let Some(OffSwitch { name, group, help, .. }) = OFF_SWITCHES.iter().find(|switch| switch.key == key) else {
+        let option = option.allow_negative_numbers(true);
+        return vec![match defaults.get(key).filter(|_| SHOWN_DEFAULTS.contains(&key)) {
+            Some(value) => with_default(option, value),
+            None => option,
+        }];
+    };
+    let off = Arg::new(*name)
+        .long(*name)
+        .action(ArgAction::SetTrue)
+        .overrides_with(option.get_id().clone())
+        .help(help.unwrap_or_default())
+        .hide(help.is_none())
+        .hide_short_help(true)
+        .help_heading(*group);
+    vec![option.overrides_with(*name).hide(ON_BY_DEFAULT.contains(&key)), off]
+}
+
+/// With its default at the end of the first paragraph of its help.
+fn with_default(option: Arg, value: &Value) -> Arg {
+    let default = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let short = option.get_help().map(|help| format!("{help} [default: {default}]")).unwrap_or_default();
+    let long = option.get_long_help().map(|help| format!("{help}\n\n[default: {default}]"));
+    match long {
+        Some(long) => option.help(short).long_help(long),
+        None => option.help(short),
+    }
+}

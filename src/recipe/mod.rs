@@ -1,0 +1,202 @@
+//! How a run is set up: every option that shapes it, defined once.
+//!
+//! A [`Recipe`] is a set of options, each given or not. The same options are flags of `gpu-gan train`, keys of a configuration
+//! file (`--config FILE`, a run's `config.toml`) and, those of training, regularisation and augmentation, keys of a model file's
+//! `[training]`: a key is its flag's name without the dashes. Recipes are laid over one another ([`Recipe::over`]): flags over the
+//! configuration file, over what suits the data set, over the model file, over [`Recipe::built_in`].
+
+mod file;
+mod flags;
+mod interval;
+mod options;
+mod training;
+mod values;
+
+pub use file::Mistake;
+pub(crate) use file::RUN;
+pub use flags::Flags;
+pub use interval::{EvalInterval, Interval, KeptCheckpoints, TimeLimit};
+pub use options::{
+    AugmentationOptions, DataOptions, DeviceOptions, ModelOptions, OutputOptions, RegularisationOptions,
+    TrainingOptions,
+};
+pub(crate) use options::{MAX_BATCH, MAX_PAC};
+pub use training::{Adam, Ema, Objective, Penalty, Rates, TrainingSettings};
+
+use clap::{Arg, Args, Command};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+use crate::program::{AdversarialLoss, Decay, DiffAugment};
+
+/// Options that say the same thing in different ways: giving one in a layer hides the others in the layers below.
+const ALTERNATIVES: [&[&str]; 2] = [&["epochs", "steps", "time"], &["ema-decay", "ema-half-life"]];
+
+/// Options of a run, each of which may be given or not, in groups. In files the groups do not show: all keys are in one table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Args)]
+pub struct Recipe {
+    /// Which images the run trains on.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Which networks it trains.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub model: ModelOptions,
+    /// How long and how fast it trains them.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub training: TrainingOptions,
+    /// What keeps the discriminator from winning.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub regularisation: RegularisationOptions,
+    /// How images are changed at random.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub augmentation: AugmentationOptions,
+    /// What the run writes, and when.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub output: OutputOptions,
+    /// Where the run computes.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+impl Recipe {
+    /// What a run does where nothing else is said.
+    pub fn built_in() -> Self {
+        let once_an_epoch = Interval::Epochs(1);
+        Self {
+            data: DataOptions { upscale: Some(false), ..DataOptions::default() },
+            model: ModelOptions { conditional: Some(false), ..ModelOptions::default() },
+            training: TrainingOptions {
+                epochs: Some(10),
+                min_steps: Some(1),
+                batch_size: Some(64),
+                d_steps: Some(1),
+                seed: Some(0),
+                loss: Some(AdversarialLoss::NonSaturating),
+                lr: Some(2e-4),
+                warm_up: Some(0),
+                decay: Some(Decay::Constant),
+                last_rate: Some(0.0),
+                beta1: Some(0.5),
+                beta2: Some(0.999),
+                eps: Some(1e-8),
+                ema_decay: Some(0.999),
+                ..TrainingOptions::default()
+            },
+            regularisation: RegularisationOptions {
+                r1: Some(0.0),
+                r2: Some(0.0),
+                gp: Some(0.0),
+                penalty_every: Some(1),
+                label_smoothing: Some(0.0),
+            },
+            augmentation: AugmentationOptions {
+                flip: Some(false),
+                quarter_turns: Some(false),
+                rotate: Some(0.0),
+                diff_augment: Some(DiffAugment::default()),
+            },
+            output: OutputOptions {
+                sample_every: Some(once_an_epoch),
+                checkpoint_every: Some(once_an_epoch),
+                keep_checkpoints: Some(KeptCheckpoints(Some(3))),
+                eval_every: Some(EvalInterval(Some(Interval::Times(10)))),
+                stop_when_flat: Some(0),
+            },
+            device: DeviceOptions { device: None, autotune: Some(true), mixed_precision: Some(false) },
+        }
+    }
+
+    /// These options, and of those that are not given here the ones that `below` gives.
+    #[must_use]
+    pub fn over(&self, below: &Self) -> Self {
+        let (mut table, above) = (below.to_table(), self.to_table());
+        for alternatives in ALTERNATIVES {
+            if alternatives.iter().any(|key| above.contains_key(*key)) {
+                table.retain(|key, _| !alternatives.contains(&(key as &str)));
+            }
+        }
+        table.extend(above);
+        table.try_into().expect("both tables are of recipes")
+    }
+
+    /// The options that are given, by their keys, in the order of their definition.
+    pub fn to_table(&self) -> Table {
+        Table::try_from(self).expect("plain data has a TOML form")
+    }
+
+    /// The keys of the options that are given.
+    pub fn keys(&self) -> Vec<String> {
+        self.to_table().keys().cloned().collect()
+    }
+
+    /// The keys of all options.
+    pub fn all_keys() -> Vec<String> {
+        command().get_arguments().map(|argument| key_of(argument).to_string()).collect()
+    }
+
+    /// Whether each value is within its range.
+    ///
+    /// # Errors
+    ///
+    /// Names the first option that is not, its value and its range.
+    pub fn check(&self) -> Result<()> {
+        for (key, value) in &self.to_table() {
+            check_value(key, value).map_err(|reason| Error::Request {
+                message: format!("`{key}`: {reason}"),
+                hint: format!("choose another value for `{key}`, or leave it out"),
+            })?;
+        }
+        for alternatives in ALTERNATIVES {
+            let table = self.to_table();
+            let given: Vec<_> = alternatives.iter().filter(|key| table.contains_key(**key)).collect();
+            if let [one, other, ..] = given[..] {
+                return Err(Error::Request {
+                    message: format!("`{one}` and `{other}` exclude each other"),
+                    hint: "leave out one of them".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value is one that the flag of this key takes.
+fn check_value(key: &str, value: &Value) -> Result<(), String> {
+    let text = match value {
+        Value::Boolean(_) => return Ok(()), // a switch, which has no other values
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let command = command();
+    let argument = command.get_arguments().find(|argument| key_of(argument) == key).expect("keys are names of flags");
+    let words = if argument.is_positional() { ["--".into(), text] } else { [format!("--{key}={text}"), String::new()] };
+    let words = words.into_iter().filter(|word| !word.is_empty());
+    command.try_get_matches_from(words).map(drop).map_err(|error| reason(&error))
+}
+
+/// The options as a command that parses nothing else.
+fn command() -> Command {
+    Recipe::augment_args(Command::new("recipe").no_binary_name(true).disable_help_flag(true))
+}
+
+/// The key of an option in files.
+fn key_of(argument: &Arg) -> &str {
+    argument.get_long().unwrap_or(argument.get_id().as_str())
+}
+
+/// Why clap does not take a value, without the name of the flag.
+fn reason(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidValue) {
+        return format!("choose one of {}", names.join(", "));
+    }
+    std::error::Error::source(error).map_or_else(|| error.kind().to_string(), ToString::to_string)
+}

@@ -1,0 +1,94 @@
+//! How many images lie on a device at once, and how large a batch can be.
+
+use super::{Gan, Settings, capacity, with_fewer_images};
+use crate::error::{Error, Result, bytes_for_people};
+use crate::net::Model;
+use crate::program::Device;
+
+/// What to do where a run that is resumed is too large for its device.
+pub(super) const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs that use the device's memory, or resume \
+                                          with another --device (see `gpu-gan devices`)";
+
+/// What to do where a new run is too large for its device.
+pub(super) const SMALLER_BATCH: &str =
+    "choose a smaller `batch-size`, or end other programs that use the device's memory";
+
+/// How many images lie on the device at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePlacement {
+    /// The number of images.
+    pub capacity: usize,
+    /// Why it is not all images, where it is not.
+    pub reason: String,
+}
+
+impl ImagePlacement {
+    /// Finds room for images on a device. `resumed` says that the batch size cannot be changed.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no room for a batch, or for the model; the hint names the largest batch size.
+    pub fn new(device: &dyn Device, model: &Model, settings: &Settings, resumed: bool) -> Result<Self> {
+        let (limit, asked) = (device.max_image_bytes(), settings.data_memory.map(|mebibytes| mebibytes << 20));
+        let bytes = limit.min(asked.unwrap_or(u64::MAX));
+        let by_request = bytes < limit;
+        let largest = || match largest_batch(device, model, settings, bytes) {
+            _ if resumed => KEEPS_ITS_BATCH.into(),
+            Some(size) => format!("`batch-size` {size} is the largest that fits"),
+            None => "no batch size fits; choose a smaller model, or --device cpu".into(),
+        };
+        let Some(capacity) = capacity(model, settings, bytes) else {
+            let images = settings.images_per_step().min(settings.images);
+            let batch = (images * model.image.iter().product::<usize>()) as u64;
+            return Err(Error::Request {
+                message: format!(
+                    "the {images} images of a step need {}, but {} allows {}",
+                    bytes_for_people(batch),
+                    if by_request { "`data-memory`" } else { "the device" },
+                    bytes_for_people(bytes)
+                ),
+                hint: if by_request {
+                    format!("allow at least {} MiB by `data-memory`, or leave it out", batch.div_ceil(1 << 20))
+                } else {
+                    largest()
+                },
+            });
+        };
+        let check = |capacity| device.check(&Gan::new(model, settings, capacity).program);
+        let (fits, ()) = with_fewer_images(settings, capacity, check).map_err(|mut error| {
+            if let Error::TooLarge { hint, .. } | Error::Device { hint, .. } = &mut error {
+                *hint = largest();
+            }
+            error
+        })?;
+        let reason = if fits < capacity {
+            "the device has no room for more".into()
+        } else if by_request {
+            format!("`data-memory` allows {}", bytes_for_people(bytes))
+        } else {
+            format!("the device's largest buffer holds {}", bytes_for_people(bytes))
+        };
+        Ok(Self { capacity: fits, reason })
+    }
+}
+
+/// The largest batch size, up to that of the settings, that a device has room for where images take at most `bytes` bytes.
+fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
+    let unit = model.batch_multiple();
+    let fits = |units: usize| {
+        let batch_size = units * unit;
+        let settings = Settings { batch_size, ..settings.clone() };
+        let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
+        model.check_batch(batch_size).is_ok()
+            && capacity(model, &settings, bytes)
+                .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
+    };
+    // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
+    let most = settings.batch_size / unit;
+    let (mut good, mut bad) = ((1..=most).take(4).find(|&units| fits(units))?, most + 1);
+    while bad - good > 1 {
+        let middle = usize::midpoint(good, bad);
+        if fits(middle) { good = middle } else { bad = middle }
+    }
+    Some(good * unit)
+}

@@ -1,0 +1,246 @@
+//! How a run begins or resumes: from a recipe to a checkpoint and its images.
+
+use std::path::{Path, PathBuf};
+
+use super::settings::without_classes;
+use super::{Checkpoint, RunFolder, Settings};
+use crate::data::{self, ImageSet, Listener, Source, aerial, mnist, stacked_mnist};
+use crate::error::{Error, Result};
+use crate::net::Model;
+use crate::program::Decay;
+use crate::recipe::{DeviceOptions, EvalInterval, OutputOptions, Recipe};
+
+/// Names of data sets that are no paths.
+const BUILT_IN_DATA: [&str; 3] = [mnist::NAME, stacked_mnist::NAME, aerial::NAME];
+
+/// What becomes of the learning-rate schedule where a run becomes longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Extension {
+    /// The schedule stays as it was; the steps behind its end have its last rate.
+    KeepRate,
+    /// The schedule begins again with the full rate, without a warm-up, and ends with the run.
+    RestartSchedule,
+}
+
+/// Reads a configuration file, such as the `config.toml` of a run. Relative paths in it start at its folder.
+///
+/// # Errors
+///
+/// Names the file, the line and the key.
+pub fn read_config(path: &Path) -> Result<Recipe> {
+    let mut recipe = Recipe::read(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let from_folder = |name: String| folder.join(name).to_string_lossy().into_owned();
+    let is_path = |name: &String| !BUILT_IN_DATA.contains(&name.as_str());
+    let Recipe { data, model, .. } = &mut recipe;
+    data.data = data.data.take().map(|name| if is_path(&name) { from_folder(name) } else { name });
+    data.labels = data.labels.take().map(from_folder);
+    let is_file = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "toml");
+    model.model = model.model.take().map(|name| if is_file(&name) { from_folder(name) } else { name });
+    Ok(recipe)
+}
+
+/// Begins a run: reads its images and decides every option that the recipe leaves open.
+///
+/// # Errors
+///
+/// Where an option is out of range, options do not go together, or images or model cannot be read.
+pub fn begin(recipe: &Recipe, cache: Option<&Path>, listener: &dyn Listener) -> Result<(Checkpoint, ImageSet)> {
+    recipe.check()?;
+    let name = recipe.data.data.as_deref().ok_or_else(|| Error::Request {
+        message: "no images are given".into(),
+        hint: "give `data`, such as mnist, or a folder of images".into(),
+    })?;
+    let upscale = recipe.data.upscale.or(Recipe::built_in().data.upscale).unwrap_or_default();
+    let source = Source::new(name, recipe.data.tile, recipe.data.stride, upscale)?;
+    let source = Source {
+        fit: recipe.data.fit.unwrap_or_default(),
+        background: recipe.data.background.unwrap_or_default(),
+        normalise: recipe.data.normalise.unwrap_or_default(),
+        frames: recipe.data.frames.unwrap_or_default(),
+        labels: recipe.data.labels.as_deref().map(data::absolute),
+        ..source
+    };
+    let mut model = model_for(&source, recipe.model.model.as_deref())?;
+    if let Some(channels) = recipe.model.channels {
+        model = model.with_channels(channels)?;
+    }
+    if let Some(pac) = recipe.model.pac {
+        model = model.with_pac(pac)?;
+    }
+    let images = data::open(&source, model.image, cache, listener)?;
+    if recipe.model.conditional == Some(true) {
+        model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
+    }
+    let recipe = recipe.over(&usual_options(&source, &model));
+    let settings = Settings::with_recipe(&recipe, &model, &images, source)?;
+    settings.check(&model)?;
+    Ok((Checkpoint::initial(&model, &settings), images))
+}
+
+/// The options that suit a data set: images from the air have no up and no left.
+pub fn usual_options(source: &Source, model: &Model) -> Recipe {
+    let mut usual = Recipe::default();
+    if source.name == aerial::NAME {
+        let [height, width, _] = model.image;
+        usual.augmentation.flip = Some(true);
+        usual.augmentation.quarter_turns = Some(height == width);
+    }
+    usual
+}
+
+/// The model that is asked for, or else the one that suits the images.
+///
+/// # Errors
+///
+/// Where there is no such model, or its file has a mistake.
+pub fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
+    match asked {
+        Some(model) => Model::open(model),
+        None if source.has_image_files()? => Model::named("dcgan-fast-64"),
+        None if source.name == stacked_mnist::NAME => Model::named("dcgan-fast")?.with_channels(3)?.with_pac(2),
+        None => Model::named("dcgan-fast"),
+    }
+}
+
+/// Resumes a run with its own settings. `changes` may give what does not change what the steps so far would have been: the length
+/// of the run, what it writes and when, its device and the memory for images. These options are saved from then on.
+///
+/// Where the run becomes longer than its decaying learning rate, `extension` says what becomes of the schedule; without it the rate
+/// keeps its last value.
+///
+/// # Errors
+///
+/// Where the run is complete, other options are given, or the images are not those that the run began with.
+pub fn resume(
+    run: &Path,
+    changes: &Recipe,
+    extension: Option<Extension>,
+    cache: Option<&Path>,
+    listener: &dyn Listener,
+) -> Result<(Checkpoint, ImageSet)> {
+    changes.check()?;
+    let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
+    refuse_fixed(changes, &checkpoint.settings)?;
+    let settings = with_changes(&checkpoint.settings, changes)?;
+    let planned = std::mem::replace(&mut checkpoint.settings, settings);
+    extend(&mut checkpoint.settings, &planned, checkpoint.step, extension)?;
+    let settings = &checkpoint.settings;
+    settings.check(&checkpoint.model)?;
+    if checkpoint.step >= settings.steps {
+        return Err(Error::Request {
+            message: format!("{} is complete: {} of {} steps are done", run.display(), checkpoint.step, settings.steps),
+            hint: "ask for more with `epochs` or `steps`, which count from the beginning of the run".into(),
+        });
+    }
+    let images = data::open(&settings.data, checkpoint.model.image, cache, listener)?;
+    if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
+        return Err(Error::Request {
+            message: format!("the images of {} are not those that the run began with", settings.data.name),
+            hint: "put the old ones back, or begin a new run".into(),
+        });
+    }
+    if Settings::classes_of(&checkpoint.model, &images, &settings.data)? != settings.classes {
+        return Err(Error::Request {
+            message: format!(
+                "the classes of the images of {} are not those that the run began with",
+                settings.data.name
+            ),
+            hint: "put the old labels or the names of the folders back, or begin a new run".into(),
+        });
+    }
+    Ok((checkpoint, images))
+}
+
+/// Refuses options that would make the run another one.
+fn refuse_fixed(changes: &Recipe, settings: &Settings) -> Result<()> {
+    let mut fixed = changes.clone();
+    let Recipe { data, training, output, device, .. } = &mut fixed;
+    data.data_memory = None;
+    data.data.take_if(|name| Source::from(name.as_str()).name == settings.data.name); // the same images are no change
+    (training.epochs, training.steps) = (None, None);
+    (*output, *device) = (OutputOptions::default(), DeviceOptions::default());
+    match fixed.keys().first() {
+        Some(key) => Err(Error::Request {
+            message: format!("`{key}` cannot be changed when resuming"),
+            hint: "leave it out, or begin a new run without --resume".into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The settings with options that may change.
+fn with_changes(settings: &Settings, changes: &Recipe) -> Result<Settings> {
+    let mut changes = changes.clone();
+    changes.data.data = None;
+    if changes.output.eval_every == Some(EvalInterval(None)) {
+        changes.output.stop_when_flat.get_or_insert(0); // without evaluations, there is nothing to compare
+    }
+    if let Some(epochs) = changes.training.epochs.take() {
+        changes.training.steps = Some(settings.steps_of(epochs));
+    }
+    Settings::saved(&changes.over(&settings.recipe()), settings.facts())
+}
+
+/// Decides the learning-rate schedule of a run whose length changed from that of `planned`, after `step` steps.
+fn extend(settings: &mut Settings, planned: &Settings, step: u64, extension: Option<Extension>) -> Result<()> {
+    let rates = planned.rates;
+    let end = rates.decay_steps.unwrap_or(planned.steps);
+    if settings.steps == planned.steps || rates.decay == Decay::Constant {
+        return match extension {
+            Some(_) if rates.decay == Decay::Constant => Err(Error::Request {
+                message: "the learning rate of this run does not decay, so it has no schedule to extend".into(),
+                hint: "leave out --extend".into(),
+            }),
+            Some(_) => Err(Error::Request {
+                message: format!("the run keeps its length of {} steps", planned.steps),
+                hint: "ask for another one with `epochs` or `steps`, or leave out --extend".into(),
+            }),
+            None => Ok(()),
+        };
+    }
+    if extension == Some(Extension::RestartSchedule) {
+        settings.rates.restart = Some(step);
+        settings.rates.decay_steps = None;
+        return Ok(());
+    }
+    settings.rates.decay_steps = Some(end);
+    if rates.last == 0.0 && settings.steps > end {
+        return Err(Error::Request {
+            message: format!(
+                "the learning rate of this run is 0 after step {end}, so that steps {} to {} would change nothing",
+                end.max(step) + 1,
+                settings.steps
+            ),
+            hint: "add --extend restart-schedule to begin again with the full learning rate, or begin a new run".into(),
+        });
+    }
+    Ok(())
+}
+
+/// The folder of a run: that of the run that is resumed, or a new one at `out`, or else the next free one in `runs`.
+///
+/// # Errors
+///
+/// Where `out` is in use, or the checkpoint that is resumed lies in no run's folder.
+pub fn run_folder(out: Option<&Path>, resumed: Option<&Path>, images: &ImageSet) -> Result<RunFolder> {
+    match (out, resumed) {
+        (None, Some(run)) if run.is_dir() => RunFolder::reopen(run).with_subfolders(),
+        (None, Some(checkpoint)) => folder_around(checkpoint)?.with_subfolders(),
+        (out, _) => RunFolder::create(out, &images.name),
+    }
+}
+
+/// The run that a checkpoint lies in: RUN/checkpoints/step-00000469.safetensors.
+fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
+    // As the person wrote it, where that says enough; standing in the folder, it does not.
+    let absolute: PathBuf = std::fs::canonicalize(checkpoint).map_err(Error::file("read", checkpoint))?;
+    let run_of = |path: &Path| {
+        let run = path.parent().filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent)?;
+        (run != Path::new("")).then(|| RunFolder::reopen(run))
+    };
+    run_of(checkpoint).or_else(|| run_of(&absolute)).ok_or_else(|| Error::Request {
+        message: format!("{} does not lie in a run's folder", checkpoint.display()),
+        hint: "say with --out where the results should go".into(),
+    })
+}
