@@ -65,6 +65,16 @@ pub fn cache_folder() -> Option<PathBuf> {
     }
 }
 
+/// A path as it can be pasted into a shell: in quotes where it holds more than letters, digits and `._-/+=:,@`.
+pub fn shell_quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "._-/+=:,@".contains(c) || (cfg!(windows) && c == '\\');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.into_owned();
+    }
+    if cfg!(windows) { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -129,6 +139,18 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert_eq!(names_in(folder.path()), ["notes.txt"]);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_can_be_pasted_into_a_shell() {
+        let weird = ["runs/a-0001", "my run", "it's", "$HOME", "a;b", "é", "", "a\nb", "*"];
+        for path in weird {
+            let quoted = shell_quoted(Path::new(path));
+            let echo = std::process::Command::new("sh").args(["-c", &format!("printf %s {quoted}")]).output().unwrap();
+            assert_eq!(String::from_utf8(echo.stdout).unwrap(), path, "{quoted}");
+        }
+        assert_eq!(shell_quoted(Path::new("runs/a-0001")), "runs/a-0001");
     }
 
     #[test]

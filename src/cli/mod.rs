@@ -13,6 +13,7 @@ mod output;
 mod reading;
 mod run_argument;
 mod sample;
+mod sample_folder;
 mod seeds;
 mod summary;
 mod train;

@@ -11,9 +11,9 @@ use super::classes::parse_classes;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::run_argument::RunArgument;
+use super::sample_folder;
 use super::seeds::SeedList;
 use crate::error::{Error, Result};
-use crate::files;
 use crate::progress::Console;
 use crate::report::{Pictures, arrays, sheet};
 use crate::train::classes::{columns, seeds_by_classes, usual_seeds};
@@ -121,7 +121,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
     let task = console.task("drawing images", requests.len() as u64);
     if *form == SampleForm::Folder {
-        files::create_folder(out)?;
+        sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
         sampler.draw(&requests, |requests, bytes| {
             let images = Pictures::new(bytes, shape)?;
             for (i, request) in requests.iter().enumerate() {

@@ -141,3 +141,21 @@ fn images_larger_than_the_models_are_scaled_down() {
     let call = place.gpu_gan("train mnist --model tiny.toml --device cpu --steps 1 --batch-size 4");
     call.succeeds().remarks("mnist: 60000 images of 8 x 8 x 1");
 }
+
+#[test]
+fn an_own_folder_that_is_called_like_a_built_in_set_is_remarked() {
+    let place = Place::new();
+    place.write("mnist/train-images-idx3-ubyte", &shapes());
+    let train = |data: &str| place.gpu_gan(&format!("train {data} --model tiny.toml --device cpu --dry-run"));
+    train("mnist").succeeds().remarks("write ./mnist\n").remarks("60000 images");
+    let own = train("./mnist").succeeds().remarks("40 images");
+    assert!(!own.stderr().contains("built-in"), "{}", own.stderr());
+}
+
+#[test]
+fn arrays_that_sample_writes_can_be_trained_on() {
+    let place = Place::with_run("--steps 4");
+    place.sample("run", "--count 40 --out made.npy").succeeds();
+    let call = place.gpu_gan("train made.npy --model tiny.toml --device cpu --steps 1 --out second");
+    call.succeeds().remarks("40 images of 8 x 8 x 1");
+}

@@ -314,3 +314,11 @@ fn links_in_a_circle_and_spaces_in_names_are_no_trouble() {
     place.write("fotos_für_Ünal/sub folder/日本 1.png", &photograph(20, 24, 1));
     place.train_on("fotos_für_Ünal", "").succeeds().remarks("21 images of").prints("runs/fotos_für_Ünal-0001");
 }
+
+#[test]
+fn runs_inside_the_data_folder_are_no_data() {
+    let place = Place::with_photographs(20);
+    place.train_on("photographs", "--out photographs/runs/a").succeeds().remarks("20 images of");
+    let said = place.train_on("photographs", "--out photographs/runs/b").succeeds().remarks("20 images of");
+    said.remarks("1 folder is skipped, because gpu-gan wrote it: runs/a\n");
+}

@@ -50,14 +50,25 @@ fn a_folder_gets_a_png_for_each_seed_that_is_named_by_it() {
     let place = trained();
     place.sample("run", "--seeds 3,1000000,5-7 --out few").succeeds().prints("5 images in few");
     let names = ["seed-000003.png", "seed-000005.png", "seed-000006.png", "seed-000007.png", "seed-1000000.png"];
-    assert_eq!(place.names("few"), names);
+    let images = || place.names("few").into_iter().filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
+    assert_eq!(images(), names);
     for (seed, name) in [3, 5, 6, 7, 1_000_000].into_iter().zip(names) {
         let picture = place.picture(&format!("few/{name}"));
         assert_eq!(picture.dimensions(), (8, 8));
         assert_eq!(vec![picture.into_raw()], drawn(&place, &format!("--seeds {seed}")));
     }
     place.sample("run", "--seeds 8 --out few").succeeds().prints("1 image in few");
-    assert_eq!(place.names("few").len(), 6, "a folder that is there gets more");
+    let before = place.picture("few/seed-000003.png").into_raw();
+    assert_eq!(images().len(), 6, "an existing folder gets more");
+
+    // Images of a checkpoint do not mix with those of another.
+    place.resume("run", "--steps 8").succeeds();
+    let said = place.sample("run", "--seeds 3 --out few").refused();
+    said.error("few holds 6 images of another checkpoint (step 6, not 8)").hint("--out");
+    assert_eq!(place.picture("few/seed-000003.png").into_raw(), before);
+    place.sample(LAST, "--seeds 9 --out few").succeeds();
+    place.sample(LAST, "--seeds 9 --raw --out few").refused().error("other weights (see --raw)");
+    place.sample("run", "--seeds 3 --out new").succeeds();
 }
 
 #[test]

@@ -1,0 +1,75 @@
+//! A folder of single images: all of them are from one checkpoint, so that no image of an older one stays between newer ones.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::train::Checkpoint;
+
+/// The file in the folder that says which checkpoint its images are from. It is hidden, so that it is no data.
+const MANIFEST: &str = ".gpu-gan-samples.json";
+
+/// The checkpoint that the images of a folder were drawn from.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct SampleOrigin {
+    /// The checkpoint's step.
+    step: u64,
+    /// Whether the weights themselves were used, and not their EMA.
+    raw: bool,
+    /// The CRC-32 of all weights, in hexadecimal.
+    weights: String,
+}
+
+impl SampleOrigin {
+    fn of(checkpoint: &Checkpoint, raw: bool) -> Self {
+        let mut crc = flate2::Crc::new();
+        for (name, tensor) in checkpoint.tensors() {
+            crc.update(name.as_bytes());
+            crc.update(bytemuck::cast_slice(&tensor.values));
+        }
+        Self { step: checkpoint.step, raw, weights: format!("{:08x}", crc.sum()) }
+    }
+}
+
+/// Creates the folder, or makes sure that the images in it are from the same checkpoint.
+///
+/// # Errors
+///
+/// Where it holds images of another checkpoint, or of an unknown one.
+pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Result<()> {
+    files::create_folder(folder)?;
+    let origin = SampleOrigin::of(checkpoint, raw);
+    let path = folder.join(MANIFEST);
+    let found: Option<SampleOrigin> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if found.as_ref() == Some(&origin) {
+        return Ok(());
+    }
+    let is_sample = |name: &str| {
+        name.strip_prefix("seed-").is_some_and(|rest| {
+            rest.starts_with(|digit: char| digit.is_ascii_digit())
+                && Path::new(rest).extension().is_some_and(|ending| ending == "png")
+        })
+    };
+    let entries = fs::read_dir(folder).map_err(Error::file("read the folder", folder))?;
+    let count = entries.flatten().filter(|entry| is_sample(&entry.file_name().to_string_lossy())).count();
+    if count > 0 {
+        let of = found.map_or("another checkpoint".into(), |found| match found {
+            SampleOrigin { step, .. } if step != origin.step => {
+                format!("another checkpoint (step {step}, not {})", origin.step)
+            }
+            SampleOrigin { raw, .. } if raw != origin.raw => "the same step with other weights (see --raw)".into(),
+            _ => "another run".into(),
+        });
+        let images = if count == 1 { "image" } else { "images" };
+        return Err(Error::Request {
+            message: format!("{} holds {count} {images} of {of}", folder.display()),
+            hint: "choose another folder with --out, or remove the old images".into(),
+        });
+    }
+    let text = serde_json::to_vec(&origin).expect("plain data has a JSON form");
+    files::write_atomically(&path, |out| out.write_all(&text).map_err(Error::file("write", &path)))
+}
