@@ -60,7 +60,10 @@ pub(crate) fn texts_below(root: &Path, names: &[&str]) -> Vec<(String, String)> 
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|ending| ["rs", "wgsl", "md", "toml", "html"].iter().any(|e| ending == *e)) {
+        } else if path
+            .extension()
+            .is_some_and(|ending| ["rs", "wgsl", "md", "toml", "html"].iter().any(|e| ending == *e))
+        {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
             texts.push((name, std::fs::read_to_string(&path).unwrap()));
         }
@@ -93,7 +96,8 @@ fn is_whole(text: &str, at: usize, phrase: &str) -> bool {
     let is_name = !phrase.contains(' ') && phrase.contains(|letter: char| letter.is_uppercase() || letter == '_');
     let before = text[..at].chars().next_back();
     let after = text[at + phrase.len()..].chars().next();
-    !before.is_some_and(is_letter) && !(is_name && after.is_some_and(is_letter))
+    let is_part = before.is_some_and(is_letter) || is_name && after.is_some_and(is_letter);
+    !is_part
 }
 
 /// A text as one line, without comment marks, and the number of the line that each of its bytes comes from.
