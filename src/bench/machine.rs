@@ -106,7 +106,7 @@ impl BuiltProgram {
         }
     }
 
-    /// Times a routine that has run before, for about so many seconds.
+    /// Times a routine that has run before, for about `seconds` seconds.
     pub(super) fn time(&mut self, routine: RoutineId, seconds: f64) -> Result<Timing> {
         let mut run = |built: &mut Self, times: usize| built.executor().run(routine, times);
         let plan = self.plan(seconds, 1, &mut run)?;
@@ -119,7 +119,7 @@ impl BuiltProgram {
         self.time_by_wall(plan, &mut run)
     }
 
-    /// Times what `run` does, for about so many seconds; it is asked to do it a multiple of `unit` times over.
+    /// Times `run` for about `seconds` seconds. It is called with a multiple of `unit` as its number of runs.
     pub(super) fn time_runs(
         &mut self,
         seconds: f64,
@@ -142,7 +142,7 @@ impl BuiltProgram {
         Ok(Timing::of(samples, plan.times, TimeSource::Wall))
     }
 
-    /// Seconds until so many runs are done.
+    /// Wall time of `times` runs, in seconds.
     fn wall(&mut self, times: usize, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<f64> {
         let begin = Instant::now();
         run(self, times)?;
@@ -167,7 +167,7 @@ impl BuiltProgram {
     }
 }
 
-/// So many samples, each of so many runs.
+/// The number of samples, and the number of runs in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SamplingPlan {
     samples: usize,
@@ -175,7 +175,7 @@ struct SamplingPlan {
 }
 
 impl SamplingPlan {
-    /// About twenty samples in so many seconds, and at least three, of runs that take `each` seconds.
+    /// About twenty samples in `seconds` seconds, and at least three, of runs that take `each` seconds.
     fn of(seconds: f64, unit: usize, each: f64) -> Self {
         let units = (seconds / 20.0 / (unit as f64 * each)).clamp(1.0, 1e5) as usize;
         let times = units * unit;
@@ -184,7 +184,7 @@ impl SamplingPlan {
 }
 
 impl Timing {
-    /// From the seconds of samples of so many runs each.
+    /// From the seconds of samples of `times` runs each.
     fn of(mut samples: Vec<f64>, times: usize, clock: TimeSource) -> Self {
         samples.sort_by(f64::total_cmp);
         let middle = samples.len() / 2;

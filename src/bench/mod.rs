@@ -33,7 +33,7 @@ pub struct Bench<'a> {
     pub model: &'a Model,
     /// Real images in a step.
     pub batch_size: usize,
-    /// About so many seconds for each measurement.
+    /// Approximate time of each measurement, in seconds.
     pub seconds: f64,
     /// The place for the progress.
     pub console: &'a Console,

@@ -124,7 +124,7 @@ impl TimedModel {
         Ok(())
     }
 
-    /// Times steps, for about so many seconds. Where some have a penalty, there are as many of them as in a run.
+    /// Times steps for about `seconds` seconds, with the same share of penalised steps as in a run.
     pub(super) fn time(&mut self, seconds: f64) -> Result<Timing> {
         let unit = self.gan.penalised_step.map_or(1, |penalised| penalised.every as usize);
         let Self { gan, built, steps } = self;

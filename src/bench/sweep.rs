@@ -16,7 +16,7 @@ use crate::report::trace::Trace;
 const BATCHES: u32 = 12;
 /// Shares of the model's own channels, in percent.
 const WIDTHS: [usize; 5] = [25, 50, 100, 200, 400];
-/// A step may take so many times the seconds of a measurement; what would take longer is left out.
+/// The longest step that is measured, as a multiple of the time of a measurement; larger steps are left out.
 const PATIENCE: f64 = 20.0;
 
 /// What grows.

@@ -1,4 +1,4 @@
-//! Images turned and mirrored by chance. Twin of `augment.wgsl`.
+//! Random rotations and reflections of real images. Twin of `augment.wgsl`.
 
 use std::f64::consts::TAU;
 

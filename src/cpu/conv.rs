@@ -27,7 +27,7 @@ const LEAST_ROWS: usize = 128;
 /// How many pieces work is cut into at least, if there are as many lines or images: enough for the cores of a desktop.
 const PIECES: usize = 16;
 
-/// Columns of patches that a task of `grad_weight` gathers, where there are so many.
+/// The most columns of patches that a task of `grad_weight` gathers.
 const BLOCK: usize = 128;
 
 /// Rows of patches that a part of `grad_weight` sums over at least, so that adding the parts costs little beside.

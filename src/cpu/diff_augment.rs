@@ -1,4 +1,4 @@
-//! Images changed by chance on their way to the discriminator. Twin of `diff_augment.wgsl`.
+//! Random augmentation of all images that the discriminator sees. Twin of `diff_augment.wgsl`.
 
 use rayon::prelude::*;
 

@@ -7,8 +7,8 @@ use super::{CHUNK, Scalar};
 /// What a length is at least, where a vector is divided by it.
 const LEAST_LENGTH: f64 = 1e-12;
 
-/// `v = unit(w u)`, `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`; `uv` is u, then v, and `w` a matrix of so many
-/// columns.
+/// `v = unit(w u)`, `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`; `uv` is u, then v, and `w` a matrix of
+/// `columns` columns.
 pub(super) fn forward<T: Scalar>(columns: usize, w: &[T], uv: &mut [T], y: &mut [T], sigma: &mut [T]) {
     let (u, v) = uv.split_at_mut(columns);
     let row = |row: &[T], u: &[T]| row.iter().zip(u).fold(T::ZERO, |sum, (&w, &u)| sum + w * u);

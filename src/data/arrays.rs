@@ -21,7 +21,7 @@ use crate::memory;
 /// The most bytes of an array's header; NumPy writes 118 for an array of images.
 const MAX_HEADER: usize = 4096;
 
-/// From this height on, images are as large as photographs, and the default model is one for these.
+/// From this height on, the default model is the one for large images.
 const LARGE_SIDE: u64 = 48;
 
 const WHAT_IS_READ: &str = "save images as bytes 0 to 255, (N, H, W) or (N, H, W, 3): `numpy.save('images.npy', array)` after \
@@ -43,7 +43,7 @@ struct Array {
     header: NpyHeader,
 }
 
-/// Whether the images are as large as photographs.
+/// Whether the images are at least [`LARGE_SIDE`] pixels high.
 pub(super) fn is_large(file: &LabelledFile) -> Result<bool> {
     let (images, _) = arrays_of(file)?;
     Ok(images.header.shape().get(1).is_some_and(|&height| height >= LARGE_SIDE))

@@ -24,7 +24,7 @@ pub struct Modes {
     pub hit: usize,
     /// `KL(p || uniform) = sum p ln(p * modes)` of their frequencies p, in nats.
     pub kl: f64,
-    /// About what that is for so many samples of an even distribution: `(modes - 1) / (2 * samples)`, the mean of the chi-square
+    /// The expected value of `kl` for the same number of samples of a uniform distribution: `(modes - 1) / (2 * samples)`, the mean of the chi-square
     /// distribution that twice the samples times it follows, if there are several samples for each mode.
     pub kl_floor: f64,
 }

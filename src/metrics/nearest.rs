@@ -19,7 +19,7 @@ const GROUP: usize = 8;
 const GROUPS: usize = 8;
 /// What the choice of real images is drawn from.
 const SEED: u64 = 0;
-/// One in so many real images is nearer to a training image than the bound for copies.
+/// The bound for copies: one in this number of real images is nearer to a training image.
 const SUSPICIOUS: usize = 100;
 
 /// A training image that is near.

@@ -6,8 +6,8 @@ use super::Model;
 use crate::error::{Error, Result};
 
 impl Model {
-    /// The same model with so many percent of the channels of its hidden layers, and of the features of its linear ones: to see
-    /// what its size costs. The images, the latents and the logit stay. It is checked as a model file is.
+    /// The same model with `percent` of the channels of its hidden layers, and of the features of its linear layers: to measure
+    /// the cost of its size. The images, the latents and the logit stay. It is checked as a model file is.
     ///
     /// # Errors
     ///

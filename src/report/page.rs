@@ -270,7 +270,7 @@ mod tests {
         let html = with_page(many(100), |page| page.html().unwrap());
         assert!(html.contains("This page shows 60 evenly spaced sheets; 40 more are in"), "{html}");
 
-        // As many bytes as a sheet of photographs has; what follows a PNG's end is not looked at.
+        // The size of a sheet of large images; bytes after the end of a PNG are ignored.
         let mut large = fs::read(&path).unwrap();
         large.resize(1 << 20, 7);
         fs::write(&path, large).unwrap();

@@ -89,8 +89,8 @@ pub fn awkward() -> Vec<Case> {
     parts.into_iter().flatten().collect()
 }
 
-/// The operations of models' steps and sheets, each shape once. Batches are the models' own, but no larger than makes a
-/// step of so many floating-point operations, or two images.
+/// The operations of models' steps and sheets, each shape once. Batches are the models' own, reduced until a step
+/// has at most `flops` floating-point operations, or to two images.
 pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     const COUNT: usize = 1000;
     let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -934,7 +934,7 @@ fn inputs() -> Vec<Case> {
     cases
 }
 
-/// What images of classes are made of: a batch, equal parts of it with the same classes, and so many classes.
+/// Cases of class-conditional operations: batch sizes, groups of the batch with the same classes, and numbers of classes.
 fn classes() -> Vec<Case> {
     let mut cases = Vec::new();
     for (n, parts, classes, before) in

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::program::Device;
 
-/// So many complaints of an operation are kept; the others are counted.
+/// The most complaints of an operation that are kept; the others are counted.
 const MOST_COMPLAINTS: usize = 5;
 
 /// What verifying found.

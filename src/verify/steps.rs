@@ -14,7 +14,7 @@ use crate::train::{Checkpoint, Gan, Settings};
 
 /// Images to learn from: noise, which is as good as any for this.
 const IMAGES: usize = 100;
-/// The GPU adds in another order than the CPU, and may be so many times as far from exact numbers.
+/// The GPU adds in another order than the CPU; its error may be this multiple of the CPU's.
 const TIMES_AS_FAR: f64 = 3.0;
 /// Mixed precision may be as far from exact numbers as this share of them: where a number before a leaky ReLU is closer to 0 than its
 /// rounding, one in two thousand, its gradient is another, and a gradient through several layers is off by the root of them all.
@@ -121,7 +121,7 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
     for (tensor, want) in exact {
         let rows = rows_of_bias(tensor, exact, &gan);
         let (share, words) = if let Some(rows) = rows.filter(|rows| norm(want) < 1e-12 * rows) {
-            // Right before batch normalisation: nothing but rounding, of the sum of so many numbers.
+            // Right before batch normalisation: nothing but rounding, of the sum of all rows.
             let noise = norm(&on_gpu[tensor]);
             (noise / (1e-5 * rows), format!("{tensor}: {noise:.1e}, and should be 0 beside {rows:.1e}"))
         } else {

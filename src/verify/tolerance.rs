@@ -31,7 +31,7 @@ impl Tolerance {
     }
 
     /// The same for products of numbers in [-1, 1] that are rounded to f16 before. Each product of two is then up to 2^-10 of itself
-    /// away, and on average, where roundings are cut off, 2.7e-4 at a size of a third: a random walk of so many steps, of which
+    /// away, and on average, where roundings are cut off, 2.7e-4 at a size of a third: a random walk of `length` steps, of which
     /// seven deviations are allowed.
     pub fn of_sum_in_f16(length: usize) -> Self {
         let Self { absolute, .. } = Self::of_sum(length);

@@ -4,7 +4,7 @@
 use super::*;
 use crate::program::{Activation, AdversarialLoss, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
-/// So many images that each operation is shared out over cores.
+/// A number of images large enough that each operation is split over the cores.
 const N: usize = 40;
 const HALVES: Geometry = Geometry { kernel: 4, stride: 2, pad: 1 };
 const WHOLE: Geometry = Geometry { kernel: 8, stride: 1, pad: 0 };
@@ -121,7 +121,7 @@ fn adam(p: &mut Program, clock: TensorId, param: TensorId, grad: TensorId) {
 }
 
 /// Tensors of the discriminator's two layers.
-struct Judged {
+struct DiscriminatorTensors {
     x2: TensorId,
     dlogits: TensorId,
     dx1: TensorId,
@@ -136,7 +136,7 @@ fn judge(
     [w1, w2]: [TensorId; 2],
     history: TensorId,
     column: usize,
-) -> Judged {
+) -> DiscriminatorTensors {
     let [x1, x2, dx1, dx2] = ["x1", "x2", "dx1", "dx2"].map(|name| p.tensor(name, &[n, 8, 8, 20]));
     let [logits, dlogits] = ["logits", "dlogits"].map(|name| p.tensor(name, &[n, 1, 1, 1]));
     p.push(Op::Conv { x: images, w: w1, b: None, y: x1, geometry: HALVES });
@@ -150,7 +150,7 @@ fn judge(
     });
     p.push(Op::ConvGradInput { dy: dlogits, w: w2, b: None, dx: dx2, geometry: WHOLE });
     p.push(Op::ActivationGrad { kind: LEAKY, y: x2, dy: dx2, dx: dx1 });
-    Judged { x2, dlogits, dx1 }
+    DiscriminatorTensors { x2, dlogits, dx1 }
 }
 
 #[test]

@@ -22,9 +22,9 @@ fn max_rows_of_one_dispatch(kernels: KernelSet) -> usize {
 pub(super) enum NormInput {
     /// The operand is complete.
     Complete,
-    /// The operand is complete, and its sums over the rows of so many parts of each group are in scratch memory.
+    /// The operand is complete; scratch memory has its sums over rows, for this number of parts of each group.
     Sums(usize),
-    /// The operand is in so many partial sums.
+    /// The operand is in this number of partial sums.
     Partials(usize),
 }
 

@@ -163,7 +163,7 @@ struct SplitRule {
 
 impl SplitRule {
     /// The number of partial sums of a sum of `depth` terms: where workgroups are few, until there are about as many as wanted, or
-    /// partial sums are short; and always so many that no invocation runs more than 40,000 iterations, as Mesa before 25.1 ends all
+    /// partial sums are short; and always enough that no invocation runs more than 40,000 iterations, as Mesa before 25.1 ends all
     /// loops after 65,535.
     fn splits(&self, workgroups: usize, depth: usize) -> usize {
         let longest = 40_000 / self.iterations * DEPTH;
