@@ -9,51 +9,15 @@ use std::path::Path;
 
 use source::Crate;
 
-/// Uses that go up the code map: to be mended.
-const UPWARD_YET: &[&str] = &["cpu/tests/gradients uses net"];
+/// A test of finite differences takes a whole network for a gradient penalty, which is a pass of a network.
+const UPWARD_IN_TESTS: &[&str] = &["cpu/tests/gradients uses net"];
 
 /// Circles: to be mended.
 const CIRCLES_YET: &[&str] =
     &["cpu/memory, cpu/scalar", "train/adversarial, train/checkpoint, train/classes, train/settings"];
 
 /// Type names with several meanings: to be mended.
-const TYPES_YET: &[&str] = &[
-    "Arguments",
-    "Block",
-    "Classes",
-    "Clock",
-    "Colour",
-    "Content",
-    "Display",
-    "Examiner",
-    "Features",
-    "Form",
-    "Gradients",
-    "Kept",
-    "Kind",
-    "Metadata",
-    "Network",
-    "Outcome",
-    "Pace",
-    "Pass",
-    "Place",
-    "Plan",
-    "Rates",
-    "Reading",
-    "Report",
-    "Row",
-    "Shape",
-    "Sheet",
-    "Size",
-    "Sizes",
-    "Slices",
-    "Source",
-    "Step",
-    "Tiles",
-    "Trainee",
-    "Training",
-    "Wanted",
-];
+const TYPES_YET: &[&str] = &["Training", "Mistake"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -100,7 +64,7 @@ fn a_room_uses_only_rooms_below_it() {
             upward.insert(format!("{} uses {to}", file.path()));
         }
     }
-    upward.retain(|use_| !UPWARD_YET.contains(&use_.as_str()));
+    upward.retain(|use_| !UPWARD_IN_TESTS.contains(&use_.as_str()));
     assert_eq!(upward, BTreeSet::new());
 }
 

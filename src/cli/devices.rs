@@ -9,7 +9,7 @@ use super::device::{self, Choice};
 use super::output::ResultFormat;
 use crate::cpu::CpuDevice;
 use crate::error::{Result, bytes_for_people};
-use crate::gpu::{Adapter, Features, adapters, what_to_install, why_none};
+use crate::gpu::{Adapter, AdapterFeatures, adapters, what_to_install, why_none};
 use crate::program::Device;
 
 #[derive(Debug, clap::Args)]
@@ -95,8 +95,9 @@ impl fmt::Display for DeviceList {
 }
 
 /// `subgroups of 8, f16, no timestamps`.
-fn in_words(features: &Features) -> String {
-    let Features { subgroups, f16, cooperative_matrices, mixed_precision, timestamps, pipeline_cache } = *features;
+fn in_words(features: &AdapterFeatures) -> String {
+    let AdapterFeatures { subgroups, f16, cooperative_matrices, mixed_precision, timestamps, pipeline_cache } =
+        *features;
     let subgroups = match subgroups {
         None => "no subgroups".to_string(),
         Some([least, most]) if least == most => format!("subgroups of {least}"),

@@ -59,7 +59,7 @@ pub struct Adapter {
     /// Its limits, as far as the kernels come near them.
     pub limits: Limits,
     /// Its optional features.
-    pub features: Features,
+    pub features: AdapterFeatures,
 }
 
 /// The limits of an adapter that the kernels come near.
@@ -80,7 +80,7 @@ pub struct Limits {
 /// The optional features of an adapter that faster kernels and measurements use.
 #[expect(clippy::struct_excessive_bools, reason = "one flag for each feature")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Features {
+pub struct AdapterFeatures {
     /// The fewest and the most invocations of a subgroup; `None` where shaders have no subgroups.
     pub subgroups: Option<[u32; 2]>,
     /// Whether shaders have numbers of 16 bits.
@@ -156,7 +156,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         },
-        features: Features {
+        features: AdapterFeatures {
             subgroups: has(wgpu::Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size]),
             f16: has(wgpu::Features::SHADER_F16),
             cooperative_matrices: has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),

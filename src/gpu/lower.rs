@@ -14,7 +14,7 @@ mod tiles;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::adapters::{Adapter, AdapterKind, Features};
+use super::adapters::{Adapter, AdapterFeatures, AdapterKind};
 use super::shaders::{RunsOn, Shader};
 use crate::error::{Error, Result};
 use crate::program::{Op, Program, TensorId};
@@ -49,7 +49,7 @@ impl KernelSet {
     ///
     /// If `mixed_precision` is asked of an adapter that cannot compute in it.
     pub fn of(adapter: &Adapter, mixed_precision: bool) -> Result<Self> {
-        let Features { subgroups, mixed_precision: side, .. } = adapter.features;
+        let AdapterFeatures { subgroups, mixed_precision: side, .. } = adapter.features;
         match (adapter.kind, subgroups, side) {
             (_, Some([subgroup, _]), Some(side)) if mixed_precision => {
                 Ok(Self::CooperativeMatrices { side: side as usize, subgroup: subgroup as usize })

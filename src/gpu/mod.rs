@@ -15,8 +15,8 @@ mod timestamps;
 mod tuner;
 
 pub use adapters::{
-    Adapter, AdapterKind, Features, Limits, MIXED_PRECISION_WORKGROUP_MEMORY, adapters, matching, what_to_install,
-    why_none,
+    Adapter, AdapterFeatures, AdapterKind, Limits, MIXED_PRECISION_WORKGROUP_MEMORY, adapters, matching,
+    what_to_install, why_none,
 };
 pub use device::{GpuDevice, OpenOptions, ResourceCounts};
 pub use executor::GpuExecutor;
