@@ -10,7 +10,7 @@ use gpu_gan::cli::Cli;
 use text::{banned_phrases_in, texts_below};
 
 /// Files, or beginnings of their paths, whose words are not mended yet.
-const WORDS_YET: &[&str] = &["src/train", "src/cli/", "src/net/training", "src/report/", "src/main.rs", "docs/cli.md"];
+const WORDS_YET: &[&str] = &["src/train/"];
 
 /// Documents for people who use or change the program.
 const DOCUMENTS: [&str; 4] = ["README.md", "CONTRIBUTING.md", "docs", "data/README.md"];

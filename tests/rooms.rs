@@ -17,7 +17,7 @@ const CIRCLES_YET: &[&str] =
     &["cpu/memory, cpu/scalar", "train/adversarial, train/checkpoint, train/classes, train/settings"];
 
 /// Type names with several meanings: to be mended.
-const TYPES_YET: &[&str] = &["Training", "Mistake"];
+const TYPES_YET: &[&str] = &["Mistake"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
