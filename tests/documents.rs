@@ -6,6 +6,7 @@ mod text;
 use std::path::Path;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use gpu_gan::cli::Cli;
 use text::{banned_phrases_in, texts_below};
 
@@ -24,7 +25,8 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
 }
 
-/// The commands of a text: lines of its code blocks and code spans that begin with `gpu-gan`, comments left out.
+/// The commands of a text: lines of its code blocks and code spans that begin with `gpu-gan`, comments left out. A span may be the
+/// name of a command, without the arguments that it needs.
 fn commands(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim().trim_start_matches("$ "));
     let spans = text.split('`').skip(1).step_by(2);
@@ -52,6 +54,10 @@ fn relative_links_lead_to_files() {
 fn commands_in_documents_are_accepted() {
     let (mut wrong, mut tried) = (Vec::new(), 0);
     for (file, text) in texts_below(root(), &DOCUMENTS) {
+        // It is generated, with placeholders.
+        if file == "docs/cli.md" {
+            continue;
+        }
         for command in commands(&text) {
             let words: Vec<&str> = command.split_whitespace().collect();
             // What is not meant to be typed: a placeholder such as `gpu-gan export RUN OUT`, an ellipsis.
@@ -61,8 +67,10 @@ fn commands_in_documents_are_accepted() {
             tried += 1;
             if let Err(error) = Cli::try_parse_from(&words) {
                 let said = error.to_string();
+                let is_name =
+                    error.kind() == ErrorKind::MissingRequiredArgument && text.contains(&format!("`{command}`"));
                 // `--help` and `--version` are answers, and end like errors.
-                if error.use_stderr() {
+                if error.use_stderr() && !is_name {
                     wrong.push(format!("{file}: {command}\n    {}", said.lines().next().unwrap_or_default()));
                 }
             }

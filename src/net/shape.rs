@@ -31,7 +31,7 @@ pub(super) struct ShapeMismatch {
 }
 
 /// A message and a hint.
-type Mistake = (String, String);
+type ShapeMistake = (String, String);
 
 /// Computes the shapes of a network's layers. `source` names the network's input in messages: `the image`.
 pub(super) fn place(layers: &[Layer], input: Shape, source: &str) -> Result<Vec<PlacedLayer>, ShapeMismatch> {
@@ -100,7 +100,7 @@ impl PlacedLayer {
 
 impl Layer {
     /// Shape of the output for an input, within the limits. `given` says where the input comes from.
-    fn output(&self, input: Shape, given: &str) -> Result<Shape, Mistake> {
+    fn output(&self, input: Shape, given: &str) -> Result<Shape, ShapeMistake> {
         let output = self.shape(input, given)?;
         let too_large = |what: String, most: &dyn fmt::Display| {
             Err((
@@ -134,7 +134,7 @@ impl Layer {
     }
 
     /// Shape of the output for an input, before the limits are checked.
-    fn shape(&self, input: Shape, given: &str) -> Result<Shape, Mistake> {
+    fn shape(&self, input: Shape, given: &str) -> Result<Shape, ShapeMistake> {
         match *self {
             Self::Linear { features, .. } if input[..2] == [1, 1] => Ok([1, 1, features]),
             Self::Linear { .. } => {
