@@ -8,7 +8,7 @@ use gpu_gan::cpu::CpuDevice;
 use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::program::{Device, Geometry, Op, Program, Values};
 
-/// Images, pixels of x and of y along an axis, channels of both, kernel and stride.
+/// Each layer's name, then: images, side of x, side of y, channels of x, channels of y, kernel, stride.
 const SHAPES: [(&str, [usize; 7]); 7] = [
     ("generator.1", [128, 3, 1, 256, 64, 3, 2]),
     ("generator.4", [128, 6, 3, 128, 256, 4, 1]),

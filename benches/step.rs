@@ -32,7 +32,7 @@ fn steps(criterion: &mut Criterion) {
             executor.upload(gan.data, Values::U8(&images.pixels)).expect("it fits");
             let mut one = || {
                 executor.run(gan.step, 1).expect("the device works");
-                // A small tensor, so that the step is over when it is here.
+                // Waits for the step; the tensor is small.
                 executor.download(gan.history).expect("the device works")
             };
             one();

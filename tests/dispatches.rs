@@ -17,7 +17,7 @@ fn the_dispatches_of_a_step_are_those_of_the_golden_lists() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for model in ["dcgan-small", "dcgan-fast"] {
         let gan = gan(model);
-        let list = DispatchList::new(&gan.program, gan.step, KernelSet::Portable).to_string();
+        let list = format!("{}\n", DispatchList::new(&gan.program, gan.step, KernelSet::Portable));
         let path = folder.join(format!("dispatches-{model}.txt"));
         if std::env::var_os("GPU_GAN_WRITE_GOLDEN").is_some() {
             std::fs::write(&path, &list).unwrap();

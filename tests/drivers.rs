@@ -1,7 +1,7 @@
-//! `gpu-gan verify --quick` on several software drivers of Linux, and under Vulkan's own validation.
+//! `gpu-gan verify --quick` on several software drivers of Linux, and under the Vulkan validation layer.
 //!
-//! Whatever else this machine has: Mesa's llvmpipe through Vulkan and through OpenGL, and SwiftShader, which comes with
-//! Chromium. Each is a process of its own, as drivers are chosen by the environment.
+//! The drivers are Mesa's llvmpipe through Vulkan and through OpenGL, and SwiftShader, which Chromium brings. Each runs in a process
+//! of its own, as the environment selects the driver.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use common::{aloud, first_of, left_out, output_of};
 use serde_json::Value;
 
-/// Runs `verify --quick` and keeps what it says as a file of that name.
+/// Runs `verify --quick` on a device and writes its report to a file.
 fn verify(name: &str, device: &str, prepare: impl FnOnce(&mut Command)) -> PathBuf {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-gan"));
     command.args(["verify", "--quick", "--json", "--device", device]);
@@ -42,23 +42,23 @@ fn device_of(report: &Path) -> String {
     report["device"].as_str().unwrap().to_lowercase()
 }
 
-/// Under the Khronos validation layer, with synchronisation validation: it says what it finds to a file.
+/// The report of llvmpipe, under the Khronos validation layer with synchronisation validation, which must find nothing.
 fn llvmpipe() -> Option<&'static PathBuf> {
     static REPORT: OnceLock<Option<PathBuf>> = OnceLock::new();
     REPORT
         .get_or_init(|| {
-            if left_out("VALIDATION", "the use of Vulkan by its own rules") {
+            if left_out("VALIDATION", "the rules of Vulkan") {
                 return None;
             }
             let layer = "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json";
             assert!(
                 Path::new(layer).is_file(),
-                "{layer} is not there: install it (Debian, Ubuntu: apt install vulkan-validationlayers), run \
-                 tests/run.sh, which does, or leave it out with GPU_GAN_SKIP_VALIDATION=1"
+                "{layer} does not exist: install it (Debian, Ubuntu: apt install vulkan-validationlayers), run \
+                 tests/run.sh, which does, or skip it with GPU_GAN_SKIP_VALIDATION=1"
             );
             let folder = tempfile::tempdir().unwrap();
             let log = folder.path().join("log");
-            // `info`, too, so that the layer says that it is there.
+            // With `info`, the layer reports that it is active.
             let settings = format!(
                 "khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG\n\
                  khronos_validation.report_flags = error,warn,perf,info\n\
@@ -74,12 +74,12 @@ fn llvmpipe() -> Option<&'static PathBuf> {
             let said = std::fs::read_to_string(log).unwrap();
             assert!(
                 said.contains("Khronos Validation Layer Active") && said.contains("SYNCHRONIZATION_VALIDATION"),
-                "the layer was not there: {said}"
+                "the layer was not active: {said}"
             );
-            // The first line of each message says what kind it is.
-            let kind = |line: &&str| line.contains("msgNum:");
-            let against = said.lines().filter(kind).filter(|line| !line.contains("(INFO / ")).count();
-            assert_eq!(against, 0, "{said}");
+            // The first line of each message has its severity.
+            let first = |line: &&str| line.contains("msgNum:");
+            let complaints = said.lines().filter(first).filter(|line| !line.contains("(INFO / ")).count();
+            assert_eq!(complaints, 0, "{said}");
             Some(report)
         })
         .as_ref()
@@ -111,11 +111,11 @@ fn swiftshader() -> Option<&'static PathBuf> {
                 "/opt/google/chrome/vk_swiftshader_icd.json",
             ])
             .expect(
-                "SwiftShader's Vulkan driver is not there: install Chromium, which brings it (Debian: apt install \
-                 chromium), run tests/run.sh, which does, or leave it out with GPU_GAN_SKIP_SWIFTSHADER=1",
+                "SwiftShader's Vulkan driver is missing: install Chromium, which brings it (Debian: apt install \
+                 chromium), run tests/run.sh, which does, or skip it with GPU_GAN_SKIP_SWIFTSHADER=1",
             );
             Some(verify("swiftshader", "swiftshader", |command| {
-                // Loaders before 1.3.207 know the second alone.
+                // Vulkan loaders before 1.3.207 only know the second variable.
                 command.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
             }))
         })
@@ -123,12 +123,12 @@ fn swiftshader() -> Option<&'static PathBuf> {
 }
 
 #[test]
-fn mesas_llvmpipe_computes_correctly_and_its_use_breaks_no_rule_of_vulkan() {
+fn llvmpipe_computes_correctly_and_the_validation_layer_reports_nothing() {
     assert!(llvmpipe().is_none_or(|report| device_of(report).contains("llvmpipe")));
 }
 
 #[test]
-fn mesas_llvmpipe_computes_correctly_through_opengl() {
+fn llvmpipe_computes_correctly_through_opengl() {
     assert!(gl().is_none_or(|report| device_of(report).contains("(gl)")));
 }
 
@@ -137,7 +137,7 @@ fn swiftshader_computes_correctly() {
     assert!(swiftshader().is_none_or(|report| device_of(report).contains("swiftshader")));
 }
 
-/// The table of the public CI, of reports or of copies with another text in them.
+/// Whether the public CI's table of reports is good, and its text.
 fn table(reports: &[PathBuf]) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/table.mjs");
     let output = Command::new("node").arg(script).args(reports).output().expect("Node.js makes the table");
@@ -146,13 +146,13 @@ fn table(reports: &[PathBuf]) -> (bool, String) {
 }
 
 #[test]
-fn reports_become_one_table_in_which_what_fails_or_is_missing_is_an_error() {
+fn a_failed_or_missing_report_is_an_error_in_the_table() {
     if left_out("WORKFLOWS", "the table of the public CI") {
         return;
     }
     let reports: Vec<PathBuf> = [llvmpipe(), gl(), swiftshader()].into_iter().flatten().cloned().collect();
     if reports.is_empty() {
-        return; // each was told
+        return; // each skip was reported
     }
     let (good, text) = table(&reports);
     aloud(&text);
@@ -172,12 +172,12 @@ fn reports_become_one_table_in_which_what_fails_or_is_missing_is_an_error() {
         ("{", "", "no report"),
     ] {
         let broken = folder.path().join("broken.json");
-        assert!(first.contains(right), "there is no {right} to break");
+        assert!(first.contains(right), "the report has no {right}");
         std::fs::write(&broken, first.replacen(right, wrong, 1)).unwrap();
         let (good, text) = table(&[reports[0].clone(), broken]);
         assert!(!good && text.contains(seen), "{wrong}: {text}");
     }
     let (good, text) = table(&[reports[0].clone(), folder.path().join("missing.json")]);
     assert!(!good && text.contains("missing: no report"), "{text}");
-    assert!(!table(&[]).0, "no report at all is no success");
+    assert!(!table(&[]).0, "a table without reports is an error");
 }

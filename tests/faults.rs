@@ -1,4 +1,4 @@
-//! A device that is lost in the middle of a run, and a driver that refuses what it is asked.
+//! A device that is lost during a run, and a driver that rejects a shader.
 
 mod common;
 
@@ -17,12 +17,12 @@ use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Setting
 use gpu_gan::{Error, Result};
 
 const STEPS: u64 = 40;
-/// Checkpoints are written so often,
+/// Steps between checkpoints.
 const CHECKPOINT: u64 = 10;
-/// and sheets are drawn so often.
+/// Steps between sheets.
 const SHEET: u64 = 5;
 
-/// A GPU that is lost when it is asked for more than so many steps.
+/// A GPU that is lost after `lasts` steps.
 struct Fragile {
     gpu: GpuDevice,
     lasts: u64,
@@ -94,7 +94,7 @@ fn another(gpu: &GpuDevice) -> GpuDevice {
     GpuDevice::open(&adapter.expect("it was there before")).unwrap()
 }
 
-/// It lasts for so many steps.
+/// The GPU, which is lost after `lasts` steps.
 fn opened(gpu: &GpuDevice, lasts: u64) -> Box<dyn Device> {
     Box::new(Fragile { gpu: another(gpu), lasts })
 }
@@ -132,7 +132,7 @@ impl Place {
         RunFolder::reopen(&self.path(run)).checkpoint(step)
     }
 
-    /// A run from a checkpoint or its beginning, on devices that last for so many steps each. Says how many were opened.
+    /// Trains from a checkpoint or from the beginning, on devices that last for `last` steps each. Also returns how many were opened.
     fn train(&self, gpu: &GpuDevice, run: &str, start: Option<&Path>, last: &[u64]) -> (Result<Ending>, usize) {
         let folder = match start {
             Some(_) => RunFolder::reopen(&self.path(run)),
@@ -158,13 +158,13 @@ impl Place {
         (outcome, count.get())
     }
 
-    /// The rows of the log without how fast the steps were.
+    /// The rows of the log without their last column, the speed.
     fn rows(&self, run: &str) -> Vec<String> {
         let csv = std::fs::read_to_string(self.path(run).join("losses.csv")).unwrap();
         csv.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect()
     }
 
-    /// The file names of a folder, with what is in the files.
+    /// The names and the contents of a folder's files.
     fn files(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
         let entries = std::fs::read_dir(self.path(folder)).unwrap().map(Result::unwrap);
         let read =
@@ -174,7 +174,7 @@ impl Place {
         files
     }
 
-    /// Log, checkpoints and images of two runs are the same.
+    /// Asserts that log, checkpoints and images of two runs are equal.
     #[track_caller]
     fn assert_same(&self, run: &str, other: &str) {
         assert_eq!(self.rows(run).len() as u64, 1 + STEPS);
@@ -189,12 +189,12 @@ impl Place {
 }
 
 #[test]
-fn a_device_that_is_lost_is_opened_again_and_the_run_becomes_what_it_would_have_been() {
+fn a_run_that_lost_its_device_ends_with_the_bits_of_one_that_did_not() {
     let Some(gpu) = gpu() else { return };
     let place = Place::new();
     let (whole, opened) = place.train(gpu, "whole", None, &[STEPS]);
     assert!(whole.unwrap().complete && opened == 1);
-    // Before the first checkpoint; between two, behind a sheet that is drawn again; in the last steps.
+    // Before the first checkpoint; between two checkpoints, after a sheet that is drawn again; in the last steps.
     for lasts in [3, 27, 39] {
         let run = format!("lost-after-{lasts}");
         let (ending, opened) = place.train(gpu, &run, None, &[lasts, STEPS]);
@@ -204,11 +204,11 @@ fn a_device_that_is_lost_is_opened_again_and_the_run_becomes_what_it_would_have_
 }
 
 #[test]
-fn a_second_loss_ends_the_run_and_says_how_to_go_on() {
+fn a_second_loss_ends_the_run_and_says_how_to_resume() {
     let Some(gpu) = gpu() else { return };
     let place = Place::new();
     place.train(gpu, "whole", None, &[STEPS]).0.unwrap();
-    // Lost in step 18, and gone on from step 10; lost in step 25, after the checkpoint of step 20.
+    // Lost in step 18 and resumed from step 10; lost in step 25, after the checkpoint of step 20.
     let (outcome, opened) = place.train(gpu, "run", None, &[17, 14]);
     let error = outcome.unwrap_err();
     assert!(matches!(error, Error::Lost { .. }) && opened == 2, "{error}");
@@ -224,7 +224,7 @@ fn a_second_loss_ends_the_run_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_run_that_loses_its_device_twice_before_the_first_checkpoint_says_that_there_is_none() {
+fn a_run_that_loses_its_device_twice_before_the_first_checkpoint_says_so() {
     let Some(gpu) = gpu() else { return };
     let place = Place::new();
     let error = place.train(gpu, "run", None, &[3, 5]).0.unwrap_err();
@@ -233,12 +233,12 @@ fn a_run_that_loses_its_device_twice_before_the_first_checkpoint_says_that_there
 }
 
 #[test]
-fn what_a_driver_refuses_is_a_sentence_in_one_line() {
+fn an_error_of_the_driver_is_one_line() {
     let Some(gpu) = gpu() else { return };
     let place = Place::new();
     let gan = Gan::new(&place.model, &place.settings, 40);
     let broken = another(gpu).replacing("adam", "@compute fn step() { nothing(); }");
-    let error = broken.build(&gan.program).err().expect("that is no shader");
+    let error = broken.build(&gan.program).err().expect("the shader is invalid");
     let text = error.to_string();
     assert!(matches!(error, Error::Device { .. }) && !text.contains('\n'), "{text}");
     assert!(text.starts_with(&format!("{} stopped working: invalid use: ", gpu.description())), "{text}");

@@ -1,6 +1,6 @@
-//! The shaders in a browser's WebGPU: another compiler of WGSL, Tint, on a device that offers no more than every adapter does.
+//! The shaders in a browser's WebGPU: another WGSL compiler, Tint, on a device with WebGPU's default limits.
 //!
-//! Rust writes the memory of the cases before, a page runs their dispatches, and Rust compares the memory after.
+//! Rust writes the memory of the cases before they run, a page runs their dispatches, and Rust compares the memory afterwards.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -18,14 +18,14 @@ use gpu_gan::verify::{Case, Scope, cases_of};
 use gpu_gan::{Result, verify};
 use serde_json::{Value, json};
 
-/// Bytes of the memory of the largest case, which goes to the page and back.
+/// The most bytes of a case's memory, which goes to the page and back.
 const LARGEST: usize = 2 << 20;
 
-/// Floating-point operations of the largest case.
+/// The most floating-point operations of a case.
 const MOST_FLOPS: u64 = 20_000_000;
 
-/// The small cases; of products, which take SwiftShader a good part of a second each to compile, one for each way in which
-/// they are laid out, by tile, slices, bias and stride.
+/// The small cases. SwiftShader compiles a matrix product in up to a second, so there is one case for each combination of tile, split,
+/// bias and stride.
 fn chosen(all: &[Case]) -> Vec<&Case> {
     let small = |case: &&Case| bytes_of(case) <= LARGEST && case.op().flops(case.program()) <= MOST_FLOPS;
     let mut layouts = BTreeSet::new();
@@ -42,14 +42,14 @@ fn chosen(all: &[Case]) -> Vec<&Case> {
     all.iter().filter(small).filter(new_layout).collect()
 }
 
-/// The memory of a program, which somebody else computes with.
+/// The memory of a program that the page runs.
 struct Memory<'a> {
     program: &'a Program,
     buffers: Vec<Vec<u8>>,
 }
 
 impl<'a> Memory<'a> {
-    /// Floats that are NaN, and zeros. A buffer is a whole number of words.
+    /// NaN in buffers of floats, zeros in the others. A buffer is a whole number of words.
     fn poisoned(program: &'a Program) -> Self {
         let poisoned = |buffer: &gpu_gan::program::Buffer| match buffer.element {
             Element::F32 => f32::NAN.to_le_bytes().repeat(buffer.len),
@@ -100,15 +100,15 @@ impl Executor for Memory<'_> {
     }
 
     fn snapshot(&mut self, _: TensorId) -> Result<Snapshot> {
-        unreachable!("nothing changes while it is read")
+        unreachable!("downloads need no snapshot")
     }
 
     fn collect(&mut self, _: Snapshot) -> Result<Vec<f32>> {
-        unreachable!("nothing changes while it is read")
+        unreachable!("downloads need no snapshot")
     }
 }
 
-/// What the page has to know of a case.
+/// The dispatches and buffers of a case, for the page.
 fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value {
     let program = case.program();
     let (mut scratch, mut tables) = (BTreeMap::new(), BTreeMap::new());
@@ -151,13 +151,13 @@ fn bytes_of(case: &Case) -> usize {
 
 #[test]
 fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser() {
-    if left_out("TINT", "the shaders under Tint, the other compiler of WGSL") {
+    if left_out("TINT", "the shaders under Tint") {
         return;
     }
     let clock = Instant::now();
     let browser = first_of(&["/usr/bin/chromium", "/usr/bin/google-chrome", "/opt/google/chrome/chrome"]).expect(
         "a browser is needed to run the shaders under Tint: install it (Debian: apt install chromium), run tests/run.sh, \
-         which does, or leave it out with GPU_GAN_SKIP_TINT=1",
+         which does, or skip it with GPU_GAN_SKIP_TINT=1",
     );
     let models: Vec<Model> = Model::built_in().map(|name| Model::named(name).unwrap()).collect();
     let all = cases_of(&models, Scope::Quick);
@@ -183,7 +183,7 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
         plans.push(plan(case, &bindings));
     }
     before.flush().unwrap();
-    // Cooperative matrices are not WebGPU's yet, but an extension of the compiler that the program has.
+    // Cooperative matrices are an extension of naga, and not in WebGPU.
     let known = SHADERS.iter().filter(|shader| !shader.source.contains("enable wgpu_"));
     let shaders: BTreeMap<_, _> = known.map(|shader| (shader.name, shader.source)).collect();
     let plan = json!({ "shaders": shaders, "cases": plans });
@@ -193,7 +193,7 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
     output_of(node("tests/node/kernels.mjs").arg(folder.path()).arg(browser));
     let ran = begun.elapsed();
     let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
-    assert_eq!(report["refused"], json!([]), "what Tint or its device refuse, or warn of");
+    assert_eq!(report["refused"], json!([]), "errors and warnings of Tint and its device");
 
     let mut after = std::io::BufReader::new(File::open(folder.path().join("after.bin")).unwrap());
     let mut complaints = Vec::new();

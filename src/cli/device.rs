@@ -4,7 +4,7 @@ use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::gpu::{Adapter, AdapterKind, GpuDevice, OpenOptions, adapters, matching, what_to_install};
+use crate::gpu::{Adapter, AdapterKind, GpuDevice, KernelSet, OpenOptions, adapters, matching, what_to_install};
 use crate::program::Device;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, Flags};
@@ -70,7 +70,13 @@ impl DeviceArgument {
             message: "the CPU device has no shaders: it is the reference that they are compared with".into(),
             hint: "name a GPU with --device (see `gpu-gan devices`), or leave it out".into(),
         })?;
+        // With the tile shapes that training would choose, as far as they were timed before.
         let gpu = self.open_adapter(&adapter, false)?;
+        let gpu = if self.options.0.autotune == Some(false) {
+            gpu
+        } else {
+            gpu.with_cached_tile_shapes(files::cache_folder().as_deref())
+        };
         let text = format!("{}: {}", gpu.description(), choice.reason);
         Ok((gpu, text))
     }
@@ -117,6 +123,15 @@ impl DeviceArgument {
         }
         Ok(CpuDevice::new())
     }
+}
+
+/// The kernels of the GPU that a word means.
+pub(super) fn kernels_of(word: &str) -> Result<KernelSet> {
+    let choice = match word.to_lowercase().as_str() {
+        "auto" | "gpu" => any_gpu(&adapters())?,
+        word => meant(&adapters(), word)?,
+    };
+    KernelSet::of(&choice.adapter.expect("these are GPUs"), false)
 }
 
 /// A device that was chosen, and why.

@@ -1,4 +1,4 @@
-//! `gpu-gan summary`: the layers of a model.
+//! `gpu-gan summary`: the layers of a model, or the dispatches of its training step.
 
 use std::fmt;
 use std::path::Path;
@@ -7,10 +7,12 @@ use clap::value_parser;
 use serde::Serialize;
 
 use super::Outcome;
+use super::device::kernels_of;
 use super::output::ResultFormat;
 use crate::error::Result;
+use crate::gpu::{DispatchList, KernelSet};
 use crate::net::{Model, NetworkSummary, Summary};
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, Gan, Settings};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SummaryArguments {
@@ -25,6 +27,17 @@ pub(super) struct SummaryArguments {
     /// Make the model conditional, for N classes [default: as in the model]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(2..=256))]
     classes: Option<u64>,
+
+    /// List the GPU dispatches of a training step, at the model's batch size
+    ///
+    /// The step is that of a run on 60,000 images. For each dispatch: the kernel, the operations that it computes, workgroups, floating-point operations, bytes that it reads and writes at
+    /// least, the overrides that say how it divides its work, and shapes. No GPU is needed.
+    #[arg(long)]
+    dispatches: bool,
+
+    /// List the kernels of this GPU [default: those for every GPU]
+    #[arg(long, value_name = "DEVICE", requires = "dispatches")]
+    device: Option<String>,
 
     #[command(flatten)]
     format: ResultFormat,
@@ -41,8 +54,22 @@ pub(super) fn run(arguments: &SummaryArguments) -> Result<Outcome> {
     if let Some(classes) = arguments.classes {
         model = model.with_classes(classes as usize)?;
     }
-    arguments.format.print(&SummaryResult::new(&model))?;
+    if arguments.dispatches {
+        arguments.format.print(&dispatches(&model, arguments.device.as_deref())?)?;
+    } else {
+        arguments.format.print(&SummaryResult::new(&model))?;
+    }
     Ok(Outcome::Done)
+}
+
+/// The images of the data set for which dispatches are listed: more than what a model augments because it is few.
+const IMAGES: usize = 60_000;
+
+/// The dispatches of a training step.
+fn dispatches(model: &Model, device: Option<&str>) -> Result<DispatchList> {
+    let kernels = device.map_or(Ok(KernelSet::Portable), kernels_of)?;
+    let gan = Gan::new(model, &Settings::bare(model, IMAGES, model.training.batch_size), IMAGES);
+    Ok(DispatchList::new(&gan.program, gan.step, kernels))
 }
 
 /// A model's summary with the names that JSON has.

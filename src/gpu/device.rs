@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::adapters::{Adapter, AdapterKind};
+use super::adapters::{Adapter, AdapterKind, Limits};
 use super::driver_errors::DriverErrors;
 use super::lower::{self, Dispatch, KernelSet, MAX_TILE_SHAPES, lower};
 use super::submission;
@@ -101,6 +101,26 @@ pub(super) struct Compilation {
     pub(super) checked: bool,
 }
 
+/// Compares an adapter with WebGPU's default limits, within which all kernels stay. Old versions of OpenGL allow less.
+fn check_limits(adapter: &Adapter) -> Result<()> {
+    let Limits { storage_buffers, workgroup_memory, workgroup_invocations, .. } = adapter.limits;
+    for (limit, needed, name) in [
+        (storage_buffers, 8, "max_storage_buffers_per_shader_stage"),
+        (workgroup_memory, 16 << 10, "max_compute_workgroup_storage_size"),
+        (workgroup_invocations, 256, "max_compute_invocations_per_workgroup"),
+    ] {
+        if limit < needed {
+            return Err(Error::Device {
+                message: format!(
+                    "{adapter} cannot run the kernels: they need a {name} of {needed}, and it allows {limit}"
+                ),
+                hint: "choose another device with --device (see `gpu-gan devices`), or update its driver".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 impl GpuDevice {
     /// Opens an adapter with all its limits, which [`Device::check`](crate::program::Device::check) compares with.
     pub fn open(adapter: &Adapter) -> Result<Self> {
@@ -108,7 +128,12 @@ impl GpuDevice {
     }
 
     /// Opens an adapter with other options than the default ones.
+    ///
+    /// # Errors
+    ///
+    /// If the driver refuses, or the adapter allows less than WebGPU's default limits, which the kernels need.
     pub fn open_with(adapter: &Adapter, options: OpenOptions) -> Result<Self> {
+        check_limits(adapter)?;
         let mut name = adapter.to_string();
         let mut required_features = wgpu::Features::empty();
         required_features.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps && adapter.features.timestamps);
@@ -203,6 +228,15 @@ impl GpuDevice {
     #[must_use]
     pub fn autotuned(mut self, cache: Option<&Path>, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let tuner = Tuner::new(&format!("{}, {}", self.name, self.driver), cache, Box::new(report));
+        self.tile_choice = TileChoice::Fastest(tuner);
+        self
+    }
+
+    /// The same device with the fastest tile shapes of the products that were timed before, according to the folder `cache`. It times
+    /// none.
+    #[must_use]
+    pub fn with_cached_tile_shapes(mut self, cache: Option<&Path>) -> Self {
+        let tuner = Tuner::of_cache(&format!("{}, {}", self.name, self.driver), cache);
         self.tile_choice = TileChoice::Fastest(tuner);
         self
     }

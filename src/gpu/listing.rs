@@ -11,10 +11,13 @@ use crate::program::{Element, Op, Program, RoutineId};
 
 /// The overrides that say how a kernel divides its work and what it computes beside its result. The others repeat the shapes, or are
 /// numbers of the training recipe.
-const SHOWN_OVERRIDES: [&str; 19] = [
+const SHOWN_OVERRIDES: [&str; 22] = [
     "TX",
     "TY",
     "PADDING",
+    "DOWN",
+    "ACROSS",
+    "AHEAD",
     "LANES",
     "QUADS",
     "SWAPPED",
@@ -149,7 +152,7 @@ impl fmt::Display for DispatchList {
             });
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
-        writeln!(
+        write!(
             f,
             "{}: {} dispatches, {:.1} MFLOP in matrix products, at least {:.1} MiB read and written",
             self.routine,

@@ -32,8 +32,12 @@ pub(super) struct Tuner {
     path: Option<PathBuf>,
     /// The number of the fastest tile shape, by the kernel with its default tile shape.
     fastest: Mutex<BTreeMap<String, usize>>,
-    report: Box<dyn Fn(&str) + Send + Sync>,
+    /// What receives the lines for a person; none where nothing is timed.
+    report: Option<Report>,
 }
+
+/// Receives a line for a person.
+type Report = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The file on disk.
 #[derive(Serialize, Deserialize)]
@@ -52,23 +56,27 @@ pub(super) trait TileBenchmark {
     /// Compiles products with each of their tile shapes, the default one first.
     fn prepare(&mut self, products: &[&Dispatch]) -> Result<Vec<Self::Prepared>>;
 
-    /// Measures a product with each of its tile shapes, the default one first.
-    fn measure(&mut self, product: &Self::Prepared) -> Result<Vec<Measurement>>;
-}
+    /// Whether each alternative tile shape gives the bits of the default one. One that does not must not run: the driver, or the
+    /// kernel, has a bug.
+    fn compare(&mut self, product: &Self::Prepared) -> Result<Vec<bool>>;
 
-/// What a measurement says about one tile shape of a product.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Measurement {
-    /// The time of one run, in seconds.
-    Seconds(f64),
-    /// Its results differ from those of the default tile shape, so it must not run: a mistake of the driver, or of ours.
-    WrongBits,
+    /// Seconds that a product takes with each of its tile shapes, the default one first.
+    fn time(&mut self, product: &Self::Prepared) -> Result<Vec<f64>>;
 }
 
 impl Tuner {
     /// A tuner for an adapter with its driver, which starts with the contents of the cache. `report` receives one line when
     /// products were timed, and one for each product with a candidate that computes wrong bits.
-    pub(super) fn new(adapter: &str, cache: Option<&Path>, report: Box<dyn Fn(&str) + Send + Sync>) -> Arc<Self> {
+    pub(super) fn new(adapter: &str, cache: Option<&Path>, report: Report) -> Arc<Self> {
+        Self::with(adapter, cache, Some(report))
+    }
+
+    /// A tuner that only knows the contents of the cache, and times nothing.
+    pub(super) fn of_cache(adapter: &str, cache: Option<&Path>) -> Arc<Self> {
+        Self::with(adapter, cache, None)
+    }
+
+    fn with(adapter: &str, cache: Option<&Path>, report: Option<Report>) -> Arc<Self> {
         let shader = Shader::named("conv");
         let environment =
             format!("gpu-gan {}, {adapter}, shader {:08x}", env!("CARGO_PKG_VERSION"), checksum(shader.source));
@@ -84,10 +92,10 @@ impl Tuner {
         dispatch.with_tile_shape(self.fastest().get(&dispatch.kernel()).copied().unwrap_or(0))
     }
 
-    /// The products that were not timed yet, each once and the largest first, where the tile shape matters most.
+    /// The products that are still to be timed, each once and the largest first, where the tile shape matters most.
     pub(super) fn untimed<'a>(&self, dispatches: impl Iterator<Item = &'a Dispatch>) -> Vec<&'a Dispatch> {
         let known = self.fastest();
-        let products = dispatches.filter(|dispatch| !dispatch.tile_shapes.is_empty());
+        let products = dispatches.filter(|dispatch| self.report.is_some() && !dispatch.tile_shapes.is_empty());
         let untimed: BTreeMap<String, &Dispatch> = products
             .map(|dispatch| (dispatch.kernel(), dispatch))
             .filter(|(kernel, _)| !known.contains_key(kernel))
@@ -98,22 +106,23 @@ impl Tuner {
     }
 
     /// Times products until [`BUDGET`] is spent.
-    pub(super) fn tune<M: TileBenchmark>(&self, products: &[&Dispatch], measure: &mut M) -> Result<()> {
+    pub(super) fn tune(&self, products: &[&Dispatch], benchmark: &mut impl TileBenchmark) -> Result<()> {
         let (all, mut timed, mut spent) = (products.len(), 0, Duration::ZERO);
         for batch in products.chunks(COMPILED_AT_ONCE) {
             if spent > BUDGET {
                 break;
             }
-            for (product, prepared) in batch.iter().zip(measure.prepare(batch)?) {
+            for (product, prepared) in batch.iter().zip(benchmark.prepare(batch)?) {
                 if spent > BUDGET {
                     break;
                 }
+                let correct = benchmark.compare(&prepared)?;
                 let begin = Instant::now();
-                let measurements = measure.measure(&prepared)?;
-                self.fastest().insert(product.kernel(), fastest(&measurements));
-                self.report_wrong_bits(product, &measurements);
-                timed += 1;
+                let seconds = benchmark.time(&prepared)?;
                 spent += begin.elapsed();
+                self.fastest().insert(product.kernel(), fastest(&seconds, &correct));
+                self.report_wrong_bits(product, &correct);
+                timed += 1;
             }
         }
         if timed > 0 {
@@ -123,22 +132,28 @@ impl Tuner {
                 Err(error) => format!(", not stored for the next run: {error}"),
             };
             let seconds = spent.as_secs_f64();
-            (self.report)(&format!(
+            self.say(&format!(
                 "autotuning     timed the tile shapes of {timed} of {all} matrix products in {seconds:.1} s{stored}"
             ));
         }
         Ok(())
     }
 
-    fn report_wrong_bits(&self, product: &Dispatch, measurements: &[Measurement]) {
-        let wrong = measurements.iter().filter(|measurement| **measurement == Measurement::WrongBits).count();
+    fn report_wrong_bits(&self, product: &Dispatch, correct: &[bool]) {
+        let wrong = correct.iter().filter(|correct| !**correct).count();
         if wrong > 0 {
-            (self.report)(&format!(
+            self.say(&format!(
                 "warning        {wrong} of {} tile shapes of {} compute other bits than the default one and are not used: run \
                  `gpu-gan verify`",
                 product.tile_shapes.len(),
                 product.label()
             ));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if let Some(report) = &self.report {
+            report(line);
         }
     }
 
@@ -164,13 +179,11 @@ impl Tuner {
 }
 
 /// The number of the fastest tile shape: the default one, 0, unless another is faster by [`MIN_SPEEDUP`].
-fn fastest(measurements: &[Measurement]) -> usize {
-    let Some(Measurement::Seconds(default)) = measurements.first() else { return 0 };
-    let others = measurements.iter().enumerate().skip(1).filter_map(|(number, measurement)| match measurement {
-        Measurement::Seconds(seconds) if *default > MIN_SPEEDUP * seconds => Some((number, seconds)),
-        _ => None,
-    });
-    others.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(number, _)| number)
+/// Only those of the others that are `correct` count.
+fn fastest(seconds: &[f64], correct: &[bool]) -> usize {
+    let others = seconds.iter().enumerate().skip(1).zip(correct).filter(|(_, correct)| **correct);
+    let faster = others.map(|(other, _)| other).filter(|(_, time)| seconds[0] > MIN_SPEEDUP * **time);
+    faster.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(number, _)| number)
 }
 
 /// About how many multiply-adds the workgroups of a product compute, up to a constant factor.
@@ -194,7 +207,6 @@ fn checksum(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::lower::TileShape;
-    use super::Measurement::{Seconds, WrongBits};
     use super::*;
 
     /// A product of `rows` rows with two alternative tile shapes, of 100 and 200 workgroups.
@@ -216,8 +228,9 @@ mod tests {
 
     /// Gives every product the same measurements.
     struct Same<'a> {
-        measurements: &'a [Measurement],
-        measured: Vec<Dispatch>,
+        seconds: [f64; 3],
+        correct: [bool; 2],
+        measured: &'a mut Vec<Dispatch>,
     }
 
     impl TileBenchmark for Same<'_> {
@@ -227,34 +240,42 @@ mod tests {
             Ok(products.iter().map(|&product| product.clone()).collect())
         }
 
-        fn measure(&mut self, product: &Dispatch) -> Result<Vec<Measurement>> {
+        fn compare(&mut self, _: &Dispatch) -> Result<Vec<bool>> {
+            Ok(self.correct.to_vec())
+        }
+
+        fn time(&mut self, product: &Dispatch) -> Result<Vec<f64>> {
             self.measured.push(product.clone());
-            Ok(self.measurements.to_vec())
+            Ok(self.seconds.to_vec())
         }
     }
 
-    /// Tunes products with the same measurements for each, and returns those that were measured.
-    fn tune(tuner: &Tuner, products: &[Dispatch], measurements: &[Measurement]) -> Vec<Dispatch> {
-        let mut same = Same { measurements, measured: Vec::new() };
+    /// Tunes products with the same measurements for each, and returns those that were timed.
+    fn tune_with(tuner: &Tuner, products: &[Dispatch], seconds: [f64; 3], correct: [bool; 2]) -> Vec<Dispatch> {
+        let mut measured = Vec::new();
+        let mut same = Same { seconds, correct, measured: &mut measured };
         tuner.tune(&tuner.untimed(products.iter()), &mut same).unwrap();
-        same.measured
+        measured
+    }
+
+    fn tune(tuner: &Tuner, products: &[Dispatch], seconds: [f64; 3]) -> Vec<Dispatch> {
+        tune_with(tuner, products, seconds, [true, true])
     }
 
     #[test]
     fn the_fastest_tile_shape_is_chosen_and_the_default_where_the_gain_may_be_noise() {
-        let seconds = |times: [f64; 3]| times.map(Seconds);
-        for (measurements, workgroups) in [
-            (seconds([1.0, 0.5, 0.7]), 100),
-            (seconds([1.0, 0.9, 0.7]), 200),
-            (seconds([1.0, 0.98, 0.99]), 1),
-            (seconds([1.0, 2.0, 3.0]), 1),
-            (seconds([1.0, f64::NAN, 2.0]), 1),
-            (seconds([1.0, f64::NAN, 0.5]), 200),
+        for (seconds, workgroups) in [
+            ([1.0, 0.5, 0.7], 100),
+            ([1.0, 0.9, 0.7], 200),
+            ([1.0, 0.98, 0.99], 1),
+            ([1.0, 2.0, 3.0], 1),
+            ([1.0, f64::NAN, 2.0], 1),
+            ([1.0, f64::NAN, 0.5], 200),
         ] {
             let tuner = tuner(None);
-            tune(&tuner, &[product(5)], &measurements);
+            tune(&tuner, &[product(5)], seconds);
             let chosen = tuner.apply(&product(5));
-            assert_eq!(chosen.workgroups[0], workgroups, "{measurements:?}");
+            assert_eq!(chosen.workgroups[0], workgroups, "{seconds:?}");
             let tx = if workgroups == 1 { 8.0 } else { workgroups as f64 };
             assert_eq!(chosen.overrides, [("N", 5.0), ("TX", tx)]);
         }
@@ -264,10 +285,10 @@ mod tests {
     fn a_tile_shape_with_other_bits_is_reported_and_never_chosen() {
         let (say, said) = std::sync::mpsc::channel();
         let tuner = Tuner::new("a card", None, Box::new(move |line: &str| say.send(line.to_string()).unwrap()));
-        tune(&tuner, &[product(5)], &[Seconds(1.0), WrongBits, Seconds(0.7)]);
+        tune_with(&tuner, &[product(5)], [1.0, 0.1, 0.7], [false, true]);
         assert_eq!(tuner.apply(&product(5)).workgroups[0], 200);
         assert!(said.recv().unwrap().contains("1 of 2 tile shapes of conv.forward compute other bits"));
-        tune(&tuner, &[product(6)], &[Seconds(1.0), WrongBits, Seconds(1.5)]);
+        tune_with(&tuner, &[product(6)], [1.0, 0.1, 1.5], [false, true]);
         assert_eq!(tuner.apply(&product(6)).workgroups[0], 1);
     }
 
@@ -276,7 +297,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let measured = |tuner: &Tuner, rows: &[usize]| {
             let products: Vec<Dispatch> = rows.iter().map(|&rows| product(rows)).collect();
-            let measured = tune(tuner, &products, &[Seconds(1.0), Seconds(0.5), Seconds(0.6)]);
+            let measured = tune(tuner, &products, [1.0, 0.5, 0.6]);
             measured.iter().map(|product| product.overrides[0].1 as usize).collect::<Vec<_>>()
         };
         let first = tuner(Some(cache.path()));
@@ -287,6 +308,8 @@ mod tests {
         let later = tuner(Some(cache.path()));
         assert_eq!(measured(&later, &[3, 4, 5]), [0; 0]);
         assert_eq!(later.apply(&product(4)).workgroups[0], 100);
+        let only_cache = Tuner::of_cache("a card, a driver", Some(cache.path()));
+        assert_eq!((measured(&only_cache, &[4, 6]), only_cache.apply(&product(4)).workgroups[0]), (vec![], 100));
         let other_driver = Tuner::new("a card, another driver", Some(cache.path()), Box::new(|_| ()));
         assert_eq!(measured(&other_driver, &[3]), [3]);
     }
@@ -294,18 +317,18 @@ mod tests {
     #[test]
     fn the_largest_product_is_timed_first() {
         let products = [5, 30, 7].map(|groups| Dispatch { workgroups: [groups, 1, 1], ..product(groups) });
-        let measured = tune(&tuner(None), &products, &[Seconds(1.0); 3]);
+        let measured = tune(&tuner(None), &products, [1.0; 3]);
         assert_eq!(measured.iter().map(|product| product.workgroups[0]).collect::<Vec<_>>(), [30, 7, 5]);
     }
 
     #[test]
     fn a_damaged_file_is_replaced_and_a_cache_that_cannot_be_written_is_reported() {
-        let measurements = [Seconds(1.0), Seconds(0.5), Seconds(0.6)];
+        let seconds = [1.0, 0.5, 0.6];
         let cache = tempfile::tempdir().unwrap();
         let path = tuner(Some(cache.path())).path.clone().unwrap();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "{\"environment\": 3").unwrap();
-        tune(&tuner(Some(cache.path())), &[product(3)], &measurements);
+        tune(&tuner(Some(cache.path())), &[product(3)], seconds);
         assert_eq!(tuner(Some(cache.path())).apply(&product(3)).workgroups[0], 100);
 
         let file = cache.path().join("a file");
@@ -313,7 +336,7 @@ mod tests {
         let (say, said) = std::sync::mpsc::channel();
         let report = move |line: &str| say.send(line.to_string()).unwrap();
         let blocked = Tuner::new("a card", Some(&file), Box::new(report));
-        tune(&blocked, &[product(3)], &measurements);
+        tune(&blocked, &[product(3)], seconds);
         assert_eq!(blocked.apply(&product(3)).workgroups[0], 100);
         let line = said.recv().unwrap();
         assert!(line.contains("of 1 of 1 matrix products") && line.contains("not stored for the next run"), "{line}");

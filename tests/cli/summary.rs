@@ -95,3 +95,16 @@ fn what_holds_no_model_is_refused() {
         place.gpu_gan(&format!("summary {name}")).refused().error(error);
     }
 }
+
+#[test]
+fn the_dispatches_of_a_step_are_listed_without_a_gpu() {
+    let place = Place::empty();
+    let list = place.gpu_gan("summary dcgan-small --dispatches").succeeds().stdout();
+    assert_eq!(list, include_str!("../golden/dispatches-dcgan-small.txt"));
+    let json = place.gpu_gan("summary dcgan-small --dispatches --json").succeeds().stdout();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let dispatches = json["dispatches"].as_array().unwrap();
+    assert_eq!(dispatches.len(), list.lines().count() - 2, "a header and the totals");
+    assert_eq!((&dispatches[0]["shader"], &dispatches[0]["entry"]), (&"clock".into(), &"tick".into()));
+    place.gpu_gan("summary --dispatches --device nosuchgpu").refused().error("nosuchgpu");
+}

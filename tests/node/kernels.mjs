@@ -1,7 +1,7 @@
 // Runs kernels in a browser's WebGPU: node kernels.mjs FOLDER BROWSER
 //
-// FOLDER has plan.json, which says what to run, and before.bin, the memory of all cases before. Writes after.bin, the same
-// memory after, and report.json: which adapter it was and what was refused.
+// FOLDER has plan.json, the cases to run, and before.bin, the memory of all cases before they run. Writes after.bin, the memory
+// afterwards, and report.json: the adapter, and all errors and warnings.
 import { closeSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ const [folder, executablePath] = process.argv.slice(2);
 const before = openSync(join(folder, 'before.bin'), 'r');
 const after = openSync(join(folder, 'after.bin'), 'w');
 
-// A page from localhost may use WebGPU, and one from a file may not.
+// A page from localhost may use WebGPU; a page from a file may not.
 const server = createServer(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     const [offset, length] = ['offset', 'length'].map((name) => Number(searchParams.get(name)));

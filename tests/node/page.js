@@ -1,5 +1,5 @@
-// Runs every case of plan.json on a device with no more than what every adapter offers: default limits, no feature. Shaders that
-// ask for more are compiled by a device that has it, and not run.
+// Runs every case of plan.json on a device with WebGPU's default limits and no features. Shaders that need subgroups are compiled by a
+// second device that has them, and not run.
 
 async function runAll() {
     const adapter = await navigator.gpu?.requestAdapter();
@@ -7,7 +7,7 @@ async function runAll() {
         throw new Error('this browser offers no WebGPU adapter');
     }
     const device = await adapter.requestDevice();
-    // An adapter makes one device.
+    // An adapter can only create one device.
     const another = await navigator.gpu.requestAdapter();
     const richer = await another.requestDevice({ requiredFeatures: ['subgroups'] });
     const plan = await (await fetch('plan.json')).json();
@@ -17,8 +17,8 @@ async function runAll() {
 
     const modules = new Map();
     for (const [name, code] of Object.entries(plan.shaders)) {
-        // The standard asks for a directive that naga, wgpu's compiler, does not know, and for control flow that is seen to be the
-        // same in all lanes: here it is, but through a private variable, which is as far as Tint looks.
+        // WebGPU requires a directive that naga does not know, and uniform control flow, which Tint cannot prove here, as it depends
+        // on a private variable.
         const module = /\bsubgroupShuffle\b/.test(code)
             ? richer.createShaderModule({ label: name, code: `enable subgroups; diagnostic(off, subgroup_uniformity); ${code}` })
             : device.createShaderModule({ label: name, code });
@@ -45,28 +45,28 @@ async function runAll() {
     return { adapter: `${vendor} ${architecture}`, pipelines: pipelines.size, refused };
 }
 
-// The memory of a case after its dispatches.
+// Runs the dispatches of a case and returns its memory afterwards.
 async function run(device, modules, pipelines, case_, before) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const length = before.byteLength;
     let start = 0;
-    const room = (size) => 16 * Math.ceil(size / 16); // some shaders see vectors of four words
+    const paddedSize = (size) => 16 * Math.ceil(size / 16); // some shaders see vectors of four words
     const buffers = case_.buffers.map((size) => {
-        const buffer = device.createBuffer({ size: room(size), usage });
+        const buffer = device.createBuffer({ size: paddedSize(size), usage });
         device.queue.writeBuffer(buffer, 0, before, start, size);
         start += size;
         return buffer;
     });
     const scratch = new Map(
         Object.entries(case_.scratch).map(([name, size]) => {
-            const buffer = device.createBuffer({ label: name, size: room(size), usage });
+            const buffer = device.createBuffer({ label: name, size: paddedSize(size), usage });
             device.queue.writeBuffer(buffer, 0, new Uint32Array(size / 4).fill(0x7fc00000)); // NaN
             return [name, buffer];
         }),
     );
     const tables = new Map(
         Object.entries(case_.tables).map(([name, numbers]) => {
-            const buffer = device.createBuffer({ label: name, size: room(4 * numbers.length), usage });
+            const buffer = device.createBuffer({ label: name, size: paddedSize(4 * numbers.length), usage });
             device.queue.writeBuffer(buffer, 0, new Uint32Array(numbers));
             return [name, buffer];
         }),
@@ -101,7 +101,7 @@ async function run(device, modules, pipelines, case_, before) {
         await staging.mapAsync(GPUMapMode.READ);
         after = staging.getMappedRange().slice(0);
     } catch (error) {
-        // What was refused before is in the error scope, and says more.
+        // The error scope holds the cause.
     }
     for (const buffer of [...buffers, ...scratch.values(), ...tables.values(), staging]) {
         buffer.destroy();
