@@ -212,9 +212,9 @@ fn a_second_loss_ends_the_run_and_says_how_to_resume() {
     let (outcome, opened) = place.train(gpu, "run", None, &[17, 14]);
     let error = outcome.unwrap_err();
     assert!(matches!(error, Error::Lost { .. }) && opened == 2, "{error}");
-    assert_eq!(error.to_string(), format!("{} was lost: it was destroyed, for the second time", gpu.description()));
+    assert_eq!(error.to_string(), format!("{} was lost: it was destroyed, again", gpu.description()));
     let last = place.checkpoint("run", 20);
-    let way_on = format!("go on after step 20 with `gpu-gan train --resume {}`; where", last.display());
+    let way_on = format!("resume after step 20 with `gpu-gan train --resume {}`; if it", last.display());
     assert!(error.hint().starts_with(&way_on), "{}", error.hint());
     let rows = place.rows("run");
     assert!(rows.len() > 20 && rows[..] == place.rows("whole")[..rows.len()], "{rows:#?}");

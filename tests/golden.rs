@@ -553,7 +553,7 @@ impl<'a> Run<'a> {
 
         let [g, d] = initial_params(&layouts, settings.seed);
         executor.write(gan.generator.params(), &g);
-        executor.write(gan.average.params(), &g);
+        executor.write(gan.ema.params(), &g);
         executor.write(gan.discriminator.params(), &d);
         for network in [&gan.generator, &gan.discriminator] {
             executor.write(network.running(), &initial_running(network.running_layout()));
@@ -585,7 +585,7 @@ impl<'a> Run<'a> {
         for network in [&self.gan.generator, &self.gan.discriminator] {
             self.compare_all(&format!("step{step}/running"), network.running(), network.running_layout());
         }
-        let average = &self.gan.average;
+        let average = &self.gan.ema;
         self.compare_all(&format!("step{step}/ema"), average.params(), average.params_layout());
     }
 

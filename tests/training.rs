@@ -17,8 +17,8 @@ use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Progra
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
-    Augment, BackgroundEvaluator, Checkpoint, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings, RunFolder,
-    SHEET_IMAGES, Settings, Supply, Training, capacity, latent, train,
+    Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings,
+    RunFolder, SHEET_IMAGES, Settings, Training, capacity, latent, train,
 };
 
 /// Some digits to learn from.
@@ -316,10 +316,10 @@ fn in_windows(device: &dyn Device, parts: &[(usize, u64)]) -> (Vec<Losses>, Chec
         let gan = Gan::new(&model, &settings, capacity);
         let mut executor = device.build(&gan.program).unwrap();
         gan.load(executor.as_mut(), &state).unwrap();
-        let mut supply = Supply::new(&images, &settings, capacity);
+        let mut loader = ChunkLoader::new(&images, &settings, capacity);
         let (first, mut step) = (state.step + 1, state.step);
         while step < end {
-            let last = supply.provide(executor.as_mut(), gan.data, gan.labels, step + 1).unwrap().min(end);
+            let last = loader.provide(executor.as_mut(), gan.data, gan.labels, step + 1).unwrap().min(end);
             executor.run(gan.step, (last - step) as usize).unwrap();
             step = last;
         }

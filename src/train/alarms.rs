@@ -19,27 +19,27 @@ use crate::metrics::QuickMetrics;
 use crate::net::Model;
 use crate::program::AdversarialLoss;
 
-/// What is seen in the losses is seen in means of so many steps.
+/// Number of steps over which losses are averaged.
 const STEPS: usize = 500;
-/// They are looked at once in so many steps.
+/// Interval between two looks at these averages, in steps.
 const EVERY: u64 = 50;
-/// A discriminator has won that is right so often,
+/// Accuracy at and above which the discriminator may have won.
 const WON_ACCURACY: f64 = 0.995;
-/// and whose loss is no more than this above the least that there is, in nats.
+/// Loss above its least possible value, in nats, up to which the discriminator may have won.
 const WON_LOSS: f64 = 0.05;
-/// It has lost where it finds reals and fakes equally real, but for this;
+/// Difference of D(x) and D(G(z)) below which the discriminator may have lost.
 const LOST_GAP: f64 = 0.005;
-/// where it is right as often as a coin, but for this;
+/// Difference of its accuracy from 1/2 below which the discriminator may have lost.
 const LOST_ACCURACY: f64 = 0.02;
-/// and where the distance that was measured last is not below this share of the lowest before.
+/// A distance below this share of the lowest distance before still falls, so the discriminator has not lost.
 const STILL_FALLING: f32 = 0.95;
-/// A class is lost where fewer images are taken for one of it than this share of those that there should be,
+/// A class is lost where fewer images are classified as it than this share of the expected number.
 const LOST_CLASS: f64 = 0.2;
-/// if there should be so many at least: of fewer, so few may be by chance.
+/// Least expected number of images of a class: of fewer, few images may be chance.
 const LEAST_EXPECTED: f64 = 25.0;
-/// Images are too much alike where their spread is less than this share of that of real ones.
+/// Images are too similar where their spread is less than this share of the spread of real images.
 const ALIKE: f64 = 0.2;
-/// No image says anything before so many steps.
+/// Number of steps before which images are not judged.
 const YOUNG: u64 = 500;
 
 /// What was seen. Its `Display` is the sentence with the numbers.
@@ -291,7 +291,7 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// For a run in `folder` that goes on after `step`, of which the log has `rows`. Alarms of later steps are forgotten.
+    /// The alarms of a run in `folder` that continues after `step`, of which the log has `rows`. Alarms of later steps are removed.
     pub(super) fn open(folder: &Path, settings: &Settings, step: u64, rows: &[Row]) -> Result<Self> {
         let path = folder.join("alarms.jsonl");
         let text =

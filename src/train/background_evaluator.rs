@@ -97,7 +97,7 @@ impl BackgroundEvaluator {
         self.results.recv().unwrap_or_else(|_| Err(has_ended()))
     }
 
-    /// The result, if it is there already.
+    /// The result, if it is available.
     pub(super) fn result_so_far(&self) -> Option<Result<QuickMetrics>> {
         match self.results.try_recv() {
             Ok(result) => Some(result),

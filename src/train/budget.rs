@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::recipe::Interval;
 
-/// While a run goes on, drawing takes no more than one part in so many of its time.
+/// Drawing takes at most one part in this number of the time of a run.
 pub(super) const SHARE_OF_DRAWING: u32 = 20;
 
 /// What the parts of a run take, in seconds.
@@ -32,7 +32,7 @@ pub(super) struct Rhythm<'a> {
 }
 
 impl Costs {
-    /// What a run of so many steps takes.
+    /// Seconds that a run of `steps` steps takes.
     pub(super) fn of(&self, steps: u64, rhythm: Rhythm) -> f64 {
         let times = |interval: Interval| interval.times_within(steps, rhythm.settings) as f64;
         let sheets = times(rhythm.sheets);
@@ -47,7 +47,7 @@ impl Costs {
         all + drawing + self.sheet + self.checkpoint + self.drawing + (sheets + 2.0) * self.film
     }
 
-    /// The most steps, up to `most`, that fit into so many seconds; 0 where not even one does.
+    /// The largest number of steps, up to `most`, that fit into `seconds`; 0 where not even one step does.
     pub(super) fn steps_within(&self, seconds: f64, most: u64, rhythm: Rhythm) -> u64 {
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {

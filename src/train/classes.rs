@@ -8,9 +8,9 @@ use super::{SHEET_IMAGES, latent};
 use crate::data::ImageSet;
 use crate::program::random::shuffled;
 
-/// The most columns of a sheet with a column for each class; where there are more classes, they go on in the next row.
+/// The most columns of a sheet with a column for each class; more classes continue in the next row.
 const MOST_COLUMNS: usize = 16;
-/// Rows of a sheet with a column for each class, if so many images are on it.
+/// The most rows of a sheet with a column for each class.
 const MOST_ROWS: usize = 8;
 /// The most names that stand in a sentence.
 const MOST_NAMED: usize = 16;
@@ -77,12 +77,12 @@ pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<SampleRequest> {
     seeds.iter().flat_map(request).collect()
 }
 
-/// How many seeds fill a sheet with images of so many classes.
+/// The number of seeds that fill a sheet with images of `classes` classes.
 pub fn usual_seeds(classes: usize) -> usize {
     if classes == 1 { SHEET_IMAGES } else { (SHEET_IMAGES / classes).clamp(1, MOST_ROWS) }
 }
 
-/// Columns of a sheet of so many classes: one for each, or a part of them. `None`, for one class, lets the sheet be a square.
+/// Columns of a sheet of `classes` classes: one for each, or a part of them. `None`, for one class, lets the sheet be a square.
 pub fn columns(classes: usize) -> Option<usize> {
     (classes > 1).then(|| classes.div_ceil(classes.div_ceil(MOST_COLUMNS)))
 }
@@ -97,7 +97,7 @@ pub(super) fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
     requests
 }
 
-/// The labels of so many classes.
+/// The labels of `classes` classes.
 pub fn all(classes: usize) -> Vec<u8> {
     (0..classes).map(|class| class as u8).collect()
 }

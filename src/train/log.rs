@@ -32,6 +32,17 @@ pub struct Row {
     pub images_per_second: f32,
 }
 
+/// The columns of `losses.csv`, which are the fields of [`Row`].
+const COLUMNS: [&str; 9] =
+    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "images_per_second"];
+
+/// The log for spreadsheets.
+const CSV: &str = "losses.csv";
+/// The log for programs.
+const JSONL: &str = "log.jsonl";
+/// Added to the name of a log that cannot be read, when it is moved out of the way.
+const UNREADABLE: &str = ".unreadable";
+
 /// The two files, open.
 pub(super) struct Log {
     csv: csv::Writer<File>,
@@ -39,17 +50,31 @@ pub(super) struct Log {
     paths: [PathBuf; 2],
 }
 
+/// A log that was opened.
+pub(super) struct OpenedLog {
+    /// The files, to be written on.
+    pub(super) log: Log,
+    /// The rows so far.
+    pub(super) rows: Vec<Row>,
+    /// A sentence on a file that could not be read, if one could not; it was moved out of the way.
+    pub(super) warning: Option<String>,
+}
+
 impl Log {
-    /// Opens both files of a run folder to go on behind step `step`: rows of later steps, which a run that was cut
-    /// off may have left, are removed. Returns the rows that stay.
-    pub(super) fn open(folder: &Path, step: u64) -> Result<(Self, Vec<Row>)> {
-        let paths = [folder.join("losses.csv"), folder.join("log.jsonl")];
+    /// Opens both files of a run folder to continue after step `step`: rows of later steps, which a run that was cut off may have
+    /// left, are removed.
+    ///
+    /// # Errors
+    ///
+    /// Where there are logs and none of them can be read. Then none of them is changed.
+    pub(super) fn open(folder: &Path, step: u64) -> Result<OpenedLog> {
+        let paths = [folder.join(CSV), folder.join(JSONL)];
+        let (rows, warning) = read(&paths)?;
+        let rows: Vec<Row> = rows.into_iter().take_while(|row| row.step <= step).collect();
         let [csv_path, jsonl_path] = &paths;
-        let rows = if csv_path.exists() { rows_until(csv_path, step)? } else { Vec::new() };
         files::write_atomically(csv_path, |file| {
             let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
-            let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,images_per_second";
-            writer.write_record(header.split(',')).map_err(|error| csv_error(csv_path, error))?;
+            writer.write_record(COLUMNS).map_err(|error| csv_error(csv_path, error))?;
             rows.iter().try_for_each(|row| writer.serialize(row)).map_err(|error| csv_error(csv_path, error))?;
             writer.flush().map_err(Error::file("write", csv_path))
         })?;
@@ -59,7 +84,7 @@ impl Log {
         let append = |path: &Path| OpenOptions::new().append(true).open(path).map_err(Error::file("write", path));
         let csv = csv::WriterBuilder::new().has_headers(false).from_writer(append(csv_path)?);
         let jsonl = BufWriter::new(append(jsonl_path)?);
-        Ok((Self { csv, jsonl, paths }, rows))
+        Ok(OpenedLog { log: Self { csv, jsonl, paths }, rows, warning })
     }
 
     pub(super) fn write(&mut self, row: &Row) -> Result<()> {
@@ -74,12 +99,59 @@ impl Log {
     }
 }
 
-/// The rows of a losses.csv up to a step. A row that was cut off ends them.
-fn rows_until(path: &Path, step: u64) -> Result<Vec<Row>> {
-    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
-    let whole_lines = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let mut reader = csv::Reader::from_reader(whole_lines.as_bytes());
-    Ok(reader.deserialize().map_while(|row: Result<Row, _>| row.ok()).take_while(|row| row.step <= step).collect())
+/// The rows of the logs at these paths, of the first one that can be read. One that cannot be read is moved out of the way where
+/// the other one can be read, and a sentence says so.
+fn read(paths: &[PathBuf; 2]) -> Result<(Vec<Row>, Option<String>)> {
+    let mut rows = None;
+    let mut unreadable = Vec::new();
+    for path in paths.iter().filter(|path| path.exists()) {
+        let bytes = fs::read(path).map_err(Error::file("read", path))?;
+        let text = str::from_utf8(&bytes).map_err(|error| error.to_string());
+        match text.and_then(if path.ends_with(CSV) { rows_of_csv } else { rows_of_jsonl }) {
+            Ok(read) => drop(rows.get_or_insert(read)),
+            Err(reason) => unreadable.push((path, reason)),
+        }
+    }
+    let Some((path, reason)) = unreadable.first() else { return Ok((rows.unwrap_or_default(), None)) };
+    let Some(rows) = rows else {
+        return Err(Error::Checkpoint {
+            message: format!("{} is not the log of a run: {reason}", path.display()),
+            hint: "put back the log as the run wrote it; or rename it, and the run begins a new log".into(),
+        });
+    };
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(UNREADABLE);
+    fs::rename(path, &aside).map_err(Error::file("rename", path))?;
+    let warning = format!(
+        "{} is not the log of a run ({reason}); it is {} now, and the log is written again from the other one",
+        path.display(),
+        Path::new(&aside).display()
+    );
+    Ok((rows, Some(warning)))
+}
+
+/// The lines of a text that were written whole.
+fn whole_lines(text: &str) -> &str {
+    &text[..text.rfind('\n').map_or(0, |end| end + 1)]
+}
+
+fn rows_of_csv(text: &str) -> Result<Vec<Row>, String> {
+    let mut reader = csv::Reader::from_reader(whole_lines(text).as_bytes());
+    let header = reader.headers().map_err(|error| error.to_string())?;
+    if let Some(column) = COLUMNS.iter().find(|column| **column != "fd" && !header.iter().any(|name| name == **column))
+    {
+        // A file that was cut off in its first line has no rows to lose.
+        return if header.is_empty() { Ok(Vec::new()) } else { Err(format!("it has no column {column}")) };
+    }
+    let rows = reader.deserialize().enumerate();
+    rows.map(|(number, row)| row.map_err(|error: csv::Error| format!("row {}: {error}", number + 1))).collect()
+}
+
+fn rows_of_jsonl(text: &str) -> Result<Vec<Row>, String> {
+    let lines = whole_lines(text).lines().enumerate();
+    lines
+        .map(|(number, line)| serde_json::from_str(line).map_err(|error| format!("line {}: {error}", number + 1)))
+        .collect()
 }
 
 fn write_json(file: &mut impl Write, row: &Row) -> std::io::Result<()> {
@@ -116,14 +188,14 @@ mod tests {
     #[test]
     fn going_on_removes_later_rows_and_a_row_that_was_cut_off() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(folder.path(), 0).unwrap();
+        let OpenedLog { mut log, .. } = Log::open(folder.path(), 0).unwrap();
         (1..=5).try_for_each(|step| log.write(&row(step))).unwrap();
         log.flush().unwrap();
         let path = folder.path().join("losses.csv");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.strip_suffix("1000.0\n").unwrap()).unwrap();
 
-        let (mut log, rows) = Log::open(folder.path(), 4).unwrap();
+        let OpenedLog { mut log, rows, .. } = Log::open(folder.path(), 4).unwrap();
         assert_eq!(rows, [1, 2, 3, 4].map(row));
         log.write(&row(5)).unwrap();
         log.flush().unwrap();
@@ -137,7 +209,7 @@ mod tests {
     #[test]
     fn rows_say_what_their_columns_are_called() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(folder.path(), 0).unwrap();
+        let OpenedLog { mut log, .. } = Log::open(folder.path(), 0).unwrap();
         let rows = [row(1), Row { fd: Some(12.5), ..row(2) }];
         rows.iter().try_for_each(|row| log.write(row)).unwrap();
         log.flush().unwrap();
@@ -150,7 +222,7 @@ mod tests {
         assert_eq!(csv, expected.concat());
         let json = fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
         assert!(json.lines().map(|line| serde_json::from_str::<Row>(line).unwrap()).eq(rows));
-        assert_eq!(Log::open(folder.path(), 2).unwrap().1, rows);
+        assert_eq!(Log::open(folder.path(), 2).unwrap().rows, rows);
     }
 
     #[test]
@@ -159,8 +231,52 @@ mod tests {
         let path = folder.path().join("losses.csv");
         let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second\n";
         fs::write(&path, format!("{header}1,1,1.25,0.1,0.5,0.25,0.75,1000.0\n")).unwrap();
-        assert_eq!(Log::open(folder.path(), 1).unwrap().1, [row(1)]);
+        assert_eq!(Log::open(folder.path(), 1).unwrap().rows, [row(1)]);
         assert!(fs::read_to_string(&path).unwrap().ends_with("0.75,,1000.0\n"));
         assert_eq!(serde_json::from_str::<Row>(r#"{"step":1,"epoch":1,"d_loss":1.25,"g_loss":0.1,"d_real":0.5,"d_fake":0.25,"d_accuracy":0.75,"images_per_second":1000.0}"#).unwrap(), row(1));
+    }
+
+    /// A folder with a log of three steps.
+    fn three_steps() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0).unwrap().log;
+        (1..=3).try_for_each(|step| log.write(&row(step))).unwrap();
+        log.flush().unwrap();
+        folder
+    }
+
+    /// As spreadsheets save a table in many countries.
+    fn with_semicolons(text: &str) -> String {
+        text.replace(',', ";").replace('.', ",")
+    }
+
+    #[test]
+    fn a_log_that_a_spreadsheet_changed_is_kept_and_the_other_one_read() {
+        let folder = three_steps();
+        let path = folder.path().join(CSV);
+        let good = fs::read_to_string(&path).unwrap();
+        for changed in [with_semicolons(&good), good.replace("2,1,1.25", "2,1,one")] {
+            fs::write(&path, &changed).unwrap();
+            let OpenedLog { rows, warning, .. } = Log::open(folder.path(), 3).unwrap();
+            assert_eq!(rows, [1, 2, 3].map(row));
+            assert!(warning.unwrap().contains("losses.csv is not the log of a run"));
+            assert_eq!(fs::read_to_string(&path).unwrap(), good);
+            assert_eq!(fs::read_to_string(folder.path().join("losses.csv.unreadable")).unwrap(), changed);
+        }
+    }
+
+    #[test]
+    fn logs_that_cannot_be_read_are_left_as_they_are() {
+        let folder = three_steps();
+        let [csv, jsonl] = [CSV, JSONL].map(|name| folder.path().join(name));
+        fs::write(&csv, with_semicolons(&fs::read_to_string(&csv).unwrap())).unwrap();
+        fs::write(&jsonl, "[]\n").unwrap();
+        let before = [&csv, &jsonl].map(|path| fs::read(path).unwrap());
+        let error = Log::open(folder.path(), 3).map(drop).unwrap_err();
+        assert!(error.to_string().contains("losses.csv is not the log of a run: it has no column step"), "{error}");
+        assert_eq!([&csv, &jsonl].map(|path| fs::read(path).unwrap()), before);
+        fs::remove_file(&csv).unwrap();
+        assert!(Log::open(folder.path(), 3).is_err());
+        assert!(!csv.exists());
     }
 }

@@ -1,34 +1,41 @@
-//! In which order things are asked: the adversarial schedule, the loop around it, the run folder and checkpoints.
+//! Training: the adversarial step, the loop around it, the run folder and its checkpoints.
 //!
-//! [`Gan`] writes one training step as a program. [`train`] runs it, step after step, and writes what comes of it into a
-//! [`RunFolder`]. A [`Checkpoint`] holds all that a run needs to go on as if it had never stopped, and all that a
-//! [`Sampler`] needs to draw images.
+//! [`begin`] and [`resume`] decide the options of a run. [`Gan`] writes a training step as a program, and [`train`] runs it step
+//! after step and writes the results into a [`RunFolder`]. A [`Checkpoint`] holds all that a run needs to resume as if it had not
+//! stopped, and all that a [`Sampler`] needs to draw images.
 
 mod adversarial;
 mod alarms;
 mod background_evaluator;
 mod budget;
 mod checkpoint;
+mod chunks;
 pub mod classes;
+mod gan;
 mod latents;
 mod log;
+mod losses;
 mod placement;
-mod portfolio;
 mod quality;
 mod run_folder;
+mod run_report;
 mod sampler;
 mod schedule;
 mod settings;
 mod start;
 mod trainer;
-mod windows;
 
-pub use adversarial::{Gan, HISTORY_ROWS, Losses, SHEET_IMAGES};
+/// The number of places on a sheet: images of the seeds 0 to 63, or of a conditional run a column for each class.
+pub const SHEET_IMAGES: usize = 64;
+
 pub use background_evaluator::{BackgroundEvaluator, Evaluate, FIRST_EVALUATED};
 pub use checkpoint::Checkpoint;
+pub use chunks::{ChunkLoader, capacity, with_fewer_images};
 pub use classes::{Classes, SampleRequest};
+pub use gan::Gan;
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
+pub use losses::{HISTORY_ROWS, Losses};
 pub use placement::ImagePlacement;
 pub use quality::Measured;
 pub use run_folder::RunFolder;
@@ -36,4 +43,3 @@ pub use sampler::Sampler;
 pub use settings::{Augment, FEW_IMAGES, Facts, OutputSettings, Settings};
 pub use start::{Extension, begin, model_for, read_config, resume, run_folder, usual_options};
 pub use trainer::{Ending, Training, rehearse, train};
-pub use windows::{Supply, capacity, with_fewer_images};

@@ -11,7 +11,7 @@
 //! report.html               all of it on a page that opens from the disk
 //! ```
 //!
-//! Plots, `real-vs-fake.png` and `report.html` are drawn anew from time to time, `progress.gif` when a run ends.
+//! Plots, `real-vs-fake.png` and `report.html` are drawn again from time to time, `progress.gif` when a run ends.
 
 use std::fs;
 use std::io::Write;
@@ -67,7 +67,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// Where `path` is there already and is not an empty folder, or cannot be made.
+    /// Where `path` exists and is not an empty folder, or cannot be created.
     pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
         let path = match path {
             Some(path) => given(path)?,
@@ -88,19 +88,19 @@ impl RunFolder {
     pub fn check_free(path: &Path) -> Result<()> {
         let taken = |what: &str| Error::Request {
             message: format!("{} {what}", path.display()),
-            hint: "choose a new folder with --out, or go on with a run by --resume".into(),
+            hint: "choose a new folder with --out, or resume a run with --resume".into(),
         };
         if path.is_dir() {
             if fs::read_dir(path).map_err(Error::file("read", path))?.next().is_some() {
-                return Err(taken("is there already, and not empty"));
+                return Err(taken("already exists and is not empty"));
             }
         } else if path.exists() {
-            return Err(taken("is there already, and is not a folder"));
+            return Err(taken("already exists and is not a folder"));
         }
         Ok(())
     }
 
-    /// The folder of a run that goes on.
+    /// The folder of a run that is resumed.
     pub fn reopen(path: &Path) -> Self {
         Self { path: path.to_path_buf() }
     }
@@ -197,7 +197,7 @@ impl RunFolder {
         self.path.join("checkpoints").join(BEST)
     }
 
-    /// Removes checkpoints of `step` and of steps before it, but for the newest so many of them.
+    /// Removes the checkpoints of steps up to `step`, except the newest `keep`.
     pub fn remove_checkpoints_before(&self, step: u64, keep: usize) -> Result<()> {
         let folder = self.path.join("checkpoints");
         let names = fs::read_dir(&folder)
@@ -313,7 +313,7 @@ mod tests {
         let path = place.path().join("run");
         RunFolder::create(Some(&path), "mnist").unwrap();
         let error = RunFolder::create(Some(&path), "mnist").unwrap_err();
-        assert!(error.to_string().contains("is there already"), "{error}");
+        assert!(error.to_string().contains("already exists and is not empty"), "{error}");
         fs::create_dir(place.path().join("empty")).unwrap();
         RunFolder::create(Some(&place.path().join("empty")), "mnist").unwrap();
         fs::write(place.path().join("file"), "").unwrap();

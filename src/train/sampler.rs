@@ -1,4 +1,4 @@
-//! Images from a trained generator: one seed, one latent, one image; of a conditional one, one for each class.
+//! Images from a trained generator: one seed, one latent, one image; of a conditional generator, one for each class.
 
 use super::checkpoint::EMA;
 use super::classes::inputs;
@@ -8,29 +8,69 @@ use crate::net::{Mode, Network};
 use crate::program::{Device, Element, Executor, Program, RoutineId, TensorId, Values};
 use crate::report::pixels;
 
-/// Images that are drawn together. An image does not depend on those beside it, so any number will do.
+/// Images that are drawn together. An image does not depend on those beside it, so any number gives the same images.
 const BATCH: usize = 64;
+
+/// A routine that draws a batch of images, and the tensors that it reads and writes.
+pub(super) struct ImageRoutine {
+    /// The routine.
+    pub(super) routine: RoutineId,
+    /// (batch, 1, 1, latent).
+    pub(super) latents: TensorId,
+    /// u32 (batch): the classes of the images, of a conditional generator.
+    pub(super) classes: Option<TensorId>,
+    /// (batch, H, W, C) in `range`.
+    pub(super) images: TensorId,
+    /// The number of images that it draws at once.
+    pub(super) batch: usize,
+    /// The length of a latent.
+    pub(super) latent_size: usize,
+    /// The number of values of an image.
+    pub(super) image_len: usize,
+    /// The values of black and white.
+    pub(super) range: [f64; 2],
+}
+
+impl ImageRoutine {
+    /// Draws the images of at most `batch` requests: (N, H, W, C) in `range`.
+    pub(super) fn draw(&self, executor: &mut dyn Executor, requests: &[SampleRequest]) -> Result<Vec<f32>> {
+        let (latents, classes) = inputs(requests, self.latent_size, self.batch);
+        self.draw_inputs(executor, &latents, &classes, requests.len())
+    }
+
+    /// The same for a batch of latents and classes, of which the first `count` are drawn.
+    fn draw_inputs(
+        &self,
+        executor: &mut dyn Executor,
+        latents: &[f32],
+        classes: &[u32],
+        count: usize,
+    ) -> Result<Vec<f32>> {
+        executor.upload(self.latents, Values::F32(latents))?;
+        if let Some(tensor) = self.classes {
+            executor.upload(tensor, Values::U32(classes))?;
+        }
+        executor.run(self.routine, 1)?;
+        let mut images = executor.download(self.images)?;
+        images.truncate(count * self.image_len);
+        Ok(images)
+    }
+}
 
 /// A generator in evaluation mode on a device.
 pub struct Sampler {
     executor: Box<dyn Executor>,
-    draw: RoutineId,
-    latents: TensorId,
-    classes: Option<TensorId>,
-    images: TensorId,
-    latent_size: usize,
-    image_len: usize,
-    range: [f64; 2],
+    routine: ImageRoutine,
 }
 
 impl Sampler {
-    /// The generator of a checkpoint, with the moving average of its weights, or with the weights as they are if `raw`.
+    /// The generator of a checkpoint, with the EMA of its weights, or with its raw weights.
     pub fn new(device: &dyn Device, checkpoint: &Checkpoint, raw: bool) -> Result<Self> {
         let model = &checkpoint.model;
         let mut program = Program::new();
         let classes = model.classes.map(|_| program.tensor_of(Element::U32, "classes", &[BATCH]));
         let generator = Network::generator(&mut program, model).with_labels(classes);
-        let draw = program.begin("draw");
+        let routine = program.begin("draw");
         let latents = program.tensor("latents", &[BATCH, 1, 1, model.latent]);
         let images = generator.forward(&mut program, latents, Mode::Evaluate, "draw").y;
         device.check(&program)?;
@@ -39,76 +79,64 @@ impl Sampler {
         executor.upload(generator.params(), Values::F32(&params))?;
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
-        let image_len = model.image.iter().product();
-        Ok(Self {
-            executor,
-            draw,
+        let routine = ImageRoutine {
+            routine,
             latents,
             classes,
             images,
+            batch: BATCH,
             latent_size: model.latent,
-            image_len,
+            image_len: model.image.iter().product(),
             range: model.range(),
-        })
+        };
+        Ok(Self { executor, routine })
     }
 
-    /// How many numbers a latent has.
+    /// The length of a latent.
     pub fn latent_size(&self) -> usize {
-        self.latent_size
+        self.routine.latent_size
     }
 
-    /// The images of these seeds, or requests, as bytes (N, H, W, C), handed over a few at a time.
+    /// Draws the images of seeds or requests, as bytes (N, H, W, C), handed over a batch at a time.
     ///
     /// # Panics
     ///
-    /// If the model is told classes and none is requested, or the other way round.
-    pub fn draw<W: Copy + Into<SampleRequest>>(
+    /// If the model is conditional and a request has no class, or the other way round.
+    pub fn draw<R: Copy + Into<SampleRequest>>(
         &mut self,
-        requests: &[W],
-        mut each: impl FnMut(&[W], &[u8]) -> Result<()>,
+        requests: &[R],
+        mut each: impl FnMut(&[R], &[u8]) -> Result<()>,
     ) -> Result<()> {
         for requests in requests.chunks(BATCH) {
-            let asked: Vec<SampleRequest> = requests.iter().map(|&request| request.into()).collect();
-            assert!(
-                asked.iter().all(|request| request.class.is_some() == self.classes.is_some()),
-                "classes of requests"
-            );
-            let (latents, classes) = inputs(&asked, self.latent_size, BATCH);
-            each(requests, &self.batch(&latents, &classes, requests.len())?)?;
+            let batch: Vec<SampleRequest> = requests.iter().map(|&request| request.into()).collect();
+            let is_conditional = self.routine.classes.is_some();
+            assert!(batch.iter().all(|request| request.class.is_some() == is_conditional), "classes of requests");
+            let images = self.routine.draw(self.executor.as_mut(), &batch)?;
+            each(requests, &pixels::to_bytes(&images, self.routine.range)?)?;
         }
         Ok(())
     }
 
-    /// The images of these latents, each of [`Self::latent_size`], as bytes (N, H, W, C), handed over a few at a time. All are of
-    /// one class, where the model is told it.
+    /// Draws the images of latents, each of [`Self::latent_size`], as bytes (N, H, W, C), handed over a batch at a time. All are of
+    /// one class, of a conditional model.
     ///
     /// # Panics
     ///
-    /// If the model is told classes and none is given, or the other way round.
+    /// If the model is conditional and there is no class, or the other way round.
     pub fn draw_latents(
         &mut self,
         latents: &[Vec<f32>],
         class: Option<u8>,
         mut each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        assert_eq!(class.is_some(), self.classes.is_some(), "the class of latents");
+        assert_eq!(class.is_some(), self.routine.classes.is_some(), "the class of latents");
         let classes = [u32::from(class.unwrap_or(0)); BATCH];
         for latents in latents.chunks(BATCH) {
             let mut batch = latents.concat();
-            batch.resize(BATCH * self.latent_size, 0.0);
-            each(&self.batch(&batch, &classes, latents.len())?)?;
+            batch.resize(BATCH * self.routine.latent_size, 0.0);
+            let images = self.routine.draw_inputs(self.executor.as_mut(), &batch, &classes, latents.len())?;
+            each(&pixels::to_bytes(&images, self.routine.range)?)?;
         }
         Ok(())
-    }
-
-    /// The first so many images of a full batch.
-    fn batch(&mut self, latents: &[f32], classes: &[u32], count: usize) -> Result<Vec<u8>> {
-        self.executor.upload(self.latents, Values::F32(latents))?;
-        if let Some(tensor) = self.classes {
-            self.executor.upload(tensor, Values::U32(classes))?;
-        }
-        self.executor.run(self.draw, 1)?;
-        let images = self.executor.download(self.images)?;
-        pixels::to_bytes(&images[..count * self.image_len], self.range)
     }
 }

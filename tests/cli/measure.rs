@@ -51,7 +51,7 @@ fn a_run_goes_on_where_nothing_can_be_measured_and_says_so() {
     let ten: Vec<u8> = shapes()[16..][..10 * SIDE * SIDE].to_vec();
     place.write("ten/train-images-idx3-ubyte", &[idx_header([0, 0, 8, 3], &[10, SIDE, SIDE]), ten].concat());
     let said = place.gpu_gan("train ten --model tiny.toml --steps 4 --eval-every 2steps --out run").succeeds();
-    said.remarks("distance    not measured: 10 of 10 images are too few");
+    said.remarks("distance    not evaluated: 10 of 10 images are too few");
     assert!(measured(&place, "run").is_empty());
     assert_eq!(fs::read_to_string(place.path("run/losses.csv")).unwrap().lines().count(), 1 + 4);
 }

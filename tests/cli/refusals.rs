@@ -135,9 +135,9 @@ fn a_batch_that_batch_norm_cannot_normalise_is_refused_with_the_layer() {
 fn a_folder_that_is_in_use_is_refused() {
     let place = Place::with_run("--steps 1");
     for (out, error) in [
-        ("run", "run is there already, and not empty"),
-        (".", ". is there already, and not empty"),
-        ("tiny.toml", "tiny.toml is there already, and is not a folder"),
+        ("run", "run already exists and is not empty"),
+        (".", ". already exists and is not empty"),
+        ("tiny.toml", "tiny.toml already exists and is not a folder"),
     ] {
         place.train(&format!("--steps 1 --out {out}")).refused().error(error).hint("--out");
     }

@@ -99,7 +99,7 @@ fn a_checkpoint_away_from_its_run_goes_on_in_a_new_folder() {
     place.resume("away.safetensors", "--steps 8 --out new").succeeds();
     place.resume("run", "--steps 8").succeeds();
     assert_same_bits(&place.read("new/checkpoints/step-00000008.safetensors"), &place.read(STEP_8));
-    place.resume("run", "--steps 9 --out shapes").refused().error("shapes is there already");
+    place.resume("run", "--steps 9 --out shapes").refused().error("shapes already exists");
 }
 
 #[test]
@@ -267,4 +267,20 @@ fn a_longer_run_keeps_the_last_rate_of_its_schedule_or_restarts_it() {
     place.train("--steps 4 --out constant").succeeds();
     place.resume("constant", "--steps 8 --extend keep-rate").refused().error("does not decay");
     place.train("--steps 4 --extend keep-rate").misused();
+}
+
+#[test]
+fn a_log_that_a_spreadsheet_saved_with_semicolons_is_kept_and_no_row_is_lost() {
+    let place = Place::with_run("--steps 4");
+    let changed = place.text("run/losses.csv").replace(',', ";").replace('.', ",");
+    place.write("run/losses.csv", changed.as_bytes());
+    place.resume("run", "--steps 8").succeeds().remarks("losses.csv is not the log of a run");
+    assert_eq!(place.text("run/losses.csv.unreadable"), changed);
+    assert_eq!((rows(&place, "run").len(), place.text("run/log.jsonl").lines().count()), (1 + 8, 8));
+    // Where neither log can be read, both stay as they are.
+    place.write("run/losses.csv", changed.as_bytes());
+    place.write("run/log.jsonl", b"no log\n");
+    let said = place.resume("run", "--steps 9").fails();
+    said.error("losses.csv is not the log of a run: it has no column step").hint("rename it");
+    assert_eq!((place.text("run/losses.csv"), place.text("run/log.jsonl")), (changed, "no log\n".into()));
 }

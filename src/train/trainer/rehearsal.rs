@@ -1,6 +1,6 @@
 //! A rehearsal: the first steps of a run, and once all that comes between steps, timed, so that the run can be as long as it should
-//! take. Nothing of it is part of the run, which begins anew with its first step: so many steps give the same bits, however many
-//! were chosen for whatever reason.
+//! take. Nothing of it is part of the run, which begins again with its first step: a number of steps gives the same bits, however the
+//! number was chosen.
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use crate::progress::duration_for_people;
 use crate::train::budget::{Costs, Rhythm};
 
-/// Steps are timed for this share of the time,
+/// The share of the time for which steps are timed.
 const SHARE: f64 = 0.02;
-/// but at least and at most for so many seconds,
+/// The least and the most seconds for which steps are timed.
 const SECONDS: [f64; 2] = [0.5, 10.0];
-/// and for so many of them, so that those with a penalty are among them,
+/// The least number of steps that are timed, so that steps with a penalty are among them.
 const STEPS: u64 = 8;
-/// unless that would take this share of the time.
+/// The largest share of the time that timing may take.
 const LARGEST_SHARE: f64 = 0.1;
 
 /// How many steps the run may have to be complete when `time` has passed since `began`. `None` where it was told to stop meanwhile.
@@ -111,8 +111,8 @@ impl Run<'_, '_> {
         let sheet = timed(|| self.write_sheet())?;
         let checkpoint = timed(|| self.write_checkpoint())?;
         let sheets = self.training.folder.sheets(self.step, self.settings())?.len().max(1) as f64;
-        let film_and_drawing = timed(|| self.portfolio.finish(self.step, &mut self.training.progress))?;
-        let drawing = self.portfolio.took().as_secs_f64();
+        let film_and_drawing = timed(|| self.report.finish(self.step, &mut self.training.progress))?;
+        let drawing = self.report.took().as_secs_f64();
         remove(&self.training.folder.progress())?;
         for (_, path) in self.last_sheet.iter().chain(&self.last_checkpoint) {
             remove(path)?;
@@ -125,8 +125,8 @@ impl Run<'_, '_> {
     fn time_measurement(&mut self) -> Result<f64> {
         let mut once = || {
             timed(|| {
-                self.measure(false)?;
-                self.settle()
+                self.evaluate(false)?;
+                self.finish_evaluation()
             })
         };
         once()?;

@@ -1,5 +1,5 @@
-//! What a person looks at while a run goes on and afterwards: plots, real images beside generated ones, a film of the
-//! sheets and a page with all of it. Everything here can be made again from what the run has written.
+//! The report of a run: plots, real images beside generated ones, an animation of the sheets, and a page with all of them. It is
+//! drawn from what the run has written, so it can be drawn again.
 
 use std::io::Write;
 use std::path::Path;
@@ -25,13 +25,13 @@ use crate::report::progress::Progress;
 use crate::report::trace::Trace;
 use crate::report::{Flaw, Pictures, sheet};
 
-/// The things to look at of one run.
-pub(super) struct Portfolio {
+/// The report of one run.
+pub(super) struct RunReport {
     folder: RunFolder,
     settings: Settings,
     summary: Summary,
     device: String,
-    history: History,
+    history: Traces,
     /// Some of the images to learn from, (N, H, W, C), in the order of a shuffled deck; in a conditional run those of the classes
     /// that stand on a sheet.
     reals: Vec<u8>,
@@ -46,9 +46,9 @@ pub(super) struct Portfolio {
     drawn: Option<(Instant, Duration)>,
 }
 
-/// What was measured so far.
+/// The course of the run so far.
 #[derive(Default)]
-struct History {
+struct Traces {
     d_loss: Trace,
     g_loss: Trace,
     d_loss_of_epoch: Trace,
@@ -62,8 +62,8 @@ struct History {
     seconds: f64,
 }
 
-impl Portfolio {
-    /// For a run that goes on from `start`, whose log so far is `rows`.
+impl RunReport {
+    /// The report of a run that continues from `start`, whose log so far is `rows`.
     pub(super) fn new(
         folder: &RunFolder,
         start: &Checkpoint,
@@ -79,12 +79,12 @@ impl Portfolio {
             let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(seed, g, count) as usize);
             chosen.flat_map(|index| images.image(index)).copied().collect()
         };
-        let mut portfolio = Self {
+        let mut report = Self {
             folder: folder.clone(),
             settings: start.settings.clone(),
             summary: Summary::new(&start.model),
             device: device.description(),
-            history: History::default(),
+            history: Traces::default(),
             reals,
             fakes: Vec::new(),
             shape: images.image_shape(),
@@ -93,9 +93,9 @@ impl Portfolio {
             drawn: None,
         };
         for row in rows {
-            portfolio.record(row);
+            report.record(row);
         }
-        portfolio
+        report
     }
 
     /// Takes note of a step.
@@ -219,7 +219,7 @@ impl Portfolio {
         if let Some(classes) = &self.settings.classes {
             numbers.push(("Classes, as columns of a sheet", classes.to_string()));
         }
-        let History { images: taken, seconds, .. } = self.history;
+        let Traces { images: taken, seconds, .. } = self.history;
         if seconds > 0.0 {
             let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
             numbers.push(("Time of all steps", duration_for_people(time)));
@@ -232,7 +232,7 @@ impl Portfolio {
             ("plots/", "the plots, as SVG and as PNG"),
             ("losses.csv", "a row for each step, for spreadsheets"),
             ("log.jsonl", "the same, for programs"),
-            ("checkpoints/", "what a run goes on from, and images are drawn from"),
+            ("checkpoints/", "the states that a run resumes from and images are drawn from"),
             ("config.toml", "the settings"),
             ("model.toml", "the model"),
         ]
@@ -262,7 +262,7 @@ impl Portfolio {
     }
 }
 
-impl History {
+impl Traces {
     /// The plots with the names of their files.
     fn plots(&self, settings: &Settings) -> Vec<(&'static str, Plot<'_>)> {
         use SeriesColour::{Blue, Green, Vermilion};

@@ -1,9 +1,8 @@
-//! Data sets of any size on devices of any size: all images lie on the device where there is room for them, else a window
-//! of them at a time.
+//! Data sets of any size on devices of any size: where the device has no room for all images, a chunk of them at a time.
 //!
-//! A window is the next so many images in the order in which the run shows them, which the host knows as well as the device
-//! does ([`shuffled`]). It holds whole batches, so that every step finds all its images in one. What is learnt is the same,
-//! bit for bit, whatever the capacity: that of the device, that of a resumed run on another device, or all images at once.
+//! A chunk is the next images in the order in which the run shows them, which host and device compute alike ([`shuffled`]). It
+//! holds whole batches, so every step finds all its images in one chunk. The results have the same bits whatever the capacity is:
+//! that of the device, that of another device on which the run is resumed, or all images.
 
 use rayon::prelude::*;
 
@@ -17,16 +16,16 @@ use crate::program::{Executor, TensorId, Values};
 /// How often [`with_fewer_images`] takes half of the images before it gives up.
 const HALVINGS: usize = 6;
 
-/// How many images of a run lie within so many bytes of a device: all of them, or as many whole batches as fit, or none
-/// where not even one batch does.
+/// The number of images of a run that fit into `bytes` bytes of a device: all images, or whole batches; `None` where not even one
+/// batch fits.
 pub fn capacity(model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
     let image = model.image.iter().product::<usize>() as u64;
     let fit = usize::try_from(bytes / image).unwrap_or(usize::MAX);
     if fit >= settings.images { Some(settings.images) } else { whole_batches(settings, fit) }
 }
 
-/// Makes an attempt with this many images on the device, and as long as it fails for lack of memory, with half as many.
-/// Returns how many it was that there was room for.
+/// Makes an attempt with `capacity` images on the device. Where it fails for lack of memory, it is repeated with half the images.
+/// Returns the number of images that the device had room for.
 pub fn with_fewer_images<T>(
     settings: &Settings,
     mut capacity: usize,
@@ -45,22 +44,22 @@ fn whole_batches(settings: &Settings, images: usize) -> Option<usize> {
     Some(images / settings.images_per_step() * settings.images_per_step()).filter(|&images| images > 0)
 }
 
-/// The images of a run on their way to the device.
-pub struct Supply<'a> {
+/// Uploads the images of a run to the device.
+pub struct ChunkLoader<'a> {
     images: &'a ImageSet,
     seed: u64,
     capacity: usize,
-    /// Steps that find their images in the same window; where all images lie on the device, all steps.
+    /// The number of steps that a chunk lasts; `u64::MAX` where all images lie on the device.
     steps: u64,
-    /// The window that lies on the device, counted from 0.
+    /// The chunk on the device, counted from 0.
     there: Option<u64>,
 }
 
-impl<'a> Supply<'a> {
+impl<'a> ChunkLoader<'a> {
     /// For a program that [`Gan::new`](super::Gan::new) wrote with the same settings and capacity.
     pub fn new(images: &'a ImageSet, settings: &Settings, capacity: usize) -> Self {
-        let windows = capacity < settings.images;
-        let steps = if windows { (capacity / settings.images_per_step()) as u64 } else { u64::MAX };
+        let chunks = capacity < settings.images;
+        let steps = if chunks { (capacity / settings.images_per_step()) as u64 } else { u64::MAX };
         Self { images, seed: settings.seed, capacity, steps, there: None }
     }
 
@@ -77,8 +76,8 @@ impl<'a> Supply<'a> {
         labels: Option<TensorId>,
         step: u64,
     ) -> Result<u64> {
-        let window = (step - 1) / self.steps;
-        if self.there != Some(window) {
+        let chunk = (step - 1) / self.steps;
+        if self.there != Some(chunk) {
             let all = self.images.labels.as_deref();
             let classes = labels.map(|labels| (labels, all.expect("images of classes have labels")));
             if self.steps == u64::MAX {
@@ -87,31 +86,31 @@ impl<'a> Supply<'a> {
                     executor.upload(labels, Values::U8(classes))?;
                 }
             } else {
-                let window = self.window(window);
-                executor.upload(data, Values::U8(&self.pixels(&window)))?;
+                let chunk = self.chunk(chunk);
+                executor.upload(data, Values::U8(&self.pixels(&chunk)))?;
                 if let Some((labels, classes)) = classes {
-                    let classes: Vec<u8> = window.iter().map(|&image| classes[image]).collect();
+                    let classes: Vec<u8> = chunk.iter().map(|&image| classes[image]).collect();
                     executor.upload(labels, Values::U8(&classes))?;
                 }
             }
-            self.there = Some(window);
+            self.there = Some(chunk);
         }
-        Ok((window + 1).saturating_mul(self.steps))
+        Ok((chunk + 1).saturating_mul(self.steps))
     }
 
-    /// Which images a window holds, in the order of the shuffled deck.
-    fn window(&self, window: u64) -> Vec<usize> {
+    /// The images of a chunk, in shuffled order.
+    fn chunk(&self, chunk: u64) -> Vec<usize> {
         let count = self.images.count() as u32;
-        let first = window * self.capacity as u64;
+        let first = chunk * self.capacity as u64;
         // Behind the last step of all it may wrap, as it does on the device.
         let image = |row: usize| shuffled(self.seed, (first + row as u64) as u32, count) as usize;
         (0..self.capacity).into_par_iter().map(image).collect()
     }
 
-    fn pixels(&self, window: &[usize]) -> Vec<u8> {
+    fn pixels(&self, chunk: &[usize]) -> Vec<u8> {
         let len: usize = self.images.image_shape().iter().product();
-        let mut pixels = vec![0; window.len() * len];
-        let places = pixels.par_chunks_mut(len).zip(window);
+        let mut pixels = vec![0; chunk.len() * len];
+        let places = pixels.par_chunks_mut(len).zip(chunk);
         places.for_each(|(place, &image)| place.copy_from_slice(self.images.image(image)));
         pixels
     }
@@ -177,8 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_uploaded_when_a_step_needs_another_one_and_hold_the_deck_in_order() {
-        // Image i is the pixels i and 100 + i; 10 of them, two in a batch, so that windows of 6 do not end with an epoch.
+    fn chunks_are_uploaded_when_a_step_needs_another_one_and_hold_images_in_shuffled_order() {
+        // Image i is the pixels i and 100 + i; 10 of them, two in a batch, so that chunks of 6 do not end with an epoch.
         let pixels: Vec<u8> = (0..10).flat_map(|i| [i, 100 + i]).collect();
         let images = ImageSet {
             name: "ten".into(),
@@ -198,21 +197,24 @@ mod tests {
         let look = program.begin("look");
         program.push(crate::program::Op::Labels { clock, labels, y: classes, seed, order });
         let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
-        let mut supply = Supply::new(&images, &settings, 6);
-        for (step, last, window) in [(1, 3, 0), (2, 3, 0), (3, 3, 0), (4, 6, 1), (5, 6, 1), (9, 9, 2), (1, 3, 0)] {
-            assert_eq!(supply.provide(executor.as_mut(), data, Some(labels), step).unwrap(), last, "step {step}");
-            assert_eq!(supply.there, Some(window));
+        let mut loader = ChunkLoader::new(&images, &settings, 6);
+        for (step, last, chunk) in [(1, 3, 0), (2, 3, 0), (3, 3, 0), (4, 6, 1), (5, 6, 1), (9, 9, 2), (1, 3, 0)] {
+            assert_eq!(loader.provide(executor.as_mut(), data, Some(labels), step).unwrap(), last, "step {step}");
+            assert_eq!(loader.there, Some(chunk));
             executor.upload(clock, Values::U32(&[step as u32])).unwrap();
             executor.run(look, 1).unwrap();
             let shown = [2 * step as u32 - 2, 2 * step as u32 - 1].map(|g| 200 + shuffled(settings.seed, g, 10));
             assert_eq!(executor.counters(classes).unwrap(), shown, "step {step}");
         }
         let expected = (6..12).map(|g| shuffled(settings.seed, g, 10) as u8).flat_map(|i| [i, 100 + i]);
-        assert!(supply.pixels(&supply.window(1)).into_iter().eq(expected));
+        assert!(loader.pixels(&loader.chunk(1)).into_iter().eq(expected));
 
         let mut program = crate::program::Program::new();
         let data = program.tensor_of(crate::program::Element::U8, "data", &[10, 1, 2, 1]);
         let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
-        assert_eq!(Supply::new(&images, &settings, 10).provide(executor.as_mut(), data, None, 7).unwrap(), u64::MAX);
+        assert_eq!(
+            ChunkLoader::new(&images, &settings, 10).provide(executor.as_mut(), data, None, 7).unwrap(),
+            u64::MAX
+        );
     }
 }

@@ -1,0 +1,263 @@
+//! The program of a GAN: its tensors, and the routines that train it and draw images.
+
+use crate::error::Result;
+use crate::net::parameters::Layout;
+use crate::net::{Mode, Model, Network};
+use crate::program::{Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
+
+use super::adversarial::{AdversarialStep, SEEN_REALS, WrittenStep, push_all};
+use super::losses::{HISTORY_COLUMNS, HISTORY_ROWS};
+use super::sampler::ImageRoutine;
+use super::{Augment, Checkpoint, SHEET_IMAGES, Settings, checkpoint};
+
+/// A training step and the drawing of images, as routines of one program over the same parameters.
+pub struct Gan {
+    /// The program.
+    pub program: Program,
+    /// One training step. Nothing is uploaded, decided or allocated between two runs of it.
+    pub step: RoutineId,
+    /// The step with gradient penalties that takes the place of [`Self::step`] at an interval; see [`Self::run`].
+    pub penalised_step: Option<PenalisedStep>,
+    /// Draws [`Self::sheet_images`] from [`Self::sheet_latents`] with the EMA of the generator's weights.
+    pub sheet: RoutineId,
+    /// u32 (1): the number of batches of real images that were shown. Random numbers are a function of it.
+    pub clock: TensorId,
+    /// u32 (1): the number of steps that were done; the same tensor as [`Self::clock`] where a step shows one batch.
+    pub steps: TensorId,
+    /// u8 (capacity, H, W, C): the images to train on, or a chunk of them; [`ChunkLoader`](super::ChunkLoader) fills it.
+    pub data: TensorId,
+    /// u8 (capacity): the classes of these images, of a conditional model; [`ChunkLoader`](super::ChunkLoader) fills it, too.
+    pub labels: Option<TensorId>,
+    /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`].
+    pub history: TensorId,
+    /// (64, 1, 1, latent).
+    pub sheet_latents: TensorId,
+    /// u32 (64): the classes of these images, of a conditional model.
+    pub sheet_classes: Option<TensorId>,
+    /// (64, H, W, C) in the model's range.
+    pub sheet_images: TensorId,
+    /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
+    pub reals: TensorId,
+    /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]; there is one where real images are augmented.
+    pub augmented: Option<RoutineId>,
+    /// The images that the generator made in the running step, (N, H, W, C) in the model's range.
+    pub fakes: TensorId,
+    /// The network that makes images.
+    pub generator: Network,
+    /// The generator with the EMA of its weights.
+    pub ema: Network,
+    /// The network that judges them.
+    pub discriminator: Network,
+}
+
+/// A step with a gradient penalty.
+#[derive(Debug, Clone, Copy)]
+pub struct PenalisedStep {
+    /// One training step.
+    pub step: RoutineId,
+    /// Interval between such steps.
+    pub every: u64,
+}
+
+impl Gan {
+    /// The program that trains a model with these settings, with `capacity` images on the device: all of them, or whole
+    /// batches of fewer.
+    pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
+        let mut program = Program::new();
+        let clock = program.tensor_of(Element::U32, "clock", &[1]);
+        let steps = if settings.d_steps > 1 { program.tensor_of(Element::U32, "steps", &[1]) } else { clock };
+        let [h, w, c] = model.image;
+        let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
+        let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
+        let [labels, classes, sheet_classes] = classes(&mut program, model, settings.batch_size, capacity);
+        let generator = Network::generator(&mut program, model).with_labels(classes);
+        let ema = generator.ema(&mut program).with_labels(sheet_classes);
+        let discriminator = Network::discriminator(&mut program, model).with_labels(classes);
+        let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
+
+        let step = program.begin("step");
+        let take_classes = labels.zip(classes).map(|(labels, y)| {
+            let (seed, order) = (settings.seed, order(capacity, settings));
+            Op::Labels { clock, labels, y, seed, order }
+        });
+        let draft =
+            AdversarialStep { model, settings, clock, steps, reals, take_reals: &take_reals, take_classes, history };
+        let WrittenStep { fakes, judged, d_updates } = draft.write(&mut program, &generator, &ema, &discriminator);
+        let penalty = settings.objective.penalty;
+        let penalised_step = penalty.is_on().then(|| {
+            let ops = program.routine(step).ops.clone();
+            let penalised = program.begin("penalised step");
+            let mut added = Vec::new();
+            for (number, op) in ops.into_iter().enumerate() {
+                if d_updates.contains(&number) {
+                    if added.is_empty() {
+                        draft.penalise(&mut program, &discriminator, judged, penalty);
+                        added = program.routine(penalised).ops[number..].to_vec();
+                    } else {
+                        push_all(&mut program, &added);
+                    }
+                }
+                program.push(op);
+            }
+            PenalisedStep { step: penalised, every: penalty.every.into() }
+        });
+
+        let sheet = program.begin("sheet");
+        let sheet_latents = program.tensor("sheet.latents", &[SHEET_IMAGES, 1, 1, model.latent]);
+        let sheet_images = ema.forward(&mut program, sheet_latents, Mode::Evaluate, "sheet").y;
+
+        let augmented = (take_reals.len() > 1).then(|| {
+            let augmented = program.begin("augmented");
+            for op in take_reals {
+                program.push(op);
+            }
+            augmented
+        });
+
+        Self {
+            program,
+            step,
+            penalised_step,
+            sheet,
+            clock,
+            steps,
+            data,
+            labels,
+            history,
+            sheet_latents,
+            sheet_classes,
+            sheet_images,
+            reals,
+            augmented,
+            fakes,
+            generator,
+            ema,
+            discriminator,
+        }
+    }
+
+    /// Runs `steps` steps, after `done` steps.
+    pub fn run(&self, executor: &mut dyn Executor, done: u64, steps: u64) -> Result<()> {
+        let Some(PenalisedStep { step, every }) = self.penalised_step else {
+            return executor.run(self.step, steps as usize);
+        };
+        let end = done + steps;
+        let mut done = done;
+        while done < end {
+            let due = (done / every + 1) * every; // the number of the next step with a penalty
+            let plain = (due - 1).min(end) - done;
+            if plain > 0 {
+                executor.run(self.step, plain as usize)?;
+            }
+            if due <= end {
+                executor.run(step, 1)?;
+            }
+            done = due.min(end);
+        }
+        Ok(())
+    }
+
+    /// Puts a checkpoint into the program's tensors.
+    pub fn load(&self, executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<()> {
+        for (prefix, tensor, layout) in self.state() {
+            executor.upload(tensor, Values::F32(&checkpoint.buffer(prefix, layout)?))?;
+        }
+        let Checkpoint { step, ref settings, .. } = *checkpoint;
+        executor.upload(self.steps, Values::U32(&[step as u32]))?;
+        executor.upload(self.clock, Values::U32(&[step as u32 * settings.d_steps]))
+    }
+
+    /// Takes a checkpoint out of the program's tensors, after `step` steps.
+    pub fn save(
+        &self,
+        executor: &mut dyn Executor,
+        model: &Model,
+        settings: &Settings,
+        step: u64,
+    ) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint::empty(model, settings, step);
+        for (prefix, tensor, layout) in self.state() {
+            checkpoint.put(prefix, layout.unpack(&executor.download(tensor)?));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Everything that a step changes and the next one needs, but the clock: what its names in a checkpoint begin with,
+    /// the buffer, and what lies where in it.
+    fn state(&self) -> [(&'static str, TensorId, &Layout); 9] {
+        let (g, d) = (&self.generator, &self.discriminator);
+        [
+            ("", g.params(), g.params_layout()),
+            ("", g.running(), g.running_layout()),
+            ("", d.params(), d.params_layout()),
+            ("", d.running(), d.running_layout()),
+            (checkpoint::EMA, self.ema.params(), g.params_layout()),
+            (checkpoint::ADAM_M, g.m(), g.params_layout()),
+            (checkpoint::ADAM_V, g.v(), g.params_layout()),
+            (checkpoint::ADAM_M, d.m(), d.params_layout()),
+            (checkpoint::ADAM_V, d.v(), d.params_layout()),
+        ]
+    }
+
+    /// The routine that draws sheets of images.
+    pub(super) fn image_routine(&self, model: &Model) -> ImageRoutine {
+        ImageRoutine {
+            routine: self.sheet,
+            latents: self.sheet_latents,
+            classes: self.sheet_classes,
+            images: self.sheet_images,
+            batch: SHEET_IMAGES,
+            latent_size: model.latent,
+            image_len: model.image.iter().product(),
+            range: model.range(),
+        }
+    }
+}
+
+/// Where a conditional model's classes lie: those of the data set's images, of which `capacity` lie on the device; those of the
+/// step's images; those of a sheet. Fakes are of the same classes as the step's real images, place by place. So they are as
+/// frequent as the real ones, pairs of both are of one class, and so is all that lies between them.
+fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: usize) -> [Option<TensorId>; 3] {
+    let mut tensor = |element, name, len| model.classes.map(|_| program.tensor_of(element, name, &[len]));
+    [
+        tensor(Element::U8, "labels", capacity),
+        tensor(Element::U32, "classes", batch_size),
+        tensor(Element::U32, "sheet.classes", SHEET_IMAGES),
+    ]
+}
+
+/// How the images lie in their tensor, which has room for `capacity` of them.
+fn order(capacity: usize, settings: &Settings) -> Order {
+    if capacity < settings.images { Order::Chunk } else { Order::Shuffled }
+}
+
+/// The tensor of the images that the discriminator sees as real, and the operations that write it.
+fn reals(
+    program: &mut Program,
+    model: &Model,
+    settings: &Settings,
+    clock: TensorId,
+    data: TensorId,
+) -> (TensorId, Vec<Op>) {
+    let [h, w, c] = model.image;
+    let shape = [settings.batch_size, h, w, c];
+    let seed = settings.seed;
+    let order = order(program.shape(data)[0], settings);
+    let reals = program.tensor("reals", &shape);
+    // From what is done last, which writes the images that are seen, to what is done first.
+    let (mut y, mut ops) = (reals, Vec::new());
+    if settings.diff_augment.is_on() {
+        let x = program.tensor("undisturbed", &shape);
+        ops.push(Op::DiffAugment { clock, x, y, seed, stream: SEEN_REALS, changes: settings.diff_augment });
+        y = x;
+    }
+    if settings.augment.is_on() {
+        let x = program.tensor("originals", &shape);
+        let Augment { rotate, flip, quarter_turns } = settings.augment;
+        ops.push(Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns });
+        y = x;
+    }
+    ops.push(Op::Batch { clock, images: data, y, seed, order, range: model.range() });
+    ops.reverse();
+    (reals, ops)
+}

@@ -1,0 +1,60 @@
+//! Checkpoints in the loop: which are written, which are kept.
+
+use super::Run;
+use crate::error::{Error, Result};
+use crate::train::quality::Measured;
+use crate::train::{Checkpoint, Row, RunFolder};
+
+impl Run<'_, '_> {
+    /// Writes the checkpoint of this step, after the evaluation in progress: a run that is resumed from it finds the rows of all steps
+    /// before it in the log.
+    pub(super) fn write_checkpoint(&mut self) -> Result<()> {
+        self.finish_evaluation()?;
+        let checkpoint = self.checkpoint()?;
+        self.keep(checkpoint)
+    }
+
+    /// The state of the run after this step.
+    pub(super) fn checkpoint(&mut self) -> Result<Checkpoint> {
+        let Checkpoint { model, settings, .. } = &self.training.start;
+        let checkpoint = self.gan.save(self.executor.as_mut(), model, settings, self.step)?;
+        if checkpoint.not_finite().is_some() {
+            return Err(self.diverged(self.step, "a weight"));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Writes a checkpoint and removes older ones, if the run keeps only some.
+    pub(super) fn keep(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let step = checkpoint.step;
+        let path = self.training.folder.checkpoint(step);
+        checkpoint.write(&path)?;
+        self.training.progress.line(&format!("checkpoint  {}", path.display()));
+        if let Some(keep) = self.settings().output.keep_checkpoints {
+            // That old checkpoints cannot be removed does not end the run.
+            if let Err(error) = self.training.folder.remove_checkpoints_before(step, keep) {
+                self.training.progress.line(&format!("checkpoint  older ones stay: {error}"));
+            }
+        }
+        self.last_checkpoint = Some((step, path));
+        self.training.start = checkpoint;
+        self.pace.restart();
+        Ok(())
+    }
+}
+
+/// The step of the best checkpoint, if the log has its distance. Where it does not, the checkpoint is of a later step than the one
+/// that the run resumes from: it is removed, because the resumed run may have another best step.
+pub(super) fn best_of(folder: &RunFolder, rows: &[Row]) -> Result<Option<Measured>> {
+    let path = folder.best_checkpoint();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let best = Checkpoint::read(&path)
+        .ok()
+        .and_then(|checkpoint| rows.iter().filter_map(Measured::of).find(|measured| measured.step == checkpoint.step));
+    if best.is_none() {
+        std::fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+    }
+    Ok(best)
+}

@@ -1,0 +1,59 @@
+//! Drawing in the loop: sheets of real and of generated images.
+
+use super::Run;
+use crate::error::Result;
+use crate::program::Values;
+use crate::report::{Pictures, pixels, sheet};
+use crate::train::{SHEET_IMAGES, SampleRequest, Settings, classes};
+
+impl Run<'_, '_> {
+    /// Generates the images of at most [`SHEET_IMAGES`] requests, as bytes (N, H, W, C).
+    pub(super) fn generate(&mut self, requests: &[SampleRequest]) -> Result<Vec<u8>> {
+        let values = self.images.draw(self.executor.as_mut(), requests)?;
+        if values.iter().any(|value| value.is_nan()) {
+            return Err(self.diverged(self.step, "an image"));
+        }
+        pixels::to_bytes(&values, self.images.range)
+    }
+
+    /// Writes a sheet of real images as the discriminator sees them in the first steps, if they are augmented.
+    pub(super) fn write_augmented_reals(&mut self) -> Result<()> {
+        let Some(augmented) = self.gan.augmented else { return Ok(()) };
+        let model = &self.training.start.model;
+        let wanted = SHEET_IMAGES.min(self.training.images.count());
+        let mut values = Vec::new();
+        let Settings { batch_size, d_steps, .. } = *self.settings();
+        for batch in 1..=wanted.div_ceil(batch_size) as u32 {
+            let step = batch.div_ceil(d_steps).into();
+            self.chunks.provide(self.executor.as_mut(), self.gan.data, self.gan.labels, step)?;
+            self.executor.upload(self.gan.clock, Values::U32(&[batch]))?;
+            self.executor.run(augmented, 1)?;
+            values.extend(self.executor.download(self.gan.reals)?);
+        }
+        self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32 * d_steps]))?;
+        let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
+        let pictures = Pictures::new(&bytes, model.image)?;
+        sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
+    }
+
+    /// Writes the sheet of this step.
+    pub(super) fn write_sheet(&mut self) -> Result<()> {
+        let bytes = self.generate(&self.sheet.clone())?;
+        let model = &self.training.start.model;
+        let pictures = Pictures::new(&bytes, model.image)?;
+        let path = self.training.folder.sheet(self.step, self.settings());
+        sheet::write_png(&path, &sheet::lay_out(&pictures, model.classes.and_then(classes::columns))?)?;
+        self.training.progress.line(&format!("images      {}", path.display()));
+        self.last_sheet = Some((self.step, path));
+        self.report.show(bytes);
+        self.pace.restart();
+        Ok(())
+    }
+
+    /// Draws plots and page, where that takes little of the run's time.
+    pub(super) fn draw(&mut self) -> Result<()> {
+        self.report.draw(self.step, &mut self.training.progress)?;
+        self.pace.restart();
+        Ok(())
+    }
+}

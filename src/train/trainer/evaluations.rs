@@ -1,0 +1,122 @@
+//! Evaluations in the loop: which steps have one, what becomes of its result.
+
+use super::Run;
+use crate::error::Result;
+use crate::metrics::QuickMetrics;
+use crate::train::alarms::Raised;
+use crate::train::background_evaluator::{BackgroundEvaluator, FIRST_EVALUATED, PendingEvaluation};
+use crate::train::quality::{Measured, flat_for};
+use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest, classes};
+
+impl Run<'_, '_> {
+    /// The step after which images are evaluated next; `u64::MAX` where they are not evaluated again.
+    pub(super) fn next_evaluation(&self) -> u64 {
+        let every = self.settings().output.eval_every.filter(|_| self.training.evaluator.is_some());
+        every.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()))
+    }
+
+    /// Lets the evaluator prepare, which takes long, if anything is to be evaluated.
+    pub(super) fn prepare_evaluations(&mut self) {
+        let is_due = self.next_evaluation() <= self.settings().steps;
+        if let Some(evaluator) = self.training.evaluator.as_ref().filter(|_| is_due) {
+            evaluator.prepare();
+            let slow = "distance    preparing evaluations beside training; with labels that takes half a minute, once";
+            self.training.progress.line(slow);
+        }
+    }
+
+    /// Hands images of this step to the evaluator, which works beside the steps that follow, after it has finished those before.
+    pub(super) fn evaluate(&mut self, is_due: bool) -> Result<()> {
+        self.finish_evaluation()?;
+        let Some(count) = self.training.evaluator.as_ref().map(BackgroundEvaluator::count) else { return Ok(()) };
+        let made = self.images_of_seeds(FIRST_EVALUATED, count)?;
+        let checkpoint = self.checkpoint()?;
+        let Some(evaluator) = &self.training.evaluator else { return Ok(()) };
+        evaluator.evaluate(made);
+        self.pending_evaluation =
+            Some(PendingEvaluation { checkpoint, is_due, rows: self.evaluated_row.take().into_iter().collect() });
+        self.pace.restart();
+        Ok(())
+    }
+
+    /// Waits for the evaluation in progress, if there is one.
+    pub(super) fn finish_evaluation(&mut self) -> Result<()> {
+        let evaluator = self.training.evaluator.as_ref().filter(|_| self.pending_evaluation.is_some());
+        match evaluator.map(BackgroundEvaluator::result) {
+            Some(result) => self.record_evaluation(result),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes the row of the step that was evaluated, writes the rows that waited behind it, and keeps the checkpoint if it is the
+    /// best so far. A failure does not end the run: it is reported, and nothing is evaluated any more.
+    pub(super) fn record_evaluation(&mut self, result: Result<QuickMetrics>) -> Result<()> {
+        let Some(PendingEvaluation { checkpoint, is_due, rows }) = self.pending_evaluation.take() else {
+            return Ok(());
+        };
+        let step = checkpoint.step;
+        let metrics = match result {
+            Ok(metrics) => Some(metrics),
+            Err(error) => {
+                self.training.progress.line(&format!("distance    not evaluated: {error}"));
+                self.training.evaluator = None;
+                None
+            }
+        };
+        let measured = metrics.as_ref().map(|metrics| Measured { step, distance: metrics.frechet as f32 });
+        let best = measured.filter(|new| self.best.is_none_or(|best| new.distance < best.distance));
+        if let Some(Measured { distance, .. }) = measured {
+            let count = self.training.evaluator.as_ref().map_or(0, BackgroundEvaluator::count);
+            let lowest = if best.is_some() { ", the lowest so far" } else { "" };
+            let what = format!("distance    {distance:.1} to real images ({count}) after step {step}{lowest}");
+            self.training.progress.line(&what);
+        }
+        for row in rows {
+            let is_measured = row.step == step;
+            let fd = measured.filter(|_| is_measured).map(|measured| measured.distance);
+            self.write_row(&Row { fd, ..row })?;
+            if let Some(metrics) = metrics.as_ref().filter(|_| is_measured) {
+                let Checkpoint { settings, model, .. } = &checkpoint;
+                let raised = self.alarms.see_images(step, metrics, settings, model)?.map(Raised::lines);
+                self.warn(raised);
+            }
+        }
+        self.log.flush()?;
+        self.distances.extend(measured);
+        if best.is_some() {
+            checkpoint.write(&self.training.folder.best_checkpoint())?;
+            self.best = best;
+        }
+        if is_due { self.keep(checkpoint) } else { Ok(()) }
+    }
+
+    /// The number of evaluations in which the distance did not fall, if the run ends for that. It waits for the last evaluation, so
+    /// that the run always ends at the same step.
+    pub(super) fn is_flat(&mut self) -> Result<Option<usize>> {
+        let Some(patience) = self.settings().output.stop_when_flat.filter(|_| self.training.evaluator.is_some()) else {
+            return Ok(None);
+        };
+        if self.pending_evaluation.is_none() {
+            return Ok(None);
+        }
+        self.finish_evaluation()?;
+        let flat = flat_for(self.distances.iter().map(|measured| measured.distance));
+        Ok((flat >= patience).then_some(flat))
+    }
+
+    /// Generates the images of `count` seeds, as bytes (N, H, W, C). Those of a conditional model have the classes of real images.
+    fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Vec<u8>> {
+        let model = &self.training.start.model;
+        let classes = model.classes.map(|_| classes::like_the_real_ones(self.training.images, count));
+        let request = |number: usize| SampleRequest {
+            seed: first + number as u64,
+            class: classes.as_ref().map(|classes| classes[number]),
+        };
+        let requests: Vec<SampleRequest> = (0..count).map(request).collect();
+        let mut bytes = Vec::with_capacity(count * model.image.iter().product::<usize>());
+        for requests in requests.chunks(SHEET_IMAGES) {
+            bytes.extend(self.generate(requests)?);
+        }
+        Ok(bytes)
+    }
+}
