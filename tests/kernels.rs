@@ -588,11 +588,11 @@ fn a_benchmark_says_which_operation_computes_wrongly() {
     let shader = SHADERS.iter().find(|shader| shader.name == "clock").unwrap();
     let broken = shader.source.replace("+= 1u", "+= 2u");
     assert_ne!(broken, shader.source);
-    let machine = BenchDevice::Gpu(gpu.clone().replacing("clock", &broken));
+    let device = BenchDevice::Gpu(gpu.clone().replacing("clock", &broken));
     let model = Model::parse(TINY, "tiny").unwrap();
     let stop = AtomicBool::new(false);
     let bench = Bench {
-        machine: &machine,
+        device: &device,
         model: &model,
         batch_size: 4,
         seconds: 0.001,

@@ -1,10 +1,10 @@
-//! How fast a device trains a model: each operation of a step at the model's shapes beside what the device could do at best, whole
-//! steps, and how both change with the work.
+//! How fast a device trains a model: each operation of a step at the model's shapes compared with the roofline, whole steps, and
+//! how both scale with the work.
 //!
-//! Nothing is timed that was not compared with the CPU in f64 before, by the cases and tolerances of [`verify`](crate::verify).
-//! Figures are medians of many runs, behind some to warm up.
+//! Every operation is compared with the CPU in f64 before it is timed, by the cases and tolerances of
+//! [`verify`](crate::verify). Figures are medians of many runs after a warm-up.
 
-mod machine;
+mod device;
 mod operations;
 mod report;
 mod steps;
@@ -12,7 +12,7 @@ mod sweep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use machine::{BenchDevice, TimeSource, Timing};
+pub use device::{BenchDevice, TimeSource, Timing};
 pub use operations::{Operation, Roofline};
 pub use report::BenchReport;
 pub use steps::{StartUp, StepTiming};
@@ -22,27 +22,27 @@ use crate::error::Result;
 use crate::net::Model;
 use crate::progress::Console;
 
-/// Bytes of the images that steps take theirs from, at most: about those of MNIST.
+/// The largest size of the benchmark's data set, in bytes: about that of MNIST.
 const IMAGE_BYTES: usize = 48 << 20;
 
-/// What is to be measured, and how long it may take.
+/// A benchmark.
 pub struct Bench<'a> {
     /// The device.
-    pub machine: &'a BenchDevice,
+    pub device: &'a BenchDevice,
     /// The model.
     pub model: &'a Model,
     /// Real images in a step.
     pub batch_size: usize,
-    /// Approximate time of each measurement, in seconds.
+    /// The duration of each measurement, in seconds.
     pub seconds: f64,
     /// The place for the progress.
     pub console: &'a Console,
-    /// Set where what was measured so far is enough.
+    /// Ends the benchmark after the current measurement when it is set.
     pub stop: &'a AtomicBool,
 }
 
 impl Bench<'_> {
-    /// Measures whole steps, operations, or both: first the steps, as the start-up is to find nothing prepared.
+    /// Measures whole steps, operations, or both. Steps come first, so that the start-up time includes all preparations.
     pub fn run(&self, steps: bool, operations: bool) -> Result<BenchReport> {
         let mut report = BenchReport::new(self);
         if steps {
@@ -69,10 +69,10 @@ impl Bench<'_> {
         Ok(report)
     }
 
-    /// How many images steps take theirs from.
+    /// The number of images in the benchmark's data set.
     fn images(&self) -> usize {
         let image: usize = self.model.image.iter().product();
-        let room = self.machine.device().max_image_bytes().min(IMAGE_BYTES as u64);
+        let room = self.device.device().max_image_bytes().min(IMAGE_BYTES as u64);
         (room as usize / image).clamp(1, 60_000)
     }
 

@@ -1,66 +1,67 @@
-//! The operations of a step, each at the model's shapes, beside the roofline (Williams, Waterman and Patterson 2009).
+//! The operations of a step, each at the model's shapes, compared with the roofline (Williams, Waterman and Patterson 2009).
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
 use super::Bench;
-use super::machine::{BuiltProgram, Timing};
+use super::device::{BuiltProgram, Timing};
 use crate::error::Result;
 use crate::program::{Access, Element, Geometry, Op, Operand, Program, TensorId};
 use crate::train::{Gan, Settings};
 use crate::verify::Case;
 
-/// Floats of each of two tensors that are copied behind one another: 32 MiB, more than most caches hold.
+/// The number of floats in each of the two tensors of the measured copy: 32 MiB, more than most caches hold.
 const COPIED: usize = 8 << 20;
-/// Rows of the products that show what the device can do at best, and their columns and depth. There are no larger ones where one
-/// takes this share of a measurement's time.
+/// The numbers of rows of the matrix products that measure the peak.
 const PRODUCTS: [usize; 3] = [256, 1024, 4096];
+/// The columns and the depth of these products.
 const PRODUCT_WIDTH: usize = 1024;
+/// The share of a measurement's time from which on a product is large enough, so that larger ones are skipped.
 const ENOUGH: f64 = 0.1;
 
-/// The step that operations are timed in: all that depends on the step's number is under way by then.
+/// The number of the step in which operations are timed; by then no operation has its special first step.
 const STEP: u32 = 3;
 
-/// What the device could do at best, measured with the same kernels.
+/// The device's peak rates, measured with the same kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Roofline {
-    /// 10^9 bytes a second, read and written, of a large copy.
+    /// The rate of a large copy, in 10^9 bytes a second, read and written.
     pub gigabytes_per_second: f64,
-    /// 10^9 floating-point operations a second of the best product: of large matrices, or of the model.
+    /// The rate of the fastest matrix product, in 10^9 floating-point operations a second.
     pub gflops: f64,
 }
 
-/// An operation of the step, or a few that the device runs as one.
+/// The timing of an operation of the step, or of a few that the device fuses.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Operation {
-    /// Its name, or their names: `batch_norm + activation`.
+    /// The names of the operations: `batch_norm + activation`.
     pub operation: String,
-    /// Of a product `x [128, 28, 28, 1] * w [3, 3, 1, 16]`, else the largest tensor.
+    /// The factors of a matrix product, such as `x [128, 28, 28, 1] * w [3, 3, 1, 16]`, else the shape of the largest tensor.
     pub shape: String,
-    /// How many of them there are in a step, with its penalty if it has one.
+    /// The number of times that a step runs it, gradient penalty included.
     pub times: usize,
-    /// How long one takes.
+    /// The duration of one run.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Floating-point operations of its matrix product, two for each multiply-add; 0 for other operations.
+    /// The floating-point operations of its matrix product, two for each multiply-add; 0 for other operations.
     pub flops: u64,
-    /// The same in 10^9 a second.
+    /// The rate of floating-point operations, in 10^9 a second.
     pub gflops: f64,
-    /// The fewest bytes that it has to read and write: what it takes once, what it gives once.
+    /// The smallest number of bytes that it must read and write: each operand once.
     pub bytes: u64,
-    /// The same in 10^9 a second.
+    /// The rate of these bytes, in 10^9 a second.
     pub gigabytes_per_second: f64,
-    /// The time that it would take at the [`Roofline`] as a share of the time that it takes. Above 1 where its tensors stay in a
-    /// cache, which is faster than the memory of a large copy.
+    /// The duration at the [`Roofline`] as a share of the measured duration. Above 1 where its tensors stay in a cache, which is
+    /// faster than the memory of a large copy.
     pub roofline_share: f64,
-    /// How far it is from f64, as a share of what it may be.
+    /// The largest error against f64, as a share of its bound.
     pub error_share: f64,
-    /// What is wrong with its results; then its times mean nothing, and no table shows them.
+    /// What is wrong with its results. If anything is, tables do not show its times.
     pub complaints: Vec<String>,
 }
 
-/// What is known of an operation before it is timed.
+/// An operation before it is timed.
 struct OperationCase {
     name: String,
     shape: String,
@@ -71,7 +72,7 @@ struct OperationCase {
 }
 
 impl Bench<'_> {
-    /// Every different operation of the step, in the order of their first time.
+    /// Times every distinct operation of the step, in the order of their first occurrence.
     pub(super) fn operations(&self) -> Result<(Roofline, Vec<Operation>)> {
         let operation_cases = self.operation_cases();
         let task = self.console.task("operations", (operation_cases.len() + 1 + PRODUCTS.len()) as u64);
@@ -101,7 +102,7 @@ impl Bench<'_> {
         for operation in &mut operations {
             operation.compare_with(roofline);
         }
-        // A yardstick that computes wrongly measures nothing.
+        // A copy or a product with wrong results makes the roofline worthless.
         operations.extend([copy].into_iter().chain(products).filter(|operation| !operation.complaints.is_empty()));
         Ok((roofline, operations))
     }
@@ -112,7 +113,7 @@ impl Bench<'_> {
         let step = gan.penalised_step.map_or(gan.step, |penalised| penalised.step);
         let mut operation_cases: Vec<OperationCase> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
-        for ops in self.machine.fused(&program.routine(step).ops, program) {
+        for ops in self.device.fused(&program.routine(step).ops, program) {
             let place = *places.entry(key(ops, program)).or_insert(operation_cases.len());
             if place == operation_cases.len() {
                 operation_cases.push(OperationCase::of(ops, program));
@@ -122,10 +123,10 @@ impl Bench<'_> {
         operation_cases
     }
 
-    /// Compares the results with those in f64; times it where they hold.
+    /// Compares the results with f64, and times the operation if they agree.
     fn measured(&self, operation_case: OperationCase) -> Result<Operation> {
         let OperationCase { name, shape, times, flops, bytes, case } = operation_case;
-        let mut built = self.machine.build(case.program())?;
+        let mut built = self.device.build(case.program())?;
         if let BuiltProgram::Gpu(gpu) = &mut built {
             gpu.poison();
         }
@@ -198,7 +199,7 @@ impl Operation {
     }
 }
 
-/// The same for operations that differ in nothing but where their tensors lie.
+/// A key that is equal for operations that differ only in their tensors, not in shapes or settings.
 fn key(ops: &[Op], program: &Program) -> String {
     let parts = ops.iter().map(|op| {
         let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
@@ -207,7 +208,7 @@ fn key(ops: &[Op], program: &Program) -> String {
     parts.collect()
 }
 
-/// What a person recognises operations by.
+/// The shapes by which people recognise operations.
 fn shape(ops: &[Op], program: &Program) -> String {
     let product = ops.iter().find_map(|op| match *op {
         Op::Conv { x, w, .. } => Some([("x", x), ("w", w)]),
@@ -226,8 +227,8 @@ fn shape(ops: &[Op], program: &Program) -> String {
     format!("{:?}", program.shape(largest.tensor))
 }
 
-/// What operations have to read and write if each takes every tensor once from memory and gives it once to it, and what one gives
-/// to another is not read again.
+/// The bytes that operations must read and write if each tensor is read once and written once, and a tensor that one of them writes
+/// is not read again.
 fn min_bytes(ops: &[Op], program: &Program) -> u64 {
     let mut written: Vec<TensorId> = Vec::new();
     let mut bytes = 0;
@@ -236,9 +237,9 @@ fn min_bytes(ops: &[Op], program: &Program) -> u64 {
         for &Operand { name, tensor, access, .. } in &operands {
             let all = (program.info(tensor).len() * program.element(tensor).bytes()) as u64;
             let touched = match program.element(tensor) {
-                // Of the data set those rows that make the batch.
+                // Of the data set only the rows of the batch.
                 Element::U8 => operands.last().map_or(0, |y| program.info(y.tensor).len() as u64),
-                _ if name == "history" => 0, // a few cells of it
+                _ if name == "history" => 0, // a few cells
                 _ => all,
             };
             let read = access != Access::Write && !written.contains(&tensor);
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_operation_gives_to_the_next_is_written_and_not_read() {
+    fn a_tensor_passed_between_operations_is_written_and_not_read_again() {
         let mut program = Program::new();
         let [x, y, z] = ["x", "y", "z"].map(|name| program.tensor(name, &[100]));
         assert_eq!(min_bytes(&[relu(x, y)], &program), 800);
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_are_the_same_whatever_tensors_they_are_on_and_others_where_a_shape_or_a_number_differs() {
+    fn operations_have_the_same_key_on_any_tensors_and_another_key_with_another_shape_or_setting() {
         let mut program = Program::new();
         let [a, b, c] = ["a", "b", "c"].map(|name| program.tensor(name, &[100]));
         let [short, shorter] = ["d", "e"].map(|name| program.tensor(name, &[99]));

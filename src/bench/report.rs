@@ -1,4 +1,4 @@
-//! What was measured, as tables for people and as JSON for programs.
+//! The results of a benchmark, as tables for people and as JSON for programs.
 
 use std::fmt;
 
@@ -6,35 +6,35 @@ use serde::Serialize;
 
 use super::{Bench, Operation, Roofline, StartUp, StepTiming, Sweep, TimeSource};
 
-/// Longer shapes are cut in tables; JSON has all of them.
+/// The width of shapes in tables, which cut longer ones; JSON has them whole.
 const SHAPE_WIDTH: usize = 44;
 
-/// What was measured, and on what.
+/// The results of a benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchReport {
-    /// Of this program.
+    /// The version of this program.
     pub version: &'static str,
     /// The device.
     pub device: String,
-    /// Name and version of a GPU's driver.
+    /// Name and version of a GPU's driver; absent for the CPU device.
     pub driver: Option<String>,
     /// The model's name.
     pub model: String,
     /// Real images in a step.
     pub batch_size: usize,
-    /// Whether all results were those of the CPU in f64; false where one was not, and then its times mean nothing.
+    /// Whether all results agreed with the CPU's in f64.
     pub passed: bool,
-    /// False where it was ended early.
+    /// False where the benchmark was ended early.
     pub complete: bool,
-    /// Where whole steps were asked for.
+    /// The start-up times, if whole steps were measured.
     pub start_up: Option<StartUp>,
-    /// The same.
+    /// The timing of whole steps, if they were measured.
     pub step: Option<StepTiming>,
-    /// Where operations were asked for.
+    /// The device's peak rates, if operations were measured.
     pub roofline: Option<Roofline>,
-    /// The same; in the order of the step.
+    /// The timings of operations, in the order of the step.
     pub operations: Vec<Operation>,
-    /// Where a sweep was asked for.
+    /// The sweep, if one was measured.
     pub sweep: Option<Sweep>,
 }
 
@@ -42,8 +42,8 @@ impl BenchReport {
     pub(super) fn new(bench: &Bench) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            device: bench.machine.device().description(),
-            driver: bench.machine.driver().map(String::from),
+            device: bench.device.device().description(),
+            driver: bench.device.driver().map(String::from),
             model: bench.model.name.clone(),
             batch_size: bench.batch_size,
             passed: true,
@@ -56,7 +56,7 @@ impl BenchReport {
         }
     }
 
-    /// Milliseconds of all operations of a step, each as often as it is in there.
+    /// The duration of all operations of a step, in milliseconds.
     fn sum(&self) -> f64 {
         self.operations.iter().map(|operation| operation.times as f64 * operation.timing.milliseconds).sum()
     }
@@ -93,15 +93,15 @@ impl BenchReport {
         }
         let clock = self.operations.first().map_or(TimeSource::Wall, |operation| operation.timing.clock);
         let clock = match clock {
-            TimeSource::Gpu => "the GPU's own clock",
+            TimeSource::Gpu => "GPU timestamps",
             TimeSource::Wall => "wall time",
         };
         writeln!(
             f,
-            "medians by {clock}; roofline: a copy of {:.1} GB/s, products of {:.1} GFLOP/s; error: share of what is allowed",
+            "medians of {clock}; roofline: copy {:.1} GB/s, matrix product {:.1} GFLOP/s; error: share of its bound",
             roofline.gigabytes_per_second, roofline.gflops
         )?;
-        writeln!(f, "all operations of a step, one after the other: {:.3} ms", self.sum())
+        writeln!(f, "sum of all operations of a step: {:.3} ms", self.sum())
     }
 }
 
@@ -111,8 +111,8 @@ impl fmt::Display for StartUp {
         let all = write + build + load + first_step;
         write!(
             f,
-            "start-up: {all:.2} s to the end of the first step: program written {write:.2}, built {build:.2}, \
-             parameters and images there {load:.2}, step {first_step:.2}"
+            "start-up: {all:.2} s to the end of the first step: write program {write:.2}, build {build:.2}, load parameters and \
+             images {load:.2}, first step {first_step:.2}"
         )
     }
 }
@@ -126,12 +126,12 @@ impl fmt::Display for StepTiming {
             timing.milliseconds, timing.fastest_milliseconds
         )?;
         if let Some((dispatches, encode)) = dispatches.zip(*encode_milliseconds) {
-            write!(f, "; {dispatches} dispatches, which the host encodes in {encode:.3} ms")?;
+            write!(f, "; {dispatches} dispatches, encoded in {encode:.3} ms")?;
         }
         if self.complaints.is_empty() {
             write!(
                 f,
-                "\n          a small one is at most {:.0} % of what is allowed from f64",
+                "\n          error of a small step against f64: at most {:.0} % of its bound",
                 100.0 * self.error_share
             )?;
         }
@@ -157,7 +157,7 @@ impl fmt::Display for BenchReport {
         if let Some(step) = &self.step {
             writeln!(f, "{step}")?;
         }
-        let ended = if self.complete { "" } else { "; ended early" };
+        let ended = if self.complete { "" } else { "; stopped early" };
         write!(f, "{}, batch {}, on {}{ended}", self.model, self.batch_size, self.device)
     }
 }

@@ -1,11 +1,11 @@
-//! Whole steps: how long until there is one, and how long each takes.
+//! Whole steps: the start-up time, and the duration of each step.
 
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::Bench;
-use super::machine::{BuiltProgram, Timing};
+use super::device::{BuiltProgram, Timing};
 use crate::error::Result;
 use crate::net::{Model, Summary};
 use crate::program::Values;
@@ -14,47 +14,47 @@ use crate::progress::Task;
 use crate::train::{Checkpoint, Gan, Settings};
 use crate::verify::one_step;
 
-/// Pieces of the work, as it is shown.
+/// The number of pieces of work in the progress display.
 pub(super) const PIECES: u64 = 3;
-/// Floating-point operations of the step that is compared with f64, at most; the operations are compared at their full size.
+/// The largest number of floating-point operations in the step that is compared with f64. Operations are compared at full size.
 const COMPARED_FLOPS: u64 = 2_000_000_000;
 
-/// What comes before the second step, in seconds.
+/// The durations before the second step, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StartUp {
-    /// Until the program is written.
+    /// Writing the program.
     pub write: f64,
-    /// Until the device has its buffers, and a GPU its pipelines.
+    /// Creating buffers, and a GPU's pipelines.
     pub build: f64,
-    /// Until the parameters are drawn and lie there, with the images.
+    /// Drawing the initial parameters, and uploading them and the images.
     pub load: f64,
-    /// Until the first step is done, in which drivers compile.
+    /// The first step, in which drivers compile.
     pub first_step: f64,
 }
 
-/// A step of a model.
+/// The timing of a step of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepTiming {
-    /// How long it takes; the mean of steps with and without a penalty, if it has one.
+    /// The duration; the mean of steps with and without a gradient penalty, if there is one.
     #[serde(flatten)]
     pub timing: Timing,
     /// Real images a second.
     pub images_per_second: f64,
-    /// 10^9 floating-point operations of its matrix products, in the mean.
+    /// The mean number of floating-point operations of matrix products, in 10^9.
     pub gflop: f64,
-    /// The same a second.
+    /// The rate of floating-point operations, in 10^9 a second.
     pub gflops: f64,
-    /// Dispatches of a step without a penalty; none on the CPU device.
+    /// The number of dispatches of a step without a gradient penalty; absent on the CPU device.
     pub dispatches: Option<usize>,
-    /// How long the host takes to encode them.
+    /// The time in which the host encodes the dispatches; absent on the CPU device.
     pub encode_milliseconds: Option<f64>,
-    /// How far a tensor of a step of few images is from f64, as a share of what it may be.
+    /// The largest error of a tensor of a small step against f64, as a share of its bound.
     pub error_share: f64,
-    /// What is wrong with the tensors of that step.
+    /// What is wrong with the tensors of the small step.
     pub complaints: Vec<String>,
 }
 
-/// A program in training.
+/// A model in training on the device under measurement.
 pub(super) struct TimedModel {
     gan: Gan,
     built: BuiltProgram,
@@ -62,13 +62,13 @@ pub(super) struct TimedModel {
 }
 
 impl Bench<'_> {
-    /// Starts up and makes a first step, compares a small one with f64, then times steps.
+    /// Measures the start-up, compares a small step with f64, then times steps.
     pub(super) fn step(&self, task: &Task) -> Result<(StartUp, StepTiming)> {
         let (mut timed_model, start_up) = self.timed_model(self.model, self.batch_size)?;
         task.advance(1);
         let flops = Summary::new(self.model).step_flops;
         let compared = (COMPARED_FLOPS / flops).clamp(2, 16) as usize;
-        let comparison = one_step(self.machine.device(), self.model, compared)?;
+        let comparison = one_step(self.device.device(), self.model, compared)?;
         task.advance(1);
         let timing = timed_model.time(self.seconds)?;
         task.advance(1);
@@ -94,7 +94,7 @@ impl Bench<'_> {
         Ok((start_up, step))
     }
 
-    /// A model on the device after its first step.
+    /// A model on the device after its first step, and the start-up times.
     pub(super) fn timed_model(&self, model: &Model, batch_size: usize) -> Result<(TimedModel, StartUp)> {
         let mut last = Instant::now();
         let mut lap = || {
@@ -104,7 +104,7 @@ impl Bench<'_> {
         let settings = Settings::bare(model, self.images(), batch_size);
         let gan = Gan::new(model, &settings, self.images());
         let write = lap();
-        let mut built = self.machine.build(&gan.program)?;
+        let mut built = self.device.build(&gan.program)?;
         let build = lap();
         gan.load(built.executor(), &Checkpoint::initial(model, &settings))?;
         built.executor().upload(gan.data, Values::U8(&noise(gan.program.info(gan.data).len())))?;
@@ -124,7 +124,7 @@ impl TimedModel {
         Ok(())
     }
 
-    /// Times steps for about `seconds` seconds, with the same share of penalised steps as in a run.
+    /// Times steps for about `seconds`, with gradient penalties as often as in a run.
     pub(super) fn time(&mut self, seconds: f64) -> Result<Timing> {
         let unit = self.gan.penalised_step.map_or(1, |penalised| penalised.every as usize);
         let Self { gan, built, steps } = self;
@@ -136,7 +136,7 @@ impl TimedModel {
     }
 }
 
-/// Images that are as good as any for this: a block of noise, over and over.
+/// Pixels of `len` bytes: a repeated block of noise.
 fn noise(len: usize) -> Vec<u8> {
     let block: Vec<u8> = (0..4096).flat_map(|at| philox([at, 0, 0, 0], [11, 0])).flat_map(u32::to_le_bytes).collect();
     block.iter().copied().cycle().take(len).collect()

@@ -1,62 +1,62 @@
-//! How the time of a step grows with its work: with the batch, and with the width of the networks.
+//! How the duration of a step scales with the batch size, and with the width of the networks.
 
 use std::fmt;
 
 use serde::Serialize;
 
 use super::Bench;
-use super::machine::Timing;
+use super::device::Timing;
 use crate::error::{Error, Result};
 use crate::net::{NetworkSummary, Summary};
 use crate::report::Flaw;
 use crate::report::plot::{Plot, Series, SeriesColour};
 use crate::report::trace::Trace;
 
-/// Batches, as powers of two: up to 4096 images.
+/// The number of batch sizes of a sweep minus one: powers of two up to 4096 images.
 const BATCHES: u32 = 12;
-/// Shares of the model's own channels, in percent.
+/// The widths of a sweep, in percent of the model's own channels.
 const WIDTHS: [usize; 5] = [25, 50, 100, 200, 400];
-/// The longest step that is measured, as a multiple of the time of a measurement; larger steps are left out.
+/// The longest duration of a step, in durations of a measurement; longer steps are skipped.
 const PATIENCE: f64 = 20.0;
 
-/// What grows.
+/// What a sweep varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SweepOver {
     /// Batches of 1, 2, 4 and so on up to 4096 images
     Batch,
-    /// A quarter, half, all, twice and four times the channels of both networks
+    /// 25, 50, 100, 200 and 400 percent of the channels of both networks
     Width,
 }
 
-/// Steps of growing work.
+/// The timings of steps of growing work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sweep {
-    /// What grows.
+    /// What the sweep varies.
     pub over: SweepOver,
-    /// From the least work to the most.
+    /// The measured points, from the least work to the most.
     pub points: Vec<SweepPoint>,
-    /// Why larger or smaller ones are not there, each with its reason.
+    /// The skipped points, each with its reason.
     pub left_out: Vec<String>,
 }
 
-/// One of them.
+/// A point of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SweepPoint {
     /// Real images in a step.
     pub batch_size: usize,
-    /// Channels in percent of the model's own.
+    /// The channels in percent of the model's own.
     pub width_percent: usize,
-    /// Parameters of both networks.
+    /// The number of parameters of both networks.
     pub parameters: u64,
-    /// How long a step takes.
+    /// The duration of a step.
     #[serde(flatten)]
     pub timing: Timing,
     /// Real images a second.
     pub images_per_second: f64,
-    /// 10^9 floating-point operations of the step's matrix products.
+    /// The floating-point operations of the step's matrix products, in 10^9.
     pub gflop: f64,
-    /// The same a second.
+    /// The rate of floating-point operations, in 10^9 a second.
     pub gflops: f64,
 }
 
@@ -79,7 +79,7 @@ impl Bench<'_> {
             match self.point(batch_size, width_percent, sweep.points.last()) {
                 Ok(Some(point)) => sweep.points.push(point),
                 Ok(None) => sweep.left_out.push(format!("{name}: a step would take too long (see --seconds)")),
-                // What is too large, or too small for its statistics, is what a sweep finds out.
+                // A sweep finds the limits: a point that is too large, or too small for batch statistics, is skipped.
                 Err(
                     error @ (Error::TooLarge { .. }
                     | Error::OutOfMemory { .. }
@@ -94,7 +94,7 @@ impl Bench<'_> {
         Ok(sweep)
     }
 
-    /// None where a step is expected to take too long, by what the one before took.
+    /// Measures a point; `None` where its step is expected to take too long, judging from the point before.
     fn point(
         &self,
         batch_size: usize,
@@ -123,7 +123,7 @@ impl Bench<'_> {
 }
 
 impl Sweep {
-    /// Images a second over the work, as the text of an SVG file.
+    /// A plot of images per second over the work, as SVG.
     pub fn svg(&self) -> Result<String, Flaw> {
         let mut trace = Trace::default();
         for point in &self.points {
@@ -142,7 +142,7 @@ impl Sweep {
     }
 }
 
-/// A line for each point.
+/// A table with a line for each point.
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use image::ImageFormat;
 
+use super::Outcome;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::train::stop_on_ctrl_c;
-use super::{Outcome, within};
 use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -19,37 +19,37 @@ use crate::progress::Console;
 use crate::report::Flaw;
 use crate::report::plot::Plot;
 
-/// The model of digits.
-const USUAL_MODEL: &str = "dcgan-fast";
+/// The default model, which is also the default for digits.
+const DEFAULT_MODEL: &str = "dcgan-fast";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BenchArguments {
-    /// A model's name, or a model file (.toml)
-    #[arg(long, value_name = "MODEL", default_value = USUAL_MODEL)]
+    /// Name of a built-in model, or a model file (.toml)
+    #[arg(long, value_name = "MODEL", default_value = DEFAULT_MODEL)]
     model: String,
 
-    /// Real images in a step [default: the model's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    batch_size: Option<i128>,
+    /// Real images in a step [default: the model's batch size]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    batch_size: Option<u32>,
 
-    /// Measure the operations of a step alone, each beside what the device could do at best
+    /// Measure only the operations of a step, each compared with the device's roofline
     #[arg(long, conflicts_with_all = ["steps", "sweep"])]
     operations: bool,
 
-    /// Measure whole steps alone
+    /// Measure only whole steps
     #[arg(long, conflicts_with = "sweep")]
     steps: bool,
 
-    /// Measure steps of growing work instead
+    /// Measure steps of growing batches or of growing models instead
     #[arg(long, value_name = "OVER")]
     sweep: Option<SweepOver>,
 
-    /// Draw what the sweep found, as an .svg or .png file
+    /// Draw the sweep as an .svg or .png file
     #[arg(long, value_name = "FILE", requires = "sweep")]
     plot: Option<PathBuf>,
 
-    /// Seconds for each measurement; a sweep leaves out steps that take 20 times as long
-    #[arg(long, value_name = "S", default_value_t = 0.5, allow_negative_numbers = true)]
+    /// Seconds of each measurement; a sweep skips steps that take 20 times as long
+    #[arg(long, value_name = "S", default_value_t = 0.5, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
 
     #[command(flatten)]
@@ -60,24 +60,14 @@ pub(super) struct BenchArguments {
 }
 
 pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outcome> {
-    if !(0.001..=600.0).contains(&arguments.seconds) {
-        return Err(Error::Request {
-            message: format!("--seconds cannot be {}", arguments.seconds),
-            hint: "choose 0.001 to 600".into(),
-        });
-    }
     let format = arguments.plot.as_deref().map(PlotFormat::of).transpose()?;
     let model = Model::open(&arguments.model)?;
-    let batch_size = match arguments.batch_size {
-        Some(asked) => within("--batch-size", asked, 1, 1 << 20)? as usize,
-        None => model.training.batch_size,
-    };
+    let batch_size = arguments.batch_size.map_or(model.training.batch_size, |batch_size| batch_size as usize);
     model.check_batch(batch_size)?;
-    let (machine, which) = arguments.device.open_to_time(console)?;
+    let (device, which) = arguments.device.open_to_time(console)?;
     let stop = stop_on_ctrl_c("ending after this measurement", console)?;
     console.message(&format!("device  {which}"));
-    let bench =
-        Bench { machine: &machine, model: &model, batch_size, seconds: arguments.seconds, console, stop: &stop };
+    let bench = Bench { device: &device, model: &model, batch_size, seconds: arguments.seconds, console, stop: &stop };
     let report = match arguments.sweep {
         Some(over) => bench.sweep(over)?,
         None => bench.run(!arguments.operations, !arguments.steps)?,
@@ -86,21 +76,27 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     if let (Some(path), Some(format), Some(sweep)) = (&arguments.plot, format, &report.sweep) {
         draw(sweep, path, format, console)?;
     }
-    judged(&report)?;
+    check(&report)?;
     Ok(if stop.load(Ordering::Relaxed) { Outcome::Stopped } else { Outcome::Done })
 }
 
-fn judged(report: &BenchReport) -> Result<()> {
+/// A duration of a measurement, in seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (0.001..=600.0).contains(&seconds) { Ok(seconds) } else { Err(format!("{seconds} is out of range 0.001..=600")) }
+}
+
+fn check(report: &BenchReport) -> Result<()> {
     if report.passed {
         return Ok(());
     }
     Err(Error::Device {
-        message: format!("{} does not compute correctly, so its times mean nothing", report.device),
-        hint: "see `gpu-gan verify` for all that is wrong; update its driver, or use another with --device".into(),
+        message: format!("{} does not compute correctly, so its times are not comparable", report.device),
+        hint: "run `gpu-gan verify` for details; update its driver, or choose another with --device".into(),
     })
 }
 
-/// What a plot is written as.
+/// The file format of a plot.
 #[derive(Clone, Copy)]
 enum PlotFormat {
     Svg,
@@ -113,7 +109,7 @@ impl PlotFormat {
             Some(ending) if ending == "svg" => Ok(Self::Svg),
             Some(ending) if ending == "png" => Ok(Self::Png),
             _ => Err(Error::Request {
-                message: format!("{} is no name for a plot", path.display()),
+                message: format!("{} is not the name of a plot", path.display()),
                 hint: "choose a name that ends in .svg or .png".into(),
             }),
         }
@@ -123,7 +119,7 @@ impl PlotFormat {
 fn draw(sweep: &Sweep, path: &Path, format: PlotFormat, console: &Console) -> Result<()> {
     let flawed = |flaw: Flaw| Error::Request {
         message: format!("the plot cannot be drawn: {flaw}"),
-        hint: "take the figures with --json".into(),
+        hint: "print the figures with --json instead".into(),
     };
     let svg = sweep.svg().map_err(flawed)?;
     let bytes = match format {

@@ -1,21 +1,53 @@
 //! `gpu-gan verify`: whether a GPU and its driver compute correctly.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
 use super::Outcome;
 use super::device::DeviceArgument;
-use super::output::ResultFormat;
+use super::output::{ResultFormat, print};
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::progress::Console;
-use crate::verify::{Scope, verify};
+use crate::verify::{CaseFilter, KnownFailures, Scope, VerifyOptions, VerifyReport, case_names, verify};
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArguments {
-    /// Small batches of every model, and one whole step: under a minute on a software adapter (the default)
+    /// Check small batches of every model and one whole step: about a minute on a software adapter (the default)
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 
-    /// The models' own batch sizes, very long sums, a whole step of every model: minutes on a software adapter
+    /// Check the models' own batch sizes, very long sums and a whole step of every model: many minutes on a software adapter
     #[arg(long)]
     full: bool,
+
+    /// Run only the cases whose names match a regular expression, such as ^conv/
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<CaseFilter>,
+
+    /// Print the names of all cases and run none
+    #[arg(long, conflicts_with_all = ["seed", "junit", "summary", "expect", "json"])]
+    list: bool,
+
+    /// Seed of the operands' values
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Read known failures from a TOML file: they do not fail the run, and a known failure that passes does
+    ///
+    /// The file has [[failure]] tables with the keys case (a regular expression of names), reason, and optionally vendor (a PCI
+    /// number such as "0x10de"), device and driver (regular expressions).
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+
+    /// Write the result of every case as JUnit XML
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    junit: Option<PathBuf>,
+
+    /// Write a summary in Markdown, for the page of a CI job
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    summary: Option<PathBuf>,
 
     #[command(flatten)]
     format: ResultFormat,
@@ -25,18 +57,57 @@ pub(super) struct VerifyArguments {
 }
 
 pub(super) fn run(arguments: &VerifyArguments, console: &Console) -> Result<Outcome> {
+    let scope = if arguments.full { Scope::Full } else { Scope::Quick };
+    if arguments.list {
+        return list(scope, arguments.filter.as_ref());
+    }
+    let known_failures = arguments.expect.as_deref().map(KnownFailures::read).transpose()?.unwrap_or_default();
     let (gpu, which) = arguments.device.open_gpu()?;
     console.message(&format!("device  {which}"));
-    let scope = if arguments.full { Scope::Full } else { Scope::Quick };
-    let report = verify(&gpu, scope, console)?;
+    let options = VerifyOptions { scope, filter: arguments.filter.clone(), seed: arguments.seed, known_failures };
+    let report = verify(&gpu, &options, console)?;
     arguments.format.print(&report)?;
-    if report.passed {
-        return Ok(Outcome::Done);
+    save("junit  ", arguments.junit.as_deref(), console, || report.junit())?;
+    save("summary", arguments.summary.as_deref(), console, || report.markdown())?;
+    if report.passed { Ok(Outcome::Done) } else { Err(failure(&report)) }
+}
+
+/// Prints the names of the cases that match the filter.
+fn list(scope: Scope, filter: Option<&CaseFilter>) -> Result<Outcome> {
+    let names = case_names(scope)?;
+    let names = names.iter().map(String::as_str).filter(|name| filter.is_none_or(|filter| filter.matches(name)));
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return Err(Error::Request {
+            message: "no case matches the filter".into(),
+            hint: "leave out --filter to see the names of all cases; with --full there are more".into(),
+        });
     }
-    Err(Error::Device {
+    print(&names.join("\n"))?;
+    Ok(Outcome::Done)
+}
+
+fn save(label: &str, path: Option<&Path>, console: &Console, text: impl FnOnce() -> String) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    write_atomically(path, |out| out.write_all(text().as_bytes()).map_err(Error::file("write", path)))?;
+    console.message(&format!("{label} {}", path.display()));
+    Ok(())
+}
+
+fn failure(report: &VerifyReport) -> Error {
+    use crate::verify::Verdict::{Failed, UnexpectedPass};
+    let unexpected = report.with_verdict(UnexpectedPass).count();
+    let only_passes = report.with_verdict(Failed).next().is_none() && report.entry_points_not_reached.is_empty();
+    if only_passes && unexpected > 0 {
+        return Error::Device {
+            message: format!("{unexpected} cases pass that are listed as known failures"),
+            hint: "remove them from the file given with --expect".into(),
+        };
+    }
+    Error::Device {
         message: format!("{} does not compute correctly", report.device),
-        hint: "update its driver; until then use another with --device, or --device cpu. If it is up to date, please report \
-               the table above"
+        hint: "update its driver; until then choose another with --device, or use --device cpu. If the driver is up to date, \
+               please report the table above"
             .into(),
-    })
+    }
 }

@@ -198,6 +198,11 @@ impl GpuDevice {
         &self.driver
     }
 
+    /// The PCI number of the adapter's vendor, such as 0x10de; 0 where the driver does not report it.
+    pub fn vendor(&self) -> u32 {
+        self.device.adapter_info().vendor
+    }
+
     /// How many GPU objects all executors of this device created so far. Running a routine creates none.
     pub fn resource_counts(&self) -> ResourceCounts {
         let Created { buffers, bind_groups, pipelines } = &*self.created;

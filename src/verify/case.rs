@@ -9,33 +9,37 @@ use crate::gpu::{Dispatch, GpuDevice, KernelSet, lower};
 use crate::program::random::{philox, uniform};
 use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId, TensorId, Values};
 
-/// What lies behind a written tensor, and must lie there still.
+/// The value of the elements after a tensor, which an operation must not change.
 const GUARD: f32 = 12_345.0;
+/// The number of such elements.
 const GUARD_LEN: usize = 130;
 
 /// One operation, or a few in a row, alone in a program, with a guard behind each tensor of floats.
 pub struct Case {
     program: Program,
     run: RoutineId,
-    /// The step that it runs in.
+    /// The number of the step in which the operations run.
     step: u32,
+    /// How far results may be from their references.
     tolerance: Tolerance,
-    /// The same on a device of mixed precision, where that rounds what is multiplied.
+    /// The tolerance on a device of mixed precision, if that rounds the factors of one of the operations.
     in_f16: Option<Tolerance>,
-    /// Each operand with the buffer that holds it and its guard.
+    /// Each operand with the tensor over it and its guard.
     operands: Vec<(Operand, TensorId)>,
-    /// Values that an operand begins with, by its letter.
+    /// First values of operands, by their letters.
     given: Vec<(&'static str, Vec<f32>)>,
+    /// The seed of all other values.
+    seed: u64,
 }
 
 impl Case {
-    /// An operation of a program, on tensors of its own of the same shapes, in a step.
+    /// A case of an operation of a program, on new tensors of the same shapes, in the step of that number.
     pub fn of(op: &Op, source: &Program, step: u32) -> Self {
         Self::of_ops(std::slice::from_ref(op), source, step)
     }
 
-    /// Operations of a program in a row, the same way: where one reads what another writes, they share a tensor, and where that is
-    /// a part of what the other one takes, a part of its. Its tolerance is the loosest of theirs.
+    /// A case of a few operations of a program in a row. Operations that share a tensor, or a part of one, share it in the case,
+    /// too. The tolerance is the loosest of theirs.
     pub fn of_ops(ops: &[Op], source: &Program, step: u32) -> Self {
         let mut program = Program::new();
         let mut operands: Vec<(Operand, TensorId)> = Vec::new();
@@ -79,32 +83,48 @@ impl Case {
         for op in row {
             program.push(op);
         }
-        Self { program, run, step, tolerance, in_f16: tolerance_in_f16(ops, source), operands, given: Vec::new() }
+        Self {
+            program,
+            run,
+            step,
+            tolerance,
+            in_f16: tolerance_in_f16(ops, source),
+            operands,
+            given: Vec::new(),
+            seed: 0,
+        }
     }
 
-    /// An operation on tensors that `build` makes.
+    /// A case of one operation on tensors that `build` creates.
     pub fn single(step: u32, build: impl FnOnce(&mut Program) -> Op) -> Self {
         Self::sequence(step, |program| vec![build(program)])
     }
 
-    /// Operations in a row, on tensors that `build` makes.
+    /// A case of a few operations in a row, on tensors that `build` creates.
     pub fn sequence(step: u32, build: impl FnOnce(&mut Program) -> Vec<Op>) -> Self {
         let mut program = Program::new();
         let ops = build(&mut program);
         Self::of_ops(&ops, &program, step)
     }
 
-    /// The same with another tolerance than that of its operation.
+    /// The same case with another tolerance than that of its operation.
     #[must_use]
     pub fn within(mut self, tolerance: Tolerance) -> Self {
         self.tolerance = tolerance;
         self
     }
 
-    /// The same where an operand begins with such values.
+    /// The same case with these first values of an operand.
     #[must_use]
     pub fn with_values(mut self, letter: &'static str, values: &[f32]) -> Self {
         self.given.push((letter, values.to_vec()));
+        self
+    }
+
+    /// The same case with another seed of the operands' values; 0 is the default.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
         self
     }
 
@@ -113,12 +133,12 @@ impl Case {
         self.program.routine(self.run).ops.last().expect("a case has an operation")
     }
 
-    /// The program of the operation.
+    /// The program with the operation.
     pub fn program(&self) -> &Program {
         &self.program
     }
 
-    /// The routine of the operation.
+    /// The routine with the operation.
     pub fn routine(&self) -> RoutineId {
         self.run
     }
@@ -138,12 +158,22 @@ impl Case {
         self.dispatches_on(gpu).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
     }
 
-    /// How far it may be from its reference, on a device of mixed precision or another.
+    /// How far results may be from their references, on a device of mixed precision or on another one.
     pub fn tolerance(&self, mixed_precision: bool) -> Tolerance {
         self.in_f16.filter(|_| mixed_precision).unwrap_or(self.tolerance)
     }
 
-    /// `x [2, 28, 28, 1], w [4, 4, 1, 16], ...`.
+    /// The operations and the shapes of their operands: `conv+activation/x=2x28x28x1,w=4x4x1x16,...`.
+    pub fn name(&self) -> String {
+        let ops: Vec<_> = self.program.routine(self.run).ops.iter().map(Op::name).collect();
+        let operands = self.operands.iter().map(|(operand, _)| {
+            let sides: Vec<_> = self.program.shape(operand.tensor).iter().map(usize::to_string).collect();
+            format!("{}={}", operand.name, sides.join("x"))
+        });
+        format!("{}/{}", ops.join("+"), operands.collect::<Vec<_>>().join(","))
+    }
+
+    /// The shapes of the operands: `x [2, 28, 28, 1], w [4, 4, 1, 16], ...`.
     pub fn shapes(&self) -> String {
         let shapes = self
             .operands
@@ -152,14 +182,14 @@ impl Case {
         shapes.collect::<Vec<_>>().join(", ")
     }
 
-    /// Runs the operation on both and compares all that it wrote; each written tensor by its letter.
+    /// Runs the operations on a GPU and in f64 on the CPU. Returns the letter and the comparison of each written tensor.
     pub fn run(&self, gpu: &GpuDevice) -> Result<Vec<(&'static str, Comparison)>> {
         let mut on_gpu = gpu.executor(&self.program)?;
         on_gpu.poison();
         self.try_on(&mut on_gpu)
     }
 
-    /// The bits of all that the operation writes on a device.
+    /// The bits of all tensors that the operations write on a device.
     pub fn bits(&self, gpu: &GpuDevice) -> Result<Vec<Vec<u32>>> {
         let mut executor = gpu.executor(&self.program)?;
         executor.poison();
@@ -173,14 +203,14 @@ impl Case {
         read.collect()
     }
 
-    /// Compares, as [`Self::run`] does, on an executor of [its program](Self::program).
+    /// As [`Self::run`], on an executor of [the case's program](Self::program).
     pub fn try_on(&self, executor: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         self.fill(executor)?;
         executor.run(self.run, 1)?;
         self.compare(executor)
     }
 
-    /// Compares all that an executor, filled before, wrote in one run with what the CPU writes in f64.
+    /// Compares the results of an executor, which was filled and has run the routine once, with the CPU's in f64.
     pub fn compare(&self, on_gpu: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut in_f64)?;
@@ -198,14 +228,14 @@ impl Case {
             let (got, guard) = got.split_at(self.program.info(operand.tensor).len());
             let mut comparison = Comparison::new(got, &in_f64.read(operand.tensor), tolerance);
             if guard.iter().any(|&value| value != GUARD) {
-                comparison.complaint = Some("something was written behind the tensor's end".into());
+                comparison.complaint = Some("elements after the end of the tensor were overwritten".into());
             }
             comparisons.push((operand.name, comparison));
         }
         Ok(comparisons)
     }
 
-    /// Uploads the values that the operation reads, NaN to where it writes, and the guards.
+    /// Uploads the values that the operations read, NaN for the tensors that they write, and the guards.
     pub fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
         for (operand, whole) in &self.operands {
             let len = self.program.info(operand.tensor).len();
@@ -225,7 +255,7 @@ impl Case {
         Ok(())
     }
 
-    /// The step, or the class of each row; what the operation writes is no class before.
+    /// The step, or the class of each row. A tensor that the operations write starts with an invalid class.
     fn counters(&self, operand: &Operand) -> Vec<u32> {
         let len = self.program.info(operand.tensor).len();
         let channels = |tensor| self.program.nhwc(tensor)[3];
@@ -239,13 +269,13 @@ impl Case {
         (0..len).map(|row| (row * 7 % classes) as u32).collect()
     }
 
-    /// Values for an operand; what the operation writes is NaN before.
+    /// Values of an operand; NaN for a tensor that the operations write.
     fn values(&self, operand: &Operand) -> Vec<f32> {
-        let mut values = pattern(operand.name, self.program.info(operand.tensor).len());
+        let mut values = seeded_pattern(self.seed, operand.name, self.program.info(operand.tensor).len());
         let product = matches!(self.op(), Op::Conv { .. } | Op::ConvGradWeight { .. });
         match operand.name {
             _ if operand.access == Access::Write => values.fill(f32::NAN),
-            // Means, then variances or inverse deviations, which are positive.
+            // Means, then variances or inverse standard deviations, which are positive.
             "saved" | "running" => {
                 let channels = self.program.shape(operand.tensor).last().copied().unwrap_or(1);
                 for positive in values.chunks_mut(channels).skip(1).step_by(2).flatten() {
@@ -262,7 +292,7 @@ impl Case {
                     *value = value.abs();
                 }
             }
-            // Whole numbers from -3 to 3, so that many windows have their maximum more than once.
+            // Whole numbers in -3..=3, so that many windows have their maximum more than once.
             "x" if matches!(self.op(), Op::MaxPool { .. } | Op::MaxPoolGrad { .. }) => {
                 for value in &mut values {
                     *value = (*value * 3.5).trunc();
@@ -282,8 +312,8 @@ impl Case {
     }
 }
 
-/// How exact operations can be where one of them multiplies numbers rounded to f16, by the length of its sums; and where another adds
-/// up its results, by that of all together. None where they are products of too few columns, or none.
+/// The tolerance of operations of which a product rounds its factors to f16, by the length of its sums, times the length of the sums
+/// over its results. `None` without a product that a device of mixed precision rounds.
 fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
     let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
     let (columns, length) = ops.iter().find_map(|op| match *op {
@@ -296,12 +326,12 @@ fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
         _ => None,
     })?;
     let adding = ops.iter().find_map(|op| if let Op::BatchNormGrad { dy, .. } = *op { Some(rows(dy)) } else { None });
-    // In a row, x is three times as large.
+    // In a sequence of operations x is three times as large.
     let size = if ops.len() > 1 { 3 } else { 1 };
     (columns > 32).then(|| Tolerance::of_sum_in_f16(size * size * length * adding.unwrap_or(1)))
 }
 
-/// The largest operand of a row that another one is a part of, or that one itself.
+/// The largest operand that contains the given one, or that one itself.
 fn containing(operand: Operand, ops: &[Op], program: &Program) -> Operand {
     let part = program.info(operand.tensor);
     let holds = |other: &Operand| {
@@ -315,7 +345,7 @@ fn containing(operand: Operand, ops: &[Op], program: &Program) -> Operand {
     holders.max_by_key(|containing| program.info(containing.tensor).len()).unwrap_or(operand)
 }
 
-/// How exact an operation can be in f32, by the length of its sums.
+/// The tolerance of an operation in f32, by the length of its sums.
 fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
     let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
     match *op {
@@ -344,35 +374,39 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         }
         Op::MinibatchDeviation { x, .. } => {
             let [_, h, w, c] = program.nhwc(x);
-            let why = "the mean of positive numbers, of which each lane adds a 256th: 6e-8 for each addition";
+            let why =
+                "a mean of positive numbers, each 256th of which is added by one invocation: 6e-8 for each addition";
             Tolerance { absolute: 2e-6, relative: 2e-6 + 6e-8 * (h * w * c / 256) as f64, why }
         }
         Op::UpsampleGrad { dy, dx } => Tolerance::of_sum(rows(dy) / rows(dx)),
         Op::Augment { x, .. } => {
             let [_, h, w, _] = program.nhwc(x);
-            let why = "a place in the image, some tens of pixels times an angle with a few roundings, times the steepest \
-                       slope between two pixels of [-3, 3]";
+            let why = "the rounding of a position, some tens of pixels times an angle, times the steepest slope between two \
+                       pixels of [-3, 3]";
             Tolerance { absolute: 2e-6 + 1e-6 * (h + w) as f64, relative: 2e-6, why }
         }
-        Op::DiffAugment { changes, .. } | Op::DiffAugmentGrad { changes, .. } if changes.colour => Tolerance {
-            absolute: 8e-6,
-            relative: 2e-6,
-            why: "a few roundings, of terms up to 9: values up to 3, at most three times over",
-        },
+        Op::DiffAugment { changes, .. } | Op::DiffAugmentGrad { changes, .. } if changes.colour => {
+            Tolerance { absolute: 8e-6, relative: 2e-6, why: "a few roundings of terms up to 9" }
+        }
         Op::DiffAugment { .. } | Op::DiffAugmentGrad { .. } => Tolerance::EXACT,
         Op::Adam { .. } => Tolerance {
             absolute: 2e-6,
             relative: 1e-5,
-            why: "roundings, enlarged by quotients by 1 - beta^t and by a root that may be small",
+            why: "a few roundings, amplified by divisions by 1 - beta^t and by a small root",
         },
         Op::Batch { .. } => Tolerance { absolute: 0.0, relative: 2e-7, why: "two roundings" },
         _ => Tolerance::ROUNDING,
     }
 }
 
-/// Numbers in [-1, 1], different for each name.
+/// Pseudo-random numbers in [-1, 1], different for each name.
 pub fn pattern(name: &str, len: usize) -> Vec<f32> {
-    let key = name.bytes().fold([7, len as u32], |[a, b], byte| [a.wrapping_mul(31).wrapping_add(u32::from(byte)), b]);
+    seeded_pattern(0, name, len)
+}
+
+fn seeded_pattern(seed: u64, name: &str, len: usize) -> Vec<f32> {
+    let start = [7_u32.wrapping_add(seed as u32), len as u32 ^ (seed >> 32) as u32];
+    let key = name.bytes().fold(start, |[a, b], byte| [a.wrapping_mul(31).wrapping_add(u32::from(byte)), b]);
     (0..len.div_ceil(4) as u32)
         .flat_map(|block| philox([block, 0, 0, 0], key))
         .map(|word| (2.0 * uniform(word) - 1.0) as f32)

@@ -1,4 +1,4 @@
-//! What is tried: each operation at shapes that divide nothing, and the operations of models at their own shapes.
+//! The cases: each operation at shapes that divide nothing, and the operations of models at their own shapes.
 
 mod normalised;
 
@@ -12,7 +12,7 @@ use crate::program::{
 };
 use crate::train::{Gan, Settings};
 
-/// x (N, H, W, `C_IN`), w, y of a convolution.
+/// The shapes of a convolution: x (N, H, W, `C_IN`), and w and y through the geometry.
 #[derive(Clone, Copy)]
 struct ConvShape {
     n: usize,
@@ -32,13 +32,13 @@ const fn shape(
     ConvShape { n, h, w, c_in, c_out, geometry: Geometry { kernel, stride, pad } }
 }
 
-/// Nothing here divides a tile, a workgroup or a slice, unless it is meant to.
+/// Shapes of convolutions. None divides a tile, a workgroup or a split of a sum, except where the comment says so.
 const CONVOLUTIONS: [ConvShape; 18] = [
-    shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest there is
+    shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest
     shape(3, [1, 1], [5, 7], [1, 1, 0]),    // linear
     shape(3, [7, 9], [5, 2], [3, 2, 1]),    // not square
     shape(2, [4, 4], [2, 3], [4, 1, 0]),    // the kernel is the image
-    shape(2, [8, 7], [2, 3], [2, 3, 0]),    // the stride is larger than the kernel: pixels that nothing reaches
+    shape(2, [8, 7], [2, 3], [2, 3, 0]),    // the stride is larger than the kernel: pixels that no position covers
     shape(5, [13, 13], [3, 17], [5, 2, 0]), // one column more than a narrow tile
     shape(2, [6, 5], [9, 65], [3, 3, 2]),   // one column more than a wide tile
     shape(7, [11, 10], [1, 1], [4, 2, 1]),  // one channel on both sides
@@ -46,7 +46,7 @@ const CONVOLUTIONS: [ConvShape; 18] = [
     shape(2, [5, 6], [3, 3], [5, 1, 2]),    // "same"
     shape(2, [10, 10], [3, 5], [4, 2, 1]),  // as in DCGAN
     shape(65, [3, 3], [4, 6], [2, 1, 0]),   // one image more than a tile
-    shape(1, [40, 40], [70, 3], [3, 1, 1]), // more depth than a step, which channels do not divide
+    shape(1, [40, 40], [70, 3], [3, 1, 1]), // more depth than a stage, which the channels do not divide
     shape(2, [7, 7], [2, 2], [7, 4, 3]),    // a large kernel
     shape(64, [8, 8], [16, 64], [4, 2, 1]), // divides everything
     shape(3, [61, 53], [7, 4], [3, 1, 1]),  // four columns forward, of many rows
@@ -54,14 +54,14 @@ const CONVOLUTIONS: [ConvShape; 18] = [
     shape(2, [6, 6], [3, 4], [3, 2, 2]),    // rows and columns of padding alone
 ];
 
-/// For operations on images of any size.
+/// Shapes for operations on images of any size.
 const IMAGES: [[usize; 4]; 6] =
     [[2, 1, 1, 1], [6, 3, 5, 7], [4, 1, 1, 33], [2, 20, 30, 3], [130, 3, 3, 65], [4, 40, 33, 2]];
 
-/// More elements than invocations can be dispatched along one dimension, so that some compute two.
+/// A number of elements above the largest number of invocations along one dimension of a dispatch, so that some compute two.
 const LONG: usize = 16_800_002;
 
-/// Every operation at awkward shapes.
+/// Cases of every operation at awkward shapes.
 pub fn awkward() -> Vec<Case> {
     let parts = [
         convolutions(),
@@ -89,8 +89,8 @@ pub fn awkward() -> Vec<Case> {
     parts.into_iter().flatten().collect()
 }
 
-/// The operations of models' steps and sheets, each shape once. Batches are the models' own, reduced until a step
-/// has at most `flops` floating-point operations, or to two images.
+/// Cases of the operations of models' steps and sample sheets, each shape once. Batch sizes are the models' own, or smaller ones of at
+/// least two images whose steps have at most `flops` floating-point operations.
 pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     const COUNT: usize = 1000;
     let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -100,14 +100,14 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
         let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
             let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
-            // Images without their batch, and the buffers of Adam, of one dimension, without their length.
+            // Images without their batch size, and one-dimensional buffers of Adam without their length.
             let shortened: Vec<_> = shapes
                 .iter()
                 .map(|shape| if matches!(shape.len(), 1 | 4) { &shape[1..] } else { &shape[..] })
                 .collect();
             let new = seen.insert(format!("{} {shortened:?}", op.name()));
-            // A large operation that differs from one before it in nothing else, such as those of a sheet of images, is only
-            // another number of rows to the same kernel.
+            // A large operation that differs from an earlier one only in these, such as one of a sample sheet, runs the same
+            // kernel on another number of rows.
             let largest: usize = shapes.iter().map(|shape| shape.iter().product()).max().unwrap_or(0);
             let large = op.flops(&program) > 100_000_000 || largest > 1_000_000;
             if (new || !large) && compared.insert(format!("{} {shapes:?}", op.name())) {
@@ -118,8 +118,8 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     cases
 }
 
-/// Sums so long, and tensors so large, that a driver which ends loops early or counts invocations wrong gives itself away. Mesa
-/// before 25.1 ends all loops of an invocation after 65,535 iterations in total, and says nothing.
+/// Cases with very long sums and very large tensors, which reveal drivers that end loops early or miscount invocations. Mesa before
+/// 25.1 silently ends all loops of an invocation after 65,535 iterations in total.
 pub fn long() -> Vec<Case> {
     vec![
         Case::single(1, |program| {
@@ -221,7 +221,7 @@ pub fn long() -> Vec<Case> {
     ]
 }
 
-/// x, w, y and a bias.
+/// The tensors x, w, y and the bias of a convolution.
 fn convolution(program: &mut Program, shape: ConvShape) -> [TensorId; 4] {
     let ConvShape { n, h, w, c_in, c_out, geometry } = shape;
     let out = |size| geometry.output(size).expect("the kernel fits");
@@ -256,7 +256,7 @@ fn convolutions() -> Vec<Case> {
     cases
 }
 
-/// What is added before the image and what behind it differ by one, which only the shapes say.
+/// Convolutions whose padding before and after the image differ by one, which only the shapes tell.
 fn same_padding() -> Vec<Case> {
     let same = |size: usize, [kernel, stride]: [usize; 2]| {
         let out = size.div_ceil(stride);
@@ -297,8 +297,7 @@ fn same_padding() -> Vec<Case> {
     cases
 }
 
-/// Upsampling and pooling. Of all windows, those with two maxima are what devices might differ in, and rows that fill no
-/// window.
+/// Upsampling and pooling. Devices may differ in windows with two maxima and in rows that fill no window.
 fn resizing() -> Vec<Case> {
     let mut cases = Vec::new();
     for ([n, h, w, c], factor) in [
@@ -342,7 +341,7 @@ fn resizing() -> Vec<Case> {
     cases
 }
 
-/// Images side by side in the channels of one, and apart again.
+/// Packing of images into the channels of one, and its gradient.
 fn packing() -> Vec<Case> {
     let mut cases = Vec::new();
     for ([n, h, w, c], m) in
@@ -361,7 +360,7 @@ fn packing() -> Vec<Case> {
     cases
 }
 
-/// The deviation of a minibatch. In the last shape an image is more than one slice.
+/// The deviation of a minibatch. In the last shape the sum over an image is split.
 fn deviations() -> Vec<Case> {
     let mut cases = Vec::new();
     for ([n, h, w, c], group) in [
@@ -383,7 +382,7 @@ fn deviations() -> Vec<Case> {
             Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &more), dx, group }
         }));
     }
-    // Images that are alike, and those that hardly differ.
+    // Equal images, and images that hardly differ.
     for x in [[1.5, -2.0, 1.5, -2.0, 1.5, -2.0, 1.5, -2.0], [1.5, -2.0, 1.500_001, -2.0, 1.5, -2.0, 1.5, -2.000_002]] {
         let case = Case::single(1, |program| Op::MinibatchDeviation {
             x: program.tensor("x", &[4, 1, 2, 1]),
@@ -559,7 +558,7 @@ fn losses() -> Vec<Case> {
     cases
 }
 
-/// What gradient penalties are made of.
+/// The operations of gradient penalties.
 fn penalties() -> Vec<Case> {
     let mut cases = Vec::new();
     for shape in [[1, 1, 1, 1], [3, 7, 5, 2], [2, 1, 1, 257], [5, 28, 28, 1], [130, 3, 3, 3]] {
@@ -589,7 +588,7 @@ fn penalties() -> Vec<Case> {
     cases
 }
 
-/// Where a formula that is right on paper overflows, or a driver's function makes NaN of a large number.
+/// Extreme values, at which a formula overflows or a driver's function returns NaN.
 fn extremes() -> Vec<Case> {
     const LARGE: [f32; 8] = [50.0, -50.0, 1e4, -1e4, 1e30, -1e30, f32::MAX, f32::MIN];
     const INFINITE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
@@ -612,11 +611,11 @@ fn extremes() -> Vec<Case> {
         });
         cases.push(case.with_values("y", &[1.0, -1.0, 0.0]));
     }
-    // Of each size by itself: a mean shows nothing of what is much smaller.
+    // Each size in a case of its own: a mean hides values that are much smaller.
     for values in LARGE[..6].chunks(2) {
         for (_, kind) in AdversarialLoss::NAMES {
             if kind == AdversarialLoss::LeastSquares && values[0] > 1e18 {
-                continue; // its square is not a number of f32
+                continue; // its square overflows f32
             }
             let tensors = |program: &mut Program, rows| {
                 let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[rows, 1, 1, 1]));
@@ -699,16 +698,16 @@ fn ema(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
 
 const KINDS: [Activation; 3] = [Activation::LeakyRelu { slope: 0.2 }, Activation::Tanh, Activation::Sigmoid];
 
-/// Convolutions with an activation behind them, or the gradient of the one before them, and one that is not of their result.
+/// Convolutions followed by an activation or by the gradient of one, and by an activation of another tensor.
 fn convolutions_with_neighbours() -> Vec<Case> {
     let mut cases = Vec::new();
     for (number, shape) in [
         shape(3, [1, 1], [5, 7], [1, 1, 0]),
         shape(2, [8, 7], [2, 3], [2, 3, 0]), // pixels that nothing reaches
         shape(65, [5, 5], [3, 4], [4, 2, 1]),
-        shape(2, [6, 5], [70, 8], [3, 1, 1]),     // some GPUs cut its sums
-        shape(1, [1, 1], [70_000, 3], [1, 1, 0]), // all do, going forward
-        shape(1, [1, 1], [3, 70_000], [1, 1, 0]), // and going backward
+        shape(2, [6, 5], [70, 8], [3, 1, 1]),     // some GPUs split its sums
+        shape(1, [1, 1], [70_000, 3], [1, 1, 0]), // all GPUs split them, forward
+        shape(1, [1, 1], [3, 70_000], [1, 1, 0]), // and backward
         shape(3, [61, 53], [2, 3], [3, 1, 1]),    // few columns and many rows
     ]
     .into_iter()
@@ -750,10 +749,10 @@ fn convolutions_with_neighbours() -> Vec<Case> {
     cases
 }
 
-/// Other operations in a row that a GPU may compute together, and some that look like them and are not.
+/// Other operations in a row that a GPU may fuse, and similar ones that it must not fuse.
 fn neighbours() -> Vec<Case> {
     let mut cases = Vec::new();
-    // The last shape has more rows than one dispatch of batch normalisation takes, on any device.
+    // The last shape has more rows than one dispatch of batch normalisation computes on any device.
     for (number, shape @ [n, h, w, c]) in
         [[6, 3, 5, 7], [4, 1, 1, 33], [130, 3, 3, 65], [2, 260, 130, 3]].into_iter().enumerate()
     {
@@ -781,7 +780,7 @@ fn neighbours() -> Vec<Case> {
             let [affine, running] = ["affine", "running"].map(|name| program.tensor(name, &[2, c]));
             vec![Op::BatchNormEval { x, affine, running, y, eps: 1e-3 }, Op::Activation { kind, x: y, y: z }]
         }));
-        // The activation is not of what was normalised.
+        // The activation is of another tensor.
         cases.push(Case::sequence(1, |program| {
             let normalisation = batch_norm(program, &shape, 1);
             let [x, y] = ["other", "z"].map(|name| program.tensor(name, &shape));
@@ -810,7 +809,7 @@ fn neighbours() -> Vec<Case> {
     cases
 }
 
-/// Operations that compute gradients, and what may come behind them.
+/// Operations that compute gradients, and operations that may follow them.
 struct GradientOps {
     ops: Vec<Op>,
     /// One of the gradients.
@@ -829,7 +828,7 @@ fn gradients(program: &mut Program, between: usize) -> GradientOps {
     let (all, parts) = program.slices("all", &parts);
     let &[db, dw, _, other_dw] = &parts[..] else { unreachable!("four parts") };
     let len = program.info(all).len();
-    // Its steps are long, so that they show what is wrong with a gradient.
+    // A large learning rate makes errors of a gradient visible.
     let mut adam = adam(program, len, (0.1, 0.5, 0.99, 1e-3));
     let Op::Adam { clock, param, grad, .. } = &mut adam else { unreachable!("Adam") };
     *grad = all;
@@ -864,7 +863,7 @@ fn gradients_before_adam() -> Vec<Case> {
     cases
 }
 
-/// Where a step's numbers come from.
+/// The inputs of a step: random numbers, batches, labels, augmented images.
 fn inputs() -> Vec<Case> {
     let mut cases: Vec<Case> =
         [0, 1, 41].map(|step| Case::single(step, |program| Op::Tick { clock: clock(program) })).into();
@@ -934,7 +933,7 @@ fn inputs() -> Vec<Case> {
     cases
 }
 
-/// Cases of class-conditional operations: batch sizes, groups of the batch with the same classes, and numbers of classes.
+/// The operations of conditional networks, for batches of equal parts with the same classes.
 fn classes() -> Vec<Case> {
     let mut cases = Vec::new();
     for (n, parts, classes, before) in
@@ -960,7 +959,7 @@ fn classes() -> Vec<Case> {
     cases
 }
 
-/// Each change alone and all together, in images of one pixel, of odd and of even sides, and with more pixels than lanes.
+/// Each augmentation alone and all together, for images of one pixel, of odd and even sides, and of more pixels than invocations.
 fn diff_augments() -> Vec<Case> {
     let none = DiffAugment::default();
     let chosen = [

@@ -1,18 +1,19 @@
-//! What verifying found, as a table for people and as JSON for programs.
+//! What [`verify`](super::verify) found, as a table for people and as JSON for programs.
 
 use std::fmt;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{Case, Comparison, Scope, StepComparison, Tolerance};
+use super::{Case, Comparison, KnownFailures, Scope, StepComparison, VerifyOptions};
 use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::program::Device;
 
-/// The most complaints of an operation that are kept; the others are counted.
-const MOST_COMPLAINTS: usize = 5;
+/// The number of failing cases of an operation that are described; the others are counted.
+const MAX_DESCRIBED: usize = 5;
 
-/// What verifying found.
+/// What [`verify`](super::verify) found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VerifyReport {
     /// The adapter.
@@ -21,53 +22,108 @@ pub struct VerifyReport {
     pub driver: String,
     /// `quick` or `full`.
     pub scope: &'static str,
-    /// Whether everything holds.
+    /// The seed of the operands' values.
+    pub seed: u64,
+    /// Whether every case passed or failed as expected, and the cases reached all entry points.
     pub passed: bool,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
-    /// One for each operation, in the order of their first case.
+    /// One summary for each operation, in the order of their first case.
     pub operations: Vec<OperationSummary>,
-    /// Entry points that no case ran: none, unless this program has a gap.
+    /// Entry points of shaders that no case ran. Any is a gap in this program's cases.
     pub entry_points_not_reached: Vec<String>,
-    /// Whole steps.
+    /// The comparisons of whole steps.
     pub steps: Vec<StepComparison>,
-    /// Models whose runs gave the same bits twice.
+    /// The models of which two runs gave the same bits.
     pub repeated: Vec<String>,
-    /// What else went wrong.
+    /// What else is wrong.
     pub complaints: Vec<String>,
+    /// The result of every case, in the order in which they ran. JSON has those that did not simply pass, as `not_passed`.
+    #[serde(rename = "not_passed", serialize_with = "only_not_passed")]
+    pub results: Vec<CaseResult>,
+    #[serde(skip)]
+    known_failures: Known,
 }
 
-/// What was found of one operation.
+/// The known failures of the device, which two reports need not share to be equal.
+#[derive(Debug, Clone, Default)]
+struct Known(KnownFailures);
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// The summary of one operation's cases.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OperationSummary {
-    /// Its name.
+    /// The operation's name.
     pub operation: &'static str,
-    /// How many shapes and settings were tried.
+    /// The number of cases.
     pub cases: usize,
     /// The largest difference of an element from f64.
     pub largest_absolute: f64,
-    /// The largest as a share of the reference, among elements that are not close to 0.
+    /// The largest difference as a share of the reference, among elements that are not close to 0.
     pub largest_relative: f64,
     /// The largest normalised error of a tensor: the root of the sum of squared differences over that of squared references.
     pub normalised: f64,
     /// The loosest bound of an element close to 0; it grows with the length of sums.
     pub bound: f64,
-    /// Where the bound comes from.
+    /// The source of the bound.
     pub why: &'static str,
-    /// The largest share of its bound that an element took: at most 1 where all hold.
+    /// The largest error of an element as a share of its bound: at most 1 where all cases pass.
     pub share: f64,
-    /// How many cases failed.
+    /// The number of failing cases that are not expected to fail.
     pub failed: usize,
-    /// What is wrong with the first of them.
+    /// The number of cases that failed as expected.
+    pub known_failures: usize,
+    /// The number of cases that passed and were expected to fail.
+    pub unexpected_passes: usize,
+    /// What is wrong with the first failing cases.
     pub complaints: Vec<String>,
 }
 
+/// The result of one case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CaseResult {
+    /// The name of the case, as `gpu-gan verify --list` prints it.
+    pub name: String,
+    /// The kernels or the tile shape that the case ran with; none for the device's own.
+    pub variant: Option<String>,
+    /// Whether the case passed, and whether that was expected.
+    pub verdict: Verdict,
+    /// What is wrong.
+    pub complaints: Vec<String>,
+    /// Why the case is expected to fail, if it is.
+    pub reason: Option<String>,
+    /// The duration in seconds.
+    pub seconds: f64,
+}
+
+/// Whether a case passed, and whether that was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The case passed, as expected.
+    Passed,
+    /// The case failed, and was not expected to.
+    Failed,
+    /// The case failed, as expected.
+    KnownFailure,
+    /// The case passed, and was expected to fail.
+    UnexpectedPass,
+}
+
 impl VerifyReport {
-    pub(super) fn new(gpu: &GpuDevice, scope: Scope) -> Self {
+    pub(super) fn new(gpu: &GpuDevice, options: &VerifyOptions) -> Self {
+        let (device, driver) = (gpu.description(), gpu.driver().to_string());
+        let known_failures = options.known_failures.of_device(gpu.vendor(), &device, &driver);
         Self {
-            device: gpu.description(),
-            driver: gpu.driver().to_string(),
-            scope: if scope == Scope::Quick { "quick" } else { "full" },
+            device,
+            driver,
+            scope: if options.scope == Scope::Quick { "quick" } else { "full" },
+            seed: options.seed,
             passed: true,
             seconds: 0.0,
             operations: Vec::new(),
@@ -75,62 +131,113 @@ impl VerifyReport {
             steps: Vec::new(),
             repeated: Vec::new(),
             complaints: Vec::new(),
+            results: Vec::new(),
+            known_failures: Known(known_failures),
         }
     }
 
-    /// What came of a case with that tolerance.
-    pub(super) fn add(&mut self, case: &Case, tolerance: Tolerance, outcome: Result<Vec<(&'static str, Comparison)>>) {
-        let name = case.op().name();
-        let index = self.operations.iter().position(|row| row.operation == name).unwrap_or_else(|| {
-            self.operations.push(OperationSummary::new(case, tolerance));
+    /// Adds the outcome of a case.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        variant: Option<&str>,
+        case: &Case,
+        gpu: &GpuDevice,
+        outcome: Result<Vec<(&'static str, Comparison)>>,
+        time: Duration,
+    ) {
+        let operation = case.op().name();
+        let index = self.operations.iter().position(|summary| summary.operation == operation).unwrap_or_else(|| {
+            self.operations.push(OperationSummary::new(case, gpu));
             self.operations.len() - 1
         });
-        self.passed &= self.operations[index].add(case, tolerance, outcome);
+        let complaints = self.operations[index].measure(case, gpu, outcome);
+        let verdict = self.record(name, variant, complaints.clone(), time);
+        let summary = &mut self.operations[index];
+        match verdict {
+            Verdict::Passed => {}
+            Verdict::Failed => summary.failed += 1,
+            Verdict::KnownFailure => summary.known_failures += 1,
+            Verdict::UnexpectedPass => summary.unexpected_passes += 1,
+        }
+        if verdict == Verdict::Failed && summary.complaints.len() < MAX_DESCRIBED {
+            summary.complaints.push(format!("{} on {}", complaints.join("; "), case.shapes()));
+        }
     }
 
-    pub(super) fn not_reached(&mut self, entry_points: impl Iterator<Item = String>) {
+    pub(super) fn add_missing_entry_points(&mut self, entry_points: impl Iterator<Item = String>) {
         self.entry_points_not_reached.extend(entry_points);
         self.passed &= self.entry_points_not_reached.is_empty();
     }
 
-    pub(super) fn add_steps(&mut self, model: &str, outcome: Result<StepComparison>) {
+    pub(super) fn add_steps(&mut self, name: &str, outcome: Result<StepComparison>, time: Duration) {
         match outcome {
             Ok(steps) => {
-                self.passed &= steps.complaints.is_empty();
+                self.record(name, None, steps.complaints.clone(), time);
                 self.steps.push(steps);
             }
-            Err(error) => self.complain(format!("a step of {model}: {error}")),
+            Err(error) => self.complain(name, &error.to_string(), time),
         }
     }
 
-    pub(super) fn add_repeat(&mut self, model: &str, outcome: Result<bool>) {
+    pub(super) fn add_repeat(&mut self, name: &str, model: &str, outcome: Result<bool>, time: Duration) {
         match outcome {
-            Ok(true) => self.repeated.push(model.to_string()),
-            Ok(false) => self.complain(format!("two runs of {model} from the same seed differ in their bits")),
-            Err(error) => self.complain(format!("two runs of {model}: {error}")),
+            Ok(true) => {
+                self.record(name, None, Vec::new(), time);
+                self.repeated.push(model.to_string());
+            }
+            Ok(false) => self.complain(name, "two runs from the same seed differ in their bits", time),
+            Err(error) => self.complain(name, &error.to_string(), time),
         }
     }
 
-    /// Where bounds come from, each reason once, and the operations whose bounds do.
-    fn reasons(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-        for row in &self.operations {
-            match reasons.iter_mut().find(|(why, _)| *why == row.why) {
-                Some((_, operations)) => operations.push(row.operation),
-                None => reasons.push((row.why, vec![row.operation])),
+    /// The results with a verdict.
+    pub fn with_verdict(&self, verdict: Verdict) -> impl Iterator<Item = &CaseResult> {
+        self.results.iter().filter(move |result| result.verdict == verdict)
+    }
+
+    /// Records a result of these complaints.
+    fn record(&mut self, name: &str, variant: Option<&str>, complaints: Vec<String>, time: Duration) -> Verdict {
+        let reason = self.known_failures.0.reason(name).map(String::from);
+        let verdict = match (complaints.is_empty(), &reason) {
+            (true, None) => Verdict::Passed,
+            (false, None) => Verdict::Failed,
+            (false, Some(_)) => Verdict::KnownFailure,
+            (true, Some(_)) => Verdict::UnexpectedPass,
+        };
+        self.passed &= matches!(verdict, Verdict::Passed | Verdict::KnownFailure);
+        self.results.push(CaseResult {
+            name: name.into(),
+            variant: variant.map(String::from),
+            verdict,
+            complaints,
+            reason,
+            seconds: time.as_secs_f64(),
+        });
+        verdict
+    }
+
+    fn complain(&mut self, name: &str, complaint: &str, time: Duration) {
+        if self.record(name, None, vec![complaint.to_string()], time) == Verdict::Failed {
+            self.complaints.push(format!("{name}: {complaint}"));
+        }
+    }
+
+    /// The sources of bounds, each once, with the operations that have such a bound.
+    fn bounds(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut bounds: Vec<(&str, Vec<&str>)> = Vec::new();
+        for summary in &self.operations {
+            match bounds.iter_mut().find(|(why, _)| *why == summary.why) {
+                Some((_, operations)) => operations.push(summary.operation),
+                None => bounds.push((summary.why, vec![summary.operation])),
             }
         }
-        reasons
-    }
-
-    fn complain(&mut self, complaint: String) {
-        self.passed = false;
-        self.complaints.push(complaint);
+        bounds
     }
 }
 
 impl OperationSummary {
-    fn new(case: &Case, tolerance: Tolerance) -> Self {
+    fn new(case: &Case, gpu: &GpuDevice) -> Self {
         Self {
             operation: case.op().name(),
             cases: 0,
@@ -138,68 +245,97 @@ impl OperationSummary {
             largest_relative: 0.0,
             normalised: 0.0,
             bound: 0.0,
-            why: tolerance.why,
+            why: case.tolerance(gpu.mixed_precision()).why,
             share: 0.0,
             failed: 0,
+            known_failures: 0,
+            unexpected_passes: 0,
             complaints: Vec::new(),
         }
     }
 
-    /// Returns whether the case holds.
-    fn add(&mut self, case: &Case, tolerance: Tolerance, outcome: Result<Vec<(&'static str, Comparison)>>) -> bool {
+    /// Adds the errors of a case, and returns what is wrong with it.
+    fn measure(
+        &mut self,
+        case: &Case,
+        gpu: &GpuDevice,
+        outcome: Result<Vec<(&'static str, Comparison)>>,
+    ) -> Vec<String> {
         self.cases += 1;
-        self.bound = self.bound.max(tolerance.absolute);
+        self.bound = self.bound.max(case.tolerance(gpu.mixed_precision()).absolute);
+        let comparisons = match outcome {
+            Ok(comparisons) => comparisons,
+            Err(error) => return vec![error.to_string()],
+        };
         let mut complaints = Vec::new();
-        match outcome {
-            Err(error) => complaints.push(error.to_string()),
-            Ok(comparisons) => {
-                for (letter, comparison) in comparisons {
-                    self.largest_absolute = self.largest_absolute.max(comparison.largest_absolute);
-                    self.largest_relative = self.largest_relative.max(comparison.largest_relative);
-                    self.normalised = self.normalised.max(comparison.normalised);
-                    self.share = self.share.max(comparison.share);
-                    complaints.extend(comparison.complaint.map(|complaint| format!("{letter}: {complaint}")));
-                }
-            }
+        for (letter, comparison) in comparisons {
+            self.largest_absolute = self.largest_absolute.max(comparison.largest_absolute);
+            self.largest_relative = self.largest_relative.max(comparison.largest_relative);
+            self.normalised = self.normalised.max(comparison.normalised);
+            self.share = self.share.max(comparison.share);
+            complaints.extend(comparison.complaint.map(|complaint| format!("{letter}: {complaint}")));
         }
-        let holds = complaints.is_empty();
-        self.failed += usize::from(!holds);
-        if !holds && self.complaints.len() < MOST_COMPLAINTS {
-            self.complaints.push(format!("{} on {}", complaints.join("; "), case.shapes()));
-        }
-        holds
+        complaints
     }
+
+    /// `ok`, or how many cases did not simply pass.
+    pub(super) fn status(&self) -> String {
+        let counts = [
+            (self.failed, "FAILED"),
+            (self.known_failures, "known to fail"),
+            (self.unexpected_passes, "UNEXPECTEDLY PASSED"),
+        ];
+        let parts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        if parts.is_empty() { "ok".into() } else { parts }
+    }
+}
+
+impl CaseResult {
+    /// The name, with the variant in brackets if there is one.
+    pub fn full_name(&self) -> String {
+        match &self.variant {
+            Some(variant) => format!("{} [{variant}]", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+fn only_not_passed<S: Serializer>(results: &[CaseResult], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(results.iter().filter(|result| result.verdict != Verdict::Passed))
 }
 
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<18} {:>6} {:>9} {:>9} {:>10} {:>9} {:>6}",
-            "operation", "cases", "absolute", "relative", "normalised", "bound", "share"
-        )?;
-        for row in &self.operations {
+        if !self.operations.is_empty() {
             writeln!(
                 f,
-                "{:<18} {:>6} {:>9.1e} {:>9.1e} {:>10.1e} {:>9.1e} {:>5.0}%  {}",
-                row.operation,
-                row.cases,
-                row.largest_absolute,
-                row.largest_relative,
-                row.normalised,
-                row.bound,
-                100.0 * row.share,
-                if row.failed == 0 { "ok".to_string() } else { format!("{} FAILED", row.failed) }
+                "{:<24} {:>6} {:>9} {:>9} {:>10} {:>9} {:>6}",
+                "operation", "cases", "absolute", "relative", "normalised", "bound", "share"
             )?;
-            for complaint in &row.complaints {
+        }
+        for summary in &self.operations {
+            writeln!(
+                f,
+                "{:<24} {:>6} {:>9.1e} {:>9.1e} {:>10.1e} {:>9.1e} {:>5.0}%  {}",
+                summary.operation,
+                summary.cases,
+                summary.largest_absolute,
+                summary.largest_relative,
+                summary.normalised,
+                summary.bound,
+                100.0 * summary.share,
+                summary.status(),
+            )?;
+            for complaint in &summary.complaints {
                 writeln!(f, "    {complaint}")?;
             }
         }
-        for (why, operations) in self.reasons() {
+        for (why, operations) in self.bounds() {
             writeln!(f, "bound of {}: {why}", operations.join(", "))?;
         }
         for entry in &self.entry_points_not_reached {
-            writeln!(f, "entry point {entry} was not reached by any case FAILED")?;
+            writeln!(f, "no case reached the entry point {entry}  FAILED")?;
         }
         for StepComparison { model, batch_size, tensors, share, worst, complaints } in &self.steps {
             let verdict = if complaints.is_empty() { "ok" } else { "FAILED" };
@@ -218,16 +354,104 @@ impl fmt::Display for VerifyReport {
         for complaint in &self.complaints {
             writeln!(f, "{complaint}  FAILED")?;
         }
-        let cases: usize = self.operations.iter().map(|row| row.cases).sum();
-        let failed: usize = self.operations.iter().map(|row| row.failed).sum();
+        for result in self.with_verdict(Verdict::KnownFailure) {
+            writeln!(f, "known failure: {} ({})", result.full_name(), result.reason.as_deref().unwrap_or_default())?;
+        }
+        for result in self.with_verdict(Verdict::UnexpectedPass) {
+            writeln!(f, "unexpected pass: {} is listed as a known failure  FAILED", result.full_name())?;
+        }
+        let passed = self.with_verdict(Verdict::Passed).count();
         let verdict = if self.passed { "computes correctly" } else { "DOES NOT COMPUTE CORRECTLY" };
         write!(
             f,
-            "{} {verdict}: {} of {cases} cases hold, {:.0} s ({})",
+            "{} {verdict}: {passed} of {} cases pass, {:.0} s ({})",
             self.device,
-            cases - failed,
+            self.results.len(),
             self.seconds,
             self.scope
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report of a case of each verdict.
+    fn report() -> VerifyReport {
+        let known = KnownFailures::parse("[[failure]]\ncase = '^b'\nreason = 'driver bug <1>'").unwrap();
+        let mut report = VerifyReport {
+            device: "A & B".into(),
+            driver: "driver".into(),
+            scope: "quick",
+            seed: 0,
+            passed: true,
+            seconds: 1.5,
+            operations: Vec::new(),
+            entry_points_not_reached: Vec::new(),
+            steps: Vec::new(),
+            repeated: Vec::new(),
+            complaints: Vec::new(),
+            results: Vec::new(),
+            known_failures: Known(known),
+        };
+        let time = Duration::from_millis(250);
+        report.record("a/x=1", None, Vec::new(), time);
+        report.record("b/x=1", Some("tile shape 1"), vec!["y: 1 of 2 elements is wrong".into()], time);
+        assert!(report.passed, "a known failure does not fail the run");
+        report
+    }
+
+    #[test]
+    fn an_unexpected_pass_and_a_failure_fail_the_run() {
+        let mut with_pass = report();
+        assert_eq!(with_pass.record("b/x=2", None, Vec::new(), Duration::ZERO), Verdict::UnexpectedPass);
+        assert!(!with_pass.passed);
+        assert!(with_pass.to_string().contains("unexpected pass: b/x=2"), "{with_pass}");
+        let mut with_failure = report();
+        assert_eq!(with_failure.record("a/x=2", None, vec!["y".into()], Duration::ZERO), Verdict::Failed);
+        assert!(!with_failure.passed);
+    }
+
+    #[test]
+    fn junit_has_every_case_and_is_well_formed() {
+        let mut report = report();
+        report.record("a/x=2", None, vec!["y: NaN & more".into()], Duration::ZERO);
+        report.record("b/x=2", None, Vec::new(), Duration::ZERO);
+        let junit = report.junit();
+        let document = roxmltree::Document::parse(&junit).expect("XML");
+        let suite = document.root_element();
+        let counts = ["tests", "failures", "skipped", "errors"].map(|name| suite.attribute(name).unwrap());
+        assert_eq!(counts, ["4", "2", "1", "0"], "{junit}");
+        let messages = |tag: &str| -> Vec<&str> {
+            let nodes = document.descendants().filter(|node| node.has_tag_name(tag));
+            nodes.map(|node| node.attribute("message").unwrap()).collect()
+        };
+        assert_eq!(messages("skipped"), ["known failure: driver bug <1>; y: 1 of 2 elements is wrong"]);
+        assert_eq!(messages("failure"), ["y: NaN & more", "passes, but is listed as a known failure: driver bug <1>"]);
+        let case = document.descendants().find(|node| node.attribute("name") == Some("b/x=1 [tile shape 1]"));
+        assert_eq!(case.unwrap().attribute("classname"), Some("b"));
+    }
+
+    #[test]
+    fn the_markdown_summary_names_what_did_not_simply_pass() {
+        let mut report = report();
+        report.record("a/x=2", None, vec!["y: <b>".into()], Duration::ZERO);
+        let markdown = report.markdown();
+        assert!(markdown.starts_with("## gpu-gan verify: FAILED\n"), "{markdown}");
+        assert!(markdown.contains("- cases: 1 of 3 passed\n"), "{markdown}");
+        assert!(markdown.contains("### Failed: 1\n\n- `a/x=2`: y: &lt;b>\n"), "{markdown}");
+        assert!(
+            markdown.contains("### Known failures: 1\n\n- `b/x=1 [tile shape 1]`: driver bug &lt;1>; "),
+            "{markdown}"
+        );
+    }
+
+    #[test]
+    fn json_has_only_the_results_that_did_not_simply_pass() {
+        let json = serde_json::to_value(report()).unwrap();
+        let results = json["not_passed"].as_array().unwrap();
+        assert_eq!(results.len(), 1);
+        assert_eq!((&results[0]["verdict"], &results[0]["name"]), (&"known-failure".into(), &"b/x=1".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! Whole training steps: on the GPU, and on the CPU in f32 and f64.
+//! Whole training steps on the GPU, compared with steps on the CPU in f32 and f64.
 
 use std::collections::BTreeMap;
 
@@ -12,32 +12,32 @@ use crate::program::{Access, Device, Element, Executor, Op, Values};
 use crate::recipe::Adam;
 use crate::train::{Checkpoint, Gan, Settings};
 
-/// Images to learn from: noise, which is as good as any for this.
+/// The number of training images, which are noise.
 const IMAGES: usize = 100;
-/// The GPU adds in another order than the CPU; its error may be this multiple of the CPU's.
+/// The largest distance of the GPU from f64, in distances of the CPU in f32, as both add in different orders.
 const TIMES_AS_FAR: f64 = 3.0;
-/// Mixed precision may be as far from exact numbers as this share of them: where a number before a leaky ReLU is closer to 0 than its
-/// rounding, one in two thousand, its gradient is another, and a gradient through several layers is off by the root of them all.
+/// The largest relative distance of a tensor from f64 in mixed precision. Where the input of a leaky ReLU is closer to 0 than its
+/// rounding, about one in two thousand, its slope changes; through several layers such errors add up like a random walk.
 const IN_F16: f64 = 0.1;
 
-/// What came of whole steps of a model.
+/// The comparison of a whole step of a model with f64.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepComparison {
     /// The model's name.
     pub model: String,
     /// Real images in a step.
     pub batch_size: usize,
-    /// How many tensors the step writes, all of which were compared.
+    /// The number of tensors that the step writes; all of them are compared.
     pub tensors: usize,
-    /// The largest share of its bound that a tensor's distance from f64 takes.
+    /// The largest distance of a tensor from f64, as a share of its bound.
     pub share: f64,
-    /// The tensor with that share, and both distances in words.
+    /// The tensor with that share, and its distances in words.
     pub worst: String,
-    /// What is wrong, if something is.
+    /// What is wrong.
     pub complaints: Vec<String>,
 }
 
-/// A model in training on a device.
+/// A model in training on a device under test.
 struct ModelUnderTest {
     gan: Gan,
     start: Checkpoint,
@@ -45,13 +45,13 @@ struct ModelUnderTest {
 }
 
 impl ModelUnderTest {
-    /// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. A large
-    /// eps prevents that.
+    /// A setting of Adam with a large eps. Adam divides a gradient by its own size, so that with a small eps weights whose gradient
+    /// is close to 0 would move by rounding alone.
     const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
 
     fn new(device: &dyn Device, model: &Model, batch_size: usize) -> Result<Self> {
         let mut settings = Settings { adam: Self::SMOOTH, ..Settings::bare(model, IMAGES, batch_size) };
-        settings.objective.penalty.every = 1; // so that the first step has one, if ever one does
+        settings.objective.penalty.every = 1; // so that the first step has the penalty, if any step has one
         let start = Checkpoint::initial(model, &settings);
         let gan = Gan::new(model, &settings, IMAGES);
         let mut executor = device.build(&gan.program)?;
@@ -71,7 +71,7 @@ impl ModelUnderTest {
         self.gan.run(self.executor.as_mut(), 0, steps as u64)
     }
 
-    /// All floats that a step writes, by name.
+    /// All tensors of floats that a step writes, by name.
     fn written(&mut self) -> Result<BTreeMap<String, Vec<f32>>> {
         let program = &self.gan.program;
         let mut tensors = BTreeMap::new();
@@ -89,18 +89,18 @@ impl ModelUnderTest {
     }
 }
 
-/// The operations of a step, with its penalty if it has one.
+/// The operations of a step, with its gradient penalty if it has one.
 fn step_of(gan: &Gan) -> &[Op] {
     &gan.program.routine(gan.penalised_step.map_or(gan.step, |penalised| penalised.step)).ops
 }
 
-/// One step of a model: every tensor that it writes is compared, activations, gradients, moments and parameters. The
-/// yardstick is how far f32 is from f64 on the CPU.
+/// Compares one step of a model with f64: every tensor that it writes, such as activations, gradients, moments and parameters. The
+/// bound is a multiple of the distance between f32 and f64 on the CPU.
 pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<StepComparison> {
     let devices: [&dyn Device; 3] = [&CpuDevice::<f64>::new(), &CpuDevice::<f32>::new(), gpu];
     let mut written = Vec::new();
     let mut gan = None;
-    // One after the other, since the largest model takes gigabytes.
+    // One device after the other, since the largest model takes gigabytes.
     for device in devices {
         let mut model_under_test = ModelUnderTest::new(device, model, batch_size)?;
         model_under_test.run(1)?;
@@ -121,14 +121,14 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
     for (tensor, want) in exact {
         let rows = rows_of_bias(tensor, exact, &gan);
         let (share, words) = if let Some(rows) = rows.filter(|rows| norm(want) < 1e-12 * rows) {
-            // Right before batch normalisation: nothing but rounding, of the sum of all rows.
+            // The gradient of a bias right before batch normalisation is 0: the result is the rounding of a long sum.
             let noise = norm(&on_gpu[tensor]);
-            (noise / (1e-5 * rows), format!("{tensor}: {noise:.1e}, and should be 0 beside {rows:.1e}"))
+            (noise / (1e-5 * rows), format!("{tensor}: {noise:.1e} instead of 0, from summands of size {rows:.1e}"))
         } else {
             let (rounding, strayed) = (distance(&rounded[tensor], want), distance(&on_gpu[tensor], want));
-            let words = format!("{tensor}: {strayed:.1e} from f64, while f32 on the CPU is {rounding:.1e}");
-            // A sum whose terms nearly cancel, such as the last bias's where half the logits should rise and half should fall, has
-            // the roundings of its terms.
+            let words = format!("{tensor}: relative distance {strayed:.1e} from f64, f32 on the CPU {rounding:.1e}");
+            // A sum whose terms nearly cancel has the roundings of its terms: such as the last bias's, where half of the logits
+            // should rise and half should fall.
             let cancelled = rows.map_or(0.0, |rows| 2e-7 * rows / norm(want));
             let least = if gpu.mixed_precision() { IN_F16 } else { 1e-6 };
             (strayed / (TIMES_AS_FAR * rounding + least + cancelled), words)
@@ -145,7 +145,7 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
     Ok(steps)
 }
 
-/// Of a bias's gradient, the size of what it is the sum of.
+/// The norm of the summands of a bias's gradient, if the tensor is one.
 fn rows_of_bias(tensor: &str, exact: &BTreeMap<String, Vec<f32>>, gan: &Gan) -> Option<f64> {
     let program = &gan.program;
     let dy = step_of(gan).iter().find_map(|op| match *op {
@@ -155,7 +155,7 @@ fn rows_of_bias(tensor: &str, exact: &BTreeMap<String, Vec<f32>>, gan: &Gan) -> 
     Some(norm(&exact[&program.info(dy).name]))
 }
 
-/// Whether two runs of a few steps give the same bits, in all that a checkpoint holds.
+/// Whether two runs of a few steps give the same bits in all tensors of a checkpoint.
 pub fn repeats(gpu: &dyn Device, model: &Model, batch_size: usize, steps: usize) -> Result<bool> {
     let bits = || -> Result<Vec<u32>> {
         let mut model_under_test = ModelUnderTest::new(gpu, model, batch_size)?;
@@ -166,14 +166,14 @@ pub fn repeats(gpu: &dyn Device, model: &Model, batch_size: usize, steps: usize)
     Ok(bits()? == bits()?)
 }
 
-/// How far a tensor is from another, relative to that.
+/// The norm of the difference of two tensors, relative to the norm of the second.
 fn distance(got: &[f32], want: &[f32]) -> f64 {
     let difference: Vec<f32> = got.iter().zip(want).map(|(&got, &want)| got - want).collect();
     let apart = norm(&difference);
     if apart == 0.0 { 0.0 } else { apart / norm(want) }
 }
 
-/// The root of the sum of squares.
+/// The Euclidean norm.
 fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
 }

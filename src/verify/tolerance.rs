@@ -1,75 +1,75 @@
-//! How far a value may be from its reference, and a comparison that cannot be fooled.
+//! How far a value may be from its reference, and how tensors are compared.
 
 use serde::Serialize;
 
 /// How far a value may be from its reference: `absolute + relative * |reference|`, for each element.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
-    /// For references close to 0.
+    /// The bound for references close to 0.
     pub absolute: f64,
-    /// As a share of the reference.
+    /// The additional bound, as a share of the reference.
     pub relative: f64,
-    /// Where the bound comes from.
+    /// The source of the bound.
     pub why: &'static str,
 }
 
 impl Tolerance {
-    /// For values that are a few roundings in f32 away from exact ones (2^-24 = 6e-8 each), at a scale of about 1.
+    /// The tolerance of values with a few roundings of f32 (2^-24 = 6e-8 each), at a scale of about 1.
     pub const ROUNDING: Self = Self { absolute: 2e-6, relative: 2e-6, why: "a few roundings of f32, 6e-8 each" };
 
-    /// For values that are copied.
+    /// The tolerance of values that are copied.
     pub const EXACT: Self = Self { absolute: 0.0, relative: 0.0, why: "copies" };
 
-    /// For sums of `length` products of numbers in [-1, 1]. Each addition rounds a partial sum that has grown to about
-    /// sqrt(k) / 3 by at most 2^-24 of it, and the roundings add up like a random walk: to a deviation of 6e-9 * length. A
-    /// sum that wanders far is rounded more all the way, so at t deviations the tail is about exp(-1.1 t), far longer than
-    /// that of a normal distribution: the worst of the hundred million elements of `--full` is about 17 away. 25 are allowed.
+    /// The tolerance of sums of `length` products of numbers in [-1, 1]. Each addition rounds a partial sum, about sqrt(k) / 3 in
+    /// size, by at most 2^-24 of it. The roundings add up like a random walk, to a standard deviation of 6e-9 * length. A large sum
+    /// is rounded more all the way, so at t standard deviations the tail is about exp(-1.1 t), far longer than that of a normal
+    /// distribution: the worst of the hundred million elements of `--full` is about 17 away. The tolerance is 25.
     pub fn of_sum(length: usize) -> Self {
-        let why =
-            "1.5e-7 for each term of the sum: 25 deviations of a random walk of roundings, whose tail is exponential";
+        let why = "1.5e-7 for each term of the sum: 25 standard deviations of a random walk of roundings, whose tail is exponential";
         Self { absolute: 2e-6 + 1.5e-7 * length as f64, relative: 1e-6, why }
     }
 
-    /// The same for products of numbers in [-1, 1] that are rounded to f16 before. Each product of two is then up to 2^-10 of itself
-    /// away, and on average, where roundings are cut off, 2.7e-4 at a size of a third: a random walk of `length` steps, of which
-    /// seven deviations are allowed.
+    /// The tolerance of sums of `length` products of numbers in [-1, 1] that are rounded to f16 before. Each product is then off by up
+    /// to 2^-10 of itself, and on average, where rounding truncates, by 2.7e-4 at a size of a third: a random walk of `length` steps,
+    /// of which seven standard deviations are allowed.
     pub fn of_sum_in_f16(length: usize) -> Self {
         let Self { absolute, .. } = Self::of_sum(length);
-        let why = "2e-3 for the root of the terms of the sum: seven deviations of a random walk of products of rounded numbers";
+        let why =
+            "2e-3 for the root of the number of terms: seven standard deviations of a random walk of rounded products";
         Self { absolute: absolute + 2e-3 * (length as f64).sqrt(), relative: 2e-3, why }
     }
 
-    /// What this or another one allows.
+    /// The looser of two tolerances.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let looser = if self.absolute >= other.absolute { self } else { other };
         Self { relative: self.relative.max(other.relative), ..looser }
     }
 
-    /// What it allows beside a reference.
+    /// The largest difference from a reference.
     pub fn at(&self, reference: f64) -> f64 {
         self.absolute + self.relative * reference.abs()
     }
 }
 
-/// How two tensors differ.
+/// The differences of a tensor from its reference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     /// The largest difference of two elements; infinite where one is not a finite number.
     pub largest_absolute: f64,
-    /// The same as a share of the reference, over the elements that are not close to 0: at least a thousandth of the largest.
+    /// The largest difference as a share of the reference, among elements of at least a thousandth of the largest reference.
     pub largest_relative: f64,
     /// The root of the sum of squared differences over that of squared references.
     pub normalised: f64,
-    /// The largest share of its tolerance that an element takes: at most 1 where all hold.
+    /// The largest difference of an element as a share of its tolerance: at most 1 where all elements pass.
     pub share: f64,
-    /// What is wrong, if something is.
+    /// What is wrong, if anything is.
     pub complaint: Option<String>,
 }
 
 impl Comparison {
-    /// Compares every element with its reference, and the normalised mean squared error with the square of what the
-    /// tolerance means for a typical element. A NaN on either side is a complaint.
+    /// Compares every element with its reference, and the normalised error of all elements with half of the tolerance of a typical
+    /// element. A NaN on either side fails.
     pub fn new(got: &[f32], want: &[f64], tolerance: Tolerance) -> Self {
         if got.len() != want.len() {
             return Self::broken(format!("{} elements instead of {}", got.len(), want.len()));
@@ -80,7 +80,7 @@ impl Comparison {
         let finite = |error: f64| if error.is_nan() { f64::INFINITY } else { error };
         let errors = || got.iter().zip(want).map(|(&got, &want)| (finite((f64::from(got) - want).abs()), want));
         let largest = want.iter().fold(0.0_f64, |largest, want| largest.max(want.abs()));
-        // 0 / 0 is a value that is exactly as it should be.
+        // An exact value has a share of 0, also where the tolerance is 0.
         let share = |(error, want): (f64, f64)| if error == 0.0 { 0.0 } else { error / tolerance.at(want) };
 
         let squares: f64 = want.iter().map(|want| want * want).sum();
@@ -111,7 +111,7 @@ impl Comparison {
             ));
             return comparison;
         }
-        // Errors that stay below each element's bound and all point the same way are seen here.
+        // This detects errors that all point in the same direction, each below its element's bound.
         let typical = (squares / want.len().max(1) as f64).sqrt();
         let allowed = tolerance.at(typical) / typical.max(f64::MIN_POSITIVE) / 2.0;
         if squares > 0.0 && comparison.normalised > allowed {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_within_each_bound_that_all_point_one_way_fail_together() {
+    fn errors_within_each_bound_that_all_point_in_one_direction_fail() {
         assert!(complaint(&[1.0 + 3.9e-6; 100], &[1.0; 100]).unwrap().contains("mean squared"));
     }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_measured_as_they_are() {
+    fn a_comparison_measures_absolute_relative_and_normalised_errors() {
         let comparison = Comparison::new(&[1.0, 2.5], &[1.0, 2.0], Tolerance::ROUNDING);
         assert_eq!((comparison.largest_absolute, comparison.largest_relative), (0.5, 0.25));
         assert!((comparison.normalised - (0.25_f64 / 5.0).sqrt()).abs() < 1e-12);

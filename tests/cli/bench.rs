@@ -111,7 +111,7 @@ fn one_part_can_be_measured_alone_and_the_table_says_on_what() {
     assert_step(&steps);
     assert_eq!(steps["operations"], Value::Array(vec![]));
     let said = place.gpu_gan("bench --model tiny.toml --device cpu --seconds 0.002").succeeds();
-    let said = said.remarks("device  CPU, 2 threads: asked for").prints("roofline: a copy of ").prints("images/s");
+    let said = said.remarks("device  CPU, 2 threads: asked for").prints("roofline: copy ").prints("images/s");
     said.prints("conv_grad_weight").prints("start-up: ").prints("tiny, batch 4, on CPU, 2 threads");
 }
 
@@ -154,10 +154,14 @@ fn what_cannot_be_measured_is_refused_with_what_can() {
     let bench = |arguments: &str| place.gpu_gan(&format!("bench --device cpu --model {arguments}")).refused();
     bench("nosuch").error("there is no model called").hint("built-in models");
     bench("dcgan-small --batch-size 1").error("batch");
-    bench("tiny.toml --batch-size -3").error("--batch-size cannot be -3").hint("choose 1 to");
-    bench("tiny.toml --seconds 0").error("--seconds cannot be 0").hint("choose 0.001 to 600");
-    bench("tiny.toml --seconds NaN").error("--seconds cannot be NaN");
-    bench("tiny.toml --sweep batch --plot speed.gif").error("speed.gif is no name for a plot").hint(".svg or .png");
+    bench("tiny.toml --sweep batch --plot speed.gif").error("speed.gif is not the name of a plot").hint(".svg or .png");
+    for (nonsense, problem) in [
+        ("--batch-size -3", "invalid value '-3' for '--batch-size <N>'"),
+        ("--seconds 0", "0 is out of range 0.001..=600"),
+        ("--seconds NaN", "NaN is out of range 0.001..=600"),
+    ] {
+        place.gpu_gan(&format!("bench --model tiny.toml {nonsense}")).misused().error(problem);
+    }
     for nonsense in ["--plot speed.svg", "--steps --operations", "--steps --sweep batch", "--sweep colour"] {
         place.gpu_gan(&format!("bench {nonsense}")).misused();
     }
@@ -183,5 +187,5 @@ fn ctrl_c_ends_it_after_the_measurement_that_is_under_way() {
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stdout}{line}");
     assert!(line.contains("ending after this measurement"), "{line}");
-    assert!(stdout.contains("ended early") && stdout.contains("roofline: a copy of"), "{stdout}");
+    assert!(stdout.contains("stopped early") && stdout.contains("roofline: copy "), "{stdout}");
 }

@@ -37,3 +37,5 @@ mod summary;
 mod terminal;
 mod time;
 mod train;
+mod verify;
+mod windows;

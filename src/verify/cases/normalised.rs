@@ -1,10 +1,10 @@
-//! Products with batch normalisation behind them, and the gradients of both: a GPU's kernels leave each other sums and addends.
+//! Products followed by batch normalisation, and their gradients: fused kernels pass partial sums to each other.
 
 use super::{KINDS, batch_norm, convolution, shape};
 use crate::program::{Op, Program, TensorId};
 use crate::verify::Case;
 
-/// Parts of sums that groups and phases do not divide, and addends, for few rows and for many.
+/// Cases in which groups and phases do not divide the partial sums, and split sums, for few rows and for many.
 pub(super) fn products_with_batch_norm() -> Vec<Case> {
     let mut cases = Vec::new();
     for (number, shape) in [

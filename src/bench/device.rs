@@ -1,4 +1,4 @@
-//! A device with a clock.
+//! A device under measurement, and how its work is timed.
 
 use std::time::Instant;
 
@@ -9,46 +9,46 @@ use crate::error::Result;
 use crate::gpu::{GpuDevice, GpuExecutor};
 use crate::program::{Device, Executor, Op, Program, RoutineId};
 
-/// A run takes so long at least where it is timed to find out how many there is time for.
+/// The shortest duration, in seconds, from which the number of runs per sample is estimated.
 const ESTIMATE_SECONDS: f64 = 0.004;
-/// The most dispatches that a GPU is asked to time in one go.
+/// The largest number of dispatches that a GPU times in one submission.
 const MOST_DISPATCHES: usize = 4096;
 
-/// A device that is measured.
+/// A device under measurement.
 pub enum BenchDevice {
     /// The CPU device, in f32.
     Cpu(CpuDevice<f32>),
-    /// A GPU; its own clock is taken where it was [opened with it](crate::gpu::OpenOptions).
+    /// A GPU, timed by its own timestamps if it was [opened with them](crate::gpu::OpenOptions).
     Gpu(GpuDevice),
 }
 
-/// What timed it.
+/// How a duration was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum TimeSource {
-    /// The GPU's own clock: kernels alone, without what the host does.
+    /// GPU timestamps: the kernels alone, without the host's work.
     #[serde(rename = "GPU timestamps")]
     Gpu,
-    /// The clock on the wall, from before the work is asked for until it is done.
+    /// Wall time, from the submission of the work to its end.
     #[serde(rename = "wall time")]
     Wall,
 }
 
-/// How long a run takes.
+/// The duration of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Timing {
     /// The median of the samples.
     pub milliseconds: f64,
     /// The fastest sample.
     pub fastest_milliseconds: f64,
-    /// How many samples there are, each of one run or more.
+    /// The number of samples, each of one run or more.
     pub samples: usize,
-    /// How many runs a sample is the mean of.
+    /// The number of runs in a sample.
     pub runs_per_sample: usize,
-    /// What timed it.
+    /// How the samples were measured.
     pub clock: TimeSource,
 }
 
-/// A program on a machine.
+/// A program on a device under measurement.
 pub(super) enum BuiltProgram {
     Cpu(CpuExecutor<f32>),
     Gpu(Box<GpuExecutor>),
@@ -81,7 +81,7 @@ impl BenchDevice {
         })
     }
 
-    /// The operations in order, those together that the device runs as one.
+    /// The operations in order, grouped where the device fuses them.
     pub(super) fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
         match self {
             Self::Cpu(_) => ops.chunks(1).collect(),
@@ -98,7 +98,7 @@ impl BuiltProgram {
         }
     }
 
-    /// Waits until everything that was asked for is done.
+    /// Waits until all submitted work is done.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self {
             Self::Cpu(_) => Ok(()), // it has waited
@@ -106,7 +106,7 @@ impl BuiltProgram {
         }
     }
 
-    /// Times a routine that has run before, for about `seconds` seconds.
+    /// Times a routine that has run before, for about `seconds`.
     pub(super) fn time(&mut self, routine: RoutineId, seconds: f64) -> Result<Timing> {
         let mut run = |built: &mut Self, times: usize| built.executor().run(routine, times);
         let plan = self.plan(seconds, 1, &mut run)?;
@@ -119,7 +119,7 @@ impl BuiltProgram {
         self.time_by_wall(plan, &mut run)
     }
 
-    /// Times `run` for about `seconds` seconds. It is called with a multiple of `unit` as its number of runs.
+    /// Times `run` for about `seconds`; its argument, the number of runs, is a multiple of `unit`.
     pub(super) fn time_runs(
         &mut self,
         seconds: f64,
@@ -142,7 +142,7 @@ impl BuiltProgram {
         Ok(Timing::of(samples, plan.times, TimeSource::Wall))
     }
 
-    /// Wall time of `times` runs, in seconds.
+    /// The duration of `times` runs, in seconds.
     fn wall(&mut self, times: usize, run: &mut dyn FnMut(&mut Self, usize) -> Result<()>) -> Result<f64> {
         let begin = Instant::now();
         run(self, times)?;
@@ -150,7 +150,7 @@ impl BuiltProgram {
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    /// Warms up, and finds out how many samples of how many runs fill the time.
+    /// Warms up, and plans the samples for about `seconds`.
     fn plan(
         &mut self,
         seconds: f64,
@@ -167,7 +167,7 @@ impl BuiltProgram {
     }
 }
 
-/// The number of samples, and the number of runs in each.
+/// How many samples are taken, each of how many runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SamplingPlan {
     samples: usize,
@@ -175,7 +175,7 @@ struct SamplingPlan {
 }
 
 impl SamplingPlan {
-    /// About twenty samples in `seconds` seconds, and at least three, of runs that take `each` seconds.
+    /// About twenty samples, and at least three, in `seconds` of runs that take `each` seconds.
     fn of(seconds: f64, unit: usize, each: f64) -> Self {
         let units = (seconds / 20.0 / (unit as f64 * each)).clamp(1.0, 1e5) as usize;
         let times = units * unit;
@@ -184,7 +184,7 @@ impl SamplingPlan {
 }
 
 impl Timing {
-    /// From the seconds of samples of `times` runs each.
+    /// The timing of samples in seconds, each of `times` runs.
     fn of(mut samples: Vec<f64>, times: usize, clock: TimeSource) -> Self {
         samples.sort_by(f64::total_cmp);
         let middle = samples.len() / 2;
@@ -200,7 +200,7 @@ impl Timing {
         }
     }
 
-    /// How many of something a second, where a run does `amount` of them.
+    /// The rate per second of something that a run does `amount` times.
     pub fn per_second(&self, amount: f64) -> f64 {
         amount / (1e-3 * self.milliseconds)
     }
