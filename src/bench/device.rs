@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::cpu::{CpuDevice, CpuExecutor};
+use crate::cpu::{self, CpuDevice, CpuExecutor};
 use crate::error::Result;
 use crate::gpu::{GpuDevice, GpuExecutor};
 use crate::program::{Device, Executor, Op, Program, RoutineId};
@@ -84,7 +84,7 @@ impl BenchDevice {
     /// The operations in order, grouped where the device fuses them.
     pub(super) fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
         match self {
-            Self::Cpu(_) => ops.chunks(1).collect(),
+            Self::Cpu(_) => cpu::fused(ops, program),
             Self::Gpu(gpu) => gpu.fused(ops, program),
         }
     }

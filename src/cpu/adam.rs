@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{CHUNK, Scalar};
 
-/// What Adam is set to.
+/// The settings of Adam.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdamSettings {
     pub(super) lr: f64,

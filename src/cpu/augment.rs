@@ -1,4 +1,4 @@
-//! Random rotations and reflections of real images. Twin of `augment.wgsl`.
+//! Random rotations and mirrorings of images. Twin of `augment.wgsl`.
 
 use std::f64::consts::TAU;
 
@@ -7,26 +7,29 @@ use rayon::prelude::*;
 use super::{CHUNK, Scalar};
 use crate::program::random::{key, philox, stream, uniform};
 
-/// What may happen to an image.
+/// Which random transforms an image may get.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AugmentSettings {
     /// The largest angle, in degrees.
     pub(super) rotate: f64,
+    /// Whether images are mirrored left to right.
     pub(super) flip: bool,
+    /// Whether images are rotated by quarter turns.
     pub(super) quarter_turns: bool,
 }
 
-/// What happens to one image: it is turned by an angle, mirrored, and turned by quarter turns, in this order.
+/// The transform of one image: a rotation by an angle, mirroring, and quarter turns, in this order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Transform {
-    /// Counter-clockwise, in turns of 360 degrees.
+    /// The angle, counter-clockwise, in turns of 360 degrees.
     pub(super) angle: f64,
+    /// Whether the image is mirrored left to right.
     pub(super) mirrored: bool,
-    /// 0 to 3, counter-clockwise.
+    /// The number of quarter turns, counter-clockwise, in 0..=3.
     pub(super) quarters: u32,
 }
 
-/// `y[i] = x[i]`, turned and mirrored as is drawn for it; both (N, H, W, C).
+/// `y[i]` is the random transform of `x[i]`; both (N, H, W, C).
 pub(super) fn forward<T: Scalar>(
     seed: u64,
     step: u32,
@@ -41,7 +44,7 @@ pub(super) fn forward<T: Scalar>(
 }
 
 impl Transform {
-    /// What is drawn for image i of a step's batch.
+    /// The transform of image i of a step's batch.
     pub(super) fn drawn(seed: u64, step: u32, i: u32, settings: AugmentSettings) -> Self {
         let words = philox([i, step, stream::AUGMENT, 0], key(seed));
         Self {
@@ -51,12 +54,12 @@ impl Transform {
         }
     }
 
-    /// `y` is `x` turned and mirrored; both (H, W, C).
+    /// `y` is the transform of `x`; both (H, W, C).
     pub(super) fn apply<T: Scalar>(self, [h, w, c]: [usize; 3], x: &[T], y: &mut [T]) {
         let (sine, cosine) = (TAU * self.angle).sin_cos();
         let middle = [(h - 1) as f64 / 2.0, (w - 1) as f64 / 2.0];
         for (at, pixel) in y.chunks_mut(c).enumerate() {
-            // From the place in y back to the place in x: first what was done last.
+            // From the position in y back to the position in x: the last part of the transform is undone first.
             let (row, column) = (at / w, at % w);
             let (row, mut column) = match self.quarters {
                 1 => (column, w - 1 - row),
@@ -83,13 +86,13 @@ impl Transform {
     }
 }
 
-/// The pixel that is seen at `k`, where an image and its mirror image alternate without end.
+/// The index of the pixel at position `k` of an axis along which an image and its mirror image alternate.
 fn reflected(k: i64, size: usize) -> usize {
     let there = (if k < 0 { -1 - k } else { k }) as usize % (2 * size);
     there.min(2 * size - 1 - there)
 }
 
-/// The value at `f` in [0, 1] on the way from `a` to `b`. Rounding may carry it past `b`, but not past `a`.
+/// Linear interpolation between `a` and `b` at `f` in [0, 1], clamped: rounding may exceed `b`, but not `a`.
 pub(super) fn between<T: Scalar>(a: T, b: T, f: T) -> T {
     let value = a + f * (b - a);
     if (a < b && value > b) || (a > b && value < b) { b } else { value }

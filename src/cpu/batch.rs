@@ -1,11 +1,11 @@
-//! The images of a step. Twin of `batch.wgsl`.
+//! The real images of a step. Twin of `batch.wgsl`.
 
 use rayon::prelude::*;
 
 use super::{CHUNK, Scalar};
 use crate::program::{Order, random};
 
-/// `y[i] = low + (high - low) * images[row] / 255` with `g = (step - 1) * N + i` in the row of its order.
+/// `y[i] = low + (high - low) * images[row] / 255` with `g = (step - 1) * N + i` and the row that `order` defines.
 pub(super) fn forward<T: Scalar>(
     seed: u64,
     order: Order,

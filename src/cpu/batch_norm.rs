@@ -1,20 +1,30 @@
 //! Batch normalisation. Twin of `batch_norm.wgsl`.
+//!
+//! The activation after it, and the gradient of that before its own gradient, are computed chunk by chunk while the chunk is in
+//! the cache, so that no tensor is read from memory twice for them.
 
 use rayon::prelude::*;
 
 use super::memory::Scratch;
-use super::rows::sums;
-use super::{CHUNK, Scalar};
+use super::rows::{ROWS, sums};
+use super::{CHUNK, Scalar, activation};
+use crate::program::Activation;
 
-/// What batch normalisation is set to.
+/// The settings of batch normalisation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Constants {
+    /// The number that is added to the variance.
     pub(super) eps: f64,
+    /// The share of the newest batch in the running statistics.
     pub(super) momentum: f64,
 }
 
+/// The activation after batch normalisation, with its output.
+pub(super) type Then<'a, T> = Option<(Activation, &'a mut [T])>;
+
 /// `y = gamma * (x - mean) * inv_std + beta` with the statistics of each group, which go to `saved` (groups, 2, C) and
-/// into `running` (2, C).
+/// into `running` (2, C). Then the activation of `y`.
+#[expect(clippy::too_many_arguments, reason = "the operands of the operation")]
 pub(super) fn forward<T: Scalar>(
     constants: Constants,
     x: &[T],
@@ -22,26 +32,41 @@ pub(super) fn forward<T: Scalar>(
     y: &mut [T],
     saved: &mut [T],
     running: &mut [T],
+    then: Then<'_, T>,
     scratch: &mut Scratch<T>,
 ) {
     let c = affine.len() / 2;
     let len = x.len() / (saved.len() / affine.len()); // of a group
+    let (kind, mut rest) = then.map_or((None, None), |(kind, z)| (Some(kind), Some(z)));
     let groups = x.chunks_exact(len).zip(y.chunks_exact_mut(len)).zip(saved.chunks_exact_mut(2 * c));
     for ((x, y), saved) in groups {
+        let then = rest.take().map(|all| {
+            let (z, others) = all.split_at_mut(len);
+            rest = Some(others);
+            (kind.expect("an output has a function"), z)
+        });
         let (mean, inv_std) = saved.split_at_mut(c);
         statistics(constants, x, mean, inv_std, running, scratch);
-        normalize(x, affine, mean, inv_std, y);
+        normalize(x, affine, mean, inv_std, y, then);
     }
 }
 
-/// `y = gamma * (x - mean) / sqrt(variance + eps) + beta` with the running statistics.
-pub(super) fn eval<T: Scalar>(eps: f64, x: &[T], affine: &[T], running: &[T], y: &mut [T], scratch: &mut Scratch<T>) {
+/// `y = gamma * (x - mean) / sqrt(variance + eps) + beta` with the running statistics. Then the activation of `y`.
+pub(super) fn eval<T: Scalar>(
+    eps: f64,
+    x: &[T],
+    affine: &[T],
+    running: &[T],
+    y: &mut [T],
+    then: Then<'_, T>,
+    scratch: &mut Scratch<T>,
+) {
     let (mean, variance) = running.split_at(affine.len() / 2);
     let inv_std = scratch.take(variance.len());
     for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
         *inv_std = T::from_f64(1.0 / (variance.to_f64() + eps).sqrt());
     }
-    normalize(x, affine, mean, inv_std, y);
+    normalize(x, affine, mean, inv_std, y, then);
 }
 
 /// With `xhat = (x - mean) * inv_std` and means over the rows of a group:
@@ -64,25 +89,70 @@ pub(super) fn grad<T: Scalar>(
     let groups = x.chunks_exact(len).zip(dy.chunks_exact(len)).zip(dx.chunks_exact_mut(len));
     for (((x, dy), dx), saved) in groups.zip(saved.chunks_exact(2 * c)) {
         let (mean, inv_std) = saved.split_at(c);
-        let sums = sums(len / c, 2 * c, scratch, |rows, sums| {
-            let rows = rows.start * c..rows.end * c;
-            add_gradients(&x[rows.clone()], &dy[rows], mean, sums);
-        });
-        let (dbeta, dgamma) = sums.split_at_mut(c);
-        for (dgamma, &inv_std) in dgamma.iter_mut().zip(inv_std) {
-            *dgamma = *dgamma * inv_std;
-        }
-        if let Some(daffine) = &mut daffine {
-            for (sum, &part) in daffine.iter_mut().zip(dgamma.iter().chain(dbeta.iter())) {
-                *sum += part;
-            }
-        }
-        grad_input(x, dy, &affine[..c], (mean, inv_std), (dgamma, dbeta), dx);
+        let parts = x.par_chunks(ROWS * c).zip(dy.par_chunks(ROWS * c));
+        let sums = sums(2 * c, scratch, parts, |(x, dy), sums| add_gradients(x, dy, mean, sums));
+        grad_of_group(x, dy, &affine[..c], (mean, inv_std), sums, dx, daffine.as_deref_mut());
     }
+}
+
+/// [`grad`] after the gradient of an activation, which it writes to `dy`.
+#[expect(clippy::too_many_arguments, reason = "the operands of both operations")]
+pub(super) fn grad_after_activation<T: Scalar>(
+    (kind, z, dz): (Activation, &[T], &[T]),
+    x: &[T],
+    dy: &mut [T],
+    affine: &[T],
+    saved: &[T],
+    dx: &mut [T],
+    mut daffine: Option<&mut [T]>,
+    scratch: &mut Scratch<T>,
+) {
+    let c = affine.len() / 2;
+    let len = x.len() / (saved.len() / affine.len()); // of a group
+    if let Some(daffine) = &mut daffine {
+        daffine.fill(T::ZERO);
+    }
+    let groups = x.chunks_exact(len).zip(dy.chunks_exact_mut(len)).zip(dx.chunks_exact_mut(len));
+    let groups = groups.zip(z.chunks_exact(len).zip(dz.chunks_exact(len)));
+    for ((((x, dy), dx), (z, dz)), saved) in groups.zip(saved.chunks_exact(2 * c)) {
+        let (mean, inv_std) = saved.split_at(c);
+        let activations = z.par_chunks(ROWS * c).zip(dz.par_chunks(ROWS * c));
+        let parts = x.par_chunks(ROWS * c).zip(dy.par_chunks_mut(ROWS * c)).zip(activations);
+        let sums = sums(2 * c, scratch, parts, |((x, dy), (z, dz)), sums| {
+            activation::grad_chunk(kind, z, dz, dy);
+            add_gradients(x, dy, mean, sums);
+        });
+        grad_of_group(x, dy, &affine[..c], (mean, inv_std), sums, dx, daffine.as_deref_mut());
+    }
+}
+
+/// The gradients of a group from `sums`: of `dy`, then of `dy * (x - mean)`.
+fn grad_of_group<T: Scalar>(
+    x: &[T],
+    dy: &[T],
+    gamma: &[T],
+    (mean, inv_std): (&[T], &[T]),
+    sums: &mut [T],
+    dx: &mut [T],
+    daffine: Option<&mut [T]>,
+) {
+    let (dbeta, dgamma) = sums.split_at_mut(gamma.len());
+    for (dgamma, &inv_std) in dgamma.iter_mut().zip(inv_std) {
+        *dgamma = *dgamma * inv_std;
+    }
+    if let Some(daffine) = daffine {
+        for (sum, &part) in daffine.iter_mut().zip(dgamma.iter().chain(dbeta.iter())) {
+            *sum += part;
+        }
+    }
+    grad_input(x, dy, gamma, (mean, inv_std), (dgamma, dbeta), dx);
 }
 
 /// Mean and `1 / sqrt(variance + eps)` of the rows of a group, and
 /// `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance.
+///
+/// Each core computes the mean of a part of the rows, and the sum of squared differences from that mean, while the part is in the
+/// cache. Both are combined in f64 (Chan, Golub and LeVeque 1979).
 fn statistics<T: Scalar>(
     constants: Constants,
     x: &[T],
@@ -94,51 +164,76 @@ fn statistics<T: Scalar>(
     let Constants { eps, momentum } = constants;
     let c = mean.len();
     let n = (x.len() / c) as f64;
-    let (running_mean, running_variance) = running.split_at_mut(c);
+    let partials = scratch.take(x.len().div_ceil(ROWS * c) * 2 * c);
+    partials.par_chunks_mut(2 * c).zip(x.par_chunks(ROWS * c)).for_each(|(partial, x)| {
+        let (mean, squares) = partial.split_at_mut(c);
+        mean_and_squares(x, mean, squares);
+    });
+
     let learn = |running: &mut T, batch: f64| {
         *running = T::from_f64((1.0 - momentum) * running.to_f64() + momentum * batch);
     };
-
-    let totals = sums(x.len() / c, c, scratch, |rows, sums| {
-        for x in x[rows.start * c..rows.end * c].chunks_exact(c) {
-            for (sum, &x) in sums.iter_mut().zip(x) {
-                *sum += x;
-            }
-        }
-    });
-    for ((mean, running), total) in mean.iter_mut().zip(running_mean).zip(totals) {
-        let batch = total.to_f64() / n;
-        *mean = T::from_f64(batch);
-        learn(running, batch);
-    }
-
-    let mean = &*mean;
-    let totals = sums(x.len() / c, c, scratch, |rows, sums| {
-        for x in x[rows.start * c..rows.end * c].chunks_exact(c) {
-            for ((sum, &x), &mean) in sums.iter_mut().zip(x).zip(mean) {
-                *sum += (x - mean) * (x - mean);
-            }
-        }
-    });
-    for ((inv_std, running), total) in inv_std.iter_mut().zip(running_variance).zip(totals) {
-        *inv_std = T::from_f64(1.0 / (total.to_f64() / n + eps).sqrt());
-        learn(running, total.to_f64() / (n - 1.0));
+    let (running_mean, running_variance) = running.split_at_mut(c);
+    let statistics = mean.iter_mut().zip(inv_std).zip(running_mean).zip(running_variance);
+    for (column, (((mean, inv_std), running_mean), running_variance)) in statistics.enumerate() {
+        // Rows, mean and squares of each part.
+        let parts = || {
+            partials
+                .chunks_exact(2 * c)
+                .zip(x.chunks(ROWS * c))
+                .map(|(partial, x)| ((x.len() / c) as f64, partial[column].to_f64(), partial[c + column].to_f64()))
+        };
+        let average = parts().map(|(rows, mean, _)| rows * mean).sum::<f64>() / n;
+        let squares: f64 = parts().map(|(rows, mean, squares)| squares + rows * (mean - average).powi(2)).sum();
+        *mean = T::from_f64(average);
+        *inv_std = T::from_f64(1.0 / (squares / n + eps).sqrt());
+        learn(running_mean, average);
+        learn(running_variance, squares / (n - 1.0));
     }
 }
 
-/// `y = gamma * (x - mean) * inv_std + beta`.
-fn normalize<T: Scalar>(x: &[T], affine: &[T], mean: &[T], inv_std: &[T], y: &mut [T]) {
+/// The mean of some rows, and the sum of squared differences from it.
+fn mean_and_squares<T: Scalar>(x: &[T], mean: &mut [T], squares: &mut [T]) {
+    let c = mean.len();
+    mean.fill(T::ZERO);
+    for x in x.chunks_exact(c) {
+        for (sum, &x) in mean.iter_mut().zip(x) {
+            *sum += x;
+        }
+    }
+    let rows = T::from_f64((x.len() / c) as f64);
+    for sum in &mut *mean {
+        *sum = *sum / rows;
+    }
+    squares.fill(T::ZERO);
+    for x in x.chunks_exact(c) {
+        for ((sum, &x), &mean) in squares.iter_mut().zip(x).zip(&*mean) {
+            *sum += (x - mean) * (x - mean);
+        }
+    }
+}
+
+/// `y = gamma * (x - mean) * inv_std + beta`, then the activation of `y`.
+fn normalize<T: Scalar>(x: &[T], affine: &[T], mean: &[T], inv_std: &[T], y: &mut [T], then: Then<'_, T>) {
     let c = mean.len();
     let (gamma, beta) = affine.split_at(c);
     let chunk = CHUNK.next_multiple_of(c); // whole rows
-    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
+    let normalize = |x: &[T], y: &mut [T]| {
         for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
             let channels = gamma.iter().zip(beta).zip(mean).zip(inv_std);
             for ((y, &x), (((&gamma, &beta), &mean), &inv_std)) in y.iter_mut().zip(x).zip(channels) {
                 *y = gamma * ((x - mean) * inv_std) + beta;
             }
         }
-    });
+    };
+    let chunks = y.par_chunks_mut(chunk).zip(x.par_chunks(chunk));
+    match then {
+        None => chunks.for_each(|(y, x)| normalize(x, y)),
+        Some((kind, z)) => chunks.zip(z.par_chunks_mut(chunk)).for_each(|((y, x), z)| {
+            normalize(x, y);
+            activation::forward_chunk(kind, y, z);
+        }),
+    }
 }
 
 /// Adds `dy`, then `dy * (x - mean)`, of each row to the sums.

@@ -1,9 +1,9 @@
-//! Images of classes: latents with their class, and the logit of an image for its class. Twin of `class.wgsl`.
+//! Conditional networks: latents with a class, and the logit of an image given its class. Twin of `class.wgsl`.
 
 use super::Scalar;
 
-/// Each row of `x`, and behind it one number for each class: 1 for the row's own, else 0. `labels` are those of each of the equal
-/// parts of the batch, of `n` images in all.
+/// Each of the `n` rows of `x`, followed by the one-hot vector of its class. `labels` are the classes of each of the equal parts of
+/// the batch.
 pub(super) fn append<T: Scalar>(n: usize, x: &[T], labels: &[u32], y: &mut [T]) {
     let (before, after) = (x.len() / n, y.len() / n);
     let rows = x.chunks_exact(before).zip(y.chunks_exact_mut(after)).zip(labels.iter().cycle());

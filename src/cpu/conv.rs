@@ -5,9 +5,12 @@
 //! `forward` is `patches(x) * w`; `grad_weight` is `patches(x)^T * dy`; and `grad_input` adds each row of `dy * w^T` back to
 //! the inputs that the patch was taken from.
 //!
-//! The patches take K*K/S^2 times the memory of `x`, so they are gathered for some lines (rows of pixels of `y`) at a
-//! time, few enough to stay in a core's cache. Where `x` already is the matrix of patches nothing is gathered, and the
-//! product itself is shared out over the cores.
+//! The patches take K*K/S^2 times the memory of `x`, so they are gathered for some lines (rows of pixels of `y`) at a time:
+//!
+//! - Usually each core takes a few lines, few enough for its cache, and multiplies them by itself.
+//! - `gemm` packs `w` anew for each product. Where `w` is large, that would take as long as a part of the product, so all cores
+//!   gather many lines together and share one product.
+//! - Where `x` already is the matrix of patches, nothing is gathered, and all cores share one product.
 
 use std::ops::Range;
 
@@ -18,22 +21,28 @@ use super::product::{Cores, Matrix, product};
 use super::{CHUNK, Scalar};
 use crate::program::Geometry;
 
-/// Elements of patches that a core gathers at a time: in f32 half of a second-level cache of one MiB, as large cores have.
+/// The number of elements of patches that a core gathers at a time: in f32 half of a second-level cache of 1 MiB.
 const PATCHES: usize = 128 * 1024;
 
-/// Rows of patches that are multiplied at a time at least.
+/// The smallest number of rows of patches that a core multiplies at a time, if there are so many.
 const LEAST_ROWS: usize = 128;
 
-/// How many pieces work is cut into at least, if there are as many lines or images: enough for the cores of a desktop.
+/// The smallest number of pieces of work, if there are as many lines or images: enough for the cores of a desktop.
 const PIECES: usize = 16;
 
-/// The most columns of patches that a task of `grad_weight` gathers.
+/// The number of columns of patches that a task of `grad_weight` gathers, if there are so many.
 const BLOCK: usize = 128;
 
-/// Rows of patches that a part of `grad_weight` sums over at least, so that adding the parts costs little beside.
+/// The number of elements of `w` from which on all cores share one product.
+const LARGE_WEIGHTS: usize = 1 << 18;
+
+/// The number of rows of patches that all cores gather together.
+const SHARED_ROWS: usize = 1024;
+
+/// The smallest number of rows of patches in a partial sum of `grad_weight`, so that adding the partial sums costs little.
 const PART: usize = 1024;
 
-/// The sizes of a convolution: x (N, H, W, `C_IN`), y (N, `H_OUT`, `W_OUT`, `C_OUT`).
+/// The sizes of a convolution from x (N, H, W, `C_IN`) to y (N, `H_OUT`, `W_OUT`, `C_OUT`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConvSizes {
     n: usize,
@@ -47,11 +56,27 @@ pub(super) struct ConvSizes {
 }
 
 /// `y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*S+u-P, j*S+v-P, c] * w[u,v,c,o]`.
-pub(super) fn forward<T: Scalar>(sizes: ConvSizes, x: &[T], w: &[T], b: Option<&[T]>, y: &mut [T]) {
+pub(super) fn forward<T: Scalar>(
+    sizes: ConvSizes,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
     let (depth, w_out, c_out) = (sizes.depth(), sizes.w_out, sizes.c_out);
     let w = Matrix::new(w, depth, c_out);
     if sizes.x_is_patches() {
         return product_and_bias(y, Matrix::new(x, sizes.rows(), depth), w, b, Cores::All);
+    }
+    if sizes.has_large_weights() {
+        let (line, step) = (w_out * c_out, sizes.shared_lines());
+        for (number, y) in y.chunks_mut(step * line).enumerate() {
+            let lines = number * step..number * step + y.len() / line;
+            let patches = gather_all(sizes, x, lines, scratch);
+            product_and_bias(y, patches, w, b, Cores::All);
+        }
+        return;
     }
     let lines = sizes.lines_of_a_piece();
     y.par_chunks_mut(lines * w_out * c_out).enumerate().for_each(|(piece, y)| {
@@ -82,14 +107,17 @@ pub(super) fn grad_input<T: Scalar>(
     scratch: &mut Scratch<T>,
 ) {
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
-    // `gemm` takes a transposed matrix as well, but would bring it into order anew for each piece of work.
+    if !sizes.x_is_patches() && sizes.has_large_weights() {
+        return grad_input_shared(sizes, dy, w, b, dx, scratch);
+    }
+    // `gemm` takes a transposed matrix as well, but would transpose it anew for each piece of work.
     let transposed = scratch.take(w.len());
     transpose(w, c_out, transposed);
     let w = Matrix::new(transposed, c_out, depth); // (C_OUT, K*K*C_IN)
     if sizes.x_is_patches() {
         return product_and_bias(dx, Matrix::new(dy, sizes.rows(), c_out), w, b, Cores::All);
     }
-    // Patches overlap within an image, so whoever takes an image takes it whole.
+    // Patches overlap within an image, so one core adds all patches of an image.
     let lines = sizes.lines_of_a_piece();
     let images = lines.div_ceil(sizes.h_out);
     let line = sizes.w_out * c_out;
@@ -113,12 +141,52 @@ pub(super) fn grad_input<T: Scalar>(
     });
 }
 
+/// [`grad_input`] where all cores share each product, of the patches of some whole images.
+fn grad_input_shared<T: Scalar>(
+    sizes: ConvSizes,
+    dy: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    dx: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
+    let (depth, c_out) = (sizes.depth(), sizes.c_out);
+    let w = Matrix::new(w, depth, c_out).transposed();
+    let rows_of_image = sizes.h_out * sizes.w_out;
+    let images = (SHARED_ROWS / rows_of_image).max(1);
+    let pieces = dy.chunks(images * rows_of_image * c_out);
+    for (dx, dy) in dx.chunks_mut(images * sizes.image()).zip(pieces) {
+        let rows = dy.len() / c_out;
+        let patches = scratch.take(rows * depth);
+        product(patches, false, Matrix::new(dy, rows, c_out), w, Cores::All);
+        let images = dx.par_chunks_mut(sizes.image()).zip(patches.par_chunks(rows_of_image * depth));
+        images.for_each(|(dx, patches)| {
+            match b {
+                Some(b) => fill_rows(dx, b),
+                None => dx.fill(T::ZERO),
+            }
+            scatter(sizes, patches, 0..sizes.h_out, 0..depth, dx);
+        });
+    }
+}
+
 /// `dw[u,v,c,o] = sum_{n,i,j} x[n, i*S+u-P, j*S+v-P, c] * dy[n,i,j,o]`.
 ///
-/// `dw` is cut into blocks of its K*K*`C_IN` rows. Where that gives too few pieces, the lines are cut into parts as well, and
-/// the sums of the parts are added up at the end, in their order.
+/// `dw` is divided into blocks of its K*K*`C_IN` rows. Where these are too few pieces of work, the lines are divided as well, and
+/// the partial sums are added up at the end, in their order.
 pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
+    if !sizes.x_is_patches() && sizes.has_large_weights() {
+        let step = sizes.shared_lines();
+        for first in (0..sizes.lines()).step_by(step) {
+            let lines = first..sizes.lines().min(first + step);
+            let rows = lines.start * sizes.w_out..lines.end * sizes.w_out;
+            let patches = gather_all(sizes, x, lines, scratch);
+            let dy = Matrix::new(&dy[rows.start * c_out..rows.end * c_out], rows.len(), c_out);
+            product(dw, first > 0, patches.transposed(), dy, Cores::All);
+        }
+        return;
+    }
     let blocks = depth.div_ceil(BLOCK);
     let parts = PIECES.div_ceil(blocks).min(sizes.rows().div_ceil(PART));
     let lines = sizes.lines().div_ceil(parts); // of a part
@@ -197,7 +265,7 @@ impl ConvSizes {
         self.h * self.w * self.c_in
     }
 
-    /// Whether x, as it lies, is the matrix of patches: where the kernel is a single pixel that visits each pixel, and where
+    /// Whether x, as it is stored, is the matrix of patches: where the kernel is a single pixel that visits each pixel, and where
     /// it covers the whole image.
     fn x_is_patches(self) -> bool {
         let Geometry { kernel, stride, pad } = self.geometry;
@@ -206,19 +274,29 @@ impl ConvSizes {
         pad == 0 && (pixel || image)
     }
 
-    /// How many lines of patches with that many columns a core gathers at a time.
+    /// Whether packing `w` takes a considerable part of a product with the rows of one core.
+    fn has_large_weights(self) -> bool {
+        self.depth() * self.c_out >= LARGE_WEIGHTS
+    }
+
+    /// The number of lines of patches that all cores gather together.
+    fn shared_lines(self) -> usize {
+        (SHARED_ROWS / self.w_out).max(1)
+    }
+
+    /// The number of lines of patches with `columns` columns that a core gathers at a time.
     fn lines_at_a_time(self, columns: usize) -> usize {
         (PATCHES / (self.w_out * columns)).max(1)
     }
 
-    /// How many lines of whole patches a core multiplies at a time: as many as are gathered at once, but not so few that the
-    /// product takes longer to bring the weights into order, which it does anew each time, than to multiply.
+    /// The number of lines of whole patches that a core multiplies at a time: as many as it gathers at once, but enough that packing
+    /// the weights, which each product does anew, is the smaller part of its work.
     fn lines_of_a_piece(self) -> usize {
         let lines = self.lines_at_a_time(self.depth()).max(LEAST_ROWS.div_ceil(self.w_out));
         lines.min(self.lines().div_ceil(PIECES))
     }
 
-    /// The columns of the patches, in blocks of which that many rows are gathered at once.
+    /// The columns of the patches, in blocks of which a core gathers `rows` rows at once.
     fn blocks_of_columns(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
         let (depth, block) = (self.depth(), (PATCHES / rows).max(1));
         (0..depth).step_by(block).map(move |first| first..depth.min(first + block))
@@ -231,11 +309,11 @@ impl ConvSizes {
         pad > 0 || beyond(self.h_out, self.h) || beyond(self.w_out, self.w)
     }
 
-    /// Visits the patches of some lines, or some columns of them, in runs: where in the patches a run starts, where in the
-    /// images the same elements start, and how many they are. What lies outside the image is not visited.
+    /// Visits the patches of some lines, or some columns of them, in runs of contiguous elements: calls `visit` with the index of a
+    /// run in the patches, its index in the images, and its length. Elements outside the image are not visited.
     fn for_each_run(self, lines: Range<usize>, columns: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
         let Geometry { kernel, stride, pad } = self.geometry;
-        // Rows of the image and of the kernel are pixels after pixels, so padding cuts off either end of the latter.
+        // Rows of the image and of the kernel are contiguous, so padding cuts off either end of a kernel's row.
         let (image_row, kernel_row, padding) = (self.w * self.c_in, kernel * self.c_in, pad * self.c_in);
         let width = columns.len();
         for (some, line) in lines.enumerate() {
@@ -275,7 +353,22 @@ fn gather<T: Scalar>(sizes: ConvSizes, x: &[T], lines: Range<usize>, columns: Ra
     });
 }
 
-/// Adds the patches of some lines, or some columns of them, to the images that they would be gathered from.
+/// The patches of some lines, gathered by all cores.
+fn gather_all<'a, T: Scalar>(
+    sizes: ConvSizes,
+    x: &[T],
+    lines: Range<usize>,
+    scratch: &'a mut Scratch<T>,
+) -> Matrix<'a, T> {
+    let (rows, depth) = (lines.len() * sizes.w_out, sizes.depth());
+    let patches = scratch.take(rows * depth);
+    patches.par_chunks_mut(sizes.w_out * depth).zip(lines).for_each(|(patches, line)| {
+        gather(sizes, x, line..line + 1, 0..depth, patches);
+    });
+    Matrix::new(patches, rows, depth)
+}
+
+/// Adds the patches of some lines, or some columns of them, to the images that [`gather`] takes them from.
 fn scatter<T: Scalar>(sizes: ConvSizes, patches: &[T], lines: Range<usize>, columns: Range<usize>, dx: &mut [T]) {
     sizes.for_each_run(lines, columns, |patch, image, len| {
         for (dx, &patch) in dx[image..image + len].iter_mut().zip(&patches[patch..patch + len]) {
@@ -284,7 +377,7 @@ fn scatter<T: Scalar>(sizes: ConvSizes, patches: &[T], lines: Range<usize>, colu
     });
 }
 
-/// `y = patches * w + b`, which is added in the same pass: sums start with it.
+/// `y = patches * w + b`; the sums start with the bias.
 fn product_and_bias<T: Scalar>(y: &mut [T], patches: Matrix<'_, T>, w: Matrix<'_, T>, b: Option<&[T]>, cores: Cores) {
     if let Some(b) = b {
         fill_rows(y, b);
@@ -296,7 +389,7 @@ fn fill_rows<T: Scalar>(y: &mut [T], row: &[T]) {
     y.chunks_exact_mut(row.len()).for_each(|y| y.copy_from_slice(row));
 }
 
-/// Turns a matrix with that many columns into one with that many rows, in tiles so that both are walked along cache lines.
+/// Transposes a matrix of `columns` columns, in tiles so that both matrices are read and written along cache lines.
 fn transpose<T: Scalar>(matrix: &[T], columns: usize, transposed: &mut [T]) {
     const TILE: usize = 16;
     let rows = matrix.len() / columns;

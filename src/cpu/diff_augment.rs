@@ -1,4 +1,4 @@
-//! Random augmentation of all images that the discriminator sees. Twin of `diff_augment.wgsl`.
+//! DiffAugment: random augmentation of images before the discriminator. Twin of `diff_augment.wgsl`.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::{CHUNK, Scalar};
 use crate::program::DiffAugment;
 use crate::program::random::{key, philox, uniform};
 
-/// Where the changes of a batch come from.
+/// Which augmentations a batch gets, and their random stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draws {
     pub(super) changes: DiffAugment,
@@ -15,27 +15,27 @@ pub(super) struct Draws {
     pub(super) step: u32,
 }
 
-/// What happens to one image.
+/// The augmentation of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Change {
-    /// What is added to all values.
+    /// The number that is added to all values.
     pub(super) brightness: f64,
     /// The factor of distances from the mean of a pixel.
     pub(super) saturation: f64,
     /// The factor of distances from the mean of the image.
     pub(super) contrast: f64,
-    /// Pixels that it is moved down, and to the right.
+    /// The movement down and to the right, in pixels.
     pub(super) shift: [i64; 2],
-    /// The first row and column that is cut out, and the first behind them that is not.
+    /// The first row and column of the rectangle that is set to 0, and the first row and column after it.
     pub(super) hole: [[i64; 2]; 2],
 }
 
-/// `y[i] = x[i]`, changed as is drawn for it; both (N, H, W, C).
+/// `y[i]` is the random augmentation of `x[i]`; both (N, H, W, C).
 pub(super) fn forward<T: Scalar>(draws: Draws, shape: [usize; 4], x: &[T], y: &mut [T]) {
     for_each_image(draws, shape, x, y, Change::apply);
 }
 
-/// `dx[i]`, of the `dy[i]` of what [`forward`] makes; both (N, H, W, C).
+/// `dx[i]` is the gradient of [`forward`] for `dy[i]`; both (N, H, W, C).
 pub(super) fn grad<T: Scalar>(draws: Draws, shape: [usize; 4], dy: &[T], dx: &mut [T]) {
     for_each_image(draws, shape, dy, dx, Change::apply_transposed);
 }
@@ -53,11 +53,11 @@ fn for_each_image<T: Scalar>(
 }
 
 impl Change {
-    /// None.
+    /// No augmentation.
     pub(super) const NONE: Self =
         Self { brightness: 0.0, saturation: 1.0, contrast: 1.0, shift: [0; 2], hole: [[0; 2]; 2] };
 
-    /// What is drawn for image i of the batch.
+    /// The augmentation of image i of the batch.
     pub(super) fn drawn(Draws { changes, seed, stream, step }: Draws, i: u32, sides: [usize; 2]) -> Self {
         let [numbers, words] = [0, 1].map(|block| philox([i, step, stream, block], key(seed)));
         let numbers = numbers.map(uniform);

@@ -1,6 +1,6 @@
 //! The losses of both networks on logits. Twin of `loss.wgsl`.
 //!
-//! There are no more logits than images in a batch, so all is done in f64.
+//! There are only as many logits as images in a batch, so the computation is in f64.
 
 use super::Scalar;
 use crate::program::AdversarialLoss;
@@ -12,19 +12,19 @@ pub(super) fn cells<T>(step: u32, history: &mut [T], columns: usize, column: usi
     &mut history[row * columns + column..(row + 1) * columns]
 }
 
-/// What the network that is trained wants of a logit, and of which logit of the other kind it is to differ.
+/// What the network in training wants of a logit.
 #[derive(Clone, Copy)]
 enum Target {
-    /// The discriminator, of a real image.
+    /// The discriminator's target for a real image.
     Real { smoothing: f64 },
-    /// The discriminator, of a fake.
+    /// The discriminator's target for a generated image.
     Fake,
-    /// The generator, of its image.
+    /// The generator's target for its image.
     Generator,
 }
 
-/// The first half of `logits` are real, the second half fakes; `cells` get the means of loss, score and share judged as they
-/// are, of both.
+/// The first half of `logits` are of real images, the second half of generated ones; `cells` get the means of loss, score and
+/// correct classification of both halves.
 pub(super) fn discriminator<T: Scalar>(
     kind: AdversarialLoss,
     smoothing: f64,
@@ -38,7 +38,7 @@ pub(super) fn discriminator<T: Scalar>(
     half(kind, Target::Fake, fakes, reals, dfakes, &mut cells[3..6]);
 }
 
-/// All of `logits` are the generator's; `reals` are there for the relativistic loss.
+/// `logits` are of generated images; the relativistic loss compares them with `reals`.
 pub(super) fn generator<T: Scalar>(
     kind: AdversarialLoss,
     logits: &[T],
@@ -73,8 +73,8 @@ fn half<T: Scalar>(
     }
 }
 
-/// The loss of one logit and its derivative. The discriminator's relativistic loss is of a pair; each logit has half of the loss
-/// and its own derivative.
+/// The loss of one logit and its derivative; `other` is the logit of the other kind in the same pair. The discriminator's
+/// relativistic loss is of a pair: each logit has half of the loss and its own derivative.
 fn loss(kind: AdversarialLoss, target: Target, l: f64, other: f64) -> (f64, f64) {
     use AdversarialLoss::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
     use Target::{Fake, Generator, Real};
@@ -96,7 +96,7 @@ fn loss(kind: AdversarialLoss, target: Target, l: f64, other: f64) -> (f64, f64)
     }
 }
 
-/// How real the discriminator finds an image, from 0 to 1.
+/// The discriminator's score of an image, from 0 (generated) to 1 (real).
 fn score(kind: AdversarialLoss, l: f64) -> f64 {
     match kind {
         AdversarialLoss::LeastSquares => l.clamp(0.0, 1.0),
@@ -104,7 +104,7 @@ fn score(kind: AdversarialLoss, l: f64) -> f64 {
     }
 }
 
-/// What is left of a margin, with its derivative. Not `max`, which would make 0 of a NaN.
+/// The hinge of a margin and its derivative. Not `max`, which would turn NaN into 0.
 fn hinge(margin: f64, slope: f64) -> (f64, f64) {
     if margin <= 0.0 { (0.0, 0.0) } else { (margin, slope) }
 }

@@ -1,4 +1,4 @@
-//! The largest of each window. Twin of `max_pool.wgsl`.
+//! Max pooling. Twin of `max_pool.wgsl`.
 
 use rayon::prelude::*;
 
@@ -23,7 +23,7 @@ pub(super) fn grad<T: Scalar>([_, h, w, c]: [usize; 4], size: usize, x: &[T], dy
     let (h_out, w_out) = (h / size, w / size);
     let images = dx.par_chunks_mut(h * w * c).zip(x.par_chunks(h * w * c)).zip(dy.par_chunks(h_out * w_out * c));
     images.for_each(|((dx, x), dy)| {
-        // The lines behind the last whole window have no dy.
+        // The lines after the last whole window have no dy.
         let lines = dx.par_chunks_mut(size * w * c).zip(x.par_chunks(size * w * c));
         lines.enumerate().for_each(|(i, (dx, x))| {
             dx.fill(T::ZERO);
@@ -37,8 +37,8 @@ pub(super) fn grad<T: Scalar>([_, h, w, c]: [usize; 4], size: usize, x: &[T], dy
     });
 }
 
-/// Where among lines of `w` pixels of `c` channels the first maximum of a window lies, whose first element is at `first`. The
-/// first NaN is larger than all else.
+/// The index of the first maximum of the window whose first element has the index `first`, in lines of `w` pixels of `c` channels.
+/// NaN counts as the largest value.
 fn first_maximum<T: Scalar>(lines: &[T], w: usize, c: usize, size: usize, first: usize) -> usize {
     let mut best = first;
     for u in 0..size {

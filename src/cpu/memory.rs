@@ -1,4 +1,4 @@
-//! Where tensors lie: a vector for each buffer of the program, and scratch memory for operations.
+//! The memory of a program: a vector for each buffer, and scratch memory for operations.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::program::{Buffer, Element, Program, TensorId, Values};
 #[derive(Debug)]
 pub(super) struct Memory<T> {
     program: Arc<Program>,
-    /// By [`BufferId`](crate::program::BufferId).
+    /// The buffers, by [`BufferId`](crate::program::BufferId).
     buffers: Vec<Storage<T>>,
 }
 
@@ -101,8 +101,8 @@ impl<T: Scalar> Memory<T> {
         self.buffers[buffer] = taken;
     }
 
-    /// Lets `work` write to the outputs of an operation while it reads other tensors. [`Program::push`] has seen to it
-    /// that no output shares its buffer with another operand, so their buffers are taken out and put back.
+    /// Calls `work` with the outputs of an operation, to write to, and with the memory of all other tensors, to read. No output shares
+    /// its buffer with another operand, as [`Program::push`] checks, so their buffers are taken out and put back.
     pub(super) fn write<const N: usize>(&mut self, outputs: [TensorId; N], work: impl FnOnce(&Self, [&mut [T]; N])) {
         let infos = outputs.map(|tensor| self.program.info(tensor));
         let mut taken = infos.map(|info| mem::replace(&mut self.buffers[info.buffer.0], Storage::Floats(Vec::new())));
@@ -169,7 +169,7 @@ fn zeros<E: Copy + Default>(buffer: &Buffer) -> Result<Vec<E>> {
     Ok(values)
 }
 
-/// Bytes that a buffer takes here, where floats may be f64.
+/// The size of a buffer on this device, in bytes; floats may be f64.
 pub(super) fn bytes<T>(buffer: &Buffer) -> u64 {
     let element = match buffer.element {
         Element::F32 => size_of::<T>(),
@@ -178,13 +178,13 @@ pub(super) fn bytes<T>(buffer: &Buffer) -> u64 {
     (buffer.len as u64).saturating_mul(element as u64)
 }
 
-/// Bytes that the whole program takes here.
+/// The size of the whole program on this device, in bytes.
 pub(super) fn needed<T>(program: &Program) -> u64 {
     let bytes = program.buffers().iter().map(bytes::<T>);
     bytes.fold(0, u64::saturating_add)
 }
 
-/// Memory that is allocated when it is first wanted and kept for the next time.
+/// Memory that is allocated on first use and kept.
 #[derive(Debug, Default)]
 pub(super) struct Scratch<T>(Vec<T>);
 

@@ -1,10 +1,10 @@
-//! How much the images of a batch differ. Twin of `minibatch_deviation.wgsl`.
+//! The standard deviation of a minibatch. Twin of `minibatch_deviation.wgsl`.
 
 use rayon::prelude::*;
 
 use super::Scalar;
 
-/// Of one element of the images of a group: its mean, less that of the first image, and its deviation.
+/// The mean of one element over the images of a group, minus its value in the first image, and its standard deviation.
 fn spread<T: Scalar>(x: &[T], len: usize, group: usize, i: usize) -> (T, T) {
     let rest = T::from_f64(1.0 / group as f64);
     let offset = |g: usize| x[g * len + i] - x[i];
@@ -13,7 +13,7 @@ fn spread<T: Scalar>(x: &[T], len: usize, group: usize, i: usize) -> (T, T) {
     (mean, (variance + T::from_f64(1e-8)).sqrt())
 }
 
-/// `y` is `x`, and the mean deviation of its group behind the channels of each pixel; `shape` is that of x.
+/// `y` is `x` with the mean deviation of the group after the channels of each pixel; `shape` is the shape of x.
 pub(super) fn forward<T: Scalar>([_, h, w, c]: [usize; 4], group: usize, x: &[T], y: &mut [T]) {
     let (len, out) = (h * w * c, h * w * (c + 1));
     y.par_chunks_mut(group * out).zip(x.par_chunks(group * len)).for_each(|(y, x)| {
@@ -26,7 +26,7 @@ pub(super) fn forward<T: Scalar>([_, h, w, c]: [usize; 4], group: usize, x: &[T]
     });
 }
 
-/// `dx = dy[n,h,w,c] + S / (H*W*C*group) * d / deviation`; `shape` is that of x.
+/// `dx = dy[n,h,w,c] + S / (H*W*C*group) * d / deviation`; `shape` is the shape of x.
 pub(super) fn grad<T: Scalar>([_, h, w, c]: [usize; 4], group: usize, x: &[T], dy: &[T], dx: &mut [T]) {
     let (len, out) = (h * w * c, h * w * (c + 1));
     let groups = x.par_chunks(group * len).zip(dy.par_chunks(group * out));

@@ -1,4 +1,4 @@
-//! Images between those of two batches. Twin of `mix.wgsl`.
+//! Images on the straight lines between images of two batches. Twin of `mix.wgsl`.
 
 use rayon::prelude::*;
 

@@ -1,10 +1,10 @@
-//! A device that runs a program in Rust: in f32, with every core, where there is no GPU; in f64 as the reference that
-//! every kernel is compared with.
+//! A device that runs a program in Rust: in f32 on all cores where there is no GPU, and in f64 as the reference for every
+//! kernel.
 //!
 //! Each file with the name of a shader is its twin and computes the same formulas, which [`Op`] defines. Convolution is
-//! a matrix product, done by the `gemm` crate; everything else is a plain loop, shared out over the cores in chunks.
-//! How work is cut up, and so the order in which numbers are added, depends on shapes alone: the same program gives the
-//! same bits each time, whatever the number of threads.
+//! a matrix product, computed by the `gemm` crate; everything else is a plain loop over chunks, which the cores share. How work is
+//! divided, and so the order in which numbers are added, depends on shapes alone: the same program gives the same bits each time,
+//! with any number of threads.
 
 mod activation;
 mod adam;
@@ -21,6 +21,7 @@ mod diff_augment;
 mod dropout;
 mod ema;
 mod fill;
+mod functions;
 mod labels;
 mod loss;
 mod max_pool;
@@ -43,20 +44,20 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, bytes_for_people};
-use crate::program::{Device, Executor, Op, Program, RoutineId, Snapshot, TensorId, Values};
+use crate::program::{Access, BufferId, Device, Executor, Op, Operand, Program, RoutineId, Snapshot, TensorId, Values};
 use memory::{Memory, Scratch};
 pub use scalar::Scalar;
 
-/// Elements of a tensor that one core takes at a time: about as much work (10 microseconds) as makes up for handing it
-/// to another core. A tensor of no more than this many elements stays on one core.
+/// The number of elements of a tensor that one core processes at a time: enough work (10 microseconds) to be worth handing to
+/// another core. One core processes a tensor of at most this size.
 const CHUNK: usize = 16 * 1024;
 
-/// The processor and its memory, computing in `T`.
+/// The CPU device, which computes in `T`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CpuDevice<T = f32>(PhantomData<fn() -> T>);
 
 impl<T: Scalar> CpuDevice<T> {
-    /// The processor: there is one.
+    /// The CPU device of this machine.
     pub fn new() -> Self {
         Self(PhantomData)
     }
@@ -70,7 +71,7 @@ impl<T: Scalar> Device for CpuDevice<T> {
         }
     }
 
-    /// A quarter of the memory that is available, so that there is room for the rest of the program and for other ones.
+    /// A quarter of the available memory, so that the rest of the program and other programs have room.
     fn max_image_bytes(&self) -> u64 {
         crate::memory::available() / 4
     }
@@ -108,7 +109,7 @@ pub struct CpuExecutor<T> {
     program: Arc<Program>,
     memory: Memory<T>,
     scratch: Scratch<T>,
-    /// By [`Snapshot`]; those that were collected are empty and taken again.
+    /// The values of each [`Snapshot`], by its index; none once it is collected, and then the index is reused.
     snapshots: Vec<Option<Vec<f32>>>,
 }
 
@@ -143,8 +144,11 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
         // Waking the pool once for all operations, and not once for each, saves some microseconds an operation.
         rayon::scope(|_| {
             for _ in 0..times {
-                for op in &program.routines()[routine.0].ops {
-                    execute(op, program, memory, scratch);
+                for ops in fused(&program.routines()[routine.0].ops, program) {
+                    match ops {
+                        [op] => execute(op, program, memory, scratch),
+                        _ => execute_fused(ops, memory, scratch),
+                    }
                 }
             }
         });
@@ -170,6 +174,68 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
 
     fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
         Ok(self.memory.counters(tensor).to_vec())
+    }
+}
+
+/// Groups the operations of a routine: batch normalisation with the activation after it, the gradient of an activation with the
+/// gradient of batch normalisation after it, and all others alone. A group passes over memory once where its operations would
+/// twice.
+pub(crate) fn fused<'a>(mut ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
+    let mut groups = Vec::with_capacity(ops.len());
+    while !ops.is_empty() {
+        let pair = ops.get(..2).is_some_and(|pair| is_fused(pair, program));
+        let (group, rest) = ops.split_at(if pair { 2 } else { 1 });
+        groups.push(group);
+        ops = rest;
+    }
+    groups
+}
+
+/// Whether two operations run as one: the second takes the result of the first, and their other operands share no buffer.
+fn is_fused(pair: &[Op], program: &Program) -> bool {
+    let passed = match *pair {
+        [Op::BatchNorm { y, .. } | Op::BatchNormEval { y, .. }, Op::Activation { x, .. }] if x == y => y,
+        [Op::ActivationGrad { dx, .. }, Op::BatchNormGrad { dy, .. }] if dx == dy => dy,
+        _ => return false,
+    };
+    let buffer = |operand: &Operand| program.info(operand.tensor).buffer;
+    let others: Vec<Operand> = pair.iter().flat_map(Op::operands).filter(|other| other.tensor != passed).collect();
+    let users = |id: BufferId| others.iter().filter(|other| buffer(other) == id).count();
+    let mut writes = others.iter().filter(|operand| operand.access != Access::Read).map(buffer);
+    users(program.info(passed).buffer) == 0 && writes.all(|written| users(written) == 1)
+}
+
+/// Runs two operations that [`fused`] put together.
+fn execute_fused<T: Scalar>(ops: &[Op], memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
+    match *ops {
+        [Op::BatchNorm { x, affine, y, saved, running, eps, momentum, .. }, Op::Activation { kind, y: z, .. }] => {
+            let constants = batch_norm::Constants { eps, momentum };
+            memory.write([y, saved, running, z], |memory, [y, saved, running, z]| {
+                let (x, affine) = (memory.floats(x), memory.floats(affine));
+                batch_norm::forward(constants, x, affine, y, saved, running, Some((kind, z)), scratch);
+            });
+        }
+        [Op::BatchNormEval { x, affine, running, y, eps }, Op::Activation { kind, y: z, .. }] => {
+            memory.write([y, z], |memory, [y, z]| {
+                let (x, affine, running) = (memory.floats(x), memory.floats(affine), memory.floats(running));
+                batch_norm::eval(eps, x, affine, running, y, Some((kind, z)), scratch);
+            });
+        }
+        [
+            Op::ActivationGrad { kind, y: z, dy: dz, .. },
+            Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, .. },
+        ] => {
+            let mut gradients = |memory: &Memory<T>, dy: &mut [T], dx: &mut [T], daffine: Option<&mut [T]>| {
+                let before = (kind, memory.floats(z), memory.floats(dz));
+                let [x, affine, saved] = [x, affine, saved].map(|tensor| memory.floats(tensor));
+                batch_norm::grad_after_activation(before, x, dy, affine, saved, dx, daffine, scratch);
+            };
+            match daffine {
+                Some(d) => memory.write([dy, dx, d], |memory, [dy, dx, d]| gradients(memory, dy, dx, Some(d))),
+                None => memory.write([dy, dx], |memory, [dy, dx]| gradients(memory, dy, dx, None)),
+            }
+        }
+        _ => unreachable!("`fused` makes no other groups: {ops:?}"),
     }
 }
 
@@ -237,7 +303,7 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let sizes = conv::ConvSizes::new(program.nhwc(x), program.nhwc(y), geometry);
             memory.write([y], |memory, [y]| {
                 let b = b.map(|b| memory.floats(b));
-                conv::forward(sizes, memory.floats(x), memory.floats(w), b, y);
+                conv::forward(sizes, memory.floats(x), memory.floats(w), b, y, scratch);
             });
         }
         Op::ConvGradInput { dy, w, b, dx, geometry } => {
@@ -272,11 +338,11 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let constants = batch_norm::Constants { eps, momentum };
             memory.write([y, saved, running], |memory, [y, saved, running]| {
                 let (x, affine) = (memory.floats(x), memory.floats(affine));
-                batch_norm::forward(constants, x, affine, y, saved, running, scratch);
+                batch_norm::forward(constants, x, affine, y, saved, running, None, scratch);
             });
         }
         Op::BatchNormEval { x, affine, running, y, eps } => memory.write([y], |memory, [y]| {
-            batch_norm::eval(eps, memory.floats(x), memory.floats(affine), memory.floats(running), y, scratch);
+            batch_norm::eval(eps, memory.floats(x), memory.floats(affine), memory.floats(running), y, None, scratch);
         }),
         Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, .. } => {
             let mut gradients = |memory: &Memory<T>, dx: &mut [T], daffine: Option<&mut [T]>| {

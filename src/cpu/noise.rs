@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Scalar;
 use crate::program::random;
 
-/// Numbers that one core draws at a time: each takes some 50 nanoseconds.
+/// The number of normal numbers that one core draws at a time; each takes about 50 nanoseconds.
 const DRAWS: usize = 1024;
 
 /// `y ~ N(0, 1)`, by seed, stream, step and position.

@@ -1,10 +1,10 @@
-//! Several images made one. Twin of `pack.wgsl`.
+//! Packing of several images into the channels of one. Twin of `pack.wgsl`.
 
 use rayon::prelude::*;
 
 use super::{CHUNK, Scalar};
 
-/// `y[n,h,w,j*C+c] = x[n*m+j,h,w,c]`; `single` is the shape of x, (N, H, W, C), and m how many make one.
+/// `y[n,h,w,j*C+c] = x[n*m+j,h,w,c]`; `single` is the shape of x, (N, H, W, C), and m the number of images in a pack.
 pub(super) fn forward<T: Scalar>(single: [usize; 4], m: usize, x: &[T], y: &mut [T]) {
     let [_, h, w, c] = single;
     let pack = m * h * w * c;
@@ -17,7 +17,7 @@ pub(super) fn forward<T: Scalar>(single: [usize; 4], m: usize, x: &[T], y: &mut 
     });
 }
 
-/// `dx[n*m+j,h,w,c] = dy[n,h,w,j*C+c]`; `single` is the shape of dx, (N, H, W, C), and m how many were made one.
+/// `dx[n*m+j,h,w,c] = dy[n,h,w,j*C+c]`; `single` is the shape of dx, (N, H, W, C), and m the number of images in a pack.
 pub(super) fn grad<T: Scalar>(single: [usize; 4], m: usize, dy: &[T], dx: &mut [T]) {
     let [_, h, w, c] = single;
     let pack = m * h * w * c;

@@ -14,7 +14,7 @@ pub(super) fn direction<T: Scalar>(centre: Centre, weight: f64, n: usize, g: &[T
                 Centre::Zero => 1.0,
                 Centre::One => {
                     let length = g.iter().map(|g| g.to_f64() * g.to_f64()).sum::<f64>().sqrt();
-                    // Where there is no gradient there is no direction either.
+                    // A gradient of 0 has no direction.
                     if length == 0.0 { 0.0 } else { 2.0 * (1.0 - 1.0 / length) }
                 }
             };

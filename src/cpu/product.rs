@@ -1,8 +1,8 @@
-//! The matrix product, by the `gemm` crate, and the only unsafe code of this device.
+//! The matrix product, by the `gemm` crate, with the only unsafe code of this device.
 
 use super::Scalar;
 
-/// A matrix that is read: element (i, j) is `values[i * row_step + j * column_step]`.
+/// A matrix to read: element (i, j) is `values[i * row_step + j * column_step]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a, T> {
     values: &'a [T],
@@ -12,12 +12,12 @@ pub(crate) struct Matrix<'a, T> {
     column_step: usize,
 }
 
-/// Who shares in a product. The result is the same, bit for bit.
+/// Which cores compute a product. The result has the same bits with either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cores {
-    /// The core that asks.
+    /// The calling core.
     One,
-    /// All of them.
+    /// All cores.
     All,
 }
 
@@ -40,7 +40,7 @@ impl<'a, T> Matrix<'a, T> {
         Self { values: &self.values[first * self.row_step..], rows: count, ..self }
     }
 
-    /// Rows for columns.
+    /// The transpose.
     pub(crate) fn transposed(self) -> Self {
         Self {
             values: self.values,
@@ -51,7 +51,7 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    /// Whether all elements do; the last one is the farthest behind.
+    /// Whether all elements lie in `values`; the last element has the largest index.
     fn lies_within_its_values(self) -> bool {
         let last = (self.rows - 1) * self.row_step + (self.columns - 1) * self.column_step;
         last < self.values.len()

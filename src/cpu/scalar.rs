@@ -1,12 +1,13 @@
-//! What the CPU device computes with: f32 or f64.
+//! The number types of the CPU device: f32 and f64.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use super::functions;
 use super::memory::Scratch;
 
-/// f32, to be fast, or f64, to be exact.
+/// f32, which is fast, or f64, which is the reference.
 pub trait Scalar:
     Copy
     + Debug
@@ -27,28 +28,26 @@ pub trait Scalar:
     /// 1.
     const ONE: Self;
 
-    /// The nearest number.
+    /// The nearest number of this type.
     fn from_f64(value: f64) -> Self;
-    /// The same number.
+    /// The number as f64, exactly.
     fn to_f64(self) -> f64;
-    /// Its square root.
+    /// The square root.
     #[must_use]
     fn sqrt(self) -> Self;
-    /// e to its power.
-    #[must_use]
-    fn exp(self) -> Self;
-    /// Its hyperbolic tangent.
-    #[must_use]
-    fn tanh(self) -> Self;
+    /// `y = tanh(x)`, element by element.
+    fn tanh(x: &[Self], y: &mut [Self]);
+    /// `y = 1 / (1 + exp(-x))`, element by element.
+    fn sigmoid(x: &[Self], y: &mut [Self]);
 
-    /// Lends `len` numbers of any value out of memory that the running thread keeps, so that none is allocated in a step.
-    /// `work` must not wait for other tasks: the thread would run one meanwhile, which might want the same memory.
+    /// Lends `len` numbers of any value from memory that the running thread keeps, so that steps allocate nothing. `work` must not
+    /// wait for other tasks: the thread would run one of them meanwhile, which might use the same memory.
     #[doc(hidden)]
     fn with_scratch(len: usize, work: impl FnOnce(&mut [Self]));
 }
 
 macro_rules! scalar {
-    ($float:ident) => {
+    ($float:ident, $tanh:expr, $sigmoid:expr) => {
         impl Scalar for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -65,12 +64,12 @@ macro_rules! scalar {
                 $float::sqrt(self)
             }
 
-            fn exp(self) -> Self {
-                $float::exp(self)
+            fn tanh(x: &[Self], y: &mut [Self]) {
+                $tanh(x, y);
             }
 
-            fn tanh(self) -> Self {
-                $float::tanh(self)
+            fn sigmoid(x: &[Self], y: &mut [Self]) {
+                $sigmoid(x, y);
             }
 
             fn with_scratch(len: usize, work: impl FnOnce(&mut [Self])) {
@@ -81,5 +80,14 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32);
-scalar!(f64);
+scalar!(f32, functions::tanh, functions::sigmoid);
+// The reference: as exact as the standard library. exp may become infinite, and then the quotient is 0, as it should be.
+scalar!(f64, map(f64::tanh), map(|x| 1.0 / (1.0 + (-x).exp())));
+
+fn map(f: impl Fn(f64) -> f64) -> impl Fn(&[f64], &mut [f64]) {
+    move |x, y| {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = f(x);
+        }
+    }
+}

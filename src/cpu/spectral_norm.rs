@@ -4,11 +4,11 @@ use rayon::prelude::*;
 
 use super::{CHUNK, Scalar};
 
-/// What a length is at least, where a vector is divided by it.
+/// The smallest divisor of a vector.
 const LEAST_LENGTH: f64 = 1e-12;
 
-/// `v = unit(w u)`, `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`; `uv` is u, then v, and `w` a matrix of
-/// `columns` columns.
+/// `v = unit(w u)`, `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`; `uv` is u, then v, and `w` a matrix of `columns`
+/// columns.
 pub(super) fn forward<T: Scalar>(columns: usize, w: &[T], uv: &mut [T], y: &mut [T], sigma: &mut [T]) {
     let (u, v) = uv.split_at_mut(columns);
     let row = |row: &[T], u: &[T]| row.iter().zip(u).fold(T::ZERO, |sum, (&w, &u)| sum + w * u);
@@ -38,7 +38,7 @@ pub(super) fn grad<T: Scalar>(columns: usize, y: &[T], uv: &[T], sigma: T, dw: &
     });
 }
 
-/// Divides a vector by its length, unless that is hardly any; returns what its own unit has as product with it.
+/// Divides a vector by its length, or by a small number if that is larger; returns the dot product of the result and the vector.
 fn unit<T: Scalar>(vector: &mut [T]) -> T {
     let length = vector.iter().fold(0.0, |sum, value| sum + value.to_f64() * value.to_f64()).sqrt();
     let factor = T::from_f64(1.0 / length.max(LEAST_LENGTH));

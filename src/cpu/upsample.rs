@@ -1,4 +1,4 @@
-//! Larger images by the nearest pixel. Twin of `upsample.wgsl`.
+//! Nearest-neighbour upsampling. Twin of `upsample.wgsl`.
 
 use rayon::prelude::*;
 

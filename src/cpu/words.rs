@@ -1,5 +1,5 @@
-//! Random words, many at a time: what [`random::philox`] gives, in the vectors that the CPU has. Drawn one block after the other,
-//! the words of a dropout would take as long as a convolution.
+//! Many random words at a time: the words of [`random::philox`], computed in the vectors that the CPU has. One block at a time, the
+//! words of a dropout would take as long as a convolution.
 
 use std::array;
 
@@ -7,10 +7,10 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::program::random;
 
-/// Blocks of four words that are drawn side by side; the longest vectors of CPUs have 16 numbers.
+/// The number of blocks of four words that are drawn side by side; the longest vectors of CPUs have 16 numbers.
 const LANES: usize = 16;
 
-/// Fills `words` with those of the blocks `first`, `first + 1`, ... of a step in a stream; the last block may be cut off.
+/// Fills `words` with the words of the blocks `first`, `first + 1`, ... of a step in a stream; the last block may be incomplete.
 pub(super) fn fill(seed: u64, stream: u32, step: u32, first: u32, words: &mut [u32]) {
     Arch::new().dispatch(Fill { key: random::key(seed), stream, step, first, words });
 }
@@ -26,7 +26,7 @@ struct Fill<'a> {
 impl WithSimd for Fill<'_> {
     type Output = ();
 
-    // Compiled once for each kind of vectors: whole numbers are the same in all of them.
+    // Compiled once for each kind of vectors; integers have the same bits with all of them.
     #[expect(clippy::inline_always, reason = "a function of its own would not be compiled for the vectors")]
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
@@ -40,7 +40,7 @@ impl WithSimd for Fill<'_> {
     }
 }
 
-/// [`random::philox`] of counters that lie word by word, which it is easy to make vectors of: ten times as fast with AVX-512, four
+/// [`random::philox`] of counters that are stored word by word, which the compiler vectorises: ten times as fast with AVX-512, four
 /// times with AVX2.
 #[expect(clippy::inline_always, reason = "as above")]
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! A whole small step of training, which contains every operation: the same bits each time, f32 close to f64, and NaN
 //! never hidden.
 
+use super::gradients::{ConvCase, Convolution};
 use super::*;
 use crate::program::{Activation, AdversarialLoss, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
@@ -208,4 +209,86 @@ fn a_parameter_that_is_nan_shows_in_every_loss_and_parameter_it_reaches() {
             assert!(nan > len / 2, "{nan} of {len} parameters are NaN");
         }
     }
+}
+
+#[test]
+fn products_that_all_cores_share_give_the_same_bits_with_any_number_of_threads() {
+    let case = ConvCase { n: 70, x: (3, 5, 40), y: (3, 5, 738), geometry: Geometry { kernel: 3, stride: 1, pad: 1 } };
+    let conv = Convolution::new(case);
+    let bits = |threads: usize| -> Vec<u32> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut executor = CpuExecutor::<f32>::new(&conv.program).unwrap();
+            for (seed, tensor) in (1..).zip([conv.x, conv.w, conv.dy, conv.b_in, conv.b_out]) {
+                fill(&mut executor, tensor, seed);
+            }
+            let results = [(conv.forward, conv.y), (conv.transposed, conv.dx), (conv.grad_weight, conv.dw)];
+            let values = results.into_iter().flat_map(|(routine, tensor)| {
+                executor.run(routine, 1).unwrap();
+                executor.read(tensor)
+            });
+            values.map(f32::to_bits).collect()
+        })
+    };
+    let first = bits(1);
+    for threads in [2, 3] {
+        assert!(bits(threads) == first, "{threads} threads differ from one");
+    }
+}
+
+/// Batch normalisation with the activation after it, in training and in evaluation, and the gradients of both.
+#[test]
+fn fused_operations_give_the_bits_of_separate_ones() {
+    let mut p = Program::new();
+    let shape = [6, 40, 33, 5]; // two groups of more than one chunk
+    let [x, y, z, evaluated, evaluated_z, dz, dy, dx] =
+        ["x", "y", "z", "evaluated", "evaluated_z", "dz", "dy", "dx"].map(|name| p.tensor(name, &shape));
+    let [affine, running, daffine] = ["affine", "running", "daffine"].map(|name| p.tensor(name, &[2, 5]));
+    let saved = p.tensor("saved", &[2, 2, 5]);
+    let kind = Activation::Tanh;
+    let ops = [
+        Op::BatchNorm { x, affine, y, saved, running, groups: 2, eps: 1e-5, momentum: 0.1 },
+        Op::Activation { kind, x: y, y: z },
+        Op::BatchNormEval { x, affine, running, y: evaluated, eps: 1e-5 },
+        Op::Activation { kind, x: evaluated, y: evaluated_z },
+        Op::ActivationGrad { kind, y: z, dy: dz, dx: dy },
+        Op::BatchNormGrad { x, dy, affine, saved, dx, daffine: Some(daffine), groups: 2 },
+    ];
+    let together = vec![p.begin("together")];
+    ops.iter().for_each(|op| p.push(op.clone()));
+    assert_eq!(crate::cpu::fused(&p.routine(together[0]).ops, &p).len(), 3);
+    let mut alone = Vec::new();
+    for (number, op) in ops.into_iter().enumerate() {
+        alone.push(p.begin(&format!("{number}")));
+        p.push(op);
+    }
+    let bits = |routines: &[RoutineId]| -> Vec<u32> {
+        let mut executor = CpuExecutor::<f32>::new(&p).unwrap();
+        for (seed, tensor) in (1..).zip([x, affine, running, dz]) {
+            fill(&mut executor, tensor, seed);
+        }
+        routines.iter().for_each(|&routine| executor.run(routine, 1).unwrap());
+        let results = [y, z, saved, running, evaluated, evaluated_z, dy, dx, daffine];
+        results.into_iter().flat_map(|tensor| executor.read(tensor)).map(f32::to_bits).collect()
+    };
+    assert!(bits(&together) == bits(&alone));
+}
+
+#[test]
+fn operations_that_do_not_pass_a_tensor_or_share_a_buffer_otherwise_are_not_fused() {
+    let mut p = Program::new();
+    let shape = vec![4, 1, 1, 64];
+    let parts = ["x", "z"].map(|name| (name.to_string(), shape.clone()));
+    let (_, parts) = p.slices("shared", &parts);
+    let [y, other, z] = ["y", "other", "z"].map(|name| p.tensor(name, &shape));
+    let [affine, running] = ["affine", "running"].map(|name| p.tensor(name, &[2, 64]));
+    let kind = Activation::Tanh;
+    let routine = p.begin("run");
+    let eval = |x| Op::BatchNormEval { x, affine, running, y, eps: 1e-5 };
+    for (normalisation, x, z) in [(eval(parts[0]), y, parts[1]), (eval(other), other, z), (eval(other), y, z)] {
+        p.push(normalisation);
+        p.push(Op::Activation { kind, x, y: z });
+    }
+    let lengths: Vec<usize> = crate::cpu::fused(&p.routine(routine).ops, &p).iter().map(|ops| ops.len()).collect();
+    assert_eq!(lengths, [1, 1, 1, 1, 2]);
 }

@@ -4,13 +4,15 @@ use super::gradients::{CASES, ConvCase, Convolution};
 use super::*;
 use crate::program::{Activation, AdversarialLoss, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
-/// Convolutions that are cut into pieces, each in another way.
-const LARGE: [ConvCase; 5] = [
+/// Convolutions whose work is divided in different ways.
+const LARGE: [ConvCase; 7] = [
     large(37, (9, 11, 3), (5, 6, 5), 3, 2, 1),
-    large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0), // an image has more patches than are gathered at a time
-    large(67, (6, 7, 17), (6, 7, 9), 3, 1, 1),    // several blocks and several parts of the gradient for weights
-    large(30, (9, 9, 45), (9, 9, 16), 5, 1, 2),   // a part is gathered in several steps
+    large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0), // an image has more patches than a core gathers at a time
+    large(67, (6, 7, 17), (6, 7, 9), 3, 1, 1),    // several blocks and several partial sums of the gradient for weights
+    large(30, (9, 9, 45), (9, 9, 16), 5, 1, 2),   // a core gathers the patches of a partial sum in several steps
     large(130, (5, 5, 11), (1, 1, 13), 5, 1, 0),
+    large(3, (5, 6, 130), (2, 3, 130), 4, 2, 1), // large weights
+    large(70, (3, 5, 40), (3, 5, 738), 3, 1, 1), // large weights, and more rows than are gathered at a time
 ];
 
 const fn large(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), k: usize, s: usize, p: usize) -> ConvCase {
