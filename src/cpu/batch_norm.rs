@@ -152,7 +152,7 @@ fn grad_of_group<T: Scalar>(
 /// `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance.
 ///
 /// Each core computes the mean of a part of the rows, and the sum of squared differences from that mean, while the part is in the
-/// cache. Both are combined in f64 (Chan, Golub and LeVeque 1979).
+/// cache. Both are combined in f64 (Chan, Golub and `LeVeque` 1979).
 fn statistics<T: Scalar>(
     constants: Constants,
     x: &[T],

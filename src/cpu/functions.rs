@@ -40,11 +40,9 @@ impl<F: Fn(f32) -> f32> WithSimd for Map<'_, F> {
 fn tanh_of(x: f32) -> f32 {
     let size = x.abs();
     let s = x * x;
-    let series = ((((-5.704_988_7e-3 * s + 2.063_908_9e-2) * s - 5.373_971_5e-2) * s + 1.333_144_2e-1) * s
-        - 3.333_328e-1)
-        * s
-        * x
-        + x;
+    let series =
+        ((((-5.704_988_7e-3 * s + 2.063_909e-2) * s - 5.373_971_5e-2) * s + 1.333_144_2e-1) * s - 3.333_328e-1) * s * x
+            + x;
     // From 10 on the result is 1. A comparison keeps NaN, which `min` would not.
     let bounded = if size > 10.0 { 10.0 } else { size };
     let large = (1.0 - 2.0 / (exp_of(2.0 * bounded) + 1.0)).copysign(x);
@@ -57,12 +55,12 @@ fn sigmoid_of(x: f32) -> f32 {
     // Beyond, exp would be infinite or 0.
     let low = if x < -87.0 { -87.0 } else { x };
     let bounded = if low > 87.0 { 87.0 } else { low };
-    1.0 / (1.0 + exp_of(-bounded))
+    let y = 1.0 / (1.0 + exp_of(-bounded));
+    if x < -87.0 { 0.0 } else { y }
 }
 
 /// `exp(x)` for x in [-87, 87] and NaN: `2^n * exp(r)` with `r = x - n * ln 2` and a series for `exp(r)` (coefficients: Moshier,
 /// Cephes, `expf`).
-#[expect(clippy::inline_always, reason = "as above")]
 #[inline(always)]
 fn exp_of(x: f32) -> f32 {
     /// Adding it rounds a number to a whole one, which is then in the lowest bits.
