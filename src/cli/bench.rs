@@ -28,11 +28,11 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "MODEL", default_value = DEFAULT_MODEL)]
     model: String,
 
-    /// Real images in a step [default: the model's batch size]
+    /// Real images in a step [default: of the model]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_size: Option<u32>,
 
-    /// Measure only the operations of a step, each compared with the device's roofline
+    /// Measure only the operations of a step, compared with the roofline
     #[arg(long, conflicts_with_all = ["steps", "sweep"])]
     operations: bool,
 
@@ -40,7 +40,7 @@ pub(super) struct BenchArguments {
     #[arg(long, conflicts_with = "sweep")]
     steps: bool,
 
-    /// Measure steps of growing batches or of growing models instead
+    /// Measure steps of growing batches or models instead
     #[arg(long, value_name = "OVER")]
     sweep: Option<SweepOver>,
 
@@ -48,7 +48,9 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "FILE", requires = "sweep")]
     plot: Option<PathBuf>,
 
-    /// Seconds of each measurement; a sweep skips steps that take 20 times as long
+    /// Seconds of each measurement
+    ///
+    /// A sweep skips steps that take 20 times as long.
     #[arg(long, value_name = "S", default_value_t = 0.5, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
 

@@ -11,32 +11,37 @@ use crate::files::write_atomically;
 use crate::progress::Console;
 use crate::verify::{CaseFilter, KnownFailures, Scope, VerifyOptions, VerifyReport, case_names, verify};
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArguments {
-    /// Check small batches of every model and one whole step: about a minute on a software adapter (the default)
+    /// Check small batches of every model, and one whole step (the default)
+    ///
+    /// Takes about a minute on a software adapter.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 
-    /// Check the models' own batch sizes, very long sums and a whole step of every model: many minutes on a software adapter
+    /// Check the models' own batch sizes, very long sums, and a step of every model
+    ///
+    /// Takes many minutes on a software adapter.
     #[arg(long)]
     full: bool,
 
-    /// Run only the cases whose names match a regular expression, such as ^conv/
+    /// Run only the cases whose names match a regular expression
+    ///
+    /// `--list` prints the names. Such as ^conv/ for all forward convolutions.
     #[arg(long, value_name = "REGEX")]
     filter: Option<CaseFilter>,
 
-    /// Print the names of all cases and run none
-    #[arg(long, conflicts_with_all = ["seed", "junit", "summary", "expect", "json"])]
+    /// Print the names of the cases and run none
+    #[arg(long, conflicts_with_all = ["junit", "summary", "expect", "json"])]
     list: bool,
 
     /// Seed of the operands' values
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
-    /// Read known failures from a TOML file: they do not fail the run, and a known failure that passes does
+    /// File of known failures, in TOML
     ///
-    /// The file has [[failure]] tables with the keys case (a regular expression of names), reason, and optionally vendor (a PCI
+    /// A known failure does not fail the run, and a known failure that passes does. The file has [[failure]] tables with the keys case (a regular expression of names), reason, and optionally vendor (a PCI
     /// number such as "0x10de"), device and driver (regular expressions).
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,

@@ -114,6 +114,6 @@ mod tests {
         tanh(&[f32::NAN, 0.0, -0.0], &mut y);
         assert!(y[0].is_nan() && y[1].to_bits() == 0 && y[2].to_bits() == (-0.0_f32).to_bits(), "{y:?}");
         sigmoid(&[f32::NAN, 0.0, f32::NEG_INFINITY], &mut y);
-        assert!(y[0].is_nan() && y[1] == 0.5 && y[2] < 1e-37, "{y:?}");
+        assert!(y[0].is_nan() && y[1..] == [0.5, 0.0], "{y:?}");
     }
 }

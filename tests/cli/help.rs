@@ -16,7 +16,7 @@ use crate::place::Place;
 const UPDATE: &str = "GPU_GAN_UPDATE_HELP";
 
 /// Commands whose help texts are not written for a short help yet.
-const LONG_YET: [&str; 3] = ["eval", "verify", "bench"];
+const LONG_YET: [&str; 1] = ["eval"];
 
 /// The width of the help texts, in columns.
 const WIDTH: usize = 100;

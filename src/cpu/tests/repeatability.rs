@@ -255,7 +255,9 @@ fn fused_operations_give_the_bits_of_separate_ones() {
         Op::BatchNormGrad { x, dy, affine, saved, dx, daffine: Some(daffine), groups: 2 },
     ];
     let together = vec![p.begin("together")];
-    ops.iter().for_each(|op| p.push(op.clone()));
+    for op in &ops {
+        p.push(op.clone());
+    }
     assert_eq!(crate::cpu::fused(&p.routine(together[0]).ops, &p).len(), 3);
     let mut alone = Vec::new();
     for (number, op) in ops.into_iter().enumerate() {
@@ -267,7 +269,9 @@ fn fused_operations_give_the_bits_of_separate_ones() {
         for (seed, tensor) in (1..).zip([x, affine, running, dz]) {
             fill(&mut executor, tensor, seed);
         }
-        routines.iter().for_each(|&routine| executor.run(routine, 1).unwrap());
+        for &routine in routines {
+            executor.run(routine, 1).unwrap();
+        }
         let results = [y, z, saved, running, evaluated, evaluated_z, dy, dx, daffine];
         results.into_iter().flat_map(|tensor| executor.read(tensor)).map(f32::to_bits).collect()
     };
