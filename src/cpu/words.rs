@@ -7,8 +7,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::program::random;
 
-/// The number of blocks of four words that are drawn side by side; the longest vectors of CPUs have 16 numbers.
-const LANES: usize = 16;
+/// The number of blocks of four words that are drawn side by side: two of the longest vectors of CPUs.
+const LANES: usize = 32;
 
 /// Fills `words` with the words of the blocks `first`, `first + 1`, ... of a step in a stream; the last block may be incomplete.
 pub(super) fn fill(seed: u64, stream: u32, step: u32, first: u32, words: &mut [u32]) {
@@ -40,20 +40,22 @@ impl WithSimd for Fill<'_> {
     }
 }
 
-/// [`random::philox`] of counters that are stored word by word, which the compiler vectorises: ten times as fast with AVX-512, four
-/// times with AVX2.
+/// [`random::philox`] of counters that are stored word by word, in a loop over lanes that the compiler vectorises: five times as fast
+/// with AVX2 as a chain of maps over arrays, which it vectorises for AVX-512 alone.
 #[expect(clippy::inline_always, reason = "as above")]
 #[inline(always)]
 fn philox(mut counters: [[u32; LANES]; 4], mut key: [u32; 2]) -> [[u32; LANES]; 4] {
-    let product = |words: [u32; LANES], factor: u32| words.map(|word| u64::from(word) * u64::from(factor));
     for _ in 0..random::ROUNDS {
-        let [a, b] = [product(counters[0], random::FACTORS[0]), product(counters[2], random::FACTORS[1])];
-        counters = [
-            array::from_fn(|lane| (b[lane] >> 32) as u32 ^ counters[1][lane] ^ key[0]),
-            b.map(|product| product as u32),
-            array::from_fn(|lane| (a[lane] >> 32) as u32 ^ counters[3][lane] ^ key[1]),
-            a.map(|product| product as u32),
-        ];
+        let mut next = [[0; LANES]; 4];
+        for lane in 0..LANES {
+            let a = u64::from(counters[0][lane]) * u64::from(random::FACTORS[0]);
+            let b = u64::from(counters[2][lane]) * u64::from(random::FACTORS[1]);
+            next[0][lane] = (b >> 32) as u32 ^ counters[1][lane] ^ key[0];
+            next[1][lane] = b as u32;
+            next[2][lane] = (a >> 32) as u32 ^ counters[3][lane] ^ key[1];
+            next[3][lane] = a as u32;
+        }
+        counters = next;
         key = random::next_key(key);
     }
     counters
