@@ -83,7 +83,7 @@ fn every_case_of_the_golden_file_has_a_test() {
 
 // One operation at a time
 
-/// A small program: what goes in, and what has to come out.
+/// A small program with its inputs and its expected outputs.
 struct Trial<'a> {
     case: &'a Case<'a>,
     program: Program,
@@ -107,7 +107,7 @@ impl<'a> Trial<'a> {
         tensor
     }
 
-    /// A tensor that is written to. Until then it is poisoned: what is not written, or is read before, shows.
+    /// A tensor that an operation writes. It starts with NaN, which shows where it is not written, or read before.
     fn poisoned(&mut self, name: &str, shape: &[usize]) -> TensorId {
         self.given(name, Array::filled(shape, f64::NAN))
     }
@@ -139,7 +139,7 @@ impl<'a> Trial<'a> {
         (executor, routine)
     }
 
-    /// Runs the operations and compares everything that is wanted.
+    /// Runs the operations and compares all expected outputs.
     fn run(mut self, ops: Vec<Op>) {
         let (mut executor, routine) = self.build(ops);
         executor.run(routine, 1).unwrap();
@@ -307,7 +307,7 @@ fn activation(case: &Case<'_>) {
     trial.run(vec![Op::Activation { kind, x, y }, Op::ActivationGrad { kind, y, dy, dx }]);
 }
 
-/// The discriminator's loss, of reals and fakes as one batch, and the generator's, which wants the fakes real.
+/// The discriminator's loss of real and generated images as one batch, and the generator's loss.
 fn loss(case: &Case<'_>) {
     let kind: AdversarialLoss = serde_json::from_value(case.value("kind").clone()).unwrap();
     let smoothing = case.real("smoothing");
@@ -323,7 +323,7 @@ fn loss(case: &Case<'_>) {
     let means = [
         ["d_loss_real", "d_real", "accuracy_real"].map(|name| case.number(name)),
         ["d_loss_fake", "d_fake", "accuracy_fake"].map(|name| case.number(name)),
-        // What is judged fake is not judged as the generator wants it.
+        // An image that is classified as generated is wrong for the generator.
         [case.number("g_loss"), case.number("d_fake"), 1.0 - case.number("accuracy_fake")],
     ];
     let before = Array::filled(&[3, 9], untouched);
@@ -745,7 +745,7 @@ fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId, Op
     (routine, latents, reals, classes)
 }
 
-/// A number that a step reads before it has written it becomes NaN in all that follows.
+/// A tensor that a step reads before it writes it turns later results into NaN.
 fn poison_what_is_written(executor: &mut CpuExecutor<f64>, program: &Program) {
     let operands = program.routines().iter().flat_map(|routine| &routine.ops).flat_map(Op::operands);
     let written = operands.filter(|operand| operand.access == Access::Write);
@@ -754,7 +754,7 @@ fn poison_what_is_written(executor: &mut CpuExecutor<f64>, program: &Program) {
     }
 }
 
-/// All of it normal numbers, biases too, so that a forgotten one shows.
+/// Normal numbers for all parameters, biases too, so that an ignored one shows.
 fn initial_params(layouts: &[Layout; 2], seed: u64) -> [Vec<f64>; 2] {
     let mut streams = stream::INITIAL..;
     layouts.each_ref().map(|layout| {
@@ -785,7 +785,7 @@ fn initial_running(layout: &Layout) -> Vec<f64> {
     layout.pack(&running.collect::<Vec<_>>()).unwrap()
 }
 
-/// What the fingerprint of a tensor is made with: random directions, and how many of its elements are kept as they are.
+/// The parts of a tensor's fingerprint: projections on random directions, and its first elements.
 struct Projections {
     directions: Vec<Vec<f64>>,
     samples: usize,

@@ -1,4 +1,4 @@
-//! Golden files, their layouts, and the one comparison.
+//! Golden files, their layouts, and the comparison.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// How far apart two right answers may be, as a share of the largest value of the tensor; README.md says why.
+/// The largest difference, as a share of the largest value of the tensor; README.md gives the reason.
 const TOLERANCE: f64 = 1e-10;
 
 /// Numbers under a shape, the last index contiguous.
@@ -60,7 +60,7 @@ impl Array {
     }
 }
 
-/// A golden file. It notes which tensors were asked for, so that none is left out unnoticed.
+/// A golden file. It records which tensors were read, so that a test can check that all were.
 pub(crate) struct Goldens {
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Array>,
@@ -87,12 +87,12 @@ impl Goldens {
         }
     }
 
-    /// What the file's metadata says under a key.
+    /// The value of a key in the file's metadata.
     pub(crate) fn about(&self, key: &str) -> &Value {
         self.find(key).unwrap_or_else(|| panic!("the golden file does not describe {key}"))
     }
 
-    /// What the file says of something that only some cases have.
+    /// The value of a key that only some cases have.
     pub(crate) fn find(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
     }
@@ -112,7 +112,7 @@ impl Goldens {
         self.tensors.get(name).unwrap_or_else(|| panic!("the golden file has no tensor {name}"))
     }
 
-    /// Whether all tensors whose names begin so were asked for.
+    /// Whether all tensors whose names begin with a prefix were read.
     pub(crate) fn assert_all_used(&self, prefix: &str) {
         let used = self.used.borrow();
         let unused: Vec<&str> = self.names().filter(|name| name.starts_with(prefix) && !used.contains(*name)).collect();
@@ -164,21 +164,21 @@ impl<'a> Case<'a> {
         self.goldens.tensors.contains_key(&format!("{}/{tensor}", self.name))
     }
 
-    /// Two vectors (C) as one tensor (2, C), the way the program has gamma and beta, mean and variance.
+    /// Two vectors (C) as one tensor (2, C), as the program stores gamma and beta, or mean and variance.
     pub(crate) fn pair(&self, first: &str, second: &str) -> Array {
         let (first, second) = (self.get(first), self.get(second));
         assert_eq!(first.shape, second.shape);
         Array { shape: vec![2, first.values.len()], values: [first.values.as_slice(), &second.values].concat() }
     }
 
-    /// Logits (N) or their gradients, one vector behind the other, as images (N, 1, 1, 1).
+    /// Vectors of logits (N) or of their gradients, one after the other, as images (N, 1, 1, 1).
     pub(crate) fn logits(&self, tensors: &[&str]) -> Array {
         let values: Vec<f64> = tensors.iter().flat_map(|tensor| self.get(tensor).values.clone()).collect();
         Array { shape: vec![values.len(), 1, 1, 1], values }
     }
 }
 
-/// Compares with what PyTorch computed; panics with the place and the two numbers that differ most.
+/// Compares with PyTorch's values; panics with the index and the values of the largest difference.
 #[track_caller]
 pub(crate) fn assert_agrees(place: &str, got: &[f64], want: &Array) {
     assert_eq!(got.len(), want.values.len(), "{place}: {} numbers for {:?}", got.len(), want.shape);
@@ -212,7 +212,7 @@ fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// The faults that the comparison is there to find.
+/// The faults that the comparison must find.
 mod planted {
     use super::{Array, assert_agrees};
 
