@@ -8,7 +8,7 @@
 //! The patches take K*K/S^2 times the memory of `x`, so they are gathered for some lines (rows of pixels of `y`) at a time:
 //!
 //! - Usually each core takes a few lines, few enough for its cache, and multiplies them by itself.
-//! - `gemm` packs `w` anew for each product. Where `w` is large, that would take as long as a part of the product, so all cores
+//! - `gemm` packs `w` again for each product. Where `w` is large, that takes a considerable part of the time, so all cores
 //!   gather many lines together and share one product.
 //! - Where `x` already is the matrix of patches, nothing is gathered, and all cores share one product.
 
@@ -24,13 +24,13 @@ use crate::program::Geometry;
 /// The number of elements of patches that a core gathers at a time: in f32 half of a second-level cache of 1 MiB.
 const PATCHES: usize = 128 * 1024;
 
-/// The smallest number of rows of patches that a core multiplies at a time, if there are so many.
+/// The smallest number of rows of patches that a core multiplies at a time, unless there are fewer.
 const LEAST_ROWS: usize = 128;
 
 /// The smallest number of pieces of work, if there are as many lines or images: enough for the cores of a desktop.
 const PIECES: usize = 16;
 
-/// The number of columns of patches that a task of `grad_weight` gathers, if there are so many.
+/// The number of columns of patches that a task of `grad_weight` gathers, unless there are fewer.
 const BLOCK: usize = 128;
 
 /// The number of elements of `w` from which on all cores share one product.
@@ -110,7 +110,7 @@ pub(super) fn grad_input<T: Scalar>(
     if !sizes.x_is_patches() && sizes.has_large_weights() {
         return grad_input_shared(sizes, dy, w, b, dx, scratch);
     }
-    // `gemm` takes a transposed matrix as well, but would transpose it anew for each piece of work.
+    // `gemm` takes a transposed matrix as well, but would transpose it again for each piece of work.
     let transposed = scratch.take(w.len());
     transpose(w, c_out, transposed);
     let w = Matrix::new(transposed, c_out, depth); // (C_OUT, K*K*C_IN)
@@ -290,7 +290,7 @@ impl ConvSizes {
     }
 
     /// The number of lines of whole patches that a core multiplies at a time: as many as it gathers at once, but enough that packing
-    /// the weights, which each product does anew, is the smaller part of its work.
+    /// the weights, which each product repeats, is the smaller part of its work.
     fn lines_of_a_piece(self) -> usize {
         let lines = self.lines_at_a_time(self.depth()).max(LEAST_ROWS.div_ceil(self.w_out));
         lines.min(self.lines().div_ceil(PIECES))

@@ -62,11 +62,11 @@ fn half<T: Scalar>(
     let pairs = logits.iter().zip(others).map(|(l, other)| (l.to_f64(), other.to_f64()));
     for ((l, other), dl) in pairs.zip(dlogits) {
         let (loss, slope) = loss(kind, target, l, other);
-        let judged_real = l > if kind == AdversarialLoss::LeastSquares { 0.5 } else { 0.0 };
+        let classified_real = l > if kind == AdversarialLoss::LeastSquares { 0.5 } else { 0.0 };
         *dl = T::from_f64(slope / n);
         sums[0] += loss;
         sums[1] += score(kind, l);
-        sums[2] += f64::from(judged_real != matches!(target, Target::Fake));
+        sums[2] += f64::from(classified_real != matches!(target, Target::Fake));
     }
     for (cell, sum) in cells.iter_mut().zip(sums) {
         *cell = T::from_f64(sum / n);

@@ -87,7 +87,7 @@ pub enum Op {
     /// it, in this order:
     ///
     /// 1. colour: `u - 1/2` is added to all values; then each value moves to `2 * u` times its distance from the mean of its
-    ///    pixel's channels; then to `u + 1/2` times its distance from the mean of the image. Each u is drawn anew;
+    ///    pixel's channels; then to `u + 1/2` times its distance from the mean of the image. Each u is another number;
     /// 2. translation: the image moves down and right by whole numbers of pixels, each in `-r..=r` with `r` an eighth of the
     ///    side, rounded; pixels from outside are 0;
     /// 3. cutout: a rectangle of half the sides, rounded up, becomes 0. Its centre may be any pixel, so it may reach beyond the

@@ -171,7 +171,7 @@ mod tests {
         let first = draw(stream::DROPOUT, 1, 0.5);
         for other in [draw(stream::DROPOUT + 1, 1, 0.5), draw(stream::DROPOUT, 2, 0.5)] {
             let equal = first.iter().zip(&other).filter(|(a, b)| a == b).count() as f64 / first.len() as f64;
-            assert!((equal - 0.5).abs() < 0.01, "{equal} are alike");
+            assert!((equal - 0.5).abs() < 0.01, "a share of {equal} is equal");
         }
     }
 

@@ -14,7 +14,7 @@ const GUARD: f32 = 12_345.0;
 /// The number of such elements.
 const GUARD_LEN: usize = 130;
 
-/// One operation, or a few in a row, alone in a program, with a guard behind each tensor of floats.
+/// One operation, or a few in a row, alone in a program, with guard elements after each tensor of floats.
 pub struct Case {
     program: Program,
     run: RoutineId,

@@ -264,11 +264,11 @@ fn same_padding() -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for (n, [h, w], [c_in, c_out], [kernel, stride]) in [
-        (2, [6, 8], [3, 5], [3, 2]),    // one behind
-        (3, [28, 14], [1, 9], [5, 2]),  // one before, two behind
+        (2, [6, 8], [3, 5], [3, 2]),    // one after
+        (3, [28, 14], [1, 9], [5, 2]),  // one before, two after
         (2, [7, 5], [4, 3], [4, 1]),    // the same, at a stride of 1
         (2, [9, 5], [2, 70], [5, 3]),   // height is padded evenly, width is not
-        (2, [7, 8], [3, 2], [2, 3]),    // one behind the height, none at the width, and pixels that nothing reaches
+        (2, [7, 8], [3, 2], [2, 3]),    // one after the height, none at the width, and pixels that no position covers
         (1, [16, 16], [65, 7], [5, 1]), // even
     ] {
         let ((h_out, pad), (w_out, pad_of_width)) = (same(h, [kernel, stride]), same(w, [kernel, stride]));

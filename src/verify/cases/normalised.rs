@@ -10,12 +10,12 @@ pub(super) fn products_with_batch_norm() -> Vec<Case> {
     for (number, shape) in [
         shape(4, [13, 13], [3, 17], [5, 2, 0]), // phases of four sizes
         shape(4, [2, 2], [3, 5], [2, 3, 0]),    // phases without a pixel
-        shape(6, [9, 8], [14, 66], [3, 1, 1]), // one column more than a wide tile, and a tile of two groups if there were such
-        shape(66, [5, 5], [3, 4], [4, 2, 1]),  // images in several tiles
-        shape(2, [80, 80], [1, 70], [1, 1, 0]), // many parts
-        shape(4, [6, 5], [70, 8], [3, 1, 1]),  // addends, going forward
-        shape(2, [40, 30], [40, 5], [3, 1, 1]), // of more rows than one dispatch takes
-        shape(2, [40, 30], [5, 40], [3, 1, 1]), // going backward
+        shape(6, [9, 8], [14, 66], [3, 1, 1]),  // one column more than a wide tile, and groups that do not divide tiles
+        shape(66, [5, 5], [3, 4], [4, 2, 1]),   // images in several tiles
+        shape(2, [80, 80], [1, 70], [1, 1, 0]), // many partial sums
+        shape(4, [6, 5], [70, 8], [3, 1, 1]),   // a split sum, forward
+        shape(2, [40, 30], [40, 5], [3, 1, 1]), // more rows than one dispatch computes
+        shape(2, [40, 30], [5, 40], [3, 1, 1]), // backward
         shape(64, [8, 8], [16, 64], [4, 2, 1]), // divides everything
     ]
     .into_iter()
@@ -42,8 +42,8 @@ pub(super) fn products_with_batch_norm() -> Vec<Case> {
                         *x = result;
                         let y = *y;
                         let z = program.tensor("z", &shape);
-                        let behind = activation.then_some(Op::Activation { kind, x: y, y: z });
-                        [product, norm].into_iter().chain(behind).collect()
+                        let activation = activation.then_some(Op::Activation { kind, x: y, y: z });
+                        [product, norm].into_iter().chain(activation).collect()
                     }));
                 }
                 cases.push(Case::sequence(1, |program| {
