@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::place::{Place, skipped};
 
-/// Cases that a software adapter runs in a moment: 13 of them, and 3 more on variants of the device.
+/// Cases that a software adapter runs in a moment.
 const FILTER: &str = "--filter ^(concat|pick_logit)/";
 
 /// Whether GPU tests are skipped.
