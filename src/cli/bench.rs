@@ -40,7 +40,7 @@ pub(super) struct BenchArguments {
     #[arg(long, conflicts_with = "sweep")]
     steps: bool,
 
-    /// Measure steps of growing batches or models instead
+    /// Measure steps of growing batches or models
     #[arg(long, value_name = "OVER")]
     sweep: Option<SweepOver>,
 

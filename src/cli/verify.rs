@@ -27,7 +27,7 @@ pub(super) struct VerifyArguments {
 
     /// Run only the cases whose names match a regular expression
     ///
-    /// `--list` prints the names. Such as ^conv/ for all forward convolutions.
+    /// For example, ^conv/ selects the forward convolutions. `--list` prints the names.
     #[arg(long, value_name = "REGEX")]
     filter: Option<CaseFilter>,
 
