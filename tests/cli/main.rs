@@ -38,4 +38,3 @@ mod terminal;
 mod time;
 mod train;
 mod verify;
-mod windows;
