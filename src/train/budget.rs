@@ -24,7 +24,7 @@ pub(super) struct Costs {
 
 /// How often the parts come.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rhythm<'a> {
+pub(super) struct RunIntervals<'a> {
     pub(super) settings: &'a Settings,
     pub(super) sheets: Interval,
     pub(super) checkpoints: Interval,
@@ -33,14 +33,14 @@ pub(super) struct Rhythm<'a> {
 
 impl Costs {
     /// Seconds that a run of `steps` steps takes.
-    pub(super) fn of(&self, steps: u64, rhythm: Rhythm) -> f64 {
-        let times = |interval: Interval| interval.times_within(steps, rhythm.settings) as f64;
-        let sheets = times(rhythm.sheets);
-        let measurements = rhythm.measurements.map_or(0.0, times);
+    pub(super) fn of(&self, steps: u64, intervals: RunIntervals) -> f64 {
+        let times = |interval: Interval| interval.times_within(steps, intervals.settings) as f64;
+        let sheets = times(intervals.sheets);
+        let measurements = intervals.measurements.map_or(0.0, times);
         let all = self.beginning
             + steps as f64 * self.step
             + sheets * self.sheet
-            + times(rhythm.checkpoints) * self.checkpoint
+            + times(intervals.checkpoints) * self.checkpoint
             + measurements * self.measurement;
         let drawing = (sheets * self.drawing).min(all / f64::from(SHARE_OF_DRAWING));
         // The end has a sheet, a checkpoint, plots and a film of all sheets.
@@ -48,11 +48,11 @@ impl Costs {
     }
 
     /// The largest number of steps, up to `most`, that fit into `seconds`; 0 where not even one step does.
-    pub(super) fn steps_within(&self, seconds: f64, most: u64, rhythm: Rhythm) -> u64 {
+    pub(super) fn steps_within(&self, seconds: f64, most: u64, intervals: RunIntervals) -> u64 {
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {
             let middle = fits.midpoint(too_many);
-            if self.of(middle, rhythm) <= seconds { fits = middle } else { too_many = middle }
+            if self.of(middle, intervals) <= seconds { fits = middle } else { too_many = middle }
         }
         fits
     }
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_run_costs_the_sum_of_its_parts() {
         let settings = settings(6400, 64); // 100 steps an epoch
-        let rhythm = |measurements| Rhythm {
+        let intervals = |measurements| RunIntervals {
             settings: &settings,
             sheets: Interval::Epochs(1),
             checkpoints: Interval::Steps(250),
@@ -78,28 +78,28 @@ mod tests {
         let all = 2.0 + 10.0 + 10.0 * 0.1 + 4.0 * 0.2 + 2.0;
         let end = 0.1 + 0.2 + 0.5 + 12.0 * 0.05;
         let close = |cost: f64, expected: f64| assert!((cost - expected).abs() < 1e-9, "{cost} instead of {expected}");
-        close(COSTS.of(1000, rhythm(Some(Interval::Epochs(5)))), all + all / 20.0 + end);
+        close(COSTS.of(1000, intervals(Some(Interval::Epochs(5)))), all + all / 20.0 + end);
         let unmeasured = all - 2.0;
-        close(COSTS.of(1000, rhythm(None)), unmeasured + unmeasured / 20.0 + end);
+        close(COSTS.of(1000, intervals(None)), unmeasured + unmeasured / 20.0 + end);
         // One sheet alone is drawn in less than its share.
         let slow = Costs { step: 1.0, ..COSTS };
-        close(slow.of(100, rhythm(None)), 2.0 + 100.0 + 0.1 + 0.5 + 0.1 + 0.2 + 0.5 + 3.0 * 0.05);
+        close(slow.of(100, intervals(None)), 2.0 + 100.0 + 0.1 + 0.5 + 0.1 + 0.2 + 0.5 + 3.0 * 0.05);
     }
 
     #[test]
     fn the_steps_that_fit_are_the_most_that_do() {
         let settings = settings(6400, 64);
         let sheets = Interval::Epochs(1);
-        let rhythm =
-            Rhythm { settings: &settings, sheets, checkpoints: sheets, measurements: Some(Interval::Epochs(5)) };
+        let intervals =
+            RunIntervals { settings: &settings, sheets, checkpoints: sheets, measurements: Some(Interval::Epochs(5)) };
         for seconds in [5.0, 60.0, 300.0, 86_400.0] {
-            let steps = COSTS.steps_within(seconds, 1 << 40, rhythm);
-            let (with, beyond) = (COSTS.of(steps, rhythm), COSTS.of(steps + 1, rhythm));
+            let steps = COSTS.steps_within(seconds, 1 << 40, intervals);
+            let (with, beyond) = (COSTS.of(steps, intervals), COSTS.of(steps + 1, intervals));
             assert!(steps > 0 && with <= seconds && beyond > seconds, "{steps} steps take {with} of {seconds} s");
         }
-        assert_eq!(COSTS.steps_within(2.9, 1000, rhythm), 0);
-        assert_eq!(COSTS.steps_within(1e9, 1000, rhythm), 1000);
+        assert_eq!(COSTS.steps_within(2.9, 1000, intervals), 0);
+        assert_eq!(COSTS.steps_within(1e9, 1000, intervals), 1000);
         let strange = Costs { step: f64::NAN, ..COSTS };
-        assert_eq!(strange.steps_within(60.0, 1000, rhythm), 0);
+        assert_eq!(strange.steps_within(60.0, 1000, intervals), 0);
     }
 }

@@ -102,7 +102,7 @@ pub fn all(classes: usize) -> Vec<u8> {
     (0..classes).map(|class| class as u8).collect()
 }
 
-/// As many of each class as there are among so many real images in the order of a shuffled deck: with these, made images can be
+/// The classes of the first `count` real images in shuffled order: with these, made images can be
 /// compared with real ones.
 ///
 /// # Panics

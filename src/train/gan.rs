@@ -247,7 +247,7 @@ fn reals(
     // From what is done last, which writes the images that are seen, to what is done first.
     let (mut y, mut ops) = (reals, Vec::new());
     if settings.diff_augment.is_on() {
-        let x = program.tensor("undisturbed", &shape);
+        let x = program.tensor("unaugmented", &shape);
         ops.push(Op::DiffAugment { clock, x, y, seed, stream: SEEN_REALS, changes: settings.diff_augment });
         y = x;
     }

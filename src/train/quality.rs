@@ -2,7 +2,7 @@
 
 use super::Row;
 
-/// A distance has fallen where it is less than this share of the one that fell last: smaller differences come and go by chance
+/// A distance has fallen where it is less than this share of the one that fell last: smaller differences are noise
 /// with 2000 images.
 const FALLEN: f32 = 0.98;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Run, Training, way_on};
 use crate::error::{Error, Result};
 use crate::progress::duration_for_people;
-use crate::train::budget::{Costs, Rhythm};
+use crate::train::budget::{Costs, RunIntervals};
 
 /// The share of the time for which steps are timed.
 const SHARE: f64 = 0.02;
@@ -46,15 +46,15 @@ fn attempt(training: &mut Training, began: Instant, time: f64) -> Result<Option<
     // So few steps may be wanted that nothing is measured, and getting ready for it can take a while.
     let left = || time - began.elapsed().as_secs_f64();
     let most = u64::from(u32::MAX) / run.settings().images_per_step() as u64;
-    let steps = costs.steps_within(left(), most, run.rhythm());
-    let measures = run.rhythm().measurements.is_some_and(|every| every.times_within(steps, run.settings()) > 0);
+    let steps = costs.steps_within(left(), most, run.intervals());
+    let measures = run.intervals().measurements.is_some_and(|every| every.times_within(steps, run.settings()) > 0);
     let costs = if measures { Costs { measurement: run.time_measurement()?, ..costs } } else { costs };
-    let steps = costs.steps_within(left(), most, run.rhythm());
+    let steps = costs.steps_within(left(), most, run.intervals());
     if run.training.stop.load(Ordering::Relaxed) {
         return Ok(None);
     }
     if steps == 0 {
-        let whole = began.elapsed().as_secs_f64() + costs.of(1, run.rhythm());
+        let whole = began.elapsed().as_secs_f64() + costs.of(1, run.intervals());
         return Err(Error::Request {
             message: format!(
                 "not one step fits into {}: to get ready and to save take {}, and a step takes {:.2} s",
@@ -80,8 +80,8 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 impl Run<'_, '_> {
-    fn rhythm(&self) -> Rhythm<'_> {
-        Rhythm {
+    fn intervals(&self) -> RunIntervals<'_> {
+        RunIntervals {
             settings: self.settings(),
             sheets: self.settings().output.sample_every,
             checkpoints: self.settings().output.checkpoint_every,
