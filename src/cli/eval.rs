@@ -28,6 +28,12 @@ pub(super) struct EvalArguments {
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
+    /// Path of the images that the run was trained on, if they moved
+    ///
+    /// They must be the same images.
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+
     /// Number of images to generate and compare with as many real ones [default: 10000, at most the size of the data set]
     ///
     /// Their seeds are 1000000, 1000001, and so on. For a conditional run N images also train the classifier that is tested with
@@ -71,7 +77,8 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
     let neighbours = neighbours_file(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
-        let images = evaluation::training_images(checkpoint, cache.as_deref(), &Reading::new(console))?;
+        let (data, listener) = (arguments.data.as_deref(), Reading::new(console));
+        let images = evaluation::training_images(checkpoint, data, cache.as_deref(), &listener)?;
         (images, checkpoint.settings.data.clone())
     } else {
         let source = Source::new(&arguments.run, None, None, false)?;

@@ -10,7 +10,7 @@ use super::reading::Reading;
 use super::{Outcome, print};
 use crate::data::ImageSet;
 use crate::error::{Error, Result, bytes_for_people};
-use crate::files;
+use crate::files::{self, shell_quoted};
 use crate::net::Summary;
 use crate::progress::{Console, duration_for_people};
 use crate::recipe::{Flags, Recipe};
@@ -140,7 +140,7 @@ fn conclude(
     took: Duration,
     classes: Option<usize>,
 ) -> Result<Outcome> {
-    let run = folder.path().display();
+    let run = shell_quoted(folder.path());
     let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
     let steps = match ending.step - first_step {
         1 => "1 step".to_string(),

@@ -21,6 +21,9 @@ use crate::memory;
 /// The most bytes of an array's header; NumPy writes 118 for an array of images.
 const MAX_HEADER: usize = 4096;
 
+/// The most brackets of an array's header; that of an array of numbers has two pairs.
+const MAX_BRACKETS: usize = 6;
+
 /// From this height on, the default model is the one for large images.
 const LARGE_SIDE: u64 = 48;
 
@@ -279,6 +282,10 @@ pub(super) fn header_in(start: &[u8]) -> Result<NpyHeader, String> {
         return Err(format!("its header has {end} bytes, and at most {MAX_HEADER} are read"));
     }
     let header = start.get(..end).ok_or("it is cut short")?;
+    // The parser of headers takes twice as long for each bracket in a bracket.
+    if header.iter().skip(10).filter(|byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
+        return Err("its header holds more than a type and a shape".into());
+    }
     NpyHeader::from_reader(header).map_err(|error| error.to_string())
 }
 

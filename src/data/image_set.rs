@@ -64,6 +64,21 @@ impl ImageSet {
         u64::from(shape.sum()) << 32 | u64::from(pixels.sum())
     }
 
+    /// The same images with their classes in the order of `names`, if these are the names of the classes: a run keeps the
+    /// order that it began with.
+    #[must_use]
+    pub fn in_class_order(mut self, names: &[String]) -> Self {
+        let place = |name: &String| names.iter().position(|other| other == name);
+        let places: Option<Vec<usize>> = self.label_names.iter().map(place).collect();
+        if let (Some(places), Some(labels)) = (places.filter(|places| places.len() == names.len()), &mut self.labels) {
+            for label in labels {
+                *label = places.get(usize::from(*label)).map_or(*label, |&place| place as u8);
+            }
+            self.label_names = names.to_vec();
+        }
+        self
+    }
+
     fn image_length(&self) -> usize {
         self.height * self.width * self.channels
     }

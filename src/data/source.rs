@@ -1,6 +1,7 @@
 //! Which data a run trains on, and how its images are prepared.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -173,6 +174,17 @@ impl Source {
             }
         };
         Ok(Self { tiles, upscale, ..Self::from(name) })
+    }
+
+    /// The same preparation of the data set at another path. A file of labels inside the old folder moves along.
+    #[must_use]
+    pub fn moved_to(&self, name: &str) -> Self {
+        let moved = Self::from(name).name;
+        let labels = self.labels.as_ref().map(|labels| match Path::new(labels).strip_prefix(&self.name) {
+            Ok(inside) => Path::new(&moved).join(inside).display().to_string(),
+            Err(_) => labels.clone(),
+        });
+        Self { name: moved, labels, ..self.clone() }
     }
 }
 

@@ -183,27 +183,33 @@ impl EvaluationState<'_> {
     }
 }
 
-/// Opens the images that a run was trained on.
+/// Opens the images that a run was trained on, which may be at another path by now.
 ///
 /// # Errors
 ///
 /// If they cannot be opened or are not the same as in training.
 pub fn training_images(
     Checkpoint { settings, model, .. }: &Checkpoint,
+    moved_to: Option<&str>,
     cache: Option<&Path>,
     listener: &dyn Listener,
 ) -> Result<ImageSet> {
-    let changed = |message: String| Error::Request {
+    let source = moved_to.map_or_else(|| settings.data.clone(), |path| settings.data.moved_to(path));
+    let changed = |message: String| {
+        Error::Request {
         message,
-        hint: "restore the original images: a run is evaluated against the images that it was trained on".into(),
-    };
-    let images = data::open(&settings.data, model.image, cache, listener)
-        .map_err(|error| changed(format!("the images that the run was trained on cannot be opened: {error}")))?;
-    if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {
-        return Err(changed(format!("the images of {} are not those that the run was trained on", settings.data)));
+        hint: "a run is evaluated against the images that it was trained on: restore them, or name their new path with --data"
+            .into(),
     }
-    if Settings::classes_of(model, &images, &settings.data)? != settings.classes {
-        return Err(changed(format!("the classes of {} are not those that the run was trained on", settings.data)));
+    };
+    let images = data::open(&source, model.image, cache, listener)
+        .map_err(|error| changed(format!("the images that the run was trained on cannot be opened: {error}")))?;
+    let images = images.in_class_order(settings.classes.as_ref().map_or(&[], |classes| &classes.names));
+    if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {
+        return Err(changed(format!("the images of {source} are not those that the run was trained on")));
+    }
+    if Settings::classes_of(model, &images, &source)? != settings.classes {
+        return Err(changed(format!("the classes of {source} are not those that the run was trained on")));
     }
     Ok(images)
 }

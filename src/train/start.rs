@@ -6,6 +6,7 @@ use super::settings::without_classes;
 use super::{Checkpoint, RunFolder, Settings};
 use crate::data::{self, ImageSet, Listener, Source, aerial, mnist, stacked_mnist};
 use crate::error::{Error, Result};
+use crate::files::shell_quoted;
 use crate::net::Model;
 use crate::program::Decay;
 use crate::recipe::{DeviceOptions, EvalInterval, OutputOptions, Recipe};
@@ -104,7 +105,8 @@ pub fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
 }
 
 /// Resumes a run with its own settings. `changes` may give what does not change what the steps so far would have been: the length
-/// of the run, what it writes and when, its device and the memory for images. These options are saved from then on.
+/// of the run, what it writes and when, its device and the memory for images, and the path of the images, which must be the same. These
+/// options are saved from then on.
 ///
 /// Where the run becomes longer than its decaying learning rate, `extension` says what becomes of the schedule; without it the rate
 /// keeps its last value.
@@ -121,9 +123,12 @@ pub fn resume(
 ) -> Result<(Checkpoint, ImageSet)> {
     changes.check()?;
     let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
-    refuse_fixed(changes, &checkpoint.settings)?;
+    refuse_fixed(changes)?;
     let settings = with_changes(&checkpoint.settings, changes)?;
     let planned = std::mem::replace(&mut checkpoint.settings, settings);
+    if let Some(moved) = &changes.data.data {
+        checkpoint.settings.data = checkpoint.settings.data.moved_to(moved);
+    }
     extend(&mut checkpoint.settings, &planned, checkpoint.step, extension)?;
     let settings = &checkpoint.settings;
     settings.check(&checkpoint.model)?;
@@ -133,11 +138,19 @@ pub fn resume(
             hint: "ask for more with `epochs` or `steps`, which count from the beginning of the run".into(),
         });
     }
-    let images = data::open(&settings.data, checkpoint.model.image, cache, listener)?;
+    let if_moved = || format!("if they moved, name their new path: gpu-gan train PATH --resume {}", shell_quoted(run));
+    let images = data::open(&settings.data, checkpoint.model.image, cache, listener).map_err(|error| match error {
+        Error::Data { message, .. } => Error::Data {
+            message: format!("the images that the run began with cannot be read: {message}"),
+            hint: if_moved(),
+        },
+        other => other,
+    })?;
+    let images = images.in_class_order(settings.classes.as_ref().map_or(&[], |classes| &classes.names));
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
         return Err(Error::Request {
             message: format!("the images of {} are not those that the run began with", settings.data.name),
-            hint: "put the old ones back, or begin a new run".into(),
+            hint: format!("put the old ones back, or begin a new run; {}", if_moved()),
         });
     }
     if Settings::classes_of(&checkpoint.model, &images, &settings.data)? != settings.classes {
@@ -153,11 +166,11 @@ pub fn resume(
 }
 
 /// Refuses options that would make the run another one.
-fn refuse_fixed(changes: &Recipe, settings: &Settings) -> Result<()> {
+fn refuse_fixed(changes: &Recipe) -> Result<()> {
     let mut fixed = changes.clone();
     let Recipe { data, training, output, device, .. } = &mut fixed;
     data.data_memory = None;
-    data.data.take_if(|name| Source::from(name.as_str()).name == settings.data.name); // the same images are no change
+    data.data = None; // the same images at another path are no change
     (training.epochs, training.steps) = (None, None);
     (*output, *device) = (OutputOptions::default(), DeviceOptions::default());
     match fixed.keys().first() {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
+use crate::files::shell_quoted;
 use crate::program::{Device, Executor, Snapshot};
 use crate::report::progress::{Progress, Status};
 
@@ -126,7 +127,7 @@ fn way_on(training: &Training) -> String {
     let start = &training.start;
     let checkpoint = training.folder.checkpoint(start.step);
     let what = if checkpoint.exists() {
-        format!("resume after step {} with `gpu-gan train --resume {}`", start.step, checkpoint.display())
+        format!("resume after step {} with `gpu-gan train --resume {}`", start.step, shell_quoted(&checkpoint))
     } else {
         "begin the run again, as no checkpoint was written yet (see --checkpoint-every)".into()
     };

@@ -118,9 +118,9 @@ fn what_cannot_be_judged_is_refused() {
     eval(&place, "run")
         .refused()
         .error("are not those that the run was trained on")
-        .hint("restore the original images");
+        .hint("restore them, or name their new path with --data");
     std::fs::remove_dir_all(place.path("shapes")).unwrap();
-    eval(&place, "run").refused().error("cannot be opened").hint("restore the original images");
+    eval(&place, "run").refused().error("cannot be opened").hint("restore them, or name their new path with --data");
 }
 
 #[test]

@@ -322,3 +322,21 @@ fn runs_inside_the_data_folder_are_no_data() {
     let said = place.train_on("photographs", "--out photographs/runs/b").succeeds().remarks("20 images of");
     said.remarks("1 folder is skipped, because gpu-gan wrote it: runs/a\n");
 }
+
+#[test]
+fn a_run_finds_its_images_under_another_path() {
+    let place = Place::with_photographs(20);
+    place.train_on("photographs", "--steps 3 --out run").succeeds();
+    fs::rename(place.path("photographs"), place.path("moved")).unwrap();
+    place.resume("run", "--steps 6").refused().error("does not exist").hint("gpu-gan train PATH --resume run");
+    place.gpu_gan("eval run --device cpu").refused().error("does not exist").hint("--data");
+
+    place.gpu_gan("train moved --resume run --device cpu --steps 6").succeeds();
+    place.resume("run", "--steps 7").succeeds(); // the new path is saved
+    fs::rename(place.path("moved"), place.path("again")).unwrap();
+    place.gpu_gan("eval run --device cpu --data again --count 20").succeeds();
+
+    place.write("again/03.png", &photograph(20, 24, 40));
+    let said = place.gpu_gan("train again --resume run --device cpu --steps 9").refused();
+    said.error("again are not those that the run began with").hint("gpu-gan train PATH --resume run");
+}

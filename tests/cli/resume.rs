@@ -128,10 +128,11 @@ fn what_a_run_began_with_cannot_be_changed() {
         ("--tile 8", "--tile"),
         ("--stride 8", "--stride"),
         ("--upscale", "--upscale"),
-        ("mnist", "DATA cannot be changed"),
     ] {
         place.resume("run", &format!("--steps 8 {flag}")).refused().error(name).hint("leave it out");
     }
+    let other_images = place.resume("run", "--steps 8 mnist").refused();
+    other_images.error("mnist are not those that the run began with").hint("gpu-gan train PATH --resume run");
     place.resume("run", "--steps 8 shapes").succeeds(); // the same DATA again is no change
 }
 

@@ -164,6 +164,19 @@ fn a_table_that_is_named_is_used_or_refused() {
 }
 
 #[test]
+fn a_run_keeps_the_order_of_the_classes_that_it_began_with() {
+    let set = folders(&["0", "2", "10"], 6).open(COLOUR).unwrap();
+    let old = ["0", "10", "2"].map(String::from);
+    let ordered = set.clone().in_class_order(&old);
+    assert_eq!(names_and_labels(&ordered).0, ["0", "10", "2"]);
+    // In the order of paths, the second folder is `10`.
+    let labels = |set: &ImageSet| [0, 6, 17].map(|i| set.labels.as_ref().unwrap()[i]);
+    assert_eq!((labels(&set), labels(&ordered)), ([0, 2, 1], [0, 1, 2]));
+    assert_eq!(set.clone().in_class_order(&["0", "10", "x"].map(String::from)), set);
+    assert_eq!(set.clone().in_class_order(&[]), set);
+}
+
+#[test]
 fn few_images_of_a_class_are_said() {
     let dir = folders(&["many", "few"], 16);
     (3..16).for_each(|i| std::fs::remove_file(dir.path(&format!("few/1-{i}.png"))).unwrap());

@@ -119,6 +119,8 @@ fn other_arrays_are_refused_with_what_to_save() {
     refused(&npy("|u1", "20, 8, 8", &[0; 1280])[..40], &["cut short"]);
     refused(b"\x93NUMPY\x02\0\xff\xff\xff\xff{", &["header has 4294967307 bytes"]);
     refused(&npy("|O", "20, 8, 8", &[0; 1280]), &["has the type"]);
+    // A parser that tries each bracket in two ways would take years.
+    refused(&npy("|u1", &"[".repeat(400), &[]), &["more than a type and a shape"]);
 }
 
 /// Twenty images in two folders, as archives hold them.
