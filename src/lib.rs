@@ -52,6 +52,7 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod evaluation;
+pub mod export;
 pub mod files;
 pub mod gpu;
 mod memory;

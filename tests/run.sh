@@ -13,7 +13,7 @@ if [ "${1:-}" = --quick ]; then
     shift
     echo 'quick: leaving out all tests that need a GPU, a browser or Node.js'
     export GPU_GAN_SKIP_GPU=1 GPU_GAN_SKIP_TRANSLATIONS=1 GPU_GAN_SKIP_VALIDATION=1 GPU_GAN_SKIP_GL=1 \
-        GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1
+        GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1 GPU_GAN_SKIP_PYTHON=1
     exec cargo test --release --locked --lib --test cli --test documents --test packages --test rooms "$@"
 fi
 
@@ -38,6 +38,10 @@ has_commands() {
     for command in "$@"; do
         command -v "$command" >/dev/null || return 1
     done
+}
+
+has_venv() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null
 }
 
 has_browser() {
@@ -79,6 +83,7 @@ if [ "$(uname -s)" = Linux ]; then
     need GL 'libegl1 libegl-mesa0 libgl1-mesa-dri' has_library libEGL_mesa.so
     need 'SWIFTSHADER TINT' chromium has_browser
     need 'TINT WORKFLOWS' nodejs has_commands node
+    need PYTHON 'python3 python3-venv' has_venv
     # Node.js from elsewhere than Debian brings npm.
     need 'TINT WORKFLOWS' npm has_commands npm
 fi
@@ -103,6 +108,16 @@ fi
 if [ "${GPU_GAN_SKIP_TINT:-} ${GPU_GAN_SKIP_WORKFLOWS:-}" != '1 1' ] && command -v npm >/dev/null &&
     ! [ tests/node/node_modules/.package-lock.json -nt tests/node/package-lock.json ]; then
     npm ci --prefix tests/node --no-audit --no-fund --ignore-scripts --silent
+fi
+
+# The packages of tests/python, once.
+if [ "${GPU_GAN_SKIP_PYTHON:-}" != 1 ]; then
+    python="${CARGO_TARGET_DIR:-target}/python"
+    if ! [ "$python/installed" -nt tests/python/requirements.txt ]; then
+        python3 -m venv "$python"
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+        touch "$python/installed"
+    fi
 fi
 
 # Without a desktop, Mesa's device selection layer prints errors of its own.

@@ -19,7 +19,7 @@ use crate::files;
 use crate::progress::Console;
 use crate::report::animation::{Animation, AnimationFormat};
 use crate::report::{Pictures, sheet};
-use crate::train::{Checkpoint, Sampler, latent, loop_through};
+use crate::train::{Checkpoint, GeneratorInput, Sampler, latent, loop_through};
 
 /// The most frames of an animation: more take minutes to watch.
 const MOST_FRAMES: u64 = 10_000;
@@ -133,7 +133,8 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
     let task = console.task("drawing frames", count);
     // Passes on each frame as it is shown.
     let mut draw = |each: &mut dyn FnMut(DynamicImage) -> Result<()>| {
-        sampler.draw_latents(&latents, class, |bytes| {
+        let input = |number: usize| GeneratorInput { latent: latents[number].clone(), class };
+        sampler.generate(latents.len(), input, |_, bytes| {
             let images = Pictures::new(bytes, shape)?;
             (0..images.count()).try_for_each(|i| {
                 task.advance(1);

@@ -6,6 +6,7 @@ mod completions;
 mod device;
 mod devices;
 mod eval;
+mod export;
 mod interpolate;
 mod man;
 mod models;
@@ -74,6 +75,8 @@ enum Command {
     Interpolate(interpolate::InterpolateArguments),
     /// Measure the quality of a trained model's images
     Eval(eval::EvalArguments),
+    /// Export a trained network to ONNX or PyTorch
+    Export(export::ExportArguments),
     /// List the built-in models
     Models(models::ModelsArguments),
     /// Show a model's layers, shapes, parameters and operations
@@ -108,6 +111,7 @@ impl Cli {
             Command::Sample(arguments) => sample::run(&arguments, &console),
             Command::Interpolate(arguments) => interpolate::run(&arguments, &console),
             Command::Eval(arguments) => eval::run(&arguments, &console),
+            Command::Export(arguments) => export::run(&arguments, &console),
             Command::Models(arguments) => models::run(&arguments),
             Command::Summary(arguments) => summary::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),

@@ -16,8 +16,8 @@ use super::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::progress::Console;
 use crate::report::{Pictures, arrays, sheet};
-use crate::train::classes::{columns, seeds_by_classes, usual_seeds};
-use crate::train::{SampleRequest, Sampler};
+use crate::train::classes::{columns, usual_seeds};
+use crate::train::{GeneratorInput, Sampler, latent};
 
 /// The most images of a folder or an array.
 const MOST_IMAGES: u64 = 1_000_000;
@@ -39,6 +39,17 @@ pub(super) struct SampleArguments {
     /// Seeds of the images, such as 0-63,100
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<SeedList>,
+
+    /// Take the latents from a NumPy array instead of seeds: f32 or f64, of shape (N, LATENT)
+    #[arg(long, value_name = "FILE.npy", conflicts_with_all = ["count", "seeds"])]
+    latents: Option<PathBuf>,
+
+    /// Write the latents of the images to a NumPy array: f32, of shape (N, LATENT)
+    ///
+    /// Other programs that are given this array (see `gpu-gan export`) make the same images. Of a conditional run it has a row for
+    /// each seed, not for each class.
+    #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
+    save_latents: Option<PathBuf>,
 
     /// Classes of a conditional run, such as 7, 0-9 or cats,dogs [default: all]
     ///
@@ -107,34 +118,45 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let (path, checkpoint) = arguments.run.open()?;
     let classes = parse_classes(arguments.class.as_deref(), &checkpoint, arguments.run.path())?;
     let per_seed = classes.as_ref().map_or(1, Vec::len);
-    let seeds = seeds.unwrap_or_else(|| (0..usual_seeds(per_seed) as u64).collect());
-    check_count(*form, seeds.len() * per_seed)?;
-    let requests = match &classes {
-        Some(classes) => seeds_by_classes(&seeds, classes),
-        None => seeds.iter().copied().map(SampleRequest::from).collect(),
+    let latent_size = checkpoint.model.latent;
+    let latents = match (&arguments.latents, seeds) {
+        (Some(file), _) => Latents::File(arrays::read_matrix(file, latent_size, MOST_IMAGES as usize)?, latent_size),
+        (None, Some(seeds)) => Latents::Seeds(seeds),
+        (None, None) => Latents::Seeds((0..usual_seeds(per_seed) as u64).collect()),
     };
+    let count = latents.len() * per_seed;
+    check_count(*form, count)?;
+    if let Some(file) = &arguments.save_latents {
+        let rows: Vec<f32> = (0..latents.len()).flat_map(|row| latents.latent(row, latent_size)).collect();
+        arrays::write_matrix(file, &rows, latent_size)?;
+    }
+    // Each latent gives one image of each class.
+    let class = |number: usize| classes.as_ref().map(|classes| classes[number % per_seed]);
+    let input =
+        |number: usize| GeneratorInput { latent: latents.latent(number / per_seed, latent_size), class: class(number) };
     let (device, which) = arguments.device.open(console)?;
     console.message(&format!("device      {which}"));
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
     let shape = checkpoint.model.image;
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
-    let task = console.task("drawing images", requests.len() as u64);
+    let task = console.task("drawing images", count as u64);
     if *form == SampleForm::Folder {
         sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
-        sampler.draw(&requests, |requests, bytes| {
+        sampler.generate(count, input, |numbers, bytes| {
             let images = Pictures::new(bytes, shape)?;
-            for (i, request) in requests.iter().enumerate() {
-                sheet::write_png(&out.join(file_name(*request)), &sheet::single(&images, i))?;
+            task.advance(numbers.len() as u64);
+            for (i, number) in numbers.enumerate() {
+                let name = file_name(&latents.name(number / per_seed), class(number));
+                sheet::write_png(&out.join(name), &sheet::single(&images, i))?;
             }
-            task.advance(requests.len() as u64);
             Ok(())
         })?;
     } else {
         let mut all = Vec::new();
-        sampler.draw(&requests, |requests, bytes| {
+        sampler.generate(count, input, |numbers, bytes| {
             all.extend_from_slice(bytes);
-            task.advance(requests.len() as u64);
+            task.advance(numbers.len() as u64);
             Ok(())
         })?;
         let images = Pictures::new(&all, shape)?;
@@ -146,7 +168,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     drop(task);
     let step = checkpoint.step;
     let device = device.description();
-    arguments.format.print(&SampleResult { images: requests.len(), out, checkpoint: &path, step, device })?;
+    arguments.format.print(&SampleResult { images: count, out, checkpoint: &path, step, device })?;
     if per_seed > 1 {
         let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
         console.message(&format!("each seed gives {per_seed} images, one of each class{classes}"));
@@ -171,10 +193,44 @@ fn check_count(form: SampleForm, images: usize) -> Result<()> {
     })
 }
 
-/// `seed-000007.png`, or `seed-000007-class-003.png`.
-fn file_name(SampleRequest { seed, class }: SampleRequest) -> String {
+/// The file of an image in a folder: `seed-000007.png`, or `seed-000007-class-003.png`.
+fn file_name(latent: &str, class: Option<u8>) -> String {
     let class = class.map_or_else(String::new, |class| format!("-class-{class:03}"));
-    format!("seed-{seed:06}{class}.png")
+    format!("{latent}{class}.png")
+}
+
+/// The latents of the images.
+enum Latents {
+    /// The latents of seeds.
+    Seeds(Vec<u64>),
+    /// The rows of an array, one after the other.
+    File(Vec<f32>, usize),
+}
+
+impl Latents {
+    /// Number of latents.
+    fn len(&self) -> usize {
+        match self {
+            Self::Seeds(seeds) => seeds.len(),
+            Self::File(values, size) => values.len() / size,
+        }
+    }
+
+    /// A latent, of `size` values.
+    fn latent(&self, number: usize, size: usize) -> Vec<f32> {
+        match self {
+            Self::Seeds(seeds) => latent(seeds[number], size),
+            Self::File(values, size) => values[number * size..][..*size].to_vec(),
+        }
+    }
+
+    /// Name of a latent in file names.
+    fn name(&self, number: usize) -> String {
+        match self {
+            Self::Seeds(seeds) => format!("seed-{:06}", seeds[number]),
+            Self::File(..) => format!("latent-{number:06}"),
+        }
+    }
 }
 
 impl SampleOutput {

@@ -27,4 +27,5 @@ pub use layer::{Layer, Pad, Shape};
 pub use model::Model;
 pub use network::{Network, Tape, Wrt};
 pub use pass::{DropoutRng, Mode};
+pub(crate) use shape::PlacedLayer;
 pub use summary::{LayerSummary, NetworkSummary, Summary};

@@ -64,7 +64,7 @@ impl PlacedLayer {
     /// # Panics
     ///
     /// If the layer has no weights.
-    pub(super) fn geometry(&self) -> Geometry {
+    pub(crate) fn geometry(&self) -> Geometry {
         self.layer.geometry(self.input).expect("only a layer with weights is asked")
     }
 

@@ -1,4 +1,4 @@
-//! Images as a NumPy array, for other programs.
+//! NumPy arrays of images and of latents, for other programs.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,6 +9,55 @@ use npyz::WriterBuilder;
 use super::Pictures;
 use crate::error::{Error, Result};
 use crate::files;
+
+/// Writes an `.npy` file of f32 with the shape (N, `width`).
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_matrix(path: &Path, values: &[f32], width: usize) -> Result<()> {
+    let shape = [values.len() / width, width].map(|size| size as u64);
+    files::write_atomically(path, |out| {
+        let header = npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut *out).begin_nd();
+        let write = |mut writer: npyz::NpyWriter<f32, _>| {
+            writer.extend(values.iter().copied())?;
+            writer.finish()
+        };
+        header.and_then(write).map_err(Error::file("write", path))
+    })
+}
+
+/// Reads an `.npy` file of f32 or f64 with the shape (N, `width`) and 1 to `max_rows` rows. Returns the rows one after the other.
+///
+/// # Errors
+///
+/// If the file cannot be read, is no such array, or has values that are not finite.
+pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32>> {
+    let wrong = |what: String| Error::Request {
+        message: format!("{}: {what}", path.display()),
+        hint: format!("give a NumPy array of f32 with the shape (N, {width}), as numpy.save writes it"),
+    };
+    let file = File::open(path).map_err(Error::file("read", path))?;
+    let array = npyz::NpyFile::new(io::BufReader::new(file)).map_err(|error| wrong(format!("{error}")))?;
+    let shape = array.shape().to_vec();
+    if shape.len() != 2 || shape[1] != width as u64 || !(1..=max_rows as u64).contains(&shape[0]) {
+        return Err(wrong(format!("its shape is {shape:?}, but (N, {width}) is needed, with N from 1 to {max_rows}")));
+    }
+    if array.order() != npyz::Order::C {
+        return Err(wrong("it is in Fortran order".into()));
+    }
+    let is_double = matches!(array.dtype(), npyz::DType::Plain(kind) if kind.to_string().ends_with("f8"));
+    let values: Vec<f32> = if is_double {
+        let values = array.into_vec::<f64>().map_err(|error| wrong(format!("{error}")))?;
+        values.into_iter().map(|value| value as f32).collect()
+    } else {
+        array.into_vec::<f32>().map_err(|error| wrong(format!("{error}")))?
+    };
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(wrong(format!("row {} has a value that is not a finite number", at / width))),
+        None => Ok(values),
+    }
+}
 
 /// Writes an `.npy` file of unsigned bytes: `(N, H, W)` for grey images, `(N, H, W, 3)` for colour.
 pub fn write_npy(path: &Path, pictures: &Pictures) -> Result<()> {
@@ -44,6 +93,22 @@ mod tests {
         let bytes: Vec<u8> = (0..24).collect();
         assert_eq!(written_and_read_again(&bytes, [3, 4, 1]), (vec![2, 3, 4], bytes.clone()));
         assert_eq!(written_and_read_again(&bytes, [2, 4, 3]), (vec![1, 2, 4, 3], bytes.clone()));
+    }
+
+    #[test]
+    fn a_matrix_is_read_as_it_was_written_and_others_are_refused_with_their_shape() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latents.npy");
+        let values = [0.5, -1.0, 2.0, 3.0, 4.0, 5.0];
+        write_matrix(&path, &values, 3).unwrap();
+        assert_eq!(read_matrix(&path, 3, 2).unwrap(), values);
+        let says = |width, max_rows| read_matrix(&path, width, max_rows).unwrap_err().to_string();
+        assert!(says(2, 2).contains("its shape is [2, 3], but (N, 2) is needed"), "{}", says(2, 2));
+        assert!(says(3, 1).contains("with N from 1 to 1"), "{}", says(3, 1));
+        write_matrix(&path, &[1.0, f32::NAN], 1).unwrap();
+        assert!(says(1, 9).contains("row 1 has a value that is not a finite number"), "{}", says(1, 9));
+        std::fs::write(&path, b"hello").unwrap();
+        assert!(says(1, 9).contains("latents.npy"), "{}", says(1, 9));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::net::parameters::{self, Layout, StoredTensor};
 use crate::recipe::Recipe;
 
 /// Prefix of the names of the EMA of the generator's weights.
-pub(super) const EMA: &str = "ema.";
+pub(crate) const EMA: &str = "ema.";
 /// What the names of Adam's first moments begin with.
 pub(super) const ADAM_M: &str = "adam.m.";
 /// What the names of Adam's second moments begin with.

@@ -30,6 +30,7 @@ pub const SHEET_IMAGES: usize = 64;
 
 pub use background_evaluator::{BackgroundEvaluator, Evaluate, FIRST_EVALUATED};
 pub use checkpoint::Checkpoint;
+pub(crate) use checkpoint::EMA as EMA_PREFIX;
 pub use chunks::{ChunkLoader, capacity, with_fewer_images};
 pub use classes::{Classes, SampleRequest};
 pub use gan::Gan;
@@ -39,7 +40,7 @@ pub use losses::{HISTORY_ROWS, Losses};
 pub use placement::ImagePlacement;
 pub use quality::Measured;
 pub use run_folder::RunFolder;
-pub use sampler::Sampler;
+pub use sampler::{GeneratorInput, Sampler};
 pub use settings::{Augment, FEW_IMAGES, Facts, OutputSettings, Settings};
 pub use start::{Extension, begin, model_for, read_config, resume, run_folder, usual_options};
 pub use trainer::{Ending, Training, rehearse, train};

@@ -1,5 +1,7 @@
 //! Images from a trained generator: one seed, one latent, one image; of a conditional generator, one for each class.
 
+use std::ops::Range;
+
 use super::checkpoint::EMA;
 use super::classes::inputs;
 use super::{Checkpoint, SampleRequest};
@@ -55,6 +57,15 @@ impl ImageRoutine {
         images.truncate(count * self.image_len);
         Ok(images)
     }
+}
+
+/// What a generator makes an image of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeneratorInput {
+    /// The latent, of [`Sampler::latent_size`] values.
+    pub latent: Vec<f32>,
+    /// The class, for conditional models only.
+    pub class: Option<u8>,
 }
 
 /// A generator in evaluation mode on a device.
@@ -117,25 +128,33 @@ impl Sampler {
         Ok(())
     }
 
-    /// Draws the images of latents, each of [`Self::latent_size`], as bytes (N, H, W, C), handed over a batch at a time. All are of
-    /// one class, of a conditional model.
+    /// The images of `count` inputs as bytes (N, H, W, C). `each` gets them in groups, with the numbers of their inputs.
+    ///
+    /// # Errors
+    ///
+    /// If the device or `each` fails.
     ///
     /// # Panics
     ///
-    /// If the model is conditional and there is no class, or the other way round.
-    pub fn draw_latents(
+    /// If the model is conditional and an input has no class, or the other way round.
+    pub fn generate(
         &mut self,
-        latents: &[Vec<f32>],
-        class: Option<u8>,
-        mut each: impl FnMut(&[u8]) -> Result<()>,
+        count: usize,
+        input: impl Fn(usize) -> GeneratorInput,
+        mut each: impl FnMut(Range<usize>, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        assert_eq!(class.is_some(), self.routine.classes.is_some(), "the class of latents");
-        let classes = [u32::from(class.unwrap_or(0)); BATCH];
-        for latents in latents.chunks(BATCH) {
-            let mut batch = latents.concat();
-            batch.resize(BATCH * self.routine.latent_size, 0.0);
-            let images = self.routine.draw_inputs(self.executor.as_mut(), &batch, &classes, latents.len())?;
-            each(&pixels::to_bytes(&images, self.routine.range)?)?;
+        for first in (0..count).step_by(BATCH) {
+            let numbers = first..count.min(first + BATCH);
+            let size = self.routine.latent_size;
+            let (mut latents, mut classes) = (vec![0.0; BATCH * size], [0; BATCH]);
+            for (number, place) in numbers.clone().zip(0..) {
+                let GeneratorInput { latent, class } = input(number);
+                assert_eq!(class.is_some(), self.routine.classes.is_some(), "the class of input {number}");
+                latents[place * size..][..size].copy_from_slice(&latent);
+                classes[place] = u32::from(class.unwrap_or(0));
+            }
+            let values = self.routine.draw_inputs(self.executor.as_mut(), &latents, &classes, numbers.len())?;
+            each(numbers, &pixels::to_bytes(&values, self.routine.range)?)?;
         }
         Ok(())
     }

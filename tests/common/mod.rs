@@ -88,6 +88,20 @@ pub(crate) fn first_of(files: &[impl AsRef<Path>]) -> Option<PathBuf> {
     files.iter().map(|file| file.as_ref().to_path_buf()).find(|file| file.is_file())
 }
 
+/// A script of `tests/python`, to be run by the Python of `target/python`, which has the packages of
+/// `tests/python/requirements.txt`.
+pub(crate) fn python(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let program = first_of(&["bin/python", "Scripts/python.exe"].map(|program| target.join("python").join(program)));
+    let mut command = Command::new(program.expect(
+        "target/python is not there: run tests/run.sh, which makes it (with python3 and its module venv), or leave its tests out \
+         with GPU_GAN_SKIP_PYTHON=1",
+    ));
+    command.arg(root.join(script));
+    command
+}
+
 /// A script of `tests/node` or `.github`, to be run by Node.js with the packages of `tests/node`.
 pub(crate) fn node(script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -49,6 +49,12 @@ impl Model {
         })
     }
 
+    /// The layers of the generator and of the discriminator with their shapes.
+    pub(crate) fn placed_networks(&self) -> [Vec<PlacedLayer>; 2] {
+        self.networks()
+            .map(|(_, layers, input)| place(layers, input, "the input").expect("`parse` found that they fit"))
+    }
+
     /// The reason why the networks cannot be trained with a batch size, and what to change.
     pub(super) fn batch_mistake(&self, batch_size: usize) -> Option<(String, String)> {
         if batch_size == 0 || batch_size > MAX_BATCH as usize {
