@@ -19,6 +19,7 @@ mod devices;
 mod disks;
 mod divergence;
 mod eval;
+mod export;
 mod help;
 mod images;
 mod interpolate;
