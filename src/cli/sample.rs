@@ -40,16 +40,9 @@ pub(super) struct SampleArguments {
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<SeedList>,
 
-    /// Take the latents from a NumPy array instead of seeds: f32 or f64, of shape (N, LATENT)
-    #[arg(long, value_name = "FILE.npy", conflicts_with_all = ["count", "seeds"])]
+    /// Latents from a NumPy array of shape (N, LATENT), f32 or f64, instead of seeds
+    #[arg(long, value_name = "NPY", conflicts_with_all = ["count", "seeds"])]
     latents: Option<PathBuf>,
-
-    /// Write the latents of the images to a NumPy array: f32, of shape (N, LATENT)
-    ///
-    /// Other programs that are given this array (see `gpu-gan export`) make the same images. Of a conditional run it has a row for
-    /// each seed, not for each class.
-    #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
-    save_latents: Option<PathBuf>,
 
     /// Classes of a conditional run, such as 7, 0-9 or cats,dogs [default: all]
     ///
@@ -63,6 +56,13 @@ pub(super) struct SampleArguments {
     /// other name is a folder that gets one PNG for each image.
     #[arg(long, short, value_name = "PATH", default_value = "sample.png", value_parser = SampleOutput::parse, help_heading = "Output")]
     out: SampleOutput,
+
+    /// Write the latents to a NumPy array of shape (N, LATENT), f32
+    ///
+    /// Other programs that are given this array (see `gpu-gan export`) make the same images. Of a conditional run it has a row for
+    /// each seed, not for each class.
+    #[arg(long, value_name = "NPY", help_heading = "Output")]
+    save_latents: Option<PathBuf>,
 
     #[command(flatten)]
     format: ResultFormat,
