@@ -40,7 +40,7 @@ pub(super) struct SampleArguments {
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<SeedList>,
 
-    /// Latents from a NumPy array of shape (N, LATENT), f32 or f64, instead of seeds
+    /// Latents from a NumPy array, (N, LATENT) f32 or f64, instead of seeds
     #[arg(long, value_name = "NPY", conflicts_with_all = ["count", "seeds"])]
     latents: Option<PathBuf>,
 

@@ -49,7 +49,7 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Resu
         return Ok(());
     }
     let is_sample = |name: &str| {
-        name.strip_prefix("seed-").is_some_and(|rest| {
+        name.strip_prefix("seed-").or_else(|| name.strip_prefix("latent-")).is_some_and(|rest| {
             rest.starts_with(|digit: char| digit.is_ascii_digit())
                 && Path::new(rest).extension().is_some_and(|ending| ending == "png")
         })

@@ -45,7 +45,7 @@ fn saved_latents_make_the_images_of_their_seeds() {
     place.sample("run", "--latents latents.npy --out latents-again.npy").succeeds().prints("2 images");
     assert!(place.read("seeds.npy") == place.read("latents-again.npy"));
     place.sample("run", "--latents latents.npy --out few").succeeds();
-    assert_eq!(place.names("few"), ["latent-000000.png", "latent-000001.png"]);
+    assert!(place.has("few/latent-000000.png") && place.has("few/latent-000001.png"));
 
     place.sample("run", "--latents seeds.npy").refused().error("its shape is [2, 8, 8]").hint("(N, 4)");
     place.sample("run", "--latents nothing.npy").refused().error("nothing.npy");
