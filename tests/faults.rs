@@ -151,6 +151,7 @@ impl Place {
             start: start.map_or_else(initial, |path| Checkpoint::read(path).unwrap()),
             folder: &folder,
             resumed: start.is_some(),
+            when_report_exists: None,
             progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
             evaluator: None,
             stop: &AtomicBool::new(false),

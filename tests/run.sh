@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 if [ "${1:-}" = --quick ]; then
     shift
-    echo 'quick: leaving out all tests that need a GPU, a browser or Node.js'
+    echo 'quick: leaving out all tests that need a GPU, a browser, Node.js or Python'
     export GPU_GAN_SKIP_GPU=1 GPU_GAN_SKIP_TRANSLATIONS=1 GPU_GAN_SKIP_VALIDATION=1 GPU_GAN_SKIP_GL=1 \
         GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1 GPU_GAN_SKIP_PYTHON=1
     exec cargo test --release --locked --lib --test cli --test documents --test packages --test rooms "$@"

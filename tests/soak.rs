@@ -168,6 +168,7 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
         start: Checkpoint::initial(&model, &settings),
         folder: &folder,
         resumed: false,
+        when_report_exists: None,
         progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
         evaluator: None,
         stop: &AtomicBool::new(false),

@@ -395,6 +395,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             start: Checkpoint::initial(&model, &settings),
             folder: &folder,
             resumed: false,
+            when_report_exists: None,
             progress: Progress::silent(plan),
             evaluator: None,
             stop: &AtomicBool::new(false),
@@ -421,6 +422,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             keep_checkpoints: None,
             eval_every: Some(Interval::Steps(2)),
             stop_when_flat,
+            tensorboard: false,
         };
         let settings = Settings { output, ..settings.clone() };
         // As if the second measurement were the best: 30, 20, 40, 40, ...
@@ -441,6 +443,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             start: Checkpoint::initial(&model, &settings),
             folder: &folder,
             resumed: false,
+            when_report_exists: None,
             progress: Progress::silent(plan),
             evaluator: Some(evaluator),
             stop: &AtomicBool::new(false),

@@ -1,11 +1,15 @@
 //! `gpu-gan train`: from images to a run folder.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::device::DeviceArgument;
+use super::output::ResultFormat;
 use super::reading::Reading;
 use super::{Outcome, print};
 use crate::data::ImageSet;
@@ -16,8 +20,8 @@ use crate::progress::{Console, duration_for_people};
 use crate::recipe::{Flags, Recipe};
 use crate::report::progress::{Plan, Progress};
 use crate::train::{
-    BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, RunFolder, Settings, Training,
-    begin, read_config, rehearse, resume, run_folder, train, usual_options,
+    BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, Measured, RunFolder, Settings,
+    Training, begin, read_config, rehearse, resume, run_folder, train, usual_options,
 };
 
 /// Flags of `gpu-gan train`.
@@ -53,6 +57,13 @@ pub(super) struct TrainArguments {
     /// Nothing is written except to the cache of images.
     #[arg(short = 'n', long, help_heading = "Run")]
     dry_run: bool,
+
+    /// Open the report of the run in the browser, where it follows the training
+    #[arg(long, help_heading = "Run")]
+    open: bool,
+
+    #[command(flatten)]
+    format: ResultFormat,
 
     /// Read the images again instead of from the cache, and do not cache them
     ///
@@ -106,6 +117,7 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
         folder: &folder,
         resumed: resumed.is_some(),
         evaluator,
+        when_report_exists: None,
         stop: &stop,
     };
     if let Some(time) = time {
@@ -126,53 +138,102 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
     console.message("");
     folder.write_config(&training.start.settings, &training.start.model, &description)?;
     training.progress = Progress::new(plan(&training.start), console);
+    if arguments.open {
+        training.when_report_exists = Some(Box::new(|report| {
+            if let Err(error) = open::that_detached(report) {
+                console.warning(&format!("cannot open {}: {error}", report.display()));
+            }
+        }));
+    }
     let classes = training.start.model.classes;
     let clock = Instant::now();
     let ending = train(training)?;
-    conclude(&ending, &folder, first_step, clock.elapsed(), classes)
+    let result = TrainResult::new(&ending, &folder, first_step, clock.elapsed(), classes);
+    arguments.format.print(&result)?;
+    Ok(if ending.complete || ending.flat.is_some() { Outcome::Done } else { Outcome::Stopped })
 }
 
-/// Prints what became of the run, and what to do next.
-fn conclude(
-    ending: &Ending,
-    folder: &RunFolder,
-    first_step: u64,
-    took: Duration,
-    classes: Option<usize>,
-) -> Result<Outcome> {
-    let run = shell_quoted(folder.path());
-    let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
-    let steps = match ending.step - first_step {
-        1 => "1 step".to_string(),
-        steps => format!("{steps} steps"),
-    };
-    let took = duration_for_people(took);
-    let look = format!(
-        "Look at {}\nThe run:      {} and {}{}",
-        ending.sheet.display(),
-        folder.report().display(),
-        folder.progress().display(),
-        best_of(ending)
-    );
-    if let Some(flat) = ending.flat.filter(|_| !ending.complete) {
-        print(&format!(
-            "\nEnded after step {}, {took}: the distance has not fallen for {flat} evaluations. {look}\nResume:       gpu-gan \
-             train --resume {run}",
-            ending.step
-        ))?;
-        Ok(Outcome::Done)
-    } else if ending.complete {
-        print(&format!(
-            "\n{steps} in {took}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png"
-        ))?;
-        Ok(Outcome::Done)
-    } else {
-        print(&format!(
-            "\nStopped after step {}, {took}. Saved {}\n{look}\nResume:       gpu-gan train --resume {run}",
-            ending.step,
-            ending.checkpoint.display()
-        ))?;
-        Ok(Outcome::Stopped)
+/// What a run ended with.
+#[derive(Serialize)]
+struct TrainResult<'a> {
+    /// The folder of the run.
+    run: &'a Path,
+    /// The last step.
+    step: u64,
+    /// Whether that was the last step of all.
+    complete: bool,
+    /// The number of evaluations without progress, if they ended the run.
+    ended_when_flat: Option<usize>,
+    /// Seconds of training.
+    seconds: f64,
+    /// The checkpoint of the last step.
+    checkpoint: &'a Path,
+    /// The sheet of the last step.
+    sheet: &'a Path,
+    /// The report of the run.
+    report: PathBuf,
+    /// The step with the lowest Fréchet distance, and that distance.
+    best: Option<Measured>,
+    /// The last step that was evaluated, and its Fréchet distance.
+    last_evaluated: Option<Measured>,
+    /// The lines for a person.
+    #[serde(skip)]
+    text: String,
+}
+
+impl<'a> TrainResult<'a> {
+    fn new(ending: &'a Ending, folder: &'a RunFolder, first_step: u64, took: Duration, classes: Option<usize>) -> Self {
+        let run = shell_quoted(folder.path());
+        let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
+        let steps = match ending.step - first_step {
+            1 => "1 step".to_string(),
+            steps => format!("{steps} steps"),
+        };
+        let time = duration_for_people(took);
+        let look = format!(
+            "Look at {}\nThe run:      {} and {}{}",
+            ending.sheet.display(),
+            folder.report().display(),
+            folder.progress().display(),
+            best_of(ending)
+        );
+        let ended_when_flat = ending.flat.filter(|_| !ending.complete);
+        let text = if let Some(flat) = ended_when_flat {
+            format!(
+                "\nEnded after step {}, {time}: the distance has not fallen for {flat} evaluations. {look}\nResume:       gpu-gan \
+                 train --resume {run}",
+                ending.step
+            )
+        } else if ending.complete {
+            format!(
+                "\n{steps} in {time}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png"
+            )
+        } else {
+            format!(
+                "\nStopped after step {}, {time}. Saved {}\n{look}\nResume:       gpu-gan train --resume {run}",
+                ending.step,
+                ending.checkpoint.display()
+            )
+        };
+        Self {
+            run: folder.path(),
+            step: ending.step,
+            complete: ending.complete,
+            ended_when_flat,
+            seconds: took.as_secs_f64(),
+            checkpoint: &ending.checkpoint,
+            sheet: &ending.sheet,
+            report: folder.report(),
+            best: ending.best,
+            last_evaluated: ending.last_measured,
+            text,
+        }
+    }
+}
+
+impl fmt::Display for TrainResult<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

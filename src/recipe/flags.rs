@@ -20,7 +20,7 @@ struct OffSwitch {
 }
 
 /// The flags that turn each switch off.
-const OFF_SWITCHES: [OffSwitch; 7] = [
+const OFF_SWITCHES: [OffSwitch; 8] = [
     OffSwitch { key: "upscale", name: "no-upscale", group: "Data", help: None },
     OffSwitch { key: "normalise", name: "no-normalise", group: "Data", help: None },
     OffSwitch { key: "conditional", name: "no-conditional", group: "Model", help: None },
@@ -37,6 +37,12 @@ const OFF_SWITCHES: [OffSwitch; 7] = [
         help: Some("Do not turn real images; for aerial, where quarter turns are the default"),
     },
     OffSwitch {
+        key: "tensorboard",
+        name: "no-tensorboard",
+        group: "Output",
+        help: Some("Do not write TensorBoard's event file"),
+    },
+    OffSwitch {
         key: "autotune",
         name: "no-autotune",
         group: "Device",
@@ -46,7 +52,7 @@ const OFF_SWITCHES: [OffSwitch; 7] = [
 ];
 
 /// Switches that are always on by default: `--help` shows only how to turn them off.
-const ON_BY_DEFAULT: [&str; 1] = ["autotune"];
+const ON_BY_DEFAULT: [&str; 2] = ["autotune", "tensorboard"];
 
 /// Options of which `--help` shows the built-in default; most others have the model's.
 const SHOWN_DEFAULTS: [&str; 5] = ["seed", "sample-every", "checkpoint-every", "keep-checkpoints", "eval-every"];

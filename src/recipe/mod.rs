@@ -109,6 +109,7 @@ impl Recipe {
                 keep_checkpoints: Some(KeptCheckpoints(Some(3))),
                 eval_every: Some(EvalInterval(Some(Interval::Times(10)))),
                 stop_when_flat: Some(0),
+                tensorboard: Some(true),
             },
             device: DeviceOptions { device: None, autotune: Some(true), mixed_precision: Some(false) },
         }

@@ -297,6 +297,10 @@ pub struct OutputOptions {
     /// use --time.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = whole::<usize>(0..=1_000_000))]
     pub stop_when_flat: Option<usize>,
+
+    /// Write TensorBoard's event file into the run's folder, which is the default
+    #[arg(long, num_args = 0, default_missing_value = "true")]
+    pub tensorboard: Option<bool>,
 }
 
 /// Options of the device.

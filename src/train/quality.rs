@@ -1,5 +1,7 @@
 //! What the distances say that were measured so far: which step was best, and whether they still fall.
 
+use serde::Serialize;
+
 use super::Row;
 
 /// A distance has fallen where it is less than this share of the one that fell last: smaller differences are noise
@@ -7,7 +9,7 @@ use super::Row;
 const FALLEN: f32 = 0.98;
 
 /// A step and the distance of its images to real ones.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measured {
     /// After which step.
     pub step: u64,

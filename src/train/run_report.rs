@@ -42,6 +42,8 @@ pub(super) struct RunReport {
     columns: Option<usize>,
     /// What went wrong, in sentences.
     alarms: Vec<String>,
+    /// The last step whose row was recorded.
+    last_step: u64,
     /// When everything was drawn last, and how long that took.
     drawn: Option<(Instant, Duration)>,
 }
@@ -90,6 +92,7 @@ impl RunReport {
             shape: images.image_shape(),
             columns: start.model.classes.and_then(classes::columns),
             alarms: Vec::new(),
+            last_step: start.step,
             drawn: None,
         };
         for row in rows {
@@ -100,6 +103,7 @@ impl RunReport {
 
     /// Takes note of a step.
     pub(super) fn record(&mut self, row: &Row) {
+        self.last_step = row.step;
         let history = &mut self.history;
         let images = self.settings.images_per_step() as f64;
         let seconds = images / f64::from(row.images_per_second);
@@ -164,6 +168,14 @@ impl RunReport {
             }
         }
         self.draw_now(step, false, progress)
+    }
+
+    /// Draws everything once more if the report says that training is in progress, though it failed. The failure is what the person is
+    /// told, so one of drawing is not.
+    pub(super) fn end_live(&mut self, progress: &mut Progress) {
+        if self.drawn.is_some() {
+            let _ = self.draw_now(self.last_step, false, progress);
+        }
     }
 
     /// How long everything took that was drawn last.

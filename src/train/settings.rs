@@ -68,6 +68,8 @@ pub struct OutputSettings {
     pub eval_every: Option<Interval>,
     /// Ends the run after this number of evaluations in which the distance did not fall.
     pub stop_when_flat: Option<usize>,
+    /// Whether TensorBoard's event file is written.
+    pub tensorboard: bool,
 }
 
 impl Default for OutputSettings {
@@ -85,6 +87,7 @@ impl OutputSettings {
             keep_checkpoints: given(options.keep_checkpoints).0,
             eval_every: given(options.eval_every).0,
             stop_when_flat: options.stop_when_flat.filter(|&count| count > 0),
+            tensorboard: given(options.tensorboard),
         }
     }
 
@@ -96,6 +99,7 @@ impl OutputSettings {
             keep_checkpoints: Some(KeptCheckpoints(self.keep_checkpoints)),
             eval_every: Some(EvalInterval(self.eval_every)),
             stop_when_flat: Some(self.stop_when_flat.unwrap_or(0)),
+            tensorboard: Some(self.tensorboard),
         }
     }
 }
@@ -563,6 +567,7 @@ pub(super) mod tests {
             keep_checkpoints: None,
             eval_every: None,
             stop_when_flat: None,
+            tensorboard: false,
         };
         settings.device.mixed_precision = Some(true);
         settings.data_memory = Some(5);

@@ -10,11 +10,12 @@ pub use rehearsal::rehearse;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::alarms::{Alarms, Raised};
 use super::background_evaluator::{BackgroundEvaluator, PendingEvaluation};
+use super::events::RunEvents;
 use super::log::{Log, OpenedLog};
 use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
 use super::quality::Measured;
@@ -31,6 +32,9 @@ use crate::report::progress::{Progress, Status};
 
 use checkpoints::best_of;
 use pace::{BURSTS_AHEAD, BurstPace};
+
+/// Called with the path of a run's report.
+pub type ReportCallback<'a> = Box<dyn FnOnce(&Path) + 'a>;
 
 /// A run to be carried out.
 pub struct Training<'a> {
@@ -52,6 +56,8 @@ pub struct Training<'a> {
     pub evaluator: Option<BackgroundEvaluator>,
     /// Who is told.
     pub progress: Progress,
+    /// Called once, when the report of the run can be opened.
+    pub when_report_exists: Option<ReportCallback<'a>>,
     /// Set from outside to end the run after the steps that the device has in hand.
     pub stop: &'a AtomicBool,
 }
@@ -119,7 +125,12 @@ fn attempt(training: &mut Training) -> Result<Ending> {
     let outcome = run.go();
     // A device may be lost while the last images are looked at, which need none any more.
     let settled = run.finish_evaluation();
-    run.log.flush().and(outcome).and_then(|ending| settled.map(|()| ending))
+    let events = run.events.as_mut().map_or(Ok(()), RunEvents::flush);
+    let outcome = run.log.flush().and(events).and(outcome).and_then(|ending| settled.map(|()| ending));
+    if outcome.is_err() {
+        run.report.end_live(&mut run.training.progress);
+    }
+    outcome
 }
 
 /// How to resume a run whose device fails.
@@ -146,6 +157,8 @@ struct Run<'r, 'a> {
     sheet: Vec<SampleRequest>,
     log: Log,
     report: RunReport,
+    /// TensorBoard's event file, unless it is turned off.
+    events: Option<RunEvents>,
     /// The last step that the device was asked for.
     step: u64,
     /// Steps whose losses were asked for and not yet looked at.
@@ -190,6 +203,7 @@ impl<'r, 'a> Run<'r, 'a> {
         if let Some(warning) = warning {
             progress.line(&format!("log         {warning}"));
         }
+        let events = start.settings.output.tensorboard.then(|| RunEvents::open(folder, start, &rows)).transpose()?;
         let mut report = RunReport::new(folder, start, device, images, &rows);
         let alarms = Alarms::open(folder.path(), &start.settings, start.step, &rows)?;
         report.warn(alarms.paragraphs());
@@ -203,6 +217,7 @@ impl<'r, 'a> Run<'r, 'a> {
             sheet,
             log,
             report,
+            events,
             step,
             pending: VecDeque::new(),
             next_evaluated: u64::MAX,
@@ -230,6 +245,10 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     fn go(&mut self) -> Result<Ending> {
+        let report = self.training.folder.report();
+        if let Some(open) = self.training.when_report_exists.take_if(|_| report.exists()) {
+            open(&report);
+        }
         let total = self.settings().steps;
         self.pace.restart();
         self.prepare_evaluations();
@@ -320,6 +339,9 @@ impl<'r, 'a> Run<'r, 'a> {
             });
         }
         self.log.flush()?;
+        if let Some(events) = &mut self.events {
+            events.flush()?;
+        }
         let evaluator = self.training.evaluator.as_ref().filter(|_| self.pending_evaluation.is_some());
         match evaluator.and_then(BackgroundEvaluator::result_so_far) {
             Some(result) => self.record_evaluation(result),
@@ -330,6 +352,9 @@ impl<'r, 'a> Run<'r, 'a> {
     fn write_row(&mut self, row: &Row) -> Result<()> {
         self.report.record(row);
         self.log.write(row)?;
+        if let Some(events) = &mut self.events {
+            events.write_row(row, &self.training.start.settings)?;
+        }
         let Checkpoint { settings, model, .. } = &self.training.start;
         let raised = self.alarms.see_step(row, settings, model)?.map(Raised::lines);
         self.warn(raised);

@@ -133,8 +133,10 @@ fn section(text: &mut String, mut command: Command) {
         let usual = if argument.is_positional() { "Arguments" } else { "Options" };
         argument.get_help_heading().unwrap_or(usual).to_string()
     };
-    let is_own =
-        |argument: &&Arg| !argument.is_global_set() && !matches!(argument.get_id().as_str(), "help" | "version");
+    let is_own = |argument: &&Arg| {
+        let is_automatic = matches!(argument.get_id().as_str(), "help" | "version");
+        !argument.is_global_set() && !argument.is_hide_set() && !is_automatic
+    };
     let arguments: Vec<&Arg> = command.get_arguments().filter(is_own).collect();
     let mut headings: Vec<String> = Vec::new();
     for argument in &arguments {

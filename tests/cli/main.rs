@@ -34,6 +34,7 @@ mod sample;
 #[cfg(unix)]
 mod stop;
 mod summary;
+mod tensorboard;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod time;

@@ -2,7 +2,7 @@
 
 use image::ImageFormat;
 
-use crate::place::{Place, SHAPES, images};
+use crate::place::{PATIENCE, Place, SHAPES, images};
 
 const PLOTS: [&str; 4] = ["accuracy", "judgement", "losses-by-epoch", "losses-by-step"];
 
@@ -189,6 +189,56 @@ fn the_page_is_there_before_the_first_step() {
     place.gpu_gan("train shapes --model deep.toml --device cpu --steps 20 --out run").fails().error("diverged");
     let page = place.text("run/report.html");
     assert!(page.contains("0 of 20") && !page.contains("<svg"));
+    assert!(!page.contains("in progress"), "the page of a run that failed still reloads itself");
     assert_eq!(sheets_of(&page), ["epoch 0"]);
     assert_eq!(place.names("run/plots"), [""; 0]);
+}
+
+/// Waits until a condition holds, and fails if it does not within the time that any command may take.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_page_of_a_run_in_progress_says_so_and_reloads_itself() {
+    let place = Place::new();
+    let mut command =
+        place.command("train shapes --model tiny.toml --device cpu --epochs 1000000 --eval-every never --out run -q");
+    let mut run = command.spawn().unwrap();
+    wait_until("the first report", || place.has("run/report.html"));
+    let page = place.text("run/report.html");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(page.contains("Training is in progress") && page.contains("location.reload()"), "{page}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn open_shows_the_report_in_the_browser() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.write("bin/xdg-open", b"#!/bin/sh\nprintf %s \"$1\" > \"$OPENED.part\" && mv \"$OPENED.part\" \"$OPENED\"\n");
+    std::fs::set_permissions(place.path("bin/xdg-open"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+    let opened = place.path("opened");
+    let call = place.train("--steps 2 --out run --open").env("PATH", &path).env("OPENED", opened.to_str().unwrap());
+    call.succeeds();
+    wait_until("the browser", || place.has("opened"));
+    assert_eq!(place.text("opened"), "run/report.html");
+}
+
+#[test]
+fn the_result_of_training_is_also_printed_as_json() {
+    let place = Place::new();
+    let result = place.train("--steps 6 --out run --json").succeeds().json();
+    assert_eq!((&result["step"], &result["complete"]), (&6.into(), &true.into()));
+    assert_eq!(result["checkpoint"], "run/checkpoints/step-00000006.safetensors");
+    for file in ["run", "checkpoint", "sheet", "report"] {
+        assert!(place.has(result[file].as_str().unwrap()), "{file}: {result}");
+    }
+    assert!(result["best"].is_null() && result["seconds"].as_f64().unwrap() > 0.0, "{result}");
 }

@@ -44,6 +44,9 @@ impl Run<'_, '_> {
         let path = self.training.folder.sheet(self.step, self.settings());
         sheet::write_png(&path, &sheet::lay_out(&pictures, model.classes.and_then(classes::columns))?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
+        if let Some(events) = &mut self.events {
+            events.write_sheet(self.step, &path)?;
+        }
         self.last_sheet = Some((self.step, path));
         self.report.show(bytes);
         self.pace.restart();
