@@ -36,8 +36,8 @@ pub(super) struct EvalArguments {
 
     /// Number of images to generate and compare with as many real ones [default: 10000, at most the size of the data set]
     ///
-    /// Their seeds are 1000000, 1000001, and so on. For a conditional run N images also train the classifier that is tested with
-    /// real images [default for that: the size of the data set].
+    /// Their seeds are 1000000, 1000001, and so on. For a conditional run, a classifier is also trained on N generated images and
+    /// tested on real ones; for it, N is the size of the data set by default.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
 

@@ -29,10 +29,10 @@ pub(super) struct SampleArguments {
     #[command(flatten)]
     run: RunArgument,
 
-    /// Number of images, from the seeds 0, 1, 2, ... [default: 64]
+    /// Number of seeds 0, 1, 2, ...: images, or images of each class [default: 64]
     ///
-    /// Seed k always gives the same image. Of a conditional run, each seed gives one image of each class, and the default is the
-    /// number of seeds on the sheets of the run.
+    /// Seed k always gives the same image. For a conditional run, each seed gives one image of each class of --class, and the
+    /// default is the number of seeds on the sheets of the run.
     #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = value_parser!(u64).range(1..=MOST_IMAGES))]
     count: Option<u64>,
 

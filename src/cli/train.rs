@@ -37,8 +37,9 @@ pub(super) struct TrainArguments {
 
     /// Resume a run: its folder, or one of its checkpoints
     ///
-    /// The run continues exactly as if it had not stopped, with its own options. These may be given: --epochs or --steps, which
-    /// count from the beginning of the run, and the options of output and device.
+    /// The run continues exactly as if it had not stopped, with its own options. Given with it may be: --epochs or --steps, which
+    /// count from the beginning of the run; --extend; --data-memory; and all options under Output and Device, such as
+    /// --sample-every. They are saved with the run. DATA is the path of the images, if they moved.
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     resume: Option<PathBuf>,
 

@@ -54,12 +54,27 @@ const OFF_SWITCHES: [OffSwitch; 8] = [
 /// Switches that are always on by default: `--help` shows only how to turn them off.
 const ON_BY_DEFAULT: [&str; 2] = ["autotune", "tensorboard"];
 
-/// Options of which `--help` shows the built-in default; most others have the model's.
+/// Options of which `--help` shows the built-in default.
 const SHOWN_DEFAULTS: [&str; 5] = ["seed", "sample-every", "checkpoint-every", "keep-checkpoints", "eval-every"];
 
 /// Options that people need first: the short help has no others.
-const FIRST_OPTIONS: [&str; 9] =
-    ["data", "model", "conditional", "epochs", "time", "seed", "flip", "diff-augment", "device"];
+const FIRST_OPTIONS: [&str; 12] = [
+    "data",
+    "model",
+    "conditional",
+    "epochs",
+    "time",
+    "seed",
+    "flip",
+    "diff-augment",
+    "sample-every",
+    "checkpoint-every",
+    "stop-when-flat",
+    "device",
+];
+
+/// Groups of options that model files set, too, so that their defaults are the model's.
+const GROUPS_OF_MODELS: [&str; 2] = ["Training", "Regularisation"];
 
 /// The options of a [`Recipe`], or of one of its groups, as flags.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -108,9 +123,12 @@ impl<T: Args + Serialize + DeserializeOwned> Args for Flags<T> {
 fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
     let Some(OffSwitch { name, group, help, .. }) = OFF_SWITCHES.iter().find(|switch| switch.key == key) else {
         let option = option.allow_negative_numbers(true);
-        return vec![match defaults.get(key).filter(|_| SHOWN_DEFAULTS.contains(&key)) {
-            Some(value) => with_default(option, value),
-            None => option,
+        let of_model = option.get_help_heading().is_some_and(|group| GROUPS_OF_MODELS.contains(&group));
+        return vec![match defaults.get(key) {
+            Some(Value::String(text)) if SHOWN_DEFAULTS.contains(&key) => with_default(option, text),
+            Some(value) if SHOWN_DEFAULTS.contains(&key) => with_default(option, &value.to_string()),
+            Some(_) if of_model => with_default(option, "the model's"),
+            _ => option,
         }];
     };
     let off = Arg::new(*name)
@@ -125,11 +143,7 @@ fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
 }
 
 /// With its default at the end of the first paragraph of its help.
-fn with_default(option: Arg, value: &Value) -> Arg {
-    let default = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+fn with_default(option: Arg, default: &str) -> Arg {
     let short = option.get_help().map(|help| format!("{help} [default: {default}]")).unwrap_or_default();
     let long = option.get_long_help().map(|help| format!("{help}\n\n[default: {default}]"));
     match long {

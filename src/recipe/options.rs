@@ -35,10 +35,11 @@ const MIN_EPS: f64 = 1e-20;
 #[serde(default, rename_all = "kebab-case")]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
-    /// Images to train on: mnist, stacked-mnist, aerial, a folder, an image, or IDX files
+    /// Images to train on: mnist, stacked-mnist, aerial, or a folder or file of images
     ///
     /// Built in are `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) and `aerial` (forests from the
-    /// air). A folder holds PNG, JPEG, WebP, BMP, TIFF or GIF images. IDX files may be gzipped.
+    /// air). A folder holds PNG, JPEG, WebP, BMP, TIFF or GIF images; so does a .zip or .tar archive. NumPy arrays (.npy, .npz) hold
+    /// u8 images. IDX files may be gzipped.
     #[arg(value_name = "DATA")]
     pub data: Option<String>,
 
@@ -115,6 +116,8 @@ pub struct ModelOptions {
 #[command(next_help_heading = "Training")]
 pub struct TrainingOptions {
     /// Length of the run in epochs, which are passes over the images
+    ///
+    /// Of --epochs, --steps and --time, give one.
     #[arg(long, value_name = "N", conflicts_with_all = ["steps", "time"], value_parser = whole::<u64>(1..=MAX_EPOCHS))]
     pub epochs: Option<u64>,
 
@@ -131,7 +134,7 @@ pub struct TrainingOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<TimeLimit>,
 
-    /// Least length of a run whose length is not given, in steps
+    /// Train at least N steps if no length is given
     ///
     /// On few images, the model's number of epochs would be a short run.
     #[arg(long, value_name = "N", value_parser = whole::<u64>(1..=MAX_EPOCHS))]
@@ -195,7 +198,9 @@ pub struct TrainingOptions {
 
     /// Half-life of the EMA of the generator's weights, in real images; shorter during the first images
     ///
-    /// The EMA (exponential moving average) of the weights draws the sheets of images, and all images that are drawn later.
+    /// The EMA (exponential moving average) of the weights draws the sheets of images, and all images that are drawn later. After
+    /// this many real images, an old value of a weight counts half as much in it. The half-life is at most a twentieth of the images
+    /// shown so far. By default the model's.
     #[arg(long, value_name = "IMAGES", conflicts_with = "ema_decay", value_parser = whole::<u64>(1..=MAX_HALF_LIFE))]
     pub ema_half_life: Option<u64>,
 
@@ -251,8 +256,9 @@ pub struct AugmentationOptions {
 
     /// Augment all images that the discriminator sees (DiffAugment)
     ///
-    /// It keeps the discriminator from learning few images by heart. CHANGES are translation, cutout and colour, with commas between them, or none. By default the model's, on fewer than 20000
-    /// images.
+    /// It keeps the discriminator from learning few images by heart. CHANGES are translation, cutout and colour, with commas between
+    /// them, or none; they apply to any number of images. The default is the model's if there are fewer than 20000 images, and none
+    /// otherwise.
     #[arg(long, value_name = "CHANGES")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,13 +270,13 @@ pub struct AugmentationOptions {
 #[serde(default, rename_all = "kebab-case")]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
-    /// Interval between sheets of images, such as 5epochs, 500steps or 20times (in the whole run)
+    /// Interval between sheets of images: 5epochs, 500steps, or 20times in the run
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_every: Option<Interval>,
 
-    /// Interval between checkpoints, such as 5epochs, 500steps or 20times (in the whole run)
+    /// Interval between checkpoints: 5epochs, 500steps, or 20times in the run
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,7 +288,7 @@ pub struct OutputOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_checkpoints: Option<KeptCheckpoints>,
 
-    /// Interval between evaluations, such as 5epochs, 500steps or 10times (in the whole run), or never
+    /// Interval between evaluations: 5epochs, 500steps, 10times in the run, or never
     ///
     /// An evaluation is the Fréchet distance of 2000 generated images to real images. With labelled images, a classifier is
     /// trained for it once, in about half a minute, beside training.
@@ -291,9 +297,9 @@ pub struct OutputOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<EvalInterval>,
 
-    /// End the run after N evaluations (without a number: 5) in which the Fréchet distance did not fall by 2 %; 0 never ends it
+    /// End the run after N evaluations without a lower Fréchet distance; without a number, after 5
     ///
-    /// A learning rate that decays with the length of the run is still high then, which costs quality. Where the time is known,
+    /// A distance is lower if it fell by 2 % or more. 0 never ends the run, as does leaving this option out. A learning rate that decays with the length of the run is still high then, which costs quality. Where the time is known,
     /// use --time.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = whole::<usize>(0..=1_000_000))]
     pub stop_when_flat: Option<usize>,
