@@ -65,7 +65,11 @@ impl KnownFailures {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_string())?;
+        // In one line: the drawing of the place that toml would add is no sentence.
+        let file: File = toml::from_str(text).map_err(|error| match error.span() {
+            Some(span) => format!("line {}: {}", text[..span.start].lines().count().max(1), error.message()),
+            None => error.message().to_string(),
+        })?;
         file.failure.into_iter().map(Entry::compiled).collect::<Result<_, _>>().map(Self)
     }
 

@@ -39,7 +39,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_no_piece_of_its
 fn a_log_that_cannot_grow_stops_the_run_and_its_torn_line_is_mended_when_it_goes_on() {
     let place = Place::new();
     // The page about a run is no larger than 64 KiB before its first step.
-    let arguments = "train shapes --model tiny.toml --device cpu --steps 1000 --checkpoint-every 100steps --keep-checkpoints all --sample-every 5000steps";
+    let arguments = "train shapes --model tiny.toml --device cpu --steps 1000 --checkpoint-every 100steps --keep-checkpoints all --sample-every 5000steps --no-tensorboard";
     place
         .shell(&files_of_at_most(128), &format!("{arguments} --out run"))
         .fails()
@@ -86,7 +86,7 @@ fn a_full_disk_costs_what_does_not_fit_and_nothing_else() {
         return;
     }
 
-    let arguments = "train shapes --model tiny.toml --device cpu --steps 2000 --checkpoint-every 20steps --keep-checkpoints all --sample-every 100000steps --out disk/run";
+    let arguments = "train shapes --model tiny.toml --device cpu --steps 2000 --checkpoint-every 20steps --keep-checkpoints all --sample-every 100000steps --no-tensorboard --out disk/run";
     let said = place.shell(&in_namespace(&full("\"$0\" \"$@\"")), arguments).fails();
     said.error("cannot write disk/run/").error("No space left on device").hint("free some space");
     place.has_no_temporary_files();

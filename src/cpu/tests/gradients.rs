@@ -429,7 +429,10 @@ discriminator = [
 epochs = 1
 batch-size = 2
 ema-decay = 0.9
-adam = { lr = 1e-3, beta1 = 0.5, beta2 = 0.9, eps = 1e-8 }
+lr = 1e-3
+beta1 = 0.5
+beta2 = 0.9
+eps = 1e-8
 [initial]
 weight = "fan-in-uniform"
 "#;
