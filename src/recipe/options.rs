@@ -115,7 +115,7 @@ pub struct ModelOptions {
 #[serde(default, rename_all = "kebab-case")]
 #[command(next_help_heading = "Training")]
 pub struct TrainingOptions {
-    /// Length of the run in epochs, which are passes over the images
+    /// Length of the run in epochs, passes over the images
     ///
     /// Of --epochs, --steps and --time, give one.
     #[arg(long, value_name = "N", conflicts_with_all = ["steps", "time"], value_parser = whole::<u64>(1..=MAX_EPOCHS))]
@@ -270,13 +270,17 @@ pub struct AugmentationOptions {
 #[serde(default, rename_all = "kebab-case")]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
-    /// Interval between sheets of images: 5epochs, 500steps, or 20times in the run
+    /// Interval between sheets of images
+    ///
+    /// 5epochs is after every fifth epoch, 500steps after every 500 steps, and 20times is 20 times in the run, after epochs.
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_every: Option<Interval>,
 
-    /// Interval between checkpoints: 5epochs, 500steps, or 20times in the run
+    /// Interval between checkpoints
+    ///
+    /// As for --sample-every.
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -288,19 +292,20 @@ pub struct OutputOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_checkpoints: Option<KeptCheckpoints>,
 
-    /// Interval between evaluations: 5epochs, 500steps, 10times in the run, or never
+    /// Interval between evaluations, or never
     ///
-    /// An evaluation is the Fréchet distance of 2000 generated images to real images. With labelled images, a classifier is
-    /// trained for it once, in about half a minute, beside training.
+    /// As for --sample-every. An evaluation is the Fréchet distance of 2000 generated images to real images. With labelled images, a
+    /// classifier is trained for it once, in about half a minute, beside training.
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<EvalInterval>,
 
-    /// End the run after N evaluations without a lower Fréchet distance; without a number, after 5
+    /// End the run if the images improve no more
     ///
-    /// A distance is lower if it fell by 2 % or more. 0 never ends the run, as does leaving this option out. A learning rate that decays with the length of the run is still high then, which costs quality. Where the time is known,
-    /// use --time.
+    /// N evaluations without a lower Fréchet distance end it; without a number, 5. A distance is lower if it fell by 2 % or more. 0 never
+    /// ends the run, as does leaving this option out. A learning rate that decays with the length of the run is still high then, which
+    /// costs quality. Where the time is known, use --time.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = whole::<usize>(0..=1_000_000))]
     pub stop_when_flat: Option<usize>,
 
