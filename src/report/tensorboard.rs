@@ -47,7 +47,7 @@ impl EventWriter {
             files::write_atomically(&path, |out| {
                 let failed = || Error::file("write", &path);
                 if kept.is_empty() {
-                    let mut version = Message::event(0);
+                    let mut version = EventMessage::event(0);
                     version.bytes(3, FILE_VERSION.as_bytes());
                     write_record(out, &version.0).map_err(failed())?;
                 }
@@ -66,9 +66,9 @@ impl EventWriter {
 
     /// Adds scalars of a step: their tags and values.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f32)]) -> Result<()> {
-        let mut summary = Message::default();
+        let mut summary = EventMessage::default();
         for (tag, value) in values {
-            let mut scalar = Message::default();
+            let mut scalar = EventMessage::default();
             scalar.bytes(1, tag.as_bytes());
             scalar.float(2, *value);
             summary.message(1, &scalar);
@@ -78,38 +78,38 @@ impl EventWriter {
 
     /// Adds the bytes of a PNG file as an image of `[height, width, channels]`.
     pub fn png(&mut self, step: u64, tag: &str, png: &[u8], [height, width, channels]: [usize; 3]) -> Result<()> {
-        let mut image = Message::default();
+        let mut image = EventMessage::default();
         image.integer(1, height as u64);
         image.integer(2, width as u64);
         image.integer(3, channels as u64);
         image.bytes(4, png);
-        let mut value = Message::default();
+        let mut value = EventMessage::default();
         value.bytes(1, tag.as_bytes());
         value.message(4, &image);
-        let mut summary = Message::default();
+        let mut summary = EventMessage::default();
         summary.message(1, &value);
         self.write(step, &summary)
     }
 
     /// Adds a text, which is shown as Markdown.
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
-        let mut plugin = Message::default();
+        let mut plugin = EventMessage::default();
         plugin.bytes(1, b"text");
-        let mut metadata = Message::default();
+        let mut metadata = EventMessage::default();
         metadata.message(1, &plugin);
-        let mut size = Message::default();
+        let mut size = EventMessage::default();
         size.integer(1, 1);
-        let mut shape = Message::default();
+        let mut shape = EventMessage::default();
         shape.message(2, &size);
-        let mut tensor = Message::default();
+        let mut tensor = EventMessage::default();
         tensor.integer(1, 7); // DT_STRING
         tensor.message(2, &shape);
         tensor.bytes(8, text.as_bytes());
-        let mut value = Message::default();
+        let mut value = EventMessage::default();
         value.bytes(1, tag.as_bytes());
         value.message(8, &tensor);
         value.message(9, &metadata);
-        let mut summary = Message::default();
+        let mut summary = EventMessage::default();
         summary.message(1, &value);
         self.write(step, &summary)
     }
@@ -119,8 +119,8 @@ impl EventWriter {
         self.file.flush().map_err(Error::file("write", &self.path))
     }
 
-    fn write(&mut self, step: u64, summary: &Message) -> Result<()> {
-        let mut event = Message::event(step);
+    fn write(&mut self, step: u64, summary: &EventMessage) -> Result<()> {
+        let mut event = EventMessage::event(step);
         event.message(5, summary);
         write_record(&mut self.file, &event.0).map_err(Error::file("write", &self.path))
     }
@@ -128,9 +128,9 @@ impl EventWriter {
 
 /// A protobuf message that is being encoded.
 #[derive(Default)]
-struct Message(Vec<u8>);
+struct EventMessage(Vec<u8>);
 
-impl Message {
+impl EventMessage {
     /// The fields that every event has: the time now, in seconds since 1970, and the step.
     fn event(step: u64) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -207,7 +207,7 @@ fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The step of an event that [`Message::event`] began; 0 for any other event.
+/// The step of an event that [`EventMessage::event`] began; 0 for any other event.
 fn step_of(event: &[u8]) -> u64 {
     let [0x09, _, _, _, _, _, _, _, _, 0x10, step @ ..] = event else { return 0 };
     let end = step.iter().position(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
@@ -268,8 +268,8 @@ mod tests {
     #[test]
     fn steps_are_read_back_whatever_their_size() {
         for step in [0, 1, 127, 128, 300, 16_384, u64::from(u32::MAX), 1 << 50] {
-            assert_eq!(step_of(&Message::event(step).0), step);
+            assert_eq!(step_of(&EventMessage::event(step).0), step);
         }
-        assert_eq!([step_of(b""), step_of(b"no event"), step_of(&Message::event(128).0[..11])], [0; 3]);
+        assert_eq!([step_of(b""), step_of(b"no event"), step_of(&EventMessage::event(128).0[..11])], [0; 3]);
     }
 }
