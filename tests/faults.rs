@@ -229,7 +229,7 @@ fn a_run_that_loses_its_device_twice_before_the_first_checkpoint_says_so() {
     let Some(gpu) = gpu() else { return };
     let place = Place::new();
     let error = place.train(gpu, "run", None, &[3, 5]).0.unwrap_err();
-    assert!(error.hint().starts_with("begin again as before, as no checkpoint was written yet"), "{}", error.hint());
+    assert!(error.hint().starts_with("begin the run again, as no checkpoint was written yet"), "{}", error.hint());
     assert!(place.files("run/checkpoints").is_empty());
 }
 
