@@ -63,7 +63,7 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
     const COUNT: usize = 800;
     let labelled = digits(6000, true);
     let unlabelled = digits(6000, false);
-    let made = made(&unlabelled, 900, COUNT as u64);
+    let made = made(&unlabelled, 600, COUNT as u64);
     for images in [&labelled, &unlabelled] {
         let mut evaluator = evaluator(&cpu(), images, COUNT, None);
         let (real, made_figures, noise) = (
@@ -77,9 +77,8 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
             assert!(real > margin * made && made > margin * noise, "{lens:?}, {what}: {real}, {made}, {noise}");
         };
         order("nearness", |figures| 1.0 / figures.frechet, 1.5);
-        order("coverage", |figures| figures.overlap.coverage, 1.1);
-        // The recall of a generator that covers the digits is close to that of real images, whose own differs by some percent.
-        order("recall", |figures| figures.overlap.recall, 0.9);
+        order("coverage", |figures| figures.overlap.coverage, 1.2);
+        order("recall", |figures| figures.overlap.recall, 1.2);
         assert_eq!(evaluator.quick_metrics(&made).unwrap().frechet.to_bits(), made_figures.frechet.to_bits());
         // Other images of the same kind overlap, and are not the same images: that distance would be 0.
         assert!(real.frechet > 1.0, "{real:?}");
