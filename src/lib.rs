@@ -60,6 +60,7 @@ pub mod metrics;
 pub mod net;
 pub mod program;
 pub mod progress;
+mod protobuf;
 pub mod recipe;
 pub mod report;
 pub mod train;

@@ -2,7 +2,7 @@
 //!
 //! The numbers of fields and types are those of `onnx.proto3`, <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3>.
 
-use super::protobuf::Message;
+use crate::protobuf::Message;
 
 /// Version of the operators. 17 is the first with all operators used here in their current form, and old enough for most tools.
 const OPSET: i64 = 17;

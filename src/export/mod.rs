@@ -4,7 +4,6 @@
 
 mod graph;
 mod onnx;
-mod protobuf;
 mod pytorch;
 mod weights;
 

@@ -2,8 +2,7 @@
 //!
 //! An event file is a sequence of records (`TFRecord`): the length of the data (u64, little-endian), its masked CRC-32C (u32), the data, and
 //! the masked CRC-32C of the data. The data is a protobuf message `Event` of TensorBoard's
-//! [event.proto](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto). The few fields that are
-//! needed are encoded here.
+//! [event.proto](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -12,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::protobuf::Message;
 
 /// The name of the event file. TensorBoard takes every file with `tfevents` in its name.
 const FILE_NAME: &str = "events.out.tfevents.gpu-gan";
@@ -47,9 +47,8 @@ impl EventWriter {
             files::write_atomically(&path, |out| {
                 let failed = || Error::file("write", &path);
                 if kept.is_empty() {
-                    let mut version = EventMessage::event(0);
-                    version.bytes(3, FILE_VERSION.as_bytes());
-                    write_record(out, &version.0).map_err(failed())?;
+                    let version = event(0).string(3, FILE_VERSION);
+                    write_record(out, version.encoded()).map_err(failed())?;
                 }
                 kept.iter().try_for_each(|event| write_record(out, event)).map_err(failed())
             })?;
@@ -66,52 +65,28 @@ impl EventWriter {
 
     /// Adds scalars of a step: their tags and values.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f32)]) -> Result<()> {
-        let mut summary = EventMessage::default();
-        for (tag, value) in values {
-            let mut scalar = EventMessage::default();
-            scalar.bytes(1, tag.as_bytes());
-            scalar.float(2, *value);
-            summary.message(1, &scalar);
-        }
+        let summary = values.iter().fold(Message::default(), |summary, &(tag, value)| {
+            summary.message(1, &Message::default().string(1, tag).float(2, value))
+        });
         self.write(step, &summary)
     }
 
     /// Adds the bytes of a PNG file as an image of `[height, width, channels]`.
     pub fn png(&mut self, step: u64, tag: &str, png: &[u8], [height, width, channels]: [usize; 3]) -> Result<()> {
-        let mut image = EventMessage::default();
-        image.integer(1, height as u64);
-        image.integer(2, width as u64);
-        image.integer(3, channels as u64);
-        image.bytes(4, png);
-        let mut value = EventMessage::default();
-        value.bytes(1, tag.as_bytes());
-        value.message(4, &image);
-        let mut summary = EventMessage::default();
-        summary.message(1, &value);
-        self.write(step, &summary)
+        let size = Message::default().int(1, height as i64).int(2, width as i64).int(3, channels as i64);
+        let value = Message::default().string(1, tag).message(4, &size.bytes(4, png));
+        self.write(step, &Message::default().message(1, &value))
     }
 
     /// Adds a text, which is shown as Markdown.
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
-        let mut plugin = EventMessage::default();
-        plugin.bytes(1, b"text");
-        let mut metadata = EventMessage::default();
-        metadata.message(1, &plugin);
-        let mut size = EventMessage::default();
-        size.integer(1, 1);
-        let mut shape = EventMessage::default();
-        shape.message(2, &size);
-        let mut tensor = EventMessage::default();
-        tensor.integer(1, 7); // DT_STRING
-        tensor.message(2, &shape);
-        tensor.bytes(8, text.as_bytes());
-        let mut value = EventMessage::default();
-        value.bytes(1, tag.as_bytes());
-        value.message(8, &tensor);
-        value.message(9, &metadata);
-        let mut summary = EventMessage::default();
-        summary.message(1, &value);
-        self.write(step, &summary)
+        let plugin = Message::default().string(1, "text");
+        let metadata = Message::default().message(1, &plugin);
+        let shape = Message::default().message(2, &Message::default().int(1, 1));
+        // 7 is DT_STRING.
+        let tensor = Message::default().int(1, 7).message(2, &shape).string(8, text);
+        let value = Message::default().string(1, tag).message(8, &tensor).message(9, &metadata);
+        self.write(step, &Message::default().message(1, &value))
     }
 
     /// Writes all events to the disk, where TensorBoard sees them.
@@ -119,61 +94,16 @@ impl EventWriter {
         self.file.flush().map_err(Error::file("write", &self.path))
     }
 
-    fn write(&mut self, step: u64, summary: &EventMessage) -> Result<()> {
-        let mut event = EventMessage::event(step);
-        event.message(5, summary);
-        write_record(&mut self.file, &event.0).map_err(Error::file("write", &self.path))
+    fn write(&mut self, step: u64, summary: &Message) -> Result<()> {
+        let event = event(step).message(5, summary);
+        write_record(&mut self.file, event.encoded()).map_err(Error::file("write", &self.path))
     }
 }
 
-/// A protobuf message that is being encoded.
-#[derive(Default)]
-struct EventMessage(Vec<u8>);
-
-impl EventMessage {
-    /// The fields that every event has: the time now, in seconds since 1970, and the step.
-    fn event(step: u64) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let mut event = Self::default();
-        event.key(1, 1);
-        event.0.extend(now.to_le_bytes());
-        event.integer(2, step);
-        event
-    }
-
-    /// The number of a field and its wire type.
-    fn key(&mut self, field: u64, wire_type: u64) {
-        self.varint(field << 3 | wire_type);
-    }
-
-    /// Seven bits in each byte, the lowest first; the highest bit of a byte says that more follow.
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn integer(&mut self, field: u64, value: u64) {
-        self.key(field, 0);
-        self.varint(value);
-    }
-
-    fn float(&mut self, field: u64, value: f32) {
-        self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.key(field, 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend(bytes);
-    }
-
-    fn message(&mut self, field: u64, message: &Self) {
-        self.bytes(field, &message.0);
-    }
+/// The fields that every event has: the time now, in seconds since 1970, and the step.
+fn event(step: u64) -> Message {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Message::default().double(1, now).int(2, step as i64)
 }
 
 /// The bytes of a record beside its data: the length and two checksums.
@@ -207,7 +137,7 @@ fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The step of an event that [`EventMessage::event`] began; 0 for any other event.
+/// The step of an event that [`event`] began; 0 for any other event.
 fn step_of(event: &[u8]) -> u64 {
     let [0x09, _, _, _, _, _, _, _, _, 0x10, step @ ..] = event else { return 0 };
     let end = step.iter().position(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
@@ -268,8 +198,8 @@ mod tests {
     #[test]
     fn steps_are_read_back_whatever_their_size() {
         for step in [0, 1, 127, 128, 300, 16_384, u64::from(u32::MAX), 1 << 50] {
-            assert_eq!(step_of(&EventMessage::event(step).0), step);
+            assert_eq!(step_of(event(step).encoded()), step);
         }
-        assert_eq!([step_of(b""), step_of(b"no event"), step_of(&EventMessage::event(128).0[..11])], [0; 3]);
+        assert_eq!([step_of(b""), step_of(b"no event"), step_of(&event(128).encoded()[..11])], [0; 3]);
     }
 }
