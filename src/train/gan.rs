@@ -28,7 +28,7 @@ pub struct Gan {
     pub data: TensorId,
     /// u8 (capacity): the classes of these images, of a conditional model; [`ChunkLoader`](super::ChunkLoader) fills it, too.
     pub labels: Option<TensorId>,
-    /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`].
+    /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`](super::Losses::of_step).
     pub history: TensorId,
     /// (64, 1, 1, latent).
     pub sheet_latents: TensorId,
