@@ -19,48 +19,56 @@ const DEFAULT_COUNT: usize = 10_000;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct EvalArguments {
-    /// Run folder (its newest checkpoint is used) or checkpoint file; or a data set as for `train`, to see the best and the worst
-    /// possible metrics
+    /// Folder of a run, a checkpoint file, or a data set
+    ///
+    /// Of a folder, the newest checkpoint is used. Of a data set, given as for `train`, the metrics of other real images and of noise
+    /// are shown: the best and the worst that are possible.
     #[arg(value_name = "RUN")]
     run: String,
 
-    /// Model that decides the image size, if RUN is a data set: a name or a file [default: as for `train`]
+    /// Model for the image size, if RUN is a data set [default: as for train]
+    ///
+    /// A name that `gpu-gan models` lists, or a model file.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
-    /// Path of the images that the run was trained on, if they moved
+    /// Path of the run's images, if they moved
     ///
     /// They must be the same images.
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
 
-    /// Number of images to generate and compare with as many real ones [default: 10000, at most the size of the data set]
+    /// Images to generate and to compare with as many real ones [default: 10000]
     ///
-    /// Their seeds are 1000000, 1000001, and so on. For a conditional run, a classifier is also trained on N generated images and
+    /// At most the size of the data set. Their seeds are 1000000, 1000001, and so on. For a conditional run, a classifier is also trained on N generated images and
     /// tested on real ones; for it, N is the size of the data set by default.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
 
-    /// Use the checkpoint with the lowest Fréchet distance measured during training, instead of the newest one
+    /// Use the checkpoint with the lowest Fréchet distance instead of the newest
+    ///
+    /// The distance is measured during training (see `gpu-gan train --eval-every`).
     #[arg(long)]
     best: bool,
 
-    /// Evaluate every checkpoint that the run has kept, and show which one is best
+    /// Evaluate all checkpoints of the run, and show which one is best
     #[arg(long, conflicts_with = "best")]
     every_checkpoint: bool,
 
-    /// Use the raw weights of the generator instead of the EMA weights
+    /// Use the generator's raw weights instead of their EMA
     #[arg(long)]
     raw: bool,
 
-    /// Compare generated images with the nearest training images, pixel by pixel, to detect memorisation
+    /// Show the nearest training images of generated ones, to detect memorisation
     ///
-    /// Up to 1000 images are compared. An image file shows some of them.
+    /// Up to 1000 images are compared, pixel by pixel. An image file shows some of them.
     #[arg(long)]
     neighbours: bool,
 
-    /// File for the image of --neighbours, .png [default: neighbours.png in the run folder]
-    #[arg(long, value_name = "FILE", requires = "neighbours")]
+    /// Image file of --neighbours [default: neighbours.png in the run folder]
+    ///
+    /// Its name ends in .png.
+    #[arg(short, long, value_name = "FILE", requires = "neighbours")]
     out: Option<PathBuf>,
 
     /// Print the report as JSON

@@ -18,11 +18,12 @@ pub enum Interval {
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Steps(every) => write!(f, "{every}steps"),
-            Self::Epochs(every) => write!(f, "{every}epochs"),
-            Self::Times(times) => write!(f, "{times}times"),
-        }
+        let (number, unit) = match self {
+            Self::Steps(every) => (every, "step"),
+            Self::Epochs(every) => (every, "epoch"),
+            Self::Times(times) => (times, "time"),
+        };
+        write!(f, "{number}{unit}{}", if *number == 1 { "" } else { "s" })
     }
 }
 
@@ -126,11 +127,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nonsense_is_refused() {
-        for interval in [Interval::Steps(500), Interval::Epochs(5), Interval::Times(10)] {
+        for interval in [Interval::Steps(500), Interval::Epochs(5), Interval::Times(10), Interval::Epochs(1)] {
             assert_eq!(interval.to_string().parse(), Ok(interval));
             assert_eq!(interval.to_string().parse(), Ok(EvalInterval(Some(interval))));
         }
-        assert_eq!("1epoch".parse(), Ok(Interval::Epochs(1)));
+        assert_eq!(Interval::Epochs(1).to_string(), "1epoch");
         for nonsense in ["", "5", "0steps", "-1steps", "5 parsecs", "steps", "9999999999999steps", "5epochsé", "0times"]
         {
             assert!(nonsense.parse::<Interval>().is_err(), "{nonsense}");
