@@ -51,7 +51,7 @@ impl BufferId {
 }
 
 /// A handle on a tensor of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TensorId(pub(crate) usize);
 
 /// A named, shaped part of a buffer; row-major, the last index contiguous. Images are (N, H, W, C).

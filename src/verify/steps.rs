@@ -1,6 +1,6 @@
 //! Whole training steps on the GPU, compared with steps on the CPU in f32 and f64.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::cpu::CpuDevice;
 use crate::error::Result;
 use crate::net::Model;
 use crate::program::random::philox;
-use crate::program::{Access, Activation, Device, Element, Executor, Op, Values};
+use crate::program::{Access, Activation, Device, Element, Executor, Op, TensorId, Values};
 use crate::recipe::Adam;
 use crate::train::{Checkpoint, Gan, Settings};
 
@@ -41,8 +41,8 @@ pub struct StepComparison {
 /// [decisions](decide_alike) count as one of rounding.
 const ROUNDING: f32 = 1e-5;
 
-/// Values of tensors, by name.
-type Tensors = BTreeMap<String, Vec<f32>>;
+/// Values of tensors.
+type Tensors = BTreeMap<TensorId, Vec<f32>>;
 
 /// A model in training on a device under test.
 struct ModelUnderTest {
@@ -85,24 +85,32 @@ impl ModelUnderTest {
         self.gan.run(self.executor.as_mut(), 0, steps as u64)
     }
 
-    /// All tensors of floats that a step writes, by name.
+    /// All tensors of floats that a step writes.
     fn written(&mut self) -> Result<Tensors> {
         let program = &self.gan.program;
         let mut tensors = Tensors::new();
         for operand in step_of(&self.gan).iter().flat_map(Op::operands) {
             if operand.access != Access::Read && program.element(operand.tensor) == Element::F32 {
-                tensors.insert(program.info(operand.tensor).name.clone(), self.executor.download(operand.tensor)?);
+                tensors.insert(operand.tensor, self.executor.download(operand.tensor)?);
             }
         }
         Ok(tensors)
     }
 
-    /// Runs a step operation by operation, with the [decisions](decide_alike) of another device whose step wrote `other`.
+    /// Runs a step operation by operation, with the [decisions](decide_alike) of another device whose step wrote `other`. Decisions
+    /// on tensors that a step writes several times are the device's own, since `other` has their last values alone.
     fn run_with_decisions_of(&mut self, other: &Tensors) -> Result<()> {
+        let program = &self.gan.program;
+        let mut writes = HashMap::new();
+        for operand in step_of(&self.gan).iter().flat_map(Op::operands) {
+            if operand.access != Access::Read {
+                *writes.entry(program.info(operand.tensor).buffer).or_insert(0) += 1;
+            }
+        }
         for (number, op) in step_of(&self.gan).iter().enumerate() {
-            let program = &self.gan.program;
             if let &Op::Activation { kind: Activation::LeakyRelu { .. }, x, .. } | &Op::MaxPool { x, .. } = op
-                && let Some(other) = other.get(&program.info(x).name)
+                && writes.get(&program.info(x).buffer) == Some(&1)
+                && let Some(other) = other.get(&x)
             {
                 let mut values = self.executor.download(x)?;
                 let window = if let Op::MaxPool { size, .. } = *op { Some((program.nhwc(x), size)) } else { None };
@@ -196,14 +204,15 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
         worst: String::new(),
         complaints: Vec::new(),
     };
-    for (tensor, want) in exact {
-        let rows = rows_of_bias(tensor, exact, gan);
+    for (&id, want) in exact {
+        let tensor = &gan.program.info(id).name;
+        let rows = rows_of_bias(id, exact, gan);
         let (share, words) = if let Some(rows) = rows.filter(|rows| norm(want) < 1e-12 * rows) {
             // The gradient of a bias right before batch normalisation is 0: the result is the rounding of a long sum.
-            let noise = norm(&on_gpu[tensor]);
+            let noise = norm(&on_gpu[&id]);
             (noise / (1e-5 * rows), format!("{tensor}: {noise:.1e} instead of 0, from summands of size {rows:.1e}"))
         } else {
-            let (rounding, strayed) = (distance(&rounded[tensor], want), distance(&on_gpu[tensor], want));
+            let (rounding, strayed) = (distance(&rounded[&id], want), distance(&on_gpu[&id], want));
             let words = format!("{tensor}: relative distance {strayed:.1e} from f64, f32 on the CPU {rounding:.1e}");
             // A sum whose terms nearly cancel has the roundings of its terms: such as the last bias's, where half of the logits
             // should rise and half should fall.
@@ -224,13 +233,12 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
 }
 
 /// The norm of the summands of a bias's gradient, if the tensor is one.
-fn rows_of_bias(tensor: &str, exact: &Tensors, gan: &Gan) -> Option<f64> {
-    let program = &gan.program;
+fn rows_of_bias(tensor: TensorId, exact: &Tensors, gan: &Gan) -> Option<f64> {
     let dy = step_of(gan).iter().find_map(|op| match *op {
-        Op::BiasGrad { dy, db } if program.info(db).name == tensor => Some(dy),
+        Op::BiasGrad { dy, db } if db == tensor => Some(dy),
         _ => None,
     })?;
-    Some(norm(&exact[&program.info(dy).name]))
+    Some(norm(&exact[&dy]))
 }
 
 /// Whether two runs of a few steps give the same bits in all tensors of a checkpoint.
