@@ -9,9 +9,11 @@ use std::ops::Range;
 use common::{aloud, gpu};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
 use gpu_gan::verify::{Case, awkward, long};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-/// Places of a file that are tried, evenly chosen: so many, or one for so many lines where it is long.
+/// The number of mutations of a short file.
 const MUTATIONS: usize = 5;
+/// The number of lines of a long file for each mutation.
 const LINES: usize = 50;
 
 /// The places of the code, comments left out, where a `+` stands between two terms or before a `=`.
@@ -74,11 +76,6 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
         pairs.filter(|(case, gpu)| case.entry_points(gpu).iter().any(|(used, _)| *used == shader.name)).collect()
     };
     let broken = |source: &str, place: usize| format!("{}-{}", &source[..place], &source[place + 1..]);
-    let (mut table, mut missed) = (String::new(), Vec::new());
-    let mut tell = |what: String, complaint: Option<String>| match complaint {
-        Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
-        None => missed.push(what),
-    };
     // Each file by whichever shaders it is a part of here.
     let mut users: BTreeMap<&str, Vec<(&Shader, Range<usize>)>> = BTreeMap::new();
     for shader in SHADERS.iter().filter(|shader| gpu.uses(shader.name)) {
@@ -86,16 +83,26 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
             users.entry(file).or_default().push((shader, lies));
         }
     }
-    for (file, users) in users {
+    let mut mutations = Vec::new();
+    for (file, users) in &users {
         let (first, lies) = &users[0];
         let text = &first.source[lies.clone()];
         let places = places(text);
         assert!(!places.is_empty(), "{file} has nothing to break");
-        for place in chosen(&places, text.lines().count()) {
-            let complaint = users
-                .iter()
-                .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &of(shader)));
-            tell(format!("{file}: {}", line_of(&broken(text, place), place)), complaint);
+        mutations.extend(chosen(&places, text.lines().count()).map(|place| (file, text, place, users)));
+    }
+    // Drivers compile a kernel on one core, so each core tries a mutation.
+    let results = mutations.into_par_iter().map(|(file, text, place, users)| {
+        let complaint = users
+            .iter()
+            .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &of(shader)));
+        (format!("{file}: {}", line_of(&broken(text, place), place)), complaint)
+    });
+    let (mut table, mut missed) = (String::new(), Vec::new());
+    for (what, complaint) in results.collect::<Vec<_>>() {
+        match complaint {
+            Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
+            None => missed.push(what),
         }
     }
     let others: Vec<&str> = SHADERS.iter().map(|shader| shader.name).filter(|name| !gpu.uses(name)).collect();
