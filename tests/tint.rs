@@ -24,22 +24,33 @@ const LARGEST: usize = 2 << 20;
 /// The most floating-point operations of a case.
 const MOST_FLOPS: u64 = 20_000_000;
 
-/// The small cases. SwiftShader compiles a matrix product in up to a second, so there is one case for each combination of tile, split,
-/// bias and stride.
+/// The most cases of the same entry points that are not matrix products. Native drivers run all of them.
+const CASES_OF_AN_OPERATION: usize = 3;
+
+/// Small cases, a few for each list of entry points. SwiftShader compiles a matrix product in up to a second, so of these there is one
+/// case for each combination of tile shape, split, bias and stride.
 fn chosen(all: &[Case]) -> Vec<&Case> {
     let small = |case: &&Case| bytes_of(case) <= LARGEST && case.op().flops(case.program()) <= MOST_FLOPS;
     let mut layouts = BTreeSet::new();
-    let new_layout = |case: &&Case| {
-        let product = &case.dispatches(KernelSet::Portable)[0];
+    let mut counts = BTreeMap::new();
+    let is_new = |case: &&Case| {
+        let dispatches = case.dispatches(KernelSet::Portable);
+        if case.op().flops(case.program()) == 0 {
+            let entries: Vec<_> = dispatches.iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect();
+            let count = counts.entry(entries).or_insert(0);
+            *count += 1;
+            return *count <= CASES_OF_AN_OPERATION;
+        }
+        let product = &dispatches[0];
         let of = |name: &str, most: usize| {
             let value =
                 product.overrides.iter().find(|(constant, _)| *constant == name).map_or(0.0, |(_, value)| *value);
             (value as usize).min(most)
         };
         let layout = [of("TX", 8), of("TY", 16), of("SPLITS", 2), of("HAS_BIAS", 1), of("STRIDE", 2)];
-        case.op().flops(case.program()) == 0 || layouts.insert((product.entry, layout))
+        layouts.insert((product.entry, layout))
     };
-    all.iter().filter(small).filter(new_layout).collect()
+    all.iter().filter(small).filter(is_new).collect()
 }
 
 /// The memory of a program that the page runs.
