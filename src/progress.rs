@@ -280,11 +280,11 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A writer and a terminal of 80 columns that keeps all that was written to it.
+    /// A writer and a terminal of 80 columns that records what is written to it.
     #[derive(Clone, Debug, Default)]
-    pub(crate) struct Paper(Arc<Mutex<String>>);
+    pub(crate) struct Recording(Arc<Mutex<String>>);
 
-    impl Paper {
+    impl Recording {
         fn append(&self, text: &str) {
             self.0.lock().unwrap().push_str(text);
         }
@@ -293,12 +293,12 @@ pub(crate) mod tests {
             self.0.lock().unwrap().clone()
         }
 
-        fn console(&self) -> Console {
+        pub(crate) fn console(&self) -> Console {
             Console::plain(self.clone(), Verbosity::Normal)
         }
     }
 
-    impl Write for Paper {
+    impl Write for Recording {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.append(str::from_utf8(bytes).unwrap());
             Ok(bytes.len())
@@ -309,7 +309,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl TermLike for Paper {
+    impl TermLike for Recording {
         fn width(&self) -> u16 {
             80
         }
@@ -349,9 +349,9 @@ pub(crate) mod tests {
         }
     }
 
-    /// A console that draws bars on the paper.
-    pub(crate) fn terminal(paper: &Paper) -> Console {
-        Console::terminal(ProgressDrawTarget::term_like(Box::new(paper.clone())), Verbosity::Normal)
+    /// A console that draws bars on the recording.
+    pub(crate) fn terminal(recording: &Recording) -> Console {
+        Console::terminal(ProgressDrawTarget::term_like(Box::new(recording.clone())), Verbosity::Normal)
     }
 
     /// Sets the time between two lines of a task.
@@ -364,32 +364,32 @@ pub(crate) mod tests {
 
     /// The pieces at which lines are printed of a task that describes each of them.
     fn described(first: u64, total: u64, pieces: impl IntoIterator<Item = u64>, interval: Duration) -> Vec<u64> {
-        let paper = Paper::default();
-        let task = at_interval(paper.console().task_with_details("training", first, total), interval);
+        let recording = Recording::default();
+        let task = at_interval(recording.console().task_with_details("training", first, total), interval);
         pieces.into_iter().for_each(|piece| task.describe(piece, &piece.to_string(), ""));
         drop(task);
-        paper.text().lines().map(|line| line.parse().unwrap()).collect()
+        recording.text().lines().map(|line| line.parse().unwrap()).collect()
     }
 
     #[test]
     fn a_bar_shows_the_name_and_the_share_that_is_done() {
-        let paper = Paper::default();
-        let task = terminal(&paper).task("reading", 8);
+        let recording = Recording::default();
+        let task = terminal(&recording).task("reading", 8);
         task.advance(2);
         let View::Bar(bar) = &task.view else { panic!("no bar on a terminal") };
         bar.force_draw();
-        let shown = paper.text();
+        let shown = recording.text();
         assert!(shown.contains("reading  ━") && shown.contains(" 25 %"), "{shown}");
     }
 
     #[test]
     fn away_from_a_terminal_a_line_is_printed_when_the_last_one_is_old() {
-        let paper = Paper::default();
-        let task = paper.console().task("reading", 8);
+        let recording = Recording::default();
+        let task = recording.console().task("reading", 8);
         task.advance(2);
-        assert_eq!(paper.text(), "");
+        assert_eq!(recording.text(), "");
         at_interval(task, Duration::ZERO).advance(2);
-        assert_eq!(paper.text(), "reading  50 %\n");
+        assert_eq!(recording.text(), "reading  50 %\n");
     }
 
     #[test]
@@ -402,17 +402,17 @@ pub(crate) mod tests {
 
     #[test]
     fn messages_are_printed_at_once_and_above_the_bar() {
-        let paper = Paper::default();
-        paper.console().message("saved epoch-0001.png");
-        assert_eq!(paper.text(), "saved epoch-0001.png\n");
+        let recording = Recording::default();
+        recording.console().message("saved epoch-0001.png");
+        assert_eq!(recording.text(), "saved epoch-0001.png\n");
 
-        let paper = Paper::default();
-        let console = terminal(&paper);
+        let recording = Recording::default();
+        let console = terminal(&recording);
         let task = console.task_with_details("training", 0, 4690);
         task.describe(2345, "step 2345/4690", "1312 images/s");
         console.message("saved epoch-0001.png");
         drop(task);
-        let text: Vec<char> = paper.text().chars().filter(|&letter| letter != '\n').collect();
+        let text: Vec<char> = recording.text().chars().filter(|&letter| letter != '\n').collect();
         let rows: Vec<String> = text.chunks(80).map(|row| row.iter().collect()).collect(); // each is filled to its end
         assert!(rows.iter().any(|row| row.trim_end() == "saved epoch-0001.png"), "{rows:?}");
         let [.., bar, details] = &rows[..] else { panic!("too little was drawn: {rows:?}") };
@@ -423,13 +423,13 @@ pub(crate) mod tests {
     #[test]
     fn quiet_keeps_warnings_and_verbose_adds_the_time_of_tasks() {
         let said = |verbosity| {
-            let paper = Paper::default();
-            let console = Console::plain(paper.clone(), verbosity);
+            let recording = Recording::default();
+            let console = Console::plain(recording.clone(), verbosity);
             console.message("a message");
             console.warning("it is damaged");
             console.detail("a detail");
             console.task("reading", 8).advance(9);
-            paper.text()
+            recording.text()
         };
         assert_eq!(said(Verbosity::Quiet), "warning: it is damaged\n");
         assert_eq!(said(Verbosity::Normal), "a message\nwarning: it is damaged\n");

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::device::DeviceArgument;
-use super::reading::Reading;
 use super::{Outcome, checkpoint_of, print, within};
 use crate::data::{self, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
@@ -85,13 +84,13 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
     let neighbours = neighbours_file(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
-        let (data, listener) = (arguments.data.as_deref(), Reading::new(console));
-        let images = evaluation::training_images(checkpoint, data, cache.as_deref(), &listener)?;
+        let data = arguments.data.as_deref();
+        let images = evaluation::training_images(checkpoint, data, cache.as_deref(), console)?;
         (images, checkpoint.settings.data.clone())
     } else {
         let source = Source::new(&arguments.run, None, None, false)?;
         let model = model_for(&source, arguments.model.as_deref())?;
-        (data::open(&source, model.image, cache.as_deref(), &Reading::new(console))?, source)
+        (data::open(&source, model.image, cache.as_deref(), console)?, source)
     };
     let count = match arguments.count {
         Some(count) => within("--count", count, NEAREST as u64 + 1, images.count() as u64)? as usize,

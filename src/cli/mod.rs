@@ -11,7 +11,6 @@ mod interpolate;
 mod man;
 mod models;
 mod output;
-mod reading;
 mod run_argument;
 mod sample;
 mod sample_folder;

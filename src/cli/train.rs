@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
-use super::reading::Reading;
 use super::{Outcome, print};
 use crate::data::ImageSet;
 use crate::error::{Error, Result, bytes_for_people};
@@ -81,13 +80,12 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
     let began = Instant::now();
     let resumed = arguments.resume.as_deref();
     let cache = if arguments.no_cache { None } else { files::cache_folder() };
-    let reading = Reading::new(console);
     let flags = &arguments.recipe.0;
     let config = arguments.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
     let recipe = flags.over(&config);
     let (start, images) = match resumed {
-        Some(run) => resume(run, &recipe, arguments.extend, cache.as_deref(), &reading)?,
-        None => begin(&recipe, cache.as_deref(), &reading)?,
+        Some(run) => resume(run, &recipe, arguments.extend, cache.as_deref(), console)?,
+        None => begin(&recipe, cache.as_deref(), console)?,
     };
     let time = recipe.training.time.map(|time| time.0);
     let images = Arc::new(images);

@@ -21,13 +21,14 @@ use std::time::SystemTime;
 use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
+use super::ImageSet;
 use super::collection::{Collection, allocate};
 use super::load_report::LoadReport;
 use super::resize::Resize;
 use super::source::Source;
-use super::{ImageSet, Listener};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
+use crate::progress::Console;
 
 const MAGIC: &[u8; 17] = b"gpu-gan images 2\n";
 
@@ -63,28 +64,28 @@ impl CacheEntry {
     }
 
     /// Reads the images; `None` where there is no entry, or a damaged one, which is a remark.
-    pub(super) fn read(&self, resize: &Resize, listener: &dyn Listener) -> Option<(ImageSet, LoadReport)> {
+    pub(super) fn read(&self, resize: &Resize, console: &Console) -> Option<(ImageSet, LoadReport)> {
         let Self { path, .. } = self;
         match read(path, resize) {
             Ok(found) => {
                 // The time of the last use; where it cannot be set, the entry is only removed sooner.
                 let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
-                listener.remark(&format!("data from the cache: {}", path.display()));
+                console.message(&format!("data from the cache: {}", path.display()));
                 Some(found)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = path.display();
-                listener.remark(&format!("{path} in the cache cannot be used ({error}); rebuilding it"));
+                console.message(&format!("{path} in the cache cannot be used ({error}); rebuilding it"));
                 None
             }
         }
     }
 
     /// Writes the images for the next time. Where that fails, such as on a full disk, it is a remark.
-    pub(super) fn write(&self, set: &ImageSet, report: &LoadReport, listener: &dyn Listener) {
+    pub(super) fn write(&self, set: &ImageSet, report: &LoadReport, console: &Console) {
         if let Err(error) = write(&self.folder, &self.path, set, report) {
-            listener.remark(&format!("the images are not cached for the next time: {error}"));
+            console.message(&format!("the images are not cached for the next time: {error}"));
         }
     }
 }

@@ -13,9 +13,10 @@ use super::labels::{ImageClasses, MAX_CLASSES, sort_names};
 use super::load_report::LoadReport;
 use super::resize::Resize;
 use super::source::Source;
-use super::{ImageSet, Listener, data_error};
+use super::{ImageSet, data_error};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::memory;
+use crate::progress::Console;
 
 /// Images that take more bytes than this are decoded one at a time: on a machine with many cores, all at once would take
 /// many times the memory of the largest.
@@ -60,22 +61,17 @@ impl Collection<'_> {
     /// # Errors
     ///
     /// Where there is no memory for all images.
-    pub(super) fn make(
-        &self,
-        resize: &Resize,
-        source: &Source,
-        listener: &dyn Listener,
-    ) -> Result<(ImageSet, LoadReport)> {
+    pub(super) fn make(&self, resize: &Resize, source: &Source, console: &Console) -> Result<(ImageSet, LoadReport)> {
         let Self { name, images, classes, report } = self;
         let mut report = report.clone();
-        let headers = read_headers(images, source, listener);
+        let headers = read_headers(images, source, console);
         let count = headers.iter().map(|header| planned(header, resize)).fold(0, u64::saturating_add);
         let mut pixels = allocate(count, resize, name)?;
         let options = DecodeOptions {
             channels: resize.shape[2],
             background: source.background,
             frames: source.frames,
-            range: if source.normalise { value_range(images, &headers, source, resize, listener) } else { None },
+            range: if source.normalise { value_range(images, &headers, source, resize, console) } else { None },
         };
         if let Some(ValueRange { low, high }) = options.range {
             report.note(format!("the values {low:.4} to {high:.4} (1 is the format's white) become black to white"));
@@ -87,7 +83,7 @@ impl Collection<'_> {
                 }
             }
         }
-        let outcomes = decode(images, headers, resize, options, &mut pixels, listener);
+        let outcomes = decode(images, headers, resize, options, &mut pixels, console);
 
         let [height, width, channels] = resize.shape;
         let image_bytes = resize.image_bytes();
@@ -142,11 +138,11 @@ impl Collection<'_> {
 }
 
 /// The header of each image, or why the image cannot be read.
-fn read_headers(images: &[InputImage], source: &Source, listener: &dyn Listener) -> Vec<Result<ImageHeader, String>> {
-    listener.begin("measuring images", images.len());
+fn read_headers(images: &[InputImage], source: &Source, console: &Console) -> Vec<Result<ImageHeader, String>> {
+    let task = console.task("measuring images", images.len() as u64);
     let headers = images.par_iter().map(|image| {
         let header = image.data.header(source.frames);
-        listener.advance();
+        task.advance(1);
         header
     });
     headers.collect()
@@ -164,9 +160,9 @@ fn value_range(
     headers: &[Result<ImageHeader, String>],
     source: &Source,
     resize: &Resize,
-    listener: &dyn Listener,
+    console: &Console,
 ) -> Option<ValueRange> {
-    listener.begin("finding the range of values", images.len());
+    let task = console.task("finding the range of values", images.len() as u64);
     let large_ones_wait = Mutex::new(());
     let ranges = images.par_iter().zip(headers).map(|(image, header)| {
         let is_large = header.as_ref().is_ok_and(|header| header.bytes > LARGE);
@@ -174,7 +170,7 @@ fn value_range(
         let range =
             if planned(header, resize) > 0 { image.data.value_range(source.frames).ok().flatten() } else { None };
         drop(turn);
-        listener.advance();
+        task.advance(1);
         range
     });
     let range = ranges.flatten().reduce_with(ValueRange::and);
@@ -188,9 +184,9 @@ fn decode(
     resize: &Resize,
     options: DecodeOptions,
     pixels: &mut [u8],
-    listener: &dyn Listener,
+    console: &Console,
 ) -> Vec<(usize, ImageOutcome)> {
-    listener.begin("reading images", images.len());
+    let task = console.task("reading images", images.len() as u64);
     let large_ones_wait = Mutex::new(());
     let mut rest = pixels;
     let places: Vec<_> = headers
@@ -212,7 +208,7 @@ fn decode(
             drop(turn);
             outcome.unwrap_or_else(ImageOutcome::Unreadable)
         });
-        listener.advance();
+        task.advance(1);
         (bytes, outcome)
     });
     decoded.collect()

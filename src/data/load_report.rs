@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::data_error;
 use super::decode::ImageTraits;
 use super::format::UnreadableFormat;
 use super::resize::Resize;
 use super::source::{Background, Fit};
-use super::{Listener, data_error};
 use crate::error::{Error, Result};
+use crate::progress::Console;
 
 /// The fewest images to train on: from fewer a model learns nothing but these images.
 pub(super) const MIN_IMAGES: usize = 16;
@@ -172,40 +173,40 @@ impl LoadReport {
         self.transparent > 0
     }
 
-    /// Tells `listener` what was left out and what was converted.
-    pub(super) fn tell(&self, resize: &Resize, background: Background, listener: &dyn Listener) {
+    /// Prints what was left out and what was converted.
+    pub(super) fn tell(&self, resize: &Resize, background: Background, console: &Console) {
         let Self { found, unreadable, too_small, .. } = self;
         let [height, width] = resize.min_size();
         let what = if resize.has_tiles() { "a tile" } else { "the model's images" };
         let is_smaller = |count| if count == 1 { "it is" } else { "they are" };
         if unreadable.count > 0 {
             let they = if unreadable.count == 1 { "it" } else { "they" };
-            listener.remark(&format!("{} left out, because {they} cannot be read", of(unreadable.count, *found)));
-            unreadable.lines().for_each(|line| listener.remark(&line));
+            console.message(&format!("{} left out, because {they} cannot be read", of(unreadable.count, *found)));
+            unreadable.lines().for_each(|line| console.message(&line));
         }
         if too_small.count > 0 {
-            listener.remark(&format!(
+            console.message(&format!(
                 "{} left out, because {} smaller than {what}, {height} x {width} pixels",
                 of(too_small.count, *found),
                 is_smaller(too_small.count)
             ));
-            too_small.lines().for_each(|line| listener.remark(&line));
+            too_small.lines().for_each(|line| console.message(&line));
         }
         for (count, fact) in self.conversions(resize, background) {
             if count > 0 {
-                listener.remark(&format!("{} {fact}", of(count, *found)));
+                console.message(&format!("{} {fact}", of(count, *found)));
             }
         }
         if self.cropped.count > 0 {
             let what_to_do = "--fit pad or --fit stretch keeps all of them, --tile cuts them into tiles";
-            listener.remark(&format!(
+            console.message(&format!(
                 "{} cropped to less than half, such as {}: {what_to_do}",
                 of(self.cropped.count, *found),
                 self.cropped.first[0]
             ));
         }
         for line in self.format_lines() {
-            listener.remark(&line);
+            console.message(&line);
         }
         for (examples, reason) in [
             (
@@ -223,10 +224,10 @@ impl LoadReport {
             if examples.count > 0 {
                 let (count, first) = (examples.count, examples.first.join(", "));
                 let more = if count > MAX_NAMED { ", ..." } else { "" };
-                listener.remark(&format!("{count} {}: {first}{more}", reason[usize::from(count > 1)]));
+                console.message(&format!("{count} {}: {first}{more}", reason[usize::from(count > 1)]));
             }
         }
-        self.notes.iter().for_each(|note| listener.remark(note));
+        self.notes.iter().for_each(|note| console.message(note));
     }
 
     /// What was done to images that can be used: how many, and what.

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::progress::Console;
 use cache::CacheEntry;
 use collection::{Collection, InputImage};
 use decode::ImageData;
@@ -63,54 +64,30 @@ impl Source {
     }
 }
 
-/// Receives progress and remarks while images are read. Several threads call it.
-pub trait Listener: Sync {
-    /// Something that a person should know, in one line.
-    fn remark(&self, line: &str);
-
-    /// A task with the given name and number of parts begins.
-    fn begin(&self, name: &str, parts: usize);
-
-    /// One more part of the task is done.
-    fn advance(&self);
-}
-
-/// A [`Listener`] that ignores everything.
-#[derive(Debug, Clone, Copy)]
-pub struct Silent;
-
-impl Listener for Silent {
-    fn remark(&self, _: &str) {}
-
-    fn begin(&self, _: &str, _: usize) {}
-
-    fn advance(&self) {}
-}
-
 /// Reads the images of a data set as `[height, width, channels]`, with 1 channel or 3: each image, or each of its tiles, is
 /// cropped in its middle, padded or stretched to that shape, and scaled. Labels come from a file beside the images, or from
 /// the folders that the images lie in.
 ///
-/// What was decoded is kept in the folder `cache`, if there is one, and read from there the next time, unless anything is
-/// different by then.
+/// With a folder `cache`, decoded images are stored there, and read from there until the files or the options change.
+/// `console` shows the progress and says which images are left out or converted.
 ///
 /// # Errors
 ///
 /// Where the data set does not exist, most of its images cannot be read, fewer than sixteen images come of image files, or
 /// the memory is too small for all.
-pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, listener: &dyn Listener) -> Result<ImageSet> {
+pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &Console) -> Result<ImageSet> {
     let resize = Resize::new(shape, source)?;
     let location = location::locate(&source.name)?;
     let is_built_in = matches!(location, Location::Mnist | Location::StackedMnist | Location::Aerial);
     if is_built_in && Path::new(&source.name).exists() {
         let name = &source.name;
-        listener.remark(&format!(
+        console.message(&format!(
             "`{name}` is the built-in data set; to train on what is in the folder here, write ./{name}"
         ));
     }
     let listing = match location {
-        Location::Aerial => return collect(&built_in_images(), &resize, source, cache, listener),
-        Location::Image(path) => return collect(&image(&path)?, &resize, source, cache, listener),
+        Location::Aerial => return collect(&built_in_images(), &resize, source, cache, console),
+        Location::Image(path) => return collect(&image(&path)?, &resize, source, cache, console),
         Location::Folder(path) => {
             let listing = listing::list_folder(&path)?;
             if listing.report.files() == 0 {
@@ -121,7 +98,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, listener: 
         Location::Zip(path) => with_images(archive::list_zip(&path)?, &path)?,
         Location::Tar(path) => with_images(archive::list_tar(&path, false)?, &path)?,
         Location::GzippedTar(path) => with_images(archive::list_tar(&path, true)?, &path)?,
-        Location::Mnist => return convert(mnist::train()?, Vec::new(), &resize, source, listener),
+        Location::Mnist => return convert(mnist::train()?, Vec::new(), &resize, source, console),
         Location::StackedMnist => {
             let set = stacked_mnist::train()?;
             if resize.is_met_by(set.image_shape()) {
@@ -139,15 +116,15 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, listener: 
             let labels = file.labels.as_deref().map(|path| arrays::read_labels(path, count as u64)).transpose()?;
             let set = ImageSet::from_idx(file.name.clone(), images, None);
             let (set, notes) = with_labels(set, labels, &file)?;
-            return convert(set, notes, &resize, source, listener);
+            return convert(set, notes, &resize, source, console);
         }
         Location::Npy(file) => {
             let (set, labels) = arrays::read(&file)?;
             let (set, notes) = with_labels(set, labels, &file)?;
-            return convert(set, notes, &resize, source, listener);
+            return convert(set, notes, &resize, source, console);
         }
     };
-    collect(&collection_of(listing, source)?, &resize, source, cache, listener)
+    collect(&collection_of(listing, source)?, &resize, source, cache, console)
 }
 
 /// The listing of an archive.
@@ -231,18 +208,12 @@ fn with_labels(mut set: ImageSet, labels: Option<Vec<i64>>, file: &LabelledFile)
 }
 
 /// An array of images in the model's shape.
-fn convert(
-    set: ImageSet,
-    notes: Vec<String>,
-    resize: &Resize,
-    source: &Source,
-    listener: &dyn Listener,
-) -> Result<ImageSet> {
+fn convert(set: ImageSet, notes: Vec<String>, resize: &Resize, source: &Source, console: &Console) -> Result<ImageSet> {
     let is_built_in = source.name == mnist::NAME;
     if resize.is_met_by(set.image_shape()) && !source.normalise {
         let found = if is_built_in { Vec::new() } else { inspect::inspect(&set, false) };
         for line in notes.iter().chain(&found) {
-            listener.remark(line);
+            console.message(line);
         }
         return Ok(set);
     }
@@ -258,7 +229,7 @@ fn convert(
     let classes =
         set.labels.clone().map_or(ImageClasses::None, |labels| ImageClasses::Numbers(labels, set.label_names.clone()));
     let collection = Collection { name: set.name.clone(), images: images.collect(), classes, report };
-    collect(&collection, resize, source, None, listener)
+    collect(&collection, resize, source, None, console)
 }
 
 /// Makes images of those that were found, or reads them from the cache.
@@ -267,19 +238,19 @@ fn collect(
     resize: &Resize,
     source: &Source,
     cache: Option<&Path>,
-    listener: &dyn Listener,
+    console: &Console,
 ) -> Result<ImageSet> {
     let entry = cache.map(|folder| CacheEntry::of(folder, collection, resize, source));
-    let cached = entry.as_ref().and_then(|entry| entry.read(resize, listener));
+    let cached = entry.as_ref().and_then(|entry| entry.read(resize, console));
     let is_new = cached.is_none();
     let (set, report) = match cached {
         Some(cached) => cached,
-        None => collection.make(resize, source, listener)?,
+        None => collection.make(resize, source, console)?,
     };
-    report.tell(resize, source.background, listener);
+    report.tell(resize, source.background, console);
     report.check(&source.name, resize, source.fit)?;
     if let Some(entry) = entry.filter(|_| is_new) {
-        entry.write(&set, &report, listener);
+        entry.write(&set, &report, console);
     }
     Ok(set)
 }

@@ -8,8 +8,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
-use super::{ImageSet, Silent, Source};
+use super::{ImageSet, Source};
 use crate::error::{Error, Result};
+use crate::progress::Console;
 
 mod classes;
 mod formats;
@@ -73,7 +74,7 @@ impl IdxFolder {
 
 /// Opens a data set as images of the good images' size.
 fn open(name: &str) -> Result<ImageSet> {
-    super::open(&Source::from(name), [2, 4, 1], None, &Silent)
+    super::open(&Source::from(name), [2, 4, 1], None, &Console::silent())
 }
 
 fn open_bytes(bytes: &[u8]) -> Result<ImageSet> {
@@ -163,7 +164,7 @@ fn a_folder_named_like_the_file_in_it_is_skipped_for_a_file() {
 
 #[test]
 fn mnist_is_the_built_in_set() {
-    let set = super::open(&"mnist".into(), [28, 28, 1], None, &Silent).unwrap();
+    let set = super::open(&"mnist".into(), [28, 28, 1], None, &Console::silent()).unwrap();
     assert_eq!((set.name.as_str(), set.count()), ("mnist", 60_000));
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub use neighbours::NearestTrainingImages;
 pub use report::{CheckpointMetrics, EvaluationReport, ModeCounts, RunMetrics};
 
-use crate::data::{self, ImageSet, Listener, mnist, stacked_mnist};
+use crate::data::{self, ImageSet, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::metrics::{DigitReader, Evaluator};
 use crate::program::Device;
@@ -192,7 +192,7 @@ pub fn training_images(
     Checkpoint { settings, model, .. }: &Checkpoint,
     moved_to: Option<&str>,
     cache: Option<&Path>,
-    listener: &dyn Listener,
+    console: &Console,
 ) -> Result<ImageSet> {
     let source = moved_to.map_or_else(|| settings.data.clone(), |path| settings.data.moved_to(path));
     let changed = |message: String| {
@@ -202,7 +202,7 @@ pub fn training_images(
             .into(),
     }
     };
-    let images = data::open(&source, model.image, cache, listener)
+    let images = data::open(&source, model.image, cache, console)
         .map_err(|error| changed(format!("the images that the run was trained on cannot be opened: {error}")))?;
     let images = images.in_class_order(settings.classes.as_ref().map_or(&[], |classes| &classes.names));
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {

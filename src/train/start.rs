@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::settings::without_classes;
 use super::{Checkpoint, RunFolder, Settings};
-use crate::data::{self, ImageSet, Listener, Source, aerial, mnist, stacked_mnist};
+use crate::data::{self, ImageSet, Source, aerial, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files::shell_quoted;
 use crate::net::Model;
 use crate::program::Decay;
+use crate::progress::Console;
 use crate::recipe::{DeviceOptions, EvalInterval, OutputOptions, Recipe};
 
 /// Names of data sets that are no paths.
@@ -46,7 +47,7 @@ pub fn read_config(path: &Path) -> Result<Recipe> {
 /// # Errors
 ///
 /// Where an option is out of range, options do not go together, or images or model cannot be read.
-pub fn begin(recipe: &Recipe, cache: Option<&Path>, listener: &dyn Listener) -> Result<(Checkpoint, ImageSet)> {
+pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result<(Checkpoint, ImageSet)> {
     recipe.check()?;
     let name = recipe.data.data.as_deref().ok_or_else(|| Error::Request {
         message: "no images are given".into(),
@@ -69,7 +70,7 @@ pub fn begin(recipe: &Recipe, cache: Option<&Path>, listener: &dyn Listener) -> 
     if let Some(pac) = recipe.model.pac {
         model = model.with_pac(pac)?;
     }
-    let images = data::open(&source, model.image, cache, listener)?;
+    let images = data::open(&source, model.image, cache, console)?;
     if recipe.model.conditional == Some(true) {
         model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
     }
@@ -119,7 +120,7 @@ pub fn resume(
     changes: &Recipe,
     extension: Option<Extension>,
     cache: Option<&Path>,
-    listener: &dyn Listener,
+    console: &Console,
 ) -> Result<(Checkpoint, ImageSet)> {
     changes.check()?;
     let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
@@ -139,7 +140,7 @@ pub fn resume(
         });
     }
     let if_moved = || format!("if they moved, name their new path: gpu-gan train PATH --resume {}", shell_quoted(run));
-    let images = data::open(&settings.data, checkpoint.model.image, cache, listener).map_err(|error| match error {
+    let images = data::open(&settings.data, checkpoint.model.image, cache, console).map_err(|error| match error {
         Error::Data { message, .. } => Error::Data {
             message: format!("the images that the run began with cannot be read: {message}"),
             hint: if_moved(),

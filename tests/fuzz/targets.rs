@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use gpu_gan::data::{self, Fit, Frames, ImageSet, Silent, Source};
+use gpu_gan::data::{self, Fit, Frames, ImageSet, Source};
 use gpu_gan::net::Model;
+use gpu_gan::progress::Console;
 use gpu_gan::recipe::Interval;
 use gpu_gan::train::{Checkpoint, Settings};
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -48,7 +49,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 /// Opens a file as a data set; an error is as good as images.
 fn open(path: &Path, source: impl FnOnce(Source) -> Source, cache: Option<&Path>) -> Option<ImageSet> {
     let source = source(Source { upscale: true, ..Source::from(path.to_str().expect("paths of tests are UTF-8")) });
-    match data::open(&source, SHAPE, cache, &Silent) {
+    match data::open(&source, SHAPE, cache, &Console::silent()) {
         Ok(set) => {
             assert_eq!(set.pixels.len(), set.count() * 16, "images of another size");
             Some(set)

@@ -3,6 +3,7 @@
 use super::images::{COLOUR, GREY, ImageDir, numbered, png};
 use super::{IdxFolder, ImageSet, assert_refused, compressed, idx, images};
 use crate::data::Source;
+use crate::progress::Console;
 
 /// Two images in each of these folders.
 fn folders(names: &[&str], per_folder: usize) -> ImageDir {
@@ -154,7 +155,7 @@ fn a_table_that_is_named_is_used_or_refused() {
     let rows: Vec<_> = (0..20).map(|i| format!("{i:02}.png,{}", i / 10)).collect();
     elsewhere.write("classes.csv", format!("image,target\n{}\n", rows.join("\n")).as_bytes());
     let source = |name: &str| Source { labels: elsewhere.path(name).to_str().map(Into::into), ..dir.source() };
-    let open = |name: &str| super::super::open(&source(name), COLOUR, None, &super::super::Silent);
+    let open = |name: &str| super::super::open(&source(name), COLOUR, None, &Console::silent());
     assert_eq!(names_and_labels(&open("classes.csv").unwrap()).0, ["0", "1"]);
     elsewhere.write("other.csv", b"file,label\nnot-there.png,1\n");
     assert_refused(open("other.csv"), &["names none of the images"]);

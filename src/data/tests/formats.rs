@@ -8,10 +8,11 @@ use image::{
     DynamicImage, GrayAlphaImage, GrayImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
 };
 
-use super::images::{COLOUR, GREY, ImageDir, RecordingListener, as_file, first_values, numbered, png};
+use super::images::{COLOUR, GREY, ImageDir, as_file, first_values, numbered, open_recorded, png};
 use super::{ImageSet, assert_refused, compressed};
-use crate::data::{Fit, Frames, Silent, Source, open};
+use crate::data::{Fit, Frames, Source, open};
 use crate::error::Result;
+use crate::progress::Console;
 
 /// The bytes of a `.npy` file.
 fn npy(kind: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
@@ -45,7 +46,7 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn open_path(path: &Path, shape: [usize; 3]) -> Result<ImageSet> {
-    open(&Source::from(path.to_str().unwrap()), shape, None, &Silent)
+    open(&Source::from(path.to_str().unwrap()), shape, None, &Console::silent())
 }
 
 #[test]
@@ -279,9 +280,7 @@ fn short(value: u16) -> [u8; 4] {
 fn twenty(bytes: &[u8], change: impl Fn(Source) -> Source) -> (Result<ImageSet>, String) {
     let dir = ImageDir::empty();
     (0..20).for_each(|i| dir.write(&format!("{i:02}.tif"), bytes));
-    let listener = RecordingListener::default();
-    let set = open(&change(dir.source()), [16, 16, 3], None, &listener);
-    (set, listener.text())
+    open_recorded(&change(dir.source()), [16, 16, 3], None)
 }
 
 #[test]
@@ -333,10 +332,10 @@ fn twelve_bits_in_sixteen_are_said_and_normalised() {
         remarks.contains("use only the values 0 to 16 of 0 to 255") && remarks.contains("--normalise"),
         "{remarks}"
     );
-    let listener = RecordingListener::default();
-    let set = open(&Source { normalise: true, ..dir.source() }, GREY, None, &listener).unwrap();
+    let (set, messages) = open_recorded(&Source { normalise: true, ..dir.source() }, GREY, None);
+    let set = set.unwrap();
     assert!(set.pixels.iter().max() == Some(&255) && set.pixels.iter().min() == Some(&0));
-    assert!(!listener.text().contains("small part"), "{}", listener.text());
+    assert!(!messages.contains("small part"), "{messages}");
 }
 
 #[test]
@@ -349,12 +348,12 @@ fn white_icons_on_transparency_are_said_and_a_background_shows_them() {
     let remarks = dir.remarks(COLOUR);
     assert!(remarks.contains("all 20 images are of a single colour") && remarks.contains("--background"), "{remarks}");
     let source = Source { background: "black".parse().unwrap(), ..dir.source() };
-    let set = open(&source, COLOUR, None, &Silent).unwrap();
+    let set = open(&source, COLOUR, None, &Console::silent()).unwrap();
     assert_eq!((set.image(1)[0], set.image(1)[3]), (255, 0));
     let grey = GrayAlphaImage::from_pixel(8, 8, LumaA([255, 0]));
     (0..20).for_each(|i| dir.write(&format!("{i:02}.png"), &png(&DynamicImage::ImageLumaA8(grey.clone()))));
     let source = Source { background: "#102030".parse().unwrap(), ..dir.source() };
-    assert_eq!(open(&source, COLOUR, None, &Silent).unwrap().image(0)[..3], [16, 32, 48]);
+    assert_eq!(open(&source, COLOUR, None, &Console::silent()).unwrap().image(0)[..3], [16, 32, 48]);
 }
 
 #[test]
@@ -369,11 +368,10 @@ fn images_of_extreme_shapes_are_cropped_with_a_remark_padded_or_stretched() {
     );
     assert!(remarks.contains("--fit pad"), "{remarks}");
     let with = |fit| {
-        let listener = RecordingListener::default();
         let source = Source { fit, upscale: fit == Fit::Pad, background: "green".parse().unwrap(), ..dir.source() };
-        let set = open(&source, COLOUR, None, &listener).unwrap();
-        assert!(!listener.text().contains("cropped"), "{}", listener.text());
-        set.image(20).to_vec()
+        let (set, messages) = open_recorded(&source, COLOUR, None);
+        assert!(!messages.contains("cropped"), "{messages}");
+        set.unwrap().image(20).to_vec()
     };
     let padded = with(Fit::Pad);
     // One row of 8 x 1 pixels in the middle, and the background above and below.
@@ -466,9 +464,9 @@ fn the_cache_is_not_used_for_other_content_of_the_same_length_and_time() {
 #[test]
 fn a_folder_here_that_is_called_like_a_built_in_set_is_said() {
     // The current folder of the tests, the crate, has no such folder; the command line's tests cover the remark.
-    let listener = RecordingListener::default();
-    open(&"mnist".into(), [28, 28, 1], None, &listener).unwrap();
-    assert_eq!(listener.text(), "");
+    let (images, messages) = open_recorded(&"mnist".into(), [28, 28, 1], None);
+    images.unwrap();
+    assert_eq!(messages, "");
 }
 
 #[test]

@@ -2,40 +2,30 @@
 
 use std::fs;
 use std::io::{Cursor, Write};
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
 use super::super::resize::Resize;
-use super::super::{Listener, Tiles, aerial, open};
+use super::super::{Tiles, aerial, open};
 use super::{ImageSet, Source, assert_refused};
 use crate::error::Result;
+use crate::progress::Console;
+use crate::progress::tests::Recording;
 
 const SIDE: usize = 8;
 pub(super) const COLOUR: [usize; 3] = [SIDE, SIDE, 3];
 pub(super) const GREY: [usize; 3] = [SIDE, SIDE, 1];
 
-/// Keeps all remarks.
-#[derive(Default)]
-pub(super) struct RecordingListener(Mutex<Vec<String>>);
-
-impl Listener for RecordingListener {
-    fn remark(&self, line: &str) {
-        self.0.lock().unwrap().push(line.into());
-    }
-
-    fn begin(&self, _: &str, _: usize) {}
-
-    fn advance(&self) {}
-}
-
-impl RecordingListener {
-    pub(super) fn text(&self) -> String {
-        self.0.lock().unwrap().join("\n")
-    }
+/// Opens a data set. Returns the images, and the printed messages without lines of progress, which a slow machine prints.
+pub(super) fn open_recorded(source: &Source, shape: [usize; 3], cache: Option<&Path>) -> (Result<ImageSet>, String) {
+    let recording = Recording::default();
+    let images = open(source, shape, cache, &recording.console());
+    let text = recording.text();
+    let messages: Vec<_> = text.lines().filter(|line| !line.ends_with(" %")).collect();
+    (images, messages.join("\n"))
 }
 
 /// A folder of images and a cache, removed at the end of a test.
@@ -73,20 +63,19 @@ impl ImageDir {
     }
 
     pub(super) fn open(&self, shape: [usize; 3]) -> Result<ImageSet> {
-        open(&self.source(), shape, None, &RecordingListener::default())
+        open(&self.source(), shape, None, &Console::silent())
     }
 
-    /// What is said of the images beside giving them.
+    /// Opens the images and returns the printed messages.
     pub(super) fn remarks(&self, shape: [usize; 3]) -> String {
-        let listener = RecordingListener::default();
-        open(&self.source(), shape, None, &listener).unwrap();
-        listener.text()
+        let (images, messages) = open_recorded(&self.source(), shape, None);
+        images.unwrap();
+        messages
     }
 
     pub(super) fn open_cached(&self, source: &Source, shape: [usize; 3]) -> (ImageSet, String) {
-        let listener = RecordingListener::default();
-        let set = open(source, shape, Some(self.cache.path()), &listener).unwrap();
-        (set, listener.text())
+        let (images, messages) = open_recorded(source, shape, Some(self.cache.path()));
+        (images.unwrap(), messages)
     }
 
     fn cached(&self) -> Vec<PathBuf> {
@@ -214,7 +203,7 @@ fn tiles_of_the_models_size_are_the_pixels_of_the_image_row_by_row() {
 fn the_built_in_images_give_1541_tiles_of_their_own_pixels() {
     let source = Source::new("aerial", None, None, false).unwrap();
     assert_eq!(source.tiles, Some(Tiles { side: 64, stride: 32 }));
-    let set = open(&source, [64, 64, 3], None, &RecordingListener::default()).unwrap();
+    let set = open(&source, [64, 64, 3], None, &Console::silent()).unwrap();
     assert_eq!((set.name.as_str(), set.count(), set.image_shape()), ("aerial", 1541, [64, 64, 3]));
     assert_eq!((set.labels.as_ref(), set.label_names.len()), (None, 0));
     // The second tile of the last image begins 32 pixels to the right of its corner.
@@ -352,7 +341,7 @@ fn folders_are_classes() {
 
     // Each tile has the class of its image.
     let source = Source { tiles: Some(Tiles { side: 4, stride: 4 }), ..dir.source() };
-    let set = open(&source, [4, 4, 3], None, &RecordingListener::default()).unwrap();
+    let set = open(&source, [4, 4, 3], None, &Console::silent()).unwrap();
     assert_eq!(set.labels.unwrap(), [vec![0; 36], vec![1; 36]].concat());
 
     // One image beside the folders, and it is not clear what they mean.
@@ -456,15 +445,12 @@ fn more_tiles_than_the_memory_holds_are_refused_before_anything_is_decoded() {
     let tiles = Tiles { side: 16, stride: 1 };
     let source = Source { tiles: Some(tiles), upscale: true, ..dir.source() };
     let error = assert_refused(
-        open(&source, [256, 256, 3], None, &RecordingListener::default()),
+        open(&source, [256, 256, 3], None, &Console::silent()),
         &["gives 168610225 tiles of 256 x 256 x 3, which take 30.1 TiB", "memory are available"],
     );
     assert!(error.hint().contains("--stride"));
     (0..30).for_each(|i| dir.write(&format!("{i}.png"), &huge_png(13_000, 13_000)));
-    assert_refused(
-        open(&source, [256, 256, 3], None, &RecordingListener::default()),
-        &["at most 4294967295 can be counted"],
-    );
+    assert_refused(open(&source, [256, 256, 3], None, &Console::silent()), &["at most 4294967295 can be counted"]);
 }
 
 #[test]
@@ -512,12 +498,12 @@ fn few_images_are_refused_with_what_to_do() {
     assert!(error.hint().contains("--tile 8 --stride 4"), "{}", error.hint());
 
     let source = Source { tiles: Some(Tiles { side: 8, stride: 8 }), ..dir.source() };
-    let error = assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &["gives 2 tiles"]);
+    let error = assert_refused(open(&source, COLOUR, None, &Console::silent()), &["gives 2 tiles"]);
     assert!(error.hint().contains("smaller --stride or --tile"), "{}", error.hint());
 
     let source = Source { tiles: Some(Tiles { side: 16, stride: 8 }), ..dir.source() };
     let parts = ["no image that can be used", "all 2 are smaller", "8 x 8 pixels) than a tile, 16 x 16"];
-    let error = assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &parts);
+    let error = assert_refused(open(&source, COLOUR, None, &Console::silent()), &parts);
     assert!(error.hint().contains("smaller --tile"), "{}", error.hint());
 }
 
@@ -532,7 +518,7 @@ fn small_images_are_left_out_unless_they_may_be_enlarged() {
     assert!(remarks.starts_with(expected), "{remarks}");
 
     let source = Source { upscale: true, ..dir.source() };
-    let set = open(&source, COLOUR, None, &RecordingListener::default()).unwrap();
+    let set = open(&source, COLOUR, None, &Console::silent()).unwrap();
     assert_eq!((set.count(), &set.image(23)[..3]), (24, &[5, 6, 7][..]));
 
     let error = assert_refused(
@@ -550,11 +536,11 @@ fn tiles_smaller_than_the_models_images_need_upscale() {
     let dir = ImageDir::new();
     let source = Source { tiles: Some(Tiles { side: 4, stride: 4 }), ..dir.source() };
     let error = assert_refused(
-        open(&source, COLOUR, None, &RecordingListener::default()),
+        open(&source, COLOUR, None, &Console::silent()),
         &["tiles of 4 x 4 pixels are smaller than the model's images, 8 x 8"],
     );
     assert!(error.hint().contains("--tile 8") && error.hint().contains("--upscale"), "{}", error.hint());
-    let set = open(&Source { upscale: true, ..source }, COLOUR, None, &RecordingListener::default()).unwrap();
+    let set = open(&Source { upscale: true, ..source }, COLOUR, None, &Console::silent()).unwrap();
     assert_eq!(set.count(), 80);
 }
 
@@ -571,7 +557,7 @@ fn a_stride_needs_a_tile() {
 fn tiles_of_nothing_are_refused() {
     for tiles in [Tiles { side: 0, stride: 1 }, Tiles { side: 8, stride: 0 }] {
         let source = Source { tiles: Some(tiles), ..ImageDir::new().source() };
-        assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &["cannot be cut"]);
+        assert_refused(open(&source, COLOUR, None, &Console::silent()), &["cannot be cut"]);
     }
 }
 
@@ -589,25 +575,25 @@ fn one_image_is_enough_if_it_is_cut() {
     dir.write("a forest.png", &png(&original.into()));
     let path = dir.path("a forest.png");
     let source = Source::new(path.to_str().unwrap(), Some(8), None, false).unwrap();
-    let set = open(&source, COLOUR, None, &RecordingListener::default()).unwrap();
+    let set = open(&source, COLOUR, None, &Console::silent()).unwrap();
     assert_eq!((set.name.as_str(), set.count()), ("a forest", 25));
     let whole = Source { tiles: None, ..source };
-    assert_refused(open(&whole, COLOUR, None, &RecordingListener::default()), &["gives 1 image", "at least 16"]);
+    assert_refused(open(&whole, COLOUR, None, &Console::silent()), &["gives 1 image", "at least 16"]);
     // What a file is called does not matter, nor what it is, if it is called like an image.
     fs::rename(&path, dir.path("forest.data")).unwrap();
     assert!(Source::from(dir.path("forest.data").to_str().unwrap()).has_image_files().unwrap());
     dir.write("no.png", b"");
     let source = Source::from(dir.path("no.png").to_str().unwrap());
-    assert_refused(open(&source, COLOUR, None, &RecordingListener::default()), &["cannot be read: no.png: "]);
+    assert_refused(open(&source, COLOUR, None, &Console::silent()), &["cannot be read: no.png: "]);
 }
 
 #[test]
 fn images_in_idx_format_are_scaled_cut_and_coloured_like_any_other() {
-    let digits = open(&"mnist".into(), [28, 28, 1], None, &RecordingListener::default()).unwrap();
-    let listener = RecordingListener::default();
-    let small = open(&"mnist".into(), [14, 14, 3], None, &listener).unwrap();
+    let digits = open(&"mnist".into(), [28, 28, 1], None, &Console::silent()).unwrap();
+    let (small, messages) = open_recorded(&"mnist".into(), [14, 14, 3], None);
+    let small = small.unwrap();
     assert_eq!((small.count(), &small.labels), (60_000, &digits.labels));
-    assert_eq!(listener.text(), "all 60000 images are grey; red, green and blue are made equal");
+    assert_eq!(messages, "all 60000 images are grey; red, green and blue are made equal");
     assert!((mean(small.image(0)) - mean(digits.image(0))).abs() < 1.5);
 
     let pixels = super::images(); // three images of 2 x 4
@@ -617,7 +603,7 @@ fn images_in_idx_format_are_scaled_cut_and_coloured_like_any_other() {
     let error = assert_refused(dir.open(GREY), &["all 3 are smaller (the largest is 2 x 4 pixels)", "8 x 8"]);
     assert!(error.hint().contains("--upscale"));
     let source = Source { tiles: Some(Tiles { side: 2, stride: 2 }), ..dir.source() };
-    let set = open(&source, [2, 2, 1], None, &RecordingListener::default()).unwrap();
+    let set = open(&source, [2, 2, 1], None, &Console::silent()).unwrap();
     assert_eq!(
         (set.count(), set.image(1)),
         (6, &super::PIXELS[2..4].iter().chain(&super::PIXELS[6..8]).copied().collect::<Vec<_>>()[..])
@@ -736,20 +722,16 @@ fn a_damaged_cache_is_not_believed_and_made_again() {
 fn a_cache_that_cannot_be_written_is_a_remark() {
     let dir = ImageDir::new();
     dir.write("file", b"");
-    let listener = RecordingListener::default();
-    let set = open(&dir.source(), COLOUR, Some(&dir.path("file")), &listener).unwrap();
-    assert_eq!(set.count(), 20);
-    assert!(listener.text().contains("the images are not cached for the next time: cannot"), "{}", listener.text());
+    let (set, messages) = open_recorded(&dir.source(), COLOUR, Some(&dir.path("file")));
+    assert_eq!(set.unwrap().count(), 20);
+    assert!(messages.contains("the images are not cached for the next time: cannot"), "{messages}");
 }
 
 #[test]
 fn nothing_is_kept_of_images_that_are_refused() {
     let dir = ImageDir::empty();
     dir.write("1.png", &png(&numbered(1)));
-    assert_refused(
-        open(&dir.source(), COLOUR, Some(dir.cache.path()), &RecordingListener::default()),
-        &["gives 1 image"],
-    );
+    assert_refused(open(&dir.source(), COLOUR, Some(dir.cache.path()), &Console::silent()), &["gives 1 image"]);
     assert!(!dir.cache.path().join("images").exists());
 }
 
