@@ -39,7 +39,7 @@ pub(super) struct TrainArguments {
     /// The run continues exactly as if it had not stopped, with its own options. Given with it may be: --epochs or --steps, which
     /// count from the beginning of the run; --extend; --data-memory; and all options under Output and Device, such as
     /// --sample-every. They are saved with the run. DATA is the path of the images, if they moved.
-    #[arg(long, value_name = "RUN", help_heading = "Run")]
+    #[arg(long, value_name = "RUN", conflicts_with = "init", help_heading = "Run")]
     resume: Option<PathBuf>,
 
     /// Learning rates of a run that is made longer: keep the last rate, which is the default, or restart the schedule

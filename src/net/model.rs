@@ -199,6 +199,24 @@ impl Model {
         Self::parse(&text, &format!("{} with {classes} classes", self.name))
     }
 
+    /// The same model without classes. The text of its file loses the line `classes = N`.
+    ///
+    /// # Errors
+    ///
+    /// If the layers do not follow.
+    pub fn without_classes(&self) -> Result<Self> {
+        if self.classes.is_none() {
+            return Ok(self.clone());
+        }
+        let file = ModelText { origin: &self.name, text: &self.source };
+        let (value, _) = read_model::classes_position(file, &read_model::top(file)?)?;
+        let start = self.source[..value.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.source[value.end..].find('\n').map_or(self.source.len(), |at| value.end + at + 1);
+        let mut text = self.source.clone();
+        text.replace_range(start..end, "");
+        Self::parse(&text, &format!("{} without classes", self.name))
+    }
+
     /// The same model with another number of images that its discriminator sees at once. The text of its file changes with it.
     ///
     /// # Errors

@@ -95,6 +95,14 @@ pub struct ModelOptions {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
 
+    /// Start from the trained weights of INIT, a run or one of its checkpoints (transfer learning)
+    ///
+    /// The model is that of INIT, unless --model gives another one. Layers whose number, kind and shapes fit are taken, of a
+    /// conditional model the classes of the same names; the others start fresh. The optimiser and the learning-rate schedule begin
+    /// anew. A conditional model stays conditional, unless --no-conditional is given.
+    #[arg(long, value_name = "INIT")]
+    pub init: Option<String>,
+
     /// Channels of the images: 1 (grey) or 3 (colour) [default: the model's]
     #[arg(long, value_name = "N", value_parser = channels)]
     pub channels: Option<usize>,

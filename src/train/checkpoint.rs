@@ -111,6 +111,11 @@ impl Checkpoint {
         &self.tensors
     }
 
+    /// Puts other values in the place of those of tensors that it has, by their names in the file.
+    pub(super) fn replace(&mut self, tensors: Vec<(String, StoredTensor<f32>)>) {
+        self.tensors.extend(tensors);
+    }
+
     /// The name of the first tensor with a value that is not a finite number.
     pub fn not_finite(&self) -> Option<&str> {
         let broken = self.tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|value| !value.is_finite()));

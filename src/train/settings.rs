@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Classes;
+use super::{Classes, InitSource};
 use crate::data::{ImageSet, Source, Tiles};
 use crate::error::{Error, Result};
 use crate::net::Model;
@@ -25,6 +25,8 @@ pub struct Settings {
     pub images: usize,
     /// The model's name.
     pub model: String,
+    /// Where the initial weights come from, if they are trained ones.
+    pub init: Option<InitSource>,
     /// Real images in a batch; a batch of generated images has the same size.
     pub batch_size: usize,
     /// Updates of the discriminator in a step, each on a batch of its own.
@@ -114,6 +116,9 @@ pub struct Facts {
     pub images: usize,
     /// Fingerprint of the images.
     pub data_fingerprint: String,
+    /// Fingerprint of the trained weights that the run started from, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_fingerprint: Option<String>,
     /// The classes of a class-conditional run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
@@ -238,6 +243,7 @@ impl Settings {
             data_fingerprint: String::new(),
             images,
             model: model.name.clone(),
+            init: None,
             batch_size,
             d_steps,
             steps: 0,
@@ -293,6 +299,10 @@ impl Settings {
             data_fingerprint: facts.data_fingerprint,
             images: facts.images,
             model: facts.model_name,
+            init: all
+                .model
+                .init
+                .map(|path| InitSource { path, fingerprint: facts.init_fingerprint.unwrap_or_default() }),
             batch_size: training.batch_size,
             d_steps: training.d_steps,
             steps: all.training.steps.ok_or_else(|| lacks("steps"))?,
@@ -332,7 +342,11 @@ impl Settings {
                 labels: self.data.labels.clone(),
                 data_memory: self.data_memory,
             },
-            model: ModelOptions { model: Some(self.model.clone()), ..ModelOptions::default() },
+            model: ModelOptions {
+                model: Some(self.model.clone()),
+                init: self.init.as_ref().map(|init| init.path.clone()),
+                ..ModelOptions::default()
+            },
             training: TrainingOptions {
                 epochs: None,
                 steps: Some(self.steps),
@@ -378,6 +392,7 @@ impl Settings {
             model_name: self.model.clone(),
             images: self.images,
             data_fingerprint: self.data_fingerprint.clone(),
+            init_fingerprint: self.init.as_ref().map(|init| init.fingerprint.clone()),
             classes: self.classes.clone(),
             schedule_restart: self.rates.restart,
         }
@@ -473,9 +488,10 @@ fn given<T>(option: Option<T>) -> T {
 pub(super) fn without_classes(data: &Source) -> Error {
     Error::Request {
         message: format!("the images of {} have no labels of two classes or more", data.name),
-        hint: "put the images of each class into a folder of its own, or a file of labels beside the IDX file; or leave out \
-               `conditional`"
-            .into(),
+        hint:
+            "put the images of each class into a folder of its own, or a file of labels beside the IDX file; or train \
+               without classes, with --no-conditional"
+                .into(),
     }
 }
 
@@ -490,6 +506,7 @@ pub(super) mod tests {
             data_fingerprint: "0".into(),
             images,
             model: model.name.clone(),
+            init: None,
             batch_size,
             d_steps: 1,
             steps: 100,
@@ -571,6 +588,7 @@ pub(super) mod tests {
         };
         settings.device.mixed_precision = Some(true);
         settings.data_memory = Some(5);
+        settings.init = Some(InitSource { path: "runs/other".into(), fingerprint: "2".into() });
         let read = Settings::saved(&settings.recipe(), settings.facts()).unwrap();
         assert_eq!(read, settings);
         let text = serde_json::to_string(&settings.recipe().to_table()).unwrap();

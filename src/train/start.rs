@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::initial_weights::TrainedWeights;
 use super::settings::without_classes;
 use super::{Checkpoint, RunFolder, Settings};
 use crate::data::{self, ImageSet, Source, aerial, mnist, stacked_mnist};
@@ -39,6 +40,7 @@ pub fn read_config(path: &Path) -> Result<Recipe> {
     data.labels = data.labels.take().map(from_folder);
     let is_file = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "toml");
     model.model = model.model.take().map(|name| if is_file(&name) { from_folder(name) } else { name });
+    model.init = model.init.take().map(from_folder);
     Ok(recipe)
 }
 
@@ -63,7 +65,12 @@ pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result
         labels: recipe.data.labels.as_deref().map(data::absolute),
         ..source
     };
-    let mut model = model_for(&source, recipe.model.model.as_deref())?;
+    let init = recipe.model.init.as_deref().map(TrainedWeights::read).transpose()?;
+    let trained = init.as_ref().map(TrainedWeights::model).filter(|_| recipe.model.model.is_none());
+    let mut model = match trained {
+        Some(trained) => trained.without_classes()?,
+        None => model_for(&source, recipe.model.model.as_deref())?,
+    };
     if let Some(channels) = recipe.model.channels {
         model = model.with_channels(channels)?;
     }
@@ -71,13 +78,19 @@ pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result
         model = model.with_pac(pac)?;
     }
     let images = data::open(&source, model.image, cache, console)?;
-    if recipe.model.conditional == Some(true) {
+    let stays_conditional = trained.is_some_and(|trained| trained.classes.is_some());
+    if recipe.model.conditional.unwrap_or(stays_conditional) {
         model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
     }
     let recipe = recipe.over(&usual_options(&source, &model));
     let settings = Settings::with_recipe(&recipe, &model, &images, source)?;
+    let settings = Settings { init: init.as_ref().map(TrainedWeights::source), ..settings };
     settings.check(&model)?;
-    Ok((Checkpoint::initial(&model, &settings), images))
+    let mut start = Checkpoint::initial(&model, &settings);
+    if let Some(init) = init {
+        init.put_into(&mut start)?.iter().for_each(|line| console.message(line));
+    }
+    Ok((start, images))
 }
 
 /// The options that suit a data set: images from the air have no up and no left.

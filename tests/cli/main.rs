@@ -22,6 +22,7 @@ mod eval;
 mod export;
 mod help;
 mod images;
+mod init;
 mod interpolate;
 mod measure;
 mod neighbours;
