@@ -16,7 +16,7 @@ pub(super) fn grad<T: Scalar>(kind: Activation, y: &[T], dy: &[T], dx: &mut [T])
     dx.par_chunks_mut(CHUNK).zip(chunks).for_each(|(dx, (y, dy))| grad_chunk(kind, y, dy, dx));
 }
 
-/// [`forward`] on the running core, for a chunk that its caller has just written: it is still in the cache.
+/// [`forward`] on the calling core, for a chunk that the caller has just written and that is still in the cache.
 pub(super) fn forward_chunk<T: Scalar>(kind: Activation, x: &[T], y: &mut [T]) {
     match kind {
         Activation::LeakyRelu { slope } => {
@@ -28,7 +28,7 @@ pub(super) fn forward_chunk<T: Scalar>(kind: Activation, x: &[T], y: &mut [T]) {
     }
 }
 
-/// [`grad`] on the running core, for a chunk that its caller reads next.
+/// [`grad`] on the calling core, for a chunk that the caller reads next.
 pub(super) fn grad_chunk<T: Scalar>(kind: Activation, y: &[T], dy: &[T], dx: &mut [T]) {
     match kind {
         Activation::LeakyRelu { slope } => {

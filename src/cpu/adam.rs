@@ -31,7 +31,7 @@ pub(super) fn update<T: Scalar>(rates: AdamSettings, t: u32, grad: &[T], param: 
     });
 }
 
-/// `1 - beta^t`, to the last digit also where `beta^t` is almost 1.
+/// `1 - beta^t`, accurate also where `beta^t` is almost 1.
 fn one_minus_power(beta: f64, t: u32) -> f64 {
     -(f64::from(t) * beta.ln()).exp_m1()
 }

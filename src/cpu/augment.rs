@@ -92,7 +92,7 @@ fn reflected(k: i64, size: usize) -> usize {
     there.min(2 * size - 1 - there)
 }
 
-/// Linear interpolation between `a` and `b` at `f` in [0, 1], clamped: rounding may exceed `b`, but not `a`.
+/// Linear interpolation between `a` and `b` at `f` in [0, 1]. The result is clamped, as rounding could take it beyond `b`.
 pub(super) fn between<T: Scalar>(a: T, b: T, f: T) -> T {
     let value = a + f * (b - a);
     if (a < b && value > b) || (a > b && value < b) { b } else { value }

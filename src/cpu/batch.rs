@@ -15,7 +15,7 @@ pub(super) fn forward<T: Scalar>(
     images: &[u8],
     y: &mut [T],
 ) {
-    let len = y.len() / n; // of an image
+    let len = y.len() / n; // elements of an image
     let count = (images.len() / len) as u32;
     let scale = T::from_f64(1.0 / 255.0);
     y.par_chunks_mut(len).enumerate().with_min_len(CHUNK / len).for_each(|(i, y)| {

@@ -1,7 +1,7 @@
 //! Batch normalisation. Twin of `batch_norm.wgsl`.
 //!
-//! The activation after it, and the gradient of that before its own gradient, are computed chunk by chunk while the chunk is in
-//! the cache, so that no tensor is read from memory twice for them.
+//! The activation after batch normalisation, and its gradient before the gradient of batch normalisation, are computed chunk by
+//! chunk while the chunk is in the cache. So no tensor is read from memory twice.
 
 use rayon::prelude::*;
 
@@ -23,7 +23,7 @@ pub(super) struct Constants {
 pub(super) type Then<'a, T> = Option<(Activation, &'a mut [T])>;
 
 /// `y = gamma * (x - mean) * inv_std + beta` with the statistics of each group, which go to `saved` (groups, 2, C) and
-/// into `running` (2, C). Then the activation of `y`.
+/// into `running` (2, C). Then applies the activation to `y`.
 #[expect(clippy::too_many_arguments, reason = "the operands of the operation")]
 pub(super) fn forward<T: Scalar>(
     constants: Constants,
@@ -36,14 +36,14 @@ pub(super) fn forward<T: Scalar>(
     scratch: &mut Scratch<T>,
 ) {
     let c = affine.len() / 2;
-    let len = x.len() / (saved.len() / affine.len()); // of a group
+    let len = x.len() / (saved.len() / affine.len()); // elements of a group
     let (kind, mut rest) = then.map_or((None, None), |(kind, z)| (Some(kind), Some(z)));
     let groups = x.chunks_exact(len).zip(y.chunks_exact_mut(len)).zip(saved.chunks_exact_mut(2 * c));
     for ((x, y), saved) in groups {
         let then = rest.take().map(|all| {
             let (z, others) = all.split_at_mut(len);
             rest = Some(others);
-            (kind.expect("an output has a function"), z)
+            (kind.expect("`then` has a function and an output"), z)
         });
         let (mean, inv_std) = saved.split_at_mut(c);
         statistics(constants, x, mean, inv_std, running, scratch);
@@ -51,7 +51,7 @@ pub(super) fn forward<T: Scalar>(
     }
 }
 
-/// `y = gamma * (x - mean) / sqrt(variance + eps) + beta` with the running statistics. Then the activation of `y`.
+/// `y = gamma * (x - mean) / sqrt(variance + eps) + beta` with the running statistics. Then applies the activation to `y`.
 pub(super) fn eval<T: Scalar>(
     eps: f64,
     x: &[T],
@@ -82,7 +82,7 @@ pub(super) fn grad<T: Scalar>(
     scratch: &mut Scratch<T>,
 ) {
     let c = affine.len() / 2;
-    let len = x.len() / (saved.len() / affine.len()); // of a group
+    let len = x.len() / (saved.len() / affine.len()); // elements of a group
     if let Some(daffine) = &mut daffine {
         daffine.fill(T::ZERO);
     }
@@ -108,7 +108,7 @@ pub(super) fn grad_after_activation<T: Scalar>(
     scratch: &mut Scratch<T>,
 ) {
     let c = affine.len() / 2;
-    let len = x.len() / (saved.len() / affine.len()); // of a group
+    let len = x.len() / (saved.len() / affine.len()); // elements of a group
     if let Some(daffine) = &mut daffine {
         daffine.fill(T::ZERO);
     }
@@ -148,7 +148,7 @@ fn grad_of_group<T: Scalar>(
     grad_input(x, dy, gamma, (mean, inv_std), (dgamma, dbeta), dx);
 }
 
-/// Mean and `1 / sqrt(variance + eps)` of the rows of a group, and
+/// Computes mean and `1 / sqrt(variance + eps)` of the rows of a group, and updates
 /// `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance.
 ///
 /// Each core computes the mean of a part of the rows, and the sum of squared differences from that mean, while the part is in the
@@ -176,7 +176,7 @@ fn statistics<T: Scalar>(
     let (running_mean, running_variance) = running.split_at_mut(c);
     let statistics = mean.iter_mut().zip(inv_std).zip(running_mean).zip(running_variance);
     for (column, (((mean, inv_std), running_mean), running_variance)) in statistics.enumerate() {
-        // Rows, mean and squares of each part.
+        // The number of rows, the mean and the sum of squares of each part.
         let parts = || {
             partials
                 .chunks_exact(2 * c)
@@ -192,7 +192,7 @@ fn statistics<T: Scalar>(
     }
 }
 
-/// The mean of some rows, and the sum of squared differences from it.
+/// The mean of the rows `x`, and the sum of squared differences from it.
 fn mean_and_squares<T: Scalar>(x: &[T], mean: &mut [T], squares: &mut [T]) {
     let c = mean.len();
     mean.fill(T::ZERO);
@@ -213,7 +213,7 @@ fn mean_and_squares<T: Scalar>(x: &[T], mean: &mut [T], squares: &mut [T]) {
     }
 }
 
-/// `y = gamma * (x - mean) * inv_std + beta`, then the activation of `y`.
+/// `y = gamma * (x - mean) * inv_std + beta`, then applies the activation to `y`.
 fn normalize<T: Scalar>(x: &[T], affine: &[T], mean: &[T], inv_std: &[T], y: &mut [T], then: Then<'_, T>) {
     let c = mean.len();
     let (gamma, beta) = affine.split_at(c);

@@ -1,13 +1,13 @@
 //! Convolution and its two gradients. Twin of `conv.wgsl`.
 //!
 //! A convolution is a matrix product. Row (n, i, j) of the left matrix, the patches, is the K*K*`C_IN` inputs that the kernel
-//! covers at that position; `w` as it lies is a matrix (K*K*`C_IN`, `C_OUT`); and the product is `y`, one row a pixel. So
+//! covers at that position; `w` as it lies is a matrix (K*K*`C_IN`, `C_OUT`); and the product is `y`, one row per pixel. So
 //! `forward` is `patches(x) * w`; `grad_weight` is `patches(x)^T * dy`; and `grad_input` adds each row of `dy * w^T` back to
 //! the inputs that the patch was taken from.
 //!
-//! The patches take K*K/S^2 times the memory of `x`, so they are gathered for some lines (rows of pixels of `y`) at a time:
+//! The patches take K*K/S^2 times the memory of `x`. So they are gathered for a few lines (rows of pixels of `y`) at a time:
 //!
-//! - Usually each core takes a few lines, few enough for its cache, and multiplies them by itself.
+//! - Usually each core takes a number of lines that fits its cache, and multiplies them alone.
 //! - `gemm` packs `w` again for each product. Where `w` is large, that takes a considerable part of the time, so all cores
 //!   gather many lines together and share one product.
 //! - Where `x` already is the matrix of patches, nothing is gathered, and all cores share one product.
@@ -21,19 +21,19 @@ use super::product::{Cores, Matrix, product};
 use super::{CHUNK, Scalar};
 use crate::program::Geometry;
 
-/// The number of elements of patches that a core gathers at a time: in f32 half of a second-level cache of 1 MiB.
+/// The number of elements of patches that a core gathers at a time: in f32, half of a second-level cache of 1 MiB.
 const PATCHES: usize = 128 * 1024;
 
-/// The smallest number of rows of patches that a core multiplies at a time, unless there are fewer.
-const LEAST_ROWS: usize = 128;
+/// The smallest number of rows of patches that a core multiplies at a time, unless the convolution has fewer.
+const MIN_ROWS: usize = 128;
 
-/// The smallest number of pieces of work, if there are as many lines or images: enough for the cores of a desktop.
+/// The smallest number of pieces of work, if the lines or images suffice: enough for the cores of a desktop computer.
 const PIECES: usize = 16;
 
-/// The number of columns of patches that a task of `grad_weight` gathers, unless there are fewer.
+/// The number of columns of patches that a task of `grad_weight` gathers, unless the convolution has fewer.
 const BLOCK: usize = 128;
 
-/// The number of elements of `w` from which on all cores share one product.
+/// From this number of elements of `w` on, all cores share one product.
 const LARGE_WEIGHTS: usize = 1 << 18;
 
 /// The number of rows of patches that all cores gather together.
@@ -110,7 +110,7 @@ pub(super) fn grad_input<T: Scalar>(
     if !sizes.x_is_patches() && sizes.has_large_weights() {
         return grad_input_shared(sizes, dy, w, b, dx, scratch);
     }
-    // `gemm` takes a transposed matrix as well, but would transpose it again for each piece of work.
+    // `gemm` accepts a transposed matrix, but would transpose it again for each piece of work.
     let transposed = scratch.take(w.len());
     transpose(w, c_out, transposed);
     let w = Matrix::new(transposed, c_out, depth); // (C_OUT, K*K*C_IN)
@@ -141,7 +141,7 @@ pub(super) fn grad_input<T: Scalar>(
     });
 }
 
-/// [`grad_input`] where all cores share each product, of the patches of some whole images.
+/// [`grad_input`] where all cores share each product; a product computes the patches of a few whole images.
 fn grad_input_shared<T: Scalar>(
     sizes: ConvSizes,
     dy: &[T],
@@ -172,8 +172,8 @@ fn grad_input_shared<T: Scalar>(
 
 /// `dw[u,v,c,o] = sum_{n,i,j} x[n, i*S+u-P, j*S+v-P, c] * dy[n,i,j,o]`.
 ///
-/// `dw` is divided into blocks of its K*K*`C_IN` rows. Where these are too few pieces of work, the lines are divided as well, and
-/// the partial sums are added up at the end, in their order.
+/// The K*K*`C_IN` rows of `dw` are divided into blocks. Where the blocks are too few pieces of work, the lines are divided as well,
+/// and the partial sums are added at the end, in order.
 pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
     if !sizes.x_is_patches() && sizes.has_large_weights() {
@@ -189,7 +189,7 @@ pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &m
     }
     let blocks = depth.div_ceil(BLOCK);
     let parts = PIECES.div_ceil(blocks).min(sizes.rows().div_ceil(PART));
-    let lines = sizes.lines().div_ceil(parts); // of a part
+    let lines = sizes.lines().div_ceil(parts); // lines of a part
     let parts = sizes.lines().div_ceil(lines);
 
     let sum_part = |part: usize, dw: &mut [T]| {
@@ -214,7 +214,7 @@ pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &m
     });
 }
 
-/// `patches(x)^T * dy` for some columns of the patches, summed over some lines.
+/// `patches(x)^T * dy` for the given columns of the patches, summed over the given lines.
 fn sum_lines<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], lines: Range<usize>, columns: Range<usize>, dw: &mut [T]) {
     let ConvSizes { w_out, c_out, .. } = sizes;
     let depth = columns.len();
@@ -265,8 +265,8 @@ impl ConvSizes {
         self.h * self.w * self.c_in
     }
 
-    /// Whether x, as it is stored, is the matrix of patches: where the kernel is a single pixel that visits each pixel, and where
-    /// it covers the whole image.
+    /// Whether x, as it is stored, is the matrix of patches. It is if the kernel is one pixel with a stride of 1, or covers the
+    /// whole image.
     fn x_is_patches(self) -> bool {
         let Geometry { kernel, stride, pad } = self.geometry;
         let pixel = kernel == 1 && stride == 1 && (self.h_out, self.w_out) == (self.h, self.w);
@@ -289,14 +289,14 @@ impl ConvSizes {
         (PATCHES / (self.w_out * columns)).max(1)
     }
 
-    /// The number of lines of whole patches that a core multiplies at a time: as many as it gathers at once, but enough that packing
-    /// the weights, which each product repeats, is the smaller part of its work.
+    /// The number of lines of whole patches that a core multiplies at a time: the number that it gathers at once, but enough that
+    /// packing the weights, which each product repeats, takes the smaller part of the time.
     fn lines_of_a_piece(self) -> usize {
-        let lines = self.lines_at_a_time(self.depth()).max(LEAST_ROWS.div_ceil(self.w_out));
+        let lines = self.lines_at_a_time(self.depth()).max(MIN_ROWS.div_ceil(self.w_out));
         lines.min(self.lines().div_ceil(PIECES))
     }
 
-    /// The columns of the patches, in blocks of which a core gathers `rows` rows at once.
+    /// The columns of the patches, in blocks; a core gathers `rows` rows of a block at once.
     fn blocks_of_columns(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
         let (depth, block) = (self.depth(), (PATCHES / rows).max(1));
         (0..depth).step_by(block).map(move |first| first..depth.min(first + block))
@@ -309,11 +309,11 @@ impl ConvSizes {
         pad > 0 || beyond(self.h_out, self.h) || beyond(self.w_out, self.w)
     }
 
-    /// Visits the patches of some lines, or some columns of them, in runs of contiguous elements: calls `visit` with the index of a
-    /// run in the patches, its index in the images, and its length. Elements outside the image are not visited.
+    /// Visits the given lines and columns of the patches in runs of contiguous elements. Calls `visit` with the index of a run in
+    /// the patches, its index in the images, and its length. Skips elements outside the image.
     fn for_each_run(self, lines: Range<usize>, columns: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
         let Geometry { kernel, stride, pad } = self.geometry;
-        // Rows of the image and of the kernel are contiguous, so padding cuts off either end of a kernel's row.
+        // Rows of the image and of the kernel are contiguous, so padding only shortens a row of the kernel at its ends.
         let (image_row, kernel_row, padding) = (self.w * self.c_in, kernel * self.c_in, pad * self.c_in);
         let width = columns.len();
         for (some, line) in lines.enumerate() {
@@ -343,7 +343,7 @@ impl ConvSizes {
     }
 }
 
-/// The patches of some lines, or some columns of them.
+/// Gathers the given lines and columns of the patches.
 fn gather<T: Scalar>(sizes: ConvSizes, x: &[T], lines: Range<usize>, columns: Range<usize>, patches: &mut [T]) {
     if sizes.has_padding() {
         patches.fill(T::ZERO);
@@ -353,7 +353,7 @@ fn gather<T: Scalar>(sizes: ConvSizes, x: &[T], lines: Range<usize>, columns: Ra
     });
 }
 
-/// The patches of some lines, gathered by all cores.
+/// Gathers the patches of the given lines on all cores.
 fn gather_all<'a, T: Scalar>(
     sizes: ConvSizes,
     x: &[T],
@@ -368,7 +368,7 @@ fn gather_all<'a, T: Scalar>(
     Matrix::new(patches, rows, depth)
 }
 
-/// Adds the patches of some lines, or some columns of them, to the images that [`gather`] takes them from.
+/// Adds the given lines and columns of the patches to the pixels that [`gather`] takes them from.
 fn scatter<T: Scalar>(sizes: ConvSizes, patches: &[T], lines: Range<usize>, columns: Range<usize>, dx: &mut [T]) {
     sizes.for_each_run(lines, columns, |patch, image, len| {
         for (dx, &patch) in dx[image..image + len].iter_mut().zip(&patches[patch..patch + len]) {

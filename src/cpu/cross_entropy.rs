@@ -2,8 +2,8 @@
 
 use super::Scalar;
 
-/// Of rows of `logits`, each with its class in `labels`; `cells` get the means of the loss and of how often the first
-/// largest logit is that of the class. Batches are small, so all is done in f64.
+/// Loss, accuracy and gradient of the rows of `logits`, whose classes are `labels`. `cells` get the mean loss and the share of rows
+/// whose first largest logit is that of their class. Batches are small, so the computation is in f64.
 pub(super) fn softmax<T: Scalar>(logits: &[T], labels: &[u32], dlogits: &mut [T], cells: &mut [T]) {
     let (n, classes) = (labels.len() as f64, logits.len() / labels.len());
     let (mut loss, mut hits) = (0.0, 0.0);

@@ -9,9 +9,13 @@ use crate::program::random::{key, philox, uniform};
 /// Which augmentations a batch gets, and their random stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draws {
+    /// The augmentations that are on.
     pub(super) changes: DiffAugment,
+    /// The run's seed.
     pub(super) seed: u64,
+    /// The random stream.
     pub(super) stream: u32,
+    /// The number of the step.
     pub(super) step: u32,
 }
 
@@ -20,9 +24,9 @@ pub(super) struct Draws {
 pub(super) struct Change {
     /// The number that is added to all values.
     pub(super) brightness: f64,
-    /// The factor of distances from the mean of a pixel.
+    /// The factor of a value's difference from the mean of its pixel.
     pub(super) saturation: f64,
-    /// The factor of distances from the mean of the image.
+    /// The factor of a value's difference from the mean of the image.
     pub(super) contrast: f64,
     /// The movement down and to the right, in pixels.
     pub(super) shift: [i64; 2],
@@ -85,27 +89,28 @@ impl Change {
         change
     }
 
-    /// `y` is `x` changed; both (H, W, C).
+    /// `y` is the augmented `x`; both (H, W, C).
     pub(super) fn apply<T: Scalar>(self, [h, w, c]: [usize; 3], x: &[T], y: &mut [T]) {
         let colour = Colour::of(self, x, self.brightness);
         y.fill(T::ZERO);
-        self.for_each_seen([h, w], |from, to| {
+        self.for_each_visible([h, w], |from, to| {
             let pixel = &mut y[to * c..][..c];
             pixel.copy_from_slice(&x[from * c..][..c]);
             colour.change(pixel);
         });
     }
 
-    /// `dx` is the gradient for `x` of what [`Self::apply`] makes, of `dy` for `y`; both (H, W, C).
+    /// `dx` is the gradient of [`Self::apply`] for `x`, given the gradient `dy` for `y`; both (H, W, C).
     fn apply_transposed<T: Scalar>(self, [h, w, c]: [usize; 3], dy: &[T], dx: &mut [T]) {
         dx.fill(T::ZERO);
-        self.for_each_seen([h, w], |to, from| dx[to * c..][..c].copy_from_slice(&dy[from * c..][..c]));
+        self.for_each_visible([h, w], |to, from| dx[to * c..][..c].copy_from_slice(&dy[from * c..][..c]));
         let colour = Colour::of(self, dx, 0.0);
         dx.chunks_mut(c).for_each(|pixel| colour.change(pixel));
     }
 
-    /// Calls `each` with the place of each pixel in the image, and where it is seen when moved, if it is.
-    fn for_each_seen(self, [h, w]: [usize; 2], mut each: impl FnMut(usize, usize)) {
+    /// Calls `each` with the index of each pixel and its index after the translation. Skips pixels that leave the image or are cut
+    /// out.
+    fn for_each_visible(self, [h, w]: [usize; 2], mut each: impl FnMut(usize, usize)) {
         let [[top, left], [bottom, right]] = self.hole;
         for (row, column) in (0..h).flat_map(|row| (0..w).map(move |column| (row, column))) {
             let (to_row, to_column) = (row as i64 + self.shift[0], column as i64 + self.shift[1]);
@@ -118,29 +123,32 @@ impl Change {
     }
 }
 
-/// What becomes of the values of an image: `own * x + pixel * (mean of x's pixel) + everywhere`.
+/// The colour change of an image: a value x becomes `value * x + pixel_mean * (mean of x's pixel) + offset`.
 struct Colour<T> {
-    own: T,
-    pixel: T,
-    everywhere: T,
+    /// The factor of a value.
+    value: T,
+    /// The factor of the mean of the value's pixel.
+    pixel_mean: T,
+    /// The number that is added to all values.
+    offset: T,
 }
 
 impl<T: Scalar> Colour<T> {
     fn of(Change { saturation, contrast, .. }: Change, image: &[T], brightness: f64) -> Self {
         let sum: f64 = image.iter().map(|value| value.to_f64()).sum();
-        let everywhere = (1.0 - contrast) * sum / image.len() as f64 + brightness;
+        let offset = (1.0 - contrast) * sum / image.len() as f64 + brightness;
         Self {
-            own: T::from_f64(contrast * saturation),
-            pixel: T::from_f64(contrast * (1.0 - saturation)),
-            everywhere: T::from_f64(everywhere),
+            value: T::from_f64(contrast * saturation),
+            pixel_mean: T::from_f64(contrast * (1.0 - saturation)),
+            offset: T::from_f64(offset),
         }
     }
 
     fn change(&self, pixel: &mut [T]) {
         let sum = pixel.iter().fold(T::ZERO, |sum, &x| sum + x);
-        let all = self.pixel * (sum / T::from_f64(pixel.len() as f64)) + self.everywhere;
+        let added = self.pixel_mean * (sum / T::from_f64(pixel.len() as f64)) + self.offset;
         for x in pixel {
-            *x = self.own * *x + all;
+            *x = self.value * *x + added;
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn update<T: Scalar>(decay: f64, ramp_up: RampUp, t: u32, param: &[T]
     });
 }
 
-/// `1 - ramp(t)`, to the last digit also where `ramp(t)` is almost 1.
+/// `1 - ramp(t)`, accurate also where `ramp(t)` is almost 1.
 fn one_minus_ramp(ramp_up: RampUp, t: u32) -> f64 {
     let t = f64::from(t);
     match ramp_up {

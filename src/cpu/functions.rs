@@ -1,7 +1,7 @@
-//! Functions of many numbers in f32, in the vectors that the CPU has. The standard library computes one number at a time, which
-//! is twenty times as slow.
+//! Functions of many f32 numbers, computed with SIMD. The standard library computes one number at a time, which takes twenty times
+//! as long.
 //!
-//! Only additions, multiplications, divisions and whole numbers are used, none of them fused, so the bits are the same on every CPU.
+//! The code uses only additions, multiplications, divisions and integers, and no fused multiply-add. So every CPU gives the same bits.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -24,8 +24,8 @@ struct Map<'a, F> {
 impl<F: Fn(f32) -> f32> WithSimd for Map<'_, F> {
     type Output = ();
 
-    // Compiled once for each kind of vectors.
-    #[expect(clippy::inline_always, reason = "a function of its own would not be compiled for the vectors")]
+    // Compiled once for each SIMD instruction set.
+    #[expect(clippy::inline_always, reason = "a separate function would not be compiled for the instruction set")]
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (y, &x) in self.y.iter_mut().zip(self.x) {
@@ -34,7 +34,7 @@ impl<F: Fn(f32) -> f32> WithSimd for Map<'_, F> {
     }
 }
 
-/// By its series near 0, where `1 - 2 / (exp(2|x|) + 1)` would lose its digits (coefficients: Moshier, Cephes, `tanhf`).
+/// `tanh(x)`. Near 0 it is a series, as `1 - 2 / (exp(2|x|) + 1)` would lose digits there (coefficients: Moshier, Cephes, `tanhf`).
 #[expect(clippy::inline_always, reason = "as above")]
 #[inline(always)]
 fn tanh_of(x: f32) -> f32 {
@@ -43,17 +43,17 @@ fn tanh_of(x: f32) -> f32 {
     let series =
         ((((-5.704_988_7e-3 * s + 2.063_909e-2) * s - 5.373_971_5e-2) * s + 1.333_144_2e-1) * s - 3.333_328e-1) * s * x
             + x;
-    // From 10 on the result is 1. A comparison keeps NaN, which `min` would not.
+    // From 10 on the result is 1. A comparison keeps NaN; `min` would not.
     let bounded = if size > 10.0 { 10.0 } else { size };
     let large = 1.0 - 2.0 / (exp_of(2.0 * bounded) + 1.0);
-    // The sign of zero, too.
+    // Copying the sign keeps the sign of zero, too.
     if size < 0.625 { series.copysign(x) } else { large.copysign(x) }
 }
 
 #[expect(clippy::inline_always, reason = "as above")]
 #[inline(always)]
 fn sigmoid_of(x: f32) -> f32 {
-    // Beyond, exp would be infinite or 0.
+    // Outside this range exp would be infinite or 0.
     let low = if x < -87.0 { -87.0 } else { x };
     let bounded = if low > 87.0 { 87.0 } else { low };
     let y = 1.0 / (1.0 + exp_of(-bounded));
@@ -64,11 +64,11 @@ fn sigmoid_of(x: f32) -> f32 {
 /// Cephes, `expf`).
 #[inline(always)]
 fn exp_of(x: f32) -> f32 {
-    /// Adding it rounds a number to a whole one, which is then in the lowest bits.
+    /// Adding this number rounds to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let n = rounded - ROUND;
-    // ln 2 in two parts, of which the first has so few digits that its product with n is exact.
+    // ln 2 in two parts. The first has few digits, so that its product with n is exact.
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let series =
         ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 1.666_666_5e-1) * r
@@ -81,14 +81,14 @@ fn exp_of(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Numbers of both signs and of all sizes up to 100, and special ones.
+    /// Numbers of both signs and of all magnitudes up to 100, and special values.
     fn numbers() -> Vec<f32> {
         let steps = (0..20_000).map(|i| 1.001_f32.powi(i - 15_400)).filter(|x| *x < 100.0);
         let special = [0.0, 0.625, 10.0, 87.0, 88.0, f32::MIN_POSITIVE, 1e-40, f32::MAX, f32::INFINITY];
         steps.chain(special).flat_map(|x| [x, -x]).collect()
     }
 
-    /// The largest error in units of the last place of `scale(reference)`.
+    /// The largest error, in units of the last place of `scale(reference)`.
     fn worst(f: impl Fn(&[f32], &mut [f32]), exact: impl Fn(f64) -> f64, scale: impl Fn(f64) -> f64) -> f64 {
         let x = numbers();
         let mut y = vec![0.0; x.len()];

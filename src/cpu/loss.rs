@@ -1,30 +1,30 @@
 //! The losses of both networks on logits. Twin of `loss.wgsl`.
 //!
-//! There are only as many logits as images in a batch, so the computation is in f64.
+//! A batch has one logit per image, so computing in f64 costs little.
 
 use super::Scalar;
 use crate::program::AdversarialLoss;
 
-/// The cells of `history` for this step: those of row `(step - 1) % ROWS` from `column` on.
+/// The cells of `history` that a step writes: row `(step - 1) % ROWS` from `column` on.
 pub(super) fn cells<T>(step: u32, history: &mut [T], columns: usize, column: usize) -> &mut [T] {
     let rows = history.len() / columns;
     let row = step.wrapping_sub(1) as usize % rows;
     &mut history[row * columns + column..(row + 1) * columns]
 }
 
-/// What the network in training wants of a logit.
+/// The target of a logit.
 #[derive(Clone, Copy)]
 enum Target {
-    /// The discriminator's target for a real image.
+    /// The discriminator's target for a real image, with one-sided label smoothing.
     Real { smoothing: f64 },
     /// The discriminator's target for a generated image.
     Fake,
-    /// The generator's target for its image.
+    /// The generator's target for a generated image.
     Generator,
 }
 
-/// The first half of `logits` are of real images, the second half of generated ones; `cells` get the means of loss, score and
-/// correct classification of both halves.
+/// The discriminator's loss. The first half of `logits` belongs to real images, the second half to generated images. `cells` get,
+/// for each half, the mean loss, the mean score and the share of correct classifications.
 pub(super) fn discriminator<T: Scalar>(
     kind: AdversarialLoss,
     smoothing: f64,
@@ -38,7 +38,7 @@ pub(super) fn discriminator<T: Scalar>(
     half(kind, Target::Fake, fakes, reals, dfakes, &mut cells[3..6]);
 }
 
-/// `logits` are of generated images; the relativistic loss compares them with `reals`.
+/// The generator's loss on the logits of generated images. The relativistic loss compares them with `reals`.
 pub(super) fn generator<T: Scalar>(
     kind: AdversarialLoss,
     logits: &[T],
@@ -49,6 +49,7 @@ pub(super) fn generator<T: Scalar>(
     half(kind, Target::Generator, logits, reals.unwrap_or(logits), dlogits, &mut cells[..3]);
 }
 
+/// Loss and gradient of logits with one target. `others` are the logits of the other kind, in pairs.
 fn half<T: Scalar>(
     kind: AdversarialLoss,
     target: Target,
@@ -74,7 +75,7 @@ fn half<T: Scalar>(
 }
 
 /// The loss of one logit and its derivative; `other` is the logit of the other kind in the same pair. The discriminator's
-/// relativistic loss is of a pair: each logit has half of the loss and its own derivative.
+/// relativistic loss belongs to a pair: each logit gets half of the loss and its own derivative.
 fn loss(kind: AdversarialLoss, target: Target, l: f64, other: f64) -> (f64, f64) {
     use AdversarialLoss::{Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein};
     use Target::{Fake, Generator, Real};
@@ -118,7 +119,7 @@ fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// `1 / (1 + exp(-x))`; where the exponential is infinite it is 0, as it should be.
+/// `1 / (1 + exp(-x))`. Where the exponential is infinite the result is 0, which is correct.
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

@@ -23,7 +23,7 @@ pub(super) fn grad<T: Scalar>([_, h, w, c]: [usize; 4], size: usize, x: &[T], dy
     let (h_out, w_out) = (h / size, w / size);
     let images = dx.par_chunks_mut(h * w * c).zip(x.par_chunks(h * w * c)).zip(dy.par_chunks(h_out * w_out * c));
     images.for_each(|((dx, x), dy)| {
-        // The lines after the last whole window have no dy.
+        // Lines after the last whole window have no gradient.
         let lines = dx.par_chunks_mut(size * w * c).zip(x.par_chunks(size * w * c));
         lines.enumerate().for_each(|(i, (dx, x))| {
             dx.fill(T::ZERO);

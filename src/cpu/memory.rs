@@ -48,7 +48,7 @@ impl<T: Scalar> Memory<T> {
         }
     }
 
-    /// A tensor of floats, to write to.
+    /// A tensor of floats, for writing.
     pub(super) fn floats_mut(&mut self, tensor: TensorId) -> &mut [T] {
         let info = self.program.info(tensor);
         match &mut self.buffers[info.buffer.0] {
@@ -80,7 +80,7 @@ impl<T: Scalar> Memory<T> {
         self.counters(tensor)[0]
     }
 
-    /// A tensor of one counter, to write to.
+    /// A tensor of one counter, for writing.
     pub(super) fn counter_mut(&mut self, tensor: TensorId) -> &mut u32 {
         let info = self.program.info(tensor);
         match &mut self.buffers[info.buffer.0] {
@@ -89,7 +89,7 @@ impl<T: Scalar> Memory<T> {
         }
     }
 
-    /// As [`Self::write`], to one tensor of counters.
+    /// [`Self::write`] for one output of counters.
     pub(super) fn write_counters(&mut self, output: TensorId, work: impl FnOnce(&Self, &mut [u32])) {
         let info = self.program.info(output);
         let (buffer, range, name) = (info.buffer.0, info.range(), info.name.clone());
@@ -101,8 +101,8 @@ impl<T: Scalar> Memory<T> {
         self.buffers[buffer] = taken;
     }
 
-    /// Calls `work` with the outputs of an operation, to write to, and with the memory of all other tensors, to read. No output shares
-    /// its buffer with another operand, as [`Program::push`] checks, so their buffers are taken out and put back.
+    /// Calls `work` with the outputs of an operation for writing, and with all other tensors for reading. The outputs' buffers are
+    /// taken out meanwhile: no output shares its buffer with another operand, as [`Program::push`] checks.
     pub(super) fn write<const N: usize>(&mut self, outputs: [TensorId; N], work: impl FnOnce(&Self, [&mut [T]; N])) {
         let infos = outputs.map(|tensor| self.program.info(tensor));
         let mut taken = infos.map(|info| mem::replace(&mut self.buffers[info.buffer.0], Storage::Floats(Vec::new())));
@@ -189,7 +189,7 @@ pub(super) fn needed<T>(program: &Program) -> u64 {
 pub(super) struct Scratch<T>(Vec<T>);
 
 impl<T: Scalar> Scratch<T> {
-    /// `len` numbers of any value.
+    /// The first `len` numbers. Their values are unspecified.
     pub(super) fn take(&mut self, len: usize) -> &mut [T] {
         if self.0.len() < len {
             self.0.resize(len, T::ZERO);

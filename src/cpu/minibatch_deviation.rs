@@ -26,7 +26,7 @@ pub(super) fn forward<T: Scalar>([_, h, w, c]: [usize; 4], group: usize, x: &[T]
     });
 }
 
-/// `dx = dy[n,h,w,c] + S / (H*W*C*group) * d / deviation`; `shape` is the shape of x.
+/// `dx[n,h,w,c] = dy[n,h,w,c] + S / (H*W*C*group) * d / deviation`; `shape` is the shape of x.
 pub(super) fn grad<T: Scalar>([_, h, w, c]: [usize; 4], group: usize, x: &[T], dy: &[T], dx: &mut [T]) {
     let (len, out) = (h * w * c, h * w * (c + 1));
     let groups = x.par_chunks(group * len).zip(dy.par_chunks(group * out));

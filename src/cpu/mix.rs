@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Scalar;
 use crate::program::random;
 
-/// `y[i] = b[i] + u * (a[i] - b[i])`, with u drawn for each of `n` images.
+/// `y[i] = b[i] + u * (a[i] - b[i])`, with u drawn for each of the `n` images.
 pub(super) fn forward<T: Scalar>(seed: u64, stream: u32, step: u32, n: usize, a: &[T], b: &[T], y: &mut [T]) {
     let len = y.len() / n;
     let images = a.par_chunks(len).zip(b.par_chunks(len));

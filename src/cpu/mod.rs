@@ -1,7 +1,7 @@
-//! A device that runs a program in Rust: in f32 on all cores where there is no GPU, and in f64 as the reference for every
+//! A device that runs a program in Rust: in f32 on all cores for machines without a GPU, and in f64 as the reference for every
 //! kernel.
 //!
-//! Each file with the name of a shader is its twin and computes the same formulas, which [`Op`] defines. Convolution is
+//! Each file with the name of a shader is the shader's twin and computes the same formulas, which [`Op`] defines. Convolution is
 //! a matrix product, computed by the `gemm` crate; everything else is a plain loop over chunks, which the cores share. How work is
 //! divided, and so the order in which numbers are added, depends on shapes alone: the same program gives the same bits each time,
 //! with any number of threads.
@@ -109,7 +109,7 @@ pub struct CpuExecutor<T> {
     program: Arc<Program>,
     memory: Memory<T>,
     scratch: Scratch<T>,
-    /// The values of each [`Snapshot`], by its index; none once it is collected, and then the index is reused.
+    /// The values of each [`Snapshot`], by its index. Collecting a snapshot leaves `None`, and its index is reused.
     snapshots: Vec<Option<Vec<f32>>>,
 }
 
@@ -141,7 +141,7 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
 
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
         let Self { program, memory, scratch, .. } = self;
-        // Waking the pool once for all operations, and not once for each, saves some microseconds an operation.
+        // Waking the thread pool once for all operations, not once for each, saves a few microseconds per operation.
         rayon::scope(|_| {
             for _ in 0..times {
                 for ops in fused(&program.routines()[routine.0].ops, program) {
@@ -169,7 +169,7 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
 
     fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
         let values = self.snapshots[snapshot.0].take();
-        Ok(values.expect("a snapshot is a ticket of this executor and is collected once, as it is moved in here"))
+        Ok(values.expect("a snapshot belongs to this executor and is collected once"))
     }
 
     fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
@@ -177,9 +177,8 @@ impl<T: Scalar> Executor for CpuExecutor<T> {
     }
 }
 
-/// Groups the operations of a routine: batch normalisation with the activation after it, the gradient of an activation with the
-/// gradient of batch normalisation after it, and all others alone. A group passes over memory once where its operations would
-/// twice.
+/// Groups the operations of a routine. Batch normalisation is fused with the activation after it, and the gradient of an activation
+/// with the gradient of batch normalisation after it; all other operations stay alone. A fused group passes over memory once.
 pub(crate) fn fused<'a>(mut ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
     let mut groups = Vec::with_capacity(ops.len());
     while !ops.is_empty() {
@@ -205,7 +204,7 @@ fn is_fused(pair: &[Op], program: &Program) -> bool {
     users(program.info(passed).buffer) == 0 && writes.all(|written| users(written) == 1)
 }
 
-/// Runs two operations that [`fused`] put together.
+/// Runs a group of two operations from [`fused`].
 fn execute_fused<T: Scalar>(ops: &[Op], memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
     match *ops {
         [Op::BatchNorm { x, affine, y, saved, running, eps, momentum, .. }, Op::Activation { kind, y: z, .. }] => {
@@ -235,7 +234,7 @@ fn execute_fused<T: Scalar>(ops: &[Op], memory: &mut Memory<T>, scratch: &mut Sc
                 None => memory.write([dy, dx], |memory, [dy, dx]| gradients(memory, dy, dx, None)),
             }
         }
-        _ => unreachable!("`fused` makes no other groups: {ops:?}"),
+        _ => unreachable!("`fused` returns no other groups: {ops:?}"),
     }
 }
 

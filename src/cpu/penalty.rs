@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Scalar;
 use crate::program::Centre;
 
-/// `t = d penalty / dg`, for each of `n` images.
+/// `t = d penalty / dg` for the `n` images of a batch; both (N, H, W, C).
 pub(super) fn direction<T: Scalar>(centre: Centre, weight: f64, n: usize, g: &[T], t: &mut [T]) {
     let len = g.len() / n;
     t.par_chunks_mut(len).zip(g.par_chunks(len)).for_each(|(t, g)| {
@@ -14,7 +14,7 @@ pub(super) fn direction<T: Scalar>(centre: Centre, weight: f64, n: usize, g: &[T
                 Centre::Zero => 1.0,
                 Centre::One => {
                     let length = g.iter().map(|g| g.to_f64() * g.to_f64()).sum::<f64>().sqrt();
-                    // A gradient of 0 has no direction.
+                    // The norm is not differentiable at 0; the direction there is 0.
                     if length == 0.0 { 0.0 } else { 2.0 * (1.0 - 1.0 / length) }
                 }
             };

@@ -1,4 +1,4 @@
-//! The matrix product, by the `gemm` crate, with the only unsafe code of this device.
+//! The matrix product of the `gemm` crate, with the only unsafe code of this device.
 
 use super::Scalar;
 
@@ -12,7 +12,7 @@ pub(crate) struct Matrix<'a, T> {
     column_step: usize,
 }
 
-/// Which cores compute a product. The result has the same bits with either.
+/// Which cores compute a product. The choice does not change the bits of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cores {
     /// The calling core.
@@ -22,19 +22,19 @@ pub(crate) enum Cores {
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// All of `values`, row after row.
+    /// A row-major matrix of all `values`.
     pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "{rows} x {columns} elements");
         Self { values, rows, columns, row_step: columns, column_step: 1 }
     }
 
-    /// `count` of its columns, from `first`.
+    /// The `count` columns from `first` on.
     pub(crate) fn columns(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.columns, "columns {first} + {count} of {}", self.columns);
         Self { values: &self.values[first * self.column_step..], columns: count, ..self }
     }
 
-    /// `count` of its rows, from `first`.
+    /// The `count` rows from `first` on.
     pub(crate) fn rows(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.rows, "rows {first} + {count} of {}", self.rows);
         Self { values: &self.values[first * self.row_step..], rows: count, ..self }
@@ -58,7 +58,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// `c = a * b`, or `c += a * b` to `accumulate`; `c` lies row after row.
+/// `c = a * b`, or `c += a * b` if `accumulate`; `c` is row-major.
 pub(crate) fn product<T: Scalar>(c: &mut [T], accumulate: bool, a: Matrix<'_, T>, b: Matrix<'_, T>, cores: Cores) {
     let (rows, columns, depth) = (a.rows, b.columns, a.columns);
     assert!(rows > 0 && columns > 0 && depth > 0, "{a:?} and {b:?} have elements");
@@ -90,8 +90,8 @@ pub(crate) fn product<T: Scalar>(c: &mut [T], accumulate: bool, a: Matrix<'_, T>
             b.values.as_ptr(),
             b.column_step as isize,
             b.row_step as isize,
-            T::ONE, // of the old c
-            T::ONE, // of the product
+            T::ONE, // factor of the old c
+            T::ONE, // factor of the product
             false,
             false,
             false,

@@ -5,11 +5,11 @@ use rayon::prelude::*;
 use super::Scalar;
 use super::memory::Scratch;
 
-/// The number of rows that one core adds up: few enough that rounding in f32 hardly accumulates, and enough work for a core.
+/// The number of rows that one core adds: few enough for small rounding errors in f32, and enough work for a core.
 pub(super) const ROWS: usize = 256;
 
-/// `width` sums. `add` adds a part of at most [`ROWS`] rows to sums that start at 0, and `parts` are all parts in order. The sums of
-/// the parts are added in that order, in f64, so the result does not depend on which core computed which.
+/// Sums the rows of a tensor of `width` columns. `parts` are pieces of at most [`ROWS`] rows, in order; `add` adds a piece to sums
+/// that start at 0. The sums of the pieces are added in order, in f64, so the result does not depend on the threads.
 pub(super) fn sums<P: Send, T: Scalar>(
     width: usize,
     scratch: &mut Scratch<T>,

@@ -40,8 +40,8 @@ pub trait Scalar:
     /// `y = 1 / (1 + exp(-x))`, element by element.
     fn sigmoid(x: &[Self], y: &mut [Self]);
 
-    /// Lends `len` numbers of any value from memory that the running thread keeps, so that steps allocate nothing. `work` must not
-    /// wait for other tasks: the thread would run one of them meanwhile, which might use the same memory.
+    /// Calls `work` with `len` numbers of unspecified value from memory that the running thread keeps, so that steps allocate
+    /// nothing. `work` must not wait for other tasks: the thread could run one of them meanwhile, which might use the same memory.
     #[doc(hidden)]
     fn with_scratch(len: usize, work: impl FnOnce(&mut [Self]));
 }
@@ -81,7 +81,7 @@ macro_rules! scalar {
 }
 
 scalar!(f32, functions::tanh, functions::sigmoid);
-// The reference: as exact as the standard library. exp may become infinite, and then the quotient is 0, as it should be.
+// The reference: as accurate as the standard library. Where exp is infinite the quotient is 0, which is correct.
 scalar!(f64, map(f64::tanh), map(|x| 1.0 / (1.0 + (-x).exp())));
 
 fn map(f: impl Fn(f64) -> f64) -> impl Fn(&[f64], &mut [f64]) {

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::{CHUNK, Scalar};
 
-/// The smallest divisor of a vector.
-const LEAST_LENGTH: f64 = 1e-12;
+/// The smallest length by which a vector is divided.
+const MIN_LENGTH: f64 = 1e-12;
 
 /// `v = unit(w u)`, `u = unit(w^T v)`, `sigma = v^T w u` and `y = w / sigma`; `uv` is u, then v, and `w` a matrix of `columns`
 /// columns.
@@ -19,7 +19,7 @@ pub(super) fn forward<T: Scalar>(columns: usize, w: &[T], uv: &mut [T], y: &mut 
     for (w, &v) in w.chunks_exact(columns).zip(&*v) {
         u.iter_mut().zip(w).for_each(|(u, &w)| *u += w * v);
     }
-    // The length of w^T v, which is v^T w u.
+    // `unit` returns the length of w^T v, which is v^T w u.
     sigma[0] = unit(u);
     let factor = T::ONE / sigma[0];
     y.par_chunks_mut(CHUNK).zip(w.par_chunks(CHUNK)).for_each(|(y, w)| {
@@ -38,12 +38,12 @@ pub(super) fn grad<T: Scalar>(columns: usize, y: &[T], uv: &[T], sigma: T, dw: &
     });
 }
 
-/// Divides a vector by its length, or by a small number if that is larger; returns the dot product of the result and the vector.
+/// Divides a vector by the larger of its length and [`MIN_LENGTH`]. Returns the dot product of the result and the old vector.
 fn unit<T: Scalar>(vector: &mut [T]) -> T {
     let length = vector.iter().fold(0.0, |sum, value| sum + value.to_f64() * value.to_f64()).sqrt();
-    let factor = T::from_f64(1.0 / length.max(LEAST_LENGTH));
+    let factor = T::from_f64(1.0 / length.max(MIN_LENGTH));
     for value in vector.iter_mut() {
         *value = factor * *value;
     }
-    T::from_f64(length * length / length.max(LEAST_LENGTH))
+    T::from_f64(length * length / length.max(MIN_LENGTH))
 }

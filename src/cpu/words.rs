@@ -1,5 +1,5 @@
-//! Many random words at a time: the words of [`random::philox`], computed in the vectors that the CPU has. One block at a time, the
-//! words of a dropout would take as long as a convolution.
+//! Many random words at a time: the words of [`random::philox`], computed with SIMD. Computed one block at a time, the words of a
+//! dropout would take as long as a convolution.
 
 use std::array;
 
@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::program::random;
 
-/// The number of blocks of four words that are drawn side by side: two of the longest vectors of CPUs.
+/// The number of blocks of four words that are drawn at once: two of the longest SIMD vectors.
 const LANES: usize = 32;
 
 /// Fills `words` with the words of the blocks `first`, `first + 1`, ... of a step in a stream; the last block may be incomplete.
@@ -26,13 +26,13 @@ struct Fill<'a> {
 impl WithSimd for Fill<'_> {
     type Output = ();
 
-    // Compiled once for each kind of vectors; integers have the same bits with all of them.
-    #[expect(clippy::inline_always, reason = "a function of its own would not be compiled for the vectors")]
+    // Compiled once for each SIMD instruction set; integers have the same bits with all of them.
+    #[expect(clippy::inline_always, reason = "a separate function would not be compiled for the instruction set")]
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { key, stream, step, first, words } = self;
-        for (some, words) in words.chunks_mut(4 * LANES).enumerate() {
-            let block = array::from_fn(|lane| first.wrapping_add((some * LANES + lane) as u32));
+        for (part, words) in words.chunks_mut(4 * LANES).enumerate() {
+            let block = array::from_fn(|lane| first.wrapping_add((part * LANES + lane) as u32));
             let [a, b, c, d] = philox([block, [step; LANES], [stream; LANES], [0; LANES]], key);
             let blocks: [_; LANES] = array::from_fn(|lane| [a[lane], b[lane], c[lane], d[lane]]);
             words.copy_from_slice(&blocks.as_flattened()[..words.len()]);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_philoxs_wherever_they_begin_and_end() {
+    fn words_equal_philox_at_any_start_and_length() {
         for first in [0, 1, 1000, u32::MAX - 3] {
             for len in [1, 4, 63, 64, 65, 300] {
                 let mut words = vec![0; len];

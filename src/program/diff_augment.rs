@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn augmentations_parse_as_they_are_printed_and_nonsense_is_rejected() {
+    fn augmentations_parse_as_they_are_printed_and_unknown_names_are_rejected() {
         for (text, changes) in [
             ("none", DiffAugment::default()),
             ("translation", DiffAugment { translation: true, ..DiffAugment::default() }),

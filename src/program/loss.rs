@@ -36,12 +36,12 @@ pub enum AdversarialLoss {
     Relativistic,
 }
 
-/// The length of a gradient that has no penalty.
+/// The length of a gradient at which a gradient penalty is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Centre {
-    /// A length of 0: the penalty grows with the square of the length.
+    /// The penalty is 0 at length 0 and grows with the square of the length (R1 and R2).
     Zero,
-    /// A length of 1.
+    /// The penalty is 0 at length 1 (WGAN-GP).
     One,
 }
 

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_tensor_lies_in_it() {
+    fn a_part_outside_its_tensor_or_unaligned_panics() {
         let mut program = Program::new();
         let (_, ids) = program.slices("params", &[("a".to_string(), vec![3]), ("b".to_string(), vec![130])]);
         let part = program.part(ids[1], 64, "part", &[11, 6]);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "share a buffer")]
-    fn an_operation_that_writes_what_it_reads_is_refused() {
+    fn an_operation_that_writes_a_buffer_it_reads_panics() {
         let mut program = Program::new();
         let x = program.tensor("x", &[1, 1, 1, 4]);
         program.begin("step");
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "but the geometry gives")]
-    fn an_operation_whose_shapes_do_not_fit_is_refused() {
+    fn an_operation_with_mismatched_shapes_panics() {
         let mut program = Program::new();
         let x = program.tensor("x", &[2, 8, 8, 3]);
         let w = program.tensor("w", &[4, 4, 3, 5]);

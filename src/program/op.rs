@@ -93,8 +93,8 @@ pub enum Op {
     /// 3. cutout: a rectangle of half the sides, rounded up, becomes 0. Its centre may be any pixel, so it may reach beyond the
     ///    edges.
     ///
-    /// With `s` the factor about the pixel's mean, `k` the factor about the image's mean, `b` what is added, and both means
-    /// those of `x`: `y = k * s * x + k * (1 - s) * mean_pixel + (1 - k) * mean_image + b` where a pixel of `x` is visible, and
+    /// With `s` the factor about the pixel's mean, `k` the factor about the image's mean, `b` the number that is added, and
+    /// both means those of `x`: `y = k * s * x + k * (1 - s) * mean_pixel + (1 - k) * mean_image + b` where a pixel of `x` is visible, and
     /// 0 elsewhere.
     ///
     /// For image i the three u are the [`random::uniform`] of the first words of the [`random::philox`] of (i, step, stream, 0).
@@ -525,8 +525,8 @@ pub enum Op {
         update y: F32,
     }
 
-    /// Images on the straight lines between images of `a` and of `b`: `y[i] = b[i] + u * (a[i] - b[i])`, where u is the
-    /// [`random::uniform_at`](super::random::uniform_at) of image i.
+    /// Random interpolation between the images of `a` and `b` (Gulrajani et al. 2017, algorithm 1):
+    /// `y[i] = b[i] + u * (a[i] - b[i])`, where u is the [`random::uniform_at`](super::random::uniform_at) of image i.
     Mix "mix" {
         /// The number of the running step; shape (1).
         read clock: U32,
@@ -587,7 +587,8 @@ pub enum Op {
     }
 
     /// The exponential moving average of parameters: `ema += (1 - d) * (param - ema)` with `d = min(decay, ramp(t))` in step t.
-    /// [`RampUp`] defines `ramp`, which lets the EMA forget faster in the first steps.
+    /// [`RampUp`] defines `ramp`, which lets the EMA forget faster in the first steps. Its use for GANs: Yazici et al. 2019, "The
+    /// unusual effectiveness of averaging in GAN training".
     Ema "ema" {
         /// The number of the running step; shape (1).
         read clock: U32,

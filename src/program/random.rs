@@ -70,7 +70,7 @@ pub fn uniform_at(seed: u64, stream: u32, step: u32, index: u32) -> f64 {
 }
 
 /// Whether dropout keeps the element with this random word, at the rate of this [`dropout_threshold`]. It compares integers, so
-/// every device decides the same.
+/// every device keeps the same elements.
 #[inline]
 pub fn dropout_keeps(word: u32, threshold: u32) -> bool {
     word >> 9 >= threshold

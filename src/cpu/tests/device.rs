@@ -1,11 +1,11 @@
-//! Building, uploading, reading: what is the same for every program.
+//! Building programs, uploading and reading tensors.
 
 use super::*;
 use crate::cpu::CpuDevice;
 use crate::error::Error;
 use crate::program::{Device, Element, Op, Values};
 
-/// A program whose step counts, and doubles as `doubled = a followed by a`.
+/// A program whose routine `step` concatenates `a` with itself into `doubled`.
 fn doubling() -> (Program, RoutineId, TensorId, TensorId) {
     let mut program = Program::new();
     let a = program.tensor("a", &[1, 1, 1, 2]);
@@ -16,7 +16,7 @@ fn doubling() -> (Program, RoutineId, TensorId, TensorId) {
 }
 
 #[test]
-fn a_program_runs_behind_the_traits() {
+fn a_program_runs_through_the_device_and_executor_traits() {
     let (program, step, a, doubled) = doubling();
     let device = CpuDevice::<f32>::new();
     assert!(device.description().starts_with("CPU, "), "{}", device.description());
@@ -28,7 +28,7 @@ fn a_program_runs_behind_the_traits() {
 }
 
 #[test]
-fn a_snapshot_holds_what_was_there_when_it_was_taken() {
+fn a_snapshot_keeps_its_values_after_later_uploads() {
     let (program, _, a, _) = doubling();
     let mut executor = CpuDevice::<f64>::new().build(&program).unwrap();
     let mut snapshots = Vec::new();
@@ -43,7 +43,7 @@ fn a_snapshot_holds_what_was_there_when_it_was_taken() {
 
 #[test]
 #[should_panic(expected = "3 values for a [1, 1, 1, 2]")]
-fn values_of_the_wrong_number_are_refused() {
+fn uploading_a_wrong_number_of_values_panics() {
     let (program, _, a, _) = doubling();
     let mut executor = CpuExecutor::<f32>::new(&program).unwrap();
     let _ = executor.upload(a, Values::F32(&[0.0; 3]));
@@ -51,7 +51,7 @@ fn values_of_the_wrong_number_are_refused() {
 
 #[test]
 #[should_panic(expected = "clock holds counters, not what was uploaded: F32")]
-fn values_of_the_wrong_type_are_refused() {
+fn uploading_values_of_a_wrong_type_panics() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let mut executor = CpuExecutor::<f32>::new(&program).unwrap();
@@ -59,16 +59,16 @@ fn values_of_the_wrong_type_are_refused() {
 }
 
 #[test]
-fn a_program_that_memory_cannot_hold_is_refused_with_the_name_of_its_largest_buffer() {
+fn a_program_larger_than_memory_is_rejected_with_the_name_of_its_largest_buffer() {
     let mut program = Program::new();
     program.tensor("small", &[1 << 10]);
     program.tensor("huge", &[1 << 30, 1 << 30]);
     let device = CpuDevice::<f32>::new();
-    let error = device.check(&program).expect_err("no machine has so much memory");
+    let error = device.check(&program).expect_err("no machine has 2^62 bytes of memory");
     assert!(matches!(error, Error::TooLarge { bytes, .. } if bytes == (1 << 62) + (1 << 12)), "{error:?}");
     assert!(error.to_string().contains("its largest buffer, huge, takes"), "{error}");
-    let error = device.build(&program).err().expect("no machine has so much memory");
+    let error = device.build(&program).err().expect("no machine has 2^62 bytes of memory");
     assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
-    let error = CpuExecutor::<f32>::new(&program).expect_err("no allocator gives so much memory");
+    let error = CpuExecutor::<f32>::new(&program).expect_err("no allocator gives 2^62 bytes");
     assert!(error.to_string().starts_with("the CPU's memory has no room for huge"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! What DiffAugment does to images, against what can be said of it without its formulas.
+//! DiffAugment: properties that hold independently of its formulas.
 
 use super::*;
 use crate::cpu::diff_augment::{Change, Draws};
@@ -28,7 +28,7 @@ fn spread(values: &[f64]) -> f64 {
 }
 
 #[test]
-fn an_image_written_down_is_moved_and_cut_out_as_it_should_be() {
+fn translation_and_cutout_of_a_3_by_4_image_give_the_expected_pixels() {
     let x: Vec<f64> = (1..=12).map(f64::from).collect();
     let shape = [3, 4, 1];
     let moved = Change { shift: [1, -2], ..Change::NONE };
@@ -39,17 +39,17 @@ fn an_image_written_down_is_moved_and_cut_out_as_it_should_be() {
 }
 
 #[test]
-fn colours_change_as_their_names_say() {
+fn brightness_saturation_and_contrast_change_means_and_deviations_as_defined() {
     let (shape, x) = ([4, 5, 3], noise(1, 60));
     let brighter = changed(Change { brightness: 0.25, ..Change::NONE }, shape, &x);
     assert!(x.iter().zip(&brighter).all(|(x, y)| (y - x - 0.25).abs() < 1e-12), "{brighter:?}");
 
-    // Without saturation a pixel is grey, as bright as it was, and twice of it spreads its channels twice as far.
+    // The saturation scales the deviation of a pixel's channels and keeps their mean; with 0 the pixel is grey.
     let pixels = |values: &[f64]| values.chunks(3).map(|pixel| (mean(pixel), spread(pixel))).collect::<Vec<_>>();
     for saturation in [0.0, 2.0] {
         let y = changed(Change { saturation, ..Change::NONE }, shape, &x);
-        for ((mean, spread), (mean_then, spread_then)) in pixels(&x).into_iter().zip(pixels(&y)) {
-            assert!((mean - mean_then).abs() < 1e-12 && (saturation * spread - spread_then).abs() < 1e-12);
+        for ((mean, spread), (new_mean, new_spread)) in pixels(&x).into_iter().zip(pixels(&y)) {
+            assert!((mean - new_mean).abs() < 1e-12 && (saturation * spread - new_spread).abs() < 1e-12);
         }
     }
     let y = changed(Change { contrast: 0.5, ..Change::NONE }, shape, &x);
@@ -57,51 +57,51 @@ fn colours_change_as_their_names_say() {
 }
 
 #[test]
-fn all_changes_together_are_first_those_of_colour_and_then_those_of_place() {
+fn combined_changes_apply_colour_before_translation_and_cutout() {
     let (shape, x) = ([6, 5, 3], noise(2, 90));
     let colour = Change { brightness: -0.3, saturation: 1.7, contrast: 0.6, ..Change::NONE };
-    let place = Change { shift: [-1, 2], hole: [[2, -1], [5, 2]], ..Change::NONE };
-    let one_after_the_other = changed(place, shape, &changed(colour, shape, &x));
-    let together = Change { shift: place.shift, hole: place.hole, ..colour };
-    assert_close("y", &changed(together, shape, &x), &one_after_the_other, 1e-12);
+    let position = Change { shift: [-1, 2], hole: [[2, -1], [5, 2]], ..Change::NONE };
+    let sequential = changed(position, shape, &changed(colour, shape, &x));
+    let combined = Change { shift: position.shift, hole: position.hole, ..colour };
+    assert_close("y", &changed(combined, shape, &x), &sequential, 1e-12);
 }
 
 #[test]
-fn every_place_that_an_image_may_be_moved_to_comes_as_often_as_the_others() {
+fn translations_are_uniformly_distributed() {
     const DRAWS: usize = 21_000;
     let changes = DiffAugment { translation: true, ..DiffAugment::default() };
     let mut counts = [[0; 7]; 5];
     for change in draws(changes, DRAWS as u32) {
-        let [down, right] = change.shift; // an eighth of 16 and of 23, rounded, are 2 and 3
+        let [down, right] = change.shift; // 16 / 8 and 23 / 8 rounded are 2 and 3
         counts[(down + 2) as usize][(right + 3) as usize] += 1;
         assert_eq!(Change { shift: [0; 2], ..change }, Change::NONE);
     }
-    // 600 of each are expected, with a deviation of 24.
+    // The expected count is 600, with a standard deviation of 24.
     assert!(counts.as_flattened().iter().all(|count| (490..710).contains(count)), "{counts:?}");
 }
 
 #[test]
-fn a_hole_has_half_the_sides_and_its_middle_is_anywhere() {
+fn cutouts_have_half_the_sides_and_uniformly_distributed_centres() {
     let changes = DiffAugment { cutout: true, ..DiffAugment::default() };
-    let mut middles = [[0_usize; 24]; 2];
+    let mut centres = [[0_usize; 24]; 2];
     for change in draws(changes, 17_000) {
         let [first, end] = change.hole;
         assert_eq!([end[0] - first[0], end[1] - first[1]], [8, 12]);
-        for (axis, middle) in [first[0] + 4, first[1] + 6].into_iter().enumerate() {
-            middles[axis][middle as usize] += 1;
+        for (axis, centre) in [first[0] + 4, first[1] + 6].into_iter().enumerate() {
+            centres[axis][centre as usize] += 1;
         }
         assert_eq!(Change { hole: [[0; 2]; 2], ..change }, Change::NONE);
     }
-    // Where half the side is even, the middle lies between pixels: before the first to behind the last.
-    for (counts, places) in middles.iter().zip([17, 24]) {
-        let expected = 17_000 / places;
-        assert!(counts[..places].iter().all(|count| count.abs_diff(expected) < 160), "{counts:?}");
-        assert!(counts[places..].iter().all(|&count| count == 0), "{counts:?}");
+    // Half of 16 is even, so there are 17 centres, between pixels; half of 23, rounded up, is even too, with 24 centres.
+    for (counts, positions) in centres.iter().zip([17, 24]) {
+        let expected = 17_000 / positions;
+        assert!(counts[..positions].iter().all(|count| count.abs_diff(expected) < 160), "{counts:?}");
+        assert!(counts[positions..].iter().all(|&count| count == 0), "{counts:?}");
     }
 }
 
 #[test]
-fn colours_fill_their_ranges_evenly_and_independently() {
+fn colour_changes_are_uniform_and_independent() {
     let changes = DiffAugment { colour: true, ..DiffAugment::default() };
     let all = draws(changes, 20_000);
     let parts = [
@@ -122,13 +122,13 @@ fn colours_fill_their_ranges_evenly_and_independently() {
 }
 
 #[test]
-fn images_steps_seeds_and_streams_have_changes_of_their_own_and_the_same_ones_each_time() {
+fn each_image_step_seed_and_stream_draws_its_own_changes_and_repeats_them() {
     let draw = |seed, stream, step| {
         let draws = Draws { changes: DiffAugment::ALL, seed, stream, step };
         (0..50).map(|i| Change::drawn(draws, i, SIDES).saturation).collect::<Vec<_>>()
     };
     let mut all = [draw(1, 50, 1), draw(1, 50, 2), draw(2, 50, 1), draw(1, 51, 1), draw(1 << 40, 50, 1)].concat();
     all.sort_by(f64::total_cmp);
-    assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "two images are changed alike");
+    assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "two images have the same saturation");
     assert_eq!(draw(1, 50, 1), draw(1, 50, 1));
 }

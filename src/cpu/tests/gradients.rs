@@ -4,7 +4,7 @@ use super::*;
 use crate::net::{DropoutRng, Mode, Model, Network};
 use crate::program::{Activation, AdversarialLoss, Centre, DiffAugment, Element, Geometry, Op, Values};
 
-/// Sizes of a convolution that tests are made for.
+/// The sizes of a convolution under test.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConvCase {
     pub(super) n: usize,
@@ -13,22 +13,22 @@ pub(super) struct ConvCase {
     pub(super) geometry: Geometry,
 }
 
-/// Convolutions whose sizes divide nothing: x (H, W, `C_IN`), y (`H_OUT`, `W_OUT`, `C_OUT`), and K, S, P.
+/// Convolutions with awkward sizes: N, x (H, W, `C_IN`), y (`H_OUT`, `W_OUT`, `C_OUT`), and (K, S, P).
 pub(super) const CASES: [ConvCase; 14] = [
     case(2, (5, 4, 3), (5, 4, 2), (3, 1, 1)),
     case(2, (6, 8, 2), (3, 4, 3), (4, 2, 1)), // the layer of DCGAN
     case(3, (7, 5, 2), (3, 2, 3), (3, 2, 0)),
-    case(1, (8, 9, 1), (3, 3, 2), (2, 3, 0)), // a kernel smaller than its stride, so that pixels are left out
+    case(1, (8, 9, 1), (3, 3, 2), (2, 3, 0)), // the kernel is smaller than the stride and skips pixels
     case(2, (7, 7, 2), (4, 4, 1), (5, 2, 2)), // padding and kernel wider than half of the image
     case(2, (6, 6, 2), (3, 3, 2), (3, 2, 1)), // transposed: one pixel of output padding
-    case(2, (6, 6, 2), (3, 3, 2), (3, 2, 0)), // "same" padding of one pixel, which goes behind the image
-    case(1, (8, 8, 2), (4, 4, 2), (5, 2, 1)), // "same" padding of three: one before, two behind
-    case(3, (4, 3, 5), (4, 3, 2), (1, 1, 0)), // a single pixel
-    case(3, (5, 3, 2), (3, 2, 3), (1, 2, 0)), // a single pixel that skips
-    case(3, (4, 4, 3), (1, 1, 5), (4, 1, 0)), // the whole image, as in the discriminator's head
-    case(2, (4, 4, 2), (1, 1, 3), (4, 3, 1)), // one position, which does not cover the whole image
+    case(2, (6, 6, 2), (3, 3, 2), (3, 2, 0)), // "same" padding of one pixel, after the image
+    case(1, (8, 8, 2), (4, 4, 2), (5, 2, 1)), // "same" padding of three pixels: one before, two after the image
+    case(3, (4, 3, 5), (4, 3, 2), (1, 1, 0)), // a kernel of one pixel
+    case(3, (5, 3, 2), (3, 2, 3), (1, 2, 0)), // a kernel of one pixel with a stride
+    case(3, (4, 4, 3), (1, 1, 5), (4, 1, 0)), // the kernel covers the whole image, as in a discriminator's last layer
+    case(2, (4, 4, 2), (1, 1, 3), (4, 3, 1)), // one kernel position, which does not cover the whole image
     case(5, (1, 1, 7), (1, 1, 3), (1, 1, 0)), // a linear layer
-    case(1, (1, 1, 2), (3, 3, 2), (3, 1, 2)), // nearly all is padding
+    case(1, (1, 1, 2), (3, 3, 2), (3, 1, 2)), // mostly padding
 ];
 
 const fn case(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), ksp: (usize, usize, usize)) -> ConvCase {
@@ -82,7 +82,7 @@ impl Convolution {
 }
 
 #[test]
-fn a_convolution_has_the_gradients_of_its_input_and_weights() {
+fn convolution_gradients_agree_with_central_differences() {
     for case in CASES {
         let conv = Convolution::new(case);
         let mut executor = conv.executor();
@@ -96,10 +96,10 @@ fn a_convolution_has_the_gradients_of_its_input_and_weights() {
 }
 
 #[test]
-fn a_transposed_convolution_has_the_gradients_of_its_input_and_weights() {
+fn transposed_convolution_gradients_agree_with_central_differences() {
     for case in CASES {
         let mut conv = Convolution::new(case);
-        // Backwards, what comes in is called dy and what comes out dx, and the gradients are a convolution's other passes.
+        // The input of a transposed convolution is `dy` and its output `dx`; its gradients are the other passes of a convolution.
         let Convolution { x, dx, w, dw, y, dy, .. } = conv;
         let grad_input = conv.program.begin("transposed.grad_input");
         conv.program.push(Op::Conv { x, w, b: None, y, geometry: case.geometry });
@@ -114,11 +114,11 @@ fn a_transposed_convolution_has_the_gradients_of_its_input_and_weights() {
 }
 
 #[test]
-fn a_bias_has_its_gradient_in_a_convolution_and_in_a_transposed_one() {
+fn bias_gradients_agree_with_central_differences() {
     for case in CASES {
         let mut conv = Convolution::new(case);
         let Convolution { x, dx, y, dy, b_in, b_out, forward, transposed, .. } = conv;
-        // x and dy hold noise, and stand in for the gradients of dx and y.
+        // x and dy hold noise; they serve as the gradients for dx and y.
         for (b, y, r, routine) in [(b_out, y, dy, forward), (b_in, dx, x, transposed)] {
             let db = conv.program.tensor("db", conv.program.shape(b).to_vec().as_slice());
             let gradient = conv.program.begin(&format!("bias {b:?}"));
@@ -132,7 +132,7 @@ fn a_bias_has_its_gradient_in_a_convolution_and_in_a_transposed_one() {
 }
 
 #[test]
-fn picking_the_logit_of_a_class_has_its_gradient() {
+fn pick_logit_gradient_agrees_with_central_differences() {
     let mut program = Program::new();
     let labels = program.tensor_of(Element::U32, "labels", &[3]);
     let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[6, 1, 1, 5]));
@@ -150,7 +150,7 @@ fn picking_the_logit_of_a_class_has_its_gradient() {
 }
 
 #[test]
-fn batch_normalisation_has_its_gradients_through_mean_and_variance_too() {
+fn batch_norm_gradients_agree_with_central_differences() {
     for (groups, shape) in [(1, [3, 2, 2, 5]), (2, [4, 2, 1, 3]), (3, [6, 1, 2, 2])] {
         let c = shape[3];
         let mut program = Program::new();
@@ -174,14 +174,14 @@ fn batch_normalisation_has_its_gradients_through_mean_and_variance_too() {
             assert_gradient(&format!("{groups} groups"), &mut executor, forward, x, objective, &gradient);
         }
 
-        executor.run(forward, 1).unwrap(); // at x itself: differences moved it
+        executor.run(forward, 1).unwrap(); // again at x: `assert_gradient` ran it at other values
         let gradient = result(&mut executor, backward, dx);
         assert_eq!(result(&mut executor, input_only, dx), gradient);
     }
 }
 
 #[test]
-fn activations_have_the_gradients_that_their_outputs_tell() {
+fn activation_gradients_agree_with_central_differences() {
     let leaky = [0.0, 0.2].map(|slope| Activation::LeakyRelu { slope });
     for kind in [leaky[0], leaky[1], Activation::Tanh, Activation::Sigmoid] {
         let mut program = Program::new();
@@ -202,7 +202,7 @@ fn activations_have_the_gradients_that_their_outputs_tell() {
 }
 
 #[test]
-fn upsampling_has_the_gradient_of_its_input() {
+fn upsample_gradient_agrees_with_central_differences() {
     for ([n, h, w, c], factor) in [([2, 3, 2, 3], 2), ([1, 2, 4, 1], 3), ([2, 2, 1, 2], 1)] {
         let mut program = Program::new();
         let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
@@ -220,7 +220,7 @@ fn upsampling_has_the_gradient_of_its_input() {
 }
 
 #[test]
-fn packing_has_the_gradient_of_its_input() {
+fn pack_gradient_agrees_with_central_differences() {
     for ([n, h, w, c], m) in [([4, 2, 3, 2], 2), ([6, 1, 2, 1], 3), ([2, 2, 1, 3], 1)] {
         let mut program = Program::new();
         let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
@@ -238,7 +238,7 @@ fn packing_has_the_gradient_of_its_input() {
 }
 
 #[test]
-fn the_deviation_of_a_minibatch_has_the_gradient_of_its_input_and_groups_do_not_mix() {
+fn minibatch_deviation_gradient_agrees_with_central_differences_and_groups_do_not_mix() {
     for ([n, h, w, c], group) in [([4, 2, 3, 2], 2), ([6, 1, 2, 1], 3), ([4, 2, 1, 3], 4)] {
         let mut program = Program::new();
         let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
@@ -253,7 +253,7 @@ fn the_deviation_of_a_minibatch_has_the_gradient_of_its_input_and_groups_do_not_
         let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
         assert_gradient(&format!("groups of {group}"), &mut executor, forward, x, objective, &gradient);
 
-        // What the last group is changes nothing of the others.
+        // A change in the last group leaves the outputs of the other groups unchanged.
         let before = result(&mut executor, forward, y);
         let mut images = executor.read(x);
         let len = images.len();
@@ -267,7 +267,7 @@ fn the_deviation_of_a_minibatch_has_the_gradient_of_its_input_and_groups_do_not_
 }
 
 #[test]
-fn spectral_normalisation_has_the_gradient_of_its_weights_with_both_vectors_held_fixed() {
+fn spectral_norm_gradient_agrees_with_central_differences_at_fixed_singular_vectors() {
     for shape @ [k, _, c_in, c_out] in [[2, 2, 3, 4], [1, 1, 5, 1], [1, 1, 1, 6]] {
         let mut program = Program::new();
         let [w, y, dw] = ["w", "y", "dw"].map(|name| program.tensor(name, &shape));
@@ -289,18 +289,18 @@ fn spectral_normalisation_has_the_gradient_of_its_weights_with_both_vectors_held
             let sigma: f64 = w.chunks(c_out).zip(v).map(|(row, v)| v * dot(row, u)).sum();
             dot(&w, &r) / sigma
         };
-        assert_close("sigma", &executor.read(sigma), &[executor_sigma(&executor.read(w), u, v)], 1e-12);
+        assert_close("sigma", &executor.read(sigma), &[largest_singular_value(&executor.read(w), u, v)], 1e-12);
         assert_gradient(&format!("{shape:?}"), &mut executor, forward, w, objective, &gradient);
     }
 }
 
-/// `v^T w u`.
-fn executor_sigma(w: &[f64], u: &[f64], v: &[f64]) -> f64 {
+/// The estimate `v^T w u` of the largest singular value.
+fn largest_singular_value(w: &[f64], u: &[f64], v: &[f64]) -> f64 {
     w.chunks(u.len()).zip(v).map(|(row, v)| v * dot(row, u)).sum()
 }
 
 #[test]
-fn max_pooling_has_the_gradient_of_its_input() {
+fn max_pool_gradient_agrees_with_central_differences() {
     for ([n, h, w, c], size) in [([2, 4, 6, 3], 2), ([3, 5, 7, 2], 2), ([2, 7, 4, 1], 3), ([1, 3, 3, 2], 1)] {
         let mut program = Program::new();
         let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[n, h, w, c]));
@@ -310,7 +310,7 @@ fn max_pooling_has_the_gradient_of_its_input() {
         let backward = program.begin("backward");
         program.push(Op::MaxPoolGrad { x, dy, dx, size });
 
-        // Noise has no two equal numbers, nor two so close that a difference would change places with the maximum.
+        // No two values of the noise are so close that a difference step changes the position of a maximum.
         let mut executor = with_noise(&program, &[x, dy]);
         let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
         let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
@@ -319,7 +319,7 @@ fn max_pooling_has_the_gradient_of_its_input() {
 }
 
 #[test]
-fn dropout_has_the_gradient_that_the_same_numbers_make_of_dy() {
+fn dropout_gradient_agrees_with_central_differences() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &[3, 7]));
@@ -332,13 +332,13 @@ fn dropout_has_the_gradient_that_the_same_numbers_make_of_dy() {
     let mut executor = with_noise(&program, &[x, dy]);
     executor.upload(clock, Values::U32(&[9])).unwrap();
     let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
-    assert!(gradient.contains(&0.0), "something is dropped: {gradient:?}");
+    assert!(gradient.contains(&0.0), "no value is dropped: {gradient:?}");
     let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
     assert_gradient("dropout", &mut executor, forward, x, objective, &gradient);
 }
 
 #[test]
-fn diff_augment_has_the_gradient_of_its_input_for_each_change_and_all_of_them() {
+fn diff_augment_gradient_agrees_with_central_differences_for_each_augmentation_and_all() {
     let none = DiffAugment::default();
     for (changes, shape) in [
         (DiffAugment { translation: true, ..none }, [4, 9, 5, 2]),
@@ -363,7 +363,7 @@ fn diff_augment_has_the_gradient_of_its_input_for_each_change_and_all_of_them() 
     }
 }
 
-/// Checks the gradient of a loss on some logits, given whose losses are its own.
+/// Checks the gradient of a loss on `n` logits. `columns` are the columns of the history that hold its losses.
 fn check_loss(what: &str, n: usize, columns: &[usize], op: impl FnOnce(&mut Program, TensorId, TensorId) -> Op) {
     let mut program = Program::new();
     let [logits, dlogits] = ["logits", "dlogits"].map(|name| program.tensor(name, &[n, 1, 1, 1]));
@@ -384,7 +384,7 @@ fn check_loss(what: &str, n: usize, columns: &[usize], op: impl FnOnce(&mut Prog
 }
 
 #[test]
-fn every_loss_of_either_network_has_its_gradient() {
+fn adversarial_loss_gradients_agree_with_central_differences() {
     for (name, kind) in AdversarialLoss::NAMES {
         for smoothing in [0.0, 0.2] {
             if smoothing > 0.0 && !kind.has_labels() {
@@ -405,7 +405,7 @@ fn every_loss_of_either_network_has_its_gradient() {
     }
 }
 
-/// A discriminator of every layer that a gradient penalty goes through.
+/// A model whose discriminator has every layer that supports a gradient penalty.
 const PENALISED: &str = r#"
 name = "penalised"
 image = { height = 6, width = 6, channels = 2 }
@@ -438,14 +438,14 @@ weight = "fan-in-uniform"
 "#;
 
 #[test]
-fn a_gradient_penalty_has_its_gradient_in_every_weight() {
+fn gradient_penalty_gradients_agree_with_central_differences() {
     check_penalty(PENALISED, 0);
 }
 
-/// With weights that are normalised so often that the singular vectors are those: the singular value does not depend on them then, to
-/// the first order.
+/// 150 power iterations let the singular vectors converge. Then the singular value does not depend on them to first order, so
+/// holding them fixed gives the exact gradient.
 #[test]
-fn a_gradient_penalty_has_its_gradient_through_spectral_normalisation_too() {
+fn gradient_penalty_gradients_through_spectral_norm_agree_with_central_differences() {
     let spectral = PENALISED.replacen("pad = 1 }", "pad = 1, spectral-norm = true }", 1).replacen(
         "features = 5 }",
         "features = 5, spectral-norm = true }",
@@ -478,7 +478,7 @@ fn check_penalty(model: &str, normalisations: usize) {
         let g = g.unwrap();
 
         let mut executor = with_noise(&program, &[x]);
-        // Small weights, so that the third derivative does not show in differences.
+        // Small weights keep the third derivative, and so the error of the differences, small.
         let weights: Vec<f64> = noise(2, executor.read(d.params()).len()).iter().map(|z| 0.5 * z).collect();
         executor.write(d.params(), &weights);
         let vectors = noise(7, executor.read(d.running()).len());
@@ -487,7 +487,7 @@ fn check_penalty(model: &str, normalisations: usize) {
         let before = noise(9, executor.read(d.grads()).len());
         executor.write(d.grads(), &before);
         executor.run(run, 1).unwrap();
-        // What was there before, stays.
+        // `penalise` adds to the gradients that are there.
         let gradient: Vec<f64> =
             executor.read(d.grads()).iter().zip(&before).map(|(after, before)| after - before).collect();
         let penalty = |executor: &CpuExecutor<f64>| {
@@ -503,7 +503,7 @@ fn check_penalty(model: &str, normalisations: usize) {
 }
 
 #[test]
-fn the_cross_entropy_has_its_gradient_in_every_logit() {
+fn cross_entropy_gradient_agrees_with_central_differences() {
     for (n, classes) in [(1, 2), (4, 3), (3, 7)] {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);

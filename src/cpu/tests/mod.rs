@@ -1,5 +1,5 @@
-//! What is true of the CPU device. In f64 it is what every other device is compared with, so it is compared here with
-//! what does not come from this crate's formulas: central differences, naive loops and numbers worked out by hand.
+//! Tests of the CPU device. In f64 it is the reference for every other device. So it is compared here with results that do not use
+//! its formulas: central differences, naive loops and values computed by hand.
 
 mod augment;
 mod device;
@@ -11,19 +11,19 @@ mod values;
 use super::{CpuExecutor, Scalar};
 use crate::program::{Executor, Program, RoutineId, TensorId, random};
 
-/// `len` normal numbers, the same for the same seed.
+/// `len` standard normal numbers, which `seed` determines.
 fn noise(seed: u64, len: usize) -> Vec<f64> {
     (0..len).map(|i| random::normal(seed, 0, 0, i as u32)).collect()
 }
 
-/// Fills a tensor with normal numbers.
+/// Fills a tensor with standard normal numbers.
 fn fill<T: Scalar>(executor: &mut CpuExecutor<T>, tensor: TensorId, seed: u64) {
     let len = executor.read(tensor).len();
     let values: Vec<T> = noise(seed, len).into_iter().map(T::from_f64).collect();
     executor.write(tensor, &values);
 }
 
-/// An executor of f64 whose tensors named here hold normal numbers, each its own.
+/// An executor of f64 whose `tensors` hold standard normal numbers, each from another seed.
 fn with_noise(program: &Program, tensors: &[TensorId]) -> CpuExecutor<f64> {
     let mut executor = CpuExecutor::new(program).unwrap();
     for (seed, &tensor) in (1..).zip(tensors) {
@@ -32,7 +32,7 @@ fn with_noise(program: &Program, tensors: &[TensorId]) -> CpuExecutor<f64> {
     executor
 }
 
-/// A tensor that a routine writes, which held NaN before: what was there must not matter.
+/// Runs a routine and returns a tensor that it writes. The tensor holds NaN before, so reading old values would show.
 fn result(executor: &mut CpuExecutor<f64>, routine: RoutineId, tensor: TensorId) -> Vec<f64> {
     let len = executor.read(tensor).len();
     executor.write(tensor, &vec![f64::NAN; len]);
@@ -45,7 +45,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Every value is within `bound * (1 + |expected|)` of the one expected; written so that NaN fails.
+/// Asserts that each value is within `bound * (1 + |expected|)` of the expected one. NaN fails.
 #[track_caller]
 fn assert_close(what: &str, values: &[f64], expected: &[f64], bound: f64) {
     assert_eq!(values.len(), expected.len(), "{what}: lengths");
@@ -55,8 +55,8 @@ fn assert_close(what: &str, values: &[f64], expected: &[f64], bound: f64) {
     }
 }
 
-/// `gradient` is the gradient of `objective` for `x`, as central differences show that run `forward` twice for each
-/// element of `x`. `objective` must have no kink within reach.
+/// Asserts that `gradient` agrees with central differences of `objective` for each element of `x`; `forward` computes the
+/// objective's inputs. `objective` must be smooth within the step of the differences.
 #[track_caller]
 fn assert_gradient(
     what: &str,
@@ -66,7 +66,7 @@ fn assert_gradient(
     objective: impl Fn(&CpuExecutor<f64>) -> f64,
     gradient: &[f64],
 ) {
-    // The error of a difference is about STEP^2, of rounding about 1e-16 / STEP: both are 1e-10 or so.
+    // The truncation error is about STEP^2 and the rounding error about 1e-16 / STEP: both are near 1e-10.
     const STEP: f64 = 1e-5;
     const BOUND: f64 = 1e-8;
     let values = executor.read(x);
@@ -79,7 +79,7 @@ fn assert_gradient(
     };
     let differences: Vec<f64> = (0..values.len()).map(|i| (at(i, STEP) - at(i, -STEP)) / (2.0 * STEP)).collect();
     executor.write(x, &values);
-    assert!(differences.iter().any(|difference| difference.abs() > 0.01), "{what}: nothing depends on x");
+    assert!(differences.iter().any(|difference| difference.abs() > 0.01), "{what}: the objective does not depend on x");
     assert_close(what, gradient, &differences, BOUND);
 }
 
@@ -89,18 +89,18 @@ mod helpers {
 
     #[test]
     #[should_panic(expected = "is NaN, not 0")]
-    fn assert_close_does_not_let_nan_pass() {
+    fn assert_close_rejects_nan() {
         assert_close("values", &[f64::NAN], &[0.0], f64::INFINITY);
     }
 
     #[test]
     #[should_panic(expected = "lengths")]
-    fn assert_close_does_not_let_a_missing_value_pass() {
+    fn assert_close_rejects_a_missing_value() {
         assert_close("values", &[1.0], &[1.0, 1.0], 1.0);
     }
 
     #[test]
-    fn assert_gradient_takes_what_is_right_and_refuses_what_is_off_by_a_millionth() {
+    fn assert_gradient_accepts_the_gradient_and_rejects_an_error_of_one_millionth() {
         let mut program = Program::new();
         let x = program.tensor("x", &[5]);
         let y = program.tensor("y", &[5]);

@@ -1,5 +1,4 @@
-//! A whole small step of training, which contains every operation: the same bits each time, f32 close to f64, and NaN
-//! never hidden.
+//! A small training step: it gives the same bits each time, f32 agrees with f64, and NaN propagates.
 
 use super::gradients::{ConvCase, Convolution};
 use super::*;
@@ -18,7 +17,7 @@ struct TinyGan {
     images: TensorId,
     /// The parameters of the generator, then those of the discriminator.
     params: [TensorId; 2],
-    /// What there is to see afterwards: losses, gradients, statistics and images, and last what Adam made of it.
+    /// The tensors that tests compare: losses, gradients, statistics, images, then the updated parameters and the EMA.
     results: Vec<TensorId>,
     losses: TensorId,
 }
@@ -36,7 +35,7 @@ impl TinyGan {
         let (g, [g_w1, g_affine, g_w2, g_b], g_grad, dg) = params(&mut p, "g", shapes);
         let (d, [d_w1, d_w2], d_grad, dd) = params(&mut p, "d", [&[4, 4, 3, 20], &[8, 8, 20, 1]]);
 
-        // G(z), and what its running statistics give.
+        // G(z) in training, and its first batch normalisation in evaluation.
         let z = p.tensor("z", &[N, 1, 1, 12]);
         let [x1, x2, x3, dx1, dx2, dx3, eval] =
             ["x1", "x2", "x3", "dx1", "dx2", "dx3", "eval"].map(|name| p.tensor(name, &[N, 8, 8, 24]));
@@ -53,18 +52,18 @@ impl TinyGan {
         p.push(Op::ConvGradInput { dy: x3, w: g_w2, b: Some(g_b), dx: pre, geometry: HALVES });
         p.push(Op::Activation { kind: Activation::Tanh, x: pre, y: fake });
 
-        // D on real and fake.
+        // Update of D on real and generated images.
         let both = p.tensor("both", &[2 * N, 16, 16, 3]);
         p.push(Op::Batch { clock, images, y: real, seed: 1, order: Order::Shuffled, range: [-1.0, 1.0] });
         p.push(Op::Concat { a: real, b: fake, y: both });
-        let judged = judge(&mut p, clock, both, 2 * N, [d_w1, d_w2], losses, 0);
-        p.push(Op::ConvGradWeight { x: both, dy: judged.dx1, dw: dd[0], geometry: HALVES });
-        p.push(Op::ConvGradWeight { x: judged.x2, dy: judged.dlogits, dw: dd[1], geometry: WHOLE });
+        let pass = discriminate(&mut p, clock, both, 2 * N, [d_w1, d_w2], losses, 0);
+        p.push(Op::ConvGradWeight { x: both, dy: pass.dx1, dw: dd[0], geometry: HALVES });
+        p.push(Op::ConvGradWeight { x: pass.x2, dy: pass.dlogits, dw: dd[1], geometry: WHOLE });
         adam(&mut p, clock, d, d_grad);
 
-        // G against the new D.
-        let judged = judge(&mut p, clock, fake, N, [d_w1, d_w2], losses, 6);
-        p.push(Op::ConvGradInput { dy: judged.dx1, w: d_w1, b: None, dx: dfake, geometry: HALVES });
+        // Update of G with the new D.
+        let pass = discriminate(&mut p, clock, fake, N, [d_w1, d_w2], losses, 6);
+        p.push(Op::ConvGradInput { dy: pass.dx1, w: d_w1, b: None, dx: dfake, geometry: HALVES });
         p.push(Op::ActivationGrad { kind: Activation::Tanh, y: fake, dy: dfake, dx: dpre });
         p.push(Op::BiasGrad { dy: dpre, db: dg[3] });
         p.push(Op::ConvGradWeight { x: dpre, dy: x3, dw: dg[2], geometry: HALVES });
@@ -95,7 +94,7 @@ impl TinyGan {
         executor
     }
 
-    /// The results after some steps.
+    /// The results after `steps` steps.
     fn results<T: Scalar>(&self, steps: usize) -> Vec<Vec<T>> {
         let mut executor = self.executor();
         executor.run(self.routine, steps).unwrap();
@@ -103,7 +102,7 @@ impl TinyGan {
     }
 }
 
-/// Parameters and gradients: all, and each.
+/// Declares the parameters and gradients of a network: each as one tensor and as its parts.
 fn params<const L: usize>(
     p: &mut Program,
     name: &str,
@@ -128,8 +127,9 @@ struct DiscriminatorTensors {
     dx1: TensorId,
 }
 
-/// The discriminator on N images of each kind, or on N that the generator wants real, and back to its first layer's output.
-fn judge(
+/// Appends the discriminator's forward pass, its loss, and its backward pass down to the first layer's output. With `n == N` the
+/// loss is the generator's, else the discriminator's.
+fn discriminate(
     p: &mut Program,
     clock: TensorId,
     images: TensorId,
@@ -155,7 +155,7 @@ fn judge(
 }
 
 #[test]
-fn a_step_gives_the_same_bits_each_time_whatever_the_number_of_threads() {
+fn a_cpu_step_gives_the_same_bits_with_any_number_of_threads() {
     let step = TinyGan::new();
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -169,7 +169,7 @@ fn a_step_gives_the_same_bits_each_time_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn running_two_steps_at_once_is_running_one_step_twice() {
+fn one_run_of_two_steps_equals_two_runs_of_one_step() {
     let step = TinyGan::new();
     let mut executor = step.executor::<f32>();
     executor.run(step.routine, 1).unwrap();
@@ -182,7 +182,7 @@ fn running_two_steps_at_once_is_running_one_step_twice() {
 fn f32_agrees_with_f64() {
     let step = TinyGan::new();
     let results = step.results::<f32>(1).into_iter().zip(step.results::<f64>(1));
-    // Parameters are left out: Adam's first step is lr or -lr, and a gradient of almost zero has either sign.
+    // Parameters are not compared: Adam's first step is lr or -lr, and the sign of a gradient near zero may differ.
     for ((f32s, f64s), &tensor) in results.zip(&step.results).take(6) {
         let f32s: Vec<f64> = f32s.into_iter().map(f64::from).collect();
         let scale = f64s.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
@@ -192,7 +192,7 @@ fn f32_agrees_with_f64() {
 }
 
 #[test]
-fn a_parameter_that_is_nan_shows_in_every_loss_and_parameter_it_reaches() {
+fn a_nan_parameter_gives_nan_losses_and_parameters() {
     let step = TinyGan::new();
     for param in step.params {
         let mut executor = step.executor::<f32>();
@@ -212,7 +212,7 @@ fn a_parameter_that_is_nan_shows_in_every_loss_and_parameter_it_reaches() {
 }
 
 #[test]
-fn products_that_all_cores_share_give_the_same_bits_with_any_number_of_threads() {
+fn shared_products_give_the_same_bits_with_any_number_of_threads() {
     let case = ConvCase { n: 70, x: (3, 5, 40), y: (3, 5, 738), geometry: Geometry { kernel: 3, stride: 1, pad: 1 } };
     let conv = Convolution::new(case);
     let bits = |threads: usize| -> Vec<u32> {
@@ -236,7 +236,7 @@ fn products_that_all_cores_share_give_the_same_bits_with_any_number_of_threads()
     }
 }
 
-/// Batch normalisation with the activation after it, in training and in evaluation, and the gradients of both.
+/// Covers batch normalisation and the activation after it in training and in evaluation, and the gradients of both.
 #[test]
 fn fused_operations_give_the_bits_of_separate_ones() {
     let mut p = Program::new();
@@ -279,7 +279,7 @@ fn fused_operations_give_the_bits_of_separate_ones() {
 }
 
 #[test]
-fn operations_that_do_not_pass_a_tensor_or_share_a_buffer_otherwise_are_not_fused() {
+fn operations_are_fused_only_if_they_pass_a_tensor_and_share_no_other_buffer() {
     let mut p = Program::new();
     let shape = vec![4, 1, 1, 64];
     let parts = ["x", "z"].map(|name| (name.to_string(), shape.clone()));

@@ -1,10 +1,10 @@
-//! Each operation against naive loops or numbers worked out by hand.
+//! Each operation against naive loops or values computed by hand.
 
 use super::gradients::{CASES, ConvCase, Convolution};
 use super::*;
 use crate::program::{Activation, AdversarialLoss, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
-/// Convolutions whose work is divided in different ways.
+/// Convolutions that cover each way of dividing the work.
 const LARGE: [ConvCase; 7] = [
     large(37, (9, 11, 3), (5, 6, 5), 3, 2, 1),
     large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0), // an image has more patches than a core gathers at a time
@@ -20,7 +20,7 @@ const fn large(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), k: 
     ConvCase { n, x, y, geometry }
 }
 
-/// Calls `add` with the indices of x, w and y of every product that the sum of a convolution is made of.
+/// Calls `add` with the indices of x, w and y for each product in the sums of a convolution.
 fn for_each_product(case: ConvCase, mut add: impl FnMut(usize, usize, usize)) {
     let ConvCase { n, x: (h, w, c_in), y: (h_out, w_out, c_out), geometry } = case;
     let Geometry { kernel, stride, pad } = geometry;
@@ -100,7 +100,7 @@ fn the_clock_counts_steps() {
 }
 
 #[test]
-fn batches_show_every_image_once_in_an_epoch_and_reach_from_minus_one_to_one() {
+fn batches_show_each_image_once_per_epoch_with_values_from_minus_one_to_one() {
     const COUNT: usize = 12;
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
@@ -110,15 +110,15 @@ fn batches_show_every_image_once_in_an_epoch_and_reach_from_minus_one_to_one() {
     program.push(Op::Tick { clock });
     program.push(Op::Batch { clock, images, y, seed: 3, order: Order::Shuffled, range: [-1.0, 1.0] });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
-    // Image i is the pixels 20 * i and 255 - 20 * i.
+    // Image i has the pixels 20 * i and 255 - 20 * i.
     let pixels: Vec<u8> = (0..COUNT as u8).flat_map(|i| [20 * i, 255 - 20 * i]).collect();
     executor.upload(images, Values::U8(&pixels)).unwrap();
 
-    let mut shown = Vec::new(); // five images a step, so that epochs end within a batch
+    let mut shown = Vec::new(); // five images per step, so that epochs end within a batch
     for _ in 0..COUNT {
         executor.run(step, 1).unwrap();
         for pair in executor.read(y).chunks(2) {
-            assert!((pair[0] + pair[1]).abs() < 1e-12, "{pair:?} are not of one image");
+            assert!((pair[0] + pair[1]).abs() < 1e-12, "{pair:?} are pixels of two images");
             shown.push(((pair[0] + 1.0) * 127.5 / 20.0).round() as usize);
         }
     }
@@ -145,7 +145,7 @@ fn upsampling_repeats_each_pixel_in_both_directions() {
     assert_eq!(result(&mut executor, forward, y), rows.as_flattened());
 }
 
-/// An image of 3 x 5 pixels and its pooling by 2: the third row and the fifth column are left out.
+/// Pools an image of 3 x 5 pixels by 2, which ignores the third row and the fifth column. Returns the maxima and the gradient.
 fn max_pool(values: [f64; 15]) -> (Vec<f64>, Vec<f64>) {
     let mut program = Program::new();
     let [x, dx] = ["x", "dx"].map(|name| program.tensor(name, &[1, 3, 5, 1]));
@@ -162,7 +162,7 @@ fn max_pool(values: [f64; 15]) -> (Vec<f64>, Vec<f64>) {
 
 #[test]
 #[rustfmt::skip]
-fn the_first_of_equal_maxima_has_the_whole_gradient_and_pixels_left_out_have_none() {
+fn max_pool_gradient_goes_to_the_first_maximum_and_is_zero_at_ignored_pixels() {
     let (y, dx) = max_pool([
         0.0, 0.0,   -1.0, -3.0,   9.0,
         0.0, 0.0,   -2.0, -1.0,   9.0,
@@ -186,7 +186,7 @@ fn the_first_of_equal_maxima_has_the_whole_gradient_and_pixels_left_out_have_non
 }
 
 #[test]
-fn the_largest_of_a_window_with_a_nan_is_nan() {
+fn max_pool_of_a_window_with_nan_is_nan() {
     for place in [0, 1, 5, 6] {
         let mut values = [1.0; 15];
         values[place] = f64::NAN;
@@ -198,7 +198,7 @@ fn the_largest_of_a_window_with_a_nan_is_nan() {
 }
 
 #[test]
-fn dropout_keeps_what_the_words_say_and_scales_it_up() {
+fn dropout_zeroes_by_random_word_and_scales_kept_values() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[10_001]));
@@ -215,7 +215,7 @@ fn dropout_keeps_what_the_words_say_and_scales_it_up() {
 }
 
 #[test]
-fn concat_puts_the_second_batch_behind_the_first() {
+fn concat_appends_the_second_batch_to_the_first() {
     let mut program = Program::new();
     let a = program.tensor("a", &[1, 1, 2, 1]);
     let b = program.tensor("b", &[2, 1, 2, 1]);
@@ -247,7 +247,7 @@ fn activations_are_stable_far_from_zero() {
     assert_eq!(run(Activation::Sigmoid, [-200.0, 0.0, 20.0, 200.0]), [0.0, 0.5, 1.0, 1.0]);
 }
 
-/// A program of one batch normalisation, with its tensors x, affine, y, saved and running.
+/// A program with one batch normalisation, and its tensors x, affine, y, saved and running.
 fn batch_norm(shape: [usize; 4], groups: usize, momentum: f64) -> (Program, [TensorId; 5]) {
     let mut program = Program::new();
     let c = shape[3];
@@ -268,7 +268,7 @@ fn running_statistics_follow_each_group_in_turn_with_the_unbiased_variance() {
     executor.write(x, &[1.0, 3.0, 10.0, 16.0]);
     executor.write(running, &[0.0, 1.0]);
     executor.run(program.routine_named("forward").unwrap(), 1).unwrap();
-    // Means 2 and 13, variances 1 and 9, unbiased 2 and 18.
+    // The means are 2 and 13, the variances 1 and 9, and unbiased 2 and 18.
     let mean = 0.9 * (0.9 * 0.0 + 0.1 * 2.0) + 0.1 * 13.0;
     let variance = 0.9 * (0.9 * 1.0 + 0.1 * 2.0) + 0.1 * 18.0;
     assert_close("running", &executor.read(running), &[mean, variance], 1e-15);
@@ -277,7 +277,7 @@ fn running_statistics_follow_each_group_in_turn_with_the_unbiased_variance() {
 }
 
 #[test]
-fn batch_normalisation_gives_each_channel_of_each_group_the_mean_beta_and_the_deviation_gamma() {
+fn batch_norm_output_has_mean_beta_and_deviation_gamma_per_group_and_channel() {
     let (program, [x, affine, y, _, running]) = batch_norm([6, 11, 13, 3], 2, 1.0);
     let mut executor = with_noise(&program, &[x]);
     let far_off: Vec<f64> = executor.read(x).iter().map(|x| 1000.0 + 10.0 * x).collect();
@@ -295,7 +295,7 @@ fn batch_normalisation_gives_each_channel_of_each_group_the_mean_beta_and_the_de
         }
     }
 
-    // With a momentum of 1 the running statistics are those of the last group, but for the unbiased variance.
+    // With a momentum of 1 the running statistics are those of the last group, with the unbiased variance.
     executor.run(program.routine_named("eval").unwrap(), 1).unwrap();
     let half = forward.len() / 2;
     let n = (half / 3) as f64;
@@ -307,7 +307,7 @@ fn batch_normalisation_gives_each_channel_of_each_group_the_mean_beta_and_the_de
 }
 
 #[test]
-fn statistics_in_f32_are_good_where_the_mean_is_large_and_the_batch_too() {
+fn f32_statistics_are_accurate_for_large_means_and_batches() {
     fn statistics<T: Scalar>(values: &[f32]) -> Vec<f64> {
         let (program, [x, _, _, saved, _]) = batch_norm([256, 16, 16, 2], 1, 0.1);
         let mut executor = CpuExecutor::<T>::new(&program).unwrap();
@@ -319,7 +319,7 @@ fn statistics_in_f32_are_good_where_the_mean_is_large_and_the_batch_too() {
     assert_close("saved", &statistics::<f32>(&values), &statistics::<f64>(&values), 1e-6);
 }
 
-/// Logits, their gradients and the history after the fourth step, which is the second in a history of two rows.
+/// The gradient for `logits` and the history after step 4, which writes the second row of a history of two rows.
 fn losses(
     logits: &[f64],
     columns: usize,
@@ -341,7 +341,7 @@ fn losses(
 }
 
 #[test]
-fn a_loss_writes_its_own_cells_of_its_own_row() {
+fn a_loss_writes_only_its_columns_in_the_row_of_its_step() {
     let logits = [0.0, 1000.0, -1000.0, -1000.0, 1000.0, -1000.0];
     let (gradient, history) = losses(&logits, 8, |clock, logits, dlogits, history| Op::DiscriminatorLoss {
         clock,
@@ -353,7 +353,7 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
         column: 1,
     });
     let mut expected = vec![7.0; 9];
-    expected.extend([(std::f64::consts::LN_2 + 1000.0) / 3.0, 0.5, 1.0 / 3.0]); // a logit of 0 is not judged real
+    expected.extend([(std::f64::consts::LN_2 + 1000.0) / 3.0, 0.5, 1.0 / 3.0]); // a logit of 0 is not classified as real
     expected.extend([1000.0 / 3.0, 1.0 / 3.0, 2.0 / 3.0, 7.0]);
     assert_close("history", &history, &expected, 1e-15);
     assert_close("dlogits", &gradient, &[-0.5 / 3.0, 0.0, -1.0 / 3.0, 0.0, 1.0 / 3.0, 0.0], 1e-15);
@@ -367,7 +367,7 @@ fn a_loss_writes_its_own_cells_of_its_own_row() {
 }
 
 #[test]
-fn no_loss_hides_a_logit_that_is_not_a_number() {
+fn a_nan_logit_gives_a_nan_loss() {
     for (name, kind) in AdversarialLoss::NAMES {
         for broken in 0..2 {
             let mut logits = [0.5, -0.5, 0.25, 1.5];
@@ -399,7 +399,7 @@ fn no_loss_hides_a_logit_that_is_not_a_number() {
 }
 
 #[test]
-fn a_penalty_around_one_asks_nothing_where_there_is_no_gradient() {
+fn a_penalty_centred_at_one_has_direction_zero_where_the_gradient_is_zero() {
     let mut program = Program::new();
     let [g, t] = ["g", "t"].map(|name| program.tensor(name, &[3, 1, 1, 2]));
     let run = program.begin("run");
@@ -407,12 +407,12 @@ fn a_penalty_around_one_asks_nothing_where_there_is_no_gradient() {
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(g, &[3.0, 4.0, 0.0, 0.0, 0.6, 0.8]);
     executor.run(run, 1).unwrap();
-    // Lengths 5, 0 and 1: 2 * 10 / 3 * (1 - 1 / 5) of the first, and nothing of the others.
+    // The lengths are 5, 0 and 1: the first image has the factor 2 * 10 / 3 * (1 - 1 / 5), the others 0.
     assert_close("t", &executor.read(t), &[16.0, 64.0 / 3.0, 0.0, 0.0, 0.0, 0.0], 1e-15);
 }
 
 #[test]
-fn cross_entropy_follows_a_case_worked_out_by_hand() {
+fn cross_entropy_matches_hand_computed_values() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let labels = program.tensor_of(Element::U32, "labels", &[4]);
@@ -422,7 +422,7 @@ fn cross_entropy_follows_a_case_worked_out_by_hand() {
     program.push(Op::Tick { clock });
     program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 2 });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
-    // Even odds; 2 to 1 to 1; sure and right; sure and wrong. The first largest of equal logits counts.
+    // Equal logits; odds of 2 to 1 to 1; certain and correct; certain and wrong. Among equal logits the first is the largest.
     let ln2 = std::f64::consts::LN_2;
     executor.write(logits, &[0.0, 0.0, 0.0, 700.0 + ln2, 700.0, 700.0, 0.0, 1e6, 0.0, 1e6, 0.0, 0.0]);
     executor.write(history, &[7.0; 10]);
@@ -438,7 +438,7 @@ fn cross_entropy_follows_a_case_worked_out_by_hand() {
 }
 
 #[test]
-fn labels_are_those_of_the_images_that_a_batch_shows() {
+fn labels_belong_to_the_images_of_their_batch() {
     const COUNT: usize = 12;
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
@@ -454,7 +454,7 @@ fn labels_are_those_of_the_images_that_a_batch_shows() {
     program.push(Op::Labels { clock, labels: classes, y: labels, seed: 3, order: Order::Shuffled });
     program.push(Op::CrossEntropy { clock, logits, labels, dlogits, history, column: 0 });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
-    // Image i has the grey 20 * i and the class COUNT - 1 - i.
+    // Image i has the grey value 20 * i and the class COUNT - 1 - i.
     executor.upload(images, Values::U8(&(0..COUNT as u8).map(|i| 20 * i).collect::<Vec<_>>())).unwrap();
     executor.upload(classes, Values::U8(&(0..COUNT as u8).rev().collect::<Vec<_>>())).unwrap();
     for _ in 0..COUNT {
@@ -467,7 +467,7 @@ fn labels_are_those_of_the_images_that_a_batch_shows() {
 }
 
 #[test]
-fn the_labels_of_a_window_lie_in_the_order_in_which_they_are_shown() {
+fn labels_of_a_chunk_are_read_in_order() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let classes = program.tensor_of(Element::U8, "classes", &[6]);
@@ -487,7 +487,7 @@ fn the_labels_of_a_window_lie_in_the_order_in_which_they_are_shown() {
 }
 
 #[test]
-fn each_equal_part_of_a_batch_has_the_same_classes() {
+fn labels_repeat_for_each_part_of_a_batch() {
     let mut program = Program::new();
     let labels = program.tensor_of(Element::U32, "labels", &[2]);
     let [x, dy] = ["x", "dy"].map(|name| program.tensor(name, &[4, 1, 1, 1]));
@@ -516,7 +516,7 @@ fn each_equal_part_of_a_batch_has_the_same_classes() {
 }
 
 #[test]
-fn adam_follows_a_case_worked_out_by_hand() {
+fn adam_matches_hand_computed_steps() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[1]));
@@ -528,7 +528,7 @@ fn adam_follows_a_case_worked_out_by_hand() {
     executor.write(param, &[1.0]);
     executor.write(grad, &[2.0]);
     executor.run(step, 1).unwrap();
-    // m = 1 and v = 1, both divided by 1 - beta: 2 and 4. So 1 - 0.1 * 2 / (2 + 0.5).
+    // m = 1 and v = 1; divided by 1 - beta they are 2 and 4. So param = 1 - 0.1 * 2 / (2 + 0.5).
     let values = [param, m, v].map(|tensor| executor.read(tensor)[0]);
     assert_close("first step", &values, &[0.92, 1.0, 1.0], 1e-15);
     executor.write(grad, &[-1.0]);
@@ -539,7 +539,7 @@ fn adam_follows_a_case_worked_out_by_hand() {
 }
 
 #[test]
-fn adam_takes_full_steps_from_the_start_where_beta_is_almost_one() {
+fn adam_bias_correction_is_exact_for_beta_near_one() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [param, grad, m, v] = ["param", "grad", "m", "v"].map(|name| program.tensor(name, &[1]));
@@ -571,7 +571,7 @@ fn the_ema_forgets_faster_in_the_first_steps() {
 }
 
 #[test]
-fn the_ema_by_half_life_starts_as_the_parameters_and_its_half_life_is_a_twentieth_of_the_steps_so_far() {
+fn the_ema_by_half_life_first_copies_the_parameters_and_then_ramps_up_its_decay() {
     let mut program = Program::new();
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     let [param, ema] = ["param", "ema"].map(|name| program.tensor(name, &[1]));
@@ -579,7 +579,7 @@ fn the_ema_by_half_life_starts_as_the_parameters_and_its_half_life_is_a_twentiet
     program.push(Op::Ema { clock, param, ema, decay: 0.75, ramp_up: RampUp::HalfLife });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.write(ema, &[100.0]);
-    // d is 0, then 0.5^(1/1), 0.5^(1/2) = 0.707, and then 0.5^(1/2.5), which is more than 0.75.
+    // d is 0, 0.5^(1/1), 0.5^(1/2) = 0.707, and then 0.75, as 0.5^(1/2.5) exceeds it.
     for (t, value, expected) in [
         (1, 1.0, 1.0),
         (21, 0.0, 0.5),
@@ -595,14 +595,14 @@ fn the_ema_by_half_life_starts_as_the_parameters_and_its_half_life_is_a_twentiet
 }
 
 #[test]
-fn packed_images_lie_side_by_side_in_the_channels_of_each_pixel() {
+fn pack_concatenates_images_along_their_channels() {
     let mut program = Program::new();
     let x = program.tensor("x", &[4, 1, 2, 2]);
     let y = program.tensor("y", &[2, 1, 2, 4]);
     let step = program.begin("step");
     program.push(Op::Pack { x, y });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
-    // Two pixels of two channels: ten times the image, then the element.
+    // Each image has two pixels of two channels; a value is ten times the image plus the element.
     let images: Vec<f64> = (0..16).map(|i| f64::from(i / 4 * 10 + i % 4)).collect();
     executor.write(x, &images);
     executor.write(y, &[f64::NAN; 16]);
@@ -612,7 +612,7 @@ fn packed_images_lie_side_by_side_in_the_channels_of_each_pixel() {
 }
 
 #[test]
-fn the_deviation_of_a_minibatch_is_that_of_each_group_behind_the_channels_and_images_that_are_alike_have_none() {
+fn minibatch_deviation_appends_the_deviation_of_each_group_as_a_channel() {
     let mut program = Program::new();
     let x = program.tensor("x", &[4, 1, 2, 1]);
     let y = program.tensor("y", &[4, 1, 2, 2]);
@@ -622,8 +622,9 @@ fn the_deviation_of_a_minibatch_is_that_of_each_group_behind_the_channels_and_im
     executor.write(x, &[1.0, 5.0, 3.0, 11.0, 7.0, -7.0, 7.0, -7.0]);
     executor.write(y, &[f64::NAN; 16]);
     executor.run(step, 1).unwrap();
-    // Deviations of 1 and 3, and of the root of 1e-8.
-    let (some, none) = (2.0, 1e-4);
-    let expected = [1.0, some, 5.0, some, 3.0, some, 11.0, some, 7.0, none, -7.0, none, 7.0, none, -7.0, none];
+    // The first group has the deviations 1 and 3, the second sqrt(1e-8).
+    let (first, second) = (2.0, 1e-4);
+    let expected =
+        [1.0, first, 5.0, first, 3.0, first, 11.0, first, 7.0, second, -7.0, second, 7.0, second, -7.0, second];
     assert_close("y", &executor.read(y), &expected, 1e-8);
 }

@@ -26,14 +26,14 @@ pub enum RampUp {
     HalfLife,
 }
 
-/// In which row of the tensor of images a batch finds image number g of a run.
+/// The row of the tensor of images that holds image number g of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Order {
     /// The tensor holds the whole data set. Image g is in row [`shuffled(g)`](crate::program::random::shuffled), which visits
     /// each row once per epoch.
     Shuffled,
-    /// The tensor holds a chunk of the data set, in the order in which images are shown. Image g is in row `g % COUNT`. Whoever
-    /// runs the program uploads the next chunk in time.
+    /// The tensor holds a chunk of the data set, in the order in which images are shown. Image g is in row `g % COUNT`. The
+    /// host uploads the next chunk before it is needed.
     Chunk,
 }
 
