@@ -1,11 +1,11 @@
-//! How the parameters of a model are initialised.
+//! Settings of the initial values of parameters.
 
 /// Initial values of a model's parameters. The beta of batch normalisation starts at 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Initialisation {
-    /// Weights and biases of linear layers, convolutions and transposed convolutions.
+    /// Distribution of the weights and biases of linear layers, convolutions and transposed convolutions.
     pub weight: WeightInitialisation,
-    /// Gamma of batch normalisation.
+    /// Distribution of the gamma of batch normalisation.
     pub gamma: NormalDistribution,
 }
 
@@ -27,6 +27,6 @@ pub enum WeightInitialisation {
 pub struct NormalDistribution {
     /// Mean.
     pub mean: f64,
-    /// Standard deviation; 0 gives the mean always.
+    /// Standard deviation; with 0 all values are the mean.
     pub std: f64,
 }

@@ -1,4 +1,4 @@
-//! The kinds of layers, and what follows from a layer's settings alone.
+//! The kinds of layers, and properties that follow from a layer's settings alone.
 
 use std::fmt;
 
@@ -42,19 +42,19 @@ pub enum Layer {
         kernel: usize,
         /// Stride of the convolution that this layer transposes.
         stride: usize,
-        /// Zero padding of the convolution that this layer transposes. It is cut off the output here.
+        /// Zero padding of the convolution that this layer transposes. Here it is cut off the output.
         pad: Pad,
         /// Rows and columns added at the end of the output. A strided convolution gives the same output size for several input
-        /// sizes; this chooses between them. Always 0 with [`Pad::Same`].
+        /// sizes; this setting selects one. Always 0 with [`Pad::Same`].
         output_pad: usize,
         /// Whether a bias is added to each output channel.
         bias: bool,
     },
-    /// Batch normalisation with a learnt gain (gamma) and offset (beta) per channel.
+    /// Batch normalisation (Ioffe and Szegedy 2015) with a learnt gain (gamma) and offset (beta) per channel.
     BatchNorm {
-        /// Added to the variance.
+        /// Number that is added to the variance.
         eps: f64,
-        /// Share of the old running statistics that a batch keeps, as Keras defines it. PyTorch's momentum is 1 minus this.
+        /// Share of the old running statistics that a batch keeps, as Keras defines it. PyTorch's momentum is 1 minus this number.
         momentum: f64,
     },
     /// Nearest-neighbour upsampling.
@@ -67,14 +67,14 @@ pub enum Layer {
         /// Height and width of the square, in pixels.
         size: usize,
     },
-    /// Minibatch standard deviation: one more channel that holds the deviation within a group of images.
+    /// Minibatch standard deviation (Karras et al. 2018): one more channel, which holds the deviation within a group of images.
     MinibatchDeviation {
         /// Number of images in a group.
         group: usize,
     },
-    /// Dropout. In evaluation it does nothing.
+    /// Dropout (Srivastava et al. 2014). In evaluation it does nothing.
     Dropout {
-        /// Share of the values that become 0, in [0, 1). The others are divided by 1 minus this.
+        /// Share of the values that become 0, in [0, 1). The others are divided by `1 - rate`.
         rate: f64,
     },
     /// `max(x, 0)`.
@@ -88,27 +88,27 @@ pub enum Layer {
     Tanh,
     /// Logistic function, with values in (0, 1).
     Sigmoid,
-    /// Gives the same values another shape, in the order (H, W, C).
+    /// Changes the shape and keeps the values, in the order (H, W, C).
     Reshape {
         /// Shape of the output.
         shape: Shape,
     },
-    /// Makes a flat vector of the values, in the order (H, W, C).
+    /// Reshapes an image to a flat vector, in the order (H, W, C).
     Flatten,
 }
 
 /// Zero padding of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pad {
-    /// This number of rows and columns on each side.
+    /// The same number of rows and columns on each side.
     Pixels(usize),
-    /// Padding that makes the output's height and width those of the input divided by the stride, rounded up. An odd number of
-    /// rows has one more at the end than at the start, as in TensorFlow. A transposed convolution multiplies by the stride.
+    /// Padding for which the output's height and width are those of the input divided by the stride, rounded up. If the number of
+    /// rows is odd, the end gets one more than the start, as in TensorFlow. A transposed convolution multiplies by the stride.
     Same,
 }
 
 impl Pad {
-    /// Rows added before an image of `size` rows, and rows added in all, for a convolution.
+    /// Rows that a convolution adds before an image of `size` rows, and rows that it adds in total.
     pub(super) fn rows(self, kernel: usize, stride: usize, size: usize) -> (usize, usize) {
         match self {
             Self::Pixels(pad) => (pad, 2 * pad),
@@ -121,7 +121,7 @@ impl Pad {
 }
 
 impl Layer {
-    /// Name of the kind of layer in a model file.
+    /// Name of the layer's kind in a model file.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Linear { .. } => "linear",
@@ -191,7 +191,7 @@ impl Layer {
     }
 
     /// Whether the output is a piecewise linear function of the input, image by image. A gradient penalty needs it. Max pooling is
-    /// piecewise linear too, but returns false: its tangent would be an operation of its own.
+    /// piecewise linear too, but returns false: its tangent would need another operation.
     pub fn is_piecewise_linear(&self) -> bool {
         !matches!(
             self,

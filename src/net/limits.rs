@@ -1,22 +1,23 @@
-//! The largest values that a model file may hold. Every size is bounded before anything is allocated for it.
+//! Limits of the values in a model file. Every size is checked before anything is allocated for it.
 
 use std::ops::RangeInclusive;
 
-/// Bytes of a model file.
+/// The largest size of a model file, in bytes.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Layers of a network.
+/// The largest number of layers of a network.
 pub(super) const MAX_LAYERS: usize = 200;
-/// Channels, features and latent values.
+/// The largest number of channels, features or latent values.
 pub(super) const MAX_WIDTH: usize = 1 << 16;
-/// Kernel sizes, strides and pads, in pixels.
+/// The largest kernel size, stride or pad, in pixels.
 pub(super) const MAX_KERNEL: usize = 1024;
-/// Height and width of the images that a network generates, in pixels.
+/// The largest height or width of generated images, in pixels.
 pub(super) const MAX_IMAGE: usize = 1024;
-/// Number of classes of a conditional model. Labels are bytes.
+/// The number of classes of a conditional model. Labels are bytes, so 256 is the most.
 pub(super) const CLASSES: RangeInclusive<usize> = 2..=256;
-/// Elements of one image between two layers, and of one weight tensor.
+/// The largest number of elements of an image between two layers, and of a weight tensor.
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
-/// Height and width of an image between two layers, in pixels.
+/// The largest height or width of an image between two layers, in pixels.
 pub(super) const MAX_SIDE: usize = 1 << 16;
-/// Multiply-adds of one layer for one image. The count of a whole training step of the largest batch still fits 64 bits.
+/// The largest number of multiply-adds of one layer for one image. The count of a training step of the largest batch still fits
+/// 64 bits.
 pub(super) const MAX_MULTIPLY_ADDS: u64 = 1 << 36;

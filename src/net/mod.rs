@@ -1,10 +1,10 @@
 //! Model files, layers, shapes and parameters, and the operations that run a network forward and backward.
 //!
-//! A [`Model`] is read from a file and fully checked, so all other code relies on it. A [`Network`] is one of its two lists of
-//! layers in a [`Program`](crate::program::Program): tensors for the parameters, and operations appended for each pass.
+//! A [`Model`] is the checked contents of a model file, so all other code relies on its shapes. A [`Network`] is one of its two lists
+//! of layers in a [`Program`](crate::program::Program): it declares tensors for the parameters and appends the operations of each pass.
 //! [`parameters`] converts parameters to PyTorch's names and layouts, and [`Summary`] shows a model as tables.
 //!
-//! The files in order, each of which uses only those before it: `limits`, `toml_table`, `layer`, `shape`, `training`,
+//! The files in order, each of which uses only those before it: `limits`, `toml_table`, `layer`, `shape`,
 //! `training_section`, `initialisation`, `read_layers`, `read_model`, `model`, `width`, `parameters`, `pass`, `network`, `summary`.
 
 mod initialisation;

@@ -1,4 +1,4 @@
-//! A model: two lists of layers, how they are initialised and how they are trained.
+//! A model: two lists of layers, their initialisation and the settings of their training.
 
 #[cfg(test)]
 mod file_tests;
@@ -19,7 +19,7 @@ use super::training_section;
 use crate::error::{Error, Result};
 use crate::recipe::{MAX_PAC, Recipe, TrainingSettings};
 
-/// The built-in models: name and model file.
+/// Name and text of each built-in model file.
 const BUILT_IN: [(&str, &str); 8] = [
     ("gan-mlp", include_str!("../../data/models/gan-mlp.toml")),
     ("dcgan-small", include_str!("../../data/models/dcgan-small.toml")),
@@ -31,35 +31,35 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("upconv-aerial", include_str!("../../data/models/upconv-aerial.toml")),
 ];
 
-/// A generator, a discriminator, and how they are trained: the checked contents of a model file.
+/// A generator, a discriminator and the settings of their training: the checked contents of a model file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// Name of letters, digits, `-`, `_` and `.`, so that it may be part of a file name.
+    /// Name, of letters, digits, `-`, `_` and `.`, so that it can be part of a file name.
     pub name: String,
-    /// One sentence on the model.
+    /// Description of the model in one line.
     pub about: String,
-    /// Height, width and channels of the images. Their values are in [`Self::range`].
+    /// Height, width and channels of the images. [`Self::range`] is the range of their values.
     pub image: Shape,
-    /// Number of normally distributed values that the generator makes an image from.
+    /// Length of the latent vector, whose values are normally distributed.
     pub latent: usize,
-    /// Number of classes of a conditional model, whose two networks are given the class of each image.
+    /// Number of classes of a class-conditional model; `None` for an unconditional model.
     pub classes: Option<usize>,
     /// Layers from [`Self::generator_input`] to an image.
     pub generator: Vec<Layer>,
-    /// Number of images that the discriminator sees at once, all real or all generated, side by side in the channels of one image
-    /// (`PacGAN`: Lin et al. 2018). It helps against mode collapse.
+    /// Number of images that the discriminator sees at once, concatenated along their channels; all are real or all are generated
+    /// (`PacGAN`: Lin et al. 2018). More than 1 helps against mode collapse.
     pub pac: usize,
-    /// Layers from [`Self::discriminator_input`] to one logit, which is positive for images that look real. Of a conditional model
-    /// the last layer has one more logit for each class, so it is wider here than in the file.
-    /// [`Op::PickLogit`](crate::program::Op::PickLogit) makes one logit of them.
+    /// Layers from [`Self::discriminator_input`] to one logit, which is positive for images that look real. In a conditional
+    /// model the last layer has one more logit for each class, so it is wider here than in the file.
+    /// [`Op::PickLogit`](crate::program::Op::PickLogit) combines them into one logit.
     pub discriminator: Vec<Layer>,
     /// The options that the model file gives for training.
     pub recipe: Recipe,
-    /// How the model is trained: those options, and [`Recipe::built_in`] for the others.
+    /// Settings of the training: [`Self::recipe`], with [`Recipe::built_in`] for the options that it does not give.
     pub training: TrainingSettings,
     /// Initial values of the parameters.
     pub initial: Initialisation,
-    /// The model file, word for word.
+    /// The text of the model file, unchanged.
     source: String,
 }
 
@@ -88,7 +88,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If there is no such model or file, or the file has a mistake.
+    /// If the model or file does not exist, or the file has a mistake.
     pub fn open(name_or_path: &str) -> Result<Self> {
         let path = Path::new(name_or_path);
         if Self::built_in().any(|name| name == name_or_path) {
@@ -118,7 +118,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If the text is no model file or its layers do not fit together. The message names the line and the layer.
+    /// If the text is not a valid model file or its layers do not fit together. The message names the line and the layer.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         let file = ModelText { origin, text };
         let top = read_model::top(file)?;
@@ -155,16 +155,17 @@ impl Model {
         }
     }
 
-    /// The text of the model file, word for word.
+    /// The text of the model file, unchanged.
     pub fn to_toml(&self) -> &str {
         &self.source
     }
 
-    /// The same model for images with 1 channel (grey) or 3 (colour). The text of its file changes in that one place.
+    /// The same model for images with 1 channel (grey) or 3 (colour). Its text has the new number of channels.
     ///
     /// # Errors
     ///
-    /// If the layers do not follow: those that end the generator should say `channels = "image"`.
+    /// If `channels` is neither 1 nor 3, or the generator's layers give another number of channels: its last layer should have
+    /// `channels = "image"`.
     pub fn with_channels(&self, channels: usize) -> Result<Self> {
         if !matches!(channels, 1 | 3) {
             return Err(Error::Request {
@@ -179,16 +180,16 @@ impl Model {
         Self::parse(&text, &format!("{} with {channels} channels", self.name))
     }
 
-    /// The same model made conditional on this number of classes. The text of its file gets a line `classes = N`.
+    /// The same model, conditional on this number of classes, in 2 to 256. Its text has the line `classes = N`.
     ///
     /// # Errors
     ///
-    /// If the layers do not follow: a reshape of the latent should say `channels = "latent"`, and the discriminator should end in a
-    /// linear layer or a convolution.
+    /// If the number is out of range or the layers do not fit it: a reshape of the latent should have `channels = "latent"`, and the
+    /// discriminator should end in a linear layer or a convolution.
     pub fn with_classes(&self, classes: usize) -> Result<Self> {
         if !CLASSES.contains(&classes) {
             return Err(Error::Request {
-                message: format!("a model cannot have {classes} classes"),
+                message: format!("number of classes {classes} is out of range {}..={}", CLASSES.start(), CLASSES.end()),
                 hint: format!("choose {} to {} classes", CLASSES.start(), CLASSES.end()),
             });
         }
@@ -199,11 +200,11 @@ impl Model {
         Self::parse(&text, &format!("{} with {classes} classes", self.name))
     }
 
-    /// The same model without classes. The text of its file loses the line `classes = N`.
+    /// The same unconditional model. Its text does not have the line `classes = N`.
     ///
     /// # Errors
     ///
-    /// If the layers do not follow.
+    /// [`Error::Model`] if the layers do not fit together without classes.
     pub fn without_classes(&self) -> Result<Self> {
         if self.classes.is_none() {
             return Ok(self.clone());
@@ -217,11 +218,11 @@ impl Model {
         Self::parse(&text, &format!("{} without classes", self.name))
     }
 
-    /// The same model with another number of images that its discriminator sees at once. The text of its file changes with it.
+    /// The same model with another [`Self::pac`]. Its text has the line `pac = N`.
     ///
     /// # Errors
     ///
-    /// If the discriminator's layers or the batch size do not follow.
+    /// If the number is out of range, or the discriminator's layers or the batch size do not fit it.
     pub fn with_pac(&self, pac: usize) -> Result<Self> {
         if !(1..=MAX_PAC).contains(&pac) {
             return Err(Error::Request {
@@ -239,19 +240,19 @@ impl Model {
         Self::parse(&text, &format!("{} with pac = {pac}", self.name))
     }
 
-    /// Shape of the generator's input, an image of one pixel: the latent values, and then a one-hot vector of the class if the
-    /// model is conditional.
+    /// Shape of the generator's input, an image of one pixel: the latent vector, followed by the one-hot vector of the class in a
+    /// conditional model.
     pub fn generator_input(&self) -> Shape {
         [1, 1, self.latent + self.classes.unwrap_or(0)]
     }
 
-    /// Shape of the discriminator's input: an image, or [`Self::pac`] images side by side in its channels.
+    /// Shape of the discriminator's input: [`Self::pac`] images concatenated along their channels.
     pub fn discriminator_input(&self) -> Shape {
         let [h, w, c] = self.image;
         [h, w, self.pac * c]
     }
 
-    /// Values for black and for white in the networks: 0 and 1 if the generator ends in a sigmoid, else -1 and 1.
+    /// Values of black and white in the networks: 0 and 1 if the generator ends in a sigmoid, else -1 and 1.
     pub fn range(&self) -> [f64; 2] {
         let reshapes = |layer: &&Layer| matches!(layer, Layer::Reshape { .. } | Layer::Flatten);
         match self.generator.iter().rev().find(|layer| !reshapes(layer)) {
@@ -277,7 +278,7 @@ fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > limit {
         return Err(Error::Model {
             message: format!("{} is larger than a model file may be, {limit} bytes", path.display()),
-            hint: "check that it is a model file: `gpu-gan summary FILE` shows what it holds".into(),
+            hint: "check that it is a model file: they are a few kilobytes of TOML".into(),
         });
     }
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! A network in a program: its parameters, and the passes over them.
+//! A network in a program: its parameters and its passes.
 
 #[cfg(test)]
 mod tests;
@@ -37,16 +37,16 @@ pub struct Network {
 #[derive(Debug, Clone, Copy)]
 struct Conditioning {
     at: ConditioningPoint,
-    /// u32 (M): see [`Network::with_labels`].
+    /// The classes of a batch, u32 (M); see [`Network::with_labels`].
     labels: Option<TensorId>,
 }
 
-/// Where a network uses the class.
+/// The point at which a network uses the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConditioningPoint {
-    /// A one-hot vector of the class is appended to the input: the generator.
+    /// The generator appends a one-hot vector of the class to its input.
     Input,
-    /// The logit of the class is added to the logit of all images: the discriminator.
+    /// The discriminator adds the logit of the class to the logit of the image.
     Output,
 }
 
@@ -68,14 +68,14 @@ struct TensorGroup {
     parts: Vec<TensorId>,
 }
 
-/// What a backward pass differentiates with respect to.
+/// The variables with respect to which a backward pass differentiates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrt {
-    /// The parameters: their gradients are overwritten.
+    /// The parameters; the pass overwrites their gradients.
     Params,
-    /// The input: the gradients of the parameters stay as they are.
+    /// The input; the pass leaves the gradients of the parameters unchanged.
     Input,
-    /// Both.
+    /// The parameters and the input.
     Both,
 }
 
@@ -91,9 +91,9 @@ pub struct Tape {
 
 /// The results of a backward pass.
 struct NetworkGradients {
-    /// Gradient for the network's input.
+    /// Gradient for the network's input, if requested.
     input: Option<TensorId>,
-    /// Gradient for each layer's output, down to the lowest layer that was needed.
+    /// Gradient for each layer's output, down to the lowest layer whose gradient is needed.
     outputs: Vec<Option<TensorId>>,
 }
 
@@ -114,7 +114,7 @@ impl Network {
     ///
     /// # Panics
     ///
-    /// If the layers do not fit together. Those of a [`Model`] do.
+    /// If the layers do not fit together. The layers of a [`Model`] always do.
     pub fn new(program: &mut Program, name: &str, layers: &[Layer], input: Shape) -> Self {
         let placed = place(layers, input, "the input").unwrap_or_else(|mismatch| panic!("{}", mismatch.message));
         let (mut params, mut running) = (Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ impl Network {
     ///
     /// # Panics
     ///
-    /// If the model is conditional and `labels` is `None`, or the other way round.
+    /// If the model is conditional and `labels` is `None`, or if it is unconditional and `labels` is present.
     #[must_use]
     pub fn with_labels(&self, labels: Option<TensorId>) -> Self {
         assert_eq!(labels.is_some(), self.conditioning.is_some(), "labels of the {}", self.name);
@@ -166,7 +166,7 @@ impl Network {
         Self { conditioning, ..self.clone() }
     }
 
-    /// The same network with another buffer of parameters, for their EMA. Everything else is shared, running statistics too.
+    /// The same network with another buffer of parameters, for their EMA. It shares everything else, including the running statistics.
     #[must_use]
     pub fn ema(&self, program: &mut Program) -> Self {
         let parts: Vec<(String, Vec<usize>)> = self
@@ -234,13 +234,13 @@ impl Network {
         }
     }
 
-    /// Appends a forward pass over `x` (N, H, W, C). For a conditional generator `x` is without the one-hot vector of the class.
-    /// `label` tells the tensors of this pass from those of other passes: `discriminator.3.y (both)`.
+    /// Appends a forward pass over `x` (N, H, W, C). For a conditional generator `x` holds the latents without the class.
+    /// `label` distinguishes the tensors of this pass from those of other passes: `discriminator.3.y (both)`.
     ///
     /// # Panics
     ///
     /// If a group of the batch is too small for batch normalisation (see [`Model::check_batch`]), or if the model is conditional
-    /// and has no [`Self::with_labels`].
+    /// and has no labels (see [`Self::with_labels`]).
     pub fn forward(&self, program: &mut Program, x: TensorId, mode: Mode, label: &str) -> Tape {
         let x = self.append_class(program, x, label);
         let [n, h, w, c] = program.nhwc(x);
@@ -272,7 +272,7 @@ impl Network {
         y
     }
 
-    /// Makes one logit for each image from the logits of a conditional discriminator.
+    /// Combines the logits of a conditional discriminator into one logit for each image.
     fn pick_logit(&self, program: &mut Program, logits: TensorId, label: &str) -> TensorId {
         let Some(labels) = self.labels_at(ConditioningPoint::Output) else { return logits };
         let y = program.tensor(format!("{}.logit ({label})", self.name), &[program.nhwc(logits)[0], 1, 1, 1]);
@@ -289,20 +289,20 @@ impl Network {
         dlogits
     }
 
-    /// Appends the backward pass of a forward pass, for the gradient `dy` of its output. Returns the gradient for its input if that
-    /// is wanted.
+    /// Appends the backward pass of a forward pass, given the gradient `dy` for its output. Returns the gradient for its input if
+    /// `wrt` requests it.
     ///
     /// # Panics
     ///
-    /// If the forward pass was not a training pass, or the gradient for the input of a conditional generator is wanted.
+    /// If the forward pass was not a training pass, or `wrt` requests the gradient for the input of a conditional generator.
     pub fn backward(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Option<TensorId> {
         self.backward_all(program, tape, dy, wrt).input
     }
 
-    /// As [`Self::backward`], with the gradient for each layer's output.
+    /// [`Self::backward`], which also returns the gradient for each layer's output.
     fn backward_all(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> NetworkGradients {
         let mut outputs = vec![None; tape.records.len()];
-        // For Wrt::Params nothing is needed below the lowest layer with parameters, nor the gradient for that layer's input.
+        // Wrt::Params needs no gradient below the lowest layer with parameters, and not the gradient for that layer's input.
         let lowest = match wrt {
             Wrt::Params => self.layers.iter().position(|layer| !layer.params.is_empty()),
             Wrt::Input | Wrt::Both => Some(0),
@@ -324,8 +324,8 @@ impl Network {
         NetworkGradients { input: gradient, outputs }
     }
 
-    /// Adds the gradient of a gradient penalty to [`Self::grads`]: that of [`Op::PenaltyDirection`] for the images of a forward
-    /// pass. `docs/maths.md` derives it. The tensors of its two passes are named after the forward pass.
+    /// Adds the gradient of a gradient penalty to [`Self::grads`]. [`Op::PenaltyDirection`] defines the penalty; its images are the
+    /// input of the forward pass `tape`. `docs/maths.md` derives the gradient. The tensors are named after the forward pass.
     ///
     /// # Panics
     ///
@@ -334,7 +334,7 @@ impl Network {
         let ones = self.tensor_like(program, tape, "ones", tape.y);
         program.push(Op::Fill { y: ones, value: 1.0 });
         let NetworkGradients { input, outputs } = self.backward_all(program, tape, ones, Wrt::Input);
-        let g = input.expect("asked for");
+        let g = input.expect("requested");
         let t = self.tensor_like(program, tape, "direction", g);
         program.push(Op::PenaltyDirection { g, t, centre, weight });
 
@@ -351,7 +351,7 @@ impl Network {
         let training = tape.training(&self.name);
         let mut tangent = t;
         for (number, &record) in tape.records.iter().enumerate().take(highest + 1) {
-            let dy = outputs[number].expect("asked for down to the input");
+            let dy = outputs[number].expect("requested down to the input");
             let grads = self.params_of(number, &grads);
             let pass = &mut self.layer_pass(program, number, &tape.label);
             let next = pass.tangent(record, training, (tangent, dy), grads, number < highest);
@@ -360,7 +360,7 @@ impl Network {
         program.push(Op::Accumulate { x: whole, y: self.grads.whole });
     }
 
-    /// A new tensor of a pass over the whole network, of the shape of another.
+    /// A new tensor of a pass, with the shape of another tensor.
     fn tensor_like(&self, program: &mut Program, tape: &Tape, letter: &str, like: TensorId) -> TensorId {
         let shape = program.shape(like).to_vec();
         program.tensor(format!("{}.{letter} ({})", self.name, tape.label), &shape)
@@ -377,7 +377,7 @@ impl Network {
         LayerPass { program, name, label, placed, params, running: self.running_of(number), spectral }
     }
 
-    /// A layer's tensors in a group: weights and bias, or gamma and beta in one.
+    /// A layer's tensors in a group: weights and bias, or one tensor of gamma and beta.
     fn params_of<'a>(&self, number: usize, group: &'a TensorGroup) -> &'a [TensorId] {
         &group.parts[self.layers[number].params.clone()]
     }

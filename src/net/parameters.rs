@@ -8,7 +8,7 @@
 //! | batch norm       | `.weight` (C), `.bias` (C); `.running_mean` (C), `.running_var` (C), unbiased |
 //!
 //! A conditional model has wider layers: in the generator the last columns of the first weights belong to the classes, and in the
-//! discriminator row 0 of the last weights to all images, row 1 + k to those of class k.
+//! discriminator row 0 of the last weights belongs to all images, row 1 + k to images of class k.
 //!
 //! With spectral norm the weights are `.weight_orig`, and `.weight_u` (out) and `.weight_v` (in * K * K) are the singular vectors, as
 //! `torch.nn.utils.spectral_norm` calls them.
@@ -67,7 +67,7 @@ struct TensorSpec {
     role: ParameterRole,
 }
 
-/// What a tensor of a file is to its layer. It decides the tensor's layout and initial values.
+/// The role of a tensor in its layer. It determines the tensor's layout and initial values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ParameterRole {
     /// Weights of this shape in the program, (K, K, `C_IN`, `C_OUT`); (`C_OUT`, `C_IN`, K, K) in files.
@@ -92,7 +92,7 @@ enum ParameterRole {
     RightVector([usize; 2]),
 }
 
-/// The trainable tensors of a layer: weights and bias, or gamma and beta in one.
+/// The trainable tensors of a layer: weights and bias, or one tensor of gamma and beta.
 pub(super) fn layer_params(network: &str, placed: &PlacedLayer) -> Vec<BufferTensor> {
     let (name, channels) = (placed.name(network), placed.output[2]);
     let mut parts = Vec::new();
@@ -119,7 +119,7 @@ pub(super) fn layer_params(network: &str, placed: &PlacedLayer) -> Vec<BufferTen
     parts
 }
 
-/// The tensor of a layer that training gathers: running statistics, or singular vectors.
+/// The tensor of a layer that training updates without gradients: running statistics or singular vectors.
 pub(super) fn layer_running(network: &str, placed: &PlacedLayer) -> Option<BufferTensor> {
     if let (Some([columns, rows]), Some([k, _, c_in, _])) =
         (placed.singular_vectors(), placed.layer.weights(placed.input))
@@ -164,7 +164,7 @@ impl TensorSpec {
         self.shape.iter().product()
     }
 
-    /// Index in the program's tensor of each element, in the order of files.
+    /// For each element, in the order of files, its index in the program's tensor.
     fn program_indices(&self) -> Box<dyn Iterator<Item = usize>> {
         if let ParameterRole::RightVector([k, c_in]) = self.role {
             return Box::new((0..c_in).flat_map(move |c| (0..k * k).map(move |uv| uv * c_in + c)));
@@ -207,7 +207,7 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// If `buffer` has another length than [`Self::len`].
+    /// If the length of `buffer` is not [`Self::len`].
     pub fn unpack<T: Copy>(&self, buffer: &[T]) -> Vec<StoredTensor<T>> {
         assert_eq!(buffer.len(), self.len, "elements of a buffer");
         self.tensors
@@ -252,8 +252,5 @@ impl Layout {
 }
 
 fn misfit(message: String) -> Error {
-    Error::Checkpoint {
-        message,
-        hint: "the weights belong to another model; use the model file that they were trained with".into(),
-    }
+    Error::Checkpoint { message, hint: "use the model file with which these weights were trained".into() }
 }

@@ -7,24 +7,25 @@ use super::shape::PlacedLayer;
 use crate::program::random::stream;
 use crate::program::{Activation, Geometry, Op, Program, TensorId};
 
-/// Whether a pass trains the network or uses it.
+/// Whether a forward pass is for training or for evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch normalisation uses and gathers the statistics of the batch, and dropout drops. Such a pass has gradients.
+    /// Batch normalisation uses the statistics of the batch and updates the running statistics; dropout is active. The pass has
+    /// gradients.
     Train {
         /// Number of equal parts of the batch with statistics of their own: 2 if real and generated images are one batch.
         groups: usize,
         /// Source of the random numbers of dropout.
         rng: DropoutRng,
     },
-    /// Batch normalisation uses the running statistics, and dropout does nothing. Such a pass has no gradients.
+    /// Batch normalisation uses the running statistics, and dropout does nothing. The pass has no gradients.
     Evaluate,
 }
 
-/// Source of the random numbers of dropout. They are a function of this, the layer's stream and the position.
+/// Source of the random numbers of dropout. The numbers are a function of clock, seed, the layer's stream and the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutRng {
-    /// u32 (1): number of the current step.
+    /// Number of the current step, u32 (1).
     pub clock: TensorId,
     /// Seed of the run.
     pub seed: u64,
@@ -40,7 +41,7 @@ pub(super) struct LayerPass<'a> {
     pub(super) label: &'a str,
     /// The layer with its shapes.
     pub(super) placed: PlacedLayer,
-    /// The parameters that the pass uses: weights, normalised if they are spectral, and bias; or gamma and beta in one.
+    /// The parameters that the pass uses: weights (after spectral normalisation, if any) and bias, or one tensor of gamma and beta.
     pub(super) params: Vec<TensorId>,
     /// Running statistics, or singular vectors.
     pub(super) running: Option<TensorId>,
@@ -60,9 +61,9 @@ pub(super) struct SpectralWeights {
 /// The forward pass of one layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerRecord {
-    /// Input.
+    /// Input of the layer.
     pub(super) x: TensorId,
-    /// Output.
+    /// Output of the layer.
     pub(super) y: TensorId,
     /// Values for the backward pass.
     saved: SavedForBackward,
@@ -93,9 +94,9 @@ impl SavedForBackward {
 /// The gradients that a backward pass of a layer computes.
 #[derive(Clone, Copy)]
 pub(super) struct GradientTargets<'a> {
-    /// The tensors for the gradients of the parameters, in the parameters' order, if they are wanted.
+    /// The tensors for the gradients of the parameters, in the parameters' order, if they are requested.
     pub(super) params: Option<&'a [TensorId]>,
-    /// Whether the gradient for the input is wanted.
+    /// Whether the gradient for the input is requested.
     pub(super) input: bool,
 }
 
@@ -117,7 +118,7 @@ impl LayerPass<'_> {
                 match mode {
                     Mode::Train { groups, .. } => {
                         let statistics = self.tensor("saved", &[groups, 2, output[2]]);
-                        // The layer gives the share of the old statistics, the operation takes the share of the new ones.
+                        // The layer's momentum is the share of the old statistics, the operation's the share of the new ones.
                         let momentum = 1.0 - momentum;
                         let op = Op::BatchNorm { x, affine, y, saved: statistics, running, groups, eps, momentum };
                         self.program.push(op);
@@ -156,8 +157,8 @@ impl LayerPass<'_> {
         LayerRecord { x, y, saved }
     }
 
-    /// Appends the backward pass of a forward pass, for the gradient `dy` of its output. Returns the gradient for the input if
-    /// that is wanted.
+    /// Appends the backward pass of a forward pass, given the gradient `dy` for its output. Returns the gradient for the input if
+    /// it is requested.
     pub(super) fn backward(
         &mut self,
         LayerRecord { x, y, saved }: LayerRecord,
@@ -196,14 +197,14 @@ impl LayerPass<'_> {
                 })
             }
             Layer::BatchNorm { .. } => {
-                // One operation computes both gradients, so the one for the input is written even if it is not wanted.
+                // One operation computes both gradients, so the gradient for the input is written even if it is not requested.
                 let (affine, saved, daffine) =
                     (self.params[0], saved.statistics(), targets.params.map(|grads| grads[0]));
                 let dx = self.like("dx", x);
                 self.program.push(Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, groups });
                 targets.input.then_some(dx)
             }
-            // The same operation as forward, on the gradient: it draws the same numbers.
+            // The forward operation, applied to the gradient: it draws the same random numbers.
             Layer::Dropout { rate } => targets.input.then(|| self.dropout("dx", dy, rate, rng, saved.stream())),
             Layer::Upsample { .. } => targets.input.then(|| {
                 let dx = self.like("dx", x);
@@ -229,7 +230,7 @@ impl LayerPass<'_> {
 
     /// Appends the tangent pass: the derivative of the layer's output in the direction `tangent` of its input, at the weights and
     /// inputs of the forward pass. If the layer has weights, `grads` receive the gradient of that derivative for the gradient
-    /// `dy` of the layer's output. Returns the derivative if it is wanted.
+    /// `dy` of the layer's output. Returns the derivative if it is requested.
     ///
     /// # Panics
     ///
@@ -265,7 +266,7 @@ impl LayerPass<'_> {
         }
     }
 
-    /// A linear layer is a convolution of an image of one pixel.
+    /// Appends the convolution of `x`. A linear layer is a convolution of an image of one pixel.
     fn conv(&mut self, x: TensorId, b: Option<TensorId>) -> TensorId {
         let (w, geometry) = self.weights();
         let y = self.images("y", x, self.placed.output);
@@ -273,7 +274,7 @@ impl LayerPass<'_> {
         y
     }
 
-    /// The image `y` is the input of the transposed convolution's convolution, and `x` is its output.
+    /// Appends the transposed convolution of `x`: the input gradient of a convolution whose output is `x` and whose input is `y`.
     fn transposed_conv(&mut self, x: TensorId, b: Option<TensorId>) -> TensorId {
         let (w, geometry) = self.weights();
         let y = self.images("y", x, self.placed.output);
@@ -281,7 +282,7 @@ impl LayerPass<'_> {
         y
     }
 
-    /// For a transposed convolution `x` and `dy` change places.
+    /// Appends the weight gradient. A transposed convolution swaps `x` and `dy`.
     fn conv_weight_grad(&mut self, x: TensorId, dy: TensorId, dw: TensorId) {
         self.program.push(Op::ConvGradWeight { x, dy, dw, geometry: self.placed.geometry() });
     }
@@ -325,14 +326,14 @@ impl LayerPass<'_> {
         y
     }
 
-    /// A stream that no other dropout of the program draws from.
+    /// A random stream that no other dropout of the program uses.
     fn unused_stream(&self) -> u32 {
         let ops = self.program.routines().iter().flat_map(|routine| &routine.ops);
         let used = ops.filter_map(|op| if let Op::Dropout { stream, .. } = op { Some(*stream) } else { None });
         used.max().map_or(stream::DROPOUT, |last| last + 1)
     }
 
-    /// The same values with another shape. It takes no operation.
+    /// The same values with another shape. This takes no operation.
     fn reshape(&mut self, x: TensorId, [h, w, c]: Shape) -> TensorId {
         self.program.reshaped(x, &[self.batch(x), h, w, c])
     }
@@ -349,12 +350,12 @@ impl LayerPass<'_> {
         self.program.nhwc(x)[0]
     }
 
-    /// A new batch of images as large as the batch `x`.
+    /// A new tensor for a batch of images; the batch size is that of `x`.
     fn images(&mut self, letter: &str, x: TensorId, [h, w, c]: Shape) -> TensorId {
         self.tensor(letter, &[self.batch(x), h, w, c])
     }
 
-    /// A new tensor of the shape of another.
+    /// A new tensor with the shape of another tensor.
     fn like(&mut self, letter: &str, other: TensorId) -> TensorId {
         let shape = self.program.shape(other).to_vec();
         self.tensor(letter, &shape)

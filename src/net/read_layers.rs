@@ -13,7 +13,7 @@ use crate::program::{MAX_GROUP, MAX_WINDOW};
 struct LayerSchema {
     /// The kind's name, and its keys besides `layer`.
     keys: AllowedKeys,
-    /// Makes a layer from a table with these keys.
+    /// Reads a layer from a table with these keys.
     read: fn(&TomlTable<'_>, NamedSizes) -> Result<Layer>,
 }
 
@@ -72,9 +72,9 @@ const fn keys(of: &'static str, required: &'static [&'static str], optional: &'s
 /// The sizes that a layer may give by name instead of as a number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NamedSizes {
-    /// Shape of the images. `"image"` as a number of channels or features follows it.
+    /// Shape of the images. `"image"` stands for its number of channels or of values.
     pub(super) image: Shape,
-    /// Number of values that the generator takes, those of the class included. `"latent"` is this number.
+    /// Number of values of the generator's input, including those of the class. `"latent"` stands for this number.
     pub(super) latent: usize,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn layers<'a>(
         .map(|(number, value)| layer(file, &format!("{network} layer {number}"), value, sizes))
         .collect::<Result<Vec<_>>>()?;
     if !layers.iter().any(Layer::learns) {
-        let message = format!("the {network} has no layer that can learn");
+        let message = format!("the {network} has no trainable layer");
         return Err(file.mistake(&top.span(network), &message, "give it a linear layer or a convolution"));
     }
     Ok((layers, list.iter().map(Spanned::span).collect()))
@@ -118,7 +118,7 @@ fn layer<'a>(file: ModelText<'a>, place: &str, value: &Spanned<DeValue<'a>>, siz
 fn schema(file: ModelText<'_>, place: &str, span: &Span, table: &mut DeTable<'_>) -> Result<&'static LayerSchema> {
     let kinds = format!("kinds of layers: {}", listed(&LAYERS.each_ref().map(|schema| schema.keys.of)));
     let Some(kind) = table.remove("layer") else {
-        return Err(file.mistake(span, &format!("{place} has no `layer`, which says its kind"), kinds));
+        return Err(file.mistake(span, &format!("{place} has no `layer`, the key of its kind"), kinds));
     };
     let known = LAYERS.iter().find(|schema| kind.get_ref().as_str() == Some(schema.keys.of));
     known.ok_or_else(|| {

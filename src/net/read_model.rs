@@ -52,7 +52,7 @@ pub(super) fn classes(top: &TomlTable<'_>) -> Result<Option<usize>> {
     top.or("classes", None, |top, key| top.size(key, CLASSES).map(Some))
 }
 
-/// Where to write the number of classes in the file, and the text to write before it.
+/// Position of the number of classes in the file, and the text to write before the number.
 pub(super) fn classes_position(file: ModelText<'_>, top: &TomlTable<'_>) -> Result<(Span, &'static str)> {
     if classes(top)?.is_some() {
         return Ok((top.span("classes"), ""));

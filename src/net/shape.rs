@@ -1,4 +1,4 @@
-//! The shape that each layer gives, and the reasons why a layer cannot take its input.
+//! The output shape of each layer, and the reasons why a layer cannot take its input.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ impl PlacedLayer {
         self.layer.geometry(self.input).expect("only a layer with weights is asked")
     }
 
-    /// Number of values that the layer gathers in training without learning them: running statistics or singular vectors.
+    /// Number of values that training updates without gradients: running statistics or singular vectors.
     pub(super) fn statistics(&self) -> usize {
         match self.layer {
             Layer::BatchNorm { .. } => 2 * self.output[2],
@@ -99,27 +99,30 @@ impl PlacedLayer {
 }
 
 impl Layer {
-    /// Shape of the output for an input, within the limits. `given` says where the input comes from.
+    /// Shape of the output for an input, within the limits. `given` describes the input in messages.
     fn output(&self, input: Shape, given: &str) -> Result<Shape, ShapeMistake> {
         let output = self.shape(input, given)?;
         let too_large = |what: String, most: &dyn fmt::Display| {
             Err((
-                format!("would make {what}, more than the {most} that are allowed: {given}"),
+                format!("{what}, more than the limit of {most}: {given}"),
                 "choose fewer channels, a smaller kernel, or a smaller image before it".to_string(),
             ))
         };
         if elements(output).is_none() {
-            return too_large(format!("{} values for each image", DisplayShape(output)), &MAX_ELEMENTS);
+            return too_large(format!("would give {} values for each image", DisplayShape(output)), &MAX_ELEMENTS);
         }
         if let Some(w) = self.weights(input) {
             if product(&w).is_none() {
-                return too_large(format!("{} x {} x {} x {} weights", w[0], w[1], w[2], w[3]), &MAX_ELEMENTS);
+                return too_large(
+                    format!("would have {} x {} x {} x {} weights", w[0], w[1], w[2], w[3]),
+                    &MAX_ELEMENTS,
+                );
             }
             let rows = w[0] * w[1] * w[2];
             if self.is_spectral() && rows > MAX_SPECTRAL_ROWS {
                 return Err((
                     format!(
-                        "would normalise {rows} weights of each output, more than the {MAX_SPECTRAL_ROWS} that are allowed: {given}"
+                        "would normalise {rows} weights of each output, more than the limit of {MAX_SPECTRAL_ROWS}: {given}"
                     ),
                     "leave spectral-norm out, or choose fewer channels, a smaller kernel, or a smaller image before it"
                         .to_string(),
@@ -127,7 +130,10 @@ impl Layer {
             }
             let multiply_adds = self.multiply_adds(input, output);
             if multiply_adds > MAX_MULTIPLY_ADDS {
-                return too_large(format!("{multiply_adds} multiply-adds for each image"), &MAX_MULTIPLY_ADDS);
+                return too_large(
+                    format!("would take {multiply_adds} multiply-adds for each image"),
+                    &MAX_MULTIPLY_ADDS,
+                );
             }
         }
         Ok(output)
@@ -159,7 +165,7 @@ impl Layer {
                 }
                 Err((
                     format!("would pad {above} rows above and {left} columns to the left with pad \"same\": {given}"),
-                    "give pad as a number, or make height and width leave the same rest when divided by the stride"
+                    "give pad as a number, or make height and width leave the same remainder when divided by the stride"
                         .to_string(),
                 ))
             }
@@ -197,7 +203,7 @@ impl Layer {
                 let count = |n: Option<usize>| n.map_or("too many".to_string(), |n| n.to_string());
                 Err((
                     format!(
-                        "makes {}, which is {} values, but {given}, which is {}",
+                        "gives {}, which is {} values, but {given}, which is {}",
                         DisplayShape(shape),
                         count(new),
                         count(old)

@@ -15,9 +15,9 @@ use crate::recipe::Penalty;
 pub struct Summary {
     /// Name of the model.
     pub name: String,
-    /// One sentence on the model.
+    /// Description of the model in one line.
     pub about: String,
-    /// Number of classes of a conditional model.
+    /// Number of classes of a class-conditional model.
     pub classes: Option<usize>,
     /// The generator, then the discriminator.
     pub networks: [NetworkSummary; 2],
@@ -48,7 +48,7 @@ pub struct LayerSummary {
     pub output: Shape,
     /// Number of trainable parameters.
     pub parameters: u64,
-    /// Number of values that training gathers without learning them: running statistics or singular vectors.
+    /// Number of values that training updates without gradients: running statistics or singular vectors.
     pub statistics: u64,
     /// Floating-point operations of the forward pass for one image.
     pub flops: u64,
@@ -97,8 +97,8 @@ impl NetworkSummary {
     }
 }
 
-/// Counts the operations of a step and its share of the gradient penalties. The batch has two images (or packs), the fewest that
-/// batch normalisation takes.
+/// Counts the operations of a step, including the average per step of gradient penalties. The batch has two images (or packs), the
+/// smallest number that batch normalisation accepts.
 fn step_flops(model: &Model) -> u64 {
     let batch = 2 * model.batch_multiple();
     let program = &mut Program::new();
@@ -117,7 +117,7 @@ fn step_flops(model: &Model) -> u64 {
     d.backward(program, &judged, dlogits[0], Wrt::Params);
     let judged = d.forward(program, one, Mode::Train { groups: 1, rng }, "fake");
     d.backward(program, &judged, dlogits[1], Wrt::Input);
-    g.backward(program, &fake, fake.y, Wrt::Params); // of the shape of its gradient
+    g.backward(program, &fake, fake.y, Wrt::Params); // `y` has the shape of its gradient
     let flops = program.flops(step);
 
     let Penalty { r1, r2, gp, every } = model.training.objective.penalty;
@@ -195,7 +195,7 @@ impl fmt::Display for NetworkSummary {
     }
 }
 
-/// The number as text, or nothing for 0: most layers of a network have neither weights nor matrix products.
+/// The number as text, or an empty text for 0: most layers have neither weights nor matrix products.
 fn some(number: u64, format: impl Fn(u64) -> String) -> String {
     if number == 0 { String::new() } else { format(number) }
 }
@@ -215,10 +215,10 @@ mod tests {
     #[test]
     fn a_step_of_dcgan_small_takes_52_mflop_for_each_image() {
         let Summary { networks: [g, d], step_flops, .. } = dcgan_small();
-        // Weights times positions of the kernel, two for each multiply-add.
+        // The count is weights times positions of the kernel, times two for each multiply-add.
         assert_eq!(g.flops(), 2 * (147_456 + 9 * 524_288 + 36 * 73_728 + 169 * 1024));
         assert_eq!(d.flops(), 2 * (169 * 144 + 25 * 12_800 + 51_200 + 64));
-        // A backward pass costs a forward pass for the weights and one for the images, without that of the first layer.
+        // A backward pass costs one forward pass for the weights and one for the images; the first layer needs no gradient for images.
         let generator = 3 * g.flops() - g.layers[1].flops;
         let discriminator = 2 * (3 * d.flops() - d.layers[0].flops) + 2 * d.flops();
         assert_eq!(step_flops, generator + discriminator);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layers_work_is_that_of_its_operation() {
+    fn layer_flops_equal_those_of_its_operation() {
         let model = Model::named("dcgan-small").unwrap();
         let mut program = Program::new();
         let g = Network::generator(&mut program, &model);

@@ -72,7 +72,7 @@ impl<'a> ModelText<'a> {
     }
 }
 
-/// Number of the line that a text ends in, from 1.
+/// Number of lines of a text, which is the line number of its end.
 fn line(before: &str) -> usize {
     before.matches('\n').count() + 1
 }
@@ -144,7 +144,7 @@ impl<'a> TomlTable<'a> {
         }
     }
 
-    /// Reads a string that passes a test. `rule` is the hint.
+    /// Reads a string for which `passes` is true. `rule` is the hint.
     pub(super) fn text(&self, key: &str, passes: impl Fn(&str) -> bool, rule: &str) -> Result<String> {
         match self.get(key).get_ref() {
             DeValue::String(text) if passes(text) => Ok(text.to_string()),
@@ -174,7 +174,7 @@ impl<'a> TomlTable<'a> {
         }
     }
 
-    /// Reads a finite number that passes a test. `rule` completes the hint "KEY must be a number ...".
+    /// Reads a finite number for which `passes` is true. `rule` completes the hint "KEY must be a number ...".
     pub(super) fn number(&self, key: &str, passes: impl Fn(f64) -> bool, rule: &str) -> Result<f64> {
         let number = match self.get(key).get_ref() {
             DeValue::Float(float) => float.as_str().parse().ok(),
@@ -230,6 +230,6 @@ impl<'a> TomlTable<'a> {
 
     /// The value of a key that exists.
     fn get(&self, key: &str) -> &Spanned<DeValue<'a>> {
-        self.table.get(key).expect("`new` found every needed key, and `or` asks for no absent one")
+        self.table.get(key).expect("`new` checked the required keys, and `or` checks optional ones")
     }
 }

@@ -16,7 +16,7 @@ mod tests {
     use super::super::Model;
     use crate::recipe::{Ema, Recipe, TrainingSettings};
 
-    /// A built-in model with another line in the place of `from`.
+    /// Parses a built-in model after replacing `from` by `to`.
     fn changed(from: &str, to: &str) -> Result<Model, String> {
         let text = Model::named("dcgan-small").unwrap().to_toml().to_string();
         assert!(text.contains(from), "{from}");
@@ -24,7 +24,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_a_model_file_does_not_give_are_those_that_are_built_in() {
+    fn missing_training_options_have_the_built_in_defaults() {
         let model = changed("lr = 2e-4", "").unwrap();
         assert_eq!(model.recipe.training.lr, None);
         assert_eq!(Some(model.training.adam.lr), Recipe::built_in().training.lr);
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_line_their_value_and_what_may_stand_there() {
+    fn mistakes_in_training_options_are_reported_with_line_value_and_range() {
         for (from, to, facts) in [
             ("epochs =", "epoch =", ["[training] has the unknown key `epoch`", "the keys are epochs, steps"]),
             ("epochs =", "device = \"cpu\"\nepochs =", ["[training] has the unknown key `device`", "the keys are"]),

@@ -1,4 +1,4 @@
-//! The same model with more channels, or fewer.
+//! Models with a scaled number of channels, for benchmarks.
 
 use toml::{Table, Value};
 
@@ -6,16 +6,16 @@ use super::Model;
 use crate::error::{Error, Result};
 
 impl Model {
-    /// The same model with `percent` of the channels of its hidden layers, and of the features of its linear layers: to measure
-    /// the cost of its size. The images, the latents and the logit stay. It is checked as a model file is.
+    /// The same model with `percent` % of the channels and features of its hidden layers, to measure how the cost grows with the
+    /// size. Images, latents and the logit stay. The result is checked like a model file.
     ///
     /// # Errors
     ///
-    /// Where its layers do not follow.
+    /// [`Error::Model`] if the scaled layers exceed a limit or do not fit together.
     pub fn with_width(&self, percent: usize) -> Result<Self> {
         let origin = format!("{} with {percent} % of its channels", self.name);
         let mut file: Table = self.to_toml().parse().map_err(|error| Error::Model {
-            message: format!("{origin} cannot be made: {error}"),
+            message: format!("cannot build {origin}: {error}"),
             hint: "check the model file with `gpu-gan summary`".into(),
         })?;
         for network in ["generator", "discriminator"] {
@@ -27,8 +27,8 @@ impl Model {
     }
 }
 
-/// Scales what lies between the first layer with weights and the last: a reshape before them gives latents another shape, and what
-/// the last one gives is an image or a logit.
+/// Scales the layers from the first layer with weights to the one before the last. A reshape before them only reshapes latents, and
+/// the output of the last layer with weights is an image or a logit.
 fn widen(layers: &mut [Value], percent: usize) {
     let is_weighted = |layer: &Value| {
         matches!(layer.get("layer").and_then(Value::as_str), Some("linear" | "conv" | "transposed-conv"))
@@ -42,7 +42,7 @@ fn widen(layers: &mut [Value], percent: usize) {
             *channels = scaled(*channels, 1);
         }
     }
-    // Features that are reshaped to an image are its channels at each pixel.
+    // A linear layer before a reshape has one feature for each channel of each pixel: scale the channels.
     for at in first..last {
         let pixels = layers[at + 1..].iter().take_while(|layer| !is_weighted(layer)).find_map(|layer| {
             let side = |name: &str| layer.get(name).and_then(Value::as_integer);
@@ -60,7 +60,7 @@ mod tests {
     use crate::net::Summary;
 
     #[test]
-    fn a_wider_model_makes_the_same_images_from_the_same_latents_with_more_parameters() {
+    fn with_width_scales_the_parameters_and_keeps_images_and_latents() {
         for name in Model::built_in() {
             let model = Model::named(name).unwrap();
             let parameters = |model: &Model| Summary::new(model).networks.map(|network| network.parameters());
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_cannot_be_so_wide_says_why() {
+    fn a_width_beyond_the_limits_is_refused_with_the_reason() {
         let error = Model::named("upconv-64").unwrap().with_width(200).unwrap_err();
         assert!(error.to_string().starts_with("upconv-64 with 200 % of its channels, line "), "{error}");
         assert!(error.to_string().ends_with("has features = 131072"), "{error}");

@@ -1,4 +1,4 @@
-//! The rules for whole networks and for batches: what a list of layers must end in, and which batch sizes it takes.
+//! The rules for whole networks and for batches: the output shape of each network, and the batch sizes that it accepts.
 
 use super::Model;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::net::toml_table::{ModelText, Span};
 use crate::recipe::MAX_BATCH;
 
 impl Model {
-    /// Batch sizes are multiples of this: of [`Self::pac`] and of the groups of minibatch deviation.
+    /// A batch size must be a multiple of this number, which is a multiple of [`Self::pac`] and of the groups of minibatch deviation.
     pub fn batch_multiple(&self) -> usize {
         let groups = self.discriminator.iter().filter_map(|layer| match layer {
             Layer::MinibatchDeviation { group } => Some(*group),
@@ -17,11 +17,11 @@ impl Model {
         self.pac.saturating_mul(groups.fold(1, least_common_multiple))
     }
 
-    /// Whether the networks can be trained with a batch size. The model's own batch size can.
+    /// Checks that the networks can be trained with a batch size. The batch size of the model file passes.
     ///
     /// # Errors
     ///
-    /// The reason why not, and what to change.
+    /// [`Error::Request`] with the reason and the batch sizes that pass.
     pub fn check_batch(&self, batch_size: usize) -> Result<()> {
         match self.batch_mistake(batch_size) {
             Some((message, hint)) => Err(Error::Request { message, hint }),
@@ -29,7 +29,7 @@ impl Model {
         }
     }
 
-    /// Whether [`Network::penalise`](crate::net::Network::penalise) can compute the gradient penalty of the discriminator.
+    /// Checks that [`Network::penalise`](crate::net::Network::penalise) can compute the gradient penalty of the discriminator.
     ///
     /// # Errors
     ///
@@ -51,8 +51,7 @@ impl Model {
 
     /// The layers of the generator and of the discriminator with their shapes.
     pub(crate) fn placed_networks(&self) -> [Vec<PlacedLayer>; 2] {
-        self.networks()
-            .map(|(_, layers, input)| place(layers, input, "the input").expect("`parse` found that they fit"))
+        self.networks().map(|(_, layers, input)| place(layers, input, "the input").expect("`parse` checked the shapes"))
     }
 
     /// The reason why the networks cannot be trained with a batch size, and what to change.
@@ -81,7 +80,7 @@ impl Model {
         }
         self.networks().into_iter().find_map(|(network, layers, input)| {
             let batch_size = if network == "discriminator" { batch_size / self.pac } else { batch_size };
-            let placed = place(layers, input, "the input").expect("`parse` found that they fit");
+            let placed = place(layers, input, "the input").expect("`parse` checked the shapes");
             let number = placed.iter().position(|PlacedLayer { layer, input: [h, w, _], .. }| {
                 matches!(layer, Layer::BatchNorm { .. }) && batch_size * h * w < 2
             })?;
@@ -95,18 +94,22 @@ impl Model {
         })
     }
 
-    /// Whether the generator gives an image and has no layer that is only for discriminators. `lines` are the layers' positions.
+    /// Checks that the generator gives an image and has no layer that is only for discriminators. `lines` are the layers' positions.
     pub(super) fn check_generator(&self, file: ModelText<'_>, lines: &[Span]) -> Result<()> {
         if let Some(number) = self.generator.iter().position(Layer::is_spectral) {
             let message = format!("generator layer {number} ({}) has spectral-norm", self.generator[number].kind());
-            return Err(file.mistake(&lines[number], &message, "it is for the discriminator alone: leave it out"));
+            return Err(file.mistake(
+                &lines[number],
+                &message,
+                "spectral-norm is for the discriminator alone: leave it out",
+            ));
         }
         let compares = |layer: &Layer| matches!(layer, Layer::MinibatchDeviation { .. });
         if let Some(number) = self.generator.iter().position(compares) {
             let message = format!(
-                "generator layer {number} (minibatch-deviation) would make an image depend on the others of its batch"
+                "generator layer {number} (minibatch-deviation) would make an image depend on the other images of its batch"
             );
-            let hint = "it belongs in the discriminator, before its last convolution or linear layer";
+            let hint = "minibatch-deviation belongs in the discriminator, before its last convolution or linear layer";
             return Err(file.mistake(&lines[number], &message, hint));
         }
         let output = check_layers(file, "generator", &self.generator, lines, self.generator_input(), "the latent")?;
@@ -125,7 +128,7 @@ impl Model {
         ))
     }
 
-    /// Whether the discriminator gives one logit. `lines` are the layers' positions.
+    /// Checks that the discriminator gives one logit. `lines` are the layers' positions.
     pub(super) fn check_discriminator(&self, file: ModelText<'_>, lines: &[Span]) -> Result<()> {
         let layers = &self.discriminator;
         let output = check_layers(file, "discriminator", layers, lines, self.discriminator_input(), "the image")?;
@@ -165,7 +168,7 @@ impl Model {
                 return Err(file.mistake(&lines[number], &message, hint));
             }
         }
-        // The wider layer may exceed a limit.
+        // The widened layer may exceed a limit.
         let input = self.discriminator_input();
         check_layers(file, "discriminator", &self.discriminator, lines, input, "the image").map(|_| ())
     }

@@ -7,7 +7,7 @@ use crate::net::shape::{PlacedLayer, place};
 use crate::recipe::MAX_BATCH;
 
 #[test]
-fn every_built_in_model_parses_and_is_called_as_its_file() {
+fn every_built_in_model_parses_and_has_the_name_of_its_file() {
     for (name, text) in BUILT_IN {
         let model = Model::open(name).unwrap();
         assert_eq!((model.name.as_str(), model.to_toml()), (name, text));
@@ -15,7 +15,7 @@ fn every_built_in_model_parses_and_is_called_as_its_file() {
 }
 
 #[test]
-fn dcgan_small_has_the_shapes_and_parameters_it_is_known_for() {
+fn dcgan_small_has_the_documented_shapes_and_parameters() {
     let model = Model::named("dcgan-small").unwrap();
     let shapes = |layers: &[Layer], input| -> Vec<Shape> {
         let placed = place(layers, input, "the input").unwrap();
@@ -38,7 +38,7 @@ fn dcgan_small_has_the_shapes_and_parameters_it_is_known_for() {
     assert_eq!(parameters, [generator, discriminator]);
 }
 
-/// Trained parameters of both networks, and the generator's with its running statistics.
+/// The numbers of parameters of the generator, of the discriminator, and of the generator with its running statistics.
 fn parameters(model: &Model) -> [usize; 3] {
     let networks = model.networks().map(|(_, layers, input)| place(layers, input, "the input").unwrap());
     let [g, d] = networks.each_ref().map(|placed| placed.iter().map(PlacedLayer::parameters).sum());
@@ -46,7 +46,7 @@ fn parameters(model: &Model) -> [usize; 3] {
 }
 
 #[test]
-fn the_models_have_the_parameters_that_their_sources_publish() {
+fn models_have_the_numbers_of_parameters_that_their_sources_publish() {
     for (name, g, d, g_with_statistics) in [
         ("gan-mlp", 1_486_352, 533_505, 1_486_352),
         ("dcgan-28", 2_305_472, 212_865, 2_330_944),
@@ -59,7 +59,7 @@ fn the_models_have_the_parameters_that_their_sources_publish() {
 }
 
 #[test]
-fn every_model_is_there_for_grey_and_for_colour_and_says_so_in_its_text() {
+fn with_channels_gives_every_model_for_grey_and_colour_and_updates_its_text() {
     for name in Model::built_in() {
         let model = Model::named(name).unwrap();
         let [h, w, c] = model.image;
@@ -71,13 +71,13 @@ fn every_model_is_there_for_grey_and_for_colour_and_says_so_in_its_text() {
             assert_eq!(other.with_channels(c).unwrap(), model, "{name}");
         }
     }
-    // The counts of the sources that have one channel where ours have three.
+    // Sources whose models have one channel where the built-in ones have three.
     let grey = Model::named("dcgan-64").unwrap().with_channels(1).unwrap();
     assert_eq!(parameters(&grey)[..2], [3_576_704 - 2 * 1024, 2_765_568 - 2 * 1024]);
 }
 
 #[test]
-fn every_model_is_there_for_classes_and_says_so_in_its_text() {
+fn with_classes_makes_every_model_conditional_and_updates_its_text() {
     for name in Model::built_in() {
         let model = Model::named(name).unwrap();
         let conditional = model.with_classes(10).unwrap();
@@ -90,7 +90,7 @@ fn every_model_is_there_for_classes_and_says_so_in_its_text() {
             placed.last().unwrap().output
         });
         assert_eq!(ends, [[1, 1, 1], [1, 1, 11]], "{name}");
-        // Where the number stands already, it is replaced; channels and classes do not mind each other.
+        // A second call replaces the number, and channels and classes are independent.
         let three = conditional.with_classes(3).unwrap();
         assert_eq!(three, model.with_classes(3).unwrap(), "{name}");
         let [_, _, channels] = model.image;
@@ -100,7 +100,7 @@ fn every_model_is_there_for_classes_and_says_so_in_its_text() {
 }
 
 #[test]
-fn an_embedding_of_each_class_and_a_logit_for_it_are_what_classes_add() {
+fn each_class_adds_one_generator_input_and_one_discriminator_logit() {
     let model = Model::named("dcgan-fast").unwrap();
     let [g, d, _] = parameters(&model);
     let [g_of_classes, d_of_classes, _] = parameters(&model.with_classes(10).unwrap());
@@ -108,11 +108,11 @@ fn an_embedding_of_each_class_and_a_logit_for_it_are_what_classes_add() {
 }
 
 #[test]
-fn models_that_cannot_be_told_classes_are_refused_with_what_to_change() {
+fn models_that_cannot_be_conditional_are_refused_with_the_change_needed() {
     let model = Model::named("dcgan-small").unwrap();
     for classes in [0, 1, 257, usize::MAX] {
         let error = model.with_classes(classes).unwrap_err();
-        assert_eq!(error.to_string(), format!("a model cannot have {classes} classes"));
+        assert_eq!(error.to_string(), format!("number of classes {classes} is out of range 2..=256"));
         assert_eq!(error.hint(), "choose 2 to 256 classes");
     }
     let changed = |from: &str, to: &str| {
@@ -136,7 +136,7 @@ fn models_that_cannot_be_told_classes_are_refused_with_what_to_change() {
 }
 
 #[test]
-fn a_model_with_packs_has_a_discriminator_of_more_channels_says_so_in_its_text_and_takes_whole_packs() {
+fn with_pac_multiplies_the_discriminators_input_channels_and_restricts_the_batch_size() {
     let model = Model::named("dcgan-fast").unwrap();
     assert_eq!((model.pac, model.discriminator_input(), model.with_pac(1).unwrap()), (1, [28, 28, 1], model.clone()));
     let packed = model.with_pac(2).unwrap();
@@ -152,14 +152,14 @@ fn a_model_with_packs_has_a_discriminator_of_more_channels_says_so_in_its_text_a
     for pac in [0, 65] {
         assert_eq!(model.with_pac(pac).unwrap_err().to_string(), format!("pac {pac} is out of range 1..=64"));
     }
-    // A pack is what batch normalisation has a row of.
+    // Batch normalisation sees one image per pack.
     let small = Model::named("dcgan-small").unwrap().with_pac(2).unwrap();
     assert!(small.check_batch(2).unwrap_err().to_string().contains("cannot normalise a batch of 1"));
     assert!(model.with_pac(3).unwrap_err().to_string().contains("batch size 64 is not a multiple of pac, which is 3"));
 }
 
 #[test]
-fn channels_that_no_image_has_or_that_the_layers_do_not_follow_are_refused() {
+fn invalid_numbers_of_channels_are_refused() {
     let model = Model::named("dcgan-small").unwrap();
     for channels in [0, 2, 4, usize::MAX] {
         let error = model.with_channels(channels).unwrap_err();
@@ -173,7 +173,7 @@ fn channels_that_no_image_has_or_that_the_layers_do_not_follow_are_refused() {
 }
 
 #[test]
-fn pixels_lie_in_the_range_of_the_generators_last_function() {
+fn the_pixel_range_follows_the_generators_last_activation() {
     let ranges: Vec<[f64; 2]> = Model::built_in().map(|name| Model::named(name).unwrap().range()).collect();
     let (signed, unsigned) = ([-1.0, 1.0], [0.0, 1.0]);
     assert_eq!(ranges, [signed, signed, signed, signed, signed, signed, unsigned, signed]);
@@ -182,7 +182,7 @@ fn pixels_lie_in_the_range_of_the_generators_last_function() {
 }
 
 #[test]
-fn an_unknown_name_is_answered_with_the_names_there_are() {
+fn an_unknown_model_name_is_refused_with_the_known_names() {
     let named = Model::named("dcgan").unwrap_err();
     assert_eq!(named.to_string(), "there is no built-in model called \"dcgan\"");
     assert_eq!(

@@ -8,13 +8,13 @@ use crate::program::{Element, Op, Program, TensorId};
 
 const N: usize = 4;
 
-/// A pass of training whose dropout draws from a clock of its own.
+/// The mode of a training pass whose dropout has its own clock.
 fn training(program: &mut Program, groups: usize) -> Mode {
     let clock = program.tensor_of(Element::U32, "clock", &[1]);
     Mode::Train { groups, rng: DropoutRng { clock, seed: 5 } }
 }
 
-/// A routine as the program prints it, a line for each operation.
+/// A routine as the program prints it, one line for each operation.
 fn lines(program: &Program, routine: &str) -> Vec<String> {
     let text = program.to_string();
     let ops = text.lines().skip_while(|line| *line != format!("{routine}:")).skip(1);
@@ -31,8 +31,8 @@ fn dcgan_small() -> (Program, Network, Network) {
     (program, g, d)
 }
 
-/// Images, their judgement and a gradient for it.
-fn judged(program: &mut Program, d: &Network, groups: usize) -> (Tape, TensorId) {
+/// Appends a forward pass of the discriminator, and declares a gradient for its logits.
+fn discriminator_pass(program: &mut Program, d: &Network, groups: usize) -> (Tape, TensorId) {
     let images = program.tensor("images", &[N, 28, 28, 1]);
     let dlogits = program.tensor("dlogits", &[N, 1, 1, 1]);
     program.begin("forward");
@@ -58,7 +58,7 @@ fn parameters_gradients_and_moments_are_laid_out_alike() {
     assert_eq!(names(&g.grads)[..2], ["generator.1.weight.grad", "generator.2.affine.grad"]);
     assert_eq!(names(&g.params)[6..], ["generator.10.weight", "generator.10.bias"]);
     assert_eq!(names(&g.running), ["generator.2.running", "generator.5.running", "generator.8.running"]);
-    // The weights of the convolution that is reversed: from 256 channels, which the layer gives, to 64.
+    // The weights are those of the convolution that the layer transposes: from the layer's 256 output channels to its 64 inputs.
     assert_eq!(program.shape(g.params.parts[0]), [3, 3, 256, 64]);
 }
 
@@ -94,7 +94,7 @@ fn the_generator_runs_forward_from_latents_to_an_image() {
 #[test]
 fn the_discriminator_runs_forward_from_an_image_to_a_logit() {
     let (mut program, _, d) = dcgan_small();
-    let (tape, _) = judged(&mut program, &d, 2);
+    let (tape, _) = discriminator_pass(&mut program, &d, 2);
     assert_eq!(program.nhwc(tape.y), [N, 1, 1, 1]);
     let lines = lines(&program, "forward");
     assert_eq!(lines.len(), 10); // all layers but the flatten
@@ -113,7 +113,7 @@ fn the_discriminator_runs_forward_from_an_image_to_a_logit() {
 #[test]
 fn a_backward_pass_for_parameters_stops_at_the_first_weights() {
     let (mut program, _, d) = dcgan_small();
-    let (tape, dlogits) = judged(&mut program, &d, 2);
+    let (tape, dlogits) = discriminator_pass(&mut program, &d, 2);
     program.begin("backward");
     assert_eq!(d.backward(&mut program, &tape, dlogits, Wrt::Params), None);
     assert_eq!(
@@ -143,7 +143,7 @@ fn a_backward_pass_for_parameters_stops_at_the_first_weights() {
 #[test]
 fn a_backward_pass_for_the_input_leaves_the_gradients_of_parameters_alone() {
     let (mut program, _, d) = dcgan_small();
-    let (tape, dlogits) = judged(&mut program, &d, 1);
+    let (tape, dlogits) = discriminator_pass(&mut program, &d, 1);
     program.begin("backward");
     let dimages = d.backward(&mut program, &tape, dlogits, Wrt::Input).unwrap();
     assert_eq!(program.nhwc(dimages), [N, 28, 28, 1]);
@@ -159,7 +159,7 @@ fn a_backward_pass_for_the_input_leaves_the_gradients_of_parameters_alone() {
 #[test]
 fn a_backward_pass_for_both_has_the_operations_of_each() {
     let (mut program, _, d) = dcgan_small();
-    let (tape, dlogits) = judged(&mut program, &d, 1);
+    let (tape, dlogits) = discriminator_pass(&mut program, &d, 1);
     let mut routine = |name: &str, wrt| {
         program.begin(name);
         d.backward(&mut program, &tape, dlogits, wrt);
@@ -219,7 +219,7 @@ fn the_ema_generates_with_its_own_parameters_and_the_shared_statistics() {
 }
 
 #[test]
-fn each_dropout_of_each_pass_draws_a_stream_of_its_own_and_its_gradient_the_same() {
+fn each_dropout_has_its_own_random_stream_and_its_gradient_reuses_it() {
     let model = Model::named("dcgan-28").unwrap();
     let mut program = Program::new();
     let d = Network::discriminator(&mut program, &model);
@@ -296,7 +296,7 @@ fn a_conditional_generator_appends_the_class_to_its_latents() {
 
 #[test]
 #[should_panic(expected = "the discriminator is conditional and has no labels")]
-fn a_conditional_network_does_not_run_without_classes() {
+fn a_conditional_network_without_labels_panics() {
     let model = Model::named("dcgan-fast").unwrap().with_classes(3).unwrap();
     let mut program = Program::new();
     let d = Network::discriminator(&mut program, &model);
@@ -318,7 +318,7 @@ fn dropout_does_nothing_in_evaluation() {
 }
 
 #[test]
-fn same_padding_becomes_the_pad_before_and_shapes_say_the_rest() {
+fn same_padding_gives_the_pad_before_and_the_output_shape() {
     let same =
         |kernel, stride| Layer::Conv { channels: 2, kernel, stride, pad: Pad::Same, bias: true, spectral: false };
     let reversed = |kernel, stride| Layer::TransposedConv {
@@ -329,7 +329,7 @@ fn same_padding_becomes_the_pad_before_and_shapes_say_the_rest() {
         output_pad: 0,
         bias: true,
     };
-    // As TensorFlow pads: 28 to 14 takes 3 rows of zeros, 1 before and 2 behind; 6 to 3 takes 1, which goes behind.
+    // TensorFlow's padding: from 28 to 14 it adds 1 row of zeros before and 2 after the image, from 6 to 3 one row after it.
     for (layer, side, out, pad) in [
         (same(5, 2), 28, 14, 1),
         (same(5, 2), 7, 4, 2),
@@ -351,14 +351,14 @@ fn same_padding_becomes_the_pad_before_and_shapes_say_the_rest() {
         let mode = training(&mut program, 1);
         let tape = network.forward(&mut program, x, mode, "one");
         assert_eq!(program.nhwc(tape.y), [N, out, out, 2], "{layer:?}");
-        network.backward(&mut program, &tape, dy, Wrt::Both).unwrap(); // shapes are checked on the way
+        network.backward(&mut program, &tape, dy, Wrt::Both).unwrap(); // `push` checks the shapes
         assert_eq!(layer.geometry([side, side, 1]).unwrap().pad, pad, "{layer:?}");
     }
 }
 
 #[test]
 #[should_panic(expected = "was not a training pass")]
-fn a_pass_of_evaluation_has_no_gradients() {
+fn the_backward_pass_of_an_evaluation_pass_panics() {
     let (mut program, g, _) = dcgan_small();
     let z = program.tensor("z", &[N, 1, 1, 64]);
     program.begin("sheet");
@@ -399,6 +399,6 @@ fn a_network_of_every_layer_runs_forward_and_backward() {
     assert_eq!(shapes[8..12], [vec![8, 6, 4], vec![1, 1, 192], vec![1, 1, 12], vec![2, 2, 3]]);
     let dx = network.backward(&mut program, &tape, dy, Wrt::Both).unwrap();
     assert_eq!(program.nhwc(dx), [N, 7, 6, 2]);
-    // The first layer's one operation for both gradients writes the input's even where it is not wanted.
+    // The first layer has one operation for both gradients. It writes the input's gradient, which is not returned here.
     assert_eq!(network.backward(&mut program, &tape, dy, Wrt::Params), None);
 }

@@ -8,8 +8,8 @@ use crate::net::model::Model;
 use crate::net::shape::place;
 use crate::program::random::{normal, stream, uniform_at};
 
-/// Initial parameters of both networks. Gradients and moments start at 0, and the EMA of the generator's parameters starts equal
-/// to them.
+/// Initial parameters of both networks. Gradients and moments start at 0, and the EMA of the generator's parameters starts
+/// as a copy of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitialState {
     /// The generator's parameters.

@@ -13,7 +13,7 @@ fn dcgan_small() -> (Model, Network, Network) {
     (model, g, d)
 }
 
-/// A layout with every kind of tensor, none of them square.
+/// A layout with every kind of tensor; all dimensions of a tensor differ.
 fn small() -> Layout {
     let (kernel, stride, pad) = (2, 1, Pad::Pixels(0));
     let layers = [
@@ -45,7 +45,7 @@ fn tensors_have_the_names_and_shapes_of_pytorch() {
 }
 
 #[test]
-fn normalised_weights_have_the_names_and_layouts_of_pytorchs_spectral_norm_and_begin_with_unit_vectors() {
+fn spectral_norm_tensors_have_pytorchs_names_and_layouts_and_start_as_unit_vectors() {
     let text = Model::named("dcgan-fast").unwrap().to_toml().replace("pad = 1 }", "pad = 1, spectral-norm = true }");
     let model = Model::parse(&text, "spectral").unwrap();
     let mut program = Program::new();
@@ -61,7 +61,7 @@ fn normalised_weights_have_the_names_and_layouts_of_pytorchs_spectral_norm_and_b
         assert!((square - 1.0).abs() < 1e-5, "{name}: {square}");
     }
     assert!(start[0].values[..8] != start[2].values[..8]);
-    // Element (c, u, v) of files is (u, v, c) in the buffer, behind the 64 of u.
+    // Element (c, u, v) in files is (u, v, c) in the buffer, after the 64 elements of u.
     let buffer: Vec<usize> = (0..d.running_layout().len()).collect();
     let vector = &d.running_layout().unpack(&buffer)[3].values;
     let first = vector[0];
@@ -69,9 +69,9 @@ fn normalised_weights_have_the_names_and_layouts_of_pytorchs_spectral_norm_and_b
 }
 
 #[test]
-fn weights_change_from_the_order_of_kernels_to_that_of_pytorch() {
+fn weights_are_permuted_to_pytorchs_layout() {
     let layout = small();
-    // Each element is its own place in the buffer, and the first tensor lies at the buffer's start.
+    // Each element of the buffer is its own index, and the first tensor starts at index 0.
     let buffer: Vec<usize> = (0..layout.len()).collect();
     let stored = layout.unpack(&buffer);
     let (w, [c_out, c_in, k]) = (&stored[0].values, [3, 5, 2]);
@@ -86,15 +86,15 @@ fn weights_change_from_the_order_of_kernels_to_that_of_pytorch() {
             }
         }
     }
-    // gamma and beta are one tensor, one behind the other
+    // gamma and beta are one tensor: gamma, then beta
     assert_eq!(stored[2].values[0] + 3, stored[3].values[0]);
 }
 
 #[test]
-fn a_buffer_goes_to_pytorch_and_back_unchanged_in_any_float_type() {
+fn a_buffer_survives_conversion_to_pytorch_and_back_in_any_float_type() {
     let (_, g, d) = dcgan_small();
     for layout in [g.params_layout(), g.running_layout(), d.params_layout(), d.running_layout(), &small()] {
-        // Nothing lies between tensors: those elements are zeros.
+        // The gaps between tensors are zeros.
         let mut within = vec![false; layout.len()];
         for (spec, offset) in &layout.tensors {
             for place in spec.program_indices() {
@@ -131,7 +131,7 @@ fn tensors_of_another_model_are_refused_by_name_and_shape() {
 }
 
 #[test]
-fn initial_values_are_normal_where_the_model_says_so_and_constant_elsewhere() {
+fn initial_weights_and_gammas_are_normal_and_other_parameters_constant() {
     let (model, g, d) = dcgan_small();
     let start = initial(&model, 7);
     for (state, network) in [(&start.generator, &g), (&start.discriminator, &d)] {
@@ -156,7 +156,7 @@ fn initial_values_are_normal_where_the_model_says_so_and_constant_elsewhere() {
     assert_eq!(running[1].values, [1.0; 256]);
 }
 
-/// The largest value of a tensor and its mean square.
+/// The largest absolute value of a tensor and its mean square.
 fn spread(tensor: &StoredTensor<f32>) -> (f64, f64) {
     let values = tensor.values.iter().map(|&value| f64::from(value));
     (values.clone().fold(0.0, |largest, value| largest.max(value.abs())), {
@@ -166,7 +166,7 @@ fn spread(tensor: &StoredTensor<f32>) -> (f64, f64) {
 }
 
 #[test]
-fn glorots_uniform_numbers_fill_the_interval_of_both_fans_and_biases_are_zero() {
+fn glorot_uniform_weights_fill_their_interval_and_biases_are_zero() {
     let model = Model::named("dcgan-28").unwrap();
     let start = initial(&model, 5);
     for (name, fans) in [
@@ -181,13 +181,13 @@ fn glorots_uniform_numbers_fill_the_interval_of_both_fans_and_biases_are_zero() 
         assert!((square / (bound * bound / 3.0) - 1.0).abs() < 0.01, "{name}: mean square {square}"); // of a uniform number
     }
     assert_eq!(start.discriminator.params[1].values, [0.0; 64]);
-    // gamma is not in the file: 1.
+    // The file has no gamma, so all are 1.
     assert_eq!(start.generator.params[1].name, "generator.1.weight");
     assert_eq!(start.generator.params[1].values, vec![1.0; 12_544]);
 }
 
 #[test]
-fn uniform_numbers_by_fan_in_are_those_of_pytorch_with_biases_too() {
+fn fan_in_uniform_weights_and_biases_fill_pytorchs_intervals() {
     let text = Model::named("dcgan-28").unwrap().to_toml().replace("glorot-uniform", "fan-in-uniform");
     let model = Model::parse(&text, "fan-in").unwrap();
     let start = initial(&model, 5);
@@ -207,7 +207,7 @@ fn uniform_numbers_by_fan_in_are_those_of_pytorch_with_biases_too() {
         assert!(largest <= bound && largest > 0.9 * bound, "{name}: {largest}, bound {bound}");
         assert!((square / (bound * bound / 3.0) - 1.0).abs() < 0.3, "{name}: mean square {square}");
     }
-    // Number k draws from stream k here too: the generator has 10 tensors before the discriminator's first bias, number 11.
+    // Tensor k draws from stream k here too: the generator has 10 tensors, so the discriminator's first bias is number 11.
     let value = 0.2 * (2.0 * uniform_at(5, stream::INITIAL + 11, 0, 7) - 1.0);
     assert_eq!(named("discriminator.0.bias").values[7].to_bits(), (value as f32).to_bits());
 }
@@ -218,7 +218,7 @@ fn stored_parameter_k_draws_from_stream_k_in_the_order_of_files() {
     let start = initial(&model, 3);
     let value = |k: u32, index| ((0.02 * normal(3, stream::INITIAL + k, 0, index)) as f32).to_bits();
     assert_eq!(start.generator.params[0].values[5].to_bits(), value(0, 5));
-    // 0 weight, 1 gamma, 2 beta, 3 weight ...: the generator has 11 tensors, and the discriminator goes on counting.
+    // The numbers are 0 weight, 1 gamma, 2 beta, 3 weight and so on. The generator has 11 tensors; the discriminator continues at 11.
     assert_eq!(start.generator.params[3].values[5].to_bits(), value(3, 5));
     assert_eq!(start.generator.params.len(), 11);
     assert_eq!(start.discriminator.params[0].values[5].to_bits(), value(11, 5));
