@@ -1,7 +1,7 @@
 //! Four aerial images of forests, built into the program: three of 400 x 400 pixels and one of 1035 x 1249, in colour.
 //! `data/README.md` names their origin and licence.
 
-/// The name of the data set, which consists of tiles of the images, on the command line.
+/// The name of the data set on the command line. The data set consists of tiles of the images.
 pub const NAME: &str = "aerial";
 
 /// The name and the content of each image file (PNG).

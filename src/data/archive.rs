@@ -1,6 +1,5 @@
-//! Zip and tar archives of images, read in place: only the table of contents is kept in memory, and each file is unpacked
-//! when it is decoded. A gzipped tar archive cannot be read in any order, so its images are kept in memory, compressed as
-//! they are.
+//! Zip and tar archives of images, read in place: memory holds only the table of contents, and each file is unpacked when it
+//! is decoded. A gzipped tar archive has no random access, so memory holds its image files, still in their own formats.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -22,7 +21,7 @@ use crate::memory;
 ///
 /// # Errors
 ///
-/// Where the archive cannot be read.
+/// If the archive cannot be read.
 pub(super) fn list_zip(path: &Path) -> Result<Listing> {
     let mut listing = Listing::empty(name_of_archive(path));
     for (name, file) in zip_files(path)? {
@@ -38,13 +37,13 @@ pub(super) fn list_zip(path: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The name of each file in a zip archive that is not hidden, and where it is, or why it cannot be read.
+/// The name of each file in a zip archive that is not hidden, with its position, or the reason why it cannot be read.
 pub(super) fn zip_files(path: &Path) -> Result<Vec<(PathBuf, Result<ArchivedFile, String>)>> {
     let (file, stamp) = open(path)?;
     let damaged = |error: zip::result::ZipError| match error {
         zip::result::ZipError::Io(error) => Error::file("read", path)(error),
         error => data_error(
-            format!("{} is not a zip archive that can be read: {error}", path.display()),
+            format!("{} cannot be read as a zip archive: {error}", path.display()),
             "download or copy the archive again; `unzip -t` tests it",
         ),
     };
@@ -69,7 +68,7 @@ pub(super) fn zip_files(path: &Path) -> Result<Vec<(PathBuf, Result<ArchivedFile
                 is_deflated: entry.compression() == CompressionMethod::Deflated,
                 crc: Some(entry.crc32()),
             }),
-            (_, method, _) => Err(format!("its compression method, {method:?}, is not read: only deflate is")),
+            (_, method, _) => Err(format!("its compression method, {method:?}, is not supported; use deflate")),
         };
         files.push((name, file));
     }
@@ -80,14 +79,14 @@ pub(super) fn zip_files(path: &Path) -> Result<Vec<(PathBuf, Result<ArchivedFile
 ///
 /// # Errors
 ///
-/// Where the archive cannot be read, or the images of a gzipped archive take more memory than there is.
+/// If the archive cannot be read, or the images of a gzipped archive need more than half of the available memory.
 pub(super) fn list_tar(path: &Path, is_gzipped: bool) -> Result<Listing> {
     let mut listing = Listing::empty(name_of_archive(path));
     let (file, stamp) = open(path)?;
     let archive: Arc<Path> = path.into();
     let failed = |error: io::Error| {
         data_error(
-            format!("{} is not a tar archive that can be read: {error}", path.display()),
+            format!("{} cannot be read as a tar archive: {error}", path.display()),
             "download or copy the archive again; `tar -tf` tests it",
         )
     };
@@ -140,7 +139,7 @@ pub(super) fn list_tar(path: &Path, is_gzipped: bool) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The path of a file in a tar archive; `None` for a folder, a link, or a file that is left out.
+/// The path of a file in a tar archive; `None` for a folder, a link, or a hidden file.
 fn name_of_entry<R: Read>(entry: &tar::Entry<R>) -> io::Result<Option<PathBuf>> {
     let name = inside(&entry.path()?);
     Ok((entry.header().entry_type().is_file() && !is_left_out(&name)).then_some(name))
@@ -152,7 +151,7 @@ fn open(path: &Path) -> Result<(File, FileStamp)> {
     Ok((file, FileStamp::of(&about)))
 }
 
-/// A path in an archive without `./`, `/` and `..`, which lead nowhere here.
+/// A path in an archive without `./`, `/` and `..`, which have no meaning there.
 fn inside(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }

@@ -1,6 +1,6 @@
-//! Images in NumPy arrays: `.npy` files, and `.npz` archives of them. Arrays of unsigned bytes are read, `(N, H, W)`,
-//! `(N, H, W, 1)` or `(N, H, W, 3)`; with channels first, `(N, C, H, W)`, they are turned round. The labels are a second
-//! array of whole numbers, `(N)`, in the archive or in a file beside it.
+//! Images in NumPy arrays: `.npy` files, and `.npz` archives of them. The arrays hold unsigned bytes and have the shape
+//! `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`; `(N, C, H, W)` is transposed. The labels are a second array of integers,
+//! `(N)`, in the same archive or in a file beside it.
 
 use std::fs;
 use std::io::Cursor;
@@ -18,27 +18,27 @@ use super::{ImageSet, data_error};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::memory;
 
-/// The most bytes of an array's header; NumPy writes 118 for an array of images.
+/// The largest size of an array's header, in bytes; NumPy writes 118 for an array of images.
 const MAX_HEADER: usize = 4096;
 
-/// The most brackets of an array's header; that of an array of numbers has two pairs.
+/// The largest number of brackets in an array's header; an array of numbers needs two pairs.
 const MAX_BRACKETS: usize = 6;
 
-/// From this height on, the default model is the one for large images.
+/// From this height on, in pixels, the default model is the one for large images.
 const LARGE_SIDE: u64 = 48;
 
 const WHAT_IS_READ: &str = "save images as bytes 0 to 255, (N, H, W) or (N, H, W, 3): `numpy.save('images.npy', array)` after \
                             `array = (array * 255).astype('uint8')` for values 0 to 1";
 
-/// The names of arrays of training images in `.npz` files, the usual ones first.
+/// The names of arrays of training images in `.npz` files, the most common first.
 const IMAGE_NAMES: [&str; 6] = ["x_train", "train_images", "images", "imgs", "x", "data"];
 
 /// The names of arrays of training labels in `.npz` files.
 const LABEL_NAMES: [&str; 6] = ["y_train", "train_labels", "labels", "label", "y", "targets"];
 
-/// An array in a file that was not read yet.
+/// An array whose header was read, but not its elements.
 struct Array {
-    /// The file's path, or the array's name in the archive.
+    /// The path of the file, or the name of the array in its archive.
     name: String,
     /// The file's bytes, header and elements.
     data: FileData,
@@ -56,13 +56,16 @@ pub(super) fn is_large(file: &LabelledFile) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// Where there is no array of images, or it is of another type or shape, or too large.
+/// If the file has no array of images, or the array has another type or shape, or is too large.
 pub(super) fn read(file: &LabelledFile) -> Result<(ImageSet, Option<Vec<i64>>)> {
     let (images, labels) = arrays_of(file)?;
     let shape = images.header.shape().to_vec();
     let refused = |what: &str| data_error(format!("the array {} {what}", images.name), WHAT_IS_READ);
     if !images.is_of_bytes() {
-        return Err(refused(&format!("has the type {}, and arrays of images have bytes, |u1", images.type_name())));
+        return Err(refused(&format!(
+            "has the type {}; arrays of images must have the type |u1 (bytes)",
+            images.type_name()
+        )));
     }
     let channels_first = matches!(shape[..], [_, 1 | 3, _, last] if last != 1 && last != 3);
     let (count, height, width, channels) = match shape[..] {
@@ -79,14 +82,14 @@ pub(super) fn read(file: &LabelledFile) -> Result<(ImageSet, Option<Vec<i64>>)> 
     }
     if height.max(width) > MAX_SIDE as u64 {
         return Err(refused(&format!(
-            "has images of {height} x {width} pixels; at most {MAX_SIDE} x {MAX_SIDE} are read"
+            "has images of {height} x {width} pixels; at most {MAX_SIDE} x {MAX_SIDE} are supported"
         )));
     }
     let image = height * width * channels;
     let bytes = count.checked_mul(image).filter(|&bytes| bytes <= MAX_BYTES as u64);
     let Some(bytes) = bytes.filter(|&bytes| bytes <= memory::available()) else {
         return Err(refused(&format!(
-            "has {count} images of {height} x {width} x {channels}; at most {} are read",
+            "has {count} images of {height} x {width} x {channels}; at most {} are supported",
             bytes_for_people((MAX_BYTES as u64).min(memory::available()))
         )));
     };
@@ -163,7 +166,7 @@ fn npy(path: &Path) -> Result<Array> {
     Array::open(path.display().to_string(), FileData::on_disk(path.to_path_buf(), &about))
 }
 
-/// The arrays of an archive. Entries that are no arrays are skipped.
+/// The arrays of an archive. Entries that are not arrays are skipped.
 fn npz(path: &Path) -> Result<Vec<Array>> {
     let files = zip_files(path)?.into_iter();
     let is_array = |name: &Path| name.extension().is_some_and(|ending| ending == "npy");
@@ -180,7 +183,7 @@ fn npz(path: &Path) -> Result<Vec<Array>> {
 }
 
 impl Array {
-    /// Reads the header, after a look at what it says of its own length.
+    /// Reads the header, after checking the length that it declares.
     fn open(name: String, data: FileData) -> Result<Self> {
         let refused = |what: &str| data_error(format!("the array {name} cannot be read: {what}"), WHAT_IS_READ);
         let start = data.start(MAX_HEADER as u64 + 16).map_err(|error| refused(&error.to_string()))?;
@@ -212,7 +215,7 @@ impl Array {
         self.name.strip_suffix(".npy").unwrap_or(&self.name).eq_ignore_ascii_case(name)
     }
 
-    /// Where the elements begin.
+    /// The offset of the first element.
     fn data_offset(start: &[u8]) -> Option<usize> {
         let (length, after): (usize, usize) = match start.get(6)? {
             1 => (usize::from(u16::from_le_bytes([*start.get(8)?, *start.get(9)?])), 10),
@@ -221,7 +224,7 @@ impl Array {
         after.checked_add(length)
     }
 
-    /// The `count` bytes of the array, and nothing behind them.
+    /// The bytes of the array, which must be exactly `count`.
     fn bytes(&self, count: u64) -> Result<Vec<u8>> {
         let failed = |what: &str| {
             data_error(format!("the array {} cannot be read: {what}", self.name), "download or copy the file again")
@@ -231,7 +234,7 @@ impl Array {
         let offset = Self::data_offset(&bytes).unwrap_or(usize::MAX);
         let found = (bytes.len() as u64).saturating_sub(offset as u64);
         if offset > bytes.len() || found != count {
-            return Err(failed(&format!("{found} bytes follow its header, which says {count}")));
+            return Err(failed(&format!("{found} bytes follow its header, but its shape needs {count}")));
         }
         bytes.drain(..offset);
         Ok(bytes)
@@ -242,7 +245,7 @@ impl Array {
         if !self.are_labels(count) {
             return Err(data_error(
                 format!(
-                    "the labels {} have the shape {:?} and the type {}, and there are {count} images",
+                    "the labels {} have the shape {:?} and the type {}, but there are {count} images",
                     self.name,
                     self.header.shape(),
                     self.type_name()
@@ -272,17 +275,17 @@ impl Array {
     }
 }
 
-/// The header that a file begins with.
+/// The header of an array in NumPy's format.
 pub(super) fn header_in(start: &[u8]) -> Result<NpyHeader, String> {
     if !start.starts_with(b"\x93NUMPY") {
         return Err("it is not in NumPy's format".into());
     }
-    let end = Array::data_offset(start).ok_or("it is cut short")?;
+    let end = Array::data_offset(start).ok_or("it is truncated")?;
     if end > MAX_HEADER {
-        return Err(format!("its header has {end} bytes, and at most {MAX_HEADER} are read"));
+        return Err(format!("its header has {end} bytes, more than the limit of {MAX_HEADER}"));
     }
-    let header = start.get(..end).ok_or("it is cut short")?;
-    // The parser of headers takes twice as long for each bracket in a bracket.
+    let header = start.get(..end).ok_or("it is truncated")?;
+    // The time of the header parser doubles with each nested bracket.
     if header.iter().skip(10).filter(|byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
         return Err("its header holds more than a type and a shape".into());
     }
@@ -297,7 +300,7 @@ fn channels_last(pixels: &[u8], image: usize) -> Vec<u8> {
     pixels.chunks_exact(image).flat_map(turned).collect()
 }
 
-/// Numbers as 64-bit numbers.
+/// Widens integers to 64 bits.
 fn wide<T: Into<i64>>(values: Vec<T>) -> Vec<i64> {
     values.into_iter().map(Into::into).collect()
 }

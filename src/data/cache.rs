@@ -1,5 +1,5 @@
-//! Images that were decoded before, kept in a folder of the user's cache: decoding a hundred thousand images takes
-//! minutes, reading one file seconds.
+//! A cache of decoded images in the user's cache folder: decoding a hundred thousand images takes minutes, reading one file
+//! takes seconds.
 //!
 //! ```text
 //! gpu-gan images 2\n    the format and its version
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! An entry's name is a hash of everything that its images depend on: for each file its name, length, times and inode, and
-//! a sample of its content. What is in an entry is not trusted: a damaged one is rebuilt.
+//! a sample of its content. Entries are not trusted: a damaged entry is rebuilt.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,5 +1,5 @@
-//! Images on their way to an [`ImageSet`]: first the size of each is read, so that the memory for all is known and bounded;
-//! then each is decoded into its place, in parallel.
+//! Found images, and their conversion to an [`ImageSet`]. First the header of each image is read, so that the memory for all
+//! is known and bounded; then the images are decoded in parallel.
 
 use std::hash::{Hash, Hasher};
 use std::iter;
@@ -18,11 +18,11 @@ use crate::error::{Error, Result, bytes_for_people};
 use crate::memory;
 use crate::progress::Console;
 
-/// Images that take more bytes than this are decoded one at a time: on a machine with many cores, all at once would take
-/// many times the memory of the largest.
+/// Images that take more bytes than this are decoded one at a time. Decoding them in parallel would take many times the
+/// memory of the largest image.
 const LARGE: u64 = 64 << 20;
 
-/// Images that were found and not decoded yet. Its hash changes when the images that are made of them would.
+/// Images that were found but not decoded. Its hash changes if the decoded images would change.
 #[derive(Debug, Hash)]
 pub(super) struct Collection<'a> {
     /// The name of the data set.
@@ -31,32 +31,32 @@ pub(super) struct Collection<'a> {
     pub(super) images: Vec<InputImage<'a>>,
     /// The class of each image.
     pub(super) classes: ImageClasses,
-    /// What is known before any image is decoded.
+    /// The report on the files before decoding.
     pub(super) report: LoadReport,
 }
 
-/// An image as it was found.
+/// An image before decoding.
 #[derive(Debug, Hash)]
 pub(super) struct InputImage<'a> {
     /// The image's name in a sentence, such as its path inside the folder.
     pub(super) name: String,
-    /// Where its pixels come from.
+    /// The source of its pixels.
     pub(super) data: ImageData<'a>,
 }
 
-/// What became of an image.
+/// The outcome of decoding an image.
 enum ImageOutcome {
-    /// It cannot be read, for this reason.
+    /// The image cannot be read, for this reason.
     Unreadable(String),
-    /// It is too small, with this height and width.
+    /// The image, of this height and width, is too small.
     TooSmall([usize; 2]),
-    /// It gave that many images.
-    Made(usize, ImageTraits),
+    /// The image gave this number of images of the model's shape.
+    Decoded(usize, ImageTraits),
 }
 
 impl Collection<'_> {
-    /// Makes images of those that can be used, in their order and that of the tiles in them. An image that cannot be used is
-    /// an entry of the report and no error.
+    /// Decodes the usable images, in order, and the tiles of each, row by row. Unusable images are entries of the report, not
+    /// errors.
     ///
     /// # Errors
     ///
@@ -74,7 +74,9 @@ impl Collection<'_> {
             range: if source.normalise { value_range(images, &headers, source, resize, console) } else { None },
         };
         if let Some(ValueRange { low, high }) = options.range {
-            report.note(format!("the values {low:.4} to {high:.4} (1 is the format's white) become black to white"));
+            report.note(format!(
+                "the values {low:.4} to {high:.4} (1 is the format's white) are mapped to black and white"
+            ));
         }
         for (image, header) in images.iter().zip(&headers) {
             for &size in header.iter().flat_map(|header| &header.frames) {
@@ -89,21 +91,21 @@ impl Collection<'_> {
         let image_bytes = resize.image_bytes();
         let (mut from, mut to) = (0, 0);
         let mut counts = Vec::with_capacity(images.len());
-        for (image, (place, outcome)) in images.iter().zip(outcomes) {
-            let mut made = 0;
+        for (image, (slot, outcome)) in images.iter().zip(outcomes) {
+            let mut decoded = 0;
             match outcome {
                 ImageOutcome::Unreadable(reason) => report.cannot_read(&image.name, &reason),
                 ImageOutcome::TooSmall(size) => report.is_too_small(&image.name, size),
-                ImageOutcome::Made(count, traits) => {
+                ImageOutcome::Decoded(count, traits) => {
                     report.gives(count, traits);
-                    made = count;
+                    decoded = count;
                 }
             }
-            // A place stays empty where a header could be read but not the image; the images behind it move up.
-            pixels.copy_within(from..from + made * image_bytes, to);
-            from += place;
-            to += made * image_bytes;
-            counts.push(made);
+            // The slot of an image that cannot be decoded after its header was read stays empty; later images move up.
+            pixels.copy_within(from..from + decoded * image_bytes, to);
+            from += slot;
+            to += decoded * image_bytes;
+            counts.push(decoded);
         }
         pixels.truncate(to);
         pixels.shrink_to_fit();
@@ -127,7 +129,7 @@ impl Collection<'_> {
         Ok((set, report))
     }
 
-    /// Hashes some of the content of each file.
+    /// Hashes a sample of the content of each file.
     pub(super) fn hash_samples(&self, hasher: &mut impl Hasher) {
         for image in &self.images {
             if let ImageData::File(file) = &image.data {
@@ -148,13 +150,13 @@ fn read_headers(images: &[InputImage], source: &Source, console: &Console) -> Ve
     headers.collect()
 }
 
-/// The number of images that an image gives if it can be decoded.
+/// The number of images that an image gives if it decodes without error.
 fn planned(header: &Result<ImageHeader, String>, resize: &Resize) -> u64 {
     let frames = header.iter().flat_map(|header| &header.frames);
     frames.map(|&[height, width]| resize.count(height, width)).fold(0, u64::saturating_add)
 }
 
-/// The range of the values of all images that can be used; `None` where all are equal.
+/// The range of the values of all usable images; `None` if all values are equal.
 fn value_range(
     images: &[InputImage],
     headers: &[Result<ImageHeader, String>],
@@ -177,7 +179,7 @@ fn value_range(
     range.filter(|range| range.high > range.low)
 }
 
-/// Decodes each image into its place in `pixels`: the bytes of the place, and what became of the image.
+/// Decodes each image into its slot in `pixels`. Returns the size of each slot in bytes and the outcome of each image.
 fn decode(
     images: &[InputImage],
     headers: Vec<Result<ImageHeader, String>>,
@@ -193,7 +195,7 @@ fn decode(
         .iter()
         .map(|header| {
             let bytes = planned(header, resize) as usize * resize.image_bytes();
-            rest.split_off_mut(..bytes).expect("there is a place for each image")
+            rest.split_off_mut(..bytes).expect("each image has a slot")
         })
         .collect();
     let decoded = images.par_iter().zip(headers).zip(places).with_max_len(1).map(|((image, header), place)| {
@@ -214,7 +216,7 @@ fn decode(
     decoded.collect()
 }
 
-/// Decodes an image, frame by frame, into its place.
+/// Decodes an image, frame by frame, into its slot.
 fn decode_image(
     image: &InputImage,
     header: &ImageHeader,
@@ -232,20 +234,20 @@ fn decode_image(
             return Err(CHANGED.into());
         }
         let bytes = resize.count(size[0], size[1]) as usize * resize.image_bytes();
-        resize.make(&decoded, rest.split_off_mut(..bytes).ok_or(CHANGED)?);
+        resize.write_images(&decoded, rest.split_off_mut(..bytes).ok_or(CHANGED)?);
         Ok(())
     })?;
     if sizes.next().is_some() {
         return Err(CHANGED.into());
     }
-    Ok(ImageOutcome::Made(images, traits))
+    Ok(ImageOutcome::Decoded(images, traits))
 }
 
 /// Memory for `count` images, filled with zeros. `name` is the name of the data set.
 ///
 /// # Errors
 ///
-/// Where the memory that is available is too small.
+/// If the available memory is too small.
 pub(super) fn allocate(count: u64, resize: &Resize, name: &str) -> Result<Vec<u8>> {
     let [height, width, channels] = resize.shape;
     let what = if resize.has_tiles() { "tiles" } else { "images" };
@@ -259,7 +261,7 @@ pub(super) fn allocate(count: u64, resize: &Resize, name: &str) -> Result<Vec<u8
         )
     };
     if u32::try_from(count).is_err() {
-        return Err(refused(&format!("at most {} can be counted", u32::MAX)));
+        return Err(refused(&format!("the limit is {} images", u32::MAX)));
     }
     let available = memory::available();
     let bytes = count * resize.image_bytes() as u64;
@@ -267,14 +269,14 @@ pub(super) fn allocate(count: u64, resize: &Resize, name: &str) -> Result<Vec<u8
         return Err(refused(&format!("{} of memory are available", bytes_for_people(available))));
     }
     let mut pixels = Vec::new();
-    pixels.try_reserve_exact(bytes as usize).map_err(|_| refused("the memory has no room for them in one piece"))?;
+    pixels.try_reserve_exact(bytes as usize).map_err(|_| refused("the system cannot allocate that much memory"))?;
     pixels.resize(bytes as usize, 0);
     Ok(pixels)
 }
 
 impl ImageClasses {
-    /// The label of each image that was made, and the names of the classes; `counts` holds the number of images that were
-    /// made of each input image.
+    /// The label of each image of the set, and the names of the classes. `counts` holds the number of images that each input
+    /// image gave.
     fn labels(&self, counts: &[usize], report: &mut LoadReport) -> (Option<Vec<u8>>, Vec<String>) {
         match self {
             Self::None => (None, Vec::new()),
@@ -291,13 +293,15 @@ impl ImageClasses {
                 let without = used().filter(|class| class.is_none()).count();
                 if without > 0 {
                     report.note(format!(
-                        "{without} images lie beside the folders or have no label, so folders and labels are not taken as classes"
+                        "{without} images lie beside the folders or have no label, so folders and labels are not used as classes"
                     ));
                     return (None, Vec::new());
                 }
                 if names.len() > MAX_CLASSES {
                     let count = names.len();
-                    report.note(format!("{count} classes are more than {MAX_CLASSES}, the most that there can be: the images have no classes"));
+                    report.note(format!(
+                        "{count} classes exceed the limit of {MAX_CLASSES}, so the images have no classes"
+                    ));
                     return (None, Vec::new());
                 }
                 let mut all: Vec<_> = classes.iter().flatten().collect();
@@ -306,10 +310,10 @@ impl ImageClasses {
                 let empty: Vec<_> =
                     all.iter().filter(|class| !names.contains(class)).map(|class| class.as_str()).collect();
                 if !empty.is_empty() {
-                    report.note(format!("no image of the class {} can be used, so it is no class", empty.join(", ")));
+                    report.note(format!("the class {} has no usable image and is left out", empty.join(", ")));
                 }
                 let label = |class: &Option<String>| {
-                    // An image that cannot be used may be of no class.
+                    // An unusable image may have no class.
                     class.as_ref().and_then(|class| names.iter().position(|name| name == class)).unwrap_or_default()
                         as u8
                 };
@@ -320,7 +324,7 @@ impl ImageClasses {
     }
 }
 
-/// Each input image's label, once for each image that was made of it.
+/// The label of each input image, once for each image that it gave.
 fn for_each_image(labels: &[u8], counts: &[usize]) -> Vec<u8> {
     labels.iter().zip(counts).flat_map(|(&label, &count)| iter::repeat_n(label, count)).collect()
 }

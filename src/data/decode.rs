@@ -1,10 +1,10 @@
-//! From the bytes of an image file to pixels: PNG, JPEG, WebP, BMP, TIFF and GIF, told apart by their content.
+//! Decodes image files: PNG, JPEG, WebP, BMP, TIFF and GIF, recognised by their content.
 //!
-//! Every failure is a reason that stands behind the file's name: one bad file among thousands is left out and named, and
-//! stops nothing.
+//! A failure is a reason that messages show after the file's name: one damaged file among thousands is left out and named, and
+//! the others are still read.
 //!
-//! Values become bytes in a defined way: 8-bit values stay, 16-bit values are divided by 257 and rounded, floats count from
-//! 0 (black) to 1 (white) and are clipped there. With a [`ValueRange`], its ends become black and white instead.
+//! Values are converted to bytes: 8-bit values stay, 16-bit values are divided by 257 and rounded, and floats are clipped to
+//! 0 (black) to 1 (white). A [`ValueRange`] maps its two ends to black and white instead.
 
 use std::hash::{Hash, Hasher};
 use std::io::{BufRead, Cursor, Seek};
@@ -20,16 +20,16 @@ use image::{
 };
 
 use super::file_data::FileData;
-use super::file_limits::{CUT_SHORT, MAX_FILE_BYTES, MAX_FRAMES, reason_of_io, too_large};
+use super::file_limits::{MAX_FILE_BYTES, MAX_FRAMES, TRUNCATED, reason_of_io, too_large};
 use super::format::{FileFormat, START_BYTES, format_of};
 use super::source::{Background, Frames};
 use super::tiff_bands::{self, PageHeader};
 use crate::error::bytes_for_people;
 
-/// The share of an image's values at each end that [`ValueRange::of`] leaves out, as defects of a sensor would be.
+/// The share of an image's values at each end that [`ValueRange::of`] ignores, such as defects of a sensor.
 const OUTLIERS: f64 = 0.001;
 
-/// Where the pixels of an image come from. Its hash is part of the key of a cache entry.
+/// The source of an image's pixels. Its hash is part of the key of a cache entry.
 #[derive(Debug)]
 pub(super) enum ImageData<'a> {
     /// An image file.
@@ -42,7 +42,7 @@ pub(super) enum ImageData<'a> {
         width: usize,
         /// Values per pixel, 1 or 3.
         channels: usize,
-        /// `(H, W, C)`
+        /// Values, `(H, W, C)`, from 0 to 255.
         pixels: &'a [u8],
     },
 }
@@ -56,43 +56,43 @@ pub(super) struct DecodeOptions {
     pub(super) background: Background,
     /// Which frames or pages are decoded.
     pub(super) frames: Frames,
-    /// The values that become black and white, where they are not those of the format.
+    /// The values that are mapped to black and white; `None` for those of the format.
     pub(super) range: Option<ValueRange>,
 }
 
-/// What an image says of itself before it is decoded.
+/// The header of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImageHeader {
-    /// `[height, width]` of each frame or page that is decoded, turned as it is seen.
+    /// `[height, width]` of each frame or page that is decoded, after applying the EXIF orientation.
     pub(super) frames: Vec<[usize; 2]>,
-    /// The bytes that decoding takes, about.
+    /// The approximate memory of decoding, in bytes.
     pub(super) bytes: u64,
 }
 
-/// What an image was before it was converted.
+/// Properties of an image before its conversion.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact that is counted")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ImageTraits {
-    /// It had brightness and no colour.
+    /// Whether the image was grey.
     pub(super) is_grey: bool,
-    /// Some of its pixels were transparent.
+    /// Whether some of its pixels were transparent.
     pub(super) is_transparent: bool,
-    /// Most of its pixels were transparent.
+    /// Whether most of its pixels were transparent.
     pub(super) is_mostly_transparent: bool,
-    /// It had more frames or pages than the first, which alone was taken.
+    /// Whether it had more frames or pages than the first one, which alone was used.
     pub(super) has_more_frames: bool,
-    /// It had bands that are neither colours nor transparency, which were left out.
+    /// Whether it had bands other than colours and transparency, which were left out.
     pub(super) has_extra_bands: bool,
-    /// It had values below black or above white, which were clipped.
+    /// Whether it had values below black or above white, which were clipped.
     pub(super) is_clipped: bool,
 }
 
-/// The values that become black and white, as fractions of the largest value of an integer format, or as float values.
+/// The values that are mapped to black and white: fractions of the largest value of an integer format, or float values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ValueRange {
-    /// The value that becomes black.
+    /// The value that is mapped to black.
     pub(super) low: f32,
-    /// The value that becomes white.
+    /// The value that is mapped to white.
     pub(super) high: f32,
 }
 
@@ -111,12 +111,12 @@ impl ValueRange {
         Some(Self { low, high })
     }
 
-    /// The smallest range that holds both.
+    /// The smallest range that contains both ranges.
     pub(super) fn and(self, other: Self) -> Self {
         Self { low: self.low.min(other.low), high: self.high.max(other.high) }
     }
 
-    /// 0 to 255; where the range is empty, everything is black.
+    /// Maps a value to 0 to 255. With an empty range, every value is black.
     fn byte(self, value: f32) -> u8 {
         let span = self.high - self.low;
         if span > 0.0 { ((value - self.low) / span * 255.0).round().clamp(0.0, 255.0) as u8 } else { 0 }
@@ -124,7 +124,7 @@ impl ValueRange {
 }
 
 impl ImageData<'_> {
-    /// Reads what comes before the pixels, or says why the image cannot be used.
+    /// Reads the header of the image, or returns the reason why the image cannot be used.
     pub(super) fn header(&self, frames: Frames) -> Result<ImageHeader, String> {
         match self {
             Self::File(file) if file.length() > MAX_FILE_BYTES => {
@@ -149,7 +149,7 @@ impl ImageData<'_> {
         }
     }
 
-    /// Decodes the image, and gives each frame to `take`. Fails with the reason why there are no pixels.
+    /// Decodes the image, and passes each frame to `take`. An error is the reason why the image cannot be decoded.
     pub(super) fn decode(
         &self,
         options: DecodeOptions,
@@ -163,7 +163,7 @@ impl ImageData<'_> {
         Ok(traits)
     }
 
-    /// The range of the values of all frames, or why there is none.
+    /// The range of the values of all frames, or the reason why the image cannot be decoded.
     pub(super) fn value_range(&self, frames: Frames) -> Result<Option<ValueRange>, String> {
         let mut range: Option<ValueRange> = None;
         self.each_frame(frames, &mut ImageTraits::default(), &mut |image, _| {
@@ -200,7 +200,7 @@ impl ImageData<'_> {
     }
 }
 
-/// Without the pixels of an array, whose hash would take as long as its conversion: the caller never caches those.
+/// Leaves out the pixels of an array: hashing them takes as long as converting them, and the caller never caches them.
 impl Hash for ImageData<'_> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         match self {
@@ -210,7 +210,7 @@ impl Hash for ImageData<'_> {
     }
 }
 
-/// What a file is that is named like an image and cannot be decoded, where its content shows it.
+/// A description of a file that is named like an image but cannot be decoded, if its content is recognised.
 fn what_it_is(file: &FileData) -> Option<String> {
     let start = file.start(START_BYTES).ok()?;
     match format_of(&start) {
@@ -219,7 +219,7 @@ fn what_it_is(file: &FileData) -> Option<String> {
     }
 }
 
-/// Size and format from what comes before the pixels.
+/// Reads the header of an image.
 fn header_of(mut reader: impl BufRead + Seek) -> Result<ImageHeader, String> {
     if is_tiff(&mut reader)? {
         let header = tiff_bands::page_header(reader)?;
@@ -274,7 +274,7 @@ fn all_frames(bytes: &[u8]) -> Result<Option<Vec<[usize; 2]>>, String> {
     Ok(is_animated.then_some(sizes))
 }
 
-/// Gives each frame of an animation to `take`; whether it is one.
+/// Passes each frame of an animation to `take`. Returns whether the file is an animation.
 fn each_animation_frame(bytes: &[u8], take: &mut dyn FnMut(Frame) -> Result<(), String>) -> Result<bool, String> {
     let format = image::guess_format(bytes).map_err(reason)?;
     if !is_animated(format, bytes).map_err(reason)? {
@@ -311,7 +311,7 @@ fn decoder<'a>(bytes: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl Ima
 
 fn limits() -> Limits {
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(2 * MAX_FILE_BYTES); // the pixels, and what a decoder needs beside them
+    limits.max_alloc = Some(2 * MAX_FILE_BYTES); // the pixels and the decoder's working memory
     limits
 }
 
@@ -323,7 +323,7 @@ fn decode_file(
 ) -> Result<(), String> {
     header_of(Cursor::new(&bytes[..]))?; // the file may have changed since its header was read
     if image::guess_format(&bytes).is_ok_and(|format| format == ImageFormat::Tiff) {
-        // A page that cannot be followed is no reason to leave out the first one.
+        // A damaged later page does not exclude the first one.
         let offsets = match (tiff_bands::page_offsets(Cursor::new(&bytes[..])), frames) {
             (Ok(offsets), _) => offsets,
             (Err(_), Frames::First) => Vec::new(),
@@ -348,7 +348,7 @@ fn decode_file(
     let orientation = decoder.orientation().map_err(reason)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(reason)?;
     if format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
-        return Err(CUT_SHORT.into());
+        return Err(TRUNCATED.into());
     }
     image.apply_orientation(orientation);
     traits.has_more_frames = is_animated(format, &bytes).unwrap_or(false);
@@ -381,7 +381,7 @@ fn without_alpha(image: DynamicImage) -> DynamicImage {
     }
 }
 
-/// Whether an image has brightness and no colour. A TIFF file of 32-bit grey values is decoded into three equal bands.
+/// Whether an image is grey. A TIFF file of 32-bit grey values is decoded into three equal bands.
 fn is_grey(image: &DynamicImage) -> bool {
     let is_grey = |[r, g, b]: [f32; 3]| r.to_bits() == g.to_bits() && g.to_bits() == b.to_bits();
     match image {
@@ -390,8 +390,8 @@ fn is_grey(image: &DynamicImage) -> bool {
     }
 }
 
-/// In 8 bits, in front of the background, with the channels that are asked for. Grey is the luma of ITU-R BT.709, and a
-/// grey image in colour has equal parts of each.
+/// Converts an image to 8 bits and the requested channels, in front of the background. Grey is the luma of ITU-R BT.709; a grey
+/// image converted to colour has three equal channels.
 fn convert(image: DynamicImage, options: DecodeOptions, traits: &mut ImageTraits) -> DynamicImage {
     let image = if let Some(range) = options.range {
         in_range(image, range)
@@ -406,7 +406,7 @@ fn convert(image: DynamicImage, options: DecodeOptions, traits: &mut ImageTraits
     }
 }
 
-/// Whether a float image has values that are not between black and white.
+/// Whether a float image has values below black or above white.
 fn has_values_outside(image: &DynamicImage) -> bool {
     let is_outside = |values: &[f32]| values.iter().any(|value| !(0.0..=1.0).contains(value));
     match image {
@@ -422,13 +422,15 @@ fn colour_values(image: &DynamicImage) -> Vec<f32> {
     image.into_raw()
 }
 
-/// The ends of a range become black and white; transparency stays.
+/// Maps the ends of a range to black and white, and keeps the transparency.
 fn in_range(image: DynamicImage, range: ValueRange) -> DynamicImage {
     if !image.color().has_alpha() {
         let image = image.into_rgb32f();
         let (width, height) = image.dimensions();
         let bytes = image.into_raw().into_iter().map(|value| range.byte(value)).collect();
-        return DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, bytes).expect("as many values as before"));
+        return DynamicImage::ImageRgb8(
+            RgbImage::from_raw(width, height, bytes).expect("the number of values is unchanged"),
+        );
     }
     let image = image.into_rgba32f();
     DynamicImage::ImageRgba8(image::RgbaImage::from_fn(image.width(), image.height(), |x, y| {
@@ -471,10 +473,9 @@ fn is_animated(format: ImageFormat, bytes: &[u8]) -> ImageResult<bool> {
     }
 }
 
-/// Whether a JPEG has its end marker: without one it was cut short, and the decoder fills what is missing with grey and
-/// says nothing. Markers are looked for where they can be (ITU-T T.81, annex B): segments are passed over by their length,
-/// because a preview in one has an end of its own, and in between comes entropy-coded data, where FF is followed by 00 or
-/// is a restart marker.
+/// Whether a JPEG has its end marker. Without one it is truncated, and the decoder would silently fill the missing part with
+/// grey. Markers are searched where they can be (ITU-T T.81, annex B): segments are skipped by their length, because a preview
+/// inside has its own end marker; in the entropy-coded data between them, FF is followed by 00 or is a restart marker.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[first, second]) = bytes.get(at..at + 2) {
@@ -491,7 +492,7 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     false
 }
 
-const NO_IMAGE: &str = "its content is none of PNG, JPEG, WebP, BMP, TIFF and GIF";
+const NO_IMAGE: &str = "its content is not PNG, JPEG, WebP, BMP, TIFF or GIF";
 
 fn reason(error: ImageError) -> String {
     match error {
@@ -499,7 +500,7 @@ fn reason(error: ImageError) -> String {
         ImageError::Limits(_) => too_large("it takes too much memory"),
         ImageError::Unsupported(error) => match error.kind() {
             UnsupportedErrorKind::Format(_) => NO_IMAGE.into(),
-            _ => format!("it is of a kind that cannot be read: {error}"),
+            _ => format!("its variant of the format is not supported: {error}"),
         },
         error => format!("it is damaged: {error}"),
     }

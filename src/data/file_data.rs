@@ -1,4 +1,4 @@
-//! Where the bytes of a file are: on the disk, in an archive, in memory, or in the program.
+//! The bytes of a file on the disk, in an archive, in memory, or in the program.
 
 use std::fs::{File, Metadata};
 use std::hash::{Hash, Hasher};
@@ -13,20 +13,20 @@ use flate2::read::DeflateDecoder;
 /// The first bytes of a gzip stream.
 pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The bytes at each end of a file that its cache key depends on.
+/// The number of bytes at each end of a file that are part of its cache key.
 const SAMPLED_BYTES: u64 = 2048;
 
-/// The bytes of one file, which are read when they are needed.
+/// The bytes of one file, read on demand.
 #[derive(Debug, Clone)]
 pub(super) enum FileData {
     /// A file on the disk.
     Disk {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// Its identity when it was found.
+        /// The identity of the file when it was found.
         stamp: FileStamp,
     },
-    /// A file in an archive that is on the disk.
+    /// A file in an archive on the disk.
     Archived(ArchivedFile),
     /// Bytes in memory.
     Memory(Arc<[u8]>),
@@ -41,7 +41,7 @@ pub(super) struct ArchivedFile {
     pub(super) archive: Arc<Path>,
     /// The archive's identity when it was opened.
     pub(super) stamp: FileStamp,
-    /// Where the file's stored bytes begin in the archive.
+    /// The offset of the file's stored bytes in the archive.
     pub(super) offset: u64,
     /// The number of stored bytes.
     pub(super) stored: u64,
@@ -53,14 +53,14 @@ pub(super) struct ArchivedFile {
     pub(super) crc: Option<u32>,
 }
 
-/// What the file system says of a file. It changes whenever the file is written or replaced.
+/// The identity of a file: metadata that changes whenever the file is written or replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct FileStamp {
     /// The file's length in bytes.
     length: u64,
-    /// The time of the last change of its content, where the system has one. A person can set it.
+    /// The time of the last change of its content, if the system has one. Programs can set it.
     modified: Option<SystemTime>,
-    /// Seconds and nanoseconds of the last change of content or attributes, and the inode, on Unix. Nobody can set them.
+    /// Seconds and nanoseconds of the last change of content or attributes, and the inode, on Unix. Programs cannot set them.
     changed: Option<(i64, i64, u64)>,
 }
 
@@ -94,7 +94,7 @@ impl FileData {
         }
     }
 
-    /// Opens the file to read its header. Of an archived file that is deflated, everything is unpacked, up to `limit`
+    /// Opens the file to read its header. A deflated file in an archive is unpacked as a whole, up to `limit`
     /// bytes.
     pub(super) fn open(&self, limit: u64) -> io::Result<Box<dyn FileReader>> {
         Ok(match self {
@@ -121,7 +121,7 @@ impl FileData {
     ///
     /// # Errors
     ///
-    /// Where it is longer than `limit` bytes, or an archived file is not what its archive says.
+    /// If the file is longer than `limit` bytes, or a file in an archive does not match its checksum.
     pub(super) fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
         let bytes = self.start(limit.saturating_add(1))?;
         if bytes.len() as u64 > limit {
@@ -137,8 +137,8 @@ impl FileData {
         Ok(bytes)
     }
 
-    /// Hashes some of the content: a cache entry is used only where it is still the same. A file that cannot be read
-    /// counts as empty.
+    /// Hashes a sample of the content: a cache entry is used only if the sample is unchanged. An unreadable file counts as
+    /// empty.
     pub(super) fn hash_sample(&self, hasher: &mut impl Hasher) {
         let mut sample = Vec::new();
         match self {
@@ -167,8 +167,8 @@ fn ends_of(path: &Path, sample: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Without the content; [`FileData::hash_sample`] adds some of it. The path is left out: the same files elsewhere are
-/// told apart by their stamps.
+/// Leaves out the content, of which [`FileData::hash_sample`] adds a sample, and the path: stamps distinguish equal files in
+/// different folders.
 impl Hash for FileData {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         match self {

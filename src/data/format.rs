@@ -1,5 +1,5 @@
-//! What kind of file something is, by its first bytes: image files, arrays, archives, and known formats that cannot be
-//! read, each with a way to make it readable.
+//! Recognises the format of a file by its first bytes: image files, arrays, archives, and unsupported formats, each with a hint
+//! for its conversion.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,18 +7,18 @@ use std::path::Path;
 
 use super::file_data::GZIP_MAGIC;
 
-/// The endings of image files' names, in small letters.
+/// The extensions of image files, in lower case.
 const IMAGE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// The number of bytes that [`format_of`] looks at.
+/// The number of bytes that [`format_of`] reads.
 pub(super) const START_BYTES: u64 = 512;
 
-/// The content of a file, as far as its first bytes show it.
+/// The format of a file, from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileFormat {
-    /// An image that can be decoded.
+    /// An image in a supported format.
     Image,
-    /// Something compressed with gzip.
+    /// Data compressed with gzip.
     Gzip,
     /// A zip archive, which an `.npz` file is too.
     Zip,
@@ -28,18 +28,18 @@ pub(super) enum FileFormat {
     Npy,
     /// A file in IDX format.
     Idx,
-    /// A known format that cannot be read.
+    /// A known format that is not supported.
     Unreadable(UnreadableFormat),
-    /// None of these.
+    /// An unknown format.
     Unknown,
 }
 
-/// A known format that cannot be read.
+/// A known format that is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnreadableFormat {
-    /// What a file of this format is called in a sentence, with its article: "a HEIC image".
+    /// Name of a file of this format in a sentence, with its article: "a HEIC image".
     pub(super) name: &'static str,
-    /// What to do to get images from it, as a hint.
+    /// Hint on how to convert the file to a supported format.
     pub(super) way_out: &'static str,
 }
 
@@ -166,7 +166,7 @@ const ZSTD: UnreadableFormat = UnreadableFormat {
     way_out: "unpack it with `zstd -d FILE` (`tar -xf FILE` for .tar.zst)",
 };
 
-/// Each known format by the endings of its names, in small letters. Only files that may hold images are here.
+/// Unsupported formats by their extensions, in lower case. Only formats that may hold images are listed.
 const UNREADABLE_ENDINGS: [(&[&str], UnreadableFormat); 20] = [
     (&["heic", "heif", "hif"], HEIC),
     (&["avif"], AVIF),
@@ -190,12 +190,12 @@ const UNREADABLE_ENDINGS: [(&[&str], UnreadableFormat); 20] = [
     (&["pkl", "pickle"], PICKLE),
 ];
 
-/// Whether a file is named like an image that can be decoded.
+/// Whether a file has the extension of a supported image format.
 pub(super) fn has_image_name(path: &Path) -> bool {
     ending_of(path).is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str()))
 }
 
-/// The known format that cannot be read and that a file is named like.
+/// The unsupported format whose extension a file has.
 pub(super) fn unreadable_by_name(path: &Path) -> Option<UnreadableFormat> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
     if name == "data.mdb" {
@@ -213,19 +213,19 @@ pub(super) fn unreadable_by_name(path: &Path) -> Option<UnreadableFormat> {
     UNREADABLE_ENDINGS.iter().find(|(endings, _)| endings.contains(&ending.as_str())).map(|(_, format)| *format)
 }
 
-/// The ending of a file's name, in small letters.
+/// The extension of a file's name, in lower case.
 pub(super) fn ending_of(path: &Path) -> Option<String> {
     Some(path.extension()?.to_string_lossy().to_lowercase())
 }
 
-/// The first [`START_BYTES`] of a file, or all of it where it is shorter.
+/// The first [`START_BYTES`] of a file, or the whole file if it is shorter.
 pub(super) fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     File::open(path)?.take(START_BYTES).read_to_end(&mut start)?;
     Ok(start)
 }
 
-/// The format of a file that begins with `start`, which is its first [`START_BYTES`] or all of it.
+/// The format of a file that starts with `start`, its first [`START_BYTES`].
 pub(super) fn format_of(start: &[u8]) -> FileFormat {
     let has = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     if image::guess_format(start).is_ok_and(|format| format.reading_enabled()) {

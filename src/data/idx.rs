@@ -9,8 +9,8 @@
 //! u8 ...       the elements, big-endian, the last dimension fastest
 //! ```
 //!
-//! A header is not trusted: it is compared with limits and, for a plain file, with the file's length before any element
-//! is read, and memory grows with what is read rather than with what the header says.
+//! A header is not trusted. It is compared with limits and, for a plain file, with the file's length before any element is
+//! read; and memory grows with the bytes read, not with the size in the header.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -26,22 +26,22 @@ use crate::error::{Error, Result};
 /// The largest height and width of an image.
 pub const MAX_SIDE: usize = 4096;
 
-/// The most bytes of all images, or all labels, of a file: 2 GiB.
+/// The largest size of all images, or all labels, of a file: 2 GiB.
 pub const MAX_BYTES: usize = 1 << 31;
 
-/// The most columns of a file of labels; the first column holds the classes.
+/// The largest number of columns of a file of labels; the first column holds the classes.
 const MAX_LABEL_COLUMNS: usize = 64;
 
 const GET_IT_AGAIN: &str = "download or copy the file again";
 
-/// The content of an IDX file of images: grey, of one size, at least one.
+/// The images of an IDX file: at least one, all grey and of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
-    /// Rows of an image.
+    /// Height of each image, in pixels.
     pub height: usize,
-    /// Columns of an image.
+    /// Width of each image, in pixels.
     pub width: usize,
-    /// `(N, H, W)`
+    /// Pixels, `(N, H, W)`, from 0 (black) to 255 (white).
     pub pixels: Vec<u8>,
 }
 
@@ -51,7 +51,7 @@ pub fn read_images(path: &Path) -> Result<Images> {
     images_from(IdxReader::new(path, file, length)?)
 }
 
-/// Reads a file of labels: whole numbers of any type. Of several columns, the first one is read.
+/// Reads a file of labels: integers of any type. If the labels have several columns, the first one is read.
 pub fn read_labels(path: &Path) -> Result<Vec<i64>> {
     let (file, length) = open(path)?;
     labels_from(IdxReader::new(path, file, length)?)
@@ -162,7 +162,7 @@ impl IdxNumber {
         }
     }
 
-    /// The number that `row`, which has at least [`bytes`](Self::bytes) bytes, begins with.
+    /// The number at the start of `row`, which has at least [`bytes`](Self::bytes) bytes.
     fn number(self, row: &[u8]) -> i64 {
         match self {
             Self::U8 => row[0].into(),
@@ -173,21 +173,21 @@ impl IdxNumber {
     }
 }
 
-/// Reads an IDX file, and checks what its header says.
+/// Reads an IDX file, and checks its header.
 struct IdxReader<'a> {
     path: &'a Path,
     unpacked: Box<dyn Read + 'a>,
-    /// The length of a plain file. That of a compressed one is known when all of it was unpacked.
+    /// The length of a plain file, in bytes; `None` for a compressed file, whose length is unknown until it is unpacked.
     length: Option<u64>,
     /// Uncompressed bytes read so far.
     seen: u64,
-    /// Uncompressed bytes that have to be there: those of the header, and once that is read, those of the whole file.
-    promised: u64,
+    /// Uncompressed bytes that the file must have: first those of the header, then those of the whole file.
+    expected: u64,
     header_is_read: bool,
 }
 
 impl<'a> IdxReader<'a> {
-    /// The content decides whether the file is compressed. Its name does not: people add and remove `.gz`.
+    /// Opens a file. Its content shows whether it is compressed; its name does not, as people add and remove `.gz`.
     fn new(path: &'a Path, mut bytes: impl BufRead + 'a, length: u64) -> Result<Self> {
         let start = bytes.fill_buf().map_err(Error::file("read", path))?;
         let compressed = start.starts_with(&GZIP_MAGIC);
@@ -198,14 +198,14 @@ impl<'a> IdxReader<'a> {
             unpacked,
             length: (!compressed).then_some(length),
             seen: 0,
-            promised: 0,
+            expected: 0,
             header_is_read: false,
         })
     }
 
     /// Reads the header of images: count, height and width, none of which is zero.
     fn image_header(&mut self) -> Result<[usize; 3]> {
-        self.promised = 4 + 4 * 3;
+        self.expected = 4 + 4 * 3;
         let magic = self.four_bytes()?;
         if magic != IdxContent::Images.magic() {
             return Err(self.wrong_magic(magic, IdxContent::Images));
@@ -216,11 +216,11 @@ impl<'a> IdxReader<'a> {
 
     /// Reads the header of labels: the type of the numbers, and one or two dimensions, none of which is zero.
     fn label_header(&mut self) -> Result<(IdxNumber, Vec<usize>)> {
-        self.promised = 4 + 4;
+        self.expected = 4 + 4;
         let magic = self.four_bytes()?;
         match (magic, IdxNumber::of(magic[2])) {
             ([0, 0, _, count @ (1 | 2)], Some(kind)) => {
-                self.promised = 4 + 4 * u64::from(count);
+                self.expected = 4 + 4 * u64::from(count);
                 Ok((kind, self.dimensions(count.into(), IdxContent::Labels)?))
             }
             _ => Err(self.wrong_magic(magic, IdxContent::Labels)),
@@ -249,33 +249,33 @@ impl<'a> IdxReader<'a> {
         let Some(wanted) = wanted.filter(|&wanted| wanted <= MAX_BYTES) else {
             let (file, product) = (self.name(), as_product(dimensions));
             return Err(data_error(
-                format!("the header of {file} promises {product} bytes; at most {MAX_BYTES} can be read"),
+                format!("the header of {file} declares {product} bytes; at most {MAX_BYTES} are supported"),
                 "split the file; if it is not that large, its header is damaged",
             ));
         };
-        self.promised += wanted as u64;
+        self.expected += wanted as u64;
         match self.length {
-            Some(length) if length < self.promised => return Err(self.cut_short(length)),
-            Some(length) if length > self.promised => return Err(self.goes_on(&format!("{length} bytes are"))),
+            Some(length) if length < self.expected => return Err(self.truncated(length)),
+            Some(length) if length > self.expected => return Err(self.too_long(&format!("{length} bytes are"))),
             _ => {}
         }
-        let mut elements = self.read(wanted as u64 + 1)?; // one more than there should be, to see the end
-        if self.seen < self.promised {
-            return Err(self.cut_short(self.seen));
+        let mut elements = self.read(wanted as u64 + 1)?; // one more than expected, to detect bytes after the end
+        if self.seen < self.expected {
+            return Err(self.truncated(self.seen));
         }
-        if self.seen > self.promised {
-            return Err(self.goes_on("more is"));
+        if self.seen > self.expected {
+            return Err(self.too_long("more is"));
         }
-        elements.shrink_to_fit(); // a buffer that grew may be up to twice what is in it
+        elements.shrink_to_fit(); // the capacity of a growing buffer may be twice its length
         Ok(elements)
     }
 
     fn four_bytes(&mut self) -> Result<[u8; 4]> {
         let bytes = self.read(4)?;
-        bytes.try_into().map_err(|_| self.cut_short(self.seen))
+        bytes.try_into().map_err(|_| self.truncated(self.seen))
     }
 
-    /// Reads up to `most` bytes; fewer mean that the file ends.
+    /// Reads up to `most` bytes. Fewer bytes mean the end of the file.
     fn read(&mut self, most: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let outcome = self.unpacked.by_ref().take(most).read_to_end(&mut bytes);
@@ -286,17 +286,17 @@ impl<'a> IdxReader<'a> {
         }
     }
 
-    /// What an error while reading means: the file or the disk may be at fault.
+    /// The error for a failed read: the file is damaged, or the system reported an error.
     fn broken(&self, error: io::Error) -> Error {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof if self.seen < self.promised => self.cut_short(self.seen),
+            io::ErrorKind::UnexpectedEof if self.seen < self.expected => self.truncated(self.seen),
             io::ErrorKind::UnexpectedEof => data_error(
-                format!("{} is cut short: the checksum at the end of its gzip stream is missing", self.name()),
+                format!("{} is truncated: the checksum at the end of its gzip stream is missing", self.name()),
                 GET_IT_AGAIN,
             ),
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => data_error(
                 format!(
-                    "{} is damaged: its gzip stream breaks after {} unpacked bytes ({error})",
+                    "{} is damaged: its gzip stream fails after {} unpacked bytes ({error})",
                     self.name(),
                     self.seen
                 ),
@@ -306,32 +306,32 @@ impl<'a> IdxReader<'a> {
         }
     }
 
-    fn cut_short(&self, there: u64) -> Error {
+    fn truncated(&self, there: u64) -> Error {
         data_error(
             format!(
-                "{} is cut short: {there} bytes are there{}, but its header {} {}",
+                "{} is truncated: {there} bytes are there{}, but its header {} {}",
                 self.name(),
                 self.once_unpacked(),
-                if self.header_is_read { "promises" } else { "takes" },
-                self.promised
+                if self.header_is_read { "declares" } else { "takes" },
+                self.expected
             ),
             GET_IT_AGAIN,
         )
     }
 
-    fn goes_on(&self, there: &str) -> Error {
+    fn too_long(&self, there: &str) -> Error {
         data_error(
             format!(
-                "{} goes on after its end: {there} there{}, but its header promises {} bytes",
+                "{} is too long: {there} there{}, but its header declares {} bytes",
                 self.name(),
                 self.once_unpacked(),
-                self.promised
+                self.expected
             ),
-            "its header and its content do not belong together; write the file again",
+            "its header does not match its content; write the file again",
         )
     }
 
-    /// What the file is instead of an IDX file, as far as its first bytes show it.
+    /// The error for a file that is not an IDX file, with a hint on what its first bytes show it to be.
     fn wrong_magic(&mut self, magic: [u8; 4], content: IdxContent) -> Error {
         let mut start = magic.to_vec();
         start.extend(self.read(START_BYTES).unwrap_or_default());
@@ -383,12 +383,12 @@ impl<'a> IdxReader<'a> {
     }
 }
 
-/// `00 00 08 03`
+/// Formats bytes in hexadecimal: `00 00 08 03`.
 fn as_hex(bytes: [u8; 4]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(" ")
 }
 
-/// `60000 x 28 x 28`
+/// Formats dimensions: `60000 x 28 x 28`.
 fn as_product(dimensions: &[usize]) -> String {
     let sizes: Vec<_> = dimensions.iter().map(ToString::to_string).collect();
     sizes.join(" x ")

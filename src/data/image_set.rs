@@ -19,10 +19,9 @@ pub struct ImageSet {
     pub channels: usize,
     /// All pixels, `(N, H, W, C)`, from 0 (black) to 255 (white).
     pub pixels: Vec<u8>,
-    /// The label of each image, `(N)`, from 0 on; `None` where the set has no labels.
+    /// The label of each image, `(N)`, from 0 on; `None` for a set without labels.
     pub labels: Option<Vec<u8>>,
-    /// The name of each class, indexed by label; empty where each class is called by its label, or where there are no
-    /// labels.
+    /// The name of each class, indexed by label; empty if the labels are the names, or for a set without labels.
     pub label_names: Vec<String>,
 }
 
@@ -50,8 +49,8 @@ impl ImageSet {
         (first != last).then_some(usize::from(*last) + 1)
     }
 
-    /// A number that changes when the images do, and that is the same on every machine. A run is resumed only on images
-    /// with the fingerprint that it began with. It guards against accidents, not against malice.
+    /// A number that depends only on the images, and is the same on every machine. A run resumes only on images with the
+    /// fingerprint of its start. It detects accidents, not manipulation.
     ///
     /// The upper half is the CRC-32 of `N, H, W, C` as 64-bit little-endian numbers, the lower half that of the pixels.
     pub fn fingerprint(&self) -> u64 {
@@ -64,8 +63,8 @@ impl ImageSet {
         u64::from(shape.sum()) << 32 | u64::from(pixels.sum())
     }
 
-    /// The same images with their classes in the order of `names`, if these are the names of the classes: a run keeps the
-    /// order that it began with.
+    /// The same images with their classes in the order of `names`, if these are the names of the classes: a resumed run keeps its
+    /// order.
     #[must_use]
     pub fn in_class_order(mut self, names: &[String]) -> Self {
         let place = |name: &String| names.iter().position(|other| other == name);

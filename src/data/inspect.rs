@@ -1,5 +1,5 @@
-//! A look at the images before a model trains on them: what would make training pointless is a remark, with the number of
-//! images and what to do.
+//! Checks the images before training. Each problem, such as images of a single colour, is a remark with the number of images and
+//! advice.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,25 +9,25 @@ use rayon::prelude::*;
 use super::ImageSet;
 use super::load_report::of;
 
-/// An image whose values differ by no more than this in each channel is of a single colour.
+/// An image has a single colour if the values of each channel differ by at most this number.
 const SINGLE_COLOUR: u8 = 2;
 
-/// An image without a value above this is nearly black, and one without a value below 255 minus this nearly white.
+/// An image is nearly black if no value exceeds this number, and nearly white if all values are at least 255 minus this number.
 const NEARLY: u8 = 32;
 
-/// Images whose values span less than this, of 0 to 255, use a small part of the range.
+/// Images use a small part of the range 0 to 255 if their values span less than this number.
 const SMALL_RANGE: usize = 64;
 
-/// The share of all values at each end that the span leaves out.
+/// The share of all values at each end that the span ignores.
 const OUTLIERS: f64 = 0.001;
 
-/// What was counted in some of the images.
+/// Counts of values and of images with problems.
 #[derive(Default)]
 struct ValueCounts {
     single_colour: usize,
     nearly_black: usize,
     nearly_white: usize,
-    /// How often each value occurs.
+    /// The number of occurrences of each value.
     values: Vec<u64>,
 }
 
@@ -77,8 +77,8 @@ impl ValueCounts {
     }
 }
 
-/// What a person should know of the images before a model trains on them, a line each; nothing where they look well.
-/// `has_transparency` says whether a background was put behind some of them.
+/// Remarks on problems of the images, one line each. `has_transparency` is whether some images were transparent and got a
+/// background.
 pub(super) fn inspect(set: &ImageSet, has_transparency: bool) -> Vec<String> {
     let all = set.count();
     let images = || set.pixels.par_chunks(set.height * set.width * set.channels);
@@ -96,12 +96,12 @@ pub(super) fn inspect(set: &ImageSet, has_transparency: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if counts.single_colour > 0 {
         let what_to_do = if has_transparency {
-            "--background black, or another colour, shows what is transparent"
+            "use --background black, or another colour that differs from the images"
         } else {
-            "see that the files are what you mean, and leave these out"
+            "check these files and leave them out"
         };
         lines.push(format!(
-            "{} of a single colour, which a model learns nothing from: {what_to_do}",
+            "{} of a single colour, which teaches a model nothing: {what_to_do}",
             of(counts.single_colour, all)
         ));
     }
@@ -114,18 +114,12 @@ pub(super) fn inspect(set: &ImageSet, has_transparency: bool) -> Vec<String> {
     }
     for (count, what) in [(counts.nearly_black, "black"), (counts.nearly_white, "white")] {
         if count > 0 && !is_small_range {
-            lines.push(format!(
-                "{} nearly {what}: see that the files are what you mean, or use --normalise",
-                of(count, all)
-            ));
+            lines.push(format!("{} nearly {what}: check these files, or use --normalise", of(count, all)));
         }
     }
     if copies > 0 && counts.single_colour < all {
-        let (images, are) = if copies == 1 { ("image", "a copy") } else { ("images", "copies") };
-        let is = if copies == 1 { "is" } else { "are" };
-        lines.push(format!(
-            "{copies} of {all} {images} {is} {are} of another: a model learns copies by heart, so remove them"
-        ));
+        let are = if copies == 1 { "is a copy" } else { "are copies" };
+        lines.push(format!("{copies} of {all} images {are} of another: a model memorises duplicates, so remove them"));
     }
     lines
 }

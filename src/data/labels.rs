@@ -1,8 +1,7 @@
-//! The classes of images: from a `dataset.json` or CSV file beside them, from the folders that they lie in, or from an array
-//! of labels.
+//! The classes of images: from a `dataset.json` or CSV file beside them, from their folders, or from an array of labels.
 //!
-//! Folders are not always classes. `train/` and `test/` are splits, of which the training images are taken; `00000/`,
-//! `00001/` are shards that cut one set into handy pieces. Whatever is not taken as a class is a remark.
+//! Folders are not always classes. `train/` and `test/` are splits, of which only the training split is used; `00000/` and
+//! `00001/` are shards of one set. A remark names the folders that are not used as classes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -14,13 +13,13 @@ use super::file_data::FileData;
 use super::listing::{ListedFile, Listing, composed, shown};
 use crate::error::{Error, Result};
 
-/// The most classes of a data set: labels are bytes.
+/// The largest number of classes of a data set: labels are bytes.
 pub(super) const MAX_CLASSES: usize = 256;
 
-/// The most bytes that a file of labels may have.
+/// The largest size of a file of labels, in bytes.
 const MAX_TABLE_BYTES: u64 = 256 << 20;
 
-/// The most files of labels that are tried in one folder.
+/// The largest number of label files that are tried in one folder.
 const MAX_TABLES: usize = 16;
 
 /// The class of each image of a listing.
@@ -28,29 +27,29 @@ const MAX_TABLES: usize = 16;
 pub(super) enum ImageClasses {
     /// The images have no classes.
     None,
-    /// The label of each image, and the name of each class unless it is called by its label.
+    /// The label of each image, and the name of each class; no names if the labels are the names.
     Numbers(Vec<u8>, Vec<String>),
     /// The name of each image's class; `None` for an image without one.
     Names(Vec<Option<String>>),
 }
 
-/// What folders say of the images in them.
+/// The meaning of the folders of a data set.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FolderLayout {
-    /// The class of each image that stays, or `None` where folders are no classes.
+    /// The class of each remaining image; `None` if the folders are not classes.
     classes: Option<Vec<Option<String>>>,
-    /// For each image, whether it is of the split that is trained on.
+    /// For each image, whether it belongs to the split that is used.
     stays: Vec<bool>,
-    /// What was found, as remarks.
+    /// Remarks on splits and shards.
     remarks: Vec<String>,
 }
 
-/// Finds the classes of a listing's images. Images of other splits than the training split are removed from it.
-/// `table` is the file of labels that a person named.
+/// Finds the classes of a listing's images. Removes images of other splits than the training split from it.
+/// `table` is the label file that the person gave.
 ///
 /// # Errors
 ///
-/// Where the file that a person named holds no labels of these images.
+/// If the label file that the person gave has no labels for these images.
 pub(super) fn find_classes(listing: &mut Listing, table: Option<&Path>) -> Result<ImageClasses> {
     let paths: Vec<Vec<String>> = listing.images.iter().map(|image| composed(&image.path)).collect();
     if let Some(path) = table {
@@ -71,7 +70,7 @@ pub(super) fn find_classes(listing: &mut Listing, table: Option<&Path>) -> Resul
         let name = shown(&file.path);
         let is_style_gan = file.path.file_name().is_some_and(|name| name == "dataset.json");
         match read_table(file) {
-            // StyleGAN's tool writes `null` where there are no labels; its folders are shards in any case.
+            // StyleGAN's tool writes `null` for a set without labels. Its folders are always shards.
             Ok(None) => has_shards |= is_style_gan,
             Ok(Some(labels)) => {
                 has_shards |= is_style_gan;
@@ -109,7 +108,7 @@ pub(super) fn find_classes(listing: &mut Listing, table: Option<&Path>) -> Resul
     Ok(layout.classes.map_or(ImageClasses::None, ImageClasses::Names))
 }
 
-/// What the folders mean, given the parts of the images' paths.
+/// The meaning of the folders, from the parts of the images' paths.
 fn layout_of(paths: &[Vec<String>]) -> FolderLayout {
     let mut layout = FolderLayout { classes: None, stays: vec![true; paths.len()], remarks: Vec::new() };
     let mut folders: Vec<(usize, Vec<String>)> =
@@ -126,7 +125,7 @@ fn layout_of(paths: &[Vec<String>]) -> FolderLayout {
     let files: Vec<&String> = folders.iter().filter_map(|(i, _)| paths[*i].last()).collect();
     if are_shards(&names, &files) {
         layout.remarks.push(format!(
-            "the folders {} look like shards of one set, so they are not taken as classes (a CSV file of `file,label` \
+            "the folders {} look like shards of one set, so they are not used as classes (a CSV file of `file,label` \
              gives classes)",
             some_of(names.iter().copied())
         ));
@@ -134,7 +133,7 @@ fn layout_of(paths: &[Vec<String>]) -> FolderLayout {
     }
     if names.len() > MAX_CLASSES {
         layout.remarks.push(format!(
-            "{} folders are more than {MAX_CLASSES}, the most classes that there can be, so they are not taken as classes",
+            "{} folders exceed the limit of {MAX_CLASSES} classes, so they are not used as classes",
             names.len()
         ));
         return layout;
@@ -143,7 +142,7 @@ fn layout_of(paths: &[Vec<String>]) -> FolderLayout {
     layout
 }
 
-/// Removes the folders that all images lie in.
+/// Removes the parts of the paths that all images share.
 fn strip_common(folders: &mut [(usize, Vec<String>)]) {
     while let Some(first) = folders.first().and_then(|(_, parts)| parts.first()).cloned() {
         if !folders.iter().all(|(_, parts)| parts.first() == Some(&first)) {
@@ -155,8 +154,7 @@ fn strip_common(folders: &mut [(usize, Vec<String>)]) {
     }
 }
 
-/// Where the folders at `depth` are all splits, keeps the images of the training split and removes that part of their
-/// paths.
+/// If all folders at `depth` are splits, keeps the images of the training split and removes that part of their paths.
 fn choose_split(folders: &mut Vec<(usize, Vec<String>)>, depth: usize, layout: &mut FolderLayout) {
     let splits: Option<Vec<(Split, &str)>> =
         folders.iter().map(|(_, parts)| parts.get(depth).and_then(|name| split_of(name))).collect();
@@ -181,12 +179,12 @@ fn choose_split(folders: &mut Vec<(usize, Vec<String>)>, depth: usize, layout: &
         let others = named(false);
         if !others.is_empty() {
             layout.remarks.push(format!(
-                "the folders are splits: {} is trained on, and {others} left out (name one of them to train on it)",
+                "the folders are splits: {} is used, and {others} left out (to train on another split, name its folder)",
                 named(true)
             ));
         }
     } else {
-        layout.remarks.push(format!("the folders are splits, and all are trained on: {}", named(false)));
+        layout.remarks.push(format!("the folders are splits, and all are used: {}", named(false)));
     }
     let mut kept = Vec::new();
     for (((i, mut parts), kind), domain) in std::mem::take(folders).into_iter().zip(kinds).zip(domains) {
@@ -204,15 +202,15 @@ fn choose_split(folders: &mut Vec<(usize, Vec<String>)>, depth: usize, layout: &
     *folders = kept;
 }
 
-/// A part of a data set that is used for one purpose.
+/// The purpose of a part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Split {
     Training,
     Other,
 }
 
-/// The split that a folder's name stands for, and what its name says beyond that: the domain `A` of `trainA`, as
-/// `CycleGAN`'s data sets are laid out.
+/// The split that a folder's name denotes, and the domain in the rest of the name: `A` for `trainA`, the layout of `CycleGAN`'s
+/// data sets.
 fn split_of(name: &str) -> Option<(Split, &str)> {
     let (stem, domain) = match name.strip_suffix(['A', 'B']) {
         Some(stem) => (stem, &name[stem.len()..]),
@@ -230,8 +228,8 @@ fn split_of(name: &str) -> Option<(Split, &str)> {
     }
 }
 
-/// Whether folders are shards: called so (`shard-0`, `part_3`), or numbered with leading zeros where no file name occurs
-/// twice. Folders of classes have file names of their own (`00007/00000.png`), or numbers without zeros in front.
+/// Whether folders are shards: their names say so (`shard-0`, `part_3`), or are numbers with leading zeros and no file name
+/// occurs twice. Class folders repeat file names (`00007/00000.png`), or are numbers without leading zeros.
 fn are_shards(names: &BTreeSet<&String>, files: &[&String]) -> bool {
     let called_so = names.iter().all(|name| {
         let stem = name.to_lowercase();
@@ -257,7 +255,7 @@ fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
     text
 }
 
-/// The files that may hold labels, those with the usual names first. Only files that lie at the top are tried.
+/// The files that may hold labels, those with common names first. Only files in the top folder are tried.
 fn preferred_tables(tables: &[ListedFile]) -> impl Iterator<Item = &ListedFile> {
     let rank = |file: &ListedFile| {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -272,7 +270,7 @@ fn preferred_tables(tables: &[ListedFile]) -> impl Iterator<Item = &ListedFile> 
     tables.into_iter().take(MAX_TABLES)
 }
 
-/// The class of each path, and how many have none; `None` where the table names none of the paths.
+/// The class of each path, and the number of paths without a class; `None` if the table has none of the paths.
 fn labels_of(labels: &HashMap<String, String>, paths: &[Vec<String>]) -> Option<(Vec<Option<String>>, usize)> {
     let class = |parts: &Vec<String>| {
         let path = parts.join("/");
@@ -285,7 +283,7 @@ fn labels_of(labels: &HashMap<String, String>, paths: &[Vec<String>]) -> Option<
     (missing < classes.len()).then_some((classes, missing))
 }
 
-/// The labels in a file, by the images' names: `None` where a `dataset.json` says that there are none.
+/// The labels in a file, by image name; `None` for a `dataset.json` without labels.
 fn read_table(file: &ListedFile) -> Result<Option<HashMap<String, String>>, String> {
     let bytes = file.data.read(MAX_TABLE_BYTES).map_err(|error| error.to_string())?;
     let is_json = file.path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
@@ -310,8 +308,8 @@ pub(super) fn labels_in_json(bytes: &[u8]) -> Result<Option<HashMap<String, Stri
     labels.transpose()
 }
 
-/// The labels of a CSV file, separated by commas, semicolons or tabs. The columns of files and labels are found by the
-/// header; without a header that names them they are the first and the second.
+/// The labels of a CSV file, separated by commas, semicolons or tabs. The header names the columns of files and labels;
+/// without such a header they are the first and the second column.
 pub(super) fn labels_in_csv(bytes: &[u8]) -> Result<HashMap<String, String>, String> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let first_line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -360,19 +358,17 @@ fn insert(labels: &mut HashMap<String, String>, file: Option<String>, label: Opt
     }
 }
 
-/// Labels from 0 on without gaps, and the names of the classes, which are the given numbers; no names where the numbers
-/// are 0, 1, 2, ... already.
+/// Class indices from 0 on, and the names of the classes, which are the given numbers. There are no names if the numbers are
+/// already 0, 1, 2 and so on.
 ///
 /// # Errors
 ///
-/// Where there are more than [`MAX_CLASSES`] different numbers, as a sentence.
+/// A sentence, if the numbers have more than [`MAX_CLASSES`] different values.
 pub(super) fn compact(numbers: &[i64]) -> Result<(Vec<u8>, Vec<String>), String> {
     let distinct: Vec<i64> = numbers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     if distinct.len() > MAX_CLASSES {
         let count = distinct.len();
-        return Err(format!(
-            "the labels have {count} different values, and {MAX_CLASSES} is the most classes that there can be"
-        ));
+        return Err(format!("the labels have {count} different values, more than the limit of {MAX_CLASSES} classes"));
     }
     let is_contiguous = distinct.iter().enumerate().all(|(i, number)| *number == i as i64);
     let names = if is_contiguous { Vec::new() } else { distinct.iter().map(ToString::to_string).collect() };
@@ -380,7 +376,7 @@ pub(super) fn compact(numbers: &[i64]) -> Result<(Vec<u8>, Vec<String>), String>
     Ok((numbers.iter().map(label).collect(), names))
 }
 
-/// Sorts the names of classes: as numbers where all are whole numbers, and else by their letters.
+/// Sorts the names of classes: numerically if all are integers, else alphabetically.
 pub(super) fn sort_names(names: &mut [String]) {
     let numbers: Option<Vec<i128>> = names.iter().map(|name| name.parse().ok()).collect();
     match numbers {

@@ -1,4 +1,4 @@
-//! The files of a folder: which of them are images, and which others a person should hear of.
+//! The files of a folder or an archive: images, label files, and files that are skipped with a remark.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,10 +15,10 @@ use super::load_report::{LoadReport, MIN_IMAGES};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The most images that a folder or an archive may hold, those in its folders included.
+/// The largest number of images in a folder or an archive, including its subfolders.
 pub(super) const MAX_FILES: usize = 4_000_000;
 
-/// The images of a folder or an archive, and what else lies there.
+/// The images and other files of a folder or an archive.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// The name of the folder or archive, without its path.
@@ -46,7 +46,7 @@ impl Listing {
         Self { name, images: Vec::new(), tables: Vec::new(), report: LoadReport::new(0, MIN_IMAGES) }
     }
 
-    /// Adds a file, by its name, or where that says nothing by its content.
+    /// Adds a file, by its extension, or without one by its content.
     pub(super) fn add(&mut self, path: PathBuf, data: FileData) -> Result<()> {
         if self.images.len() >= MAX_FILES {
             return Err(data_error(
@@ -76,7 +76,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Sorts the files by their paths, whatever their order on the disk and whatever form their accents have.
+    /// Sorts the files by their paths, independently of their order on the disk and of the Unicode form of accents.
     pub(super) fn sort(&mut self) {
         for files in [&mut self.images, &mut self.tables] {
             files.sort_by_cached_key(|file| (composed(&file.path), file.path.clone()));
@@ -84,12 +84,12 @@ impl Listing {
     }
 }
 
-/// Lists a folder and its folders. Hidden files (`.thumbnails`) and the program's own runs and cache are left out. Links
-/// are followed unless they lead in a circle. A folder that may not be read counts as an image that cannot be read.
+/// Lists a folder and its subfolders. Leaves out hidden files (`.thumbnails`) and the program's own runs and cache. Follows
+/// links unless they form a circle. A subfolder that cannot be read counts as an unreadable image.
 ///
 /// # Errors
 ///
-/// Where the folder itself cannot be read, or it holds too many images.
+/// If the folder itself cannot be read, or holds more than [`MAX_FILES`] images.
 pub(super) fn list_folder(folder: &Path) -> Result<Listing> {
     let mut listing = Listing::empty(name_of_folder(folder));
     let cache = files::cache_folder().and_then(|cache| fs::canonicalize(cache).ok());
@@ -150,7 +150,7 @@ pub(super) fn list_folder(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Whether a name is that of a hidden file or folder, or of the folder that macOS adds to archives.
+/// Whether a file or folder is hidden, or is the folder that macOS adds to archives.
 pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
 }
@@ -160,12 +160,12 @@ fn is_run_folder(folder: &Path) -> bool {
     folder.join("config.toml").is_file() && folder.join("checkpoints").is_dir()
 }
 
-/// A path as it may stand in a line. Control characters, which could move a terminal's cursor, are replaced.
+/// A path for display. Control characters, which could move a terminal's cursor, are replaced.
 pub(super) fn shown(path: &Path) -> String {
     path.to_string_lossy().replace(char::is_control, "\u{fffd}")
 }
 
-/// The parts of a path with composed accents (NFC): macOS stores names decomposed, and Linux as they were typed.
+/// The parts of a path with composed accents (NFC): macOS stores names decomposed, Linux as they were typed.
 pub(super) fn composed(path: &Path) -> Vec<String> {
     let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
     parts.map(|part| part.as_os_str().to_string_lossy().nfc().collect()).collect()

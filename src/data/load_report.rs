@@ -1,4 +1,4 @@
-//! What became of the files of a data set: how many images were left out and why, and what was done to the others.
+//! The report on the files of a data set: images that were left out, with reasons, and images that were converted.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,26 @@ use super::source::{Background, Fit};
 use crate::error::{Error, Result};
 use crate::progress::Console;
 
-/// The fewest images to train on: from fewer a model learns nothing but these images.
+/// The smallest number of images to train on: a model memorises fewer.
 pub(super) const MIN_IMAGES: usize = 16;
 
-/// The most names of one kind that are said; the others are counted.
+/// The largest number of names that a remark lists; the others are counted.
 const MAX_NAMED: usize = 5;
 
-/// The fewest images of a class that need no remark.
+/// A class with fewer images than this number gets a remark.
 const MIN_OF_CLASS: usize = 10;
 
-/// An image is mostly cropped where the crop leaves out more than this share of it.
+/// An image is mostly cropped if the crop leaves out more than this share of it.
 const MOSTLY_CROPPED: f64 = 0.5;
 
-/// What became of the files of a data set. It is kept in the cache with the images, so that a second run says what the
-/// first one said.
+/// The report on the files of a data set. The cache stores it with the images, so that a second run repeats the remarks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct LoadReport {
     /// The number of image files that were found.
     found: usize,
-    /// The number of images that were made of those that can be used.
+    /// The number of images of the model's shape that the usable files gave.
     images: usize,
-    /// The fewest images that the set must have.
+    /// The smallest number of images that the set must have.
     min_images: usize,
     /// Image files that cannot be read.
     unreadable: NamedFiles,
@@ -60,11 +59,11 @@ pub(super) struct LoadReport {
     other_files: NamedFiles,
     /// Folders that this program wrote.
     own_outputs: NamedFiles,
-    /// Whatever else a person should know, in whole sentences.
+    /// Other remarks, as sentences.
     notes: Vec<String>,
 }
 
-/// A number of things, and the first of them by name.
+/// A number of files, with the names of the first ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct NamedFiles {
     count: usize,
@@ -79,7 +78,7 @@ struct FilesOfFormat {
 }
 
 impl LoadReport {
-    /// The report on `found` image files before any was read, of which at least `min_images` images must come.
+    /// The report on `found` image files before reading. They must give at least `min_images` images.
     pub(super) fn new(found: usize, min_images: usize) -> Self {
         Self { found, min_images, ..Self::default() }
     }
@@ -89,22 +88,22 @@ impl LoadReport {
         self.found
     }
 
-    /// An image file was found.
+    /// Counts an image file.
     pub(super) fn found(&mut self) {
         self.found += 1;
     }
 
-    /// Of `all` listed images, `left` are used; the others belong to other splits.
+    /// Notes that `left` of `all` listed images are used; the others belong to other splits.
     pub(super) fn are_left(&mut self, left: usize, all: usize) {
         self.found -= all - left;
     }
 
-    /// An image file is left out, because it cannot be read.
+    /// Notes an image file that is left out because it cannot be read.
     pub(super) fn cannot_read(&mut self, name: &str, reason: &str) {
         self.unreadable.add(format!("{name}: {reason}"));
     }
 
-    /// An image is left out, because it is too small.
+    /// Notes an image that is left out because it is too small.
     pub(super) fn is_too_small(&mut self, name: &str, [height, width]: [usize; 2]) {
         self.too_small.add(format!("{name}: {height} x {width} pixels"));
         let largest = self.largest_too_small.get_or_insert([height, width]);
@@ -113,7 +112,7 @@ impl LoadReport {
         }
     }
 
-    /// An image file gives `images` images.
+    /// Notes that an image file gives `images` images.
     pub(super) fn gives(&mut self, images: usize, traits: ImageTraits) {
         self.images += images;
         self.grey += usize::from(traits.is_grey);
@@ -124,36 +123,36 @@ impl LoadReport {
         self.clipped += usize::from(traits.is_clipped);
     }
 
-    /// An image of that size is cropped to a part of it.
+    /// Notes the share of an image that cropping leaves out.
     pub(super) fn is_cropped(&mut self, name: &str, [height, width]: [usize; 2], share: f64) {
         if share > MOSTLY_CROPPED {
             self.cropped.add(format!("{name}, {height} x {width} pixels"));
         }
     }
 
-    /// A file is skipped, because it is not named like an image.
+    /// Notes a file that is skipped because it is not named like an image.
     pub(super) fn is_no_image(&mut self, name: &str) {
         self.other_files.add(name.into());
     }
 
-    /// A file is skipped, because its format cannot be read.
+    /// Notes a file that is skipped because its format is not supported.
     pub(super) fn is_unreadable_format(&mut self, name: &str, format: UnreadableFormat) {
         let examples = self.unreadable_formats.entry(format.name.into()).or_default();
         examples.files.add(name.into());
         examples.way_out = format.way_out.into();
     }
 
-    /// A folder is skipped, because this program wrote it.
+    /// Notes a folder that is skipped because this program wrote it.
     pub(super) fn is_own_output(&mut self, name: &str) {
         self.own_outputs.add(name.into());
     }
 
-    /// A person should know this sentence.
+    /// Adds a remark.
     pub(super) fn note(&mut self, sentence: String) {
         self.notes.push(sentence);
     }
 
-    /// Each class has that many images: says which have none or few.
+    /// Adds a remark on classes with fewer than [`MIN_OF_CLASS`] images. `counts` are the names and numbers of images of the classes.
     pub(super) fn has_classes(&mut self, counts: &[(String, usize)]) {
         let few: Vec<_> = counts.iter().filter(|(_, count)| *count < MIN_OF_CLASS).collect();
         if few.is_empty() {
@@ -230,7 +229,7 @@ impl LoadReport {
         self.notes.iter().for_each(|note| console.message(note));
     }
 
-    /// What was done to images that can be used: how many, and what.
+    /// The conversions of usable images, each with its number of images.
     fn conversions(&self, resize: &Resize, background: Background) -> [(usize, String); 6] {
         let used = self.found.saturating_sub(self.unreadable.count + self.too_small.count);
         let converted = match resize.shape[2] {
@@ -241,13 +240,13 @@ impl LoadReport {
             (converted.0, converted.1.to_string()),
             (
                 self.transparent - self.mostly_transparent.min(self.transparent),
-                format!("transparent in places; what is transparent becomes {background} (see --background)"),
+                format!("transparent in places; transparent pixels become {background} (see --background)"),
             ),
             (
                 self.mostly_transparent,
                 format!(
                     "transparent for more than a half, which becomes {background} (see --background; if the last band is \
-                         no transparency, save the images without it)"
+                         not transparency, save the images without it)"
                 ),
             ),
             (self.more_frames, "of several frames or pages; the first one is used (--frames all uses all)".to_string()),
@@ -259,7 +258,7 @@ impl LoadReport {
         ]
     }
 
-    /// A line for each known format that cannot be read.
+    /// A line for each unsupported format.
     fn format_lines(&self) -> impl Iterator<Item = String> {
         self.unreadable_formats.iter().map(|(name, FilesOfFormat { files, way_out })| match files.count {
             1 => format!("{} is skipped, because it is {name}: {way_out}", files.first[0]),
@@ -269,14 +268,14 @@ impl LoadReport {
         })
     }
 
-    /// What lies in a folder without images, as the end of a sentence and a hint.
+    /// The unsupported files in a folder without images, as the end of a sentence and a hint.
     pub(super) fn unreadable_instead(&self) -> Option<(String, String)> {
         let (name, FilesOfFormat { files, way_out }) =
             self.unreadable_formats.iter().max_by_key(|(_, e)| e.files.count)?;
         Some((
             match files.count {
-                1 => format!("{} is {name}, which is not read", files.first[0]),
-                count => format!("{count} files are not read, because each is {name}, such as {}", files.first[0]),
+                1 => format!("{} is {name}, which is not supported", files.first[0]),
+                count => format!("{count} files are not supported, because each is {name}, such as {}", files.first[0]),
             },
             way_out.clone(),
         ))
@@ -287,11 +286,11 @@ impl LoadReport {
         (self.own_outputs.count > 0).then(|| self.own_outputs.first.join(", "))
     }
 
-    /// Whether enough images are left. `name` is the data set as the person named it.
+    /// Checks that enough images are left. `name` is the data set's name on the command line.
     ///
     /// # Errors
     ///
-    /// Where most image files cannot be read, or too few images are left.
+    /// If most image files cannot be read, or too few images are left.
     pub(super) fn check(&self, name: &str, resize: &Resize, fit: Fit) -> Result<()> {
         let Self { found, images, unreadable, .. } = self;
         if 2 * unreadable.count > *found {
@@ -361,7 +360,7 @@ impl NamedFiles {
         }
     }
 
-    /// An indented line for each of the first, and one for the number of the others.
+    /// An indented line for each listed name, and one for the number of the others.
     fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.count - self.first.len();
         let more = (more > 0).then(|| format!("    and {more} more"));
@@ -369,7 +368,7 @@ impl NamedFiles {
     }
 }
 
-/// `12 of 40 images are`, `1 of 40 images is`, `all 40 images are`.
+/// Formats the start of a remark: `12 of 40 images are`, `1 of 40 images is`, `all 40 images are`.
 pub(super) fn of(count: usize, all: usize) -> String {
     match (count, all) {
         (1, 1) => "the image is".into(),

@@ -1,4 +1,4 @@
-//! What the name of a data set stands for: a built-in set, a file in IDX format or with arrays, an archive, or image files.
+//! Resolves the name of a data set: a built-in set, a file in IDX format or with arrays, an archive, or image files.
 
 use std::fs;
 use std::io;
@@ -9,22 +9,22 @@ use super::listing::{Listing, name_of_folder};
 use super::{aerial, data_error, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 
-/// The endings of IDX files of images, after `train-images`.
+/// The suffixes of IDX files of images, after `train-images`.
 const IDX_ENDINGS: [&str; 2] = ["-idx3-ubyte", ".idx3-ubyte"];
 
-/// The words for images in the names of files that have a file of labels beside them.
+/// The words for images in the names of files. A file of labels has a word for labels in their place.
 const IMAGE_WORDS: [&str; 3] = ["images", "imgs", "image"];
 
 const WHAT_TO_NAME: &str = "name a folder or an archive (.zip, .tar) of images (PNG, JPEG, WebP, BMP, TIFF, GIF), a file \
                             or folder in IDX format, an array (.npy, .npz), or `stacked-mnist`, `mnist` or `aerial`, which \
                             are built in";
 
-/// What the name of a data set stands for.
+/// The location of a data set.
 #[derive(Debug)]
 pub(super) enum Location {
-    /// The built-in digits.
+    /// The built-in digits of MNIST.
     Mnist,
-    /// Three of the built-in digits in each image.
+    /// Images of three built-in digits each.
     StackedMnist,
     /// The built-in aerial images.
     Aerial,
@@ -47,7 +47,7 @@ pub(super) enum Location {
 /// A file of images with the file of labels beside it.
 #[derive(Debug)]
 pub(super) struct LabelledFile {
-    /// The name of the data set: that of the folder, or of the file without its endings.
+    /// The name of the data set: the name of the folder, or of the file without its extensions.
     pub(super) name: String,
     /// The file of images.
     pub(super) images: PathBuf,
@@ -55,13 +55,13 @@ pub(super) struct LabelledFile {
     pub(super) labels: Option<PathBuf>,
 }
 
-/// What `name` stands for: exactly `mnist`, `stacked-mnist` and `aerial` are built in (a folder of that name is `./mnist`),
-/// and anything else is a path. A folder with a file of training images in IDX format is a data set in that format, whatever
-/// else is in it.
+/// The location of the data set `name`. The names `mnist`, `stacked-mnist` and `aerial` are built in (a folder of such a name is
+/// `./mnist`); every other name is a path. A folder with an IDX file of training images is a data set in that format, even if it
+/// holds other files.
 ///
 /// # Errors
 ///
-/// Where nothing is there, or something that cannot be read.
+/// If the path does not exist, or its content is not supported.
 pub(super) fn locate(name: &str) -> Result<Location> {
     match name {
         mnist::NAME => return Ok(Location::Mnist),
@@ -86,7 +86,7 @@ pub(super) fn locate(name: &str) -> Result<Location> {
     }
 }
 
-/// What a file holds, by its content, and where that says nothing by its name.
+/// The location in a file, by its content, or by its name if the content is not recognised.
 fn locate_file(path: &Path) -> Result<Location> {
     let start = start_of(path).map_err(Error::file("read", path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -94,7 +94,7 @@ fn locate_file(path: &Path) -> Result<Location> {
     let with_labels =
         || Ok(LabelledFile { name: name_of_file(path), images: path.to_path_buf(), labels: labels_beside(path)? });
     let unreadable = |format: super::format::UnreadableFormat| {
-        data_error(format!("{} is {}, which is not read", path.display(), format.name), format.way_out)
+        data_error(format!("{} is {}, which is not supported", path.display(), format.name), format.way_out)
     };
     Ok(match format_of(&start) {
         FileFormat::Image => Location::Image(path.to_path_buf()),
@@ -107,7 +107,7 @@ fn locate_file(path: &Path) -> Result<Location> {
         FileFormat::Unknown if is_named(&[".tar"]) => Location::Tar(path.to_path_buf()),
         FileFormat::Unknown if has_image_name(path) => Location::Image(path.to_path_buf()),
         FileFormat::Unknown if unreadable_by_name(path).is_some() => {
-            return Err(unreadable_by_name(path).map(unreadable).expect("it is some"));
+            return Err(unreadable_by_name(path).map(unreadable).expect("the format is known"));
         }
         FileFormat::Idx | FileFormat::Gzip | FileFormat::Unreadable(_) | FileFormat::Unknown => {
             Location::Idx(with_labels()?)
@@ -116,8 +116,8 @@ fn locate_file(path: &Path) -> Result<Location> {
 }
 
 /// The file of labels that belongs to a file of images: `t10k-images-idx3-ubyte.gz` has `t10k-labels-idx1-ubyte`,
-/// compressed or not, and `k49-train-imgs.npz` has `k49-train-labels.npz`. Where the usual name is not there, any file
-/// whose name begins likewise is taken, such as `qmnist-train-labels-idx2-int.gz`.
+/// compressed or not, and `k49-train-imgs.npz` has `k49-train-labels.npz`. If neither exists, any file whose name starts
+/// like theirs is used, such as `qmnist-train-labels-idx2-int.gz`.
 fn labels_beside(images: &Path) -> Result<Option<PathBuf>> {
     let Some(name) = images.file_name().and_then(|name| name.to_str()) else {
         return Ok(None);
@@ -139,13 +139,13 @@ fn labels_beside(images: &Path) -> Result<Option<PathBuf>> {
         let is_table = ending_of(path).is_some_and(|ending| ["txt", "csv", "json", "md"].contains(&ending.as_str()));
         name.starts_with(&format!("{before}labels")) && !is_table && path.is_file()
     };
-    // A folder that may be used but not listed has no other labels.
+    // A folder without permission to list it has no other labels.
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     Ok(entries.filter(begins_likewise).min())
 }
 
-/// The first of `names` that is a file in `folder`, as such or with `.gz` behind it. A folder of that name is skipped for a
-/// file (some archives unpack to both), but on its own it is an error.
+/// The first of `names` that is a file in `folder`, with or without `.gz`. A file takes precedence over a folder of the same name
+/// (some archives unpack to both); such a folder alone is an error.
 fn first_file(folder: &Path, names: &[String]) -> Result<Option<PathBuf>> {
     let mut in_the_way = None;
     for name in names {
@@ -166,7 +166,7 @@ fn first_file(folder: &Path, names: &[String]) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The error about a folder without images that can be read.
+/// The error for a folder without supported images.
 pub(super) fn no_images(folder: &Path, listing: &Listing) -> Error {
     let entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).collect();
     if entries.is_empty() {
@@ -177,7 +177,7 @@ pub(super) fn no_images(folder: &Path, listing: &Listing) -> Error {
     }
     if let Some(runs) = listing.report.own_outputs() {
         return data_error(
-            format!("{} holds no image but those of the run {runs}, which gpu-gan wrote", folder.display()),
+            format!("{} holds only images of the run {runs}, which gpu-gan wrote", folder.display()),
             "name the folder of images itself, such as the folder `samples` of a run",
         );
     }
@@ -211,7 +211,7 @@ enum FileType {
     Nothing,
     File,
     Folder,
-    /// A pipe or a device, from which reading might never end.
+    /// A pipe or a device; reading it might never end.
     Other,
 }
 

@@ -1,10 +1,10 @@
 //! Data sets: the built-in ones, files in IDX format, NumPy arrays, and image files in folders and archives.
 //!
-//! The name of a data set leads to a location (`location.rs`), a location to a listing of files (`listing.rs`, `archive.rs`)
-//! or to an array (`idx.rs`, `arrays.rs`), and these to a collection of images of any size, with their classes
-//! (`labels.rs`). Decoded (`decode.rs`), and cropped and scaled (`resize.rs`), they are an [`ImageSet`]: all images in
-//! memory as bytes, which a device uploads once. Files are not trusted: sizes are checked before anything is allocated for
-//! them, and whatever is wrong with a file is a sentence that says what was found and what was expected.
+//! The name of a data set resolves to a location (`location.rs`). A location gives a listing of files (`listing.rs`, `archive.rs`)
+//! or an array (`idx.rs`, `arrays.rs`). A listing gives a collection of images of any size, with their classes (`labels.rs`). After
+//! decoding (`decode.rs`), cropping and scaling (`resize.rs`), the images are an [`ImageSet`]: bytes in memory, which a device
+//! uploads once. Files are not trusted: sizes are checked before anything is allocated for them, and an error says what was found
+//! and what was expected.
 
 use std::path::Path;
 
@@ -65,8 +65,8 @@ impl Source {
 }
 
 /// Reads the images of a data set as `[height, width, channels]`, with 1 channel or 3: each image, or each of its tiles, is
-/// cropped in its middle, padded or stretched to that shape, and scaled. Labels come from a file beside the images, or from
-/// the folders that the images lie in.
+/// cropped at its centre, padded or stretched to that shape, and scaled. Labels come from a file beside the images, or from
+/// their folders.
 ///
 /// With a folder `cache`, decoded images are stored there, and read from there until the files or the options change.
 /// `console` shows the progress and says which images are left out or converted.
@@ -106,7 +106,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
             }
             let [h, w, c] = set.image_shape();
             return Err(data_error(
-                format!("the images of {} are {h} x {w} pixels with {c} channels, and are not changed", set.name),
+                format!("the images of {} are {h} x {w} pixels with {c} channels and cannot be converted", set.name),
                 "choose a model of such images, such as dcgan-fast, with --channels 3",
             ));
         }
@@ -131,7 +131,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
 ///
 /// # Errors
 ///
-/// Where there is no image in it.
+/// If the archive has no image.
 fn with_images(listing: Listing, path: &Path) -> Result<Listing> {
     if listing.report.files() > 0 {
         return Ok(listing);
@@ -142,7 +142,7 @@ fn with_images(listing: Listing, path: &Path) -> Result<Listing> {
         }
         None => data_error(
             format!("{} holds no image: no file in it is named like one (.png, .jpg, .webp, ...)", path.display()),
-            "name an archive with images; archives in archives are not read",
+            "name an archive with images; archives inside archives are not supported",
         ),
     })
 }
@@ -170,7 +170,7 @@ fn built_in_images() -> Collection<'static> {
     }
 }
 
-/// The one image of a file.
+/// The collection of one image file.
 fn image(path: &Path) -> Result<Collection<'static>> {
     let about = std::fs::metadata(path).map_err(Error::file("read", path))?;
     let data = ImageData::File(FileData::on_disk(path.into(), &about));
@@ -183,7 +183,7 @@ fn image(path: &Path) -> Result<Collection<'static>> {
     })
 }
 
-/// The set with its labels, from 0 on without gaps, and what a person should know of them.
+/// The set with its labels as class indices from 0 on, and remarks on them.
 fn with_labels(mut set: ImageSet, labels: Option<Vec<i64>>, file: &LabelledFile) -> Result<(ImageSet, Vec<String>)> {
     let Some(numbers) = labels else { return Ok((set, Vec::new())) };
     if numbers.len() != set.count() {
@@ -194,7 +194,7 @@ fn with_labels(mut set: ImageSet, labels: Option<Vec<i64>>, file: &LabelledFile)
                 set.count(),
                 numbers.len()
             ),
-            "put the labels there that belong to these images, or move them away to train without labels",
+            "replace the file of labels by that of these images, or move it away to train without labels",
         ));
     }
     Ok(match labels::compact(&numbers) {
@@ -232,7 +232,7 @@ fn convert(set: ImageSet, notes: Vec<String>, resize: &Resize, source: &Source, 
     collect(&collection, resize, source, None, console)
 }
 
-/// Makes images of those that were found, or reads them from the cache.
+/// Decodes a collection, or reads its images from the cache.
 fn collect(
     collection: &Collection,
     resize: &Resize,

@@ -1,5 +1,5 @@
-//! How images of any size become images of the model's size: cut into tiles if that is asked for, then cropped, padded or
-//! stretched to the model's shape, and scaled.
+//! Converts images of any size to the model's size: cuts them into tiles if requested, then crops, pads or stretches them to the
+//! model's shape, and scales them.
 
 use image::DynamicImage;
 use image::imageops::FilterType;
@@ -8,11 +8,11 @@ use super::source::{Background, Fit};
 use super::{Source, Tiles, data_error};
 use crate::error::Result;
 
-/// Smooth where it enlarges, free of aliases where it shrinks (its support grows with the ratio), and a polynomial: unlike
-/// Lanczos's sines, it gives the same bytes on every system, so that a run resumes on another machine.
+/// The filter for scaling. It is smooth when enlarging, and free of aliases when shrinking, as its support grows with the ratio.
+/// Unlike Lanczos's sines it is a polynomial, which gives the same bytes on every system, so that a run resumes on another machine.
 const FILTER: FilterType = FilterType::CatmullRom;
 
-/// What is made of each image.
+/// The conversion of each image to the model's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Resize {
     /// `[height, width, channels]` of the model's images.
@@ -30,26 +30,26 @@ impl Resize {
         let [height, width, channels] = shape;
         if !matches!(channels, 1 | 3) {
             return Err(data_error(
-                format!("images have 1 channel (grey) or 3 (red, green, blue), but the model's have {channels}"),
+                format!("images have 1 channel (grey) or 3 (red, green, blue), but the model's images have {channels}"),
                 "choose a model with 1 or 3 channels with --model",
             ));
         }
         if let Some(Tiles { side, stride }) = tiles.filter(|tiles| tiles.side.min(tiles.stride) == 0) {
             return Err(data_error(
-                format!("tiles of {side} x {side} pixels, every {stride} pixels, cannot be cut"),
+                format!("tile side {side} and stride {stride} must be at least 1"),
                 "begin a new run with --tile and --stride of at least 1",
             ));
         }
         if let Some(Tiles { side, .. }) = tiles.filter(|tiles| !resize.is_large_enough(tiles.side, tiles.side)) {
             return Err(data_error(
                 format!("tiles of {side} x {side} pixels are smaller than the model's images, {height} x {width}"),
-                format!("take --tile {} or more, or add --upscale to enlarge them", height.max(width)),
+                format!("use --tile {} or more, or add --upscale to enlarge them", height.max(width)),
             ));
         }
         Ok(resize)
     }
 
-    /// Whether images of that shape are the model's images, as they are.
+    /// Whether images of this shape need no conversion.
     pub(super) fn is_met_by(&self, shape: [usize; 3]) -> bool {
         self.tiles.is_none() && self.shape == shape
     }
@@ -59,7 +59,7 @@ impl Resize {
         self.tiles.is_some()
     }
 
-    /// The smallest height and width of an image that can be used; without tiles, of an image of the model's shape.
+    /// The smallest height and width of a usable image: those of a tile, or without tiles those of the model's images.
     pub(super) fn min_size(&self) -> [usize; 2] {
         match self.tiles {
             Some(Tiles { side, .. }) => [side; 2],
@@ -73,7 +73,7 @@ impl Resize {
         self.shape.iter().product()
     }
 
-    /// The number of images that an image of that size gives; 0 if it is too small.
+    /// The number of images that an image of this size gives; 0 if it is too small.
     pub(super) fn count(&self, height: usize, width: usize) -> u64 {
         match self.tiles {
             None => u64::from(height > 0 && width > 0 && self.is_large_enough(height, width)),
@@ -84,7 +84,7 @@ impl Resize {
         }
     }
 
-    /// The share of an image of that size that cropping leaves out, 0 to 1; of tiles, it is what is cropped off a tile.
+    /// The share of an image of this size that cropping leaves out, 0 to 1; with tiles, the share of a tile.
     pub(super) fn cropped_share(&self, height: usize, width: usize) -> f64 {
         let [height, width] = self.tiles.map_or([height, width], |tiles| [tiles.side; 2]);
         if self.fit != Fit::Crop {
@@ -94,25 +94,25 @@ impl Resize {
         1.0 - (h as f64 * w as f64) / (height as f64 * width as f64)
     }
 
-    /// Writes the images that `image` gives, `(count, H, W, C)`. It has as many channels as the model's images.
-    pub(super) fn make(&self, image: &DynamicImage, images: &mut [u8]) {
+    /// Writes the images that `image` gives to `images`, `(count, H, W, C)`. `image` has the channels of the model's images.
+    pub(super) fn write_images(&self, image: &DynamicImage, images: &mut [u8]) {
         let size = [image.height() as usize, image.width() as usize];
-        for (part, made) in self.parts(size).zip(images.chunks_exact_mut(self.image_bytes())) {
+        for (part, output) in self.parts(size).zip(images.chunks_exact_mut(self.image_bytes())) {
             let [top, left, height, width] = part.map(|length| length as u32);
             let part = image.crop_imm(left, top, width, height);
             let [h, w, _] = self.shape.map(|length| length as u32);
             if self.fit == Fit::Pad {
-                self.pad(&part, made);
+                self.pad(&part, output);
             } else if [h, w] == [height, width] {
-                made.copy_from_slice(part.as_bytes());
+                output.copy_from_slice(part.as_bytes());
             } else {
-                made.copy_from_slice(part.resize_exact(w, h, FILTER).as_bytes());
+                output.copy_from_slice(part.resize_exact(w, h, FILTER).as_bytes());
             }
         }
     }
 
-    /// The whole of `part`, scaled to touch two opposite sides of the model's image, with the background beside it.
-    fn pad(&self, part: &DynamicImage, made: &mut [u8]) {
+    /// Writes the whole of `part`, scaled to touch two opposite sides of the model's image, and the background beside it.
+    fn pad(&self, part: &DynamicImage, output: &mut [u8]) {
         let [height, width, channels] = self.shape;
         let [h, w] = self.padded_size(part.height() as usize, part.width() as usize);
         let scaled = if [h, w] == [part.height() as usize, part.width() as usize] {
@@ -120,7 +120,7 @@ impl Resize {
         } else {
             part.resize_exact(w as u32, h as u32, FILTER)
         };
-        for pixel in made.chunks_exact_mut(channels) {
+        for pixel in output.chunks_exact_mut(channels) {
             match channels {
                 1 => pixel[0] = self.background.luma(),
                 _ => pixel.copy_from_slice(&self.background.0),
@@ -128,11 +128,11 @@ impl Resize {
         }
         let (top, left) = ((height - h) / 2, (width - w) / 2);
         for (y, row) in scaled.as_bytes().chunks_exact(w * channels).enumerate() {
-            made[((top + y) * width + left) * channels..][..w * channels].copy_from_slice(row);
+            output[((top + y) * width + left) * channels..][..w * channels].copy_from_slice(row);
         }
     }
 
-    /// `[top, left, height, width]` of each part of an image that becomes an image: the tiles row by row, each cropped.
+    /// `[top, left, height, width]` of each part of an image that is scaled to an image: the cropped tiles, row by row.
     fn parts(&self, [height, width]: [usize; 2]) -> impl Iterator<Item = [usize; 4]> {
         let Tiles { side, stride } = self.tiles.unwrap_or(Tiles { side: usize::MAX, stride: usize::MAX });
         let (tile_height, tile_width) = if self.tiles.is_some() { (side, side) } else { (height, width) };
@@ -159,7 +159,7 @@ impl Resize {
         }
     }
 
-    /// Whether the model's image is made without enlarging.
+    /// Whether an image of this size may be used: it need not be enlarged, or enlarging is on.
     fn is_large_enough(&self, height: usize, width: usize) -> bool {
         let [model_height, model_width, _] = self.shape;
         self.upscale
@@ -174,7 +174,7 @@ impl Resize {
     }
 }
 
-/// `product / by`, rounded, and at least 1.
+/// `product / by`, rounded to an integer, and at least 1.
 fn rounded(product: usize, by: usize) -> usize {
     ((product + by / 2) / by).max(1)
 }

@@ -1,4 +1,4 @@
-//! Which data a run trains on, and how its images are prepared.
+//! The data set of a run, and the preparation of its images.
 
 use std::fmt;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub struct Source {
     /// Enlarges images that are smaller than the model's images, instead of leaving them out.
     #[serde(default)]
     pub upscale: bool,
-    /// How images of another shape than the model's become images of its shape.
+    /// The conversion of images to the model's aspect ratio.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fit: Fit,
     /// The colour behind transparent pixels, and around padded images.
@@ -30,7 +30,7 @@ pub struct Source {
     /// Maps the lowest and the highest value of all images to black and white.
     #[serde(default, skip_serializing_if = "is_default")]
     pub normalise: bool,
-    /// Which frames of animated images and pages of TIFF files are taken.
+    /// The frames of animated images and pages of TIFF files that are used.
     #[serde(default, skip_serializing_if = "is_default")]
     pub frames: Frames,
     /// A CSV file of `file,label`, or a `dataset.json`, with the classes of the images; an absolute path.
@@ -42,7 +42,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// How an image of another shape than the model's becomes one of its shape.
+/// The conversion of an image to the model's aspect ratio.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
@@ -55,7 +55,7 @@ pub enum Fit {
     Stretch,
 }
 
-/// Which frames of animated images, and pages of TIFF files, are taken.
+/// The frames of animated images, and pages of TIFF files, that are used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Frames {
@@ -145,7 +145,7 @@ pub struct Tiles {
 const AERIAL_TILE: usize = 64;
 
 impl Tiles {
-    /// The tiles of the aerial images. By default they overlap by half, because four images are few.
+    /// The tiles of the aerial images. By default they overlap by half, because there are only four images.
     fn of_aerial(side: Option<usize>, stride: Option<usize>) -> Self {
         let side = side.unwrap_or(AERIAL_TILE);
         Self { side, stride: stride.unwrap_or(side.div_ceil(2)) }
@@ -158,7 +158,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Where `stride` is given without `tile`.
+    /// If `stride` is given without `tile`.
     pub fn new(name: &str, tile: Option<usize>, stride: Option<usize>, upscale: bool) -> Result<Self> {
         let tiles = match (tile, stride) {
             _ if name == aerial::NAME => Some(Tiles::of_aerial(tile, stride)),
@@ -176,7 +176,7 @@ impl Source {
         Ok(Self { tiles, upscale, ..Self::from(name) })
     }
 
-    /// The same preparation of the data set at another path. A file of labels inside the old folder moves along.
+    /// The same preparation for the data set at another path. The path of a label file inside the old folder changes with it.
     #[must_use]
     pub fn moved_to(&self, name: &str) -> Self {
         let moved = Self::from(name).name;
@@ -188,7 +188,7 @@ impl Source {
     }
 }
 
-/// Whole images. A path becomes absolute.
+/// A source of whole images. A path becomes absolute.
 impl From<&str> for Source {
     fn from(name: &str) -> Self {
         let is_built_in = [mnist::NAME, stacked_mnist::NAME, aerial::NAME].contains(&name);
@@ -206,12 +206,12 @@ impl From<&str> for Source {
     }
 }
 
-/// The absolute path of an existing file or folder; any other path as it is.
+/// The absolute path of an existing file or folder; any other path unchanged.
 pub fn absolute(path: &str) -> String {
     std::fs::canonicalize(path).map_or_else(|_| path.to_string(), |path| path.display().to_string())
 }
 
-/// `mnist`, or `/images in tiles of 64 x 64, every 32 pixels`.
+/// Formats the data set and its tiles: `mnist`, or `/images in tiles of 64 x 64, every 32 pixels`.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;

@@ -1,6 +1,6 @@
-//! Stacked MNIST: three digits in the three colours of one image, 28 x 28 x 3, with a thousand modes, which measures mode
-//! collapse (Metz et al. 2017, "Unrolled generative adversarial networks", section 3.3.1; Lin et al. 2018, "The power of two
-//! samples", section 4.1). It is made of MNIST's training digits when it is opened.
+//! Stacked MNIST: images of 28 x 28 x 3 whose three channels are three digits. Its thousand modes measure mode collapse (Metz et
+//! al. 2017, "Unrolled generative adversarial networks", section 3.3.1; Lin et al. 2018, "The power of two samples", section 4.1).
+//! The images are assembled from MNIST's training digits when the set is opened.
 
 use rayon::prelude::*;
 
@@ -15,7 +15,7 @@ pub const MODES: usize = 1000;
 
 /// The number of images, as in Lin et al.
 const COUNT: usize = 128_000;
-/// The seed that the digits are drawn with, always the same.
+/// The seed of the drawn digits, the same for every run.
 const SEED: u64 = 0;
 
 /// The 128 000 images, 301 MB.

@@ -1,4 +1,4 @@
-//! Opening data sets, good and bad. The good one has three images of 2 x 4 pixels; the bad ones are that one, damaged.
+//! Opening valid and damaged data sets. The valid one has three images of 2 x 4 pixels; the damaged ones are variants of it.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +22,7 @@ const PIXELS: [u8; 24] = [
     255, 254, 253, 252, 251, 250, 249, 248,
 ];
 const LABELS: [u8; 3] = [7, 0, 255];
-/// The labels without gaps: 0, 7 and 255 are three classes.
+/// The labels as class indices: 0, 7 and 255 are three classes.
 const COMPACT: [u8; 3] = [1, 0, 2];
 
 const IMAGE_FILE: &str = "train-images-idx3-ubyte";
@@ -72,7 +72,7 @@ impl IdxFolder {
     }
 }
 
-/// Opens a data set as images of the good images' size.
+/// Opens a data set at the size of the valid images.
 fn open(name: &str) -> Result<ImageSet> {
     super::open(&Source::from(name), [2, 4, 1], None, &Console::silent())
 }
@@ -81,7 +81,7 @@ fn open_bytes(bytes: &[u8]) -> Result<ImageSet> {
     IdxFolder::with(&[("cats.idx", bytes)]).open_file("cats.idx")
 }
 
-/// The one check of bad input: the sentence has each of `parts`, and there is a next step.
+/// Asserts that the outcome is an error whose message has each of `parts`, with a hint.
 #[track_caller]
 fn assert_refused(outcome: Result<ImageSet>, parts: &[&str]) -> Error {
     let error = outcome.expect_err("bad input was accepted");
@@ -133,7 +133,7 @@ fn a_file_may_have_any_name() {
 }
 
 #[test]
-fn only_the_file_name_leads_to_the_labels() {
+fn labels_are_found_by_the_file_name_alone() {
     let folder = IdxFolder::with(&[]);
     fs::create_dir(folder.join("images")).unwrap();
     fs::write(folder.join("images/train-images-idx3-ubyte"), images()).unwrap();
@@ -142,7 +142,7 @@ fn only_the_file_name_leads_to_the_labels() {
 }
 
 #[test]
-fn the_content_decides_what_is_compressed_and_not_the_name() {
+fn compression_is_detected_by_content_not_by_name() {
     let folder = IdxFolder::with(&[("train-images-idx3-ubyte.gz", &images()), (LABEL_FILE, &compressed(&labels()))]);
     assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&COMPACT[..]));
 }
@@ -156,7 +156,7 @@ fn a_gzip_of_several_members_is_read_to_its_end() {
 }
 
 #[test]
-fn a_folder_named_like_the_file_in_it_is_skipped_for_a_file() {
+fn a_file_takes_precedence_over_a_folder_of_the_same_name() {
     let folder = IdxFolder::with(&[("train-images.idx3-ubyte", &images()), ("train-labels.idx1-ubyte", &labels())]);
     fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
     assert_eq!(folder.open().unwrap().labels.as_deref(), Some(&COMPACT[..]));
@@ -169,7 +169,7 @@ fn mnist_is_the_built_in_set() {
 }
 
 #[test]
-fn nothing_at_the_path() {
+fn a_path_that_does_not_exist_is_refused() {
     for source in ["", "Mnist", "data/cats", "./mnist"] {
         let error = assert_refused(open(source), &["does not exist", source]);
         assert!(error.hint().contains("`mnist`"));
@@ -177,19 +177,19 @@ fn nothing_at_the_path() {
 }
 
 #[test]
-fn an_empty_folder() {
+fn an_empty_folder_is_refused() {
     assert_refused(IdxFolder::with(&[]).open(), &["is empty"]);
 }
 
 #[test]
-fn a_folder_without_images() {
+fn a_folder_without_images_is_refused() {
     let folder = IdxFolder::with(&[("1.txt", b"\x89PNG"), ("2", b"")]);
     let error = assert_refused(folder.open(), &["holds no image", ".png", IMAGE_FILE, "train-images.idx3-ubyte"]);
     assert!(error.hint().contains("`mnist` or `aerial`"));
 }
 
 #[test]
-fn a_folder_of_test_images_is_told_how_to_use_them() {
+fn a_folder_of_test_images_is_refused_with_a_hint() {
     let folder = IdxFolder::with(&[("t10k-images-idx3-ubyte", &images())]);
     let error = assert_refused(folder.open(), &["it holds no IDX file of training images"]);
     let file = folder.join("t10k-images-idx3-ubyte");
@@ -197,7 +197,7 @@ fn a_folder_of_test_images_is_told_how_to_use_them() {
 }
 
 #[test]
-fn a_folder_where_a_file_should_be() {
+fn a_folder_in_place_of_an_idx_file_is_refused() {
     let folder = IdxFolder::with(&[]);
     fs::create_dir(folder.join(IMAGE_FILE)).unwrap();
     assert_refused(folder.open(), &[IMAGE_FILE, "is not a file"]);
@@ -208,7 +208,7 @@ fn a_folder_where_a_file_should_be() {
 }
 
 #[test]
-fn reading_a_folder_as_a_file() {
+fn reading_a_folder_as_an_idx_file_fails() {
     let folder = IdxFolder::with(&[]);
     let error = super::idx::read_images(folder.0.path()).unwrap_err();
     assert!(matches!(error, Error::File { action: "read", .. }), "{error}");
@@ -222,7 +222,7 @@ fn a_device_is_not_read() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_that_leads_in_a_circle() {
+fn a_circular_link_is_refused() {
     let folder = IdxFolder::with(&[]);
     std::os::unix::fs::symlink(folder.join("circle"), folder.join("circle")).unwrap();
     let error = folder.open_file("circle").unwrap_err();
@@ -231,7 +231,7 @@ fn a_link_that_leads_in_a_circle() {
 
 #[cfg(unix)]
 #[test]
-fn files_and_folders_that_may_not_be_read() {
+fn files_and_folders_without_read_permission_are_refused() {
     use std::os::unix::fs::PermissionsExt;
     let close = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 
@@ -244,65 +244,65 @@ fn files_and_folders_that_may_not_be_read() {
     assert_refused(folder.open(), &["cannot read", LABEL_FILE]);
     close(&folder.join(IMAGE_FILE), 0o000);
     assert_refused(folder.open(), &["cannot read", IMAGE_FILE]);
-    close(folder.0.path(), 0o600); // its list may be read, but nothing behind it
+    close(folder.0.path(), 0o600); // listing is allowed, opening files is not
     assert_refused(folder.open(), &["cannot read", IMAGE_FILE]);
     close(folder.0.path(), 0o700);
 
     let folder = IdxFolder::with(&[]);
-    close(folder.0.path(), 0o300); // what is in it may be used, but not listed
+    close(folder.0.path(), 0o300); // opening files is allowed, listing is not
     assert_refused(folder.open(), &["cannot read the folder"]);
     close(folder.0.path(), 0o700);
 }
 
 #[test]
-fn a_file_cut_short_anywhere() {
+fn a_truncated_idx_file_is_refused() {
     let whole = images();
     for length in 0..16 {
-        let there = format!("cut short: {length} bytes are there, but its header takes 16");
+        let there = format!("truncated: {length} bytes are there, but its header takes 16");
         assert_refused(open_bytes(&whole[..length]), &[&there]);
     }
     for length in 16..whole.len() {
-        let there = format!("cut short: {length} bytes are there, but its header promises 40");
+        let there = format!("truncated: {length} bytes are there, but its header declares 40");
         assert_refused(open_bytes(&whole[..length]), &[&there]);
     }
 }
 
 #[test]
-fn a_file_cut_short_before_it_was_compressed() {
+fn a_file_truncated_before_compression_is_refused() {
     let whole = images();
     assert_refused(
         open_bytes(&compressed(&whole[..7])),
-        &["cut short: 7 bytes are there once unpacked, but its header takes 16"],
+        &["truncated: 7 bytes are there once unpacked, but its header takes 16"],
     );
     assert_refused(
         open_bytes(&compressed(&whole[..39])),
-        &["cut short: 39 bytes are there once unpacked, but its header promises 40"],
+        &["truncated: 39 bytes are there once unpacked, but its header declares 40"],
     );
 }
 
 #[test]
-fn a_gzip_cut_short_anywhere() {
+fn a_truncated_gzip_is_refused() {
     let whole = compressed(&images());
     for length in 2..whole.len() {
-        assert_refused(open_bytes(&whole[..length]), &["cut short"]);
+        assert_refused(open_bytes(&whole[..length]), &["truncated"]);
     }
     let without_checksum = &whole[..whole.len() - 8];
     assert_refused(open_bytes(without_checksum), &["checksum", "is missing"]);
 }
 
 #[test]
-fn bytes_after_the_end() {
+fn bytes_after_the_end_are_refused() {
     let mut bytes = images();
     bytes.extend([0; 5]);
-    assert_refused(open_bytes(&bytes), &["goes on after its end: 45 bytes are there, but its header promises 40"]);
+    assert_refused(open_bytes(&bytes), &["is too long: 45 bytes are there, but its header declares 40"]);
     assert_refused(
         open_bytes(&compressed(&bytes)),
-        &["goes on after its end: more is there once unpacked, but its header promises 40"],
+        &["is too long: more is there once unpacked, but its header declares 40"],
     );
 }
 
 #[test]
-fn a_gzip_with_any_byte_changed_is_read_right_or_refused() {
+fn a_gzip_with_a_changed_byte_is_read_correctly_or_refused() {
     let whole = compressed(&images());
     let mut refused = 0;
     for place in 2..whole.len() {
@@ -317,11 +317,11 @@ fn a_gzip_with_any_byte_changed_is_read_right_or_refused() {
 }
 
 #[test]
-fn a_gzip_whose_checksum_is_wrong() {
+fn a_gzip_with_a_wrong_checksum_is_refused() {
     let mut bytes = compressed(&images());
     let checksum = bytes.len() - 8;
     bytes[checksum] ^= 1;
-    assert_refused(open_bytes(&bytes), &["is damaged: its gzip stream breaks"]);
+    assert_refused(open_bytes(&bytes), &["is damaged: its gzip stream fails"]);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_gzip_with_something_behind_it() {
 }
 
 #[test]
-fn the_wrong_magic_number() {
+fn a_wrong_magic_number_is_refused_with_a_hint() {
     let refused_with = |magic: [u8; 4], shown: &str, hint: &str| {
         let folder = IdxFolder::with(&[(IMAGE_FILE, &idx(magic, &[3, 2, 4], &PIXELS))]);
         let error = assert_refused(folder.open(), &["not an IDX file of images", shown, "00 00 08 03"]);
@@ -347,14 +347,14 @@ fn the_wrong_magic_number() {
 }
 
 #[test]
-fn labels_in_the_place_of_images() {
+fn labels_in_place_of_images_are_refused() {
     let folder = IdxFolder::with(&[(IMAGE_FILE, &labels())]);
     let error = assert_refused(folder.open(), &["00 00 08 01 instead of 00 00 08 03"]);
     assert!(error.hint().contains("this is a file of labels"));
 }
 
 #[test]
-fn images_in_the_place_of_labels() {
+fn images_in_place_of_labels_are_refused() {
     let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &images())]);
     let error = assert_refused(folder.open(), &["00 00 08 03 instead of 00 00 08 01"]);
     assert!(error.hint().contains("this is a file of images"));
@@ -372,26 +372,26 @@ fn sizes_of_zero() {
 }
 
 #[test]
-fn sizes_beyond_the_limits() {
+fn sizes_beyond_the_limits_are_refused() {
     let open_with = |dimensions: [u32; 3]| open_bytes(&compressed(&idx([0, 0, 8, 3], &dimensions, &PIXELS)));
     assert_refused(open_with([1, 4097, 1]), &["4097 x 1 pixels; at most 4096 x 4096"]);
     assert_refused(open_with([1, 1, u32::MAX]), &["1 x 4294967295 pixels"]);
     assert_refused(open_with([u32::MAX; 3]), &["4294967295 x 4294967295 pixels"]); // their product overflows 64 bits
-    assert_refused(open_with([u32::MAX, 4096, 4096]), &["promises 4294967295 x 4096 x 4096 bytes; at most 2147483648"]);
-    assert_refused(open_with([129, 4096, 4096]), &["promises 129 x 4096 x 4096 bytes"]);
+    assert_refused(open_with([u32::MAX, 4096, 4096]), &["declares 4294967295 x 4096 x 4096 bytes; at most 2147483648"]);
+    assert_refused(open_with([129, 4096, 4096]), &["declares 129 x 4096 x 4096 bytes"]);
 }
 
-/// 2 GiB are promised, which is just within the limits, and 24 bytes come. That this test takes no time and no memory
-/// is not asserted; that the file is refused for the right reason is.
+/// The header declares 2 GiB, which is just within the limits, and 24 bytes follow. The test does not assert the time and
+/// memory that this takes.
 #[test]
-fn a_promise_of_much_more_than_is_there() {
+fn a_header_that_declares_more_than_the_file_holds_is_refused() {
     let bytes = idx([0, 0, 8, 3], &[128, 4096, 4096], &PIXELS);
-    assert_refused(open_bytes(&bytes), &["40 bytes are there", "promises 2147483664"]);
-    assert_refused(open_bytes(&compressed(&bytes)), &["40 bytes are there once unpacked", "promises 2147483664"]);
+    assert_refused(open_bytes(&bytes), &["40 bytes are there", "declares 2147483664"]);
+    assert_refused(open_bytes(&compressed(&bytes)), &["40 bytes are there once unpacked", "declares 2147483664"]);
 }
 
 #[test]
-fn another_number_of_labels_than_of_images() {
+fn a_number_of_labels_other_than_that_of_images_is_refused() {
     let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[2], &LABELS[..2]))]);
     assert_refused(folder.open(), &["holds 3 images, but the file of labels beside it holds 2"]);
 }

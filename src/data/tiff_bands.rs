@@ -1,4 +1,4 @@
-//! What the image decoder does not read of TIFF files: several pages, bands beyond the colours, and grey images of 32-bit
+//! Parts of TIFF files that the image decoder does not read: several pages, bands beyond the colours, and grey images of 32-bit
 //! numbers.
 
 use std::io::{Cursor, Read, Seek};
@@ -8,22 +8,22 @@ use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use tiff::tags::{PhotometricInterpretation, Tag};
 use tiff::{ColorType, TiffError};
 
-use super::file_limits::{CUT_SHORT, MAX_FILE_BYTES, MAX_FRAMES, reason_of_io, too_large};
+use super::file_limits::{MAX_FILE_BYTES, MAX_FRAMES, TRUNCATED, reason_of_io, too_large};
 
-/// What a page says of itself before it is decoded.
+/// The header of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageHeader {
     /// Height in pixels, as stored.
     pub(super) height: u32,
     /// Width in pixels, as stored.
     pub(super) width: u32,
-    /// Bytes that the decoded page takes, about.
+    /// Approximate size of the decoded page, in bytes.
     pub(super) bytes: u64,
-    /// Bands beyond the colours that are not said to be transparency, such as near infrared.
+    /// Number of bands beyond the colours that the file does not mark as transparency, such as near infrared.
     pub(super) extra_bands: u16,
-    /// Whether the image decoder would take the last band for transparency, although the file does not say that it is.
+    /// Whether the image decoder would read the last band as transparency, although the file does not mark it so.
     pub(super) has_false_alpha: bool,
-    /// Whether [`read_bands`] has to decode the page.
+    /// Whether [`read_bands`] must decode the page.
     needs_bands: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn page_header(reader: impl Read + Seek) -> Result<PageHeader, String
     header_of(&mut decoder)
 }
 
-/// The place of each page in a file, as the offset of its directory. Smaller copies of a page and masks are left out.
+/// The offset of the directory of each page in a file. Reduced copies of a page and masks are left out.
 pub(super) fn page_offsets(reader: impl Read + Seek) -> Result<Vec<u64>, String> {
     let mut decoder = decoder(reader)?;
     let mut offsets = Vec::new();
@@ -60,11 +60,11 @@ pub(super) fn make_first(bytes: &mut [u8], offset: u64) -> Result<(), String> {
         let offset = u32::try_from(offset).map_err(|_| "it is damaged: a page lies outside of it".to_string())?;
         (4..8, if is_little { offset.to_le_bytes() } else { offset.to_be_bytes() }.to_vec())
     };
-    bytes.get_mut(place).ok_or(CUT_SHORT)?.copy_from_slice(&offset);
+    bytes.get_mut(place).ok_or(TRUNCATED)?.copy_from_slice(&offset);
     Ok(())
 }
 
-/// Decodes the first page where the image decoder cannot; `None` where it can.
+/// Decodes the first page if the image decoder cannot, else returns `None`.
 pub(super) fn read_bands(bytes: &[u8]) -> Result<Option<DynamicImage>, String> {
     let mut decoder = decoder(Cursor::new(bytes))?;
     let PageHeader { height, width, needs_bands, bytes: size, .. } = header_of(&mut decoder)?;
@@ -88,11 +88,11 @@ pub(super) fn read_bands(bytes: &[u8]) -> Result<Option<DynamicImage>, String> {
     let at = |pixel: usize, band: usize| value_at(&values, &layout, pixels, samples, pixel, band);
     let colours = (0..pixels).flat_map(|pixel| bands.map(|band| at(pixel, band)));
     let colours = colours.map(|value| if is_inverted { 1.0 - value } else { value }).collect();
-    let image = ImageBuffer::<Rgb<f32>, _>::from_raw(width, height, colours).ok_or(CUT_SHORT)?;
+    let image = ImageBuffer::<Rgb<f32>, _>::from_raw(width, height, colours).ok_or(TRUNCATED)?;
     Ok(Some(DynamicImage::ImageRgb32F(image)))
 }
 
-/// The value of a band, whether bands are stored pixel by pixel or one after the other; 0 where it is missing.
+/// The value of a band in either layout, interleaved or planar; 0 if it is missing.
 fn value_at(
     values: &[f32],
     layout: &BufferLayoutPreference,
@@ -105,7 +105,7 @@ fn value_at(
     values.get(at).copied().unwrap_or(0.0)
 }
 
-/// Whole numbers as a fraction of the largest that their type holds, and floats as they are.
+/// Converts integers to fractions of the largest value of their type; keeps floats.
 fn as_fractions(values: DecodingResult) -> Result<Vec<f32>, String> {
     fn scaled<T: Copy + Into<f64>>(values: &[T], largest: f64) -> Vec<f32> {
         values.iter().map(|&value| (value.into() / largest) as f32).collect()
@@ -120,7 +120,7 @@ fn as_fractions(values: DecodingResult) -> Result<Vec<f32>, String> {
         DecodingResult::F32(values) => values,
         DecodingResult::F64(values) => scaled(&values, 1.0),
         DecodingResult::F16(_) | DecodingResult::U64(_) | DecodingResult::I64(_) => {
-            return Err("its numbers have 64 bits or are 16-bit floats, which are not read".into());
+            return Err("its values are 64-bit numbers or 16-bit floats, which are not supported".into());
         }
     })
 }
@@ -162,7 +162,7 @@ fn reason(error: TiffError) -> String {
     match error {
         TiffError::IoError(error) => reason_of_io(&error),
         TiffError::LimitsExceeded => too_large("it takes too much memory"),
-        TiffError::UnsupportedError(error) => format!("it is of a kind that cannot be read: {error}"),
+        TiffError::UnsupportedError(error) => format!("its variant of the format is not supported: {error}"),
         error => format!("it is damaged: {error}"),
     }
 }

@@ -53,9 +53,9 @@ fn images_that_were_cut_short_are_refused() {
     let whole = shapes();
     assert_eq!(whole.len(), 16 + IMAGES * SIDE * SIDE);
     for length in [0, 3, 10, 16, 1000, whole.len() - 1] {
-        images_are_refused(&whole[..length], &["is cut short", &format!("{length} bytes are there")]);
+        images_are_refused(&whole[..length], &["is truncated", &format!("{length} bytes are there")]);
     }
-    images_are_refused(&[&whole[..], b"x"].concat(), &["goes on after its end"]);
+    images_are_refused(&[&whole[..], b"x"].concat(), &["is too long"]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_file_of_another_kind_is_refused_with_the_bytes_it_starts_with() {
 }
 
 #[test]
-fn a_header_that_promises_too_much_is_refused_without_taking_the_memory() {
+fn a_header_that_declares_too_much_is_refused_without_allocating_it() {
     let most = u32::MAX as usize;
     for dimensions in [[most, most, most], [most, SIDE, SIDE], [1 << 31, 4096, 4096], [IMAGES, 1 << 16, 1 << 16]] {
         let header = idx_header([0, 0, 8, 3], &dimensions);
@@ -78,7 +78,7 @@ fn a_header_that_promises_too_much_is_refused_without_taking_the_memory() {
     for dimensions in [[0, SIDE, SIDE], [IMAGES, 0, SIDE], [0, 0, 0]] {
         images_are_refused(&idx_header([0, 0, 8, 3], &dimensions), &["holds no images"]);
     }
-    images_are_refused(&packed(&idx_header([0, 0, 8, 3], &[1 << 21, 16, 16])), &["is cut short", "once unpacked"]);
+    images_are_refused(&packed(&idx_header([0, 0, 8, 3], &[1 << 21, 16, 16])), &["is truncated", "once unpacked"]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn damaged_packed_images_are_refused() {
     let whole = packed(&shapes());
     let half = whole.len() / 2;
     for length in [2, 11, half, whole.len() - 4] {
-        images_are_refused(&whole[..length], &["is cut short"]);
+        images_are_refused(&whole[..length], &["is truncated"]);
     }
     let mut checksum = whole.clone();
     let crc = whole.len() - 8;
@@ -115,7 +115,7 @@ fn labels_that_do_not_belong_to_the_images_are_refused_with_both_numbers() {
     place.write(LABELS, &shapes());
     place.train("--steps 1").refused().error(LABELS).error("is not an IDX file of labels");
     place.write(LABELS, &idx_header([0, 0, 8, 1], &[IMAGES]));
-    place.train("--steps 1").refused().error(LABELS).error("is cut short");
+    place.train("--steps 1").refused().error(LABELS).error("is truncated");
     std::fs::remove_file(place.path(LABELS)).unwrap();
     place.train("--steps 1").succeeds(); // no labels are no mistake
 }

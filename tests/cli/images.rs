@@ -190,7 +190,7 @@ fn damaged_images_are_named_and_the_others_trained_on() {
     let said = place.train_on("photographs", "").succeeds();
     let said = said
         .remarks("6 of 27 images are left out, because they cannot be read\n")
-        .remarks("    x short.jpg: it is cut short\n")
+        .remarks("    x short.jpg: it is truncated\n")
         .remarks("    x short.png: it is")
         .remarks("    x text.png: its content is none of PNG")
         .remarks("    x broken.jpg: ")
@@ -235,7 +235,7 @@ fn an_image_that_would_fill_the_memory_is_left_out() {
     png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
     place.write("photographs/huge.png", &png);
     let said = place.train_on("photographs", "").succeeds();
-    said.remarks("huge.png: its 30000 x 30000 pixels take 2.5 GiB, and at most 512.0 MiB are read");
+    said.remarks("huge.png: its 30000 x 30000 pixels take 2.5 GiB, more than the limit of 512.0 MiB");
     let said = place.train_on("photographs/huge.png", "--tile 64").refused();
     said.error("huge.png cannot be read: huge.png: its 30000 x 30000 pixels").hint("PNG, JPEG");
 }

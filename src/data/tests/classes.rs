@@ -1,11 +1,11 @@
-//! Which classes images have: by folders, splits, shards, tables of labels, and arrays.
+//! Classes of images: from folders, splits, shards, label files and arrays.
 
 use super::images::{COLOUR, GREY, ImageDir, numbered, png};
 use super::{IdxFolder, ImageSet, assert_refused, compressed, idx, images};
 use crate::data::Source;
 use crate::progress::Console;
 
-/// Two images in each of these folders.
+/// A folder of images with `per_folder` images in each of the folders `names`.
 fn folders(names: &[&str], per_folder: usize) -> ImageDir {
     let dir = ImageDir::empty();
     for (f, name) in names.iter().enumerate() {
@@ -27,13 +27,13 @@ fn numeric_names_are_classes_in_numeric_order() {
     assert_eq!(set.label_names, names);
     let set = folders(&["10", "-2", "007", "8"], 4).open(COLOUR).unwrap();
     assert_eq!(set.label_names, ["-2", "007", "8", "10"]);
-    // One name that is no number, and the order is that of letters.
+    // With one name that is not a number, the order is alphabetical.
     let set = folders(&["10", "9", "x"], 6).open(COLOUR).unwrap();
     assert_eq!(set.label_names, ["10", "9", "x"]);
 }
 
 #[test]
-fn the_training_split_is_taken_and_the_others_are_said() {
+fn the_training_split_is_used_and_the_other_splits_are_reported() {
     for (training, testing) in [("train", "test"), ("training", "testing"), ("Train", "Val"), ("train2017", "val2017")]
     {
         let dir = ImageDir::empty();
@@ -52,19 +52,19 @@ fn the_training_split_is_taken_and_the_others_are_said() {
 }
 
 #[test]
-fn splits_without_classes_are_no_classes() {
+fn splits_are_not_classes() {
     let dir = folders(&["train", "test", "valid"], 16);
     let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.count(), set.labels), (16, None));
-    // Without a training split, all images are taken.
+    // Without a training split, all images are used.
     let dir = folders(&["test", "val"], 10);
     let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.count(), set.labels), (20, None));
-    assert!(dir.remarks(COLOUR).contains("all are trained on"), "{}", dir.remarks(COLOUR));
+    assert!(dir.remarks(COLOUR).contains("all are used"), "{}", dir.remarks(COLOUR));
 }
 
 #[test]
-fn splits_below_the_classes_are_no_classes() {
+fn splits_inside_class_folders_are_not_classes() {
     let dir = folders(&["cats/train", "cats/test", "dogs/train", "dogs/test"], 10);
     let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.count(), set.label_names.len()), (20, 2));
@@ -77,19 +77,19 @@ fn domains_of_cyclegan_are_classes_of_the_training_split() {
 }
 
 #[test]
-fn a_class_that_is_called_like_a_split_beside_others_is_a_class() {
+fn a_folder_named_like_a_split_beside_other_classes_is_a_class() {
     let set = folders(&["train", "bus", "car"], 6).open(COLOUR).unwrap();
     assert_eq!(set.label_names, ["bus", "car", "train"]);
 }
 
 #[test]
-fn classes_are_found_below_a_folder_that_holds_everything() {
+fn classes_are_found_inside_a_common_folder() {
     let set = folders(&["images/all/cats", "images/all/dogs"], 9).open(COLOUR).unwrap();
     assert_eq!(set.label_names, ["cats", "dogs"]);
 }
 
 #[test]
-fn shards_are_no_classes_and_that_is_said() {
+fn shards_are_not_classes_and_are_reported() {
     for names in [["00000", "00001", "00002"], ["shard-0", "shard-1", "shard-2"], ["part_1", "part_2", "part_10"]] {
         let dir = folders(&names, 6);
         assert_eq!(dir.open(COLOUR).unwrap().labels, None, "{names:?}");
@@ -149,7 +149,7 @@ fn a_csv_file_has_the_labels() {
 }
 
 #[test]
-fn a_table_that_is_named_is_used_or_refused() {
+fn a_given_label_file_is_used_or_refused() {
     let dir = ImageDir::new();
     let elsewhere = ImageDir::empty();
     let rows: Vec<_> = (0..20).map(|i| format!("{i:02}.png,{}", i / 10)).collect();
@@ -165,12 +165,12 @@ fn a_table_that_is_named_is_used_or_refused() {
 }
 
 #[test]
-fn a_run_keeps_the_order_of_the_classes_that_it_began_with() {
+fn a_run_keeps_its_order_of_classes() {
     let set = folders(&["0", "2", "10"], 6).open(COLOUR).unwrap();
     let old = ["0", "10", "2"].map(String::from);
     let ordered = set.clone().in_class_order(&old);
     assert_eq!(names_and_labels(&ordered).0, ["0", "10", "2"]);
-    // In the order of paths, the second folder is `10`.
+    // In path order, the second folder is `10`.
     let labels = |set: &ImageSet| [0, 6, 17].map(|i| set.labels.as_ref().unwrap()[i]);
     assert_eq!((labels(&set), labels(&ordered)), ([0, 2, 1], [0, 1, 2]));
     assert_eq!(set.clone().in_class_order(&["0", "10", "x"].map(String::from)), set);
@@ -178,7 +178,7 @@ fn a_run_keeps_the_order_of_the_classes_that_it_began_with() {
 }
 
 #[test]
-fn few_images_of_a_class_are_said() {
+fn classes_with_few_images_are_reported() {
     let dir = folders(&["many", "few"], 16);
     (3..16).for_each(|i| std::fs::remove_file(dir.path(&format!("few/1-{i}.png"))).unwrap());
     let remarks = dir.remarks(COLOUR);
@@ -186,7 +186,7 @@ fn few_images_of_a_class_are_said() {
     (0..3).for_each(|i| dir.write(&format!("few/1-{i}.png"), b"broken"));
     dir.write("third/a.png", &png(&numbered(1)));
     let remarks = dir.remarks(COLOUR);
-    assert!(remarks.contains("no image of the class few can be used"), "{remarks}");
+    assert!(remarks.contains("the class few has no usable image"), "{remarks}");
 }
 
 /// macOS stores accents decomposed, Linux as they were typed.
@@ -223,7 +223,7 @@ fn labels_with_gaps_are_classes_by_their_numbers() {
 }
 
 #[test]
-fn labels_of_any_whole_numbers_are_read_and_of_several_columns_the_first() {
+fn labels_are_integers_of_any_type_in_the_first_column() {
     let elements = |values: &[i64], bytes: usize| -> Vec<u8> {
         values.iter().flat_map(|value| value.to_be_bytes()[8 - bytes..].to_vec()).collect()
     };
@@ -247,11 +247,11 @@ fn labels_of_any_whole_numbers_are_read_and_of_several_columns_the_first() {
 }
 
 #[test]
-fn more_than_256_classes_are_none_and_that_is_said() {
+fn more_than_256_classes_are_ignored_with_a_remark() {
     let rows: Vec<_> = (0..300).map(|i| format!("{i}.png,{i}")).collect();
     let dir = ImageDir::empty();
     (0..300).for_each(|i| dir.write(&format!("{i}.png"), &png(&numbered((i % 256) as u8))));
     dir.write("labels.csv", rows.join("\n").as_bytes());
     assert_eq!(dir.open(GREY).unwrap().labels, None);
-    assert!(dir.remarks(GREY).contains("300 classes are more than 256"), "{}", dir.remarks(GREY));
+    assert!(dir.remarks(GREY).contains("300 classes exceed the limit of 256"), "{}", dir.remarks(GREY));
 }

@@ -1,4 +1,4 @@
-//! Formats: arrays, archives, several frames, unusual values, and known formats that are not read.
+//! Formats: arrays, archives, several frames, unusual values, and unsupported formats.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -103,7 +103,7 @@ fn archives_of_arrays_are_read_with_their_labels() {
 }
 
 #[test]
-fn other_arrays_are_refused_with_what_to_save() {
+fn unsupported_arrays_are_refused_with_a_hint() {
     let dir = ImageDir::empty();
     let refused = |bytes: &[u8], parts: &[&str]| {
         dir.write("a.npy", bytes);
@@ -112,15 +112,15 @@ fn other_arrays_are_refused_with_what_to_save() {
     };
     refused(&npy("<f4", "20, 8, 8", &[0; 20 * 64 * 4]), &["has the type <f4"]);
     refused(&npy("|u1", "20, 64", &[0; 20 * 64]), &["has the shape (20, 64)"]);
-    refused(&npy("|u1", "20, 8, 8", &[0; 100]), &["100 bytes follow its header, which says 1280"]);
+    refused(&npy("|u1", "20, 8, 8", &[0; 100]), &["100 bytes follow its header, but its shape needs 1280"]);
     refused(&npy("|u1", "20, 8, 8", &[0; 1281]), &["cannot be read"]);
     refused(&npy("|u1", "0, 8, 8", &[]), &["holds no images"]);
     refused(&npy("|u1", "4294967296, 4096, 4096", &[]), &["at most"]);
     refused(&npy("|u1", "18446744073709551615, 18446744073709551615, 3", &[]), &["at most 4096"]);
-    refused(&npy("|u1", "20, 8, 8", &[0; 1280])[..40], &["cut short"]);
+    refused(&npy("|u1", "20, 8, 8", &[0; 1280])[..40], &["truncated"]);
     refused(b"\x93NUMPY\x02\0\xff\xff\xff\xff{", &["header has 4294967307 bytes"]);
     refused(&npy("|O", "20, 8, 8", &[0; 1280]), &["has the type"]);
-    // A parser that tries each bracket in two ways would take years.
+    // A parser whose time doubles with each nested bracket would never end.
     refused(&npy("|u1", &"[".repeat(400), &[]), &["more than a type and a shape"]);
 }
 
@@ -153,7 +153,7 @@ fn archives_of_images_are_read_in_place_like_their_folders() {
             "{name}"
         );
         assert_eq!(set.name, name.split('.').next().unwrap());
-        // The second time from the cache.
+        // The second call reads from the cache.
         let source = Source::from(dir.path(name).to_str().unwrap());
         let (_, first) = dir.open_cached(&source, COLOUR);
         let (cached, second) = dir.open_cached(&source, COLOUR);
@@ -187,7 +187,7 @@ fn damaged_archives_are_refused_or_their_files_left_out() {
 }
 
 #[test]
-fn known_formats_that_are_not_read_are_named_with_the_way_out() {
+fn unsupported_formats_are_named_with_a_hint_for_conversion() {
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
     let cases: [(&str, &[u8], &str, &str); 9] = [
         ("IMG_0001.HEIC", heic, "HEIC", "magick"),
@@ -224,7 +224,7 @@ fn known_formats_that_are_not_read_are_named_with_the_way_out() {
 }
 
 #[test]
-fn files_without_an_ending_are_known_by_their_content() {
+fn files_without_an_extension_are_recognised_by_content() {
     let dir = ImageDir::empty();
     (0..20).for_each(|i| dir.write(&format!("{i:02}"), &png(&numbered(i))));
     dir.write("readme", b"hello");
@@ -276,7 +276,7 @@ fn short(value: u16) -> [u8; 4] {
     u32::from(value).to_le_bytes()
 }
 
-/// Twenty times the same file, as images in colour.
+/// Opens twenty copies of a file as images in colour.
 fn twenty(bytes: &[u8], change: impl Fn(Source) -> Source) -> (Result<ImageSet>, String) {
     let dir = ImageDir::empty();
     (0..20).for_each(|i| dir.write(&format!("{i:02}.tif"), bytes));
@@ -284,7 +284,7 @@ fn twenty(bytes: &[u8], change: impl Fn(Source) -> Source) -> (Result<ImageSet>,
 }
 
 #[test]
-fn a_fourth_band_is_no_transparency_unless_the_file_says_so() {
+fn a_fourth_band_is_alpha_only_if_the_file_says_so() {
     let pixels: Vec<u8> = (0..256).flat_map(|i| [i as u8, 100, 50, 3]).collect();
     for extra in [Some(0), None] {
         let (set, remarks) = twenty(&tiff(4, 8, 1, extra, 2, &pixels), |source| source);
@@ -316,11 +316,11 @@ fn floats_count_from_0_to_1_and_normalise_maps_their_range() {
     let (set, remarks) = twenty(&tiff(1, 32, 3, None, 1, &heights), |source| Source { normalise: true, ..source });
     let values: Vec<u8> = set.unwrap().image(0).iter().step_by(3).copied().collect();
     assert!((0..256).all(|i| values[i].abs_diff(i as u8) <= 1), "{values:?}");
-    assert!(!remarks.contains("clipped") && remarks.contains("become black to white"), "{remarks}");
+    assert!(!remarks.contains("clipped") && remarks.contains("are mapped to black and white"), "{remarks}");
 }
 
 #[test]
-fn twelve_bits_in_sixteen_are_said_and_normalised() {
+fn twelve_bit_values_in_16_bits_are_reported_and_normalised() {
     let dir = ImageDir::empty();
     for i in 0..20_u16 {
         let image =
@@ -339,7 +339,7 @@ fn twelve_bits_in_sixteen_are_said_and_normalised() {
 }
 
 #[test]
-fn white_icons_on_transparency_are_said_and_a_background_shows_them() {
+fn white_icons_on_transparency_are_reported_and_a_background_shows_them() {
     let dir = ImageDir::empty();
     for i in 0..20 {
         let icon = RgbaImage::from_fn(8, 8, |x, y| Rgba([255, 255, 255, if (x + y * i) % 3 == 0 { 255 } else { 0 }]));
@@ -410,7 +410,7 @@ fn pages_and_frames_are_several_images_on_request() {
 }
 
 #[test]
-fn useless_images_are_said_with_their_number() {
+fn useless_images_are_reported_with_their_number() {
     let dir = ImageDir::new();
     let grey = |value| png(&DynamicImage::ImageLuma8(GrayImage::from_pixel(8, 8, Luma([value]))));
     dir.write("x1.png", &grey(0));
@@ -418,11 +418,11 @@ fn useless_images_are_said_with_their_number() {
     dir.write("x3.png", &png(&numbered(7)));
     let remarks = dir.remarks(COLOUR);
     assert!(remarks.contains("2 of 23 images are of a single colour"), "{remarks}");
-    assert!(remarks.contains("1 of 23 image is a copy of another"), "{remarks}");
+    assert!(remarks.contains("1 of 23 images is a copy of another"), "{remarks}");
 }
 
 #[test]
-fn runs_of_the_program_below_the_data_are_no_data() {
+fn run_folders_inside_the_data_are_skipped() {
     let dir = ImageDir::new();
     for run in ["runs/a-0001", "deep/er/b-0002"] {
         dir.write(&format!("{run}/config.toml"), b"");
@@ -435,17 +435,17 @@ fn runs_of_the_program_below_the_data_are_no_data() {
         remarks.contains("2 folders are skipped, because gpu-gan wrote them: deep/er/b-0002, runs/a-0001"),
         "{remarks}"
     );
-    // Named itself, a run's folder of images is data.
+    // A run's folder of images is data if the person names it.
     (0..20).for_each(|i| dir.write(&format!("runs/a-0001/samples/{i}.png"), &png(&numbered(i))));
     assert_eq!(open_path(&dir.path("runs/a-0001/samples"), COLOUR).unwrap().count(), 21);
     let only_runs = ImageDir::empty();
     only_runs.write("r/config.toml", b"");
     only_runs.write("r/checkpoints/x", b"");
     only_runs.write("r/real.png", &png(&numbered(1)));
-    assert_refused(only_runs.open(COLOUR), &["holds no image but those of the run r"]);
+    assert_refused(only_runs.open(COLOUR), &["holds only images of the run r"]);
 }
 
-/// Times and lengths can be restored, as `cp -p` and `rsync -t` do.
+/// `cp -p` and `rsync -t` restore times, so an equal time and length do not prove equal content.
 #[test]
 fn the_cache_is_not_used_for_other_content_of_the_same_length_and_time() {
     let dir = ImageDir::empty();
@@ -462,7 +462,7 @@ fn the_cache_is_not_used_for_other_content_of_the_same_length_and_time() {
 }
 
 #[test]
-fn a_folder_here_that_is_called_like_a_built_in_set_is_said() {
+fn a_folder_named_like_a_built_in_set_is_reported() {
     // The current folder of the tests, the crate, has no such folder; the command line's tests cover the remark.
     let (images, messages) = open_recorded(&"mnist".into(), [28, 28, 1], None);
     images.unwrap();

@@ -1,4 +1,4 @@
-//! Image files of many sizes and kinds, good and bad, on their way to images of one size.
+//! Image files of many sizes and kinds, valid and damaged, and their conversion to images of one size.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -39,7 +39,7 @@ impl ImageDir {
         Self { folder: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
 
-    /// Twenty images in colour, 8 x 8 pixels, the red of each its number.
+    /// Twenty images in colour, 8 x 8 pixels; the red value of each is its number.
     pub(super) fn new() -> Self {
         let dir = Self::empty();
         for i in 0..20 {
@@ -110,7 +110,7 @@ fn resize(shape: [usize; 3], tiles: Option<Tiles>) -> Resize {
 fn made(resize: &Resize, original: &DynamicImage) -> Vec<u8> {
     let count = resize.count(original.height() as usize, original.width() as usize) as usize;
     let mut images = vec![0xa5; count * resize.image_bytes()];
-    resize.make(original, &mut images);
+    resize.write_images(original, &mut images);
     images
 }
 
@@ -119,7 +119,7 @@ fn mean(values: &[u8]) -> f64 {
 }
 
 #[test]
-fn an_image_of_one_colour_stays_so_whatever_its_size() {
+fn scaling_keeps_a_single_colour() {
     for (height, width) in [(8, 8), (9, 13), (64, 3), (100, 100), (1, 1)] {
         for colour in [[0, 0, 0], [255, 255, 255], [7, 130, 251]] {
             let original = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb(colour)));
@@ -132,7 +132,7 @@ fn an_image_of_one_colour_stays_so_whatever_its_size() {
 
 #[test]
 fn scaling_keeps_the_mean_brightness() {
-    // A slope without the crop taking more of one side than of the other.
+    // A gradient that the crop cuts equally on both sides.
     for side in [4, 11, 16, 50, 203] {
         let original = GrayImage::from_fn(side, side, |x, y| Luma([(255 * (x + y) / (2 * side - 2)) as u8]));
         let (before, after) = (mean(original.as_raw()), mean(&made(&resize(GREY, None), &original.into())));
@@ -140,7 +140,7 @@ fn scaling_keeps_the_mean_brightness() {
     }
 }
 
-/// Without averaging over what each pixel covers, stripes of one pixel would come out black or white.
+/// Without averaging over the area of each output pixel, stripes of one pixel would become black or white.
 #[test]
 fn shrinking_averages() {
     let stripes = GrayImage::from_fn(80, 80, |x, _| Luma([if x % 2 == 0 { 0 } else { 255 }]));
@@ -149,7 +149,7 @@ fn shrinking_averages() {
 }
 
 #[test]
-fn an_image_is_cropped_in_its_middle() {
+fn images_are_cropped_at_their_centre() {
     for (height, width) in [(8, 24), (24, 8), (8, 26), (16, 48), (9, 90)] {
         let long = height.max(width);
         let original = GrayImage::from_fn(width, height, |x, y| {
@@ -162,7 +162,7 @@ fn an_image_is_cropped_in_its_middle() {
         assert!(left_or_top.abs_diff(100) <= 1, "{height} x {width}: {left_or_top}");
         assert!(images[SIDE * SIDE - 1].abs_diff(100) <= 1, "{height} x {width}");
     }
-    // The model's shape need not be a square, and nothing is scaled that need not be.
+    // The model's shape need not be square, and an image of its size is not scaled.
     let original = GrayImage::from_fn(12, 6, |x, y| Luma([(y * 12 + x) as u8]));
     let images = made(&resize([6, 4, 1], None), &original.into());
     let expected: Vec<u8> = (0..6).flat_map(|y| (4..8).map(move |x| y * 12 + x)).collect();
@@ -170,7 +170,7 @@ fn an_image_is_cropped_in_its_middle() {
 }
 
 #[test]
-fn tiles_are_counted_as_they_are_cut() {
+fn the_tile_count_equals_the_number_of_tiles_cut() {
     for (height, width, side, stride) in [(8, 8, 8, 1), (9, 30, 8, 3), (50, 41, 8, 8), (33, 64, 16, 5), (20, 20, 8, 40)]
     {
         let tiles = resize([4, 4, 1], Some(Tiles { side, stride }));
@@ -206,7 +206,7 @@ fn the_built_in_images_give_1541_tiles_of_their_own_pixels() {
     let set = open(&source, [64, 64, 3], None, &Console::silent()).unwrap();
     assert_eq!((set.name.as_str(), set.count(), set.image_shape()), ("aerial", 1541, [64, 64, 3]));
     assert_eq!((set.labels.as_ref(), set.label_names.len()), (None, 0));
-    // The second tile of the last image begins 32 pixels to the right of its corner.
+    // The second tile of the last image starts 32 pixels to the right of the corner.
     let last = image::load_from_memory(aerial::IMAGES[3].1).unwrap().into_rgb8();
     assert_eq!(set.image(1541 - 121 + 1)[..3], last.get_pixel(32, 0).0);
     assert_eq!(set.image(1540)[64 * 64 * 3 - 3..], last.get_pixel(320 + 63, 320 + 63).0);
@@ -214,7 +214,7 @@ fn the_built_in_images_give_1541_tiles_of_their_own_pixels() {
 }
 
 #[test]
-fn every_format_is_read_whatever_the_file_is_called() {
+fn every_image_format_is_recognised_by_content() {
     let original = numbered(77);
     let dir = ImageDir::empty();
     for (i, format) in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff].iter().enumerate() {
@@ -226,7 +226,7 @@ fn every_format_is_read_whatever_the_file_is_called() {
     assert_eq!(set.count(), 24);
     assert!((0..24).all(|i| set.image(i) == original.as_bytes()));
 
-    // These two lose a little.
+    // These two formats are lossy.
     for format in [ImageFormat::Jpeg, ImageFormat::Gif] {
         let dir = ImageDir::empty();
         (0..16).for_each(|i| dir.write(&format!("{i}.jpeg"), &as_file(&original, format)));
@@ -237,7 +237,7 @@ fn every_format_is_read_whatever_the_file_is_called() {
 }
 
 #[test]
-fn sixteen_bits_become_eight_and_transparency_white() {
+fn sixteen_bit_values_are_rounded_to_eight_and_transparency_becomes_white() {
     let dir = ImageDir::empty();
     let deep = image::ImageBuffer::<Rgb<u16>, _>::from_pixel(8, 8, Rgb([65_535, 257 * 100, 0]));
     let clear = RgbaImage::from_fn(8, 8, |x, _| Rgba([10, 20, 30, [255, 0, 127][x.min(2) as usize]]));
@@ -250,7 +250,7 @@ fn sixteen_bits_become_eight_and_transparency_white() {
 }
 
 #[test]
-fn grey_and_colour_become_what_the_model_takes_and_that_is_said() {
+fn images_are_converted_to_the_models_channels_with_a_remark() {
     let dir = ImageDir::new();
     let grey = GrayImage::from_pixel(8, 8, Luma([99]));
     (0..3).for_each(|i| dir.write(&format!("grey{i}.png"), &png(&grey.clone().into())));
@@ -265,7 +265,7 @@ fn grey_and_colour_become_what_the_model_takes_and_that_is_said() {
     assert!(dir.remarks(GREY).contains("20 of 23 images are in colour"), "{}", dir.remarks(GREY));
 }
 
-/// Any original as a JPEG with an EXIF orientation.
+/// An image as a JPEG with an EXIF orientation.
 fn turned_jpeg(original: &DynamicImage, orientation: u8) -> Vec<u8> {
     let jpeg = as_file(original, ImageFormat::Jpeg);
     let tiff = [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", &[orientation, 0, 0, 0][..], &[0; 4]].concat();
@@ -274,18 +274,18 @@ fn turned_jpeg(original: &DynamicImage, orientation: u8) -> Vec<u8> {
 }
 
 #[test]
-fn images_are_turned_as_the_camera_was() {
+fn the_exif_orientation_is_applied() {
     let dir = ImageDir::empty();
-    // Wide: white on the left, black on the right. Turned to the right: white above, black below.
+    // The stored image is wide: white on the left, black on the right. Rotated clockwise, white is above black.
     let original = DynamicImage::ImageLuma8(GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 255 } else { 0 }])));
     (0..16).for_each(|i| dir.write(&format!("{i}.jpg"), &turned_jpeg(&original, 6)));
-    let set = dir.open([32, 16, 1]).unwrap(); // as wide as they lie in the files, they would be too small
+    let set = dir.open([32, 16, 1]).unwrap(); // without the rotation, they would be too small
     assert!(set.image(0)[..16 * 16].iter().all(|&value| value > 240));
     assert!(set.image(0)[16 * 16..].iter().all(|&value| value < 15));
 }
 
 #[test]
-fn only_the_first_frame_of_an_animation_is_taken() {
+fn only_the_first_frame_of_an_animation_is_used() {
     let mut gif = Vec::new();
     let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
     for value in [200, 10, 20] {
@@ -305,9 +305,9 @@ fn only_the_first_frame_of_an_animation_is_taken() {
 }
 
 #[test]
-fn the_order_is_that_of_the_paths_whatever_the_number_of_threads() {
+fn images_are_in_path_order_with_any_number_of_threads() {
     let dir = ImageDir::empty();
-    // In paths, `a/` comes before `b`, and both the folder and the file names decide.
+    // In path order, `a/` comes before `b`, and folder and file names count.
     let names = ["a/1.png", "a/2.png", "a/b/1.png", "a b/0.png", "ä/0.png", "b.d/0.png"];
     for (i, name) in names.iter().rev().enumerate() {
         (0..9).for_each(|j| dir.write(&format!("{name}.{j}.png"), &png(&numbered((100 + 10 * i + j) as u8))));
@@ -344,15 +344,15 @@ fn folders_are_classes() {
     let set = open(&source, [4, 4, 3], None, &Console::silent()).unwrap();
     assert_eq!(set.labels.unwrap(), [vec![0; 36], vec![1; 36]].concat());
 
-    // One image beside the folders, and it is not clear what they mean.
+    // With one image beside the folders, the folders are not classes.
     dir.write("beside.png", &png(&numbered(1)));
     let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.count(), set.labels, set.label_names.len()), (19, None, 0));
-    assert!(dir.remarks(COLOUR).contains("not taken as classes"));
+    assert!(dir.remarks(COLOUR).contains("not used as classes"));
 }
 
 #[test]
-fn one_folder_is_no_class_and_257_are_too_many() {
+fn one_folder_gives_no_classes_and_257_are_too_many() {
     let dir = ImageDir::empty();
     (0..20).for_each(|i| dir.write(&format!("images/{i}.png"), &png(&numbered(i))));
     assert_eq!(dir.open(COLOUR).unwrap().labels, None);
@@ -360,7 +360,7 @@ fn one_folder_is_no_class_and_257_are_too_many() {
         dir.write(&format!("{i}/a.png"), &png(&numbered(0)));
     }
     assert_eq!(dir.open(COLOUR).unwrap().labels, None);
-    assert!(dir.remarks(COLOUR).contains("257 folders are more than 256"));
+    assert!(dir.remarks(COLOUR).contains("257 folders exceed the limit of 256"));
     fs::remove_dir_all(dir.path("0")).unwrap();
     let set = dir.open(COLOUR).unwrap();
     assert_eq!((set.label_names.len(), set.labels.unwrap().iter().max()), (256, Some(&255)));
@@ -376,7 +376,7 @@ fn specimens(width: u32, height: u32) -> Vec<(ImageFormat, Vec<u8>)> {
 }
 
 #[test]
-fn an_image_cut_short_is_left_out_with_its_name() {
+fn a_truncated_image_is_left_out_by_name() {
     let good = ImageDir::new().open(COLOUR).unwrap().pixels;
     for (format, bytes) in specimens(64, 48) {
         let all = bytes.len();
@@ -412,7 +412,7 @@ fn an_image_with_any_byte_changed_is_read_or_left_out() {
     }
 }
 
-/// A PNG in colour of which no more is there than the beginning.
+/// The beginning of a PNG in colour.
 fn huge_png(width: u32, height: u32) -> Vec<u8> {
     let chunk = |kind: &[u8], content: &[u8]| {
         let mut crc = flate2::Crc::new();
@@ -432,14 +432,17 @@ fn an_image_of_30000_by_30000_pixels_is_left_out_before_it_is_decoded() {
     dir.write("huge.png", &huge_png(30_000, 30_000));
     assert_eq!(dir.open(COLOUR).unwrap().count(), 20);
     let remarks = dir.remarks(COLOUR);
-    assert!(remarks.contains("huge.png: its 30000 x 30000 pixels take 2.5 GiB, and at most 512.0 MiB"), "{remarks}");
-    // The largest that is read, were it all there.
+    assert!(
+        remarks.contains("huge.png: its 30000 x 30000 pixels take 2.5 GiB, more than the limit of 512.0 MiB"),
+        "{remarks}"
+    );
+    // The largest supported size; the file is truncated.
     dir.write("huge.png", &huge_png(12_000, 14_000));
-    assert!(dir.remarks(COLOUR).contains("huge.png: it is cut short"), "{}", dir.remarks(COLOUR));
+    assert!(dir.remarks(COLOUR).contains("huge.png: it is truncated"), "{}", dir.remarks(COLOUR));
 }
 
 #[test]
-fn more_tiles_than_the_memory_holds_are_refused_before_anything_is_decoded() {
+fn more_tiles_than_memory_holds_are_refused_before_decoding() {
     let dir = ImageDir::empty();
     dir.write("large.png", &huge_png(13_000, 13_000));
     let tiles = Tiles { side: 16, stride: 1 };
@@ -454,7 +457,7 @@ fn more_tiles_than_the_memory_holds_are_refused_before_anything_is_decoded() {
 }
 
 #[test]
-fn files_that_are_no_images_are_left_out_and_five_of_them_named() {
+fn damaged_images_are_left_out_and_the_first_five_are_named() {
     let dir = ImageDir::new();
     (0..8).for_each(|i| dir.write(&format!("x{i}.jpg"), b"<html>404 Not Found</html>"));
     let remarks = dir.remarks(COLOUR);
@@ -469,7 +472,7 @@ fn files_that_are_no_images_are_left_out_and_five_of_them_named() {
 }
 
 #[test]
-fn names_cannot_write_on_the_terminal() {
+fn control_characters_in_names_are_replaced() {
     let dir = ImageDir::new();
     dir.write("a\n\u{1b}[2Jb.png", b"");
     let remarks = dir.remarks(COLOUR);
@@ -477,12 +480,12 @@ fn names_cannot_write_on_the_terminal() {
 }
 
 #[test]
-fn other_files_are_passed_over_and_counted() {
+fn other_files_are_skipped_and_counted() {
     let dir = ImageDir::new();
     dir.write("notes.txt", b"hello");
     dir.write("a/photo.heic", b"");
     dir.write(".DS_Store", b"");
-    fs::create_dir(dir.path("folder.png")).unwrap(); // is just a folder
+    fs::create_dir(dir.path("folder.png")).unwrap(); // a folder, not an image
     assert_eq!(
         dir.remarks(COLOUR),
         "a/photo.heic is skipped, because it is a HEIC image: convert HEIC images to JPEG or PNG, such as with `magick \
@@ -491,7 +494,7 @@ fn other_files_are_passed_over_and_counted() {
 }
 
 #[test]
-fn few_images_are_refused_with_what_to_do() {
+fn too_few_images_are_refused_with_a_hint() {
     let dir = ImageDir::empty();
     (0..2).for_each(|i| dir.write(&format!("{i}.png"), &png(&numbered(i))));
     let error = assert_refused(dir.open(COLOUR), &["gives 2 images to train on, and at least 16 are needed"]);
@@ -508,7 +511,7 @@ fn few_images_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn small_images_are_left_out_unless_they_may_be_enlarged() {
+fn small_images_are_left_out_unless_upscale_is_on() {
     let dir = ImageDir::new();
     let small = DynamicImage::ImageRgb8(RgbImage::from_pixel(4, 30, Rgb([5, 6, 7])));
     (0..4).for_each(|i| dir.write(&format!("small{i}.png"), &png(&small)));
@@ -552,9 +555,9 @@ fn a_stride_needs_a_tile() {
     assert_eq!(tiles, Some(Tiles { side: 5, stride: 5 }));
 }
 
-/// The command line lets no such number through, but it may stand in a checkpoint.
+/// The command line rejects such numbers, but a checkpoint may hold them.
 #[test]
-fn tiles_of_nothing_are_refused() {
+fn tiles_with_a_side_or_stride_of_zero_are_refused() {
     for tiles in [Tiles { side: 0, stride: 1 }, Tiles { side: 8, stride: 0 }] {
         let source = Source { tiles: Some(tiles), ..ImageDir::new().source() };
         assert_refused(open(&source, COLOUR, None, &Console::silent()), &["cannot be cut"]);
@@ -562,14 +565,14 @@ fn tiles_of_nothing_are_refused() {
 }
 
 #[test]
-fn models_of_two_or_four_channels_have_no_images() {
+fn models_with_two_or_four_channels_are_refused() {
     for channels in [2, 4] {
         assert_refused(ImageDir::new().open([SIDE, SIDE, channels]), &["1 channel", "3", &channels.to_string()]);
     }
 }
 
 #[test]
-fn one_image_is_enough_if_it_is_cut() {
+fn one_image_suffices_if_it_is_cut_into_tiles() {
     let dir = ImageDir::empty();
     let original = RgbImage::from_fn(40, 40, |x, y| Rgb([x as u8, y as u8, 0]));
     dir.write("a forest.png", &png(&original.into()));
@@ -638,7 +641,7 @@ fn a_pipe_is_not_read() {
 }
 
 #[test]
-fn what_is_in_the_cache_equals_what_was_read() {
+fn cached_images_equal_the_decoded_ones() {
     let dir = ImageDir::new();
     (0..5).for_each(|i| dir.write(&format!("dogs/{i}.png"), &png(&numbered(i))));
     dir.write("bad.png", b"");
@@ -654,7 +657,7 @@ fn what_is_in_the_cache_equals_what_was_read() {
 }
 
 #[test]
-fn the_cache_is_not_used_when_anything_is_different() {
+fn the_cache_is_not_used_after_any_change() {
     let dir = ImageDir::new();
     let source = dir.source();
     let is_kept = |source: &Source, shape| dir.open_cached(source, shape).1.contains("from the cache");
@@ -694,13 +697,13 @@ fn the_cache_is_not_used_when_anything_is_different() {
 }
 
 #[test]
-fn a_damaged_cache_is_not_believed_and_made_again() {
+fn a_damaged_cache_entry_is_rebuilt() {
     let dir = ImageDir::new();
     let source = dir.source();
     let (read, _) = dir.open_cached(&source, COLOUR);
     let path = dir.cached().pop().unwrap();
     let whole = fs::read(&path).unwrap();
-    let assert_made_again = |bytes: &[u8], what: &str| {
+    let assert_rebuilt = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).unwrap();
         let (set, remarks) = dir.open_cached(&source, COLOUR);
         assert!(set == read, "{what}");
@@ -708,13 +711,13 @@ fn a_damaged_cache_is_not_believed_and_made_again() {
         assert!(fs::read(&path).unwrap() == whole, "{what}");
     };
     for length in [0, 1, 17, 24, 25, 100, whole.len() / 2, whole.len() - 1] {
-        assert_made_again(&whole[..length], &format!("{length} bytes of it"));
+        assert_rebuilt(&whole[..length], &format!("{length} bytes of it"));
     }
-    assert_made_again(&[&whole[..], b"x"].concat(), "one byte more");
+    assert_rebuilt(&[&whole[..], b"x"].concat(), "one byte more");
     for at in (0..whole.len()).step_by(whole.len() / 150).chain(whole.len() - 5..whole.len()) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
-        assert_made_again(&bytes, &format!("byte {at}"));
+        assert_rebuilt(&bytes, &format!("byte {at}"));
     }
 }
 
@@ -728,7 +731,7 @@ fn a_cache_that_cannot_be_written_is_a_remark() {
 }
 
 #[test]
-fn nothing_is_kept_of_images_that_are_refused() {
+fn refused_images_are_not_cached() {
     let dir = ImageDir::empty();
     dir.write("1.png", &png(&numbered(1)));
     assert_refused(open(&dir.source(), COLOUR, Some(dir.cache.path()), &Console::silent()), &["gives 1 image"]);
@@ -736,7 +739,7 @@ fn nothing_is_kept_of_images_that_are_refused() {
 }
 
 #[test]
-fn the_source_is_saved_by_the_keys_that_it_always_had() {
+fn the_source_keeps_its_saved_keys() {
     let old = r#"{"data":"mnist"}"#;
     assert_eq!(serde_json::from_str::<Source>(old).unwrap(), Source::from("mnist"));
     for source in [Source::from("mnist"), Source::new("aerial", None, Some(3), true).unwrap()] {
