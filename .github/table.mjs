@@ -1,12 +1,12 @@
-// One table of what `gpu-gan verify --json` said on several adapters: node table.mjs REPORT.json...
+// Makes one table of the reports of `gpu-gan verify --json` from several adapters: node table.mjs REPORT.json...
 //
-// A row for each operation; in the cells, the largest share of its bound that an element took. Ends with exit code 1 where a
-// report is not there, says that something does not hold, or lacks an operation that another has.
+// The table has a row for each operation; a cell is the largest error of an element, as a share of its bound. Exits with 1 if a report
+// is missing, did not pass, or lacks an operation that another report has.
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 
 const files = process.argv.slice(2);
-const problems = files.length === 0 ? ['no report was named'] : [];
+const problems = files.length === 0 ? ['no report was given'] : [];
 const reports = [];
 for (const file of files) {
     const name = basename(file, '.json');
@@ -17,7 +17,7 @@ for (const file of files) {
         }
         reports.push({ name, ...report });
         if (report.passed !== true) {
-            problems.push(`${name}: not everything holds`);
+            problems.push(`${name}: verify did not pass`);
         }
     } catch (error) {
         problems.push(`${name}: no report: ${error.message}`);
@@ -30,8 +30,8 @@ const percent = (share) => (Number.isFinite(share) ? `${Math.round(100 * share)}
 const verdict = (report, operation) => {
     const row = report.operations.find((row) => row.operation === operation);
     if (row === undefined) {
-        problems.push(`${report.name}: ${operation} was not tried`);
-        return 'not tried';
+        problems.push(`${report.name}: ${operation} was not run`);
+        return 'not run';
     }
     if (row.failed !== 0) {
         problems.push(`${report.name}: ${operation} fails: ${row.complaints[0]}`);
@@ -59,9 +59,9 @@ for (const model of models) {
     console.log(line([`one step of ${model}`, ...reports.map((report) => step(report, model)), why]));
 }
 const repeats = (report) => (report.repeated ?? []).join(', ') || 'none';
-console.log(line(['the same bits twice', ...reports.map(repeats), '']));
+console.log(line(['two runs with equal bits', ...reports.map(repeats), '']));
 console.log(line(['scope, seconds', ...reports.map(({ scope, seconds }) => `${scope}, ${Math.round(seconds)}`), '']));
-console.log(line(['holds', ...reports.map((report) => (report.passed === true ? 'yes' : 'NO')), '']));
+console.log(line(['passed', ...reports.map((report) => (report.passed === true ? 'yes' : 'NO')), '']));
 for (const problem of problems) {
     console.log(`\n**${plain(problem)}**`);
 }

@@ -1,4 +1,4 @@
-//! Errors as sentences: `Display` says the facts, and the hint says what to do next.
+//! Errors as sentences: `Display` gives the facts, and the hint says what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub enum Error {
         /// The next step.
         hint: String,
     },
-    /// The options do not make sense together.
+    /// An option is invalid, or options contradict each other.
     #[error("{message}")]
     Request {
         /// The facts.
@@ -66,10 +66,10 @@ pub enum Error {
         device: String,
         /// The driver's message.
         reason: String,
-        /// The next step; the caller that knows what was saved fills it in.
+        /// The next step. The caller that knows the saved state fills it in.
         hint: String,
     },
-    /// A tensor is larger than the largest buffer of the device.
+    /// A tensor exceeds the largest buffer of the device.
     #[error(
         "{tensor} needs {}, but {device} allows {} ({limit_name})",
         bytes_for_people(*bytes),
@@ -86,11 +86,11 @@ pub enum Error {
         limit_name: &'static str,
         /// The device's name.
         device: String,
-        /// The next step; the caller that knows what would fit fills it in.
+        /// The next step. The caller that knows a size that fits fills it in.
         hint: String,
     },
     /// A device has no memory left for a tensor that is within its limits.
-    #[error("{device} has no room for {tensor} ({})", bytes_for_people(*bytes))]
+    #[error("{device} has not enough free memory for {tensor} ({})", bytes_for_people(*bytes))]
     OutOfMemory {
         /// The tensor's name, as in the program.
         tensor: String,
@@ -98,7 +98,7 @@ pub enum Error {
         bytes: u64,
         /// The device's name.
         device: String,
-        /// The next step; the caller that knows what would fit fills it in.
+        /// The next step. The caller that knows a size that fits fills it in.
         hint: String,
     },
     /// A loss became NaN or infinite.
@@ -114,13 +114,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Makes an [`Error::File`] of an [`io::Error`], for `map_err`.
+    /// Converts an [`io::Error`] to [`Error::File`], for `map_err`.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::File { action, path, source }
     }
 
-    /// What to do next; empty where the sentence itself says it.
+    /// What to do next; empty if the message already says it.
     pub fn hint(&self) -> String {
         match self {
             Self::File { source, .. } => match source.kind() {

@@ -1,8 +1,7 @@
 //! Atomic writes: at any moment, a reader sees either the old file or the new one.
 //!
-//! A file is written under a temporary name in the same folder, synced to the disk, and renamed. A crash or a full disk
-//! in between costs the new file and never the old one. Only a process that is killed can leave its temporary file
-//! (`.gpu-gan-*.tmp`) behind.
+//! A file is written under a temporary name in the same folder, synced to the disk, and renamed. After a crash or
+//! on a full disk the old file is intact. Only a killed process can leave its temporary file (`.gpu-gan-*.tmp`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -12,10 +11,10 @@ use etcetera::{BaseStrategy, choose_base_strategy};
 
 use crate::error::{Error, Result};
 
-/// Writes the file at `path` with `write`, atomically: after a failure the old file is still there, and nothing else.
+/// Writes the file at `path` with `write`, atomically: after a failure the old file is unchanged and no other file is left.
 /// Errors name `path`, not the temporary file.
 ///
-/// A symbolic link stays a link; the file that it points to is replaced.
+/// A symbolic link stays; its target is replaced.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let failed = || Error::file("write", path);
 
@@ -28,7 +27,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
     write(&mut out)?;
     let file = out.into_inner().map_err(|unflushed| failed()(unflushed.into_error()))?;
     file.sync_all().map_err(failed())?;
-    drop(file); // Windows renames no open file.
+    drop(file); // Windows cannot rename an open file.
 
     temporary.persist(&path).map_err(|kept| failed()(kept.error))?;
     sync_folder(folder).map_err(failed())
@@ -44,8 +43,8 @@ pub fn create_folder(path: &Path) -> Result<()> {
         .map_err(Error::file("create the folder", path))
 }
 
-/// The path that the file is renamed to: `path` with its links followed. Renaming onto anything but a regular file is
-/// refused, because it would succeed: an administrator who writes to `/dev/null` would lose it.
+/// The path to which the file is renamed: `path` with its links resolved. A path to anything but a regular file is refused,
+/// because the rename would succeed: an administrator who writes to `/dev/null` would replace it.
 fn replaceable(path: &Path) -> io::Result<PathBuf> {
     match fs::metadata(path) {
         Ok(there) if there.is_file() => fs::canonicalize(path),
@@ -57,7 +56,7 @@ fn replaceable(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The folder for files that the program can rebuild: the one that `GPU_GAN_CACHE` names, or else `gpu-gan` in the user's
-/// cache folder (`~/.cache` on Linux). `None` where the user has no home folder.
+/// cache folder (`~/.cache` on Linux). `None` if the user has no home folder.
 pub fn cache_folder() -> Option<PathBuf> {
     match std::env::var_os("GPU_GAN_CACHE") {
         Some(folder) if !folder.is_empty() => Some(folder.into()),
@@ -65,7 +64,7 @@ pub fn cache_folder() -> Option<PathBuf> {
     }
 }
 
-/// A path as it can be pasted into a shell: in quotes where it holds more than letters, digits and `._-/+=:,@`.
+/// A path that can be pasted into a shell: in quotes if it has characters other than letters, digits and `._-/+=:,@`.
 pub fn shell_quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_alphanumeric() || "._-/+=:,@".contains(c) || (cfg!(windows) && c == '\\');
@@ -82,8 +81,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A new file in `folder` that is removed when it is dropped. It is opened in the usual way, so that the umask decides who
-/// may read it; the `tempfile` crate by itself would make it private.
+/// A new file in `folder` that is removed when it is dropped. It is opened so that the umask sets its permissions;
+/// by default the `tempfile` crate makes files private.
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .prefix(".gpu-gan-")
@@ -91,8 +90,8 @@ fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .make_in(folder, |path| OpenOptions::new().write(true).create_new(true).open(path))
 }
 
-/// Makes a rename in `folder` survive a power cut. The new file is complete either way, so a file system that cannot sync
-/// a folder, or a folder that may be written but not read, is no failure.
+/// Makes a rename in `folder` survive a power cut. The new file is complete in any case, so failing to sync a
+/// folder, such as one without read permission, is not an error.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
@@ -110,7 +109,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(()) // Only unix opens a folder as a file.
+    Ok(()) // Only Unix can open a folder as a file.
 }
 
 #[cfg(test)]
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_halfway_leaves_the_old_file_and_nothing_else() {
+    fn a_failed_write_keeps_the_old_file_and_leaves_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         write_text(&path, "old").unwrap();
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_halfway_leaves_the_old_file_and_nothing_else() {
+    fn a_panic_while_writing_keeps_the_old_file_and_leaves_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         write_text(&path, "old").unwrap();
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_the_way_is_an_error_and_stays() {
+    fn a_folder_at_the_path_is_an_error_and_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("taken");
         fs::create_dir(&path).unwrap();
@@ -210,7 +209,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_stays_a_link_and_its_file_is_replaced() {
+    fn a_symbolic_link_stays_and_its_target_is_replaced() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (link, file) = (here.path().join("latest"), there.path().join("notes.txt"));
         fs::write(&file, "old").unwrap();
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_where_a_folder_should_be_is_an_error_that_says_so() {
+    fn a_file_in_place_of_a_folder_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs");
         fs::write(&path, "not a folder").unwrap();

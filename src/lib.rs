@@ -43,8 +43,8 @@
 //! # Ok::<(), gpu_gan::Error>(())
 //! ```
 //!
-//! The folder `examples/` has more. `docs/ARCHITECTURE.md` is the map of the code: which module is for what, and which may use
-//! which.
+//! The folder `examples/` has more. `docs/ARCHITECTURE.md` is the map of the code: the purpose of each module, and the order in
+//! which modules may use each other.
 
 pub mod bench;
 pub mod cli;

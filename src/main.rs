@@ -9,7 +9,7 @@ use gpu_gan::cli::{Cli, Outcome};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        // wgpu panics so when a device is lost while the program waits for it. The GPU device catches it and returns an error.
+        // wgpu panics with this message if a device is lost during a wait. The GPU device catches the panic and returns an error.
         if panic.payload().downcast_ref::<String>().is_some_and(|text| text.starts_with("Error in Device::poll")) {
             return;
         }
@@ -34,8 +34,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Mesa's device selection layer asks the desktop for its GPU, and prints an error if there is no desktop, as in a container. We choose
-/// adapters by their kind, so the layer is not needed there.
+/// Mesa's device selection layer asks the desktop for its GPU, and prints an error if there is no desktop, as in a container. The program
+/// chooses adapters by their kind, so it does not need the layer.
 fn disable_device_selection_layer() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: this is the program's only thread, so no other thread reads the environment at the same time.

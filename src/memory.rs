@@ -1,26 +1,26 @@
-//! How much memory the program may use: what the machine has available, or the limit of its container, whichever is less.
+//! The memory that the program may use: the smaller of the machine's available memory and the limit of its container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where Linux shows control groups.
+/// The folder of control groups on Linux.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// Bytes of memory that can be had without swapping: those of the machine, and those that the control groups of a container
-/// (cgroup v1 or v2) leave, whichever are fewer. Where the system says neither, everything that can be addressed.
+/// Bytes of memory available without swapping: the smaller of the machine's available memory and the unused part of the limits of
+/// its control groups (cgroup v1 or v2). If both are unknown, the whole address space.
 pub(crate) fn available() -> u64 {
     let of_machine = machine_memory().unwrap_or(isize::MAX as u64);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     cgroup_memory(Path::new(CGROUP_ROOT), &groups).map_or(of_machine, |of_group| of_group.min(of_machine))
 }
 
-/// Bytes that the machine has available.
+/// Available memory of the machine, in bytes.
 #[cfg(target_os = "linux")]
 fn machine_memory() -> Option<u64> {
     mem_available(&fs::read_to_string("/proc/meminfo").ok()?)
 }
 
-/// Bytes that the machine has available.
+/// Available memory of the machine, in bytes.
 #[cfg(not(target_os = "linux"))]
 fn machine_memory() -> Option<u64> {
     let mut system = sysinfo::System::new();
@@ -36,9 +36,9 @@ fn mem_available(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Bytes that the control groups below `root` leave to this process, whose groups are in `groups`, the text of
-/// `/proc/self/cgroup`. The limit of a group binds all groups inside it, so the least of them counts. A container often sees
-/// its own group as the root.
+/// Bytes that the control groups below `root` leave to this process. `groups` is the text of `/proc/self/cgroup`, which names the
+/// groups of the process. The limit of a group also applies to the groups inside it, so the smallest one counts. A container often
+/// sees its own group as the root.
 fn cgroup_memory(root: &Path, groups: &str) -> Option<u64> {
     let mut folders = vec![(root.to_path_buf(), ["memory.max", "memory.current"])];
     folders.push((root.join("memory"), ["memory.limit_in_bytes", "memory.usage_in_bytes"]));
@@ -65,8 +65,8 @@ fn ancestors(base: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
     all.into_iter()
 }
 
-/// The limit of a group less its usage; `None` where there is no limit. Pages of files that could be dropped count as used
-/// in `usage`, so they are taken off where the group says how many they are.
+/// The limit of a group minus its usage; `None` without a limit. `usage` includes cached file pages that can be dropped, so they are
+/// subtracted if the group reports them.
 fn left_in(folder: &Path, limit: &str, usage: &str) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let limit = number(limit).filter(|&limit| limit < i64::MAX as u64 / 2)?; // "max", or v1's largest number
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn available_memory_is_read_where_linux_tells_it() {
+    fn available_memory_is_read_from_proc_meminfo() {
         let meminfo = "MemTotal:        4015232 kB\nMemFree:          262144 kB\nMemAvailable:    3145728 kB\n";
         assert_eq!(mem_available(meminfo), Some(3 << 30));
         assert_eq!(mem_available(""), None);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_all_groups_around_the_process_counts() {
+    fn the_smallest_limit_of_all_parent_groups_counts() {
         let root = groups(&[
             ("memory.max", "max\n"),
             ("user.slice/memory.max", "1000\n"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_and_no_group_leave_the_machines_memory() {
+    fn without_limits_the_machines_memory_counts() {
         assert_eq!(cgroup_memory(groups(&[("memory.max", "max\n")]).path(), "0::/\n"), None);
         assert_eq!(cgroup_memory(Path::new("/does/not/exist"), "0::/a/b\nnonsense\n"), None);
         assert!(available() > 0);

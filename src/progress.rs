@@ -1,7 +1,7 @@
-//! What a command says on standard error while it works: messages, and the progress of long tasks.
+//! Output on standard error: messages, and the progress of long tasks.
 //!
-//! A task has a bar on a terminal. Where there is no terminal (a pipe, a file, a notebook) it prints a plain line now and then.
-//! Nothing here returns an error: if standard error is closed (`2>&1 | head`), the work continues without it.
+//! On a terminal a task has a progress bar. Otherwise (a pipe, a file, a notebook) it prints plain lines at intervals. Functions of
+//! this file return no errors: if standard error is closed (`2>&1 | head`), the work continues without output.
 
 use std::env;
 use std::fmt;
@@ -15,26 +15,26 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, 
 /// The longest time between two plain lines of a task.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The number of plain lines of a task with details, however fast it is.
+/// The smallest number of plain lines of a task with details, even if it is fast.
 const LINES_PER_TASK: u64 = 10;
 
-/// Environment variables that Jupyter, Colab and Kaggle set for the programs that a notebook starts. Their terminals cannot move the
-/// cursor, so a bar would fill the page.
+/// Environment variables that Jupyter, Colab and Kaggle set for the programs that a notebook starts. Their output cannot move the
+/// cursor, so a bar would print a line for each update.
 const NOTEBOOK_VARIABLES: [&str; 3] = ["JPY_PARENT_PID", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"];
 
-/// How much a command says beside its result.
+/// The amount of messages besides a command's result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Warnings and errors.
+    /// Warnings and errors only.
     Quiet,
-    /// Messages and progress, too.
+    /// Warnings, errors, messages and progress.
     #[default]
     Normal,
-    /// Details, too: the time that each task took.
+    /// All messages, including details such as the duration of each task.
     Verbose,
 }
 
-/// The place for messages and progress. Clones write to the same place.
+/// A destination for messages and progress. Clones share it.
 #[derive(Clone)]
 pub struct Console {
     verbosity: Verbosity,
@@ -49,7 +49,7 @@ enum Sink {
 }
 
 impl Console {
-    /// Standard error: bars on a terminal, else plain lines.
+    /// A console on standard error, with bars on a terminal, else with plain lines.
     pub fn stderr(verbosity: Verbosity) -> Self {
         let terminal = ProgressDrawTarget::stderr();
         let in_notebook = NOTEBOOK_VARIABLES.iter().any(|name| env::var_os(name).is_some());
@@ -60,12 +60,12 @@ impl Console {
         }
     }
 
-    /// Plain lines to any writer.
+    /// A console that writes plain lines to any writer.
     pub fn plain(out: impl Write + Send + 'static, verbosity: Verbosity) -> Self {
         Self { verbosity, sink: Sink::Plain(Arc::new(Mutex::new(out))) }
     }
 
-    /// Drops every message, for library users and work in the background.
+    /// A console that drops every message, for library users and background work.
     pub fn silent() -> Self {
         Self { verbosity: Verbosity::Quiet, sink: Sink::Nowhere }
     }
@@ -74,17 +74,17 @@ impl Console {
         Self { verbosity, sink: Sink::Terminal(MultiProgress::with_draw_target(target)) }
     }
 
-    /// Prints a line that stays, above any bar. Dropped by [`Verbosity::Quiet`].
+    /// Prints a line above all bars, unless the verbosity is [`Verbosity::Quiet`].
     pub fn message(&self, text: &str) {
         self.print_from(Verbosity::Normal, text);
     }
 
-    /// Prints something that the person should know even if they asked for quiet: `warning: TEXT`.
+    /// Prints a warning at any verbosity: `warning: TEXT`.
     pub fn warning(&self, text: &str) {
         self.print_from(Verbosity::Quiet, &format!("warning: {text}"));
     }
 
-    /// Prints a line for [`Verbosity::Verbose`] only.
+    /// Prints a line only with [`Verbosity::Verbose`].
     pub fn detail(&self, text: &str) {
         self.print_from(Verbosity::Verbose, text);
     }
@@ -102,15 +102,15 @@ impl Console {
         }
     }
 
-    /// Begins to show a task of `total` equal pieces, at a name and a bar with the time left.
+    /// Shows a task of `total` equal pieces, with a name, a bar and the remaining time.
     pub fn task(&self, name: &str, total: u64) -> Task {
         self.begin(name, total, 0, ("{prefix}  {wide_bar:.cyan/dim} {percent:>3} %  {eta}", ProgressFinish::AndClear))
     }
 
-    /// Begins to show a task that gives its own numbers with [`Task::describe`]. `first` of the `total` pieces were done before.
-    /// Its bar stays when it ends.
+    /// Shows a task that reports its numbers by [`Task::describe`]. `first` of the `total` pieces were done before. The bar stays when
+    /// the task ends.
     pub fn task_with_details(&self, name: &str, first: u64, total: u64) -> Task {
-        // The details have a line of their own, which fits into 80 columns.
+        // The details have a separate line, which fits into 80 columns.
         let template = "{wide_bar:.cyan/dim} {percent:>3} %  {prefix}\n{wide_msg}";
         self.begin(name, total, first, (template, ProgressFinish::Abandon))
     }
@@ -144,7 +144,7 @@ impl fmt::Debug for Console {
     }
 }
 
-/// A task of known size that is shown while it runs. Threads may share it.
+/// A running task of known size. Threads may share it.
 pub struct Task {
     console: Console,
     name: String,
@@ -164,17 +164,17 @@ enum View {
 struct LineState {
     printed_at: Instant,
     printed_piece: u64,
-    /// The newest details, if they were not printed.
+    /// The newest details that were not printed.
     unprinted: Option<String>,
 }
 
 impl Task {
-    /// A task that nobody sees.
+    /// A task without output.
     pub fn hidden() -> Self {
         Console::silent().task("", 0)
     }
 
-    /// Says that this number of pieces was done since the last call.
+    /// Adds finished pieces.
     pub fn advance(&self, pieces: u64) {
         let done = (self.done.fetch_add(pieces, Ordering::Relaxed) + pieces).min(self.total);
         match &self.view {
@@ -191,14 +191,14 @@ impl Task {
         }
     }
 
-    /// Says what is being done now, in a word or two, without changing how much is done. A bar shows it in place of the name.
+    /// Replaces the task's name in the bar, for example by the name of the current piece.
     pub fn rename(&self, name: &str) {
         if let View::Bar(bar) = &self.view {
             bar.set_prefix(name.to_string());
         }
     }
 
-    /// Says that `done` pieces are done in all, and gives the task's numbers: its details, and its speed and the time left.
+    /// Sets the number of finished pieces to `done`, and shows the task's details, and its speed and remaining time.
     pub fn describe(&self, done: u64, details: &str, speed: &str) {
         self.done.store(done, Ordering::Relaxed);
         match &self.view {
@@ -224,7 +224,7 @@ impl Task {
     }
 }
 
-/// The end of a task: its last details are printed, and a bar without details goes away.
+/// Ends the task: prints its last details, and removes a bar without details.
 impl Drop for Task {
     fn drop(&mut self) {
         match &self.view {
@@ -250,7 +250,7 @@ fn print_line(out: &Mutex<dyn Write + Send>, text: &str) {
     let _ = writeln!(lock(out), "{text}");
 }
 
-/// A duration as precisely as a person wants to know it: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`.
+/// A duration in one or two units: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`.
 pub fn duration_for_people(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     let minutes = seconds.saturating_add(30) / 60;
@@ -266,7 +266,7 @@ pub fn duration_for_people(duration: Duration) -> String {
     }
 }
 
-/// `2 h 5 min`, and `2 h` rather than `2 h 0 min`.
+/// Formats an amount in two units, such as `2 h 5 min`; without a remainder `2 h`.
 fn with_remainder(amount: u64, per_unit: u64, [unit, smaller]: [&str; 2]) -> String {
     match (amount / per_unit, amount % per_unit) {
         (whole, 0) => format!("{whole} {unit}"),
@@ -354,7 +354,7 @@ pub(crate) mod tests {
         Console::terminal(ProgressDrawTarget::term_like(Box::new(recording.clone())), Verbosity::Normal)
     }
 
-    /// Sets the time between two lines of a task.
+    /// Sets the interval between two lines of a task.
     fn at_interval(mut task: Task, time: Duration) -> Task {
         if let View::Lines { interval, .. } = &mut task.view {
             *interval = time;
@@ -362,7 +362,7 @@ pub(crate) mod tests {
         task
     }
 
-    /// The pieces at which lines are printed of a task that describes each of them.
+    /// The pieces at which a task prints lines if it describes each piece.
     fn described(first: u64, total: u64, pieces: impl IntoIterator<Item = u64>, interval: Duration) -> Vec<u64> {
         let recording = Recording::default();
         let task = at_interval(recording.console().task_with_details("training", first, total), interval);
@@ -393,7 +393,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn details_are_printed_at_every_tenth_and_at_the_end() {
+    fn details_are_printed_at_each_tenth_and_at_the_end() {
         assert_eq!(described(0, 105, 1..=105, Duration::MAX), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 105]);
         assert_eq!(described(0, 3, 1..=3, Duration::MAX), [1, 2, 3]);
         assert_eq!(described(980, 1000, 981..=985, Duration::MAX), [982, 984, 985]);
@@ -438,7 +438,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_silent_console_takes_everything() {
+    fn a_silent_console_accepts_all_calls() {
         let console = Console::silent();
         console.message("saved epoch-0001.png");
         console.warning("it is damaged");
@@ -447,7 +447,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn durations_are_as_precise_as_a_person_wants() {
+    fn durations_are_rounded_to_two_units() {
         for (seconds, expected) in [
             (0.0, "0 s"),
             (0.4, "0 s"),

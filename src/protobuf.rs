@@ -1,4 +1,4 @@
-//! A writer of protocol buffer messages, as far as ONNX files and TensorBoard's event files need it.
+//! A writer of protocol buffer messages, with the field types of ONNX files and TensorBoard's event files.
 //!
 //! The format: <https://protobuf.dev/programming-guides/encoding>. A message is a list of fields, and each field starts with its
 //! number and wire type.
@@ -63,7 +63,7 @@ impl Message {
         &self.bytes
     }
 
-    /// Seven bits a byte, the lowest first; the top bit says that more follow.
+    /// Appends a variable-length integer: seven bits per byte, the lowest first; the top bit of a byte means that another byte follows.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);

@@ -167,8 +167,8 @@ fn a_failed_or_missing_report_is_an_error_in_the_table() {
     let first = std::fs::read_to_string(&reports[0]).unwrap();
     for (right, wrong, seen) in [
         ("\"failed\": 0", "\"failed\": 3", "FAILED"),
-        ("\"passed\": true", "\"passed\": false", "not everything holds"),
-        ("\"operation\": \"conv\"", "\"operation\": \"konv\"", "conv was not tried"),
+        ("\"passed\": true", "\"passed\": false", "verify did not pass"),
+        ("\"operation\": \"conv\"", "\"operation\": \"konv\"", "conv was not run"),
         ("\"operations\"", "\"operation\"", "it has no operations"),
         ("{", "", "no report"),
     ] {

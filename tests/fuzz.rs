@@ -1,9 +1,9 @@
 //! Damaged and hostile files of every kind that the program reads: no panic, no allocation beyond the limits, no hang.
 //!
-//! Every run replays the findings in `fuzz/findings`, the corpus in `fuzz/corpus`, and some hundred mutations of each seed,
-//! always the same ones. `GPU_GAN_FUZZ_SECONDS=N` mutates each target for N seconds instead, and prints the number of
-//! executions; `GPU_GAN_FUZZ_TARGET=NAME` takes one target, `GPU_GAN_FUZZ_SEED=N` other mutations. A finding is written
-//! to `fuzz/findings/NAME` and named. `fuzz/README.md` says how to run the targets under libFuzzer.
+//! Every run replays the findings in `fuzz/findings`, the corpus in `fuzz/corpus`, and 300 fixed mutations of the seeds of each
+//! target. `GPU_GAN_FUZZ_SECONDS=N` fuzzes each target for N seconds instead, and prints the number of executions.
+//! `GPU_GAN_FUZZ_TARGET=NAME` selects one target, and `GPU_GAN_FUZZ_SEED=N` other mutations. A finding is written to
+//! `fuzz/findings/NAME`, and the failure names its path. `fuzz/README.md` describes runs under libFuzzer.
 
 #[path = "fuzz/targets.rs"]
 mod targets;
@@ -18,36 +18,36 @@ use std::time::{Duration, Instant};
 
 use targets::{TARGETS, Target};
 
-/// The most bytes of one allocation while a file is read: the limit of an image file and of its pixels.
+/// The largest allocation while reading a file, in bytes: the limits of an image file and of its pixels together.
 const MAX_ALLOCATION: usize = (1 << 30) + (1 << 20);
 
-/// The longest time that one file may take.
+/// The longest time for reading one file.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
-/// Mutations of each target in an ordinary test run.
+/// The number of mutations of each target in an ordinary test run.
 const MUTATIONS: u64 = 300;
 
-/// Remembers the largest allocation.
+/// An allocator that records the largest allocation.
 struct Watched;
 
 /// The largest allocation so far, in bytes.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
-/// Held by the test that counts allocations: tests run side by side.
+/// Held by the test that measures allocations, as tests run in parallel.
 static COUNTING: Mutex<()> = Mutex::new(());
 
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract of `GlobalAlloc`; the
+// SAFETY: every call is passed unchanged to the system's allocator, which fulfils the contract of `GlobalAlloc`; the
 // counter is an atomic and allocates nothing.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        // SAFETY: the caller fulfils the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same.
+        // SAFETY: the caller fulfils the contract of `alloc_zeroed`, which is the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -66,7 +66,7 @@ unsafe impl GlobalAlloc for Watched {
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
-/// A small generator of random numbers (xorshift64*), whose sequence depends on the seed alone.
+/// A random number generator (xorshift64*). Its sequence depends only on the seed.
 struct Random(u64);
 
 impl Random {
@@ -82,7 +82,7 @@ impl Random {
     }
 }
 
-/// One to four changes of the kinds that find most: bits, bytes, interesting numbers, cuts, copies, and parts of another
+/// Applies one to four mutations: flipped bits, changed bytes, boundary numbers, removed and repeated parts, and parts of another
 /// seed.
 fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     const NUMBERS: [u32; 8] = [0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, u32::MAX];
@@ -123,7 +123,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// Files of a folder below `fuzz/`, sorted by name.
+/// The files of the folder `fuzz/KIND/NAME`, sorted by name.
 fn stored(kind: &str, name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(name);
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
@@ -132,7 +132,7 @@ fn stored(kind: &str, name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Runs a target on bytes; what was wrong with that, if anything.
+/// Runs a target on bytes. An error describes the panic or the exceeded limit.
 fn execute(target: &Target, folder: &Path, bytes: &[u8]) -> Result<(), String> {
     LARGEST.store(0, Ordering::Relaxed);
     let began = Instant::now();
@@ -183,7 +183,7 @@ fn fuzz(target: &Target, seconds: Option<u64>, seed: u64) {
 }
 
 #[test]
-fn no_file_of_any_kind_makes_the_program_panic_or_take_more_than_its_limits() {
+fn no_fuzzed_file_makes_the_program_panic_or_exceed_its_limits() {
     let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (seconds, seed) = (number("GPU_GAN_FUZZ_SECONDS"), number("GPU_GAN_FUZZ_SEED").unwrap_or(0));
@@ -197,7 +197,7 @@ fn no_file_of_any_kind_makes_the_program_panic_or_take_more_than_its_limits() {
 }
 
 #[test]
-fn a_target_that_panics_or_takes_too_much_is_a_finding() {
+fn a_target_that_panics_or_exceeds_a_limit_is_a_finding() {
     let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let target = |run| Target { name: "none", run, seeds: || vec![vec![1, 2, 3]] };

@@ -1,6 +1,6 @@
-//! The CPU device in f64 against PyTorch's numbers, one operation at a time and then whole steps of training.
+//! Compares the CPU device in f64 with PyTorch's results: single operations, and every gradient and update of whole training steps.
 //!
-//! `tests/golden/README.md` says what the golden files hold, and `tests/golden/generate.py` is the program that made them.
+//! `tests/golden/README.md` describes the golden files, and `tests/golden/generate.py` generates them.
 
 #[path = "golden/support.rs"]
 mod support;
@@ -24,7 +24,7 @@ const OPERATIONS: &[u8] = include_bytes!("golden/operations.safetensors");
 const STEP: &[u8] = include_bytes!("golden/step.safetensors");
 const MODELS: &[u8] = include_bytes!("golden/models.safetensors");
 
-/// One test for each kind of operation: its name, how many cases of which kind the file has, and what checks a case.
+/// Declares one test for each kind of operation, by its name, the number of its cases in the file, and the function that checks a case.
 macro_rules! operations {
     ($($fact:ident: $count:literal of $op:literal by $check:path;)*) => {
         const CASES: &[(&str, usize)] = &[$(($op, $count)),*];
@@ -77,56 +77,56 @@ fn every_case_of_the_golden_file_has_a_test() {
     assert_eq!(goldens.cases().count(), CASES.iter().map(|(_, count)| count).sum::<usize>());
     for name in goldens.names() {
         let described = name.split_once('/').is_some_and(|(name, _)| goldens.cases().any(|case| case.name == name));
-        assert!(described, "{name} belongs to no case");
+        assert!(described, "{name} does not belong to a case");
     }
 }
 
-// One operation at a time
+// Single operations
 
 /// A small program with its inputs and its expected outputs.
 struct Trial<'a> {
     case: &'a Case<'a>,
     program: Program,
     contents: Vec<(TensorId, Vec<f64>)>,
-    wanted: Vec<(TensorId, Array)>,
+    expected: Vec<(TensorId, Array)>,
 }
 
 impl<'a> Trial<'a> {
     fn new(case: &'a Case<'a>) -> Self {
-        Self { case, program: Program::new(), contents: Vec::new(), wanted: Vec::new() }
+        Self { case, program: Program::new(), contents: Vec::new(), expected: Vec::new() }
     }
 
     fn clock(&mut self) -> TensorId {
         self.program.tensor_of(Element::U32, "clock", &[1])
     }
 
-    /// A tensor with these values.
+    /// Adds a tensor with these values.
     fn given(&mut self, name: &str, Array { shape, values }: Array) -> TensorId {
         let tensor = self.program.tensor(name, &shape);
         self.contents.push((tensor, values));
         tensor
     }
 
-    /// A tensor that an operation writes. It starts with NaN, which shows where it is not written, or read before.
+    /// Adds a tensor that an operation writes. It starts as NaN, so that unwritten elements and early reads show.
     fn poisoned(&mut self, name: &str, shape: &[usize]) -> TensorId {
         self.given(name, Array::filled(shape, f64::NAN))
     }
 
-    /// A poisoned tensor that has these values afterwards.
-    fn wanted(&mut self, name: &str, after: Array) -> TensorId {
+    /// Adds a poisoned tensor with its expected values.
+    fn expected(&mut self, name: &str, after: Array) -> TensorId {
         let tensor = self.poisoned(name, &after.shape);
-        self.wanted.push((tensor, after));
+        self.expected.push((tensor, after));
         tensor
     }
 
-    /// A tensor that is changed in place.
+    /// Adds a tensor that is changed in place, with its values before and after.
     fn changed(&mut self, name: &str, before: Array, after: Array) -> TensorId {
         let tensor = self.given(name, before);
-        self.wanted.push((tensor, after));
+        self.expected.push((tensor, after));
         tensor
     }
 
-    /// The executor, ready to run the operations.
+    /// Builds an executor and a routine of the operations.
     fn build(&mut self, ops: Vec<Op>) -> (CpuExecutor<f64>, RoutineId) {
         let routine = self.program.begin("trial");
         for op in ops {
@@ -143,7 +143,7 @@ impl<'a> Trial<'a> {
     fn run(mut self, ops: Vec<Op>) {
         let (mut executor, routine) = self.build(ops);
         executor.run(routine, 1).unwrap();
-        for (tensor, want) in &self.wanted {
+        for (tensor, want) in &self.expected {
             let place = format!("{}: {}", self.case.name, self.program.info(*tensor).name);
             assert_agrees(&place, &executor.read(*tensor), want);
         }
@@ -154,7 +154,7 @@ fn geometry(case: &Case<'_>) -> Geometry {
     let size = |key| case.integer(key) as usize;
     match case.op() {
         "linear" => Geometry::POINT,
-        // Output padding is in the shapes.
+        // The shapes determine the output padding.
         _ => Geometry { kernel: size("kernel"), stride: size("stride"), pad: size("pad") },
     }
 }
@@ -165,37 +165,37 @@ fn convolution(case: &Case<'_>) {
     let w = trial.given("w", case.get("w").weights());
     let b = case.flag("bias").then(|| trial.given("b", case.get("b").clone()));
     let dy = trial.given("dy", case.get("dy").images());
-    let y = trial.wanted("y", case.get("y").images());
-    let dx = trial.wanted("dx", case.get("dx").images());
-    let dw = trial.wanted("dw", case.get("dw").weights());
+    let y = trial.expected("y", case.get("y").images());
+    let dx = trial.expected("dx", case.get("dx").images());
+    let dw = trial.expected("dw", case.get("dw").weights());
     let mut ops = vec![
         Op::Conv { x, w, b, y, geometry },
         Op::ConvGradInput { dy, w, b: None, dx, geometry },
         Op::ConvGradWeight { x, dy, dw, geometry },
     ];
     if b.is_some() {
-        ops.push(Op::BiasGrad { dy, db: trial.wanted("db", case.get("db").clone()) });
+        ops.push(Op::BiasGrad { dy, db: trial.expected("db", case.get("db").clone()) });
     }
     trial.run(ops);
 }
 
-/// The convolution that is reversed takes `y`, the larger image, and gives `x`.
+/// The convolution that is transposed has the input `y`, the larger image, and the output `x`.
 fn transposed_convolution(case: &Case<'_>) {
     let (geometry, mut trial) = (geometry(case), Trial::new(case));
     let x = trial.given("x", case.get("x").images());
     let w = trial.given("w", case.get("w").weights());
     let b = case.flag("bias").then(|| trial.given("b", case.get("b").clone()));
     let dy = trial.given("dy", case.get("dy").images());
-    let y = trial.wanted("y", case.get("y").images());
-    let dx = trial.wanted("dx", case.get("dx").images());
-    let dw = trial.wanted("dw", case.get("dw").weights());
+    let y = trial.expected("y", case.get("y").images());
+    let dx = trial.expected("dx", case.get("dx").images());
+    let dw = trial.expected("dw", case.get("dw").weights());
     let mut ops = vec![
         Op::ConvGradInput { dy: x, w, b, dx: y, geometry },
         Op::Conv { x: dy, w, b: None, y: dx, geometry },
         Op::ConvGradWeight { x: dy, dy: x, dw, geometry },
     ];
     if b.is_some() {
-        ops.push(Op::BiasGrad { dy, db: trial.wanted("db", case.get("db").clone()) });
+        ops.push(Op::BiasGrad { dy, db: trial.expected("db", case.get("db").clone()) });
     }
     trial.run(ops);
 }
@@ -203,7 +203,7 @@ fn transposed_convolution(case: &Case<'_>) {
 fn upsampling(case: &Case<'_>) {
     let mut trial = Trial::new(case);
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
-    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     let [_, h, ..] = trial.program.nhwc(x);
     assert_eq!(trial.program.nhwc(y)[1], h * case.integer("factor") as usize);
     trial.run(vec![Op::Upsample { x, y }, Op::UpsampleGrad { dy, dx }]);
@@ -212,25 +212,25 @@ fn upsampling(case: &Case<'_>) {
 fn max_pooling(case: &Case<'_>) {
     let (mut trial, size) = (Trial::new(case), case.integer("size") as usize);
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
-    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     trial.run(vec![Op::MaxPool { x, y, size }, Op::MaxPoolGrad { x, dy, dx, size }]);
 }
 
 fn minibatch_deviation(case: &Case<'_>) {
     let (mut trial, group) = (Trial::new(case), case.integer("group") as usize);
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
-    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     trial.run(vec![Op::MinibatchDeviation { x, y, group }, Op::MinibatchDeviationGrad { x, dy, dx, group }]);
 }
 
-/// The gradient is the same operation on `dy`.
+/// The gradient of dropout is the same operation on `dy`.
 fn dropout(case: &Case<'_>) {
     let [seed, stream, step] = ["seed", "stream", "step"].map(|key| case.integer(key));
     let (rate, stream) = (case.real("rate"), stream as u32);
     let mut trial = Trial::new(case);
     let clock = trial.clock();
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
-    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     let mut ops = vec![Op::Tick { clock }; step as usize];
     ops.push(Op::Dropout { clock, x, y, seed, stream, rate });
     ops.push(Op::Dropout { clock, x: dy, y: dx, seed, stream, rate });
@@ -243,7 +243,7 @@ fn diff_augment(case: &Case<'_>) {
     let mut trial = Trial::new(case);
     let clock = trial.clock();
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
-    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     let mut ops = vec![Op::Tick { clock }; step as usize];
     ops.push(Op::DiffAugment { clock, x, y, seed, stream, changes });
     ops.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes });
@@ -261,8 +261,8 @@ fn spectral_norm(case: &Case<'_>) {
     let w = trial.given("w", case.get("w").weights());
     let unknown = vec![f64::NAN; v_after.len()];
     let uv = trial.changed("uv", uv(u, unknown), uv(u_after, v_after));
-    let y = trial.wanted("y", case.get("y").weights());
-    let sigma = trial.wanted("sigma", case.get("sigma").clone());
+    let y = trial.expected("y", case.get("y").weights());
+    let sigma = trial.expected("sigma", case.get("sigma").clone());
     let dw = trial.changed("dw", case.get("dy").weights(), case.get("dw").weights());
     trial.run(vec![Op::SpectralNorm { w, uv, y, sigma }, Op::SpectralNormGrad { y, uv, sigma, dw }]);
 }
@@ -272,7 +272,7 @@ fn batch_norm(case: &Case<'_>) {
     let mut trial = Trial::new(case);
     let x = trial.given("x", case.get("x").images());
     let affine = trial.given("affine", case.pair("weight", "bias"));
-    let y = trial.wanted("y", case.get("y").images());
+    let y = trial.expected("y", case.get("y").images());
     let running = trial.changed(
         "running",
         case.pair("running_mean_before", "running_var_before"),
@@ -284,8 +284,8 @@ fn batch_norm(case: &Case<'_>) {
     let channels = case.get("weight").values.len();
     let saved = trial.poisoned("saved", &[1, 2, channels]);
     let dy = trial.given("dy", case.get("dy").images());
-    let [dx, dx_alone] = ["dx", "dx without daffine"].map(|name| trial.wanted(name, case.get("dx").images()));
-    let daffine = Some(trial.wanted("daffine", case.pair("dweight", "dbias")));
+    let [dx, dx_alone] = ["dx", "dx without daffine"].map(|name| trial.expected(name, case.get("dx").images()));
+    let daffine = Some(trial.expected("daffine", case.pair("dweight", "dbias")));
     trial.run(vec![
         Op::BatchNorm { x, affine, y, saved, running, groups: 1, eps, momentum },
         Op::BatchNormGrad { x, dy, affine, saved, dx, daffine, groups: 1 },
@@ -299,15 +299,15 @@ fn activation(case: &Case<'_>) {
         "leaky-relu" => Activation::LeakyRelu { slope: case.real("negative_slope") },
         "tanh" => Activation::Tanh,
         "sigmoid" => Activation::Sigmoid,
-        other => unreachable!("the table has no activation {other}"),
+        other => unreachable!("there is no activation {other}"),
     };
     let mut trial = Trial::new(case);
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
-    let [y, dx] = ["y", "dx"].map(|name| trial.wanted(name, case.get(name).images()));
+    let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     trial.run(vec![Op::Activation { kind, x, y }, Op::ActivationGrad { kind, y, dy, dx }]);
 }
 
-/// The discriminator's loss of real and generated images as one batch, and the generator's loss.
+/// The discriminator's loss on real and generated images as one batch, and the generator's loss.
 fn loss(case: &Case<'_>) {
     let kind: AdversarialLoss = serde_json::from_value(case.value("kind").clone()).unwrap();
     let smoothing = case.real("smoothing");
@@ -316,14 +316,14 @@ fn loss(case: &Case<'_>) {
     let both = trial.given("logits of both", case.logits(&["real", "fake"]));
     let fake = trial.given("logits of fakes", case.logits(&["fake"]));
     let reals = (kind == AdversarialLoss::Relativistic).then(|| trial.given("logits of reals", case.logits(&["real"])));
-    let dboth = trial.wanted("dlogits of both", case.logits(&["d_real_grad", "d_fake_grad"]));
-    let dfake = trial.wanted("dlogits of fakes", case.logits(&["g_grad"]));
-    // In the second step the second row of three is written, and no other.
+    let dboth = trial.expected("dlogits of both", case.logits(&["d_real_grad", "d_fake_grad"]));
+    let dfake = trial.expected("dlogits of fakes", case.logits(&["g_grad"]));
+    // The second step writes only the second of three rows.
     let untouched = 7.0;
     let means = [
         ["d_loss_real", "d_real", "accuracy_real"].map(|name| case.number(name)),
         ["d_loss_fake", "d_fake", "accuracy_fake"].map(|name| case.number(name)),
-        // An image that is classified as generated is wrong for the generator.
+        // For the generator, a generated image is classified correctly if it is classified as real.
         [case.number("g_loss"), case.number("d_fake"), 1.0 - case.number("accuracy_fake")],
     ];
     let before = Array::filled(&[3, 9], untouched);
@@ -361,7 +361,7 @@ fn adam(case: &Case<'_>) {
             let name = format!("{name}_after_{t}");
             assert_agrees(&format!("{}: {name}", case.name), &executor.read(tensor), case.get(&name));
         }
-        // A parameter is thousands of times larger than its updates, so they are compared by themselves too.
+        // A parameter is thousands of times larger than its updates, so the updates are also compared alone.
         let change = |after: &[f64]| after.iter().zip(&before.values).map(|(after, before)| after - before).collect();
         let got: Vec<f64> = change(&executor.read(param));
         let want = Array { shape: before.shape.clone(), values: change(&case.get(&param_name).values) };
@@ -411,7 +411,7 @@ fn normal_numbers(case: &Case<'_>) {
 
     let mut trial = Trial::new(case);
     let clock = trial.clock();
-    let y = trial.wanted("z", want.clone());
+    let y = trial.expected("z", want.clone());
     let mut ops = vec![Op::Tick { clock }; step as usize];
     ops.push(Op::Normal { clock, y, seed, stream });
     trial.run(ops);
@@ -419,10 +419,10 @@ fn normal_numbers(case: &Case<'_>) {
 
 // Whole steps
 
-/// Images come from here: the stream that generate.py takes, and that no program draws from.
+/// The random stream of the images, as in generate.py. No program draws from it.
 const IMAGE_STREAM: u32 = 2;
 
-/// All steps of a model that a file has.
+/// Compares all steps of a model in a golden file.
 fn whole_steps(file: &[u8], model: &str, steps: u32) {
     let goldens = Goldens::read(file);
     assert_eq!(goldens.about(&format!("{model}/training"))["steps"], steps);
@@ -436,77 +436,77 @@ fn whole_steps(file: &[u8], model: &str, steps: u32) {
 }
 
 #[test]
-fn whole_steps_of_dcgan_small_agree_with_pytorch_in_every_gradient_and_update() {
+fn three_steps_of_dcgan_small_agree_with_pytorch() {
     whole_steps(STEP, "dcgan-small", 3);
 }
 
 #[test]
-fn a_whole_step_of_gan_mlp_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_step_of_gan_mlp_agrees_with_pytorch() {
     whole_steps(MODELS, "gan-mlp", 1);
 }
 
 #[test]
-fn a_whole_step_of_dcgan_28_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_step_of_dcgan_28_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-28", 1);
 }
 
 #[test]
-fn a_whole_step_of_dcgan_fast_64_with_its_penalty_and_diff_augment_agrees_with_pytorchs_double_backward() {
+fn a_step_of_dcgan_fast_64_with_penalty_and_diff_augment_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-fast-64", 1);
 }
 
 #[test]
-fn a_whole_step_of_dcgan_64_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_step_of_dcgan_64_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-64", 1);
 }
 
 #[test]
-fn a_whole_step_of_upconv_64_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_step_of_upconv_64_agrees_with_pytorch() {
     whole_steps(MODELS, "upconv-64", 1);
 }
 
 #[test]
-fn a_whole_step_of_upconv_aerial_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_step_of_upconv_aerial_agrees_with_pytorch() {
     whole_steps(MODELS, "upconv-aerial", 1);
 }
 
 #[test]
-fn a_whole_step_of_dcgan_fast_with_its_penalty_agrees_with_pytorchs_double_backward() {
+fn a_step_of_dcgan_fast_with_penalty_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-fast", 1);
 }
 
 #[test]
-fn a_whole_step_of_relativistic_pairs_with_both_penalties_agrees_with_pytorchs_double_backward() {
+fn a_relativistic_step_with_both_penalties_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-fast-relativistic", 1);
 }
 
 #[test]
-fn a_whole_step_of_a_wasserstein_gan_with_gradient_penalty_agrees_with_pytorchs_double_backward() {
+fn a_wgan_gp_step_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-fast-wasserstein", 1);
 }
 
 #[test]
-fn a_whole_step_toward_smoothed_least_squares_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_least_squares_step_with_label_smoothing_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-fast-smooth", 1);
 }
 
 #[test]
-fn a_whole_conditional_step_with_its_penalty_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_conditional_step_with_penalty_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-fast-conditional", 1);
 }
 
 #[test]
-fn a_whole_step_of_pairs_with_spectral_norm_and_deviation_agrees_with_pytorch_in_every_gradient_and_update() {
+fn a_packed_step_with_spectral_norm_and_minibatch_deviation_agrees_with_pytorch() {
     whole_steps(MODELS, "spectral-pairs", 1);
 }
 
 #[test]
-fn a_whole_step_of_pairs_with_spectral_norm_and_penalties_agrees_with_pytorchs_double_backward() {
+fn a_packed_step_with_spectral_norm_and_penalties_agrees_with_pytorch() {
     whole_steps(MODELS, "spectral-pairs-penalised", 1);
 }
 
 #[test]
-fn every_shipped_model_has_a_golden_step() {
+fn every_built_in_model_has_a_golden_step() {
     let (step, models) = (Goldens::read(STEP), Goldens::read(MODELS));
     for model in Model::built_in() {
         let stored = |goldens: &Goldens| goldens.names().any(|name| name == format!("{model}/step1/fake"));
@@ -514,11 +514,11 @@ fn every_shipped_model_has_a_golden_step() {
     }
 }
 
-/// A run of the program that trains a model, but with real images that are not pixels of a data set.
+/// A training run whose real images come from random numbers instead of a data set.
 struct Run<'a> {
     goldens: &'a Goldens,
     model: &'a str,
-    /// Parameters whose gradient is 0 in exact arithmetic.
+    /// The parameters whose gradients are 0 in exact arithmetic.
     vanishing: Vec<&'a str>,
     seed: u64,
     gan: Gan,
@@ -533,9 +533,9 @@ impl<'a> Run<'a> {
     fn new(goldens: &'a Goldens, name: &'a str) -> Self {
         let (model, settings) = model_and_settings(goldens, name);
         let mut gan = Gan::new(&model, &settings, 1);
-        let (step, latents, reals, classes) = step_with_images_of_ours(&mut gan);
+        let (step, latents, reals, classes) = step_without_data_set(&mut gan);
         let mut executor = CpuExecutor::new(&gan.program).unwrap();
-        poison_what_is_written(&mut executor, &gan.program);
+        poison_written_tensors(&mut executor, &gan.program);
         if let Some(classes) = classes {
             let labels = goldens.about(&format!("{name}/classes"))["labels"].as_array().unwrap();
             let labels: Vec<u32> = labels.iter().map(|label| label.as_u64().unwrap() as u32).collect();
@@ -562,7 +562,7 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self, step: u32) {
-        // Drawn in PyTorch's order, (N, C, H, W).
+        // The numbers are drawn in PyTorch's order, (N, C, H, W).
         let [n, h, w, c] = self.gan.program.nhwc(self.reals);
         let len = (n * c * h * w) as u32;
         let values = (0..len).map(|index| normal(self.seed, IMAGE_STREAM, step, index).tanh()).collect();
@@ -570,14 +570,14 @@ impl<'a> Run<'a> {
         self.executor.run(self.step, 1).unwrap();
     }
 
-    /// Everything that a step computed.
+    /// Compares all results of a step.
     fn compare_step(&mut self, step: u32) {
         for (name, tensor) in [("latents", self.latents), ("real", self.reals), ("fake", self.gan.fakes)] {
             let images = Array { shape: self.gan.program.shape(tensor).to_vec(), values: self.executor.read(tensor) };
             self.compare(&format!("step{step}/{name}"), &images.channels_first().values);
         }
         self.compare_losses(step);
-        // The discriminator's gradients are those of its own update: the generator's writes none of them.
+        // The gradients in the discriminator's buffer are those of its own update; the generator's update does not write them.
         self.compare_params(&format!("step{step}/grad"), Network::grads);
         self.compare_params(&format!("step{step}/param"), Network::params);
         self.compare_params(&format!("step{step}/m"), Network::m);
@@ -593,14 +593,14 @@ impl<'a> Run<'a> {
         let want = self.goldens.get(&format!("{}/step{step}/losses", self.model));
         let order = ["d_loss_real", "d_loss_fake", "g_loss", "d_real", "d_fake", "d_fake_for_g"];
         assert!(order.iter().eq(self.goldens.about("losses")["order"].as_array().unwrap()), "the order of losses");
-        // A row of the history: loss, mean sigmoid and accuracy of reals, of fakes, and of fakes for the generator.
+        // A row of the history has loss, mean sigmoid and accuracy for reals, for fakes, and for fakes in the generator's update.
         let history = self.executor.read(self.gan.history);
         let columns = self.gan.program.shape(self.gan.history)[1];
         let row = &history[(step - 1) as usize * columns..][..columns];
         let row = [0, 3, 6, 1, 4, 7].map(|column| row[column]);
         assert_agrees(&format!("step{step}: losses"), &row, want);
 
-        // What people are shown is the same numbers, rounded, under their names.
+        // `Losses` has the same numbers, rounded to f32, under their names.
         let history = self.executor.download(self.gan.history).unwrap();
         let Losses { d_loss_real, d_loss_fake, g_loss, d_real, d_fake, d_fake_for_g, .. } =
             Losses::of_step(&history, u64::from(step));
@@ -620,7 +620,7 @@ impl<'a> Run<'a> {
         for StoredTensor { name, values, .. } in layout.unpack(&self.executor.read(buffer)) {
             let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
             if of_gradients && self.vanishing.contains(&name.as_str()) {
-                // Nothing but rounding beside that of the weights, which come before their bias.
+                // The gradient is only rounding, compared with that of the weights, which come before their bias.
                 assert!(values.iter().all(|value| value.abs() < 1e-12 * largest_before), "{case}/{name}: {largest:e}");
             } else {
                 self.compare(&format!("{case}/{name}"), &values);
@@ -640,7 +640,7 @@ fn changes_of(names: &Value) -> DiffAugment {
     DiffAugment::named(names).unwrap()
 }
 
-/// A shipped model, or that of a file beside the goldens, perhaps without the layers of one kind.
+/// A built-in model, or the model of a file beside the goldens; `NAME without KIND` leaves out the layers of one kind.
 fn model_named(name: &str) -> Model {
     if Model::built_in().any(|shipped| shipped == name) {
         return Model::named(name).unwrap();
@@ -689,7 +689,7 @@ fn model_and_settings(goldens: &Goldens, name: &str) -> (Model, Settings) {
     (model, settings)
 }
 
-/// The losses as the goldens describe them.
+/// The objective in a golden file's metadata.
 fn objective(described: &Value) -> Objective {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     let penalty = &described["penalty"];
@@ -705,7 +705,7 @@ fn objective(described: &Value) -> Objective {
     }
 }
 
-/// The learning rates as the goldens describe them.
+/// The learning rates in a golden file's metadata.
 fn rates(described: &Value) -> Rates {
     Rates {
         discriminator: described["discriminator"].as_f64(),
@@ -716,17 +716,17 @@ fn rates(described: &Value) -> Rates {
     }
 }
 
-/// The same step, with its penalty if it ever has one, but for the operations that take images and classes from the data set; its
-/// latents, and the images and the classes that are to be written before it runs.
-fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId, Option<TensorId>) {
+/// Appends a copy of the step, with its gradient penalty if it has one, without the operations that read the data set. Returns the
+/// routine, the latents, and the images and classes that the caller must write before each run.
+fn step_without_data_set(gan: &mut Gan) -> (RoutineId, TensorId, TensorId, Option<TensorId>) {
     let step = gan.penalised_step.map_or(gan.step, |penalised| penalised.step);
     let step = gan.program.routine(step).ops.clone();
-    let routine = gan.program.begin("step with images of ours");
+    let routine = gan.program.begin("step without data set");
     let (mut latents, mut reals, mut classes) = (Vec::new(), Vec::new(), None);
     for op in step {
         match op {
             Op::Labels { y, .. } => {
-                assert_eq!(classes.replace(y), None, "a step takes classes once");
+                assert_eq!(classes.replace(y), None, "a step has one operation for classes");
                 continue;
             }
             Op::Batch { y, .. } => {
@@ -739,14 +739,14 @@ fn step_with_images_of_ours(gan: &mut Gan) -> (RoutineId, TensorId, TensorId, Op
         gan.program.push(op);
     }
     let [latents, reals] = [latents, reals].map(|tensors| {
-        let [tensor] = tensors[..] else { panic!("a step draws latents once and takes images once") };
+        let [tensor] = tensors[..] else { panic!("a step has one operation for latents and one for images") };
         tensor
     });
     (routine, latents, reals, classes)
 }
 
-/// A tensor that a step reads before it writes it turns later results into NaN.
-fn poison_what_is_written(executor: &mut CpuExecutor<f64>, program: &Program) {
+/// Fills all written tensors with NaN, so that reading one before writing it gives NaN results.
+fn poison_written_tensors(executor: &mut CpuExecutor<f64>, program: &Program) {
     let operands = program.routines().iter().flat_map(|routine| &routine.ops).flat_map(Op::operands);
     let written = operands.filter(|operand| operand.access == Access::Write);
     for operand in written.filter(|operand| program.element(operand.tensor) == Element::F32) {
@@ -754,12 +754,12 @@ fn poison_what_is_written(executor: &mut CpuExecutor<f64>, program: &Program) {
     }
 }
 
-/// Normal numbers for all parameters, biases too, so that an ignored one shows.
+/// Draws normal numbers for all parameters, including biases, so that an ignored bias shows.
 fn initial_params(layouts: &[Layout; 2], seed: u64) -> [Vec<f64>; 2] {
     let mut streams = stream::INITIAL..;
     layouts.each_ref().map(|layout| {
         let params = layout.tensors().zip(&mut streams).map(|((name, shape), stream)| {
-            // Of all weights only those of batch norm have one dimension.
+            // Only the weights of batch norm have one dimension.
             let mean = if name.ends_with("weight") && shape.len() == 1 { 1.0 } else { 0.0 };
             let len = shape.iter().product::<usize>() as u32;
             let values = (0..len).into_par_iter().map(|index| mean + 0.02 * normal(seed, stream, 0, index)).collect();
@@ -785,7 +785,7 @@ fn initial_running(layout: &Layout) -> Vec<f64> {
     layout.pack(&running.collect::<Vec<_>>()).unwrap()
 }
 
-/// The parts of a tensor's fingerprint: projections on random directions, and its first elements.
+/// The parts of a tensor's fingerprint: projections on random directions, and samples of its elements.
 struct Projections {
     directions: Vec<Vec<f64>>,
     samples: usize,
@@ -800,7 +800,7 @@ impl Projections {
         Self { directions: (0..count as u32).map(direction).collect(), samples: samples as usize }
     }
 
-    /// Projections sum over a whole tensor and are far larger than its elements, so the two are compared apart.
+    /// Compares both parts separately: projections are sums over the whole tensor, far larger than its elements.
     fn compare(&self, place: &str, values: &[f64], want: &Array) {
         let n = values.len();
         let project = |direction: &Vec<f64>| values.iter().zip(&direction[..n]).map(|(value, q)| value * q).sum();

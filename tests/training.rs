@@ -406,7 +406,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
     let roomy = run("roomy", &CpuDevice::<f32>::new()).unwrap();
     assert!(run("cramped", &Cramped(13 * 28 * 28)).unwrap() == roomy); // 50 images, 24, and 12
     let error = run("full", &Cramped(5 * 28 * 28)).unwrap_err();
-    assert_eq!(error.to_string(), "cramped has no room for data (4.6 KiB)");
+    assert_eq!(error.to_string(), "cramped has not enough free memory for data (4.6 KiB)");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A device under measurement, and how its work is timed.
+//! A device under measurement, and its timing.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ pub enum BenchDevice {
     Gpu(GpuDevice),
 }
 
-/// How a duration was measured.
+/// The clock of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum TimeSource {
     /// GPU timestamps: the kernels alone, without the host's work.
@@ -101,7 +101,7 @@ impl BuiltProgram {
     /// Waits until all submitted work is done.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self {
-            Self::Cpu(_) => Ok(()), // it has waited
+            Self::Cpu(_) => Ok(()), // the CPU runs synchronously
             Self::Gpu(gpu) => gpu.finish(),
         }
     }
@@ -119,7 +119,7 @@ impl BuiltProgram {
         self.time_by_wall(plan, &mut run)
     }
 
-    /// Times `run` for about `seconds`; its argument, the number of runs, is a multiple of `unit`.
+    /// Times `run` for about `seconds`. Its argument is the number of runs, a multiple of `unit`.
     pub(super) fn time_runs(
         &mut self,
         seconds: f64,
@@ -167,7 +167,7 @@ impl BuiltProgram {
     }
 }
 
-/// How many samples are taken, each of how many runs.
+/// The number of samples, and the number of runs in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SamplingPlan {
     samples: usize,
@@ -175,7 +175,7 @@ struct SamplingPlan {
 }
 
 impl SamplingPlan {
-    /// About twenty samples, and at least three, in `seconds` of runs that take `each` seconds.
+    /// Plans about twenty samples, and at least three, within `seconds`, for runs of `each` seconds.
     fn of(seconds: f64, unit: usize, each: f64) -> Self {
         let units = (seconds / 20.0 / (unit as f64 * each)).clamp(1.0, 1e5) as usize;
         let times = units * unit;
@@ -200,7 +200,7 @@ impl Timing {
         }
     }
 
-    /// The rate per second of something that a run does `amount` times.
+    /// The rate per second, for `amount` operations, bytes or images per run.
     pub fn per_second(&self, amount: f64) -> f64 {
         amount / (1e-3 * self.milliseconds)
     }
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timing_is_the_median_of_its_samples_for_one_run() {
+    fn a_timing_is_the_median_of_its_samples_divided_by_the_runs() {
         let timing = Timing::of(vec![0.4, 0.1, 0.2], 10, TimeSource::Wall);
         assert_eq!((timing.milliseconds, timing.fastest_milliseconds), (20.0, 10.0));
         assert_eq!((timing.samples, timing.runs_per_sample), (3, 10));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_fills_the_time_with_samples_of_whole_units_and_has_at_least_three() {
+    fn a_plan_has_at_least_three_samples_of_whole_units() {
         assert_eq!(SamplingPlan::of(1.0, 1, 0.001), SamplingPlan { samples: 20, times: 50 });
         assert_eq!(SamplingPlan::of(1.0, 4, 0.001), SamplingPlan { samples: 20, times: 48 });
         assert_eq!(SamplingPlan::of(1.0, 4, 10.0), SamplingPlan { samples: 3, times: 4 });

@@ -1,5 +1,5 @@
-//! How fast a device trains a model: each operation of a step at the model's shapes compared with the roofline, whole steps, and
-//! how both scale with the work.
+//! Speed of training on a device: each operation of a step at the model's shapes, compared with the roofline; whole steps; and sweeps
+//! over batch sizes and widths.
 //!
 //! Every operation is compared with the CPU in f64 before it is timed, by the cases and tolerances of
 //! [`verify`](crate::verify). Figures are medians of many runs after a warm-up.
@@ -35,9 +35,9 @@ pub struct Bench<'a> {
     pub batch_size: usize,
     /// The duration of each measurement, in seconds.
     pub seconds: f64,
-    /// The place for the progress.
+    /// Shows the progress.
     pub console: &'a Console,
-    /// Ends the benchmark after the current measurement when it is set.
+    /// Ends the benchmark after the current measurement once it is true.
     pub stop: &'a AtomicBool,
 }
 

@@ -17,18 +17,18 @@ const COPIED: usize = 8 << 20;
 const PRODUCTS: [usize; 3] = [256, 1024, 4096];
 /// The columns and the depth of these products.
 const PRODUCT_WIDTH: usize = 1024;
-/// The share of a measurement's time from which on a product is large enough, so that larger ones are skipped.
+/// A product that takes at least this share of the measurement's time is large enough; larger products are skipped.
 const ENOUGH: f64 = 0.1;
 
-/// The number of the step in which operations are timed; by then no operation has its special first step.
+/// The number of the step in which operations are timed. Some operations are special in the first step.
 const STEP: u32 = 3;
 
 /// The device's peak rates, measured with the same kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Roofline {
-    /// The rate of a large copy, in 10^9 bytes a second, read and written.
+    /// The rate of a large copy, in 10^9 bytes per second, read and written.
     pub gigabytes_per_second: f64,
-    /// The rate of the fastest matrix product, in 10^9 floating-point operations a second.
+    /// The rate of the fastest matrix product, in 10^9 floating-point operations per second.
     pub gflops: f64,
 }
 
@@ -39,25 +39,25 @@ pub struct Operation {
     pub operation: String,
     /// The factors of a matrix product, such as `x [128, 28, 28, 1] * w [3, 3, 1, 16]`, else the shape of the largest tensor.
     pub shape: String,
-    /// The number of times that a step runs it, gradient penalty included.
+    /// The number of runs per step, including the gradient penalty.
     pub times: usize,
     /// The duration of one run.
     #[serde(flatten)]
     pub timing: Timing,
     /// The floating-point operations of its matrix product, two for each multiply-add; 0 for other operations.
     pub flops: u64,
-    /// The rate of floating-point operations, in 10^9 a second.
+    /// The rate of floating-point operations, in 10^9 per second.
     pub gflops: f64,
-    /// The smallest number of bytes that it must read and write: each operand once.
+    /// The smallest number of bytes to read and write: each operand once.
     pub bytes: u64,
-    /// The rate of these bytes, in 10^9 a second.
+    /// The rate of these bytes, in 10^9 per second.
     pub gigabytes_per_second: f64,
-    /// The duration at the [`Roofline`] as a share of the measured duration. Above 1 where its tensors stay in a cache, which is
-    /// faster than the memory of a large copy.
+    /// The duration at the [`Roofline`] as a share of the measured duration. It exceeds 1 if the tensors stay in a cache, which is faster
+    /// than the memory of the large copy.
     pub roofline_share: f64,
     /// The largest error against f64, as a share of its bound.
     pub error_share: f64,
-    /// What is wrong with its results. If anything is, tables do not show its times.
+    /// Descriptions of wrong results. With any, tables do not show the times.
     pub complaints: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ impl Bench<'_> {
         for operation in &mut operations {
             operation.compare_with(roofline);
         }
-        // A copy or a product with wrong results makes the roofline worthless.
+        // With a wrong copy or product the roofline would be invalid.
         operations.extend([copy].into_iter().chain(products).filter(|operation| !operation.complaints.is_empty()));
         Ok((roofline, operations))
     }
@@ -208,7 +208,7 @@ fn key(ops: &[Op], program: &Program) -> String {
     parts.collect()
 }
 
-/// The shapes by which people recognise operations.
+/// The shapes of an operation for display.
 fn shape(ops: &[Op], program: &Program) -> String {
     let product = ops.iter().find_map(|op| match *op {
         Op::Conv { x, w, .. } => Some([("x", x), ("w", w)]),
@@ -227,8 +227,8 @@ fn shape(ops: &[Op], program: &Program) -> String {
     format!("{:?}", program.shape(largest.tensor))
 }
 
-/// The bytes that operations must read and write if each tensor is read once and written once, and a tensor that one of them writes
-/// is not read again.
+/// The smallest number of bytes that operations read and write: each tensor is read once and written once, and a tensor that one of
+/// them writes is not read again.
 fn min_bytes(ops: &[Op], program: &Program) -> u64 {
     let mut written: Vec<TensorId> = Vec::new();
     let mut bytes = 0;
@@ -237,7 +237,7 @@ fn min_bytes(ops: &[Op], program: &Program) -> u64 {
         for &Operand { name, tensor, access, .. } in &operands {
             let all = (program.info(tensor).len() * program.element(tensor).bytes()) as u64;
             let touched = match program.element(tensor) {
-                // Of the data set only the rows of the batch.
+                // Only the rows of the batch are read from the data set.
                 Element::U8 => operands.last().map_or(0, |y| program.info(y.tensor).len() as u64),
                 _ if name == "history" => 0, // a few cells
                 _ => all,
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_passed_between_operations_is_written_and_not_read_again() {
+    fn a_tensor_between_two_operations_counts_as_written_but_not_read() {
         let mut program = Program::new();
         let [x, y, z] = ["x", "y", "z"].map(|name| program.tensor(name, &[100]));
         assert_eq!(min_bytes(&[relu(x, y)], &program), 800);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_data_set_only_the_images_of_the_batch_are_read() {
+    fn only_the_images_of_the_batch_count_as_read_from_the_data_set() {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
         let images = program.tensor_of(Element::U8, "images", &[1000, 2, 2, 1]);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_have_the_same_key_on_any_tensors_and_another_key_with_another_shape_or_setting() {
+    fn keys_depend_on_shapes_and_settings_but_not_on_tensors() {
         let mut program = Program::new();
         let [a, b, c] = ["a", "b", "c"].map(|name| program.tensor(name, &[100]));
         let [short, shorter] = ["d", "e"].map(|name| program.tensor(name, &[99]));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_roofline_is_the_slower_of_moving_and_computing() {
+    fn the_roofline_time_is_the_longer_of_memory_and_arithmetic() {
         let operation_case = OperationCase::product(256);
         assert_eq!((operation_case.flops, operation_case.bytes), (2 << 28, 4 * (2 * 256 * 1024 + 1024 * 1024)));
         assert_eq!(operation_case.shape, "x [256, 1, 1, 1024] * w [1, 1, 1024, 1024]");

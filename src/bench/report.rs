@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Bench, Operation, Roofline, StartUp, StepTiming, Sweep, TimeSource};
 
-/// The width of shapes in tables, which cut longer ones; JSON has them whole.
+/// The width of shapes in tables, in characters. Tables truncate longer shapes; JSON has them whole.
 const SHAPE_WIDTH: usize = 44;
 
 /// The results of a benchmark.
@@ -24,7 +24,7 @@ pub struct BenchReport {
     pub batch_size: usize,
     /// Whether all results agreed with the CPU's in f64.
     pub passed: bool,
-    /// False where the benchmark was ended early.
+    /// Whether the benchmark ran to its end; false if it was stopped early.
     pub complete: bool,
     /// The start-up times, if whole steps were measured.
     pub start_up: Option<StartUp>,
@@ -142,7 +142,7 @@ impl fmt::Display for StepTiming {
     }
 }
 
-/// As tables.
+/// Formats the report as tables.
 impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(sweep) = &self.sweep {

@@ -19,16 +19,16 @@ pub(super) const PIECES: u64 = 3;
 /// The largest number of floating-point operations in the step that is compared with f64. Operations are compared at full size.
 const COMPARED_FLOPS: u64 = 2_000_000_000;
 
-/// The durations before the second step, in seconds.
+/// The durations of the start-up, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StartUp {
-    /// Writing the program.
+    /// Duration of writing the program.
     pub write: f64,
-    /// Creating buffers, and a GPU's pipelines.
+    /// Duration of creating buffers and, on a GPU, pipelines.
     pub build: f64,
-    /// Drawing the initial parameters, and uploading them and the images.
+    /// Duration of drawing the initial parameters and uploading them and the images.
     pub load: f64,
-    /// The first step, in which drivers compile.
+    /// Duration of the first step, in which drivers compile shaders.
     pub first_step: f64,
 }
 
@@ -38,11 +38,11 @@ pub struct StepTiming {
     /// The duration; the mean of steps with and without a gradient penalty, if there is one.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Real images a second.
+    /// Real images per second.
     pub images_per_second: f64,
     /// The mean number of floating-point operations of matrix products, in 10^9.
     pub gflop: f64,
-    /// The rate of floating-point operations, in 10^9 a second.
+    /// The rate of floating-point operations, in 10^9 per second.
     pub gflops: f64,
     /// The number of dispatches of a step without a gradient penalty; absent on the CPU device.
     pub dispatches: Option<usize>,
@@ -50,7 +50,7 @@ pub struct StepTiming {
     pub encode_milliseconds: Option<f64>,
     /// The largest error of a tensor of a small step against f64, as a share of its bound.
     pub error_share: f64,
-    /// What is wrong with the tensors of the small step.
+    /// Descriptions of wrong tensors of the small step.
     pub complaints: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! How the duration of a step scales with the batch size, and with the width of the networks.
+//! Sweeps: the duration of a step over batch sizes or widths of the networks.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::report::trace::Trace;
 const BATCHES: u32 = 12;
 /// The widths of a sweep, in percent of the model's own channels.
 const WIDTHS: [usize; 5] = [25, 50, 100, 200, 400];
-/// The longest duration of a step, in durations of a measurement; longer steps are skipped.
+/// The longest step that is measured, as a multiple of the duration of a measurement; longer steps are skipped.
 const PATIENCE: f64 = 20.0;
 
 /// What a sweep varies.
@@ -52,11 +52,11 @@ pub struct SweepPoint {
     /// The duration of a step.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Real images a second.
+    /// Real images per second.
     pub images_per_second: f64,
     /// The floating-point operations of the step's matrix products, in 10^9.
     pub gflop: f64,
-    /// The rate of floating-point operations, in 10^9 a second.
+    /// The rate of floating-point operations, in 10^9 per second.
     pub gflops: f64,
 }
 
@@ -94,7 +94,7 @@ impl Bench<'_> {
         Ok(sweep)
     }
 
-    /// Measures a point; `None` where its step is expected to take too long, judging from the point before.
+    /// Measures a point; `None` if its step would take too long, estimated from the previous point.
     fn point(
         &self,
         batch_size: usize,
@@ -142,7 +142,7 @@ impl Sweep {
     }
 }
 
-/// A table with a line for each point.
+/// Formats the sweep as a table with one line per point.
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

@@ -161,8 +161,8 @@ fn zeros<E: Copy + Default>(buffer: &Buffer) -> Result<Vec<E>> {
         return Err(Error::OutOfMemory {
             tensor: buffer.name.clone(),
             bytes: (buffer.len as u64).saturating_mul(size_of::<E>() as u64),
-            device: "the CPU's memory".into(),
-            hint: "close other programs, or take a smaller model".into(),
+            device: "the CPU".into(),
+            hint: "close other programs, or choose a smaller model".into(),
         });
     }
     values.resize(buffer.len, E::default());

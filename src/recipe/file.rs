@@ -13,20 +13,20 @@ use crate::error::{Error, Result};
 /// Groups that a model file may set; see [`Recipe::of_model`].
 const OF_MODELS: [&str; 3] = ["Training", "Regularisation", "Augmentation"];
 
-/// The table of a run's `config.toml` that says what came of the options; it is no option itself.
+/// The table in a run's `config.toml` with the results of the options, which is not an option.
 pub(crate) const RUN: &str = "run";
 
 /// Largest configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What is wrong with an option in a file.
+/// An invalid option in a file.
 #[derive(Debug)]
 pub struct Mistake {
-    /// Where it stands, in bytes of the text.
+    /// Position of the option, in bytes of the text.
     pub at: Range<usize>,
-    /// What is wrong, to be said of the table: ``has lr = 2: 2 is out of range 0..=1``.
+    /// The facts, to follow the table's name: ``has lr = 2: 2 is out of range 0..=1``.
     pub message: String,
-    /// What may stand there instead.
+    /// What to do.
     pub hint: String,
 }
 
@@ -35,7 +35,7 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// Names the file, the line and the key.
+    /// If the file cannot be read or an option is invalid. The message names the file, the line and the key.
     pub fn read(path: &Path) -> Result<Self> {
         let length = std::fs::metadata(path).map_err(Error::file("read", path))?.len();
         let wrong = |line: Option<usize>, message: &str, hint: &str| Error::Request {
@@ -63,7 +63,7 @@ impl Recipe {
             .map_err(|Mistake { at, message, hint }| wrong(line(at.start), &format!("it {message}"), &hint))
     }
 
-    /// The options that are given, in groups, as [`Recipe::read`] reads them.
+    /// Writes the given options in groups, as [`Recipe::read`] reads them.
     pub fn to_toml(&self) -> String {
         let (table, command) = (self.to_table(), command());
         let (mut text, mut group) = (String::new(), None);
@@ -84,12 +84,12 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// Where a key is none of them, or its value is out of range.
+    /// If a key is not such an option, or its value is out of range.
     pub fn of_model(text: &str, table: &DeTable<'_>) -> Result<Self, Mistake> {
         Self::of_table(text, table, |_| true, |group| OF_MODELS.contains(&group))
     }
 
-    /// Reads the keys that `is_option` accepts, which have to be options of the groups that `takes` accepts.
+    /// Reads the keys for which `is_option` is true. They must be options of groups for which `takes` is true.
     fn of_table(
         text: &str,
         table: &DeTable<'_>,
@@ -141,14 +141,14 @@ fn one_option(name: &str, written: &str, value: &Spanned<DeValue<'_>>) -> Result
     }
 }
 
-/// The keys of the options of some groups, by the headings that they have in the help.
+/// The keys of the options in the groups for which `takes` is true; a group is given by its heading in the help.
 fn known_keys(takes: impl Fn(&str) -> bool) -> Vec<String> {
     let command = command();
     let taken = command.get_arguments().filter(|argument| argument.get_help_heading().is_some_and(&takes));
     taken.map(|argument| key_of(argument).to_string()).collect()
 }
 
-/// The beginning of a value, as it may stand in a sentence.
+/// The first line of a value, for a message.
 fn first_line(text: &str) -> String {
     let short: String = text.chars().take(40).take_while(|c| !c.is_control()).collect();
     if short.len() < text.len() { format!("{short} ...") } else { short }

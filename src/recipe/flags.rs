@@ -1,4 +1,4 @@
-//! Options as flags of a command: a `--no-` flag for each switch, and defaults in the help.
+//! Options as flags of a command, with a `--no-` flag for each switch and defaults in the help.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
@@ -13,9 +13,9 @@ struct OffSwitch {
     key: &'static str,
     /// The name of the flag.
     name: &'static str,
-    /// Its group in the help.
+    /// The heading of the flag's group in the help.
     group: &'static str,
-    /// Its help; it is hidden where there is none, as the switch is off by default.
+    /// The help of the flag; `None` hides the flag, for switches that are off by default.
     help: Option<&'static str>,
 }
 
@@ -54,10 +54,10 @@ const OFF_SWITCHES: [OffSwitch; 8] = [
 /// Switches that are always on by default: `--help` shows only how to turn them off.
 const ON_BY_DEFAULT: [&str; 2] = ["autotune", "tensorboard"];
 
-/// Options of which `--help` shows the built-in default.
+/// Options whose built-in default `--help` shows.
 const SHOWN_DEFAULTS: [&str; 5] = ["seed", "sample-every", "checkpoint-every", "keep-checkpoints", "eval-every"];
 
-/// Options that people need first: the short help has no others.
+/// The options in the short help: those that people need first.
 const FIRST_OPTIONS: [&str; 12] = [
     "data",
     "model",
@@ -73,7 +73,7 @@ const FIRST_OPTIONS: [&str; 12] = [
     "device",
 ];
 
-/// Groups of options that model files set, too, so that their defaults are the model's.
+/// Groups of options that model files can set, so that their defaults depend on the model.
 const GROUPS_OF_MODELS: [&str; 2] = ["Training", "Regularisation"];
 
 /// The options of a [`Recipe`], or of one of its groups, as flags.
@@ -84,7 +84,7 @@ impl<T: Args + Serialize + DeserializeOwned> FromArgMatches for Flags<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut table = Table::try_from(T::from_arg_matches(matches)?).expect("options have a TOML form");
         for OffSwitch { key, name, .. } in OFF_SWITCHES {
-            // A command may have the flags of one group only.
+            // A command may have the flags of only one group.
             if matches.try_get_one::<bool>(name).ok().flatten() == Some(&true) {
                 table.insert(key.to_string(), Value::Boolean(false));
             }
@@ -119,7 +119,7 @@ impl<T: Args + Serialize + DeserializeOwned> Args for Flags<T> {
     }
 }
 
-/// An option as a flag with its default in the help, and where it is a switch, the flag that turns it off.
+/// The flag of an option with its default in the help and, for a switch, the flag that turns it off.
 fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
     let Some(OffSwitch { name, group, help, .. }) = OFF_SWITCHES.iter().find(|switch| switch.key == key) else {
         let option = option.allow_negative_numbers(true);
@@ -142,7 +142,7 @@ fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
     vec![option.overrides_with(*name).hide(ON_BY_DEFAULT.contains(&key)), off]
 }
 
-/// With its default at the end of the first paragraph of its help.
+/// Appends the default to the first paragraph of the option's help.
 fn with_default(option: Arg, default: &str) -> Arg {
     let short = option.get_help().map(|help| format!("{help} [default: {default}]")).unwrap_or_default();
     let long = option.get_long_help().map(|help| format!("{help}\n\n[default: {default}]"));

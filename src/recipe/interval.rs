@@ -1,10 +1,10 @@
-//! When something happens in a run, as a person writes it: `500steps`, `5epochs`, `10times`, `never`, `90s`.
+//! Intervals, counts and durations of a run in their text form: `500steps`, `5epochs`, `10times`, `never`, `90s`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How often something happens.
+/// An interval in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interval {
     /// `500steps`: after every 500th step.
@@ -45,7 +45,7 @@ impl FromStr for Interval {
     }
 }
 
-/// How often images are evaluated; `None` for never.
+/// The interval between evaluations; `None` for never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvalInterval(pub Option<Interval>);
 
@@ -66,7 +66,7 @@ impl FromStr for EvalInterval {
     }
 }
 
-/// How many checkpoints a run keeps, at least one; `None` for all.
+/// The number of checkpoints that a run keeps, at least one; `None` for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptCheckpoints(pub Option<usize>);
 
@@ -91,14 +91,14 @@ impl FromStr for KeptCheckpoints {
     }
 }
 
-/// How long a run takes, 1 s to 365 days.
+/// The length of a run in time, 1 s to 365 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimit(pub Duration);
 
 impl TimeLimit {
-    /// Anything shorter is over before the first step.
+    /// The shortest run. A shorter one would end before the first step.
     const SHORTEST: Duration = Duration::from_secs(1);
-    /// Anything longer is a typing mistake.
+    /// The longest run. A longer one is probably a typing mistake.
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 }
 
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_nonsense_is_refused() {
+    fn intervals_parse_as_they_are_printed_and_others_are_refused() {
         for interval in [Interval::Steps(500), Interval::Epochs(5), Interval::Times(10), Interval::Epochs(1)] {
             assert_eq!(interval.to_string().parse(), Ok(interval));
             assert_eq!(interval.to_string().parse(), Ok(EvalInterval(Some(interval))));

@@ -1,9 +1,11 @@
-//! How a run is set up: every option that shapes it, defined once.
+//! The options of a run, each defined once.
 //!
-//! A [`Recipe`] is a set of options, each given or not. The same options are flags of `gpu-gan train`, keys of a configuration
-//! file (`--config FILE`, a run's `config.toml`) and, those of training, regularisation and augmentation, keys of a model file's
-//! `[training]`: a key is its flag's name without the dashes. Recipes are laid over one another ([`Recipe::over`]): flags over the
-//! configuration file, over what suits the data set, over the model file, over [`Recipe::built_in`].
+//! A [`Recipe`] is a set of options, each of which may be given or not. The same options are flags of `gpu-gan train` and keys of a
+//! configuration file (`--config FILE`, a run's `config.toml`). The options of training, regularisation and augmentation are also keys
+//! of a model file's `[training]`. A key is its flag's name without the dashes.
+//!
+//! Recipes are combined by precedence ([`Recipe::over`]): flags, then the configuration file, then defaults for the data set, then the
+//! model file, then [`Recipe::built_in`].
 
 mod file;
 mod flags;
@@ -30,44 +32,44 @@ use toml::{Table, Value};
 use crate::error::{Error, Result};
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
 
-/// Options that say the same thing in different ways: giving one in a layer hides the others in the layers below.
+/// Alternative options for one setting. An option that is given in a recipe hides its alternatives in the recipes below.
 const ALTERNATIVES: [&[&str]; 2] = [&["epochs", "steps", "time"], &["ema-decay", "ema-half-life"]];
 
-/// Options of a run, each of which may be given or not, in groups. In files the groups do not show: all keys are in one table.
+/// Options of a run, each of which may be given or not, in groups. In files all keys are in one table, without groups.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Args)]
 pub struct Recipe {
-    /// Which images the run trains on.
+    /// Options of the images.
     #[serde(flatten)]
     #[command(flatten)]
     pub data: DataOptions,
-    /// Which networks it trains.
+    /// Options of the networks.
     #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
-    /// How long and how fast it trains them.
+    /// Options of the length of the run and of the optimiser.
     #[serde(flatten)]
     #[command(flatten)]
     pub training: TrainingOptions,
-    /// What keeps the discriminator from winning.
+    /// Options of regularisation.
     #[serde(flatten)]
     #[command(flatten)]
     pub regularisation: RegularisationOptions,
-    /// How images are changed at random.
+    /// Options of random augmentation.
     #[serde(flatten)]
     #[command(flatten)]
     pub augmentation: AugmentationOptions,
-    /// What the run writes, and when.
+    /// Options of the run's output.
     #[serde(flatten)]
     #[command(flatten)]
     pub output: OutputOptions,
-    /// Where the run computes.
+    /// Options of the device.
     #[serde(flatten)]
     #[command(flatten)]
     pub device: DeviceOptions,
 }
 
 impl Recipe {
-    /// What a run does where nothing else is said.
+    /// The built-in defaults.
     pub fn built_in() -> Self {
         let once_an_epoch = Interval::Epochs(1);
         Self {
@@ -115,7 +117,7 @@ impl Recipe {
         }
     }
 
-    /// These options, and of those that are not given here the ones that `below` gives.
+    /// These options; options that are not given here come from `below`.
     #[must_use]
     pub fn over(&self, below: &Self) -> Self {
         let (mut table, above) = (below.to_table(), self.to_table());
@@ -128,12 +130,12 @@ impl Recipe {
         table.try_into().expect("both tables are of recipes")
     }
 
-    /// The options that are given, by their keys, in the order of their definition.
+    /// The given options by their keys, in the order of their definition.
     pub fn to_table(&self) -> Table {
         Table::try_from(self).expect("plain data has a TOML form")
     }
 
-    /// The keys of the options that are given.
+    /// The keys of the given options.
     pub fn keys(&self) -> Vec<String> {
         self.to_table().keys().cloned().collect()
     }
@@ -143,11 +145,11 @@ impl Recipe {
         command().get_arguments().map(|argument| key_of(argument).to_string()).collect()
     }
 
-    /// Whether each value is within its range.
+    /// Checks that each value is within its range.
     ///
     /// # Errors
     ///
-    /// Names the first option that is not, its value and its range.
+    /// [`Error::Request`] with the first invalid option, its value and its range.
     pub fn check(&self) -> Result<()> {
         for (key, value) in &self.to_table() {
             check_value(key, value).map_err(|reason| Error::Request {
@@ -169,7 +171,7 @@ impl Recipe {
     }
 }
 
-/// Whether a value is one that the flag of this key takes.
+/// Checks that the flag of this key accepts a value.
 fn check_value(key: &str, value: &Value) -> Result<(), String> {
     let text = match value {
         Value::Boolean(_) => return Ok(()), // a switch, which has no other values
@@ -183,7 +185,7 @@ fn check_value(key: &str, value: &Value) -> Result<(), String> {
     command.try_get_matches_from(words).map(drop).map_err(|error| reason(&error))
 }
 
-/// The options as a command that parses nothing else.
+/// A command whose only arguments are the options.
 fn command() -> Command {
     Recipe::augment_args(Command::new("recipe").no_binary_name(true).disable_help_flag(true))
 }
@@ -193,7 +195,7 @@ fn key_of(argument: &Arg) -> &str {
     argument.get_long().unwrap_or(argument.get_id().as_str())
 }
 
-/// Why clap does not take a value, without the name of the flag.
+/// The reason why clap rejects a value, without the name of the flag.
 fn reason(error: &clap::Error) -> String {
     use clap::error::{ContextKind, ContextValue};
     if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidValue) {

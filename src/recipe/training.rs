@@ -1,16 +1,16 @@
-//! How a model is trained, with every option decided.
+//! The settings of training, with a value for every option.
 
 use std::fmt;
 
 use super::Recipe;
 use crate::program::{AdversarialLoss, Decay, DiffAugment, RampUp, Schedule};
 
-/// How a model is trained, with every option decided.
+/// The settings of training, with a value for every option.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSettings {
     /// Length of a run in epochs.
     pub epochs: u64,
-    /// Least length of a run in steps.
+    /// Minimum length of a run in steps, if only the epochs are given.
     pub min_steps: u64,
     /// Real images in a batch; a batch of generated images has the same size.
     pub batch_size: usize,
@@ -22,14 +22,14 @@ pub struct TrainingSettings {
     pub adam: Adam,
     /// The losses of both networks.
     pub objective: Objective,
-    /// How the learning rates change.
+    /// The schedule of the learning rates.
     pub rates: Rates,
     /// Random augmentation of all images that the discriminator sees.
     pub diff_augment: DiffAugment,
 }
 
 impl TrainingSettings {
-    /// What a recipe says of training, and [`Recipe::built_in`] where it says nothing.
+    /// The settings of a recipe, with [`Recipe::built_in`] for the options that it does not give.
     pub fn new(recipe: &Recipe) -> Self {
         let Recipe { training, regularisation, augmentation, .. } = recipe.over(&Recipe::built_in());
         let ema = match (training.ema_half_life, training.ema_decay) {
@@ -37,7 +37,7 @@ impl TrainingSettings {
             (None, decay) => Ema::Decay(given(decay)),
         };
         Self {
-            epochs: training.epochs.unwrap_or(1), // where the recipe gives steps or a time
+            epochs: training.epochs.unwrap_or(1), // unused if the recipe gives steps or a time
             min_steps: given(training.min_steps),
             batch_size: given(training.batch_size),
             ema,
@@ -76,8 +76,8 @@ pub(super) fn given<T>(option: Option<T>) -> T {
     option.expect("it has a built-in default")
 }
 
-/// Decay of the EMA (exponential moving average) of the generator's weights, in the long run; [`Ema::ramp_up`] says what it is
-/// during the first steps.
+/// Decay of the EMA (exponential moving average) of the generator's weights. During the first steps the decay is smaller; see
+/// [`Ema::ramp_up`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ema {
     /// Weight of the old EMA in each step, in [0, 1).
@@ -90,7 +90,7 @@ pub enum Ema {
 }
 
 impl Ema {
-    /// Weight of the old EMA in a step that shows `images_per_step` real images, in the long run.
+    /// Weight of the old EMA in a step with `images_per_step` real images, after the first steps.
     pub fn decay(self, images_per_step: usize) -> f64 {
         match self {
             Self::Decay(decay) => decay,
@@ -98,7 +98,7 @@ impl Ema {
         }
     }
 
-    /// How the decay grows to its value during the first steps.
+    /// The bound of the decay during the first steps.
     pub fn ramp_up(self) -> RampUp {
         match self {
             Self::Decay(_) => RampUp::Steps,
@@ -107,7 +107,7 @@ impl Ema {
     }
 }
 
-/// The numbers of the Adam optimiser.
+/// The settings of the Adam optimiser (Kingma and Ba 2015).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     /// Learning rate.
@@ -116,7 +116,7 @@ pub struct Adam {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Number that is added to the root of the second moment.
     pub eps: f64,
 }
 
@@ -144,10 +144,10 @@ pub struct Penalty {
     pub every: u32,
 }
 
-/// Learning rates other than Adam's `lr`, and how they change. By default they do not.
+/// The discriminator's learning rate and the schedule of both learning rates. By default the rates are equal and constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Learning rate of the discriminator; Adam's `lr` where it has none of its own.
+    /// Learning rate of the discriminator; `None` for Adam's `lr`.
     pub discriminator: Option<f64>,
     /// Linear warm-up, in steps.
     pub warm_up: u32,
@@ -155,9 +155,9 @@ pub struct Rates {
     pub decay: Decay,
     /// Share of the rates that is left at the end of the decay, 0 to 1. A constant rate does not use it.
     pub last: f64,
-    /// Steps until the end of the decay; the length of the run where it is `None`.
+    /// Steps until the end of the decay; `None` for the length of the run.
     pub decay_steps: Option<u64>,
-    /// The step after which the schedule began again, without a warm-up, in a run that was extended so.
+    /// The step after which an extended run restarted the schedule, without a warm-up; `None` if it did not.
     pub restart: Option<u64>,
 }
 
@@ -168,13 +168,13 @@ impl Default for Penalty {
 }
 
 impl Penalty {
-    /// Whether there is any.
+    /// Whether any penalty has a weight above 0.
     pub fn is_on(self) -> bool {
         self.r1 > 0.0 || self.r2 > 0.0 || self.gp > 0.0
     }
 }
 
-/// In words: `non-saturating loss, R1 0.5 in every 4th step`.
+/// Formats the losses in words: `non-saturating loss, R1 0.5 in every 4th step`.
 impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { loss, label_smoothing, penalty } = *self;
@@ -192,7 +192,7 @@ impl fmt::Display for Objective {
     }
 }
 
-/// In words, to stand behind a rate: `, warmed up for 100 steps, linear to 0.1 of it, discriminator 0.001`.
+/// Formats the schedule in words, to follow a rate: `, warmed up for 100 steps, linear to 0.1 of it, discriminator 0.001`.
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { discriminator, warm_up, decay, last, .. } = *self;
@@ -219,7 +219,7 @@ impl Rates {
     pub fn schedule(self, steps: u64, updates: u32) -> Schedule {
         let Self { warm_up, decay, last, decay_steps, restart, .. } = self;
         let count = |steps: u64| u32::try_from(steps.saturating_mul(updates.into())).unwrap_or(u32::MAX);
-        // Past its warm-up, a schedule is what it would be if it began at the end of the warm-up.
+        // After its warm-up, a schedule equals one that started at the end of the warm-up.
         let warm_up = restart.unwrap_or(warm_up.into());
         Schedule { warm_up: count(warm_up), decay, steps: count(decay_steps.unwrap_or(steps)), last }
     }

@@ -1,4 +1,4 @@
-//! How values of options are read: whole numbers and numbers within a range, and types that have a text form.
+//! Parsers of option values: integers and numbers within a range, and types with a text form.
 
 use std::fmt::{self, Debug, Display};
 use std::marker::PhantomData;
@@ -19,14 +19,14 @@ pub(super) fn whole<T: TryFrom<u64>>(
     }
 }
 
-/// Reads a number within a range that it does not leave when it is rounded to single precision, as devices do.
+/// Reads a number within a range. The number must also be in the range after rounding to single precision, as devices use it.
 pub(super) fn number(
     range: impl RangeBounds<f64> + Debug + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     move |text| {
         let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
         let rounded = f64::from(number as f32);
-        // A bound that is no f32 itself may be passed in rounding.
+        // A bound that is not an f32 may be exceeded by rounding.
         let rounds_out = matches!(range.end_bound(), Bound::Excluded(end) if rounded >= *end);
         if range.contains(&number) && !rounds_out {
             Ok(number)
@@ -36,7 +36,7 @@ pub(super) fn number(
     }
 }
 
-/// Stores an optional value as its text, or as a whole number where the text is one.
+/// Stores an optional value as its text, or as an integer if the text is one.
 #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
 pub(super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(value) = value else { return serializer.serialize_none() };
@@ -47,7 +47,7 @@ pub(super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer
     }
 }
 
-/// Reads what [`serialize`] stored. A list of texts is read as one text, with commas between them.
+/// Reads a value that [`serialize`] stored. A list of texts is joined by commas.
 pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: FromStr<Err: Display>,
@@ -56,7 +56,7 @@ where
     deserializer.deserialize_any(TextVisitor(PhantomData)).map(Some)
 }
 
-/// Takes what may be the text of a `T`.
+/// Parses a `T` from a text, an integer or a list of texts.
 struct TextVisitor<T>(PhantomData<T>);
 
 impl<'de, T: FromStr<Err: Display>> de::Visitor<'de> for TextVisitor<T> {

@@ -1,4 +1,4 @@
-//! One operation, or a few that a GPU may compute together, alone in a program, on a GPU and in f64 on the CPU.
+//! Comparison of one operation, or of a few that a GPU may fuse, on a GPU and in f64 on the CPU.
 
 use std::collections::HashMap;
 
@@ -11,35 +11,35 @@ use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId,
 
 /// The value of the elements after a tensor, which an operation must not change.
 const GUARD: f32 = 12_345.0;
-/// The number of such elements.
+/// The number of guard elements after a tensor.
 const GUARD_LEN: usize = 130;
 
-/// One operation, or a few in a row, alone in a program, with guard elements after each tensor of floats.
+/// A program of one operation, or of a few consecutive ones, with guard elements after each tensor of floats.
 pub struct Case {
     program: Program,
     run: RoutineId,
     /// The number of the step in which the operations run.
     step: u32,
-    /// How far results may be from their references.
+    /// The tolerance of the results.
     tolerance: Tolerance,
-    /// The tolerance on a device of mixed precision, if that rounds the factors of one of the operations.
+    /// The tolerance on a device of mixed precision; `None` if that rounds no factors of these operations.
     in_f16: Option<Tolerance>,
     /// Each operand with the tensor over it and its guard.
     operands: Vec<(Operand, TensorId)>,
-    /// First values of operands, by their letters.
+    /// Fixed first values of operands, by their letters.
     given: Vec<(&'static str, Vec<f32>)>,
     /// The seed of all other values.
     seed: u64,
 }
 
 impl Case {
-    /// A case of an operation of a program, on new tensors of the same shapes, in the step of that number.
+    /// A case of an operation of a program, on new tensors of the same shapes, in step number `step`.
     pub fn of(op: &Op, source: &Program, step: u32) -> Self {
         Self::of_ops(std::slice::from_ref(op), source, step)
     }
 
-    /// A case of a few operations of a program in a row. Operations that share a tensor, or a part of one, share it in the case,
-    /// too. The tolerance is the loosest of theirs.
+    /// A case of a few consecutive operations of a program. Operations that share a tensor, or a part of one, share it in the case,
+    /// too. The tolerance is the loosest one of the operations.
     pub fn of_ops(ops: &[Op], source: &Program, step: u32) -> Self {
         let mut program = Program::new();
         let mut operands: Vec<(Operand, TensorId)> = Vec::new();
@@ -69,7 +69,7 @@ impl Case {
                 let copy = &mut operands[known].0;
                 let is_part = containing.tensor != operand.tensor;
                 if operand.access != Access::Read {
-                    // What lies beside a part keeps its values.
+                    // Elements outside the part keep their values.
                     copy.access = if is_part { Access::Update } else { operand.access };
                 }
                 if is_part {
@@ -100,14 +100,14 @@ impl Case {
         Self::sequence(step, |program| vec![build(program)])
     }
 
-    /// A case of a few operations in a row, on tensors that `build` creates.
+    /// A case of a few consecutive operations on tensors that `build` creates.
     pub fn sequence(step: u32, build: impl FnOnce(&mut Program) -> Vec<Op>) -> Self {
         let mut program = Program::new();
         let ops = build(&mut program);
         Self::of_ops(&ops, &program, step)
     }
 
-    /// The same case with another tolerance than that of its operation.
+    /// The same case with this tolerance instead of its operation's.
     #[must_use]
     pub fn within(mut self, tolerance: Tolerance) -> Self {
         self.tolerance = tolerance;
@@ -128,7 +128,7 @@ impl Case {
         self
     }
 
-    /// The operation, on the case's own tensors; the last one of several.
+    /// The operation, or the last one of several, on the case's own tensors.
     pub fn op(&self) -> &Op {
         self.program.routine(self.run).ops.last().expect("a case has an operation")
     }
@@ -143,22 +143,22 @@ impl Case {
         self.run
     }
 
-    /// The dispatches that run it, in order.
+    /// The dispatches of the case with a set of kernels, in order.
     pub fn dispatches(&self, kernels: KernelSet) -> Vec<Dispatch> {
         lower(&self.program.routine(self.run).ops, &self.program, kernels)
     }
 
-    /// The dispatches that run it on a device, in order.
+    /// The dispatches of the case on a device, in order.
     pub fn dispatches_on(&self, gpu: &GpuDevice) -> Vec<Dispatch> {
         gpu.dispatches_of(&self.program.routine(self.run).ops, &self.program)
     }
 
-    /// The entry points that run it on a device, as (shader, entry point), in order.
+    /// The entry points of the case on a device, as (shader, entry point), in order.
     pub fn entry_points(&self, gpu: &GpuDevice) -> Vec<(&'static str, &'static str)> {
         self.dispatches_on(gpu).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
     }
 
-    /// How far results may be from their references, on a device of mixed precision or on another one.
+    /// The tolerance of the results, on a device with or without mixed precision.
     pub fn tolerance(&self, mixed_precision: bool) -> Tolerance {
         self.in_f16.filter(|_| mixed_precision).unwrap_or(self.tolerance)
     }
@@ -203,14 +203,14 @@ impl Case {
         read.collect()
     }
 
-    /// As [`Self::run`], on an executor of [the case's program](Self::program).
+    /// [`Self::run`] on an executor of [the case's program](Self::program).
     pub fn try_on(&self, executor: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         self.fill(executor)?;
         executor.run(self.run, 1)?;
         self.compare(executor)
     }
 
-    /// Compares the results of an executor, which was filled and has run the routine once, with the CPU's in f64.
+    /// Compares the results of an executor with the CPU's in f64. The executor was filled and has run the routine once.
     pub fn compare(&self, on_gpu: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut in_f64)?;
@@ -235,7 +235,7 @@ impl Case {
         Ok(comparisons)
     }
 
-    /// Uploads the values that the operations read, NaN for the tensors that they write, and the guards.
+    /// Uploads the operands: values for read tensors, NaN for written tensors, and the guards.
     pub fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
         for (operand, whole) in &self.operands {
             let len = self.program.info(operand.tensor).len();
@@ -255,7 +255,7 @@ impl Case {
         Ok(())
     }
 
-    /// The step, or the class of each row. A tensor that the operations write starts with an invalid class.
+    /// The values of a u32 operand: the step, or the class of each row. A written tensor starts with an invalid class.
     fn counters(&self, operand: &Operand) -> Vec<u32> {
         let len = self.program.info(operand.tensor).len();
         let channels = |tensor| self.program.nhwc(tensor)[3];
@@ -292,7 +292,7 @@ impl Case {
                     *value = value.abs();
                 }
             }
-            // Whole numbers in -3..=3, so that many windows have their maximum more than once.
+            // Integers in -3..=3, so that many windows have several maxima.
             "x" if matches!(self.op(), Op::MaxPool { .. } | Op::MaxPoolGrad { .. }) => {
                 for value in &mut values {
                     *value = (*value * 3.5).trunc();
@@ -312,8 +312,8 @@ impl Case {
     }
 }
 
-/// The tolerance of operations of which a product rounds its factors to f16, by the length of its sums, times the length of the sums
-/// over its results. `None` without a product that a device of mixed precision rounds.
+/// The tolerance of operations with a product whose factors are rounded to f16. It grows with the length of the product's sums, and
+/// with the length of sums over its results. `None` if a device of mixed precision rounds no product of the operations.
 fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
     let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
     let (columns, length) = ops.iter().find_map(|op| match *op {
@@ -326,12 +326,12 @@ fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
         _ => None,
     })?;
     let adding = ops.iter().find_map(|op| if let Op::BatchNormGrad { dy, .. } = *op { Some(rows(dy)) } else { None });
-    // In a sequence of operations x is three times as large.
+    // With several operations the values of x are three times as large.
     let size = if ops.len() > 1 { 3 } else { 1 };
     (columns > 32).then(|| Tolerance::of_sum_in_f16(size * size * length * adding.unwrap_or(1)))
 }
 
-/// The largest operand that contains the given one, or that one itself.
+/// The largest operand that contains the given operand; without one, the given operand.
 fn containing(operand: Operand, ops: &[Op], program: &Program) -> Operand {
     let part = program.info(operand.tensor);
     let holds = |other: &Operand| {
@@ -374,8 +374,7 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
         }
         Op::MinibatchDeviation { x, .. } => {
             let [_, h, w, c] = program.nhwc(x);
-            let why =
-                "a mean of positive numbers, each 256th of which is added by one invocation: 6e-8 for each addition";
+            let why = "a mean of positive numbers, of which each invocation adds one in 256: 6e-8 for each addition";
             Tolerance { absolute: 2e-6, relative: 2e-6 + 6e-8 * (h * w * c / 256) as f64, why }
         }
         Op::UpsampleGrad { dy, dx } => Tolerance::of_sum(rows(dy) / rows(dx)),
@@ -399,7 +398,7 @@ fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
     }
 }
 
-/// Pseudo-random numbers in [-1, 1], different for each name.
+/// Pseudo-random numbers in [-1, 1], which depend on the name.
 pub fn pattern(name: &str, len: usize) -> Vec<f32> {
     seeded_pattern(0, name, len)
 }

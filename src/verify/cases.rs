@@ -1,4 +1,4 @@
-//! The cases: each operation at shapes that divide nothing, and the operations of models at their own shapes.
+//! The cases: each operation at awkward shapes, which no tile size divides, and the operations of models at their own shapes.
 
 mod normalised;
 
@@ -12,7 +12,7 @@ use crate::program::{
 };
 use crate::train::{Gan, Settings};
 
-/// The shapes of a convolution: x (N, H, W, `C_IN`), and w and y through the geometry.
+/// The shapes of a convolution: x is (N, H, W, `C_IN`); the geometry determines w and y.
 #[derive(Clone, Copy)]
 struct ConvShape {
     n: usize,
@@ -32,13 +32,13 @@ const fn shape(
     ConvShape { n, h, w, c_in, c_out, geometry: Geometry { kernel, stride, pad } }
 }
 
-/// Shapes of convolutions. None divides a tile, a workgroup or a split of a sum, except where the comment says so.
+/// Shapes of convolutions. Tiles, workgroups and splits of sums do not divide them, unless the comment says so.
 const CONVOLUTIONS: [ConvShape; 18] = [
-    shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest
+    shape(1, [1, 1], [1, 1], [1, 1, 0]),    // the smallest convolution
     shape(3, [1, 1], [5, 7], [1, 1, 0]),    // linear
     shape(3, [7, 9], [5, 2], [3, 2, 1]),    // not square
-    shape(2, [4, 4], [2, 3], [4, 1, 0]),    // the kernel is the image
-    shape(2, [8, 7], [2, 3], [2, 3, 0]),    // the stride is larger than the kernel: pixels that no position covers
+    shape(2, [4, 4], [2, 3], [4, 1, 0]),    // the kernel covers the image
+    shape(2, [8, 7], [2, 3], [2, 3, 0]),    // the stride is larger than the kernel: pixels outside all windows
     shape(5, [13, 13], [3, 17], [5, 2, 0]), // one column more than a narrow tile
     shape(2, [6, 5], [9, 65], [3, 3, 2]),   // one column more than a wide tile
     shape(7, [11, 10], [1, 1], [4, 2, 1]),  // one channel on both sides
@@ -46,19 +46,20 @@ const CONVOLUTIONS: [ConvShape; 18] = [
     shape(2, [5, 6], [3, 3], [5, 1, 2]),    // "same"
     shape(2, [10, 10], [3, 5], [4, 2, 1]),  // as in DCGAN
     shape(65, [3, 3], [4, 6], [2, 1, 0]),   // one image more than a tile
-    shape(1, [40, 40], [70, 3], [3, 1, 1]), // more depth than a stage, which the channels do not divide
+    shape(1, [40, 40], [70, 3], [3, 1, 1]), // the depth exceeds a stage, which the channels do not divide
     shape(2, [7, 7], [2, 2], [7, 4, 3]),    // a large kernel
-    shape(64, [8, 8], [16, 64], [4, 2, 1]), // divides everything
-    shape(3, [61, 53], [7, 4], [3, 1, 1]),  // four columns forward, of many rows
-    shape(3, [61, 53], [3, 8], [4, 2, 1]),  // three backward, in phases of different sizes
-    shape(2, [6, 6], [3, 4], [3, 2, 2]),    // rows and columns of padding alone
+    shape(64, [8, 8], [16, 64], [4, 2, 1]), // divisible by all sizes
+    shape(3, [61, 53], [7, 4], [3, 1, 1]),  // forward: four columns and many rows
+    shape(3, [61, 53], [3, 8], [4, 2, 1]),  // backward: three columns, in phases of different sizes
+    shape(2, [6, 6], [3, 4], [3, 2, 2]),    // rows and columns of padding only
 ];
 
-/// Shapes for operations on images of any size.
+/// Shapes of images for operations without a kernel size.
 const IMAGES: [[usize; 4]; 6] =
     [[2, 1, 1, 1], [6, 3, 5, 7], [4, 1, 1, 33], [2, 20, 30, 3], [130, 3, 3, 65], [4, 40, 33, 2]];
 
-/// A number of elements above the largest number of invocations along one dimension of a dispatch, so that some compute two.
+/// A number of elements above the largest number of invocations in one dimension of a dispatch, so that some invocations compute
+/// two elements.
 const LONG: usize = 16_800_002;
 
 /// Cases of every operation at awkward shapes.
@@ -89,8 +90,8 @@ pub fn awkward() -> Vec<Case> {
     parts.into_iter().flatten().collect()
 }
 
-/// Cases of the operations of models' steps and sample sheets, each shape once. Batch sizes are the models' own, or smaller ones of at
-/// least two images whose steps have at most `flops` floating-point operations.
+/// Cases of the operations of models' steps and sample sheets, each shape once. The batch sizes are the models' own, or smaller: of at
+/// least two images, with at most `flops` floating-point operations per step.
 pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
     const COUNT: usize = 1000;
     let (mut cases, mut compared, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -100,14 +101,14 @@ pub fn of_models(models: &[Model], flops: u64) -> Vec<Case> {
         let program = Gan::new(model, &Settings::bare(model, COUNT, batch_size as usize), COUNT).program;
         for op in program.routines().iter().flat_map(|routine| &routine.ops) {
             let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
-            // Images without their batch size, and one-dimensional buffers of Adam without their length.
+            // The key leaves out the batch size of images and the length of Adam's one-dimensional buffers.
             let shortened: Vec<_> = shapes
                 .iter()
                 .map(|shape| if matches!(shape.len(), 1 | 4) { &shape[1..] } else { &shape[..] })
                 .collect();
             let new = seen.insert(format!("{} {shortened:?}", op.name()));
-            // A large operation that differs from an earlier one only in these, such as one of a sample sheet, runs the same
-            // kernel on another number of rows.
+            // A large operation with the key of an earlier one, such as an operation of a sample sheet, runs the same kernel on
+            // another number of rows, so it is skipped.
             let largest: usize = shapes.iter().map(|shape| shape.iter().product()).max().unwrap_or(0);
             let large = op.flops(&program) > 100_000_000 || largest > 1_000_000;
             if (new || !large) && compared.insert(format!("{} {shapes:?}", op.name())) {
@@ -256,7 +257,7 @@ fn convolutions() -> Vec<Case> {
     cases
 }
 
-/// Convolutions whose padding before and after the image differ by one, which only the shapes tell.
+/// Convolutions whose padding before and after the image differs by one. Only the shapes show the difference.
 fn same_padding() -> Vec<Case> {
     let same = |size: usize, [kernel, stride]: [usize; 2]| {
         let out = size.div_ceil(stride);
@@ -266,10 +267,10 @@ fn same_padding() -> Vec<Case> {
     for (n, [h, w], [c_in, c_out], [kernel, stride]) in [
         (2, [6, 8], [3, 5], [3, 2]),    // one after
         (3, [28, 14], [1, 9], [5, 2]),  // one before, two after
-        (2, [7, 5], [4, 3], [4, 1]),    // the same, at a stride of 1
-        (2, [9, 5], [2, 70], [5, 3]),   // height is padded evenly, width is not
-        (2, [7, 8], [3, 2], [2, 3]),    // one after the height, none at the width, and pixels that no position covers
-        (1, [16, 16], [65, 7], [5, 1]), // even
+        (2, [7, 5], [4, 3], [4, 1]),    // equal padding, at a stride of 1
+        (2, [9, 5], [2, 70], [5, 3]),   // equal padding for the height, unequal for the width
+        (2, [7, 8], [3, 2], [2, 3]),    // one row after, no columns, and pixels outside all windows
+        (1, [16, 16], [65, 7], [5, 1]), // equal padding
     ] {
         let ((h_out, pad), (w_out, pad_of_width)) = (same(h, [kernel, stride]), same(w, [kernel, stride]));
         assert_eq!(pad, pad_of_width, "the geometry has one pad for both");
@@ -297,7 +298,7 @@ fn same_padding() -> Vec<Case> {
     cases
 }
 
-/// Upsampling and pooling. Devices may differ in windows with two maxima and in rows that fill no window.
+/// Upsampling and pooling. Windows with two maxima, and rows after the last whole window, are where devices may differ.
 fn resizing() -> Vec<Case> {
     let mut cases = Vec::new();
     for ([n, h, w, c], factor) in [
@@ -321,8 +322,8 @@ fn resizing() -> Vec<Case> {
     for ([n, h, w, c], size) in [
         ([1, 1, 1, 1], 1),
         ([2, 4, 6, 3], 2),
-        ([3, 7, 5, 33], 2), // a row and a column are left out
-        ([2, 8, 11, 5], 3), // two of each
+        ([3, 7, 5, 33], 2), // one row and one column are ignored
+        ([2, 8, 11, 5], 3), // two rows and two columns are ignored
         ([1, 13, 13, 65], 2),
         ([2, 5, 5, 2], 5),
         ([1, 130, 255, 1], 128),
@@ -360,7 +361,7 @@ fn packing() -> Vec<Case> {
     cases
 }
 
-/// The deviation of a minibatch. In the last shape the sum over an image is split.
+/// Minibatch deviation. In the last shape the sum over an image is split.
 fn deviations() -> Vec<Case> {
     let mut cases = Vec::new();
     for ([n, h, w, c], group) in [
@@ -382,7 +383,7 @@ fn deviations() -> Vec<Case> {
             Op::MinibatchDeviationGrad { x, dy: program.tensor("dy", &more), dx, group }
         }));
     }
-    // Equal images, and images that hardly differ.
+    // Equal images, and images with tiny differences.
     for x in [[1.5, -2.0, 1.5, -2.0, 1.5, -2.0, 1.5, -2.0], [1.5, -2.0, 1.500_001, -2.0, 1.5, -2.0, 1.5, -2.000_002]] {
         let case = Case::single(1, |program| Op::MinibatchDeviation {
             x: program.tensor("x", &[4, 1, 2, 1]),
@@ -588,7 +589,7 @@ fn penalties() -> Vec<Case> {
     cases
 }
 
-/// Extreme values, at which a formula overflows or a driver's function returns NaN.
+/// Extreme values, for which a formula may overflow or a driver's function may return NaN.
 fn extremes() -> Vec<Case> {
     const LARGE: [f32; 8] = [50.0, -50.0, 1e4, -1e4, 1e30, -1e30, f32::MAX, f32::MIN];
     const INFINITE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
@@ -611,7 +612,7 @@ fn extremes() -> Vec<Case> {
         });
         cases.push(case.with_values("y", &[1.0, -1.0, 0.0]));
     }
-    // Each size in a case of its own: a mean hides values that are much smaller.
+    // Each magnitude is a separate case, as a mean hides much smaller values.
     for values in LARGE[..6].chunks(2) {
         for (_, kind) in AdversarialLoss::NAMES {
             if kind == AdversarialLoss::LeastSquares && values[0] > 1e18 {
@@ -698,16 +699,16 @@ fn ema(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
 
 const KINDS: [Activation; 3] = [Activation::LeakyRelu { slope: 0.2 }, Activation::Tanh, Activation::Sigmoid];
 
-/// Convolutions followed by an activation or by the gradient of one, and by an activation of another tensor.
+/// Convolutions followed by an activation, by the gradient of an activation, or by an activation of another tensor.
 fn convolutions_with_neighbours() -> Vec<Case> {
     let mut cases = Vec::new();
     for (number, shape) in [
         shape(3, [1, 1], [5, 7], [1, 1, 0]),
-        shape(2, [8, 7], [2, 3], [2, 3, 0]), // pixels that nothing reaches
+        shape(2, [8, 7], [2, 3], [2, 3, 0]), // pixels outside all windows
         shape(65, [5, 5], [3, 4], [4, 2, 1]),
-        shape(2, [6, 5], [70, 8], [3, 1, 1]),     // some GPUs split its sums
-        shape(1, [1, 1], [70_000, 3], [1, 1, 0]), // all GPUs split them, forward
-        shape(1, [1, 1], [3, 70_000], [1, 1, 0]), // and backward
+        shape(2, [6, 5], [70, 8], [3, 1, 1]),     // some GPUs split the sums
+        shape(1, [1, 1], [70_000, 3], [1, 1, 0]), // all GPUs split the sums of the forward pass
+        shape(1, [1, 1], [3, 70_000], [1, 1, 0]), // all GPUs split the sums of the backward pass
         shape(3, [61, 53], [2, 3], [3, 1, 1]),    // few columns and many rows
     ]
     .into_iter()
@@ -749,7 +750,7 @@ fn convolutions_with_neighbours() -> Vec<Case> {
     cases
 }
 
-/// Other operations in a row that a GPU may fuse, and similar ones that it must not fuse.
+/// Other consecutive operations that a GPU may fuse, and similar ones that it must not fuse.
 fn neighbours() -> Vec<Case> {
     let mut cases = Vec::new();
     // The last shape has more rows than one dispatch of batch normalisation computes on any device.
@@ -780,7 +781,7 @@ fn neighbours() -> Vec<Case> {
             let [affine, running] = ["affine", "running"].map(|name| program.tensor(name, &[2, c]));
             vec![Op::BatchNormEval { x, affine, running, y, eps: 1e-3 }, Op::Activation { kind, x: y, y: z }]
         }));
-        // The activation is of another tensor.
+        // The activation reads another tensor.
         cases.push(Case::sequence(1, |program| {
             let normalisation = batch_norm(program, &shape, 1);
             let [x, y] = ["other", "z"].map(|name| program.tensor(name, &shape));
@@ -812,14 +813,14 @@ fn neighbours() -> Vec<Case> {
 /// Operations that compute gradients, and operations that may follow them.
 struct GradientOps {
     ops: Vec<Op>,
-    /// One of the gradients.
+    /// The gradient of a weight.
     dw: TensorId,
     adam: Op,
     ema: Op,
 }
 
-/// Gradients for Adam whose sums GPUs split: of a bias, of a weight, and, after `between` elements that nothing here
-/// computes, of another weight.
+/// Gradients for Adam whose sums GPUs split: of a bias, of a weight and, after `between` elements that no operation writes, of
+/// another weight.
 fn gradients(program: &mut Program, between: usize) -> GradientOps {
     let [one, other] = [shape(5, [27, 20], [5, 7], [3, 2, 1]), shape(700, [1, 1], [13, 2], [1, 1, 0])];
     let [[x, w, dy, b], [other_x, other_w, other_dy, _]] = [one, other].map(|shape| convolution(program, shape));
@@ -845,7 +846,7 @@ fn gradients(program: &mut Program, between: usize) -> GradientOps {
     }
 }
 
-/// Gradients that Adam takes next, with the EMA after it and without, and with one of them changed before.
+/// Gradients before Adam, with and without the EMA after it, and with one gradient changed in between.
 fn gradients_before_adam() -> Vec<Case> {
     let mut cases = Vec::new();
     for (between, with_ema, changed) in [(1, false, false), (300, true, false), (77, true, true)] {
@@ -933,7 +934,7 @@ fn inputs() -> Vec<Case> {
     cases
 }
 
-/// The operations of conditional networks, for batches of equal parts with the same classes.
+/// The operations of conditional networks, for batches whose equal parts have the same classes.
 fn classes() -> Vec<Case> {
     let mut cases = Vec::new();
     for (n, parts, classes, before) in

@@ -1,4 +1,4 @@
-//! What [`verify`](super::verify) found, for CI systems: JUnit XML, and Markdown for the page of a job.
+//! Reports of [`verify`](super::verify) for CI systems: JUnit XML, and Markdown for the page of a job.
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::{CaseResult, Verdict, VerifyReport};
 
-/// The number of results of a kind that the Markdown summary names; the others are counted.
+/// The largest number of results of a kind that the Markdown summary lists; the others are counted.
 const MAX_NAMED: usize = 20;
 
-/// The template of the XML. The schema is the one that CI systems read: a suite of test cases with failures and skips.
+/// The template of the JUnit XML, the format that CI systems read.
 const JUNIT: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="gpu-gan verify" tests="{{ tests }}" failures="{{ failures }}" errors="0" skipped="{{ skipped }}" time="{{ time }}">
   <testsuite name="{{ device }}" tests="{{ tests }}" failures="{{ failures }}" errors="0" skipped="{{ skipped }}" time="{{ time }}">
@@ -83,10 +83,10 @@ impl VerifyReport {
         // XML and HTML escape the same characters.
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.render_str(JUNIT, Serde(suite)).expect("the template and its values are this file's own")
+        environment.render_str(JUNIT, Serde(suite)).expect("the template and its values are constants of this file")
     }
 
-    /// A summary in Markdown: the verdict, a table of operations, and the results that did not simply pass.
+    /// A summary in Markdown: the verdict, a table of operations, and all results other than passes.
     pub fn markdown(&self) -> String {
         let mut lines = vec![
             format!("## gpu-gan verify: {}", if self.passed { "passed" } else { "FAILED" }),
@@ -156,7 +156,7 @@ fn seconds(seconds: f64) -> String {
     format!("{seconds:.3}")
 }
 
-/// A text in one line that has no meaning in Markdown or HTML.
+/// Escapes a text for Markdown and HTML, in one line.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Known failures: which cases are expected to fail on which device, as data.
+//! Known failures: a file that lists which cases are expected to fail on which devices.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The largest size of a file of known failures, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The failures that a file expects; by default none. The file is TOML:
+/// The expected failures of a TOML file; by default none:
 ///
 /// ```toml
 /// [[failure]]
@@ -54,18 +54,18 @@ impl KnownFailures {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is larger than 1 MiB, or is not as described above.
+    /// If the file cannot be read, is larger than 1 MiB, or does not have the format above.
     pub fn read(path: &Path) -> Result<Self> {
         let size = std::fs::metadata(path).map_err(Error::file("read", path))?.len();
         if size > MAX_BYTES {
-            return Err(invalid(path, &format!("{size} bytes are more than {MAX_BYTES}")));
+            return Err(invalid(path, &format!("{size} bytes exceed the limit of {MAX_BYTES}")));
         }
         let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
         Self::parse(&text).map_err(|problem| invalid(path, &problem))
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        // In one line: the drawing of the place that toml would add is no sentence.
+        // One line, without toml's drawing of the position.
         let file: File = toml::from_str(text).map_err(|error| match error.span() {
             Some(span) => format!("line {}: {}", text[..span.start].lines().count().max(1), error.message()),
             None => error.message().to_string(),
@@ -135,7 +135,7 @@ mod tests {
     "#;
 
     #[test]
-    fn a_failure_is_known_on_the_devices_and_for_the_cases_that_an_entry_matches() {
+    fn a_failure_is_known_if_an_entry_matches_its_device_and_case() {
         let known = KnownFailures::parse(FILE).unwrap();
         let nvidia = known.of_device(0x10de, "NVIDIA GeForce RTX 3060 (Vulkan)", "NVIDIA 550.54.14");
         assert_eq!(nvidia.reason("conv_grad_weight/x=1x1x1x1"), Some("driver bug"));

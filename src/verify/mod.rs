@@ -1,9 +1,9 @@
-//! Whether a GPU and its driver compute correctly: every operation against the CPU device in f64, whole training steps,
-//! and repeated runs.
+//! Checks that a GPU and its driver compute correctly: every operation against the CPU device in f64, whole training steps, and
+//! repeated runs.
 //!
-//! A [`Case`] is one operation, or a few in a row, alone in a program, with guards around its tensors and NaN in its results.
-//! [`awkward`] lists cases at shapes that divide nothing, [`of_models`] at the shapes of models. The tests of the shaders run the
-//! same cases as `gpu-gan verify`.
+//! A [`Case`] is a program of one operation, or of a few consecutive ones, with guards after its tensors and NaN in its results.
+//! [`awkward`] lists cases at shapes that no tile size divides, [`of_models`] cases at the shapes of models. The tests of the
+//! shaders run the same cases as `gpu-gan verify`.
 
 mod case;
 mod cases;
@@ -31,7 +31,7 @@ use crate::gpu::{self, GpuDevice};
 use crate::net::{Model, Summary};
 use crate::progress::Console;
 
-/// How much [`verify`] checks.
+/// The scope of [`verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Awkward shapes, the models' shapes at small batch sizes, and one whole step of the default model.
@@ -40,12 +40,12 @@ pub enum Scope {
     Full,
 }
 
-/// What [`verify`] checks, and what it expects.
+/// The options of [`verify`].
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// How much is checked.
+    /// The scope of the checks.
     pub scope: Scope,
-    /// Only cases whose names match are run.
+    /// Only cases whose names match are run; `None` runs all cases.
     pub filter: Option<CaseFilter>,
     /// The seed of the operands' values.
     pub seed: u64,
@@ -78,7 +78,7 @@ const QUICK_MODEL: &str = "dcgan-fast";
 /// The largest number of floating-point operations in the step of a model whose operations [`Scope::Quick`] checks.
 const QUICK_FLOPS: u64 = 1_000_000_000;
 
-/// The largest number of floating-point operations of a whole step that is checked.
+/// The largest number of floating-point operations of a checked whole step; larger models use a smaller batch.
 const STEP_FLOPS: u64 = 7_000_000_000;
 
 /// A case with its name, unique among the cases of a scope.
@@ -114,7 +114,7 @@ pub fn case_names(scope: Scope) -> Result<Vec<String>> {
     Ok(names.chain(steps).collect())
 }
 
-/// Checks a GPU. Wrong results and cases that cannot run are in the report. `console` shows the progress.
+/// Checks a GPU. The report contains wrong results and cases that cannot run. `console` shows the progress.
 ///
 /// # Errors
 ///
@@ -136,7 +136,7 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
     if cases.is_empty() && stepped_models.is_empty() && repeated_models.is_empty() {
         return Err(Error::Request {
             message: "no case matches the filter".into(),
-            hint: "see `gpu-gan verify --list` for the names of all cases; with --full there are more".into(),
+            hint: "`gpu-gan verify --list` prints the names of all cases; --full has more cases".into(),
         });
     }
 
@@ -155,7 +155,7 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
         task.advance(1);
     }
     drop(task);
-    // A part of the cases reaches a part of the entry points.
+    // With a filter, the remaining cases need not reach all entry points.
     if options.filter.is_none() {
         report.add_missing_entry_points(missing.into_iter().map(|(shader, entry)| format!("{shader}.{entry}")));
     }
@@ -222,7 +222,7 @@ fn planned<'a>(
             cases.push(PlannedCase { named, variant: None, gpu: gpu.clone() });
             continue;
         }
-        // Quickly, one case of four is run with one of the other tile shapes, in turn.
+        // The quick scope runs one case of four with one of the other tile shapes, in turn.
         let tile_shapes = match scope {
             Scope::Quick if number % 4 == 0 => &tile_shapes[number / 4 % tile_shapes.len()..][..1],
             Scope::Quick => &[],
@@ -253,7 +253,7 @@ fn repeat_name(model: &Model) -> String {
     format!("repeat/{}", model.name)
 }
 
-/// Real images in a step that is checked.
+/// The number of real images in a checked step.
 fn step_batch(model: &Model) -> usize {
     let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
     batch_size.next_multiple_of(model.batch_multiple())
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_of_cases_are_unique_and_say_operation_and_shapes() {
+    fn case_names_are_unique_and_contain_operation_and_shapes() {
         let names = case_names(Scope::Quick).unwrap();
         let unique: BTreeSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());

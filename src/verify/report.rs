@@ -1,4 +1,4 @@
-//! What [`verify`](super::verify) found, as a table for people and as JSON for programs.
+//! The report of [`verify`](super::verify), as a table for people and as JSON for programs.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::program::Device;
 
-/// The number of failing cases of an operation that are described; the others are counted.
+/// The largest number of failing cases of an operation that are described; the others are counted.
 const MAX_DESCRIBED: usize = 5;
 
-/// What [`verify`](super::verify) found.
+/// The report of [`verify`](super::verify).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VerifyReport {
     /// The adapter.
@@ -30,22 +30,22 @@ pub struct VerifyReport {
     pub seconds: f64,
     /// One summary for each operation, in the order of their first case.
     pub operations: Vec<OperationSummary>,
-    /// Entry points of shaders that no case ran. Any is a gap in this program's cases.
+    /// The entry points of shaders that no case ran. Each one is a gap in this program's cases.
     pub entry_points_not_reached: Vec<String>,
     /// The comparisons of whole steps.
     pub steps: Vec<StepComparison>,
-    /// The models of which two runs gave the same bits.
+    /// The models for which two runs gave the same bits.
     pub repeated: Vec<String>,
-    /// What else is wrong.
+    /// Other problems.
     pub complaints: Vec<String>,
-    /// The result of every case, in the order in which they ran. JSON has those that did not simply pass, as `not_passed`.
+    /// The result of every case, in the order in which they ran. JSON has only the results other than passes, as `not_passed`.
     #[serde(rename = "not_passed", serialize_with = "only_not_passed")]
     pub results: Vec<CaseResult>,
     #[serde(skip)]
     known_failures: Known,
 }
 
-/// The known failures of the device, which two reports need not share to be equal.
+/// The known failures of the device. They do not affect the equality of reports.
 #[derive(Debug, Clone, Default)]
 struct Known(KnownFailures);
 
@@ -80,7 +80,7 @@ pub struct OperationSummary {
     pub known_failures: usize,
     /// The number of cases that passed and were expected to fail.
     pub unexpected_passes: usize,
-    /// What is wrong with the first failing cases.
+    /// Descriptions of the first failing cases.
     pub complaints: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ pub struct CaseResult {
     pub variant: Option<String>,
     /// Whether the case passed, and whether that was expected.
     pub verdict: Verdict,
-    /// What is wrong.
+    /// Descriptions of the errors.
     pub complaints: Vec<String>,
     /// Why the case is expected to fail, if it is.
     pub reason: Option<String>,
@@ -196,7 +196,7 @@ impl VerifyReport {
         self.results.iter().filter(move |result| result.verdict == verdict)
     }
 
-    /// Records a result of these complaints.
+    /// Records the result of a case: its complaints, which are empty if it passed.
     fn record(&mut self, name: &str, variant: Option<&str>, complaints: Vec<String>, time: Duration) -> Verdict {
         let reason = self.known_failures.0.reason(name).map(String::from);
         let verdict = match (complaints.is_empty(), &reason) {
@@ -223,7 +223,7 @@ impl VerifyReport {
         }
     }
 
-    /// The sources of bounds, each once, with the operations that have such a bound.
+    /// The reasons of the bounds, each once, with the operations that have this bound.
     fn bounds(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut bounds: Vec<(&str, Vec<&str>)> = Vec::new();
         for summary in &self.operations {
@@ -254,7 +254,7 @@ impl OperationSummary {
         }
     }
 
-    /// Adds the errors of a case, and returns what is wrong with it.
+    /// Adds the errors of a case, and returns its complaints.
     fn measure(
         &mut self,
         case: &Case,
@@ -278,7 +278,7 @@ impl OperationSummary {
         complaints
     }
 
-    /// `ok`, or how many cases did not simply pass.
+    /// `ok`, or the numbers of failures, known failures and unexpected passes.
     pub(super) fn status(&self) -> String {
         let counts = [
             (self.failed, "FAILED"),
@@ -377,7 +377,7 @@ impl fmt::Display for VerifyReport {
 mod tests {
     use super::*;
 
-    /// A report of a case of each verdict.
+    /// A report with a case of each verdict.
     fn report() -> VerifyReport {
         let known = KnownFailures::parse("[[failure]]\ncase = '^b'\nreason = 'driver bug <1>'").unwrap();
         let mut report = VerifyReport {
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn the_markdown_summary_names_what_did_not_simply_pass() {
+    fn the_markdown_summary_lists_failures_and_known_failures() {
         let mut report = report();
         report.record("a/x=2", None, vec!["y: <b>".into()], Duration::ZERO);
         let markdown = report.markdown();
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_only_the_results_that_did_not_simply_pass() {
+    fn json_omits_the_cases_that_passed() {
         let json = serde_json::to_value(report()).unwrap();
         let results = json["not_passed"].as_array().unwrap();
         assert_eq!(results.len(), 1);

@@ -12,15 +12,15 @@ use crate::program::{Access, Activation, Device, Element, Executor, Op, Program,
 use crate::recipe::Adam;
 use crate::train::{Checkpoint, Gan, Settings};
 
-/// The number of training images, which are noise.
+/// The number of training images. They are noise.
 const IMAGES: usize = 100;
-/// The largest distance of the GPU from f64, in distances of the CPU in f32, as both add in different orders.
-const TIMES_AS_FAR: f64 = 3.0;
-/// The largest relative distance of a tensor from f64 in mixed precision. Where the input of a leaky ReLU is closer to 0 than its
-/// rounding, about one in two thousand, its slope changes; through several layers such errors add up like a random walk.
-const IN_F16: f64 = 0.1;
+/// The largest accepted distance of the GPU from f64, as a multiple of the distance of the CPU in f32. Both add in different orders.
+const MAX_DISTANCE_RATIO: f64 = 3.0;
+/// The largest accepted relative distance of a tensor from f64 in mixed precision. About one in two thousand inputs of a leaky ReLU is
+/// closer to 0 than its rounding, so that its slope may change. Over several layers such errors add up like a random walk.
+const MAX_MIXED_DISTANCE: f64 = 0.1;
 
-/// The comparison of a whole step of a model with f64.
+/// The comparison of a whole training step with f64.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepComparison {
     /// The model's name.
@@ -31,17 +31,17 @@ pub struct StepComparison {
     pub tensors: usize,
     /// The largest distance of a tensor from f64, as a share of its bound.
     pub share: f64,
-    /// The tensor with that share, and its distances in words.
+    /// The name of the tensor with the largest share, and its distances in words.
     pub worst: String,
-    /// What is wrong.
+    /// Descriptions of the tensors that exceed their bounds.
     pub complaints: Vec<String>,
 }
 
-/// The largest difference of two values that rounding explains, relative to the largest value of their tensor. It only limits which
-/// [decisions](decide_alike) count as one of rounding.
+/// The largest difference of two values that rounding can cause, relative to the largest value of their tensor. It limits the
+/// [decisions](decide_alike) that are copied from another device.
 const ROUNDING: f32 = 1e-5;
 
-/// Values of tensors.
+/// The values of tensors.
 type Tensors = BTreeMap<TensorId, Vec<f32>>;
 
 /// A model in training on a device under test.
@@ -52,11 +52,11 @@ struct ModelUnderTest {
 }
 
 impl ModelUnderTest {
-    /// A setting of Adam with a large eps. Adam divides a gradient by its own size, so that with a small eps weights whose gradient
-    /// is close to 0 would move by rounding alone.
+    /// Settings of Adam with a large eps. Adam divides a gradient by its magnitude. With a small eps, weights with a gradient near 0
+    /// would move by rounding errors alone.
     const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
 
-    /// With `separate`, the program also has each operation of a step as a routine of its own.
+    /// Builds the program on a device. With `separate`, each operation of a step is also a separate routine.
     fn new(device: &dyn Device, model: &Model, batch_size: usize, separate: bool) -> Result<Self> {
         let mut settings = Settings { adam: Self::SMOOTH, ..Settings::bare(model, IMAGES, batch_size) };
         settings.objective.penalty.every = 1; // so that the first step has the penalty, if any step has one
@@ -97,8 +97,8 @@ impl ModelUnderTest {
         Ok(tensors)
     }
 
-    /// Runs a step operation by operation, with the [decisions](decide_alike) of another device whose step wrote `other`. Decisions
-    /// on tensors that a step writes several times are the device's own, since `other` has their last values alone.
+    /// Runs a step operation by operation, with the [decisions](decide_alike) of another device, whose step wrote `other`. For tensors
+    /// that a step writes several times the decisions are this device's own, since `other` has only their last values.
     fn run_with_decisions_of(&mut self, other: &Tensors) -> Result<()> {
         let program = &self.gan.program;
         let mut writes = HashMap::new();
@@ -135,11 +135,11 @@ fn routine_name(number: usize) -> String {
     format!("operation {number}")
 }
 
-/// Makes the values that a ReLU takes, or max pooling if there are the shape and the side of its windows, decide as those of another
-/// device: on which side of 0 a value lies, and which value of a window is the largest. Returns whether any value changed.
+/// Changes the inputs `values` of a ReLU so that each has the sign of the value on another device; or, with `windows` (the shape and
+/// the window size of max pooling), so that each window has its maximum at the same position. Returns whether any value changed.
 ///
-/// Where rounding decides, two correct devices may decide differently, and all gradients behind then differ by far more than by
-/// rounding. So values are only taken from the other device where they differ by rounding: a wrong value stays a difference.
+/// Two correct devices may decide differently if the difference is within rounding. All later gradients then differ by much more than
+/// rounding. So values are copied from the other device, but only if they differ by rounding: a wrong value stays wrong.
 fn decide_alike(values: &mut [f32], other: &[f32], windows: Option<([usize; 4], usize)>) -> bool {
     let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let mut changed = false;
@@ -176,7 +176,7 @@ fn decide_alike(values: &mut [f32], other: &[f32], windows: Option<([usize; 4], 
     changed
 }
 
-/// The values of a tensor that a step writes, perhaps through another handle on the same elements.
+/// The values of a tensor in `written`, which may have them under another handle on the same elements.
 fn values_of<'tensors>(tensor: TensorId, written: &'tensors Tensors, program: &Program) -> Option<&'tensors Vec<f32>> {
     let elements = |tensor: TensorId| (program.info(tensor).buffer, program.info(tensor).range());
     written.iter().find(|(other, _)| elements(**other) == elements(tensor)).map(|(_, values)| values)
@@ -187,10 +187,10 @@ fn step_of(gan: &Gan) -> &[Op] {
     &gan.program.routine(gan.penalised_step.map_or(gan.step, |penalised| penalised.step)).ops
 }
 
-/// Compares one step of a model with f64: every tensor that it writes, such as activations, gradients, moments and parameters. The
-/// bound is a multiple of the distance between f32 and f64 on the CPU, which decides as the GPU does where rounding decides.
+/// Compares one step of a model with f64: every tensor that the step writes, such as activations, gradients, moments and parameters.
+/// The bound is a multiple of the distance between f32 and f64 on the CPU. The CPU uses the [decisions](decide_alike) of the GPU.
 pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<StepComparison> {
-    // One device after the other, since the largest model takes gigabytes.
+    // Only one device at a time, since the largest model takes gigabytes.
     let mut on_the_gpu = ModelUnderTest::new(gpu, model, batch_size, false)?;
     on_the_gpu.run(1)?;
     let on_gpu = &on_the_gpu.written()?;
@@ -214,19 +214,20 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
         let tensor = &gan.program.info(id).name;
         let rows = rows_of_bias(id, exact, gan);
         let (share, words) = if let Some(rows) = rows.filter(|rows| norm(want) < 1e-12 * rows) {
-            // The gradient of a bias right before batch normalisation is 0: the result is the rounding of a long sum.
+            // The gradient of a bias before batch normalisation is 0, so the result is only the rounding of a long sum.
             let noise = norm(&on_gpu[&id]);
             (noise / (1e-5 * rows), format!("{tensor}: {noise:.1e} instead of 0, from summands of size {rows:.1e}"))
         } else {
-            let (rounding, strayed) = (distance(&rounded[&id], want), distance(&on_gpu[&id], want));
-            let words = format!("{tensor}: relative distance {strayed:.1e} from f64, f32 on the CPU {rounding:.1e}");
-            // A sum whose terms nearly cancel has the roundings of its terms: such as the last bias's, where half of the logits
-            // should rise and half should fall.
+            let (cpu_distance, gpu_distance) = (distance(&rounded[&id], want), distance(&on_gpu[&id], want));
+            let words =
+                format!("{tensor}: relative distance {gpu_distance:.1e} from f64, f32 on the CPU {cpu_distance:.1e}");
+            // A sum whose terms nearly cancel has the rounding errors of its terms. An example is the gradient of the last bias, where
+            // half of the terms are positive and half are negative.
             let cancelled = rows.map_or(0.0, |rows| 2e-7 * rows / norm(want));
-            let least = if gpu.mixed_precision() { IN_F16 } else { 1e-6 };
-            (strayed / (TIMES_AS_FAR * rounding + least + cancelled), words)
+            let least = if gpu.mixed_precision() { MAX_MIXED_DISTANCE } else { 1e-6 };
+            (gpu_distance / (MAX_DISTANCE_RATIO * cpu_distance + least + cancelled), words)
         };
-        // A tensor with a NaN is infinitely far from any other.
+        // A NaN counts as an infinite distance.
         let share = if share.is_nan() { f64::INFINITY } else { share };
         if share > 1.0 {
             steps.complaints.push(words.clone());
@@ -247,7 +248,7 @@ fn rows_of_bias(tensor: TensorId, exact: &Tensors, gan: &Gan) -> Option<f64> {
     Some(norm(values_of(dy, exact, &gan.program)?))
 }
 
-/// Whether two runs of a few steps give the same bits in all tensors of a checkpoint.
+/// Whether two runs of `steps` steps give the same bits in all tensors of a checkpoint.
 pub fn repeats(gpu: &dyn Device, model: &Model, batch_size: usize, steps: usize) -> Result<bool> {
     let bits = || -> Result<Vec<u32>> {
         let mut model_under_test = ModelUnderTest::new(gpu, model, batch_size, false)?;
@@ -275,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_decisions_that_rounding_explains_are_taken_from_the_other_device() {
+    fn only_decisions_within_rounding_are_copied_from_the_other_device() {
         let own = [1.0, 1e-7, -1e-7, 0.5, -0.5];
         let mut values = own;
         assert!(!decide_alike(&mut values, &own, None));

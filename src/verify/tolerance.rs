@@ -1,8 +1,8 @@
-//! How far a value may be from its reference, and how tensors are compared.
+//! Tolerances of values, and the comparison of tensors.
 
 use serde::Serialize;
 
-/// How far a value may be from its reference: `absolute + relative * |reference|`, for each element.
+/// The largest accepted difference of an element from its reference: `absolute + relative * |reference|`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
     /// The bound for references close to 0.
@@ -21,21 +21,21 @@ impl Tolerance {
     pub const EXACT: Self = Self { absolute: 0.0, relative: 0.0, why: "copies" };
 
     /// The tolerance of sums of `length` products of numbers in [-1, 1]. Each addition rounds a partial sum, about sqrt(k) / 3 in
-    /// size, by at most 2^-24 of it. The roundings add up like a random walk, to a standard deviation of 6e-9 * length. A large sum
-    /// is rounded more all the way, so at t standard deviations the tail is about exp(-1.1 t), far longer than that of a normal
-    /// distribution: the worst of the hundred million elements of `--full` is about 17 away. The tolerance is 25.
+    /// size, by at most 2^-24 of it. The rounding errors add up like a random walk, to a standard deviation of 6e-9 * length. Sums that
+    /// happen to be large have larger errors at every addition. So the tail at t standard deviations is about exp(-1.1 t), far
+    /// longer than that of a normal distribution: the largest error among the hundred million elements of `--full` is about 17
+    /// standard deviations. The tolerance is 25.
     pub fn of_sum(length: usize) -> Self {
         let why = "1.5e-7 for each term of the sum: 25 standard deviations of a random walk of roundings, whose tail is exponential";
         Self { absolute: 2e-6 + 1.5e-7 * length as f64, relative: 1e-6, why }
     }
 
-    /// The tolerance of sums of `length` products of numbers in [-1, 1] that are rounded to f16 before. Each product is then off by up
-    /// to 2^-10 of itself, and on average, where rounding truncates, by 2.7e-4 at a size of a third: a random walk of `length` steps,
-    /// of which seven standard deviations are allowed.
+    /// The tolerance of sums of `length` products of numbers in [-1, 1] that are first rounded to f16. The relative error of a product
+    /// is at most 2^-10. Where rounding truncates, the mean error is 2.7e-4 for products of a third. The errors add up like a random
+    /// walk of `length` steps; the tolerance is seven standard deviations.
     pub fn of_sum_in_f16(length: usize) -> Self {
         let Self { absolute, .. } = Self::of_sum(length);
-        let why =
-            "2e-3 for the root of the number of terms: seven standard deviations of a random walk of rounded products";
+        let why = "2e-3 times the root of the number of terms: seven standard deviations of a random walk of rounded products";
         Self { absolute: absolute + 2e-3 * (length as f64).sqrt(), relative: 2e-3, why }
     }
 
@@ -63,7 +63,7 @@ pub struct Comparison {
     pub normalised: f64,
     /// The largest difference of an element as a share of its tolerance: at most 1 where all elements pass.
     pub share: f64,
-    /// What is wrong, if anything is.
+    /// Description of the error; `None` if all elements pass.
     pub complaint: Option<String>,
 }
 
@@ -111,7 +111,7 @@ impl Comparison {
             ));
             return comparison;
         }
-        // This detects errors that all point in the same direction, each below its element's bound.
+        // This detects errors of equal sign that are each within their element's bound.
         let typical = (squares / want.len().max(1) as f64).sqrt();
         let allowed = tolerance.at(typical) / typical.max(f64::MIN_POSITIVE) / 2.0;
         if squares > 0.0 && comparison.normalised > allowed {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_pass_and_so_do_two_tensors_of_zeros() {
+    fn equal_values_and_tensors_of_zeros_pass() {
         assert_eq!(complaint(&GOT, &WANT), None);
         assert_eq!(complaint(&[0.0; 4], &[0.0; 4]), None);
         assert_eq!(Comparison::new(&GOT, &WANT, Tolerance::EXACT).complaint, None);
@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_that_is_not_finite_proves_nothing_and_fails() {
+    fn a_reference_that_is_not_finite_fails() {
         assert!(complaint(&[f32::NAN], &[f64::NAN]).is_some());
         assert!(complaint(&[f32::INFINITY], &[f64::INFINITY]).is_some());
     }
 
     #[test]
-    fn errors_within_each_bound_that_all_point_in_one_direction_fail() {
+    fn errors_of_one_sign_within_each_bound_fail() {
         assert!(complaint(&[1.0 + 3.9e-6; 100], &[1.0; 100]).unwrap().contains("mean squared"));
     }
 

@@ -1,5 +1,5 @@
-//! The fuzz targets: functions over bytes that feed them to the program as a file of one kind. They return normally for any
-//! bytes; a panic is a finding. `fuzz/` runs them under libFuzzer, `tests/fuzz.rs` on stable with mutated seeds.
+//! The fuzz targets: functions that pass bytes to the program as a file of one kind. They must return normally for any bytes; a
+//! panic is a finding. `fuzz/` runs them under libFuzzer, `tests/fuzz.rs` on stable with mutated seeds.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -12,13 +12,13 @@ use gpu_gan::recipe::Interval;
 use gpu_gan::train::{Checkpoint, Settings};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
-/// A target: its name, what it does with bytes, and its smallest seeds.
+/// A fuzz target.
 pub(crate) struct Target {
-    /// The target's name, which is that of its folders in `fuzz/corpus` and `fuzz/findings`.
+    /// The target's name, and the name of its folders in `fuzz/corpus` and `fuzz/findings`.
     pub(crate) name: &'static str,
-    /// Feeds bytes to the program, in a folder where it may write.
+    /// Passes bytes to the program. It may write into the folder.
     pub(crate) run: fn(&Path, &[u8]),
-    /// Makes the seeds that the mutations begin with.
+    /// Creates the seeds of the mutations: small valid files.
     pub(crate) seeds: fn() -> Vec<Vec<u8>>,
 }
 
@@ -46,7 +46,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Opens a file as a data set; an error is as good as images.
+/// Opens a file as a data set; `None` on an error, which is a valid outcome.
 fn open(path: &Path, source: impl FnOnce(Source) -> Source, cache: Option<&Path>) -> Option<ImageSet> {
     let source = source(Source { upscale: true, ..Source::from(path.to_str().expect("paths of tests are UTF-8")) });
     match data::open(&source, SHAPE, cache, &Console::silent()) {
@@ -275,7 +275,7 @@ fn checkpoint_seeds() -> Vec<Vec<u8>> {
     vec![fs::read(path).expect("it was written")]
 }
 
-/// A small model of images of the shape that the targets open.
+/// The text of a small model for images of the shape that the targets open.
 fn model_of_images() -> String {
     include_str!("../common/tiny.toml")
         .replace("features = 32", "features = 8")

@@ -1,63 +1,63 @@
-"""Makes the golden numbers that the CPU device is tested against, with PyTorch in float64.
+"""Generates the reference results of the tests of the CPU device, with PyTorch in float64.
 
     python generate.py        writes operations.safetensors, step.safetensors and models.safetensors beside this file
 
 Files      Safetensors. Every tensor is float64, row-major, named `case/tensor`; scalars have shape (1,).
            `__metadata__` maps each case to its hyper-parameters as JSON, and `about` to the versions used.
-           The same machine writes the same bytes each time; another one may differ in the last digits.
+           The same machine writes the same bytes each time; on another machine the last digits may differ.
 Layouts    PyTorch's own: images (N, C, H, W), conv weights (O, C, K, K), transposed conv weights (C, O, K, K)
            with C channels in and O out, linear weights (O, C).
-Names      x, w, b go in, y comes out, dy is an arbitrary upstream gradient, and dx, dw, db are what autograd
-           makes of it: the gradients of sum(y * dy).
+Names      x, w, b are inputs, y is the output, dy is a random upstream gradient, and dx, dw, db are the
+           gradients of sum(y * dy), by autograd.
 
 operations.safetensors    One case per operation and geometry. Each case draws its inputs from N(0, 1) with a generator
-           seeded by the CRC-32 of its name, so that a new case changes no other. Batch norm takes
-           1 + 2 z, Adam gradients from 1e-9 to 10, activations and losses a few large values, max pooling
-           whole numbers without negative ones, so that maxima are equal; the inputs of activations keep 0.1
+           seeded by the CRC-32 of its name, so that a new case changes no other. The inputs of batch norm
+           are 1 + 2 z, Adam's gradients range from 1e-9 to 10, activations and losses have a few large values,
+           max pooling has integers >= 0, so that maxima are equal, and inputs of activations are at least 0.1
            away from the kink at 0. DiffAugment draws for image i from Philox with counter (i, step, stream, 0) for colours and
-           (i, step, stream, 1) for places; `diff_augment_image` says how.
+           (i, step, stream, 1) for positions; `diff_augment_image` defines how.
 
-step.safetensors    Three training steps of `dcgan-small` with a batch of 5, under names that begin with it. Nothing large is stored:
+step.safetensors    Three training steps of `dcgan-small` with a batch of 5; names start with `dcgan-small`. Large tensors are not stored:
 
   Normals       normals(seed, stream, step, count) come from Philox 4x32-10 with counter (block, step, stream, 0) and
                 key (low half of seed, high half of seed). The outputs r0..r3 become u = ((r >> 9) + 0.5) * 2^-23, and
                     z0 = R(u0) cos(2 pi (u1 - 0.5))    z1 = R(u0) sin(2 pi (u1 - 0.5))    R(u) = sqrt(-2 ln u)
                     z2 = R(u2) cos(2 pi (u3 - 0.5))    z3 = R(u2) sin(2 pi (u3 - 0.5))
                 Element i is z_(i % 4) of block i / 4. A tensor takes its elements in PyTorch's flat order.
-  Parameters    Number k, counted from 0 through all of the generator and then all of the discriminator, starts from
-                z = normals(11, 100 + k, 0, count): 1 + 0.02 z for the weight of a batch norm, 0.02 z for all else.
-                Biases too, so that a forgotten one shows.
-  Inputs        Step s = 1, 2, 3 takes latents normals(11, 1, s, 5 * 64) and images tanh(normals(11, 2, s, 5 * 784)).
+  Parameters    Number k, counted from 0 through the generator and then the discriminator, starts from
+                z = normals(11, 100 + k, 0, count): 1 + 0.02 z for the weight of a batch norm, 0.02 z for all others,
+                including biases, so that a forgotten bias shows.
+  Inputs        Step s = 1, 2, 3 has the latents normals(11, 1, s, 5 * 64) and images tanh(normals(11, 2, s, 5 * 784)).
   Schedule      See `train_step`. Both networks are in train mode throughout.
   Fingerprints  A tensor t of n elements is stored as four projections, sum_i t_i q_j(i) with q_j = normals(13, j, 0, n)
                 and j = 0..3, then 24 samples t[i * n / 24] for i = 0..23 (all n elements where n <= 24).
-  Losses        Stored as they are: d_loss_real, d_loss_fake, g_loss, and the mean verdicts on the images, d_real and
-                d_fake (before the discriminator's update) and d_fake_for_g (after it).
+  Losses        Stored directly: d_loss_real, d_loss_fake, g_loss, and the mean scores of the images, d_real and d_fake
+                (before the discriminator's update) and d_fake_for_g (after it).
 
-models.safetensors    One training step of each other model, and of some with another objective, with a small batch and names that
-           begin with the recipe's. It differs
-           from a step of `dcgan-small` in what its layers are:
+models.safetensors    One training step of each other model, and of some with another objective, with a small batch;
+           names start with the recipe's name. Differences from a step of `dcgan-small`:
 
-  Same padding  As Keras defines it, by explicit zeros: ceil(in / stride) outputs, and where the zeros are odd in number one
-                more behind the image than before it. A transposed convolution is cut to stride * in in the same way.
-  Flat images   Reshape and flatten take numbers in the order (H, W, C).
-  Momentum      Keras's share of the old running statistics; PyTorch's momentum is 1 less that.
+  Same padding  As Keras defines it, by explicit zeros: ceil(in / stride) outputs; an odd number of zeros has one more after
+                the image than before it. A transposed convolution is cropped to stride * in in the same way.
+  Flat images   Reshape and flatten use the order (H, W, C).
+  Momentum      Keras's share of the old running statistics; PyTorch's momentum is 1 minus it.
   Dropout       Keeps x / (1 - rate) where r >> 9 >= round(rate * 2^23), with r_(i % 4) of block i / 4, stream 1000000 + n and
                 the step's number, for element i in the order (N, H, W, C). n counts the dropouts of the step: those of the
-                discriminator on real and fake images, which are one batch, real first, and then those on fakes alone.
-  Penalties     A step with gradient penalties has them, `every` times over, whatever its number. For those between real images
-                and fakes, image i is fake + u (real - fake) with u the i-th number of stream 4 and the step, as of (0, 1) above.
-  Classes       Image i of step s is of class [3, 0, 3, 9][i], a real image and the fake in its place alike. The generator takes a
-                one-hot vector behind its latents; of the discriminator's 1 + 10 logits, number 0 and that of the class, number
-                1 + class, are added.
-  DiffAugment   Real images, fakes in the discriminator's turn and the same fakes in the generator's are changed as in operations.safetensors,
-                with the streams 50, 51 and 52 and the step's number. Penalties are of what the discriminator then sees.
-  Pairs         The discriminator sees two images that follow each other as one with twice the channels.
-  Spectral norm Of the singular vectors u starts as (1, 2, 3, ...), normalised, for each layer. They come nearer to those of the weights
-                once for the discriminator's turn and once for the generator's, with the first pass of it.
+                discriminator on real and fake images, which are one batch, real first, and then those on fakes only.
+  Penalties     Every step has its gradient penalties, with `every` times their weight. For a penalty between real images and
+                fakes, image i is fake + u (real - fake) with u the i-th uniform number of stream 4 and the step.
+  Classes       Image i of each step has the class [3, 0, 3, 9][i], both the real image and the fake. The generator's input is the
+                latent followed by a one-hot vector. Of the discriminator's 1 + 10 logits, number 0 and number 1 + class are
+                added.
+  DiffAugment   Real images, fakes in the discriminator's update and the same fakes in the generator's update are augmented as in
+                operations.safetensors, with the streams 50, 51 and 52 and the step's number. Penalties apply to the augmented
+                images.
+  Pairs         The discriminator sees each two consecutive images as one image with twice the channels.
+  Spectral norm The singular vector u of each layer starts as (1, 2, 3, ...), normalised. Each update of a network does one power
+                iteration, in its first pass through the discriminator.
   Warm-up       Learning rates are those of the first step.
-  Vanishing     Where a bias comes before a batch norm, or only differences of logits count, its gradient is 0 but for rounding,
-                so it is named in the metadata and neither it nor its moments are stored.
+  Vanishing     The gradient of a bias before a batch norm, or of the last bias if the loss uses only differences of logits, is 0
+                except for rounding. The metadata names such a bias; neither its gradient nor its moments are stored.
 """
 
 import json
@@ -101,7 +101,7 @@ SAMPLES = 24
 
 
 class Goldens:
-    """The tensors and the metadata of one file, case by case."""
+    """The tensors and the metadata of one file."""
 
     def __init__(self):
         about = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
@@ -121,7 +121,7 @@ class Goldens:
             self.tensors[full_name] = array
 
     def save(self, path):
-        """Written by hand because the safetensors package shuffles the metadata, so no two files would be equal."""
+        """Writes the format directly, because the safetensors package shuffles the metadata: repeated files would differ."""
         header, end = {"__metadata__": self.metadata}, 0
         for name, array in self.tensors.items():
             start, end = end, end + array.nbytes
@@ -154,7 +154,7 @@ def philox(counter, key):
 
 
 def words(seed, stream, step, count):
-    """The blocks of four words that `count` numbers of one stream at one step are made of."""
+    """The blocks of four words for `count` numbers of a stream in a step."""
     blocks = -(-count // 4)
     counter = np.zeros((blocks, 4), np.uint64)
     counter[:, 0] = np.arange(blocks)
@@ -164,16 +164,16 @@ def words(seed, stream, step, count):
 
 
 def kept(seed, stream, step, rate, count):
-    """Which of `count` elements dropout keeps, as the docstring on top defines it."""
+    """Which of `count` elements dropout keeps, as the docstring at the top defines it."""
     return (words(seed, stream, step, count).reshape(-1)[:count] >> np.uint64(9)) >= round(rate * 2**23)
 
 
-# The C library's functions, one number at a time: numpy's own vary with the processor's vector unit.
+# The C library's functions, one number at a time: numpy's results depend on the processor's vector unit.
 log, cos, sin = (np.vectorize(f, otypes=[np.float64]) for f in (math.log, math.cos, math.sin))
 
 
 def normals(seed, stream, step, count):
-    """`count` normals of one stream at one step, as the docstring on top defines them."""
+    """`count` normals of a stream in a step, as the docstring at the top defines them."""
     r = words(seed, stream, step, count)
     u = ((r >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23
     z = np.empty(r.shape)
@@ -190,7 +190,7 @@ def normal_tensor(seed, stream, step, shape):
 
 
 class Draw:
-    """N(0, 1) for the inputs of one case."""
+    """Draws N(0, 1) for the inputs of a case."""
 
     def __init__(self, case):
         self.generator = torch.Generator().manual_seed(zlib.crc32(case.encode()))
@@ -239,7 +239,7 @@ def add_convolutions(goldens):
 
 
 def same_padding(size, kernel, stride):
-    """Zeros before and behind, so that a convolution gives ceil(size / stride)."""
+    """Zeros before and after, so that a convolution gives ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -250,7 +250,7 @@ def conv2d_same(x, w, b, stride):
 
 
 def conv_transpose2d_same(x, w, b, stride):
-    """The reverse of the convolution that makes x of an image of stride times its size."""
+    """The transpose of the convolution whose output is x and whose input is stride times as large."""
     h, w_out = stride * x.shape[2], stride * x.shape[3]
     (top, _), (left, _) = (same_padding(size, w.shape[2], stride) for size in (h, w_out))
     y = F.conv_transpose2d(x, w, None, stride)
@@ -263,8 +263,8 @@ def conv_transpose2d_same(x, w, b, stride):
 def add_same_convolutions(goldens):
     # case                   op                function              x (N, C, H, W)   O  K  stride
     for case, op, function, x, channels_out, kernel, stride in [
-        ("conv-same-k5-s2", "conv", conv2d_same, (2, 3, 8, 14), 2, 5, 2),  # 1 before, 2 behind
-        ("conv-same-k3-s2", "conv", conv2d_same, (2, 3, 6, 8), 2, 3, 2),  # 1 behind
+        ("conv-same-k5-s2", "conv", conv2d_same, (2, 3, 8, 14), 2, 5, 2),  # 1 before, 2 after
+        ("conv-same-k3-s2", "conv", conv2d_same, (2, 3, 6, 8), 2, 3, 2),  # 1 after
         ("conv-same-k4-s1", "conv", conv2d_same, (3, 2, 5, 7), 3, 4, 1),
         ("conv-same-k2-s3", "conv", conv2d_same, (2, 2, 7, 8), 3, 2, 3),
         ("conv-transpose-same-k5-s1", "conv-transpose", conv_transpose2d_same, (2, 3, 4, 5), 2, 5, 1),
@@ -289,7 +289,7 @@ def add_resampling(goldens):
         add_differentiated(goldens, case, draw, F.interpolate(x, scale_factor=factor, mode="nearest"), x=x)
     for case, size, x in [
         ("max-pool-2", 2, (2, 3, 6, 8)),
-        ("max-pool-2-of-odd", 2, (2, 2, 7, 5)),  # a row and a column are left out
+        ("max-pool-2-of-odd", 2, (2, 2, 7, 5)),  # a row and a column are ignored
         ("max-pool-3", 3, (1, 2, 8, 10)),
     ]:
         goldens.describe(case, op="max-pool", size=size)
@@ -303,7 +303,7 @@ def add_minibatch_deviations(goldens):
         goldens.describe(case, op="minibatch-deviation", group=group)
         draw = Draw(case)
         x = draw.data(*x)
-        x[:group, 0, 0] = x[0, 0, 0]  # alike
+        x[:group, 0, 0] = x[0, 0, 0]  # equal images
         x.requires_grad_()
         add_differentiated(goldens, case, draw, minibatch_deviation(x, group), x=x)
 
@@ -325,7 +325,7 @@ def add_dropouts(goldens):
 
 
 def dropout(x, rate, seed, stream, step, before=0):
-    """Of (N, C, H, W) or (N, C), which may come behind `before` others of its batch."""
+    """Dropout of (N, C, H, W) or (N, C), whose images come after `before` others in their batch."""
     images = torch.permute(x, (0, 2, 3, 1)) if x.dim() == 4 else x
     first = before * images[0].numel()
     keep = torch.from_numpy(kept(seed, stream, step, rate, first + x.numel())[first:]).reshape(images.shape)
@@ -351,7 +351,7 @@ def add_diff_augments(goldens):
 
 
 def diff_augment(x, changes, seed, stream, step):
-    """The changes of Zhao et al. 2020, image by image and one after the other, of (N, C, H, W)."""
+    """DiffAugment (Zhao et al. 2020) of (N, C, H, W), image by image, one change after the other."""
     key = [seed & 0xFFFFFFFF, seed >> 32]
     return torch.stack([diff_augment_image(image, changes, key, stream, step, i) for i, image in enumerate(x)])
 
@@ -406,7 +406,7 @@ def add_transposed_convolutions(goldens):
         ("conv-transpose-k4-s2-p1", (2, 3, 5, 4), 1, 4, 2, 1, 0, True),
         ("conv-transpose-k5-s2-p2-op1", (2, 3, 4, 4), 2, 5, 2, 2, 1, False),
         ("conv-transpose-k3-s3-p1-op2", (2, 2, 3, 4), 3, 3, 3, 1, 2, True),
-        ("conv-transpose-k2-s3-p0-op1", (2, 3, 3, 2), 2, 2, 3, 0, 1, True),  # the gaps hold the bias alone
+        ("conv-transpose-k2-s3-p0-op1", (2, 3, 3, 2), 2, 2, 3, 0, 1, True),  # the gaps hold only the bias
     ]:
         add_transposed_convolution(goldens, case, *geometry)
 
@@ -466,7 +466,7 @@ def add_batch_norms(goldens):
     for case, *settings in [
         ("batch-norm-4d", (3, 5, 2, 3), 1e-5, 0.1, True),
         ("batch-norm-2d", (7, 3), 1e-3, 0.01, True),
-        ("batch-norm-two-rows", (1, 3, 1, 2), 1e-5, 0.1, True),  # the fewest with an unbiased variance
+        ("batch-norm-two-rows", (1, 3, 1, 2), 1e-5, 0.1, True),  # the smallest number with an unbiased variance
         ("batch-norm-eval", (3, 5, 2, 3), 1e-5, 0.1, False),
     ]:
         add_batch_norm(goldens, case, *settings)
@@ -491,12 +491,12 @@ def add_activations(goldens):
 
 
 def softplus(x):
-    """ln(1 + e^x). F.softplus gives up precision above its threshold of 20."""
+    """ln(1 + e^x). F.softplus loses precision above its threshold of 20."""
     return -F.logsigmoid(-x)
 
 
 def discriminator_losses(kind, real, fake, smoothing):
-    """On real and on fake logits, each a mean."""
+    """The mean losses on real and on fake logits."""
     if kind in ("non-saturating", "minimax"):
         target = torch.full_like(real, 1 - smoothing)
         real_loss = target * softplus(-real) + (1 - target) * softplus(real)
@@ -524,13 +524,13 @@ def generator_loss(kind, fake, real):
     return -fake.mean()
 
 
-def verdict(kind, logits):
-    """How real the discriminator finds images, from 0 to 1."""
+def score(kind, logits):
+    """The discriminator's score of images, from 0 (generated) to 1 (real)."""
     return logits.clamp(0, 1) if kind == "least-squares" else logits.sigmoid()
 
 
 def add_losses(goldens):
-    # A logit of exactly 0 counts as "fake".
+    # A logit of exactly 0 is classified as generated.
     large = torch.tensor([60.0, -60.0, 25.0, -25.0, 0.0])
     for case, kind, smoothing, logits in [
         ("loss-non-saturating", "non-saturating", 0.0, 11),
@@ -559,7 +559,7 @@ def add_losses(goldens):
         (g_grad,) = torch.autograd.grad(g_loss, [fake])
         goldens.add(case, real=real, fake=fake, d_loss_real=d_loss_real, d_loss_fake=d_loss_fake, g_loss=g_loss)
         goldens.add(case, d_real_grad=d_real_grad, d_fake_grad=d_fake_grad, g_grad=g_grad)
-        goldens.add(case, d_real=verdict(kind, real).mean(), d_fake=verdict(kind, fake).mean())
+        goldens.add(case, d_real=score(kind, real).mean(), d_fake=score(kind, fake).mean())
         border = 0.5 if kind == "least-squares" else 0.0
         goldens.add(case, accuracy_real=(real > border).double().mean(), accuracy_fake=(fake <= border).double().mean())
 
@@ -577,7 +577,7 @@ def add_adams(goldens):
         goldens.describe(case, op="adam", lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, steps=steps)
         draw = Draw(case)
         param = draw.leaf(count)
-        # From 1e-9 to 10, so that eps decides some of them; the last one never has a gradient.
+        # From 1e-9 to 10, so that eps matters for some elements; the last element never has a gradient.
         grads = draw.data(steps, count) * torch.logspace(-9, 1, count)
         grads[:, -1] = 0.0
         goldens.add(case, param_before=param, grads=grads)
@@ -592,13 +592,13 @@ def add_adams(goldens):
 
 
 def decay_at(t, decay):
-    """The moving average follows quickly at first: t = 1, 2, ... counts its updates."""
+    """The decay in update t = 1, 2, ...; it is smaller in the first updates."""
     return min(decay, t / (t + 10))
 
 
 def add_moving_averages(goldens):
     steps, count = 5, 37
-    # With a decay of 0.2 the cap is reached at the third step.
+    # With a decay of 0.2 the maximum is reached at the third step.
     for case, decay in [("moving-average", 0.9), ("moving-average-capped", 0.2)]:
         goldens.describe(case, op="moving-average", decay=decay, steps=steps)
         draw = Draw(case)
@@ -610,7 +610,7 @@ def add_moving_averages(goldens):
 
 
 def add_moving_averages_by_half_life(goldens):
-    # As the training loop of StyleGAN2-ADA has it. With 40 images the cap is reached behind step 17.
+    # As in the training loop of StyleGAN2-ADA. With 40 images the maximum is reached after step 17.
     steps, count, batch = 40, 5, 50
     for case, half_life in [("moving-average-half-life", 40), ("moving-average-half-life-young", 100_000)]:
         goldens.describe(case, op="moving-average-by-half-life", half_life=half_life, batch=batch, steps=steps)
@@ -738,7 +738,7 @@ class Dropout(nn.Module):
 
 
 def set_dropout(network, used, step, before=0):
-    """For the next pass, when so many dropouts of the step came before it."""
+    """Sets the dropouts of the next pass; `used` dropouts of the step came before it."""
     layers = [layer for layer in network if isinstance(layer, Dropout)]
     for number, layer in enumerate(layers):
         layer.draw = (DROPOUT_STREAM + used + number, step, before)
@@ -875,9 +875,9 @@ def make_dcgan_fast(classes=0):
 
 
 class Conditional(nn.Sequential):
-    """A network whose images are of these classes, told at its input or at its output."""
+    """A conditional network, which uses the classes at its input or at its output."""
 
-    labels = None  # of the next pass, (N)
+    labels = None  # classes of the next pass, (N)
 
 
 class ConditionalGenerator(Conditional):
@@ -912,7 +912,7 @@ def make_dcgan_fast_64():
 
 
 class MinibatchDeviation(nn.Module):
-    """Behind the channels one more: the mean deviation within groups of so many images that follow each other."""
+    """Appends a channel with the mean deviation within groups of consecutive images."""
 
     def __init__(self, group):
         super().__init__()
@@ -923,7 +923,7 @@ class MinibatchDeviation(nn.Module):
 
 
 def make_spectral_pairs(deviation):
-    """The model of spectral-pairs.toml, or the same without the deviation, which no penalty goes through."""
+    """The model of spectral-pairs.toml; without the deviation, which does not support penalties, if `deviation` is false."""
     generator = nn.Sequential(
         nn.ConvTranspose2d(5, 6, 4, bias=False),
         nn.BatchNorm2d(6),
@@ -953,13 +953,13 @@ def spectral_layers(network):
 
 
 def iterate(network, on):
-    """Whether each pass from now on brings the singular vectors nearer to what they are of."""
+    """Turns the power iteration in each pass on or off."""
     for layer in spectral_layers(network):
         layer.train(on)
 
 
 class Recipe(typing.NamedTuple):
-    """How a model is trained."""
+    """The settings of a training run."""
 
     make: typing.Callable
     batch: int
@@ -977,8 +977,8 @@ class Recipe(typing.NamedTuple):
     every: int = 1
     d_lr: float | None = None
     warm_up: int = 0
-    model: str | None = None  # where it is not the recipe's name
-    labels: tuple = ()  # of the images of each step, where the networks are told their classes
+    model: str | None = None  # if it is not the recipe's name
+    labels: tuple = ()  # classes of the images of each step, for conditional networks
     diff_augment: tuple = ()
     pac: int = 1
 
@@ -1001,7 +1001,7 @@ RECIPES = {
     "upconv-aerial": Recipe(make_upconv_aerial, 2, 100, (3, 64, 64), 2e-4, (0.5, 0.999), 1e-7),
     "dcgan-fast": FAST._replace(r1=0.5, every=4),
     "dcgan-fast-relativistic": FAST._replace(
-        # An eps that makes nothing of a gradient of mere rounding.
+        # With this eps a gradient of pure rounding has no effect.
         loss="relativistic", r1=0.3, r2=0.7, d_lr=2e-3, eps=1e-4, warm_up=4, model="dcgan-fast",
         vanishing=("discriminator.7.bias",),
     ),
@@ -1023,7 +1023,7 @@ RECIPES = {
 
 
 class Training:
-    """Both networks with what Adam and the moving average remember."""
+    """Both networks with the state of Adam and of the EMA."""
 
     def __init__(self, recipe):
         generator, discriminator = recipe.make()
@@ -1032,7 +1032,7 @@ class Training:
         self.g, self.d = self.networks["generator"], self.networks["discriminator"]
         set_initial_parameters(self.networks)
         self.recipe = recipe
-        # In the first of so many steps of warming up.
+        # The first step of the warm-up.
         rates = [rate / max(recipe.warm_up, 1) for rate in (recipe.lr, recipe.d_lr or recipe.lr)]
         self.g_adam = adam(self.g.parameters(), rates[0], recipe.betas, recipe.eps)
         self.d_adam = adam(self.d.parameters(), rates[1], recipe.betas, recipe.eps)
@@ -1042,7 +1042,7 @@ class Training:
 def named(networks, prefix=""):
     """Parameters with their names: `generator.1.weight` first, `discriminator.10.bias` last."""
     found = [(name, param) for name, param in networks.named_parameters() if name.startswith(prefix)]
-    # Spectral norm makes its weights anew, behind the bias.
+    # Spectral norm registers its weights again, after the bias.
     modules = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in found))
     return sorted(found, key=lambda named: (modules.index(named[0].rpartition(".")[0]), named[0].endswith("bias")))
 
@@ -1057,7 +1057,7 @@ def set_initial_parameters(networks):
 
 
 def penalty(recipe, d, real, fake, t):
-    """What the discriminator pays for the length of its gradient for images; by double backward."""
+    """The gradient penalties of the discriminator, by double backward."""
 
     def lengths(images):
         images = images.clone().requires_grad_()
@@ -1078,13 +1078,13 @@ def penalty(recipe, d, real, fake, t):
 
 
 def train_step(training, t, latents, real):
-    """One adversarial step. Returns what is gone after it: the fake images, the gradients and the losses."""
+    """One adversarial step. Returns the results that the networks do not keep: fake images, gradients and losses."""
     g, d, changes = training.g, training.d, training.recipe.diff_augment
     if changes:
         real = diff_augment(real, changes, SEED, DIFF_AUGMENT_STREAM, t)
     packed = lambda images: images.reshape(len(images) // training.recipe.pac, -1, *images.shape[2:])
     dropouts = set_dropout(g, 0, t)
-    # A transposed convolution takes an image of one pixel.
+    # The input of a transposed convolution is an image of one pixel.
     fake = g(latents[:, :, None, None] if isinstance(g[0], nn.ConvTranspose2d) else latents)
 
     # The discriminator: real first, then fake, each with the statistics of its own batch.
@@ -1102,7 +1102,7 @@ def train_step(training, t, latents, real):
     grads = {name: param.grad.clone() for name, param in named(training.networks, "discriminator")}
     training.d_adam.step()
 
-    # The generator: the same fake images before the discriminator as it is now.
+    # The generator: the same fake images through the updated discriminator.
     training.g_adam.zero_grad()
     set_dropout(d, dropouts, t)
     iterate(d, True)
@@ -1119,7 +1119,7 @@ def train_step(training, t, latents, real):
         training.ema[name] = ema + (1 - decay_at(t, EMA_DECAY)) * (param.detach() - ema)
 
     logits = [real_logits, fake_logits, fake_logits_for_g]
-    losses = [d_loss_real, d_loss_fake, g_loss] + [verdict(recipe.loss, l).mean() for l in logits]
+    losses = [d_loss_real, d_loss_fake, g_loss] + [score(recipe.loss, l).mean() for l in logits]
     return fake, grads, torch.stack(losses)
 
 
@@ -1127,7 +1127,7 @@ DIRECTIONS = {}
 
 
 def direction(j, count):
-    """The first numbers of a stream do not depend on how many are drawn, so the longest of each is kept."""
+    """A direction of `count` numbers. Shorter directions are prefixes, so only the longest is stored."""
     if len(DIRECTIONS.get(j, ())) < count:
         DIRECTIONS[j] = normals(PROJECTION_SEED, j, 0, count)
     return DIRECTIONS[j][:count]
@@ -1145,7 +1145,7 @@ def add_fingerprints(goldens, case, tensors):
 
 
 def add_state(goldens, case, training, vanishing):
-    """Everything that the next step starts from."""
+    """Adds the state with which the next step starts."""
     params = named(training.networks)
     moving = [(name, param) for name, param in params if name not in vanishing]
     adam_state = {**training.g_adam.state, **training.d_adam.state}

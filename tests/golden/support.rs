@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// The largest difference, as a share of the largest value of the tensor; README.md gives the reason.
+/// The largest accepted difference, as a share of the largest value of the tensor; README.md gives the reason.
 const TOLERANCE: f64 = 1e-10;
 
-/// Numbers under a shape, the last index contiguous.
+/// A row-major array of numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Array {
     pub(crate) shape: Vec<usize>,
@@ -21,7 +21,7 @@ impl Array {
         Self { shape: shape.to_vec(), values: vec![value; shape.iter().product()] }
     }
 
-    /// The same numbers with its axes in another order. (N, C) counts as (N, C, 1, 1).
+    /// The same numbers with the axes in another order. (N, C) counts as (N, C, 1, 1).
     fn permuted(&self, axes: [usize; 4]) -> Self {
         let mut from = [1; 4];
         from[..self.shape.len()].copy_from_slice(&self.shape);
@@ -48,19 +48,19 @@ impl Array {
         self.permuted([0, 3, 1, 2])
     }
 
-    /// From PyTorch's (`C_OUT`, `C_IN`, K, K) to (K, K, `C_IN`, `C_OUT`). A transposed convolution's weights are those of the
-    /// convolution that it reverses, so its (C, O, K, K) changes in the same way.
+    /// From PyTorch's (`C_OUT`, `C_IN`, K, K) to (K, K, `C_IN`, `C_OUT`). A transposed convolution has the weights of the
+    /// convolution that it transposes, so its (C, O, K, K) is permuted in the same way.
     pub(crate) fn weights(&self) -> Self {
         self.permuted([2, 3, 1, 0])
     }
 
-    /// Row by row of a matrix.
+    /// The rows of a matrix.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[f64]> {
         self.values.chunks_exact(self.shape[1])
     }
 }
 
-/// A golden file. It records which tensors were read, so that a test can check that all were.
+/// A golden file. It records which tensors were read, so that a test can check that it compared all of them.
 pub(crate) struct Goldens {
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Array>,
@@ -77,7 +77,7 @@ impl Goldens {
             let (values, rest) = tensor.data().as_chunks();
             assert!(rest.is_empty());
             let values: Vec<f64> = values.iter().map(|&value| f64::from_le_bytes(value)).collect();
-            assert!(values.iter().all(|value| value.is_finite()), "nothing is near infinity");
+            assert!(values.iter().all(|value| value.is_finite()), "all values are finite");
             Array { shape: tensor.shape().to_vec(), values }
         };
         Self {
@@ -92,7 +92,7 @@ impl Goldens {
         self.find(key).unwrap_or_else(|| panic!("the golden file does not describe {key}"))
     }
 
-    /// The value of a key that only some cases have.
+    /// The value of a key in the file's metadata, if it has the key.
     pub(crate) fn find(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
     }
@@ -112,15 +112,15 @@ impl Goldens {
         self.tensors.get(name).unwrap_or_else(|| panic!("the golden file has no tensor {name}"))
     }
 
-    /// Whether all tensors whose names begin with a prefix were read.
+    /// Asserts that all tensors whose names start with `prefix` were read.
     pub(crate) fn assert_all_used(&self, prefix: &str) {
         let used = self.used.borrow();
         let unused: Vec<&str> = self.names().filter(|name| name.starts_with(prefix) && !used.contains(*name)).collect();
-        assert!(unused.is_empty(), "compared with nothing: {unused:?}");
+        assert!(unused.is_empty(), "never compared: {unused:?}");
     }
 }
 
-/// One case of an operation: its hyper-parameters and its tensors.
+/// A case of an operation: its hyper-parameters and its tensors.
 #[derive(Clone, Copy)]
 pub(crate) struct Case<'a> {
     goldens: &'a Goldens,
@@ -171,7 +171,7 @@ impl<'a> Case<'a> {
         Array { shape: vec![2, first.values.len()], values: [first.values.as_slice(), &second.values].concat() }
     }
 
-    /// Vectors of logits (N) or of their gradients, one after the other, as images (N, 1, 1, 1).
+    /// Concatenated vectors of logits (N), or of their gradients, as images (N, 1, 1, 1).
     pub(crate) fn logits(&self, tensors: &[&str]) -> Array {
         let values: Vec<f64> = tensors.iter().flat_map(|tensor| self.get(tensor).values.clone()).collect();
         Array { shape: vec![values.len(), 1, 1, 1], values }
@@ -187,7 +187,7 @@ pub(crate) fn assert_agrees(place: &str, got: &[f64], want: &Array) {
     let errors = || got.iter().zip(&want.values).map(|(got, want)| (got - want).abs());
     #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN is outside the bound")]
     let failed = errors().filter(|error| !(*error <= bound)).count();
-    // In `total_cmp` a NaN is above all numbers once its sign is gone.
+    // In `total_cmp` a positive NaN is above all numbers.
     let worst = errors().enumerate().max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
     if let Some((worst, error)) = worst.filter(|_| failed > 0) {
         panic!(
@@ -202,7 +202,7 @@ pub(crate) fn assert_agrees(place: &str, got: &[f64], want: &Array) {
     }
 }
 
-/// The index of an element, given its place in memory.
+/// The index of an element, from its position in memory.
 fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (index, &len) in index.iter_mut().zip(shape).rev() {
@@ -212,8 +212,8 @@ fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// The faults that the comparison must find.
-mod planted {
+/// Errors that the comparison must find.
+mod planted_errors {
     use super::{Array, assert_agrees};
 
     fn want() -> Array {
@@ -235,19 +235,19 @@ mod planted {
 
     #[test]
     #[should_panic(expected = "planted at [0, 1] of [2, 3] is 1.0003e-3, but PyTorch has 1e-3")]
-    fn a_small_error_is_found_and_named() {
+    fn a_small_error_is_found_and_located() {
         compare_with(|got| got[1] += 3e-7);
     }
 
     #[test]
     #[should_panic(expected = "planted at [1, 0] of [2, 3] is NaN, but PyTorch has 5e-1")]
-    fn a_number_that_is_not_one_is_found_and_named() {
+    fn a_nan_is_found_and_located() {
         compare_with(|got| got[3] = -f64::NAN);
     }
 
     #[test]
     #[should_panic(expected = "1e-300, but PyTorch has 0e0")]
-    fn anything_but_zero_is_found_where_all_is_zero() {
+    fn a_nonzero_value_is_found_in_a_zero_tensor() {
         assert_agrees("zeros", &[0.0, 1e-300], &Array::filled(&[2], 0.0));
     }
 
@@ -258,7 +258,7 @@ mod planted {
     }
 
     #[test]
-    fn axes_change_places_with_their_elements() {
+    fn permuted_axes_move_their_elements() {
         // (N, C, H, W) = (1, 2, 1, 3)
         let array = Array { shape: vec![1, 2, 1, 3], values: vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0] };
         let images = Array { shape: vec![1, 1, 3, 2], values: vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0] };

@@ -1,12 +1,12 @@
-//! Times a training step of dcgan-small in burn, with the networks, the schedule and the batch size of our own step.
+//! Times a training step of dcgan-small in burn, with the networks, the schedule and the batch size of gpu-gan's step.
 //!
 //! ```text
 //! cargo run --release -- --device flex --batch-size 128 --seconds 3
 //! ```
 //!
 //! One step is one update of each network: G(z) once, real and generated images through D separately, Adam on both; the generator's loss
-//! gives gradients for the generator's weights only, as in our step. Latents are drawn in each step; the real images stay the same, so no
-//! time goes into loading. Our step also updates an EMA of the generator; this one does not.
+//! gives gradients only for the generator's weights, as in gpu-gan. Latents are drawn in each step. The real images stay the same, so
+//! loading takes no time. gpu-gan's step also updates an EMA of the generator; this step does not.
 //!
 //! `flex` is burn's backend for CPUs. `wgpu` (through WGSL) and `vulkan` (through SPIR-V), each with the feature of its name, are
 //! backends for GPUs, with fusion and autotuning.
@@ -79,7 +79,7 @@ impl Discriminator {
     }
 }
 
-/// What the command line asks for.
+/// The arguments of the command line.
 struct Arguments {
     device: String,
     batch_size: usize,
@@ -95,7 +95,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             "--device" => arguments.device = value,
             "--batch-size" => arguments.batch_size = value.parse()?,
             "--seconds" => arguments.seconds = value.parse()?,
-            _ => return Err(format!("{flag} is not known: --device, --batch-size and --seconds are").into()),
+            _ => return Err(format!("unknown option {flag}; the options are --device, --batch-size and --seconds").into()),
         }
     }
     Ok(arguments)
@@ -108,7 +108,7 @@ fn open(name: &str) -> Result<Device, Box<dyn Error>> {
         "wgpu" => Ok(Device::wgpu(Default::default())),
         #[cfg(feature = "vulkan")]
         "vulkan" => Ok(Device::vulkan(Default::default())),
-        _ => Err(format!("{name} is not in this build: flex is, and wgpu and vulkan with the features of these names").into()),
+        _ => Err(format!("unknown device {name}; the devices are flex, and wgpu and vulkan with the features of these names").into()),
     }
 }
 
