@@ -37,14 +37,20 @@ pub enum Verbosity {
 /// A destination for messages and progress. Clones share it.
 #[derive(Clone)]
 pub struct Console {
+    /// The amount of messages.
     verbosity: Verbosity,
+    /// The destination of the messages.
     sink: Sink,
 }
 
+/// The destination of messages.
 #[derive(Clone)]
 enum Sink {
+    /// Messages are dropped.
     Nowhere,
+    /// A terminal with progress bars.
     Terminal(MultiProgress),
+    /// A writer of plain lines.
     Plain(Arc<Mutex<dyn Write + Send>>),
 }
 
@@ -146,23 +152,44 @@ impl fmt::Debug for Console {
 
 /// A running task of known size. Threads may share it.
 pub struct Task {
+    /// The console that shows the task.
     console: Console,
+    /// The name of the task.
     name: String,
+    /// The number of pieces that were done before the task began.
     first: u64,
+    /// The number of all pieces.
     total: u64,
+    /// The number of finished pieces.
     done: AtomicU64,
+    /// The time at which the task began.
     began: Instant,
+    /// The display of the task.
     view: View,
 }
 
+/// The display of a task.
 enum View {
+    /// No display.
     Hidden,
+    /// A progress bar on a terminal.
     Bar(ProgressBar),
-    Lines { out: Arc<Mutex<dyn Write + Send>>, state: Mutex<LineState>, interval: Duration },
+    /// Plain lines at intervals.
+    Lines {
+        /// The destination of the lines.
+        out: Arc<Mutex<dyn Write + Send>>,
+        /// The state of the last printed line.
+        state: Mutex<LineState>,
+        /// The time between two lines.
+        interval: Duration,
+    },
 }
 
+/// The state of a task that prints plain lines.
 struct LineState {
+    /// The time of the last printed line.
     printed_at: Instant,
+    /// The number of finished pieces at the last printed line.
     printed_piece: u64,
     /// The newest details that were not printed.
     unprinted: Option<String>,

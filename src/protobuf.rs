@@ -6,6 +6,7 @@
 /// A message that is being written.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Message {
+    /// The encoded fields so far.
     bytes: Vec<u8>,
 }
 

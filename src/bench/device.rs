@@ -50,7 +50,9 @@ pub struct Timing {
 
 /// A program on a device under measurement.
 pub(super) enum BuiltProgram {
+    /// The program on the CPU device.
     Cpu(CpuExecutor<f32>),
+    /// The program on a GPU.
     Gpu(Box<GpuExecutor>),
 }
 
@@ -170,7 +172,9 @@ impl BuiltProgram {
 /// The number of samples, and the number of runs in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SamplingPlan {
+    /// The number of samples.
     samples: usize,
+    /// The number of runs in each sample.
     times: usize,
 }
 

@@ -63,11 +63,17 @@ pub struct Operation {
 
 /// An operation before it is timed.
 struct OperationCase {
+    /// The names of the operations: `batch_norm + activation`.
     name: String,
+    /// The shapes for display.
     shape: String,
+    /// The number of runs per step, including the gradient penalty.
     times: usize,
+    /// The floating-point operations of the matrix product; 0 for other operations.
     flops: u64,
+    /// The smallest number of bytes to read and write.
     bytes: u64,
+    /// The operations in a program of their own, with their reference.
     case: Case,
 }
 

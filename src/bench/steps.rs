@@ -56,8 +56,11 @@ pub struct StepTiming {
 
 /// A model in training on the device under measurement.
 pub(super) struct TimedModel {
+    /// The program of the training step.
     gan: Gan,
+    /// The program on the device.
     built: BuiltProgram,
+    /// The number of steps that have run.
     steps: u64,
 }
 

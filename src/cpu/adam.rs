@@ -7,9 +7,13 @@ use super::{CHUNK, Scalar};
 /// The settings of Adam.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdamSettings {
+    /// The learning rate, after the schedule.
     pub(super) lr: f64,
+    /// The decay of the first moment, in [0, 1).
     pub(super) beta1: f64,
+    /// The decay of the second moment, in [0, 1).
     pub(super) beta2: f64,
+    /// The number that is added to the root of the second moment.
     pub(super) eps: f64,
 }
 

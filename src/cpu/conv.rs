@@ -45,13 +45,21 @@ const PART: usize = 1024;
 /// The sizes of a convolution from x (N, H, W, `C_IN`) to y (N, `H_OUT`, `W_OUT`, `C_OUT`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConvSizes {
+    /// The number N of images.
     n: usize,
+    /// The height H of x, in pixels.
     h: usize,
+    /// The width W of x, in pixels.
     w: usize,
+    /// The number of channels of x.
     c_in: usize,
+    /// The height of y, in pixels.
     h_out: usize,
+    /// The width of y, in pixels.
     w_out: usize,
+    /// The number of channels of y.
     c_out: usize,
+    /// Kernel K, stride S and padding P.
     geometry: Geometry,
 }
 

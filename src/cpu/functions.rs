@@ -15,9 +15,13 @@ pub(super) fn sigmoid(x: &[f32], y: &mut [f32]) {
     Arch::new().dispatch(Map { x, y, f: sigmoid_of });
 }
 
+/// The application of a function to each number, for `pulp` to compile for each SIMD instruction set.
 struct Map<'a, F> {
+    /// The inputs.
     x: &'a [f32],
+    /// The results.
     y: &'a mut [f32],
+    /// The function.
     f: F,
 }
 

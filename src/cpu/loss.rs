@@ -16,7 +16,10 @@ pub(super) fn cells<T>(step: u32, history: &mut [T], columns: usize, column: usi
 #[derive(Clone, Copy)]
 enum Target {
     /// The discriminator's target for a real image, with one-sided label smoothing.
-    Real { smoothing: f64 },
+    Real {
+        /// One-sided label smoothing, in [0, 1/2).
+        smoothing: f64,
+    },
     /// The discriminator's target for a generated image.
     Fake,
     /// The generator's target for a generated image.

@@ -10,6 +10,7 @@ use crate::program::{Buffer, Element, Program, TensorId, Values};
 /// The buffers of a program.
 #[derive(Debug)]
 pub(super) struct Memory<T> {
+    /// The program, for the shapes and offsets of tensors.
     program: Arc<Program>,
     /// The buffers, by [`BufferId`](crate::program::BufferId).
     buffers: Vec<Storage<T>>,
@@ -18,8 +19,11 @@ pub(super) struct Memory<T> {
 /// The elements of a buffer.
 #[derive(Debug)]
 enum Storage<T> {
+    /// Elements of type f32 in the program.
     Floats(Vec<T>),
+    /// Elements of type u32.
     Counters(Vec<u32>),
+    /// Elements of type u8.
     Bytes(Vec<u8>),
 }
 

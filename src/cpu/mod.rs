@@ -106,8 +106,11 @@ impl<T: Scalar> Device for CpuDevice<T> {
 /// A program in memory, ready to run.
 #[derive(Debug)]
 pub struct CpuExecutor<T> {
+    /// The program.
     program: Arc<Program>,
+    /// The buffers of the program.
     memory: Memory<T>,
+    /// Memory for intermediate results of operations.
     scratch: Scratch<T>,
     /// The values of each [`Snapshot`], by its index. Collecting a snapshot leaves `None`, and its index is reused.
     snapshots: Vec<Option<Vec<f32>>>,

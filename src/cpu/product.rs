@@ -5,10 +5,15 @@ use super::Scalar;
 /// A matrix to read: element (i, j) is `values[i * row_step + j * column_step]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a, T> {
+    /// The elements, of which a matrix may use a part.
     values: &'a [T],
+    /// The number of rows.
     rows: usize,
+    /// The number of columns.
     columns: usize,
+    /// The distance between neighbouring rows in `values`.
     row_step: usize,
+    /// The distance between neighbouring columns in `values`.
     column_step: usize,
 }
 

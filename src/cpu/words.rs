@@ -15,11 +15,17 @@ pub(super) fn fill(seed: u64, stream: u32, step: u32, first: u32, words: &mut [u
     Arch::new().dispatch(Fill { key: random::key(seed), stream, step, first, words });
 }
 
+/// The arguments of [`fill`], for `pulp` to compile the loop for each SIMD instruction set.
 struct Fill<'a> {
+    /// The seed as a key of Philox.
     key: [u32; 2],
+    /// The random stream.
     stream: u32,
+    /// The number of the step.
     step: u32,
+    /// The index of the first block of four words.
     first: u32,
+    /// The words to fill.
     words: &'a mut [u32],
 }
 

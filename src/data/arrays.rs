@@ -27,6 +27,7 @@ const MAX_BRACKETS: usize = 6;
 /// From this height on, in pixels, the default model is the one for large images.
 const LARGE_SIDE: u64 = 48;
 
+/// The hint on how to save an array of images.
 const WHAT_IS_READ: &str = "save images as bytes 0 to 255, (N, H, W) or (N, H, W, 3): `numpy.save('images.npy', array)` after \
                             `array = (array * 255).astype('uint8')` for values 0 to 1";
 

@@ -30,6 +30,7 @@ use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::progress::Console;
 
+/// The first line of an entry: the format and its version.
 const MAGIC: &[u8; 17] = b"gpu-gan images 2\n";
 
 /// The most bytes of all entries together: 4 GiB. The entry that was not used for the longest time makes room for a new one.
@@ -41,18 +42,26 @@ const MAX_HEADER: u64 = 16 << 20;
 /// What an entry says before its pixels.
 #[derive(Serialize, Deserialize)]
 struct CacheHeader {
+    /// The name of the data set.
     name: String,
+    /// `[height, width, channels]` of each image.
     shape: [usize; 3],
+    /// The number of images.
     count: usize,
+    /// Whether labels follow the pixels.
     has_labels: bool,
+    /// The names of the classes.
     label_names: Vec<String>,
+    /// The report on the files.
     report: LoadReport,
 }
 
 /// The place in the cache for the images of a collection.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
+    /// The folder of all entries.
     folder: PathBuf,
+    /// The file of this entry.
     path: PathBuf,
 }
 
@@ -200,7 +209,9 @@ fn make_room(folder: &Path, bytes: u64, max: u64) -> Result<()> {
 
 /// Computes the CRC-32 of what is read through it.
 struct ChecksumReader<R> {
+    /// The reader of the bytes.
     inner: R,
+    /// The CRC-32 of the bytes read so far.
     crc: Crc,
 }
 

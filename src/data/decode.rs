@@ -214,7 +214,7 @@ impl Hash for ImageData<'_> {
 fn what_it_is(file: &FileData) -> Option<String> {
     let start = file.start(START_BYTES).ok()?;
     match format_of(&start) {
-        FileFormat::Unreadable(format) => Some(format!("it is {}; {}", format.name, format.way_out)),
+        FileFormat::Unreadable(format) => Some(format!("it is {}; {}", format.name, format.hint)),
         _ => None,
     }
 }
@@ -492,6 +492,7 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     false
 }
 
+/// The reason for leaving out a file that is not an image.
 const NO_IMAGE: &str = "its content is not PNG, JPEG, WebP, BMP, TIFF or GIF";
 
 fn reason(error: ImageError) -> String {

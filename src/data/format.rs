@@ -40,130 +40,157 @@ pub(super) struct UnreadableFormat {
     /// Name of a file of this format in a sentence, with its article: "a HEIC image".
     pub(super) name: &'static str,
     /// Hint on how to convert the file to a supported format.
-    pub(super) way_out: &'static str,
+    pub(super) hint: &'static str,
 }
 
+/// The entry for a HEIC image.
 const HEIC: UnreadableFormat = UnreadableFormat {
     name: "a HEIC image",
-    way_out: "convert HEIC images to JPEG or PNG, such as with `magick mogrify -format jpg *.HEIC` or `heif-convert`",
+    hint: "convert HEIC images to JPEG or PNG, such as with `magick mogrify -format jpg *.HEIC` or `heif-convert`",
 };
+/// The entry for an AVIF image.
 const AVIF: UnreadableFormat = UnreadableFormat {
     name: "an AVIF image",
-    way_out: "convert AVIF images to PNG, such as with `magick mogrify -format png *.avif` or `avifdec`",
+    hint: "convert AVIF images to PNG, such as with `magick mogrify -format png *.avif` or `avifdec`",
 };
+/// The entry for a JPEG XL image.
 const JPEG_XL: UnreadableFormat = UnreadableFormat {
     name: "a JPEG XL image",
-    way_out: "convert JPEG XL images to PNG, such as with `djxl` or `magick mogrify -format png *.jxl`",
+    hint: "convert JPEG XL images to PNG, such as with `djxl` or `magick mogrify -format png *.jxl`",
 };
+/// The entry for a JPEG 2000 image.
 const JPEG_2000: UnreadableFormat = UnreadableFormat {
     name: "a JPEG 2000 image",
-    way_out: "convert JPEG 2000 images to PNG or TIFF, such as with `magick mogrify -format png *.jp2`",
+    hint: "convert JPEG 2000 images to PNG or TIFF, such as with `magick mogrify -format png *.jp2`",
 };
+/// The entry for a video.
 const VIDEO: UnreadableFormat = UnreadableFormat {
     name: "a video",
-    way_out: "extract the frames of a video as images, such as with `ffmpeg -i VIDEO frames/%06d.png`",
+    hint: "extract the frames of a video as images, such as with `ffmpeg -i VIDEO frames/%06d.png`",
 };
+/// The entry for a Photoshop document.
 const PHOTOSHOP: UnreadableFormat = UnreadableFormat {
     name: "a Photoshop document",
-    way_out: "export Photoshop documents as PNG, such as with `magick FILE.psd[0] FILE.png`",
+    hint: "export Photoshop documents as PNG, such as with `magick FILE.psd[0] FILE.png`",
 };
+/// The entry for a camera raw image.
 const CAMERA_RAW: UnreadableFormat = UnreadableFormat {
     name: "a camera raw image",
-    way_out: "develop camera raw images to TIFF or JPEG, such as with `darktable-cli` or `dcraw -T`",
+    hint: "develop camera raw images to TIFF or JPEG, such as with `darktable-cli` or `dcraw -T`",
 };
+/// The entry for an `OpenEXR` image.
 const OPEN_EXR: UnreadableFormat = UnreadableFormat {
     name: "an OpenEXR image",
-    way_out: "convert OpenEXR images to 16-bit PNG, such as with `magick mogrify -format png *.exr`",
+    hint: "convert OpenEXR images to 16-bit PNG, such as with `magick mogrify -format png *.exr`",
 };
+/// The entry for a Radiance HDR image.
 const RADIANCE: UnreadableFormat = UnreadableFormat {
     name: "a Radiance HDR image",
-    way_out: "convert HDR images to 16-bit PNG, such as with `magick mogrify -format png *.hdr`",
+    hint: "convert HDR images to 16-bit PNG, such as with `magick mogrify -format png *.hdr`",
 };
+/// The entry for a Netpbm image.
 const NETPBM: UnreadableFormat = UnreadableFormat {
     name: "a Netpbm image",
-    way_out: "convert PPM, PGM and PBM images to PNG, such as with `magick mogrify -format png *.ppm`",
+    hint: "convert PPM, PGM and PBM images to PNG, such as with `magick mogrify -format png *.ppm`",
 };
+/// The entry for an SVG drawing.
 const SVG: UnreadableFormat = UnreadableFormat {
     name: "an SVG drawing",
-    way_out: "draw SVG files as PNG, such as with `resvg FILE.svg FILE.png` or `magick mogrify -format png *.svg`",
+    hint: "draw SVG files as PNG, such as with `resvg FILE.svg FILE.png` or `magick mogrify -format png *.svg`",
 };
+/// The entry for a PDF document.
 const PDF: UnreadableFormat = UnreadableFormat {
     name: "a PDF document",
-    way_out: "draw the pages of a PDF as images, such as with `pdftoppm -png FILE.pdf PAGE`",
+    hint: "draw the pages of a PDF as images, such as with `pdftoppm -png FILE.pdf PAGE`",
 };
+/// The entry for a Windows icon.
 const ICON: UnreadableFormat = UnreadableFormat {
     name: "a Windows icon",
-    way_out: "convert ICO files to PNG, such as with `magick FILE.ico FILE.png`",
+    hint: "convert ICO files to PNG, such as with `magick FILE.ico FILE.png`",
 };
+/// The entry for a DICOM image.
 const DICOM: UnreadableFormat = UnreadableFormat {
     name: "a DICOM image",
-    way_out: "convert DICOM images to 16-bit PNG, such as with `dcm2pnm` or pydicom",
+    hint: "convert DICOM images to 16-bit PNG, such as with `dcm2pnm` or pydicom",
 };
-const FITS: UnreadableFormat = UnreadableFormat {
-    name: "a FITS image",
-    way_out: "convert FITS images to 16-bit PNG or TIFF, such as with astropy",
-};
+/// The entry for a FITS image.
+const FITS: UnreadableFormat =
+    UnreadableFormat { name: "a FITS image", hint: "convert FITS images to 16-bit PNG or TIFF, such as with astropy" };
+/// The entry for an HDF5 file.
 const HDF5: UnreadableFormat = UnreadableFormat {
     name: "an HDF5 file",
-    way_out: "save the images of an HDF5 file as .npy, such as with h5py and `numpy.save`",
+    hint: "save the images of an HDF5 file as .npy, such as with h5py and `numpy.save`",
 };
+/// The entry for a MATLAB file.
 const MATLAB: UnreadableFormat = UnreadableFormat {
     name: "a MATLAB file",
-    way_out: "save the images of a MATLAB file as .npy, such as with `scipy.io.loadmat` and `numpy.save`",
+    hint: "save the images of a MATLAB file as .npy, such as with `scipy.io.loadmat` and `numpy.save`",
 };
+/// The entry for a Parquet file.
 const PARQUET: UnreadableFormat = UnreadableFormat {
     name: "a Parquet file",
-    way_out: "save the images of a Parquet file as PNG files, such as with the Python package `datasets`",
+    hint: "save the images of a Parquet file as PNG files, such as with the Python package `datasets`",
 };
+/// The entry for a TFRecord file.
 const TF_RECORD: UnreadableFormat = UnreadableFormat {
     name: "a TFRecord file",
-    way_out: "save the images of a TFRecord file as PNG files, such as with `tf.data.TFRecordDataset`",
+    hint: "save the images of a TFRecord file as PNG files, such as with `tf.data.TFRecordDataset`",
 };
+/// The entry for an LMDB database.
 const LMDB: UnreadableFormat = UnreadableFormat {
     name: "an LMDB database",
-    way_out: "save the images of an LMDB database as PNG files, such as with the Python package `lmdb`",
+    hint: "save the images of an LMDB database as PNG files, such as with the Python package `lmdb`",
 };
+/// The entry for a Python pickle.
 const PICKLE: UnreadableFormat = UnreadableFormat {
     name: "a Python pickle, as the batches of CIFAR are",
-    way_out: "save the images of the pickle as an array: `numpy.save('images.npy', \
+    hint: "save the images of the pickle as an array: `numpy.save('images.npy', \
               data[b'data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))` for CIFAR",
 };
+/// The entry for a binary batch of CIFAR.
 const CIFAR_BINARY: UnreadableFormat = UnreadableFormat {
     name: "a binary batch of CIFAR",
-    way_out: "save the images as an array: `b = numpy.fromfile(FILE, 'u1').reshape(-1, 3073); numpy.save('images.npy', \
+    hint: "save the images as an array: `b = numpy.fromfile(FILE, 'u1').reshape(-1, 3073); numpy.save('images.npy', \
               b[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))`",
 };
+/// The entry for a PyTorch file.
 const TORCH: UnreadableFormat = UnreadableFormat {
     name: "a PyTorch file",
-    way_out: "save the images as an array: `numpy.save('images.npy', torch.load(FILE).numpy())`, with values 0 to 255",
+    hint: "save the images as an array: `numpy.save('images.npy', torch.load(FILE).numpy())`, with values 0 to 255",
 };
+/// The entry for a Git LFS pointer.
 const LFS_POINTER: UnreadableFormat = UnreadableFormat {
     name: "a Git LFS pointer, not the file itself",
-    way_out: "fetch the files that the pointers stand for with `git lfs pull`",
+    hint: "fetch the files that the pointers stand for with `git lfs pull`",
 };
+/// The entry for an HTML page.
 const HTML: UnreadableFormat = UnreadableFormat {
     name: "an HTML page, such as the error page of a failed download",
-    way_out: "download the file again, and open it to see what the server answered",
+    hint: "download the file again, and open it to see what the server answered",
 };
+/// The entry for an XML or JSON text.
 const XML_OR_JSON: UnreadableFormat = UnreadableFormat {
     name: "an XML or JSON text, such as the error message of a failed download",
-    way_out: "download the file again, and open it to see what the server answered",
+    hint: "download the file again, and open it to see what the server answered",
 };
+/// The entry for a 7-Zip archive.
 const SEVEN_ZIP: UnreadableFormat =
-    UnreadableFormat { name: "a 7-Zip archive", way_out: "unpack it with `7z x FILE` and name the folder" };
+    UnreadableFormat { name: "a 7-Zip archive", hint: "unpack it with `7z x FILE` and name the folder" };
+/// The entry for a RAR archive.
 const RAR: UnreadableFormat =
-    UnreadableFormat { name: "a RAR archive", way_out: "unpack it with `unrar x FILE` and name the folder" };
-const XZ: UnreadableFormat = UnreadableFormat {
-    name: "compressed with xz",
-    way_out: "unpack it with `xz -d FILE` (`tar -xf FILE` for .tar.xz)",
-};
+    UnreadableFormat { name: "a RAR archive", hint: "unpack it with `unrar x FILE` and name the folder" };
+/// The entry for a file compressed with xz.
+const XZ: UnreadableFormat =
+    UnreadableFormat { name: "compressed with xz", hint: "unpack it with `xz -d FILE` (`tar -xf FILE` for .tar.xz)" };
+/// The entry for a file compressed with bzip2.
 const BZIP2: UnreadableFormat = UnreadableFormat {
     name: "compressed with bzip2",
-    way_out: "unpack it with `bzip2 -d FILE` (`tar -xf FILE` for .tar.bz2)",
+    hint: "unpack it with `bzip2 -d FILE` (`tar -xf FILE` for .tar.bz2)",
 };
+/// The entry for a file compressed with Zstandard.
 const ZSTD: UnreadableFormat = UnreadableFormat {
     name: "compressed with Zstandard",
-    way_out: "unpack it with `zstd -d FILE` (`tar -xf FILE` for .tar.zst)",
+    hint: "unpack it with `zstd -d FILE` (`tar -xf FILE` for .tar.zst)",
 };
 
 /// Unsupported formats by their extensions, in lower case. Only formats that may hold images are listed.

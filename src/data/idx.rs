@@ -32,6 +32,7 @@ pub const MAX_BYTES: usize = 1 << 31;
 /// The largest number of columns of a file of labels; the first column holds the classes.
 const MAX_LABEL_COLUMNS: usize = 64;
 
+/// The hint for a truncated or damaged file.
 const GET_IT_AGAIN: &str = "download or copy the file again";
 
 /// The images of an IDX file: at least one, all grey and of one size.
@@ -175,7 +176,9 @@ impl IdxNumber {
 
 /// Reads an IDX file, and checks its header.
 struct IdxReader<'a> {
+    /// The path of the file, or its name in errors.
     path: &'a Path,
+    /// The uncompressed bytes of the file.
     unpacked: Box<dyn Read + 'a>,
     /// The length of a plain file, in bytes; `None` for a compressed file, whose length is unknown until it is unpacked.
     length: Option<u64>,
@@ -183,6 +186,7 @@ struct IdxReader<'a> {
     seen: u64,
     /// Uncompressed bytes that the file must have: first those of the header, then those of the whole file.
     expected: u64,
+    /// Whether the header was read, so that the file's size is known.
     header_is_read: bool,
 }
 
@@ -357,7 +361,7 @@ impl<'a> IdxReader<'a> {
             }
             (.., FileFormat::Zip) => "this is a zip archive; give its name the ending .zip".into(),
             (.., FileFormat::Tar) => "this is a tar archive; give its name the ending .tar or .tar.gz".into(),
-            (.., FileFormat::Unreadable(format)) => format!("this is {}: {}", format.name, format.way_out),
+            (.., FileFormat::Unreadable(format)) => format!("this is {}: {}", format.name, format.hint),
             _ => "name a file in IDX format; http://yann.lecun.com/exdb/mnist/ describes it".into(),
         };
         let (what, found, expected) = (content.name(), as_hex(magic), as_hex(content.magic()));

@@ -24,8 +24,11 @@ const OUTLIERS: f64 = 0.001;
 /// Counts of values and of images with problems.
 #[derive(Default)]
 struct ValueCounts {
+    /// The number of images of a single colour.
     single_colour: usize,
+    /// The number of nearly black images.
     nearly_black: usize,
+    /// The number of nearly white images.
     nearly_white: usize,
     /// The number of occurrences of each value.
     values: Vec<u64>,

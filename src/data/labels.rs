@@ -205,7 +205,9 @@ fn choose_split(folders: &mut Vec<(usize, Vec<String>)>, depth: usize, layout: &
 /// The purpose of a part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Split {
+    /// The part for training.
     Training,
+    /// A part for validation or tests.
     Other,
 }
 

@@ -66,15 +66,20 @@ pub(super) struct LoadReport {
 /// A number of files, with the names of the first ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct NamedFiles {
+    /// The number of files.
     count: usize,
+    /// The names of the first files, at most [`MAX_NAMED`].
     first: Vec<String>,
 }
 
 /// Files of one known format that cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct FilesOfFormat {
+    /// The files.
     files: NamedFiles,
-    way_out: String,
+    /// The hint on how to convert them.
+    #[serde(rename = "way_out")]
+    hint: String,
 }
 
 impl LoadReport {
@@ -139,7 +144,7 @@ impl LoadReport {
     pub(super) fn is_unreadable_format(&mut self, name: &str, format: UnreadableFormat) {
         let examples = self.unreadable_formats.entry(format.name.into()).or_default();
         examples.files.add(name.into());
-        examples.way_out = format.way_out.into();
+        examples.hint = format.hint.into();
     }
 
     /// Notes a folder that is skipped because this program wrote it.
@@ -260,24 +265,24 @@ impl LoadReport {
 
     /// A line for each unsupported format.
     fn format_lines(&self) -> impl Iterator<Item = String> {
-        self.unreadable_formats.iter().map(|(name, FilesOfFormat { files, way_out })| match files.count {
-            1 => format!("{} is skipped, because it is {name}: {way_out}", files.first[0]),
+        self.unreadable_formats.iter().map(|(name, FilesOfFormat { files, hint })| match files.count {
+            1 => format!("{} is skipped, because it is {name}: {hint}", files.first[0]),
             count => {
-                format!("{count} files are skipped, because each is {name}, such as {}: {way_out}", files.first[0])
+                format!("{count} files are skipped, because each is {name}, such as {}: {hint}", files.first[0])
             }
         })
     }
 
     /// The unsupported files in a folder without images, as the end of a sentence and a hint.
     pub(super) fn unreadable_instead(&self) -> Option<(String, String)> {
-        let (name, FilesOfFormat { files, way_out }) =
+        let (name, FilesOfFormat { files, hint }) =
             self.unreadable_formats.iter().max_by_key(|(_, e)| e.files.count)?;
         Some((
             match files.count {
                 1 => format!("{} is {name}, which is not supported", files.first[0]),
                 count => format!("{count} files are not supported, because each is {name}, such as {}", files.first[0]),
             },
-            way_out.clone(),
+            hint.clone(),
         ))
     }
 
@@ -307,7 +312,7 @@ impl LoadReport {
         if *images >= self.min_images {
             return Ok(());
         }
-        let made = match (images, resize.has_tiles()) {
+        let images_text = match (images, resize.has_tiles()) {
             (1, true) => "1 tile".into(),
             (1, false) => "1 image".into(),
             (_, true) => format!("{images} tiles"),
@@ -315,7 +320,7 @@ impl LoadReport {
         };
         let message = match (*images, self.min_images) {
             (0, _) => format!("{name} has no image that can be used"),
-            (_, min) => format!("{name} gives {made} to train on, and at least {min} are needed"),
+            (_, min) => format!("{name} gives {images_text} to train on, and at least {min} are needed"),
         };
         if let Some([height, width]) = self.largest_too_small {
             let [min_height, min_width] = resize.min_size();

@@ -15,6 +15,7 @@ const IDX_ENDINGS: [&str; 2] = ["-idx3-ubyte", ".idx3-ubyte"];
 /// The words for images in the names of files. A file of labels has a word for labels in their place.
 const IMAGE_WORDS: [&str; 3] = ["images", "imgs", "image"];
 
+/// The hint on which paths are data sets.
 const WHAT_TO_NAME: &str = "name a folder or an archive (.zip, .tar) of images (PNG, JPEG, WebP, BMP, TIFF, GIF), a file \
                             or folder in IDX format, an array (.npy, .npz), or `stacked-mnist`, `mnist` or `aerial`, which \
                             are built in";
@@ -94,7 +95,7 @@ fn locate_file(path: &Path) -> Result<Location> {
     let with_labels =
         || Ok(LabelledFile { name: name_of_file(path), images: path.to_path_buf(), labels: labels_beside(path)? });
     let unreadable = |format: super::format::UnreadableFormat| {
-        data_error(format!("{} is {}, which is not supported", path.display(), format.name), format.way_out)
+        data_error(format!("{} is {}, which is not supported", path.display(), format.name), format.hint)
     };
     Ok(match format_of(&start) {
         FileFormat::Image => Location::Image(path.to_path_buf()),
@@ -172,8 +173,8 @@ pub(super) fn no_images(folder: &Path, listing: &Listing) -> Error {
     if entries.is_empty() {
         return data_error(format!("{} is empty", folder.display()), WHAT_TO_NAME);
     }
-    if let Some((facts, way_out)) = listing.report.unreadable_instead() {
-        return data_error(format!("{} holds no image that can be read: {facts}", folder.display()), way_out);
+    if let Some((facts, hint)) = listing.report.unreadable_instead() {
+        return data_error(format!("{} holds no image that can be read: {facts}", folder.display()), hint);
     }
     if let Some(runs) = listing.report.own_outputs() {
         return data_error(
@@ -207,9 +208,13 @@ fn name_of_file(path: &Path) -> String {
     stem.filter(|stem| !stem.is_empty()).unwrap_or(name).to_string()
 }
 
+/// The type of a path.
 enum FileType {
+    /// The path does not exist.
     Nothing,
+    /// A regular file.
     File,
+    /// A folder.
     Folder,
     /// A pipe or a device; reading it might never end.
     Other,

@@ -137,9 +137,7 @@ fn with_images(listing: Listing, path: &Path) -> Result<Listing> {
         return Ok(listing);
     }
     Err(match listing.report.unreadable_instead() {
-        Some((facts, way_out)) => {
-            data_error(format!("{} holds no image that can be read: {facts}", path.display()), way_out)
-        }
+        Some((facts, hint)) => data_error(format!("{} holds no image that can be read: {facts}", path.display()), hint),
         None => data_error(
             format!("{} holds no image: no file in it is named like one (.png, .jpg, .webp, ...)", path.display()),
             "name an archive with images; archives inside archives are not supported",

@@ -17,9 +17,13 @@ const FILTER: FilterType = FilterType::CatmullRom;
 pub(super) struct Resize {
     /// `[height, width, channels]` of the model's images.
     pub(super) shape: [usize; 3],
+    /// The tiles into which images are cut; `None` for whole images.
     tiles: Option<Tiles>,
+    /// Whether smaller images are enlarged instead of left out.
     upscale: bool,
+    /// The conversion to the model's aspect ratio.
     fit: Fit,
+    /// The colour around padded images.
     background: Background,
 }
 

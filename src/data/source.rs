@@ -72,6 +72,7 @@ pub enum Frames {
 pub struct Background(pub [u8; 3]);
 
 impl Background {
+    /// The colours that have a name.
     const NAMES: [(&str, [u8; 3]); 5] =
         [("white", [255; 3]), ("black", [0; 3]), ("grey", [128; 3]), ("gray", [128; 3]), ("green", [0, 255, 0])];
 

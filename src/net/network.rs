@@ -19,23 +19,34 @@ use crate::program::{Centre, Op, Program, TensorId};
 /// its own, and all passes share the parameters.
 #[derive(Debug, Clone)]
 pub struct Network {
+    /// The name: `generator` or `discriminator`.
     name: String,
+    /// The shape of the input.
     input: Shape,
+    /// The layers with their tensors.
     layers: Vec<NetworkLayer>,
     /// The parameters that passes use.
     params: TensorGroup,
+    /// The gradients of the parameters.
     grads: TensorGroup,
+    /// The first moments of Adam.
     m: TensorId,
+    /// The second moments of Adam.
     v: TensorId,
+    /// The running statistics and singular vectors.
     running: TensorGroup,
+    /// The layout of the parameters in files.
     params_layout: Layout,
+    /// The layout of the running statistics in files.
     running_layout: Layout,
+    /// The use of the class; `None` for an unconditional model.
     conditioning: Option<Conditioning>,
 }
 
 /// How a network of a conditional model uses the class of each image.
 #[derive(Debug, Clone, Copy)]
 struct Conditioning {
+    /// The point at which the network uses the class.
     at: ConditioningPoint,
     /// The classes of a batch, u32 (M); see [`Network::with_labels`].
     labels: Option<TensorId>,
@@ -53,18 +64,22 @@ enum ConditioningPoint {
 /// A layer and its tensors.
 #[derive(Debug, Clone)]
 struct NetworkLayer {
+    /// The layer with its shapes.
     placed: PlacedLayer,
     /// The layer's tensors within a group of parameters.
     params: Range<usize>,
     /// The layer's tensor within the running statistics.
     running: Option<usize>,
+    /// The tensors of spectral normalisation, if the layer has it.
     spectral: Option<SpectralWeights>,
 }
 
 /// A buffer and the tensors in it.
 #[derive(Debug, Clone)]
 struct TensorGroup {
+    /// The tensor over the whole buffer.
     whole: TensorId,
+    /// The tensors in the buffer.
     parts: Vec<TensorId>,
 }
 
@@ -84,8 +99,11 @@ pub enum Wrt {
 pub struct Tape {
     /// Output of the network, (N, H, W, C).
     pub y: TensorId,
+    /// The name of the pass.
     label: String,
+    /// The mode of the pass.
     mode: Mode,
+    /// The forward pass of each layer.
     records: Vec<LayerRecord>,
 }
 

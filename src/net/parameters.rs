@@ -62,8 +62,11 @@ pub(super) struct BufferTensor {
 /// A tensor in files.
 #[derive(Debug, Clone, PartialEq)]
 struct TensorSpec {
+    /// The name in files: `generator.1.weight`.
     name: String,
+    /// The shape in files.
     shape: Vec<usize>,
+    /// The role of the tensor in its layer.
     role: ParameterRole,
 }
 

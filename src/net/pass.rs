@@ -72,6 +72,7 @@ pub(super) struct LayerRecord {
 /// Values that a forward pass saves for the gradients, besides input and output.
 #[derive(Debug, Clone, Copy)]
 enum SavedForBackward {
+    /// The gradients need only input and output.
     Nothing,
     /// Statistics of each group, from batch normalisation.
     Statistics(TensorId),

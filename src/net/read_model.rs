@@ -7,16 +7,20 @@ use super::toml_table::{AllowedKeys, ModelText, Span, TomlTable};
 use crate::error::Result;
 use crate::recipe::MAX_PAC;
 
+/// The keys of the outermost table.
 const MODEL: AllowedKeys = AllowedKeys {
     of: "a model (before its first [section])",
     required: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
     optional: &["about", "classes", "pac"],
 };
 
+/// The keys of `image`.
 const IMAGE: AllowedKeys = AllowedKeys { of: "image", required: &["height", "width", "channels"], optional: &[] };
 
+/// The keys of `[initial]`.
 const INITIAL: AllowedKeys = AllowedKeys { of: "[initial]", required: &["weight"], optional: &["gamma"] };
 
+/// The keys of a normal distribution in `[initial]`.
 const NORMAL: AllowedKeys = AllowedKeys { of: "a normal distribution", required: &["mean", "std"], optional: &[] };
 
 /// Parses the file and checks the keys of its outermost table.

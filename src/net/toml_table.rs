@@ -32,9 +32,11 @@ pub(super) struct AllowedKeys {
 
 /// A table of the file that has all required keys and no unknown ones.
 pub(super) struct TomlTable<'a> {
+    /// The file, for positions in errors.
     file: ModelText<'a>,
     /// Name in messages: `generator layer 3 (conv)`.
     place: String,
+    /// The keys and values.
     table: DeTable<'a>,
 }
 

@@ -31,8 +31,11 @@ pub(crate) const SLICE_ALIGNMENT: usize = 64;
 /// Tensors, and the named lists of operations that run over them.
 #[derive(Debug, Default, Clone)]
 pub struct Program {
+    /// The buffers; [`BufferId`] is the index.
     buffers: Vec<Buffer>,
+    /// The tensors; [`TensorId`] is the index.
     tensors: Vec<Tensor>,
+    /// The routines; [`RoutineId`] is the index.
     routines: Vec<Routine>,
 }
 

@@ -16,7 +16,9 @@ const GUARD_LEN: usize = 130;
 
 /// A program of one operation, or of a few consecutive ones, with guard elements after each tensor of floats.
 pub struct Case {
+    /// The program with the operations.
     program: Program,
+    /// The routine with the operations.
     run: RoutineId,
     /// The number of the step in which the operations run.
     step: u32,

@@ -15,11 +15,17 @@ use crate::train::{Gan, Settings};
 /// The shapes of a convolution: x is (N, H, W, `C_IN`); the geometry determines w and y.
 #[derive(Clone, Copy)]
 struct ConvShape {
+    /// The number N of images.
     n: usize,
+    /// The height H of x, in pixels.
     h: usize,
+    /// The width W of x, in pixels.
     w: usize,
+    /// The number of channels of x.
     c_in: usize,
+    /// The number of channels of y.
     c_out: usize,
+    /// Kernel K, stride S and padding P.
     geometry: Geometry,
 }
 
@@ -697,6 +703,7 @@ fn ema(program: &mut Program, len: usize, ramp_up: RampUp) -> Op {
     }
 }
 
+/// The activations after operations.
 const KINDS: [Activation; 3] = [Activation::LeakyRelu { slope: 0.2 }, Activation::Tanh, Activation::Sigmoid];
 
 /// Convolutions followed by an activation, by the gradient of an activation, or by an activation of another tensor.
@@ -812,10 +819,13 @@ fn neighbours() -> Vec<Case> {
 
 /// Operations that compute gradients, and operations that may follow them.
 struct GradientOps {
+    /// The operations that compute the gradients.
     ops: Vec<Op>,
     /// The gradient of a weight.
     dw: TensorId,
+    /// The update of the parameters by Adam.
     adam: Op,
+    /// The update of the EMA.
     ema: Op,
 }
 

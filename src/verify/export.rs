@@ -36,23 +36,38 @@ const JUNIT: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 /// The values of [`JUNIT`].
 #[derive(Serialize)]
 struct Suite<'a> {
+    /// The number of test cases.
     tests: usize,
+    /// The number of failed test cases.
     failures: usize,
+    /// The number of skipped test cases.
     skipped: usize,
+    /// The duration of all cases, in seconds.
     time: String,
+    /// The name of the adapter.
     device: &'a str,
+    /// The name and version of its driver.
     driver: &'a str,
+    /// The scope of the checks: `quick` or `full`.
     scope: &'a str,
+    /// The seed of the operands' values.
     seed: u64,
+    /// The test cases.
     cases: Vec<TestCase>,
 }
 
+/// A test case of the XML.
 #[derive(Serialize)]
 struct TestCase {
+    /// The name of the operation.
     operation: String,
+    /// The name of the case.
     name: String,
+    /// The duration, in seconds.
     time: String,
+    /// The description of the failure; `None` for a passed or skipped case.
     failure: Option<String>,
+    /// The reason for skipping the case; `None` for a passed or failed case.
     skipped: Option<String>,
 }
 

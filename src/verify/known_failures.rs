@@ -23,29 +23,43 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, Default, Clone)]
 pub struct KnownFailures(Vec<KnownFailure>);
 
+/// An entry of the file with compiled expressions.
 #[derive(Debug, Clone)]
 struct KnownFailure {
+    /// The PCI number of the vendor; `None` for all vendors.
     vendor: Option<u32>,
+    /// The devices; `None` for all devices.
     device: Option<Regex>,
+    /// The drivers; `None` for all drivers.
     driver: Option<Regex>,
+    /// The names of the cases.
     case: Regex,
+    /// The reason for the failure.
     reason: String,
 }
 
+/// The tables of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// The tables `[[failure]]`.
     #[serde(default)]
     failure: Vec<Entry>,
 }
 
+/// A table `[[failure]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
+    /// The PCI number of the vendor, such as `0x10de`.
     vendor: Option<String>,
+    /// A regular expression of the device.
     device: Option<String>,
+    /// A regular expression of the driver.
     driver: Option<String>,
+    /// A regular expression of the names of cases.
     case: String,
+    /// The reason for the failure.
     reason: String,
 }
 

@@ -83,7 +83,9 @@ const STEP_FLOPS: u64 = 7_000_000_000;
 
 /// A case with its name, unique among the cases of a scope.
 struct NamedCase {
+    /// The name.
     name: String,
+    /// The case.
     case: Case,
     /// Whether the case is also run on variants of the device: other kernels and other tile shapes.
     on_variants: bool,
@@ -91,9 +93,11 @@ struct NamedCase {
 
 /// A case on the device or on a variant of it.
 struct PlannedCase<'a> {
+    /// The case with its name.
     named: &'a NamedCase,
     /// The kernels or the tile shape of the variant; none for the device itself.
     variant: Option<String>,
+    /// The device or its variant.
     gpu: GpuDevice,
 }
 

@@ -41,6 +41,7 @@ pub struct VerifyReport {
     /// The result of every case, in the order in which they ran. JSON has only the results other than passes, as `not_passed`.
     #[serde(rename = "not_passed", serialize_with = "only_not_passed")]
     pub results: Vec<CaseResult>,
+    /// The known failures of the device.
     #[serde(skip)]
     known_failures: Known,
 }

@@ -46,8 +46,11 @@ type Tensors = BTreeMap<TensorId, Vec<f32>>;
 
 /// A model in training on a device under test.
 struct ModelUnderTest {
+    /// The program of the training step.
     gan: Gan,
+    /// The initial state.
     start: Checkpoint,
+    /// The program on the device.
     executor: Box<dyn Executor>,
 }
 

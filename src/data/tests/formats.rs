@@ -200,16 +200,16 @@ fn unsupported_formats_are_named_with_a_hint_for_conversion() {
         ("data_batch_1", b"\x80\x02}q\x01(U\x04dataq\x02", "pickle", "numpy.save"),
         ("v.mp4", b"\0\0\0\x18ftypisom", "video", "ffmpeg"),
     ];
-    for (name, bytes, what, way_out) in cases {
+    for (name, bytes, what, hint) in cases {
         let dir = ImageDir::new();
         dir.write(name, bytes);
         let remarks = dir.remarks(COLOUR);
-        assert!(remarks.contains(name) && remarks.contains(what) && remarks.contains(way_out), "{name}: {remarks}");
+        assert!(remarks.contains(name) && remarks.contains(what) && remarks.contains(hint), "{name}: {remarks}");
         let alone = ImageDir::empty();
         (0..20).for_each(|i| alone.write(&format!("{i}-{name}"), bytes));
         let error = alone.open(COLOUR).expect_err(name);
         let text = format!("{error} {}", error.hint());
-        assert!(text.contains(what) && text.contains(way_out), "{name}: {text}");
+        assert!(text.contains(what) && text.contains(hint), "{name}: {text}");
     }
     let dir = ImageDir::empty();
     for (name, bytes, what) in

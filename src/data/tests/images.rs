@@ -107,7 +107,7 @@ fn resize(shape: [usize; 3], tiles: Option<Tiles>) -> Resize {
     Resize::new(shape, &Source { tiles, upscale: true, ..Source::from("any") }).unwrap()
 }
 
-fn made(resize: &Resize, original: &DynamicImage) -> Vec<u8> {
+fn resized(resize: &Resize, original: &DynamicImage) -> Vec<u8> {
     let count = resize.count(original.height() as usize, original.width() as usize) as usize;
     let mut images = vec![0xa5; count * resize.image_bytes()];
     resize.write_images(original, &mut images);
@@ -123,7 +123,7 @@ fn scaling_keeps_a_single_colour() {
     for (height, width) in [(8, 8), (9, 13), (64, 3), (100, 100), (1, 1)] {
         for colour in [[0, 0, 0], [255, 255, 255], [7, 130, 251]] {
             let original = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb(colour)));
-            let images = made(&resize(COLOUR, None), &original);
+            let images = resized(&resize(COLOUR, None), &original);
             assert_eq!(images.len(), SIDE * SIDE * 3);
             assert!(images.chunks(3).all(|pixel| pixel == colour), "{height} x {width}, {colour:?}: {images:?}");
         }
@@ -135,7 +135,7 @@ fn scaling_keeps_the_mean_brightness() {
     // A gradient that the crop cuts equally on both sides.
     for side in [4, 11, 16, 50, 203] {
         let original = GrayImage::from_fn(side, side, |x, y| Luma([(255 * (x + y) / (2 * side - 2)) as u8]));
-        let (before, after) = (mean(original.as_raw()), mean(&made(&resize(GREY, None), &original.into())));
+        let (before, after) = (mean(original.as_raw()), mean(&resized(&resize(GREY, None), &original.into())));
         assert!((before - after).abs() < 1.5, "{side}: {before} became {after}");
     }
 }
@@ -144,7 +144,7 @@ fn scaling_keeps_the_mean_brightness() {
 #[test]
 fn shrinking_averages() {
     let stripes = GrayImage::from_fn(80, 80, |x, _| Luma([if x % 2 == 0 { 0 } else { 255 }]));
-    let images = made(&resize(GREY, None), &stripes.into());
+    let images = resized(&resize(GREY, None), &stripes.into());
     assert!(images.iter().all(|&value| (118..=138).contains(&value)), "{images:?}");
 }
 
@@ -156,7 +156,7 @@ fn images_are_cropped_at_their_centre() {
             let at = if width > height { x } else { y };
             Luma([(at * 3 / long) as u8 * 100]) // 0, 100, 200 in three equal parts
         });
-        let images = made(&resize(GREY, None), &original.into());
+        let images = resized(&resize(GREY, None), &original.into());
         let (left_or_top, middle) = (images[0], images[SIDE * SIDE / 2 + SIDE / 2]);
         assert_eq!(middle, 100, "{height} x {width}");
         assert!(left_or_top.abs_diff(100) <= 1, "{height} x {width}: {left_or_top}");
@@ -164,7 +164,7 @@ fn images_are_cropped_at_their_centre() {
     }
     // The model's shape need not be square, and an image of its size is not scaled.
     let original = GrayImage::from_fn(12, 6, |x, y| Luma([(y * 12 + x) as u8]));
-    let images = made(&resize([6, 4, 1], None), &original.into());
+    let images = resized(&resize([6, 4, 1], None), &original.into());
     let expected: Vec<u8> = (0..6).flat_map(|y| (4..8).map(move |x| y * 12 + x)).collect();
     assert_eq!(images, expected);
 }
@@ -178,7 +178,7 @@ fn the_tile_count_equals_the_number_of_tiles_cut() {
         let expected = along(height) * along(width);
         assert_eq!(tiles.count(height, width), expected as u64);
         let original = GrayImage::new(width as u32, height as u32);
-        assert_eq!(made(&tiles, &original.into()), vec![0; expected * 16]);
+        assert_eq!(resized(&tiles, &original.into()), vec![0; expected * 16]);
     }
     let tiles = resize(COLOUR, Some(Tiles { side: 8, stride: 8 }));
     assert_eq!([(7, 100), (100, 7), (0, 0)].map(|(height, width)| tiles.count(height, width)), [0; 3]);
@@ -188,7 +188,7 @@ fn the_tile_count_equals_the_number_of_tiles_cut() {
 #[test]
 fn tiles_of_the_models_size_are_the_pixels_of_the_image_row_by_row() {
     let original = RgbImage::from_fn(20, 13, |x, y| Rgb([x as u8, y as u8, 9]));
-    let images = made(&resize(COLOUR, Some(Tiles { side: 8, stride: 5 })), &original.clone().into());
+    let images = resized(&resize(COLOUR, Some(Tiles { side: 8, stride: 5 })), &original.clone().into());
     let corners: Vec<_> = images.chunks(SIDE * SIDE * 3).map(|tile| [tile[0], tile[1]]).collect();
     assert_eq!(corners, [[0, 0], [5, 0], [10, 0], [0, 5], [5, 5], [10, 5]]);
     for (tile, [left, top]) in images.chunks(SIDE * SIDE * 3).zip(corners) {
@@ -634,8 +634,8 @@ fn links_are_followed_but_not_in_circles() {
 #[test]
 fn a_pipe_is_not_read() {
     let dir = ImageDir::new();
-    let made = std::process::Command::new("mkfifo").arg(dir.path("pipe.png")).status().unwrap();
-    assert!(made.success());
+    let outcome = std::process::Command::new("mkfifo").arg(dir.path("pipe.png")).status().unwrap();
+    assert!(outcome.success());
     assert_eq!(dir.open(COLOUR).unwrap().count(), 20);
     assert!(dir.remarks(COLOUR).contains("pipe.png: it is not a regular file"));
 }
