@@ -15,6 +15,10 @@ use crate::error::{Error, Result};
 /// Errors name `path`, not the temporary file.
 ///
 /// A symbolic link stays; its target is replaced.
+///
+/// # Errors
+///
+/// If the file cannot be written, `path` is not a regular file, or `write` fails.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let failed = || Error::file("write", path);
 
@@ -34,6 +38,10 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
 }
 
 /// Creates a folder, and the folders above it, unless they exist.
+///
+/// # Errors
+///
+/// [`Error::File`] if the folder cannot be created, or a file of that name exists.
 pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path)
         .map_err(|source| match source.kind() {

@@ -43,6 +43,10 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     /// Measures whole steps, operations, or both. Steps come first, so that the start-up time includes all preparations.
+    ///
+    /// # Errors
+    ///
+    /// If a program does not fit into the device's memory, or the device is lost. Wrong results are part of the report.
     pub fn run(&self, steps: bool, operations: bool) -> Result<BenchReport> {
         let mut report = BenchReport::new(self);
         if steps {
@@ -62,6 +66,10 @@ impl Bench<'_> {
     }
 
     /// Measures steps of growing batches, or of growing models.
+    ///
+    /// # Errors
+    ///
+    /// If the device is lost. Points that do not fit into its memory are skipped.
     pub fn sweep(&self, over: SweepOver) -> Result<BenchReport> {
         let mut report = BenchReport::new(self);
         report.sweep = Some(self.points(over)?);

@@ -124,6 +124,10 @@ impl Bench<'_> {
 
 impl Sweep {
     /// A plot of images per second over the work, as SVG.
+    ///
+    /// # Errors
+    ///
+    /// A [`Flaw`] if the points cannot be drawn.
     pub fn svg(&self) -> Result<String, Flaw> {
         let mut trace = Trace::default();
         for point in &self.points {

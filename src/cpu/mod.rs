@@ -118,12 +118,20 @@ pub struct CpuExecutor<T> {
 
 impl<T: Scalar> CpuExecutor<T> {
     /// Allocates every buffer, filled with zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] if an allocation fails.
     pub fn new(program: &Program) -> Result<Self> {
         let program = Arc::new(program.clone());
         Ok(Self { memory: Memory::new(&program)?, program, scratch: Scratch::default(), snapshots: Vec::new() })
     }
 
     /// Overwrites a tensor of floats, without rounding.
+    ///
+    /// # Panics
+    ///
+    /// If `values` has another length than the tensor, or the tensor does not hold floats.
     pub fn write(&mut self, tensor: TensorId, values: &[T]) {
         let target = self.memory.floats_mut(tensor);
         assert_eq!(target.len(), values.len(), "the tensor and the values differ in length");

@@ -47,23 +47,39 @@ pub struct Images {
 }
 
 /// Reads a file of images.
+///
+/// # Errors
+///
+/// If the file cannot be read, is not an IDX file of images, or exceeds [`MAX_SIDE`] or [`MAX_BYTES`].
 pub fn read_images(path: &Path) -> Result<Images> {
     let (file, length) = open(path)?;
     images_from(IdxReader::new(path, file, length)?)
 }
 
 /// Reads a file of labels: integers of any type. If the labels have several columns, the first one is read.
+///
+/// # Errors
+///
+/// If the file cannot be read, is not an IDX file of labels, or exceeds [`MAX_BYTES`].
 pub fn read_labels(path: &Path) -> Result<Vec<i64>> {
     let (file, length) = open(path)?;
     labels_from(IdxReader::new(path, file, length)?)
 }
 
 /// Reads images from memory; `name` stands for the path in errors.
+///
+/// # Errors
+///
+/// As [`read_images`].
 pub fn images_in(name: &str, bytes: &[u8]) -> Result<Images> {
     images_from(IdxReader::new(Path::new(name), bytes, bytes.len() as u64)?)
 }
 
 /// Reads labels from memory; `name` stands for the path in errors.
+///
+/// # Errors
+///
+/// As [`read_labels`].
 pub fn labels_in(name: &str, bytes: &[u8]) -> Result<Vec<i64>> {
     labels_from(IdxReader::new(Path::new(name), bytes, bytes.len() as u64)?)
 }

@@ -11,6 +11,10 @@ use crate::error::Result;
 pub const NAME: &str = "mnist";
 
 /// The 60 000 training images with their labels.
+///
+/// # Errors
+///
+/// If the built-in files are damaged, which is a bug in this program.
 pub fn train() -> Result<ImageSet> {
     let images = idx::images_in("the built-in train-images-idx3-ubyte", train_files::IMAGES)?;
     let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", train_files::LABELS)?;
@@ -23,6 +27,10 @@ fn digits(labels: Vec<i64>) -> Vec<u8> {
 }
 
 /// The 10 000 test images with their labels, named `mnist-test`.
+///
+/// # Errors
+///
+/// If the built-in files are damaged, which is a bug in this program.
 pub fn test() -> Result<ImageSet> {
     let images = idx::images_in("the built-in t10k-images-idx3-ubyte", test_files::IMAGES)?;
     let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", test_files::LABELS)?;

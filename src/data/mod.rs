@@ -50,6 +50,10 @@ mod tiff_bands;
 impl Source {
     /// Whether the data set consists of image files or of arrays of large images, unlike MNIST and IDX files. The default
     /// model depends on it.
+    ///
+    /// # Errors
+    ///
+    /// If the data set does not exist or its format is not supported.
     pub fn has_image_files(&self) -> Result<bool> {
         Ok(match location::locate(&self.name)? {
             Location::Mnist | Location::StackedMnist | Location::Idx(_) => false,

@@ -19,6 +19,10 @@ const COUNT: usize = 128_000;
 const SEED: u64 = 0;
 
 /// The 128 000 images, 301 MB.
+///
+/// # Errors
+///
+/// If the available memory is too small.
 pub fn train() -> Result<ImageSet> {
     Ok(stacked(&mnist::train()?, COUNT))
 }

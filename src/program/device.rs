@@ -60,24 +60,48 @@ pub trait Executor {
     /// # Panics
     ///
     /// If the number or the type of the values differs from the tensor's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`](crate::Error::Lost) if the device was lost.
     fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()>;
 
     /// Runs a routine `times` times. May return before the device has finished; later calls on this executor see the result.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`](crate::Error::Lost) if the device was lost.
     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()>;
 
     /// Copies a tensor of f32 after all work submitted so far, without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`](crate::Error::Lost) if the device was lost.
     fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot>;
 
     /// Waits for a snapshot and returns its values.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`](crate::Error::Lost) if the device was lost.
     fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>>;
 
     /// Waits for all work and returns the values of a tensor of f32.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`](crate::Error::Lost) if the device was lost.
     fn download(&mut self, tensor: TensorId) -> Result<Vec<f32>> {
         let snapshot = self.snapshot(tensor)?;
         self.collect(snapshot)
     }
 
     /// Waits for all work and returns the values of a tensor of u32.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`](crate::Error::Lost) if the device was lost.
     fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>>;
 
     /// [`Device::mixed_precision`] of the device that built this executor.

@@ -95,6 +95,10 @@ impl Program {
     }
 
     /// The same elements with another shape. Costs nothing at run time.
+    ///
+    /// # Panics
+    ///
+    /// If the new shape has another number of elements.
     pub fn reshaped(&mut self, tensor: TensorId, shape: &[usize]) -> TensorId {
         let old = self.info(tensor).clone();
         assert_eq!(
@@ -123,6 +127,10 @@ impl Program {
     }
 
     /// Begins a routine. [`Self::push`] appends operations to the routine begun last.
+    ///
+    /// # Panics
+    ///
+    /// If the program already has a routine of this name.
     pub fn begin(&mut self, name: &str) -> RoutineId {
         assert!(self.routine_named(name).is_none(), "two routines are called {name}");
         self.routines.push(Routine { name: name.to_string(), ops: Vec::new() });
@@ -187,6 +195,10 @@ impl Program {
     }
 
     /// The shape of an image tensor, (N, H, W, C).
+    ///
+    /// # Panics
+    ///
+    /// If the tensor does not have four dimensions.
     pub fn nhwc(&self, tensor: TensorId) -> [usize; 4] {
         self.shape(tensor).try_into().expect("images have four dimensions")
     }

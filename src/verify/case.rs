@@ -42,6 +42,10 @@ impl Case {
 
     /// A case of a few consecutive operations of a program. Operations that share a tensor, or a part of one, share it in the case,
     /// too. The tolerance is the loosest one of the operations.
+    ///
+    /// # Panics
+    ///
+    /// If `ops` is empty.
     pub fn of_ops(ops: &[Op], source: &Program, step: u32) -> Self {
         let mut program = Program::new();
         let mut operands: Vec<(Operand, TensorId)> = Vec::new();
@@ -185,6 +189,10 @@ impl Case {
     }
 
     /// Runs the operations on a GPU and in f64 on the CPU. Returns the letter and the comparison of each written tensor.
+    ///
+    /// # Errors
+    ///
+    /// If the tensors do not fit into memory, or the GPU is lost.
     pub fn run(&self, gpu: &GpuDevice) -> Result<Vec<(&'static str, Comparison)>> {
         let mut on_gpu = gpu.executor(&self.program)?;
         on_gpu.poison();
@@ -192,6 +200,10 @@ impl Case {
     }
 
     /// The bits of all tensors that the operations write on a device.
+    ///
+    /// # Errors
+    ///
+    /// If the tensors do not fit into the GPU's memory, or the GPU is lost.
     pub fn bits(&self, gpu: &GpuDevice) -> Result<Vec<Vec<u32>>> {
         let mut executor = gpu.executor(&self.program)?;
         executor.poison();
@@ -206,6 +218,10 @@ impl Case {
     }
 
     /// [`Self::run`] on an executor of [the case's program](Self::program).
+    ///
+    /// # Errors
+    ///
+    /// If the executor's device is lost, or the reference does not fit into memory.
     pub fn try_on(&self, executor: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         self.fill(executor)?;
         executor.run(self.run, 1)?;
@@ -213,6 +229,10 @@ impl Case {
     }
 
     /// Compares the results of an executor with the CPU's in f64. The executor was filled and has run the routine once.
+    ///
+    /// # Errors
+    ///
+    /// If the executor's device is lost, or the reference does not fit into memory.
     pub fn compare(&self, on_gpu: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
         let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut in_f64)?;
@@ -238,6 +258,10 @@ impl Case {
     }
 
     /// Uploads the operands: values for read tensors, NaN for written tensors, and the guards.
+    ///
+    /// # Errors
+    ///
+    /// If the executor's device is lost.
     pub fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
         for (operand, whole) in &self.operands {
             let len = self.program.info(operand.tensor).len();

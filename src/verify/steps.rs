@@ -191,7 +191,12 @@ fn step_of(gan: &Gan) -> &[Op] {
 }
 
 /// Compares one step of a model with f64: every tensor that the step writes, such as activations, gradients, moments and parameters.
-/// The bound is a multiple of the distance between f32 and f64 on the CPU. The CPU uses the [decisions](decide_alike) of the GPU.
+/// The bound is a multiple of the distance between f32 and f64 on the CPU. Where rounding decides the sign of an activation's input or
+/// the position of a maximum, the CPU uses the GPU's decision.
+///
+/// # Errors
+///
+/// If the program does not fit into the memory of a device, or the GPU is lost.
 pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<StepComparison> {
     // Only one device at a time, since the largest model takes gigabytes.
     let mut on_the_gpu = ModelUnderTest::new(gpu, model, batch_size, false)?;
@@ -252,6 +257,10 @@ fn rows_of_bias(tensor: TensorId, exact: &Tensors, gan: &Gan) -> Option<f64> {
 }
 
 /// Whether two runs of `steps` steps give the same bits in all tensors of a checkpoint.
+///
+/// # Errors
+///
+/// If the program does not fit into the memory of the device, or the device is lost.
 pub fn repeats(gpu: &dyn Device, model: &Model, batch_size: usize, steps: usize) -> Result<bool> {
     let bits = || -> Result<Vec<u32>> {
         let mut model_under_test = ModelUnderTest::new(gpu, model, batch_size, false)?;
