@@ -60,8 +60,13 @@ impl Collection<'_> {
     ///
     /// # Errors
     ///
-    /// Where there is no memory for all images.
-    pub(super) fn make(&self, resize: &Resize, source: &Source, console: &Console) -> Result<(ImageSet, LoadReport)> {
+    /// If the available memory cannot hold all images.
+    pub(super) fn decode_all(
+        &self,
+        resize: &Resize,
+        source: &Source,
+        console: &Console,
+    ) -> Result<(ImageSet, LoadReport)> {
         let Self { name, images, classes, report } = self;
         let mut report = report.clone();
         let headers = read_headers(images, source, console);
@@ -139,7 +144,7 @@ impl Collection<'_> {
     }
 }
 
-/// The header of each image, or why the image cannot be read.
+/// The header of each image, or the reason why the image cannot be read.
 fn read_headers(images: &[InputImage], source: &Source, console: &Console) -> Vec<Result<ImageHeader, String>> {
     let task = console.task("measuring images", images.len() as u64);
     let headers = images.par_iter().map(|image| {

@@ -77,8 +77,8 @@ impl Source {
 ///
 /// # Errors
 ///
-/// Where the data set does not exist, most of its images cannot be read, fewer than sixteen images come of image files, or
-/// the memory is too small for all.
+/// If the data set does not exist, most of its images cannot be read, image files give fewer than sixteen images, or the
+/// available memory is too small.
 pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &Console) -> Result<ImageSet> {
     let resize = Resize::new(shape, source)?;
     let location = location::locate(&source.name)?;
@@ -86,7 +86,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
     if is_built_in && Path::new(&source.name).exists() {
         let name = &source.name;
         console.message(&format!(
-            "`{name}` is the built-in data set; to train on what is in the folder here, write ./{name}"
+            "`{name}` is the built-in data set; to train on the folder of that name, write ./{name}"
         ));
     }
     let listing = match location {
@@ -209,7 +209,7 @@ fn with_labels(mut set: ImageSet, labels: Option<Vec<i64>>, file: &LabelledFile)
     })
 }
 
-/// An array of images in the model's shape.
+/// Converts an array of images to the model's shape.
 fn convert(set: ImageSet, notes: Vec<String>, resize: &Resize, source: &Source, console: &Console) -> Result<ImageSet> {
     let is_built_in = source.name == mnist::NAME;
     if resize.is_met_by(set.image_shape()) && !source.normalise {
@@ -247,7 +247,7 @@ fn collect(
     let is_new = cached.is_none();
     let (set, report) = match cached {
         Some(cached) => cached,
-        None => collection.make(resize, source, console)?,
+        None => collection.decode_all(resize, source, console)?,
     };
     report.tell(resize, source.background, console);
     report.check(&source.name, resize, source.fit)?;

@@ -453,7 +453,7 @@ fn more_tiles_than_memory_holds_are_refused_before_decoding() {
     );
     assert!(error.hint().contains("--stride"));
     (0..30).for_each(|i| dir.write(&format!("{i}.png"), &huge_png(13_000, 13_000)));
-    assert_refused(open(&source, [256, 256, 3], None, &Console::silent()), &["at most 4294967295 can be counted"]);
+    assert_refused(open(&source, [256, 256, 3], None, &Console::silent()), &["the limit is 4294967295 images"]);
 }
 
 #[test]
@@ -560,7 +560,7 @@ fn a_stride_needs_a_tile() {
 fn tiles_with_a_side_or_stride_of_zero_are_refused() {
     for tiles in [Tiles { side: 0, stride: 1 }, Tiles { side: 8, stride: 0 }] {
         let source = Source { tiles: Some(tiles), ..ImageDir::new().source() };
-        assert_refused(open(&source, COLOUR, None, &Console::silent()), &["cannot be cut"]);
+        assert_refused(open(&source, COLOUR, None, &Console::silent()), &["must be at least 1"]);
     }
 }
 
@@ -582,7 +582,7 @@ fn one_image_suffices_if_it_is_cut_into_tiles() {
     assert_eq!((set.name.as_str(), set.count()), ("a forest", 25));
     let whole = Source { tiles: None, ..source };
     assert_refused(open(&whole, COLOUR, None, &Console::silent()), &["gives 1 image", "at least 16"]);
-    // What a file is called does not matter, nor what it is, if it is called like an image.
+    // A single file may have any name, and a file named like an image may have any content.
     fs::rename(&path, dir.path("forest.data")).unwrap();
     assert!(Source::from(dir.path("forest.data").to_str().unwrap()).has_image_files().unwrap());
     dir.write("no.png", b"");
