@@ -87,8 +87,8 @@ pub enum Op {
     /// it, in this order:
     ///
     /// 1. colour: `u - 1/2` is added to all values; then each value moves to `2 * u` times its distance from the mean of its
-    ///    pixel's channels; then to `u + 1/2` times its distance from the mean of the image. Each u is another number;
-    /// 2. translation: the image moves down and right by whole numbers of pixels, each in `-r..=r` with `r` an eighth of the
+    ///    pixel's channels; then to `u + 1/2` times its distance from the mean of the image. Each u is an independent number;
+    /// 2. translation: the image moves down and right by integer numbers of pixels, each in `-r..=r` with `r` an eighth of the
     ///    side, rounded; pixels from outside are 0;
     /// 3. cutout: a rectangle of half the sides, rounded up, becomes 0. Its centre may be any pixel, so it may reach beyond the
     ///    edges.
@@ -98,8 +98,8 @@ pub enum Op {
     /// 0 elsewhere.
     ///
     /// For image i the three u are the [`random::uniform`] of the first words of the [`random::philox`] of (i, step, stream, 0).
-    /// The words of (i, step, stream, 1) give four whole numbers: the moves down and right, and the row and the column of the
-    /// centre. A word's whole number below `n` is `(word >> 16) * n / 2^16`. Centres are in `0..=H` where half the side is even
+    /// The words of (i, step, stream, 1) give four integers: the moves down and right, and the row and the column of the centre.
+    /// A word's integer below `n` is `(word >> 16) * n / 2^16`. Centres are in `0..=H` where half the side is even
     /// and in `0..H` where it is odd; the rectangle begins half of its side, rounded down, before its centre.
     ///
     /// [`random::uniform`]: super::random::uniform
@@ -152,7 +152,7 @@ pub enum Op {
     }
 
     /// The one-hot vector of a class appended to each latent: `y[n,c] = x[n,c]` for c < C, and `y[n,C+k]` is 1 for
-    /// `k = labels[n % M]`, else 0. It has no gradient, as no parameter lies below it.
+    /// `k = labels[n % M]`, else 0. It has no gradient, as it comes before all parameters.
     AppendClass "append_class" {
         /// The latents; shape (N, 1, 1, C).
         read x: F32,
@@ -226,8 +226,8 @@ pub enum Op {
     }
 
     /// The gradient of a convolution for its input: `dx[n,h,w,c] = b[c] + sum dy[n,i,j,o] * w[u,v,c,o]` over all (i, j, u, v, o)
-    /// with `h = i*S+u-P` and `w = j*S+v-P`. This is also the forward pass of a transposed convolution of `dy`, and only that
-    /// has a bias.
+    /// with `h = i*S+u-P` and `w = j*S+v-P`. This is also the forward pass of a transposed convolution of `dy`
+    /// (Dumoulin and Visin 2016, chapter 4), which alone has a bias.
     ConvGradInput "conv_grad_input" {
         /// The gradient for the output; shape (N, H', W', `C_OUT`).
         read dy: F32,
@@ -304,7 +304,7 @@ pub enum Op {
         update running: F32,
         /// The number of equal parts of the batch that have statistics of their own.
         set groups: usize,
-        /// The number that is added to the variance.
+        /// The number that is added to the variance, above 0.
         set eps: f64,
         /// The share of the newest batch in the running statistics, in [0, 1].
         set momentum: f64,
@@ -320,7 +320,7 @@ pub enum Op {
         read running: F32,
         /// The output; shape (N, H, W, C).
         write y: F32,
-        /// The number that is added to the variance.
+        /// The number that is added to the variance, above 0.
         set eps: f64,
     }
 
@@ -505,7 +505,7 @@ pub enum Op {
         write t: F32,
         /// The length of g that has no penalty.
         set centre: Centre,
-        /// The weight of the penalty.
+        /// The weight of the penalty, at least 0.
         set weight: f64,
     }
 
@@ -574,13 +574,13 @@ pub enum Op {
         update m: F32,
         /// The second moments; the shape of `param`.
         update v: F32,
-        /// The learning rate.
+        /// The learning rate before the schedule, above 0.
         set lr: f64,
         /// The decay of the first moment, in [0, 1).
         set beta1: f64,
         /// The decay of the second moment, in [0, 1).
         set beta2: f64,
-        /// The number that is added to the root of the second moment.
+        /// The number that is added to the root of the second moment, at least 0.
         set eps: f64,
         /// The learning-rate schedule.
         set schedule: Schedule,

@@ -264,9 +264,9 @@ pub struct AugmentationOptions {
 
     /// Augment all images that the discriminator sees (DiffAugment)
     ///
-    /// It keeps the discriminator from learning few images by heart. CHANGES are translation, cutout and colour, with commas between
-    /// them, or none; they apply to any number of images. The default is the model's if there are fewer than 20000 images, and none
-    /// otherwise.
+    /// DiffAugment keeps the discriminator from memorising a small data set. CHANGES is a comma-separated list of translation,
+    /// cutout and colour, or none. Changes given here apply to any number of images. By default, the model's changes apply below
+    /// 20000 images, and none otherwise.
     #[arg(long, value_name = "CHANGES")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -66,7 +66,7 @@ impl Geometry {
     }
 }
 
-/// An activation function.
+/// An activation function, applied to each element.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// `x` where it is positive, else `slope * x`; ReLU is slope 0.
