@@ -449,7 +449,7 @@ pub(crate) mod tests {
 
     #[test]
     fn quiet_keeps_warnings_and_verbose_adds_the_time_of_tasks() {
-        let said = |verbosity| {
+        let output_at = |verbosity| {
             let recording = Recording::default();
             let console = Console::plain(recording.clone(), verbosity);
             console.message("a message");
@@ -458,9 +458,9 @@ pub(crate) mod tests {
             console.task("reading", 8).advance(9);
             recording.text()
         };
-        assert_eq!(said(Verbosity::Quiet), "warning: it is damaged\n");
-        assert_eq!(said(Verbosity::Normal), "a message\nwarning: it is damaged\n");
-        let verbose = said(Verbosity::Verbose);
+        assert_eq!(output_at(Verbosity::Quiet), "warning: it is damaged\n");
+        assert_eq!(output_at(Verbosity::Normal), "a message\nwarning: it is damaged\n");
+        let verbose = output_at(Verbosity::Verbose);
         assert!(verbose.contains("a detail\n") && verbose.contains("reading: 8 of 8 in 0.0 s\n"), "{verbose}");
     }
 

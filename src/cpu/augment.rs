@@ -88,8 +88,8 @@ impl Transform {
 
 /// The index of the pixel at position `k` of an axis along which an image and its mirror image alternate.
 fn reflected(k: i64, size: usize) -> usize {
-    let there = (if k < 0 { -1 - k } else { k }) as usize % (2 * size);
-    there.min(2 * size - 1 - there)
+    let position = (if k < 0 { -1 - k } else { k }) as usize % (2 * size);
+    position.min(2 * size - 1 - position)
 }
 
 /// Linear interpolation between `a` and `b` at `f` in [0, 1]. The result is clamped, as rounding could take it beyond `b`.

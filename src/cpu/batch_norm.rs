@@ -20,7 +20,7 @@ pub(super) struct Constants {
 }
 
 /// The activation after batch normalisation, with its output.
-pub(super) type Then<'a, T> = Option<(Activation, &'a mut [T])>;
+pub(super) type ActivationAfter<'a, T> = Option<(Activation, &'a mut [T])>;
 
 /// `y = gamma * (x - mean) * inv_std + beta` with the statistics of each group, which go to `saved` (groups, 2, C) and
 /// into `running` (2, C). Then applies the activation to `y`.
@@ -32,22 +32,22 @@ pub(super) fn forward<T: Scalar>(
     y: &mut [T],
     saved: &mut [T],
     running: &mut [T],
-    then: Then<'_, T>,
+    activation: ActivationAfter<'_, T>,
     scratch: &mut Scratch<T>,
 ) {
     let c = affine.len() / 2;
     let len = x.len() / (saved.len() / affine.len()); // elements of a group
-    let (kind, mut rest) = then.map_or((None, None), |(kind, z)| (Some(kind), Some(z)));
+    let (kind, mut rest) = activation.map_or((None, None), |(kind, z)| (Some(kind), Some(z)));
     let groups = x.chunks_exact(len).zip(y.chunks_exact_mut(len)).zip(saved.chunks_exact_mut(2 * c));
     for ((x, y), saved) in groups {
-        let then = rest.take().map(|all| {
+        let activation = rest.take().map(|all| {
             let (z, others) = all.split_at_mut(len);
             rest = Some(others);
-            (kind.expect("`then` has a function and an output"), z)
+            (kind.expect("an activation has a function and an output"), z)
         });
         let (mean, inv_std) = saved.split_at_mut(c);
         statistics(constants, x, mean, inv_std, running, scratch);
-        normalize(x, affine, mean, inv_std, y, then);
+        normalize(x, affine, mean, inv_std, y, activation);
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) fn eval<T: Scalar>(
     affine: &[T],
     running: &[T],
     y: &mut [T],
-    then: Then<'_, T>,
+    activation: ActivationAfter<'_, T>,
     scratch: &mut Scratch<T>,
 ) {
     let (mean, variance) = running.split_at(affine.len() / 2);
@@ -66,7 +66,7 @@ pub(super) fn eval<T: Scalar>(
     for (inv_std, variance) in inv_std.iter_mut().zip(variance) {
         *inv_std = T::from_f64(1.0 / (variance.to_f64() + eps).sqrt());
     }
-    normalize(x, affine, mean, inv_std, y, then);
+    normalize(x, affine, mean, inv_std, y, activation);
 }
 
 /// With `xhat = (x - mean) * inv_std` and means over the rows of a group:
@@ -214,7 +214,14 @@ fn mean_and_squares<T: Scalar>(x: &[T], mean: &mut [T], squares: &mut [T]) {
 }
 
 /// `y = gamma * (x - mean) * inv_std + beta`, then applies the activation to `y`.
-fn normalize<T: Scalar>(x: &[T], affine: &[T], mean: &[T], inv_std: &[T], y: &mut [T], then: Then<'_, T>) {
+fn normalize<T: Scalar>(
+    x: &[T],
+    affine: &[T],
+    mean: &[T],
+    inv_std: &[T],
+    y: &mut [T],
+    activation: ActivationAfter<'_, T>,
+) {
     let c = mean.len();
     let (gamma, beta) = affine.split_at(c);
     let chunk = CHUNK.next_multiple_of(c); // whole rows
@@ -227,7 +234,7 @@ fn normalize<T: Scalar>(x: &[T], affine: &[T], mean: &[T], inv_std: &[T], y: &mu
         }
     };
     let chunks = y.par_chunks_mut(chunk).zip(x.par_chunks(chunk));
-    match then {
+    match activation {
         None => chunks.for_each(|(y, x)| normalize(x, y)),
         Some((kind, z)) => chunks.zip(z.par_chunks_mut(chunk)).for_each(|((y, x), z)| {
             normalize(x, y);

@@ -135,9 +135,9 @@ pub(super) fn grad_input<T: Scalar>(
             Some(b) => fill_rows(dx, b),
             None => dx.fill(T::ZERO),
         }
-        for (some, dy) in dy.chunks(lines * line).enumerate() {
+        for (part, dy) in dy.chunks(lines * line).enumerate() {
             let rows = dy.len() / c_out;
-            let lines = some * lines..some * lines + rows / sizes.w_out;
+            let lines = part * lines..part * lines + rows / sizes.w_out;
             for columns in sizes.blocks_of_columns(rows) {
                 let block = columns.len();
                 T::with_scratch(rows * block, |patches| {
@@ -228,8 +228,8 @@ fn sum_lines<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], lines: Range<usize>
     let depth = columns.len();
     let step = if sizes.x_is_patches() { lines.len() } else { sizes.lines_at_a_time(depth) };
     for first in lines.clone().step_by(step) {
-        let some = first..lines.end.min(first + step);
-        let rows = some.start * w_out..some.end * w_out;
+        let part = first..lines.end.min(first + step);
+        let rows = part.start * w_out..part.end * w_out;
         let accumulate = first > lines.start;
         let dy = Matrix::new(&dy[rows.start * c_out..rows.end * c_out], rows.len(), c_out);
         let add = |dw: &mut [T], patches: Matrix<'_, T>| {
@@ -240,7 +240,7 @@ fn sum_lines<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], lines: Range<usize>
             add(dw, Matrix::new(x, rows.len(), sizes.depth()).columns(columns.start, depth));
         } else {
             T::with_scratch(rows.len() * depth, |patches| {
-                gather(sizes, x, some, columns.clone(), patches);
+                gather(sizes, x, part, columns.clone(), patches);
                 add(dw, Matrix::new(patches, rows.len(), depth));
             });
         }
@@ -324,21 +324,21 @@ impl ConvSizes {
         // Rows of the image and of the kernel are contiguous, so padding only shortens a row of the kernel at its ends.
         let (image_row, kernel_row, padding) = (self.w * self.c_in, kernel * self.c_in, pad * self.c_in);
         let width = columns.len();
-        for (some, line) in lines.enumerate() {
+        for (index, line) in lines.enumerate() {
             let (n, i) = (line / self.h_out, line % self.h_out);
             for u in 0..kernel {
-                let wanted = columns.start.max(u * kernel_row)..columns.end.min((u + 1) * kernel_row);
+                let elements = columns.start.max(u * kernel_row)..columns.end.min((u + 1) * kernel_row);
                 let a = i * stride + u;
-                if wanted.is_empty() || a < pad || a >= self.h + pad {
+                if elements.is_empty() || a < pad || a >= self.h + pad {
                     continue;
                 }
                 let image = (n * self.h + a - pad) * image_row;
                 for j in 0..self.w_out {
                     let left = j * stride * self.c_in;
-                    let start = wanted.start.max((u * kernel_row + padding).saturating_sub(left));
-                    let end = wanted.end.min((u * kernel_row + image_row + padding).saturating_sub(left));
+                    let start = elements.start.max((u * kernel_row + padding).saturating_sub(left));
+                    let end = elements.end.min((u * kernel_row + image_row + padding).saturating_sub(left));
                     if start < end {
-                        let patch = (some * self.w_out + j) * width;
+                        let patch = (index * self.w_out + j) * width;
                         visit(
                             patch + start - columns.start,
                             image + left + start - u * kernel_row - padding,

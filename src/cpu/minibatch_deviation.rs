@@ -6,10 +6,10 @@ use super::Scalar;
 
 /// The mean of one element over the images of a group, minus its value in the first image, and its standard deviation.
 fn spread<T: Scalar>(x: &[T], len: usize, group: usize, i: usize) -> (T, T) {
-    let rest = T::from_f64(1.0 / group as f64);
+    let scale = T::from_f64(1.0 / group as f64);
     let offset = |g: usize| x[g * len + i] - x[i];
-    let mean = (0..group).fold(T::ZERO, |sum, g| sum + offset(g)) * rest;
-    let variance = (0..group).fold(T::ZERO, |sum, g| sum + (offset(g) - mean) * (offset(g) - mean)) * rest;
+    let mean = (0..group).fold(T::ZERO, |sum, g| sum + offset(g)) * scale;
+    let variance = (0..group).fold(T::ZERO, |sum, g| sum + (offset(g) - mean) * (offset(g) - mean)) * scale;
     (mean, (variance + T::from_f64(1e-8)).sqrt())
 }
 

@@ -12,8 +12,8 @@ const MIN_LENGTH: f64 = 1e-12;
 pub(super) fn forward<T: Scalar>(columns: usize, w: &[T], uv: &mut [T], y: &mut [T], sigma: &mut [T]) {
     let (u, v) = uv.split_at_mut(columns);
     let row = |row: &[T], u: &[T]| row.iter().zip(u).fold(T::ZERO, |sum, (&w, &u)| sum + w * u);
-    let least = CHUNK.div_ceil(columns);
-    v.par_iter_mut().zip(w.par_chunks_exact(columns)).with_min_len(least).for_each(|(v, w)| *v = row(w, u));
+    let min_len = CHUNK.div_ceil(columns);
+    v.par_iter_mut().zip(w.par_chunks_exact(columns)).with_min_len(min_len).for_each(|(v, w)| *v = row(w, u));
     unit(v);
     u.fill(T::ZERO);
     for (w, &v) in w.chunks_exact(columns).zip(&*v) {
@@ -32,8 +32,8 @@ pub(super) fn grad<T: Scalar>(columns: usize, y: &[T], uv: &[T], sigma: T, dw: &
     let (u, v) = uv.split_at(columns);
     let product = dw.iter().zip(y).fold(0.0, |sum, (dw, y)| sum + dw.to_f64() * y.to_f64());
     let product = T::from_f64(product);
-    let least = CHUNK.div_ceil(columns);
-    dw.par_chunks_exact_mut(columns).zip(v).with_min_len(least).for_each(|(dw, &v)| {
+    let min_len = CHUNK.div_ceil(columns);
+    dw.par_chunks_exact_mut(columns).zip(v).with_min_len(min_len).for_each(|(dw, &v)| {
         dw.iter_mut().zip(u).for_each(|(dw, &u)| *dw = (*dw - product * v * u) / sigma);
     });
 }

@@ -265,26 +265,26 @@ impl<'a> IdxReader<'a> {
 
     /// Reads the bytes of the elements, whose number is the product of the dimensions, up to the end of the file.
     fn elements(&mut self, dimensions: &[usize]) -> Result<Vec<u8>> {
-        let wanted = dimensions.iter().try_fold(1_usize, |all, &d| all.checked_mul(d));
-        let Some(wanted) = wanted.filter(|&wanted| wanted <= MAX_BYTES) else {
+        let bytes = dimensions.iter().try_fold(1_usize, |all, &d| all.checked_mul(d));
+        let Some(bytes) = bytes.filter(|&bytes| bytes <= MAX_BYTES) else {
             let (file, product) = (self.name(), as_product(dimensions));
             return Err(data_error(
                 format!("the header of {file} declares {product} bytes; at most {MAX_BYTES} are supported"),
                 "split the file; if it is not that large, its header is damaged",
             ));
         };
-        self.expected += wanted as u64;
+        self.expected += bytes as u64;
         match self.length {
             Some(length) if length < self.expected => return Err(self.truncated(length)),
-            Some(length) if length > self.expected => return Err(self.too_long(&format!("{length} bytes are"))),
+            Some(length) if length > self.expected => return Err(self.too_long(&length.to_string())),
             _ => {}
         }
-        let mut elements = self.read(wanted as u64 + 1)?; // one more than expected, to detect bytes after the end
+        let mut elements = self.read(bytes as u64 + 1)?; // one more than expected, to detect bytes after the end
         if self.seen < self.expected {
             return Err(self.truncated(self.seen));
         }
         if self.seen > self.expected {
-            return Err(self.too_long("more is"));
+            return Err(self.too_long("more"));
         }
         elements.shrink_to_fit(); // the capacity of a growing buffer may be twice its length
         Ok(elements)
@@ -326,23 +326,23 @@ impl<'a> IdxReader<'a> {
         }
     }
 
-    fn truncated(&self, there: u64) -> Error {
+    fn truncated(&self, length: u64) -> Error {
         data_error(
             format!(
-                "{} is truncated: {there} bytes are there{}, but its header {} {}",
+                "{} is truncated: it has {length} bytes{}, but its header {} {}",
                 self.name(),
                 self.once_unpacked(),
-                if self.header_is_read { "declares" } else { "takes" },
+                if self.header_is_read { "declares" } else { "needs" },
                 self.expected
             ),
             GET_IT_AGAIN,
         )
     }
 
-    fn too_long(&self, there: &str) -> Error {
+    fn too_long(&self, length: &str) -> Error {
         data_error(
             format!(
-                "{} is too long: {there} there{}, but its header declares {} bytes",
+                "{} is too long: it has {length} bytes{}, but its header declares {}",
                 self.name(),
                 self.once_unpacked(),
                 self.expected
@@ -381,7 +381,7 @@ impl<'a> IdxReader<'a> {
             _ => "name a file in IDX format; http://yann.lecun.com/exdb/mnist/ describes it".into(),
         };
         let (what, found, expected) = (content.name(), as_hex(magic), as_hex(content.magic()));
-        let inside = if self.length.is_none() { ", once unpacked," } else { "" };
+        let inside = if self.length.is_none() { ", after unpacking," } else { "" };
         data_error(
             format!(
                 "{} is not an IDX file of {what}: it starts{inside} with the bytes {found} instead of {expected}",
@@ -394,7 +394,7 @@ impl<'a> IdxReader<'a> {
     fn once_unpacked(&self) -> &'static str {
         match self.length {
             Some(_) => "",
-            None => " once unpacked",
+            None => " after unpacking",
         }
     }
 

@@ -45,11 +45,11 @@ impl ValueCounts {
             values().max().unwrap_or(&0) - values().min().unwrap_or(&0)
         };
         let is_single = (0..channels).all(|channel| span(channel) <= SINGLE_COLOUR);
-        let (least, most) = (image.iter().min().unwrap_or(&0), image.iter().max().unwrap_or(&0));
+        let (min, max) = (image.iter().min().unwrap_or(&0), image.iter().max().unwrap_or(&0));
         Self {
             single_colour: usize::from(is_single),
-            nearly_black: usize::from(!is_single && *most <= NEARLY),
-            nearly_white: usize::from(!is_single && *least >= 255 - NEARLY),
+            nearly_black: usize::from(!is_single && *max <= NEARLY),
+            nearly_white: usize::from(!is_single && *min >= 255 - NEARLY),
             values,
         }
     }

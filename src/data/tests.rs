@@ -258,12 +258,12 @@ fn files_and_folders_without_read_permission_are_refused() {
 fn a_truncated_idx_file_is_refused() {
     let whole = images();
     for length in 0..16 {
-        let there = format!("truncated: {length} bytes are there, but its header takes 16");
-        assert_refused(open_bytes(&whole[..length]), &[&there]);
+        let expected = format!("truncated: it has {length} bytes, but its header needs 16");
+        assert_refused(open_bytes(&whole[..length]), &[&expected]);
     }
     for length in 16..whole.len() {
-        let there = format!("truncated: {length} bytes are there, but its header declares 40");
-        assert_refused(open_bytes(&whole[..length]), &[&there]);
+        let expected = format!("truncated: it has {length} bytes, but its header declares 40");
+        assert_refused(open_bytes(&whole[..length]), &[&expected]);
     }
 }
 
@@ -272,11 +272,11 @@ fn a_file_truncated_before_compression_is_refused() {
     let whole = images();
     assert_refused(
         open_bytes(&compressed(&whole[..7])),
-        &["truncated: 7 bytes are there once unpacked, but its header takes 16"],
+        &["truncated: it has 7 bytes after unpacking, but its header needs 16"],
     );
     assert_refused(
         open_bytes(&compressed(&whole[..39])),
-        &["truncated: 39 bytes are there once unpacked, but its header declares 40"],
+        &["truncated: it has 39 bytes after unpacking, but its header declares 40"],
     );
 }
 
@@ -294,10 +294,10 @@ fn a_truncated_gzip_is_refused() {
 fn bytes_after_the_end_are_refused() {
     let mut bytes = images();
     bytes.extend([0; 5]);
-    assert_refused(open_bytes(&bytes), &["is too long: 45 bytes are there, but its header declares 40"]);
+    assert_refused(open_bytes(&bytes), &["is too long: it has 45 bytes, but its header declares 40"]);
     assert_refused(
         open_bytes(&compressed(&bytes)),
-        &["is too long: more is there once unpacked, but its header declares 40"],
+        &["is too long: it has more bytes after unpacking, but its header declares 40"],
     );
 }
 
@@ -386,8 +386,8 @@ fn sizes_beyond_the_limits_are_refused() {
 #[test]
 fn a_header_that_declares_more_than_the_file_holds_is_refused() {
     let bytes = idx([0, 0, 8, 3], &[128, 4096, 4096], &PIXELS);
-    assert_refused(open_bytes(&bytes), &["40 bytes are there", "declares 2147483664"]);
-    assert_refused(open_bytes(&compressed(&bytes)), &["40 bytes are there once unpacked", "declares 2147483664"]);
+    assert_refused(open_bytes(&bytes), &["it has 40 bytes", "declares 2147483664"]);
+    assert_refused(open_bytes(&compressed(&bytes)), &["it has 40 bytes after unpacking", "declares 2147483664"]);
 }
 
 #[test]

@@ -149,10 +149,10 @@ impl Layer {
             Self::Conv { channels, kernel, stride, pad: Pad::Pixels(pad), .. } => {
                 let geometry = Geometry { kernel, stride, pad };
                 image(input, channels, |size| geometry.output(size)).ok_or_else(|| {
-                    let least = kernel - 2 * pad;
+                    let min_side = kernel - 2 * pad;
                     (
                         format!(
-                            "needs at least {least} x {least} pixels for kernel {kernel} and pad {pad}, but {given}"
+                            "needs at least {min_side} x {min_side} pixels for kernel {kernel} and pad {pad}, but {given}"
                         ),
                         "choose a smaller kernel, or more pad".to_string(),
                     )

@@ -170,8 +170,8 @@ impl<'a> TomlTable<'a> {
             DeValue::String(text) if text == word => Ok(None),
             DeValue::Integer(_) => self.size(key, range).map(Some),
             _ => {
-                let (least, most) = (range.start(), range.end());
-                Err(self.wrong(key, &format!("{key} must be \"{word}\" or a whole number from {least} to {most}")))
+                let (min, max) = (range.start(), range.end());
+                Err(self.wrong(key, &format!("{key} must be \"{word}\" or a whole number from {min} to {max}")))
             }
         }
     }

@@ -232,8 +232,8 @@ pub fn one_step(gpu: &dyn Device, model: &Model, batch_size: usize) -> Result<St
             // A sum whose terms nearly cancel has the rounding errors of its terms. An example is the gradient of the last bias, where
             // half of the terms are positive and half are negative.
             let cancelled = rows.map_or(0.0, |rows| 2e-7 * rows / norm(want));
-            let least = if gpu.mixed_precision() { MAX_MIXED_DISTANCE } else { 1e-6 };
-            (gpu_distance / (MAX_DISTANCE_RATIO * cpu_distance + least + cancelled), words)
+            let margin = if gpu.mixed_precision() { MAX_MIXED_DISTANCE } else { 1e-6 };
+            (gpu_distance / (MAX_DISTANCE_RATIO * cpu_distance + margin + cancelled), words)
         };
         // A NaN counts as an infinite distance.
         let share = if share.is_nan() { f64::INFINITY } else { share };

@@ -53,7 +53,7 @@ fn images_that_were_cut_short_are_refused() {
     let whole = shapes();
     assert_eq!(whole.len(), 16 + IMAGES * SIDE * SIDE);
     for length in [0, 3, 10, 16, 1000, whole.len() - 1] {
-        images_are_refused(&whole[..length], &["is truncated", &format!("{length} bytes are there")]);
+        images_are_refused(&whole[..length], &["is truncated", &format!("it has {length} bytes")]);
     }
     images_are_refused(&[&whole[..], b"x"].concat(), &["is too long"]);
 }
@@ -78,7 +78,7 @@ fn a_header_that_declares_too_much_is_refused_without_allocating_it() {
     for dimensions in [[0, SIDE, SIDE], [IMAGES, 0, SIDE], [0, 0, 0]] {
         images_are_refused(&idx_header([0, 0, 8, 3], &dimensions), &["holds no images"]);
     }
-    images_are_refused(&packed(&idx_header([0, 0, 8, 3], &[1 << 21, 16, 16])), &["is truncated", "once unpacked"]);
+    images_are_refused(&packed(&idx_header([0, 0, 8, 3], &[1 << 21, 16, 16])), &["is truncated", "after unpacking"]);
 }
 
 #[test]
