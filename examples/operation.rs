@@ -1,4 +1,4 @@
-//! Runs one operation on the CPU in f64 and, where there is one, on a GPU in f32, and compares the results.
+//! Runs one operation on the CPU in f64 and, if the machine has a GPU, on that in f32, and compares the results.
 //!
 //!     cargo run --release --example operation
 

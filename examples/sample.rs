@@ -1,4 +1,4 @@
-//! Generates images from a checkpoint and writes them below each other into a PNG file.
+//! Generates images from a checkpoint and writes them as one column into a PNG file.
 //!
 //!     cargo run --release --example sample CHECKPOINT.safetensors
 
@@ -12,7 +12,7 @@ fn main() -> gpu_gan::Result<()> {
     let checkpoint = Checkpoint::read(Path::new(&path))?;
     let [height, width, channels] = checkpoint.model.image;
 
-    // One image per seed; of a conditional model each of class 0.
+    // One image per seed. A conditional model generates class 0.
     let class = checkpoint.model.classes.map(|_| 0);
     let requests: Vec<SampleRequest> = (0..16).map(|seed| SampleRequest { class, ..seed.into() }).collect();
     let mut pixels = Vec::new();
