@@ -3,14 +3,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::value_parser;
 use serde::Serialize;
 
 use super::output::{ResultFormat, print};
+use super::reading::Reading;
 use super::{Outcome, checkpoint_of};
 use crate::error::{Error, Result};
-use crate::export::{ExportFormat, ExportOptions, FORMATS, endings};
+use crate::evaluation::training_images;
+use crate::export::{ExportFormat, ExportOptions, ExportSource, FORMATS, endings};
+use crate::files;
 use crate::progress::Console;
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, RunFolder};
+
+/// The most training images of a page or program.
+const MOST_IMAGES: u64 = 1_000_000;
+/// The most real images of a training step.
+const MOST_BATCH: u64 = 65_536;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
@@ -26,7 +35,10 @@ pub(super) struct ExportArguments {
     out: Option<PathBuf>,
 
     /// List the formats
-    #[arg(long, conflicts_with_all = ["run", "out", "best", "raw", "uint8", "discriminator", "json"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["run", "out", "best", "raw", "uint8", "discriminator", "images", "batch_size", "data", "json"]
+    )]
     list: bool,
 
     /// Use the checkpoint with the lowest Fréchet distance instead of the newest
@@ -46,6 +58,24 @@ pub(super) struct ExportArguments {
     /// Export the discriminator instead of the generator
     #[arg(long)]
     discriminator: bool,
+
+    /// Training images in a .html or .json file [default: 2000]
+    ///
+    /// They are chosen evenly among the images of the run.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MOST_IMAGES))]
+    images: Option<u64>,
+
+    /// Real images in a training step of a .html or .json file
+    ///
+    /// [default: that of the run, in a .html file 16 if the run has more]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MOST_BATCH))]
+    batch_size: Option<u64>,
+
+    /// Path of the run's images, if they moved
+    ///
+    /// They must be the same images.
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
 
     #[command(flatten)]
     format: ResultFormat,
@@ -75,9 +105,11 @@ pub(super) fn run(arguments: &ExportArguments, console: &Console) -> Result<Outc
         return Ok(Outcome::Done);
     };
     let format = ExportFormat::of(out).expect("the command line was checked");
-    let ExportArguments { raw, uint8, discriminator, .. } = *arguments;
-    let options = ExportOptions { discriminator, uint8, raw };
-    if let [option, ..] = format.unsupported(options)[..] {
+    let ExportArguments { raw, uint8, discriminator, images, batch_size, .. } = *arguments;
+    let [images, batch_size] = [images, batch_size].map(|number| number.map(|number| number as usize));
+    let options = ExportOptions { discriminator, uint8, raw, images, batch_size };
+    let data = (arguments.data.is_some() && !format.has_images).then_some("--data");
+    if let Some(option) = format.unsupported(options).into_iter().chain(data).next() {
         return Err(Error::Request {
             message: format!("{option} is not possible for .{} files", format.ending),
             hint: "leave it out, or choose another format: `gpu-gan export --list`".into(),
@@ -86,9 +118,26 @@ pub(super) fn run(arguments: &ExportArguments, console: &Console) -> Result<Outc
     let path = checkpoint_of(run, arguments.best)?;
     let checkpoint = Checkpoint::read(&path)?;
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-    let files = format.write(&checkpoint, options, out)?;
+    let images = format.has_images.then(|| {
+        training_images(
+            &checkpoint,
+            arguments.data.as_deref(),
+            files::cache_folder().as_deref(),
+            &Reading::new(console),
+        )
+    });
+    let images = images.transpose()?;
+    let folder = run_folder_of(&path);
+    let source = ExportSource { checkpoint: &checkpoint, images: images.as_ref(), folder: folder.as_ref() };
+    let files = format.write(source, options, out)?;
     arguments.format.print(&ExportResult { files: &files, checkpoint: &path, step: checkpoint.step })?;
     Ok(Outcome::Done)
+}
+
+/// The folder of the run that a checkpoint is in.
+fn run_folder_of(checkpoint: &Path) -> Option<RunFolder> {
+    let checkpoints = checkpoint.parent().filter(|folder| folder.ends_with("checkpoints"))?;
+    checkpoints.parent().map(RunFolder::reopen)
 }
 
 fn parse_out(path: &str) -> Result<PathBuf, String> {

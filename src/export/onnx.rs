@@ -8,9 +8,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::ExportOptions;
 use super::graph::{Attribute, OnnxDimension, OnnxElement, OnnxGraph};
 use super::weights::Weights;
+use super::{ExportOptions, ExportSource};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::{Layer, Model, PlacedLayer};
@@ -21,7 +21,8 @@ use crate::train::Checkpoint;
 const MAX_BYTES: usize = (1 << 31) - 1;
 
 /// Writes the file.
-pub(super) fn write(checkpoint: &Checkpoint, options: ExportOptions, path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn write(source: ExportSource<'_>, options: ExportOptions, path: &Path) -> Result<Vec<PathBuf>> {
+    let ExportSource { checkpoint, .. } = source;
     let bytes = encode(checkpoint, options)?;
     files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::file("write", path)))?;
     Ok(vec![path.to_path_buf()])

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::ExportOptions;
 use super::weights::Weights;
+use super::{ExportOptions, ExportSource};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::parameters::StoredTensor;
 use crate::net::{Layer, Model, PlacedLayer};
 use crate::program::Geometry;
-use crate::train::Checkpoint;
 
 /// Writes both files.
-pub(super) fn write(checkpoint: &Checkpoint, options: ExportOptions, path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn write(source: ExportSource<'_>, options: ExportOptions, path: &Path) -> Result<Vec<PathBuf>> {
+    let ExportSource { checkpoint, .. } = source;
     let [layers, _] = checkpoint.model.placed_networks();
     let weights = Weights::new(checkpoint, "generator", options.raw);
     let (tensors, counters) = tensors(&layers, &weights);

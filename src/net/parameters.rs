@@ -21,6 +21,8 @@ mod initial;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 pub use initial::{InitialState, NetworkState, initial};
 
 use super::layer::Layer;
@@ -204,6 +206,11 @@ impl Layout {
     /// Name and shape in files of each tensor, in the order of PyTorch's `named_parameters`.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|(spec, _)| (spec.name.as_str(), spec.shape.as_slice()))
+    }
+
+    /// Name and range of elements in the buffer of each tensor. The elements are in the program's order.
+    pub fn ranges(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        self.tensors.iter().map(|(spec, offset)| (spec.name.as_str(), *offset..offset + spec.len()))
     }
 
     /// Converts the contents of the buffer to PyTorch's tensors.

@@ -46,9 +46,15 @@ pub fn single(pictures: &Pictures, i: usize) -> DynamicImage {
 pub fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
     let failed = || Error::file("write", path);
     // Encoded in memory first: the encoder writes its last bytes when it is dropped, where an error would be lost.
+    let png = to_png(image).map_err(failed())?;
+    files::write_atomically(path, |out| out.write_all(&png).map_err(failed()))
+}
+
+/// The bytes of an image as a PNG file.
+pub fn to_png(image: &DynamicImage) -> io::Result<Vec<u8>> {
     let mut png = Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).map_err(|error| failed()(io::Error::other(error)))?;
-    files::write_atomically(path, |out| out.write_all(png.get_ref()).map_err(failed()))
+    image.write_to(&mut png, ImageFormat::Png).map_err(io::Error::other)?;
+    Ok(png.into_inner())
 }
 
 /// The positions of images of one size on a sheet. All sizes are in pixels.

@@ -22,6 +22,10 @@ pub(super) struct WrittenStep {
     pub(super) fakes: TensorId,
     /// Real and generated images as the discriminator takes them.
     pub(super) judged: [TensorId; 2],
+    /// The discriminator's logits of both.
+    pub(super) logits: TensorId,
+    /// Its logits of the generated images in the update of the generator.
+    pub(super) fake_logits: TensorId,
     /// Numbers of the discriminator's Adam operations: the gradients of penalties belong before each.
     pub(super) d_updates: Vec<usize>,
 }
@@ -71,7 +75,8 @@ impl AdversarialStep<'_> {
         program.push(Op::Concat { a: judged[0], b: judged[1], y: both });
         d.normalise(program);
         let verdict = d.forward(program, both, self.training(2), "both");
-        let dlogits = self.discriminator_loss(program, verdict.y);
+        let logits = verdict.y;
+        let dlogits = self.discriminator_loss(program, logits);
         d.backward(program, &verdict, dlogits, Wrt::Params);
         let mut d_updates = vec![ops_so_far(program)];
         self.adam(program, d, (clock, self.settings.d_steps), self.settings.rates.discriminator);
@@ -97,7 +102,7 @@ impl AdversarialStep<'_> {
         g.backward(program, &fakes, dfakes, Wrt::Params);
         self.adam(program, g, (self.steps, 1), None);
         self.update_ema(program, g, ema);
-        WrittenStep { fakes: fakes.y, judged, d_updates }
+        WrittenStep { fakes: fakes.y, judged, logits, fake_logits: verdict.y, d_updates }
     }
 
     /// Moves the EMA of the generator's weights towards its weights.

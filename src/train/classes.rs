@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SHEET_IMAGES, latent};
 use crate::data::ImageSet;
+use crate::net::Model;
 use crate::program::random::shuffled;
 
 /// The most columns of a sheet with a column for each class; more classes continue in the next row.
@@ -89,12 +90,17 @@ pub fn columns(classes: usize) -> Option<usize> {
 
 /// What stands on a sheet that is drawn in training, of which `gpu-gan sample` draws the same with the same seeds and classes: the
 /// seeds 0 to 63, or of each class the seeds from 0 on; of more classes than a sheet has places, seed 0 of the first ones.
-pub(super) fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
+pub fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
     let Some(classes) = classes else { return (0..SHEET_IMAGES as u64).map(SampleRequest::from).collect() };
     let seeds: Vec<u64> = (0..usual_seeds(classes) as u64).collect();
     let mut requests = seeds_by_classes(&seeds, &all(classes));
     requests.truncate(SHEET_IMAGES);
     requests
+}
+
+/// The latents (64, latent) and the classes (64) of the sheet that is drawn in training.
+pub fn sheet_inputs(model: &Model) -> (Vec<f32>, Vec<u32>) {
+    inputs(&of_sheet(model.classes), model.latent, SHEET_IMAGES)
 }
 
 /// The labels of `classes` classes.

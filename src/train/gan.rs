@@ -42,6 +42,12 @@ pub struct Gan {
     pub augmented: Option<RoutineId>,
     /// The images that the generator made in the running step, (N, H, W, C) in the model's range.
     pub fakes: TensorId,
+    /// The discriminator's logits of the step's real and then of its generated images, before the discriminator's last update.
+    pub logits: TensorId,
+    /// Its logits of the step's generated images in the update of the generator.
+    pub fake_logits: TensorId,
+    /// Where the update of the generator begins: the number of operations of [`Self::step`] before it.
+    pub generator_update: usize,
     /// The network that makes images.
     pub generator: Network,
     /// The generator with the EMA of its weights.
@@ -82,7 +88,8 @@ impl Gan {
         });
         let draft =
             AdversarialStep { model, settings, clock, steps, reals, take_reals: &take_reals, take_classes, history };
-        let WrittenStep { fakes, judged, d_updates } = draft.write(&mut program, &generator, &ema, &discriminator);
+        let WrittenStep { fakes, judged, logits, fake_logits, d_updates } =
+            draft.write(&mut program, &generator, &ema, &discriminator);
         let penalty = settings.objective.penalty;
         let penalised_step = penalty.is_on().then(|| {
             let ops = program.routine(step).ops.clone();
@@ -130,6 +137,9 @@ impl Gan {
             reals,
             augmented,
             fakes,
+            logits,
+            fake_logits,
+            generator_update: d_updates.last().map_or(0, |update| update + 1),
             generator,
             ema,
             discriminator,

@@ -3,9 +3,21 @@
 /// Steps whose losses a device remembers before it writes over them.
 pub const HISTORY_ROWS: usize = 256;
 
-/// Numbers that a step writes: six means of [`Op::DiscriminatorLoss`](crate::program::Op::DiscriminatorLoss), then three of
-/// [`Op::GeneratorLoss`](crate::program::Op::GeneratorLoss).
-pub(super) const HISTORY_COLUMNS: usize = 9;
+/// Names of the numbers that a step writes: six means of [`Op::DiscriminatorLoss`](crate::program::Op::DiscriminatorLoss), then three
+/// of [`Op::GeneratorLoss`](crate::program::Op::GeneratorLoss).
+pub const HISTORY_NAMES: [&str; 9] = [
+    "d_loss_real",
+    "d_real",
+    "d_accuracy_real",
+    "d_loss_fake",
+    "d_fake",
+    "d_accuracy_fake",
+    "g_loss",
+    "d_fake_for_g",
+    "d_accuracy_for_g",
+];
+/// Numbers that a step writes.
+pub(super) const HISTORY_COLUMNS: usize = HISTORY_NAMES.len();
 /// The first column of the discriminator's loss.
 pub(super) const D_COLUMN: usize = 0;
 /// The first column of the generator's loss.

@@ -43,13 +43,13 @@ pub struct RunFolder {
 
 /// A sheet of images that lies in a run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sheet {
+pub struct Sheet {
     /// The step after which it was drawn.
-    pub(super) step: u64,
+    pub step: u64,
     /// What it is called for a person: `epoch 3`, `epoch 3, step 1500`.
-    pub(super) name: String,
+    pub name: String,
     /// Where it is.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
 }
 
 /// The table `[run]` of `config.toml`: what came of the options.
@@ -148,7 +148,7 @@ impl RunFolder {
 
     /// The sheets that are there of steps up to `step`, in the order of their steps. Those of later steps are left from a
     /// run that then went on from an earlier checkpoint.
-    pub(super) fn sheets(&self, step: u64, settings: &Settings) -> Result<Vec<Sheet>> {
+    pub fn sheets(&self, step: u64, settings: &Settings) -> Result<Vec<Sheet>> {
         let folder = self.path.join("samples");
         let entries =
             fs::read_dir(&folder).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());

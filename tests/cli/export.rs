@@ -25,7 +25,7 @@ fn formats_are_listed_and_what_they_do_not_have_is_refused() {
     let place = Place::with_run("--steps 1");
     let listed = place.gpu_gan("export --list").succeeds().prints(".onnx").prints(".safetensors").stdout();
     assert!(listed.contains("options: --discriminator, --uint8, --raw"), "{listed}");
-    place.gpu_gan("export run g.pt").misused().error("must end in .onnx or .safetensors");
+    place.gpu_gan("export run g.pt").misused().error("must end in .onnx, .safetensors, .html or .json");
     place.gpu_gan("export run").misused();
     place.gpu_gan("export").misused();
     place.gpu_gan("export run g.onnx --uint8 --discriminator").misused();
@@ -34,8 +34,40 @@ fn formats_are_listed_and_what_they_do_not_have_is_refused() {
         .refused()
         .error("--uint8 is not possible for .safetensors")
         .hint("--list");
+    place.gpu_gan("export run g.onnx --images 10").refused().error("--images is not possible for .onnx");
+    place.gpu_gan("export run g.onnx --data elsewhere").refused().error("--data is not possible for .onnx");
+    place.gpu_gan("export run g.html --raw").refused().error("--raw is not possible for .html");
+    place
+        .gpu_gan("export run g.html --images 3")
+        .refused()
+        .error("3 training images are fewer than the 4")
+        .hint("--images 4");
+    place.gpu_gan("export run g.html --images 0").misused();
     place.gpu_gan("export nothing g.onnx").refused().error("nothing");
     assert!(!place.has("g.onnx") && !place.has("g.safetensors"));
+}
+
+#[test]
+fn a_page_has_the_sheets_of_its_run_and_a_program_has_every_value() {
+    let place = Place::with_run("--steps 2");
+    place.gpu_gan("export run demo.html --images 8").succeeds().prints("exported to demo.html");
+    let page = String::from_utf8(place.read("demo.html")).unwrap();
+    assert!(page.contains("Generated images, ") && page.contains("Real images"), "the sheets of the run");
+    assert!(page.contains("8 training images; the run had 40"), "{}", &page[..2000]);
+    for elsewhere in ["http:", "https:", "src=\"/", "import("] {
+        assert!(!page.contains(elsewhere), "the page needs {elsewhere}");
+    }
+    place.gpu_gan("export run/checkpoints/step-00000002.safetensors program.json --json").succeeds();
+    let program: serde_json::Value = serde_json::from_slice(&place.read("program.json")).unwrap();
+    assert_eq!(program["format"], "gpu-gan program");
+    assert_eq!((&program["gan"]["step"], &program["gan"]["batch_size"]), (&2.into(), &4.into()));
+    let buffers = program["buffers"].as_array().unwrap();
+    assert!(buffers.iter().all(|buffer| buffer["initial"]["encoding"] != "f16"));
+
+    fs::copy(place.path("run/checkpoints/step-00000002.safetensors"), place.path("alone.safetensors")).unwrap();
+    place.gpu_gan("export alone.safetensors alone.html").succeeds();
+    let alone = String::from_utf8(place.read("alone.html")).unwrap();
+    assert!(alone.contains("Generated images, step 2"), "a sheet that was drawn for the page");
 }
 
 #[test]

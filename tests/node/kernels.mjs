@@ -11,7 +11,7 @@ const [folder, executablePath] = process.argv.slice(2);
 const before = openSync(join(folder, 'before.bin'), 'r');
 const after = openSync(join(folder, 'after.bin'), 'w');
 
-// A page from localhost may use WebGPU; a page from a file may not.
+// A page from localhost may use WebGPU and fetch the cases; a page from a file cannot fetch.
 const server = createServer(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     const [offset, length] = ['offset', 'length'].map((name) => Number(searchParams.get(name)));

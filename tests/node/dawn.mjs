@@ -1,0 +1,64 @@
+// Replays an exported program in Dawn, without a browser: node dawn.mjs MANIFEST STEPS OUT
+//
+// Buffers without initial values begin with NaN, so a kernel that reads what nothing wrote shows in the results. Writes OUT as
+// JSON: the adapter, the sheet before and after STEPS steps, the losses and the networks' buffers after them, and what each half of
+// a step changes.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { create, globals } from 'webgpu';
+
+import '../../src/export/player.js';
+
+Object.assign(globalThis, globals);
+const [path, steps, out] = process.argv.slice(2);
+const manifest = JSON.parse(readFileSync(path, 'utf8'));
+const { train, sheet } = manifest.gan.player;
+
+// Kept to the end: Dawn lives as long as this object.
+const gpu = create(['backend=vulkan']);
+const adapter = await gpu.requestAdapter();
+if (!adapter) {
+    throw new Error('Dawn finds no Vulkan adapter');
+}
+const device = await adapter.requestDevice();
+const problems = [];
+device.addEventListener('uncapturederror', ({ error }) => problems.push(error.message));
+
+const player = await GpuGan.Player.open(manifest, device, { poison: true });
+const routines = Object.values(train.routines).flatMap(({ plain, penalised }) => [plain, penalised]);
+await player.prepare([sheet.routine, ...routines.filter(Boolean)]);
+
+const draw = async () => {
+    player.run(sheet.routine);
+    return [...(await player.read(sheet.images))[0]];
+};
+const before = await draw();
+const begun = performance.now();
+const { plain, penalised } = train.routines.both;
+for (let step = 1; step <= Number(steps); step++) {
+    player.run(penalised && (manifest.gan.step + step) % train.every === 0 ? penalised : plain);
+}
+const [history] = await player.read(train.history);
+const seconds = (performance.now() - begun) / 1000;
+const after = await draw();
+const names = Object.keys(manifest.tensors).filter((name) => /\.(params|running)$/.test(name));
+const networks = Object.fromEntries(
+    await Promise.all(names.map(async (name) => [name, [...(await player.read(name))[0]]])),
+);
+
+// A half of a step changes one network and leaves the other one as it was.
+const halves = {};
+for (const [half, other] of [['discriminator', 'generator'], ['generator', 'discriminator']]) {
+    const weights = async () => (await player.read(`${half}.params`, `${other}.params`)).map((values) => values.join());
+    const [mine, others] = await weights();
+    player.run(train.routines[half].plain);
+    const [mineAfter, othersAfter] = await weights();
+    halves[half] = { learns: mine !== mineAfter, leavesTheOther: others === othersAfter };
+}
+const [end] = await player.read(train.history);
+
+const { description, vendor, architecture } = adapter.info;
+const report = { adapter: description || `${vendor} ${architecture}`, seconds, problems, before, after, networks, halves };
+writeFileSync(out, JSON.stringify({ ...report, history: [...history], end: [...end] }));
+player.destroy();
+device.destroy();
+globalThis.gpu = gpu;
