@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
+use std::ops::Range;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Result;
 use crate::gpu::{self, KernelSet, Resource};
-use crate::program::{Element, Executor, Op, Program, RoutineId, Snapshot, TensorId, Values};
+use crate::program::{Access, BufferId, Element, Executor, Op, Program, RoutineId, Snapshot, Tensor, TensorId, Values};
 use crate::train::Gan;
 
 /// The exponent of the largest power of two in f16.
@@ -41,6 +42,36 @@ pub(super) struct InitialMemory<'a> {
 impl<'a> InitialMemory<'a> {
     pub(super) fn new(program: &'a Program) -> Self {
         Self { program, buffers: vec![None; program.buffers().len()] }
+    }
+
+    /// Gives zeros to the buffers that operations read and do not write, or of which they leave a tensor as it is: a gradient
+    /// penalty has no gradient for biases, for example.
+    pub(super) fn zero_unwritten(&mut self) {
+        let mut touched: Vec<(BufferId, Range<usize>, Access)> = Vec::new();
+        for op in self.program.routines().iter().flat_map(|routine| &routine.ops) {
+            touched.extend(op.operands().iter().map(|operand| {
+                let info = self.program.info(operand.tensor);
+                (info.buffer, info.range(), operand.access)
+            }));
+        }
+        let is_whole = |tensor: &Tensor| {
+            let parts = self.program.tensors().iter().filter(|other| other.buffer == tensor.buffer);
+            parts.into_iter().any(|other| other.len() < tensor.len() && tensor.range().contains(&other.offset))
+        };
+        for tensor in self.program.tensors().iter().filter(|tensor| !is_whole(tensor)) {
+            let range = tensor.range();
+            let mut touches = touched.iter().filter(|(buffer, ..)| *buffer == tensor.buffer);
+            let is_read = touches.clone().any(|(_, other, access)| {
+                *access != Access::Write && other.start < range.end && range.start < other.end
+            });
+            let is_written = touches.any(|(_, other, access)| {
+                *access != Access::Read && other.start <= range.start && range.end <= other.end
+            });
+            if is_read && !is_written {
+                let size = self.program.buffers()[tensor.buffer.index()].bytes() as usize;
+                self.buffers[tensor.buffer.index()].get_or_insert_with(|| vec![0; size]);
+            }
+        }
     }
 
     /// The values of the whole buffer of a tensor, which something was uploaded to.

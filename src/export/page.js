@@ -19,6 +19,8 @@ const page = (() => {
     const [SHOWN, POINTS] = [8, 2000];
     // The space around each image of the sheet, in pixels of images.
     const MARGIN = 1;
+    // The least share of its learning rates that a checkpoint is trained on with: at the end of a run, the run may have had 0.
+    const LEAST_RATE = 0.1;
     // A lost GPU is opened again this many times.
     const REOPENINGS = 3;
 
@@ -321,7 +323,7 @@ const page = (() => {
                 const x = 1 + (place / Math.max(1, points.length - 1)) * w;
                 const y = 2 + (1 - (point[name] - low) / (high - low)) * h;
                 // A single point is a short line.
-                isDown ? context.lineTo(x, y) : context.moveTo(x - 1, y);
+                isDown ? context.lineTo(x, y) : context.moveTo(x - 4, y);
                 context.lineTo(x, y);
                 isDown = true;
             });
@@ -407,6 +409,7 @@ const page = (() => {
                 player.write(parts.train.clock, [0]);
                 player.write(parts.train.steps, [0]);
             }
+            await setRates(isFresh ? 1 : Math.max(LEAST_RATE, gan.rate));
             Object.assign(training, { base: isFresh ? 0 : gan.step, steps: 0, kinds: new Map(), curves: [] });
             $('speed').textContent = '';
             $('reals').replaceChildren();
@@ -434,6 +437,7 @@ const page = (() => {
         stop();
         stage = index;
         $('tour').hidden = index === null;
+        document.body.classList.toggle('touring', index !== null);
         if (index === null) {
             return;
         }
@@ -443,7 +447,7 @@ const page = (() => {
         $('tour-back').disabled = index === 0;
         $('tour-next').textContent = index + 1 < TOUR.length ? 'Next' : 'Done';
         $(place).classList.add('shown');
-        $(place).scrollIntoView({ block: 'center', behavior: 'smooth' });
+        $(place).scrollIntoView({ block: 'start', behavior: 'smooth' });
         act?.();
     }
 
@@ -474,6 +478,14 @@ const page = (() => {
         const rate = player.knob(knob) * 10 ** Number($(id).value);
         $(`${id}-value`).textContent = rate.toPrecision(2);
         return rate;
+    }
+
+    // Both learning rates as a share of the run's.
+    async function setRates(share) {
+        for (const rate of RATES) {
+            $(rate[0]).value = Math.log10(share);
+            await player.set(rate[1], rateOf(rate));
+        }
     }
 
     function connect() {
@@ -557,7 +569,6 @@ const page = (() => {
         on('reset', 'click', () => restart(false));
         on('fresh', 'click', () => restart(true));
         for (const rate of RATES) {
-            rateOf(rate);
             on(rate[0], 'input', () => rateOf(rate));
             on(rate[0], 'change', () => queue(() => player.set(rate[1], rateOf(rate))));
         }
@@ -603,7 +614,6 @@ const page = (() => {
             say(`The GPU was lost (${message || 'its driver does not say why'}). Opening it again…`, true);
             await busy;
             await open();
-            await Promise.all(RATES.map((rate) => player.set(rate[1], rateOf(rate))));
             isLost = false;
             await restart(false);
             say(`${ready()} The GPU was lost and opened again: training is back at the checkpoint.`);

@@ -197,8 +197,9 @@ globalThis.GpuGan = (() => {
                 if (value === undefined) {
                     delete changed[constant];
                 }
+                const isNew = changed[constant] !== this.constants.get(kernel)?.[constant];
                 this.constants.set(kernel, changed);
-                if (this.pipelines.has(kernel)) {
+                if (isNew && this.pipelines.has(kernel)) {
                     this.pipelines.set(kernel, await this.compile(kernel));
                     this.bindGroups.clear(); // they belong to the layouts of the pipelines that were replaced
                 }

@@ -77,7 +77,7 @@ impl<'a> Exported<'a> {
 
     /// The manifest, with f32 for all values, or with f16 for weights where that changes no image visibly.
     ///
-    /// The learning rates are those of the run without decay: a person who trains on wants to see changes.
+    /// The learning rates are those of the run without decay, and the manifest says which share of them the run had left.
     ///
     /// # Errors
     ///
@@ -85,6 +85,7 @@ impl<'a> Exported<'a> {
     pub(super) fn manifest(&self, exact: bool) -> Result<Value> {
         let Checkpoint { model, .. } = self.checkpoint;
         let mut settings = self.checkpoint.settings.clone();
+        let rate = settings.rates.schedule(settings.steps, 1).at(self.checkpoint.step as u32 + 1);
         settings.batch_size = self.batch_size;
         settings.rates.decay = Decay::Constant;
         settings.images = self.images.count();
@@ -106,6 +107,8 @@ impl<'a> Exported<'a> {
         if let Some(tensor) = gan.sheet_classes {
             memory.upload(tensor, Values::U32(&classes))?;
         }
+
+        memory.zero_unwritten();
 
         let exact = exact || !self.looks_the_same_in_f16(&gan, &memory)?;
         let mut writer = ManifestWriter::new(&gan, &memory, precision(&gan, exact));
@@ -165,6 +168,7 @@ impl<'a> Exported<'a> {
             "data": settings.data.name,
             "step": self.checkpoint.step,
             "batch_size": self.batch_size,
+            "rate": rate,
             "image": model.image,
             "range": model.range(),
             "latent": model.latent,
@@ -266,6 +270,15 @@ impl FewImages {
 /// How fresh weights are drawn: each tensor by the mean and the standard deviation of its initial values.
 fn fresh(gan: &Gan, writer: &mut ManifestWriter<'_>, checkpoint: &Checkpoint) -> Vec<Value> {
     let initial = Checkpoint::initial(&checkpoint.model, &checkpoint.settings);
+    for buffer in [
+        gan.generator.params(),
+        gan.generator.running(),
+        gan.ema.params(),
+        gan.discriminator.params(),
+        gan.discriminator.running(),
+    ] {
+        writer.tensor(&gan.program.info(buffer).name, buffer);
+    }
     let mut list = Vec::new();
     for network in [&gan.generator, &gan.discriminator] {
         for tensor in [network.m(), network.v()] {
@@ -274,7 +287,6 @@ fn fresh(gan: &Gan, writer: &mut ManifestWriter<'_>, checkpoint: &Checkpoint) ->
         }
         let buffers = [(network.params(), network.params_layout()), (network.running(), network.running_layout())];
         for (buffer, layout) in buffers {
-            writer.tensor(&gan.program.info(buffer).name, buffer);
             for (name, range) in layout.ranges() {
                 let stream = list.len();
                 let (mean, deviation) = moments(&initial.tensors()[name].values);

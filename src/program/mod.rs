@@ -189,6 +189,11 @@ impl Program {
         &self.tensors[tensor.0]
     }
 
+    /// All tensors, in the order in which they were added.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
     /// The shape of a tensor.
     pub fn shape(&self, tensor: TensorId) -> &[usize] {
         &self.info(tensor).shape
