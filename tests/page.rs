@@ -201,10 +201,11 @@ fn an_exported_program_draws_and_trains_in_dawn_as_on_the_cpu_and_reads_nothing_
         got["adapter"].as_str().unwrap(),
         got["seconds"].as_f64().unwrap(),
     ));
+    // Both sum in f32, in different orders; 50 steps amplify that to about 1e-6 in the losses.
     assert!(sheets <= 1e-5, "the sheets differ by {sheets}");
-    assert!(first <= 1e-4, "losses of the first steps differ by {first}");
-    assert!(all <= 0.1, "losses differ by {all}");
-    assert!(apart.iter().all(|&apart| apart <= 0.02), "weights differ by {apart:?}");
+    assert!(first <= 1e-5, "losses of the first steps differ by {first}");
+    assert!(all <= 1e-4, "losses differ by {all}");
+    assert!(apart.iter().all(|&apart| apart <= 1e-3), "weights differ by {apart:?}");
     for half in ["discriminator", "generator"] {
         assert_eq!(got["halves"][half], json!({ "learns": true, "leavesTheOther": true }), "{half}");
     }

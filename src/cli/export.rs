@@ -7,7 +7,6 @@ use clap::value_parser;
 use serde::Serialize;
 
 use super::output::{ResultFormat, print};
-use super::reading::Reading;
 use super::{Outcome, checkpoint_of};
 use crate::error::{Error, Result};
 use crate::evaluation::training_images;
@@ -118,14 +117,9 @@ pub(super) fn run(arguments: &ExportArguments, console: &Console) -> Result<Outc
     let path = checkpoint_of(run, arguments.best)?;
     let checkpoint = Checkpoint::read(&path)?;
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
-    let images = format.has_images.then(|| {
-        training_images(
-            &checkpoint,
-            arguments.data.as_deref(),
-            files::cache_folder().as_deref(),
-            &Reading::new(console),
-        )
-    });
+    let images = format
+        .has_images
+        .then(|| training_images(&checkpoint, arguments.data.as_deref(), files::cache_folder().as_deref(), console));
     let images = images.transpose()?;
     let folder = run_folder_of(&path);
     let source = ExportSource { checkpoint: &checkpoint, images: images.as_ref(), folder: folder.as_ref() };
