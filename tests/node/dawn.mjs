@@ -40,7 +40,7 @@ for (let step = 1; step <= Number(steps); step++) {
 const [history] = await player.read(train.history);
 const seconds = (performance.now() - begun) / 1000;
 const after = await draw();
-const names = Object.keys(manifest.tensors).filter((name) => /\.(params|running)$/.test(name));
+const names = Object.keys(manifest.tensors).filter((name) => /\.(params|running|ema)$/.test(name));
 const networks = Object.fromEntries(
     await Promise.all(names.map(async (name) => [name, [...(await player.read(name))[0]]])),
 );
