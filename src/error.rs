@@ -173,6 +173,15 @@ impl Error {
     }
 }
 
+/// The name that is most like a misspelt word, if one is.
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LEAST_LIKENESS: f64 = 0.8;
+    let word = word.trim().to_lowercase();
+    let likeness = |name: &'a str| (strsim::jaro_winkler(&name.to_lowercase(), &word), name);
+    let best = names.into_iter().map(likeness).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 > LEAST_LIKENESS).then_some(best.1)
+}
+
 /// A number of bytes in a suitable unit, such as `154.0 MiB`.
 pub fn bytes_for_people(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];

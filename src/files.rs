@@ -2,14 +2,36 @@
 //!
 //! A file is written under a temporary name in the same folder, synced to the disk, and renamed. After a crash or
 //! on a full disk the old file is intact. Only a killed process can leave its temporary file (`.gpu-gan-*.tmp`).
+//! It is locked while it is written, so a later process recognises and removes it.
+
+mod lock;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use etcetera::{BaseStrategy, choose_base_strategy};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
+
+pub use lock::FolderLock;
+use lock::{LockState, try_lock};
+
+/// The hidden file in a folder that this program fills with images, such as those of `gpu-gan sample`: the folder is output, not data.
+pub const OUTPUT_FOLDER_FILE: &str = ".gpu-gan-samples.json";
+
+/// Keyword and text of the chunk in PNG files that are no images to train on: sheets, plots, animations.
+pub const PNG_MARK: (&str, &str) = ("Software", "gpu-gan");
+
+/// The comment in GIF animations, which are no images to train on.
+pub const GIF_MARK: &str = "gpu-gan";
+
+/// Prefix and suffix of the names of temporary files.
+const TEMPORARY: [&str; 2] = [".gpu-gan-", ".tmp"];
+
+/// Where the file system has no locks, the age from which a temporary file is taken for left behind: a day.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Writes the file at `path` with `write`, atomically: after a failure the old file is unchanged and no other file is left.
 /// Errors name `path`, not the temporary file.
@@ -31,10 +53,75 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
     write(&mut out)?;
     let file = out.into_inner().map_err(|unflushed| failed()(unflushed.into_error()))?;
     file.sync_all().map_err(failed())?;
-    drop(file); // Windows cannot rename an open file.
+    // It stays open, and therefore locked, until it has its name; but Windows cannot rename an open file.
+    let mut file = Some(file);
+    file.take_if(|_| cfg!(windows));
 
     temporary.persist(&path).map_err(|kept| failed()(kept.error))?;
+    drop(file);
     sync_folder(folder).map_err(failed())
+}
+
+/// Removes the temporary files in `folder` that processes left behind which no longer run, and nothing else. Those of a process
+/// that still writes are locked and stay.
+///
+/// A file is at least `min_age` old: in a folder that other processes may use, a second or more, since a new file is locked only
+/// after it was created.
+pub fn remove_abandoned(folder: &Path, min_age: Duration) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let about = entry.metadata().ok().filter(fs::Metadata::is_file);
+        let age = about.and_then(|about| about.modified().ok()?.elapsed().ok()).unwrap_or_default();
+        if !is_temporary(&path) || age < min_age {
+            continue;
+        }
+        // A file that cannot be removed is in no one's way.
+        let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
+        let is_abandoned = match try_lock(&file) {
+            LockState::Taken => true,
+            LockState::Held => false,
+            LockState::Unsupported => age > ABANDONED,
+        };
+        if is_abandoned {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Whether a path is that of a temporary file of this program.
+pub fn is_temporary(path: &Path) -> bool {
+    let [prefix, suffix] = TEMPORARY;
+    path.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with(prefix) && name.ends_with(suffix) && name.len() > prefix.len() + suffix.len()
+    })
+}
+
+/// Whether files can be created in the folder at `path`, or whether that folder can be created. Nothing is left there.
+///
+/// # Errors
+///
+/// As [`create_folder`] would fail.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let nearest = path.ancestors().find(|folder| *folder == Path::new("") || fs::symlink_metadata(folder).is_ok());
+    let nearest = nearest.filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let tried = if nearest.is_dir() {
+        tempfile::tempfile_in(nearest).map(drop).map_err(|error| error.kind().into())
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
+    };
+    tried.map_err(Error::file("create the folder", path))
+}
+
+/// Whether [`write_atomically`] can write the file at `path`. Nothing is left there.
+///
+/// # Errors
+///
+/// As [`write_atomically`] would fail before it writes.
+pub fn check_file(path: &Path) -> Result<()> {
+    let failed = || Error::file("write", path);
+    let path = replaceable(path).map_err(failed())?;
+    temporary_in(folder_of(&path)).map(drop).map_err(failed())
 }
 
 /// Creates a folder, and the folders above it, unless they exist.
@@ -72,14 +159,48 @@ pub fn cache_folder() -> Option<PathBuf> {
     }
 }
 
-/// A path that can be pasted into a shell: in quotes if it has characters other than letters, digits and `._-/+=:,@`.
+/// A path that can be pasted into a shell as an argument that is not an option: in quotes if it has characters other than letters,
+/// digits and `._-/+=:,@`. Names that are not UTF-8 become `$'...'`, which bash, zsh and POSIX.1-2024 read.
 pub fn shell_quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    if path.as_os_str().as_encoded_bytes().first() == Some(&b'-') {
+        return shell_quoted(&Path::new(".").join(path));
+    }
+    let Some(text) = path.to_str() else { return escaped(path) };
+    shell_quoted_text(text)
+}
+
+/// A text as it can be pasted into a shell as one argument.
+pub fn shell_quoted_text(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "._-/+=:,@".contains(c) || (cfg!(windows) && c == '\\');
     if !text.is_empty() && text.chars().all(is_plain) {
-        return text.into_owned();
+        return text.into();
     }
     if cfg!(windows) { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// A path with its bytes as a shell reads them, `$'caf\351'`.
+fn escaped(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let escape = |&byte: &u8| match byte {
+        b'\'' | b'\\' => format!("\\{}", byte as char),
+        b' '..=b'~' => (byte as char).to_string(),
+        // Octal has a fixed length, so that a digit behind it stays a digit.
+        _ => format!("\\{byte:03o}"),
+    };
+    format!("$'{}'", bytes.map(escape).collect::<String>())
+}
+
+/// `did you mean PATH? ` with the path beside a misspelt one whose name is most like it; else nothing.
+pub fn meant_instead(path: &Path) -> String {
+    const MOST_NAMES: usize = 10_000;
+    let folder = folder_of(path);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_NAMES);
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match nearest(name, names.iter().map(String::as_str).filter(|name| !name.starts_with('.'))) {
+        Some(name) => format!("did you mean {}? ", shell_quoted(&path.with_file_name(name))),
+        None => String::new(),
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -89,13 +210,17 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A new file in `folder` that is removed when it is dropped. It is opened so that the umask sets its permissions;
+/// A new, locked file in `folder` that is removed when it is dropped. It is opened so that the umask sets its permissions;
 /// by default the `tempfile` crate makes files private.
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".gpu-gan-")
-        .suffix(".tmp")
-        .make_in(folder, |path| OpenOptions::new().write(true).create_new(true).open(path))
+    let [prefix, suffix] = TEMPORARY;
+    let temporary = tempfile::Builder::new()
+        .prefix(prefix)
+        .suffix(suffix)
+        .make_in(folder, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
+    // Where there are no locks, its age tells.
+    try_lock(temporary.as_file());
+    Ok(temporary)
 }
 
 /// Makes a rename in `folder` survive a power cut. The new file is complete in any case, so failing to sync a
@@ -158,6 +283,43 @@ mod tests {
             assert_eq!(String::from_utf8(echo.stdout).unwrap(), path, "{quoted}");
         }
         assert_eq!(shell_quoted(Path::new("runs/a-0001")), "runs/a-0001");
+        assert_eq!(shell_quoted(Path::new("-rf")), "./-rf");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_are_not_utf_8_keep_their_bytes_in_a_shell() {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = b"caf\xe91 it's \\ \n";
+        let quoted = shell_quoted(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(quoted, r"$'caf\3511 it\'s \\ \012'");
+        // Not every `sh` reads it yet.
+        if let Ok(echo) = std::process::Command::new("bash").args(["-c", &format!("printf %s {quoted}")]).output() {
+            assert_eq!(echo.stdout, bytes);
+        }
+    }
+
+    #[test]
+    fn temporary_files_of_ended_processes_are_removed_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let others = [".gpu-gan-samples.json", "gpu-gan-a.tmp", ".gpu-gan-.tmp", "notes.tmp", ".gpu-gan-a.tmp.png"];
+        for name in others {
+            fs::write(path(name), "x").unwrap();
+        }
+        fs::create_dir(path(".gpu-gan-folder.tmp")).unwrap();
+        fs::write(path(".gpu-gan-left.tmp"), "half").unwrap();
+        let written = temporary_in(folder.path()).unwrap();
+        let before = names_in(folder.path()).len();
+        remove_abandoned(folder.path(), Duration::from_secs(1000));
+        assert_eq!(names_in(folder.path()).len(), before, "one of them is too new");
+        remove_abandoned(folder.path(), Duration::ZERO);
+        assert_eq!(names_in(folder.path()).len(), before - 1);
+        assert!(!path(".gpu-gan-left.tmp").exists() && written.path().exists());
+        // A file that no one writes any more is no one's.
+        written.keep().map(drop).unwrap();
+        remove_abandoned(folder.path(), Duration::ZERO);
+        assert_eq!(names_in(folder.path()).len(), others.len() + 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The program: parses the command line, runs the command, prints an error with its hint, and sets the exit code: 0 done, 1 failed,
-//! 2 wrong usage, 130 stopped by Ctrl-C with everything saved.
+//! 2 wrong usage, 130 stopped by Ctrl-C and 128 + N by signal N, with everything saved.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     disable_device_selection_layer();
     match Cli::parse().run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Stopped) => ExitCode::from(130),
+        Ok(Outcome::Stopped { signal }) => ExitCode::from(128 + signal),
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
             let hint = error.hint();

@@ -4,7 +4,6 @@ mod common;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use common::{TINY, gpu, noise};
 use gpu_gan::data::ImageSet;
@@ -13,7 +12,7 @@ use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
 use gpu_gan::report::progress::{Plan, Progress};
-use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, Training, train};
+use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
 use gpu_gan::{Error, Result};
 
 const STEPS: u64 = 40;
@@ -154,7 +153,7 @@ impl Place {
             when_report_exists: None,
             progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
             evaluator: None,
-            stop: &AtomicBool::new(false),
+            stop: &StopRequest::default(),
         });
         (outcome, count.get())
     }

@@ -7,7 +7,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use common::{TINY, aloud, gpu, noise};
@@ -16,7 +16,7 @@ use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
 use gpu_gan::report::progress::{Plan, Progress};
-use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, Training, train};
+use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
 
 /// Steps of the run.
 const STEPS: u64 = 10_000;
@@ -171,7 +171,7 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
         when_report_exists: None,
         progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
         evaluator: None,
-        stop: &AtomicBool::new(false),
+        stop: &StopRequest::default(),
     })
     .unwrap();
     assert!(ending.complete && ending.step == STEPS);

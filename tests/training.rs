@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::report::progress::{Plan, Progress};
 use gpu_gan::train::{
     Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings,
-    RunFolder, SHEET_IMAGES, Settings, Training, capacity, latent, train,
+    RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, capacity, latent, train,
 };
 
 /// Some digits to learn from.
@@ -398,7 +397,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             when_report_exists: None,
             progress: Progress::silent(plan),
             evaluator: None,
-            stop: &AtomicBool::new(false),
+            stop: &StopRequest::default(),
         })?;
         assert!(ending.complete && ending.step == 15);
         Checkpoint::read(&ending.checkpoint)
@@ -446,7 +445,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             when_report_exists: None,
             progress: Progress::silent(plan),
             evaluator: Some(evaluator),
-            stop: &AtomicBool::new(false),
+            stop: &StopRequest::default(),
         })
         .unwrap();
         let csv = std::fs::read_to_string(folder.path().join("losses.csv")).unwrap();

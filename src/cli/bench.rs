@@ -3,17 +3,16 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use image::ImageFormat;
 
 use super::Outcome;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
-use super::train::stop_on_ctrl_c;
+use super::signals::StopSignals;
 use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{check_file, write_atomically};
 use crate::net::Model;
 use crate::progress::Console;
 use crate::report::Flaw;
@@ -63,13 +62,15 @@ pub(super) struct BenchArguments {
 
 pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outcome> {
     let format = arguments.plot.as_deref().map(PlotFormat::of).transpose()?;
+    arguments.plot.as_deref().map_or(Ok(()), check_file)?;
     let model = Model::open(&arguments.model)?;
     let batch_size = arguments.batch_size.map_or(model.training.batch_size, |batch_size| batch_size as usize);
     model.check_batch(batch_size)?;
     let (device, which) = arguments.device.open_to_time(console)?;
-    let stop = stop_on_ctrl_c("ending after this measurement", console)?;
+    let signals = StopSignals::answer("ending after this measurement", console)?;
+    let stop = signals.request.flag();
     console.message(&format!("device  {which}"));
-    let bench = Bench { device: &device, model: &model, batch_size, seconds: arguments.seconds, console, stop: &stop };
+    let bench = Bench { device: &device, model: &model, batch_size, seconds: arguments.seconds, console, stop };
     let report = match arguments.sweep {
         Some(over) => bench.sweep(over)?,
         None => bench.run(!arguments.operations, !arguments.steps)?,
@@ -78,8 +79,8 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     if let (Some(path), Some(format), Some(sweep)) = (&arguments.plot, format, &report.sweep) {
         draw(sweep, path, format, console)?;
     }
-    check(&report)?;
-    Ok(if stop.load(Ordering::Relaxed) { Outcome::Stopped } else { Outcome::Done })
+    check(&report, &arguments.device.flag())?;
+    Ok(if signals.request.is_made() { signals.outcome() } else { Outcome::Done })
 }
 
 /// A duration of a measurement, in seconds.
@@ -88,13 +89,15 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.001..=600.0).contains(&seconds) { Ok(seconds) } else { Err(format!("{seconds} is out of range 0.001..=600")) }
 }
 
-fn check(report: &BenchReport) -> Result<()> {
+fn check(report: &BenchReport, device_flag: &str) -> Result<()> {
     if report.passed {
         return Ok(());
     }
     Err(Error::Device {
         message: format!("{} does not compute correctly, so its times are not comparable", report.device),
-        hint: "run `gpu-gan verify` for details; update its driver, or choose another with --device".into(),
+        hint: format!(
+            "run `gpu-gan verify{device_flag}` for details; update its driver, or choose another with --device"
+        ),
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::train::{Checkpoint, classes};
 
 /// The most classes of a list: each of all possible classes once.
@@ -37,7 +37,8 @@ fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
         [] => format!("0 to {}", count - 1),
         names => format!("0 to {} ({})", count - 1, names.join(", ")),
     };
-    let wrong = |what: String, nearest: Option<&String>| Error::Request {
+    let nearest_to = |word: &str| nearest(word, names.iter().map(String::as_str));
+    let wrong = |what: String, nearest: Option<&str>| Error::Request {
         message: format!("--class {list}: {what}"),
         hint: match nearest {
             Some(name) => format!("did you mean `{name}`? The classes are {there_are}"),
@@ -54,7 +55,7 @@ fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
         named.or_else(numbered)
     };
     let class =
-        |word: &str| find(word).ok_or_else(|| wrong(format!("`{}` is not a class", word.trim()), nearest(word, names)));
+        |word: &str| find(word).ok_or_else(|| wrong(format!("`{}` is not a class", word.trim()), nearest_to(word)));
     // A name may have a hyphen in it, so a range is tried at each hyphen.
     let range = |part: &str| {
         find(part).map(|one| (one, one)).or_else(|| {
@@ -70,7 +71,7 @@ fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
         let Some((parts, (first, last))) = found else {
             let (first, last) = rest[0].split_once('-').unwrap_or((rest[0], rest[0]));
             let wrong_end = if find(first).is_some() { last } else { first };
-            let word = if nearest(rest[0], names).is_some() { rest[0] } else { wrong_end };
+            let word = if nearest_to(rest[0]).is_some() { rest[0] } else { wrong_end };
             return Err(class(word)
                 .err()
                 .unwrap_or_else(|| wrong(format!("`{}` is not a class", rest[0].trim()), None)));
@@ -85,14 +86,6 @@ fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
         rest.drain(..parts);
     }
     Ok(classes)
-}
-
-/// The name that is most like a misspelt one.
-fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a String> {
-    let word = word.trim().to_lowercase();
-    let likeness = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &word);
-    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.8).then_some(best)
 }
 
 #[cfg(test)]

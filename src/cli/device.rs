@@ -2,7 +2,7 @@
 
 use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::files;
 use crate::gpu::{Adapter, AdapterKind, GpuDevice, KernelSet, OpenOptions, adapters, matching, what_to_install};
 use crate::program::Device;
@@ -11,6 +11,9 @@ use crate::recipe::{DeviceOptions, Flags};
 
 /// The environment variable with the device for which no flag and no configuration asks.
 const VARIABLE: &str = "GPU_GAN_DEVICE";
+
+/// Words for devices on every machine.
+const WORDS: [&str; 7] = ["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl"];
 
 /// The flags of the device, for the commands that compute.
 #[derive(Debug, Clone, clap::Args)]
@@ -92,6 +95,12 @@ impl DeviceArgument {
         }
         let console = console.clone();
         gpu.autotuned(files::cache_folder().as_deref(), move |text| console.message(text))
+    }
+
+    /// ` --device NAME` for commands that are proposed, if the device was given by its flag; else nothing.
+    pub(super) fn flag(&self) -> String {
+        let name = self.options.0.device.as_deref();
+        name.map(|name| format!(" --device {}", files::shell_quoted_text(name))).unwrap_or_default()
     }
 
     /// The device that is asked for.
@@ -192,7 +201,12 @@ fn meant(adapters: &[Adapter], word: &str) -> Result<Choice> {
             } else {
                 format!("no device is called {word}; there are {}", there.join(", "))
             },
-            hint: "use auto, cpu, gpu, or a number, a part of a name or a backend that `gpu-gan devices` lists".into(),
+            hint: format!(
+                "{}use auto, cpu, gpu, or a number, a part of a name or a backend that `gpu-gan devices` lists",
+                nearest(word, WORDS.into_iter().chain(adapters.iter().map(|adapter| adapter.name.as_str())))
+                    .map(|name| format!("did you mean `{name}`? "))
+                    .unwrap_or_default()
+            ),
         }
     })
 }

@@ -10,7 +10,7 @@ use crate::evaluation::{self, Evaluation, RunCheckpoints};
 use crate::files;
 use crate::metrics::NEAREST;
 use crate::progress::Console;
-use crate::train::{Checkpoint, model_for};
+use crate::train::{Checkpoint, RunFolder, model_for};
 
 /// Default number of images to evaluate.
 const DEFAULT_COUNT: usize = 10_000;
@@ -20,7 +20,7 @@ const DEFAULT_COUNT: usize = 10_000;
 pub(super) struct EvalArguments {
     /// Folder of a run, a checkpoint file, or a data set
     ///
-    /// Of a folder, the newest checkpoint is used. Of a data set, given as for `train`, the metrics of other real images and of noise
+    /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER. Of a data set, given as for `train`, the metrics of other real images and of noise
     /// are shown: the best and the worst that are possible.
     #[arg(value_name = "RUN")]
     run: String,
@@ -82,6 +82,7 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
     let checkpoint = checkpoint(&arguments.run, arguments.best)?;
     let earlier = earlier(arguments)?;
     let neighbours = neighbours_file(arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
+    neighbours.as_deref().map_or(Ok(()), files::check_file)?;
     let cache = files::cache_folder();
     let (images, source) = if let Some((_, checkpoint)) = &checkpoint {
         let data = arguments.data.as_deref();
@@ -145,7 +146,7 @@ fn neighbours_file(arguments: &EvalArguments, checkpoint: Option<&Path>) -> Resu
 
 /// The checkpoint to evaluate, or `None` if RUN is a data set.
 fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
-    let path = Path::new(run);
+    let path = &RunFolder::find(Path::new(run))?;
     let no_run = || {
         if best {
             return Err(Error::Request {
@@ -161,7 +162,10 @@ fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
     if !path.exists() {
         return Err(Error::Request {
             message: format!("there is no run, checkpoint or data set at {run}"),
-            hint: "give a run folder, such as runs/mnist-0001, a .safetensors file in it, or a data set".into(),
+            hint: format!(
+                "{}give a run folder, such as runs/mnist-0001, a .safetensors file in it, or a data set",
+                files::meant_instead(path)
+            ),
         });
     }
     let is_checkpoint = path.is_file() && path.extension().is_some_and(|ending| ending == "safetensors");
@@ -178,7 +182,7 @@ fn earlier(arguments: &EvalArguments) -> Result<Option<Vec<PathBuf>>> {
     if !arguments.every_checkpoint {
         return Ok(None);
     }
-    let mut all = Checkpoint::find_all(Path::new(&arguments.run))?;
+    let mut all = Checkpoint::find_all(&RunFolder::find(Path::new(&arguments.run))?)?;
     all.pop();
     Ok(Some(all))
 }

@@ -25,7 +25,7 @@ const MOST_BATCH: u64 = 65_536;
 pub(super) struct ExportArguments {
     /// Folder of a run, or a checkpoint file
     ///
-    /// Of a folder, the newest checkpoint is used.
+    /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER.
     #[arg(value_name = "RUN", required_unless_present = "list")]
     run: Option<PathBuf>,
 

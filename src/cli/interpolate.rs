@@ -13,6 +13,7 @@ use super::classes::parse_classes;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::run_argument::RunArgument;
+use super::sample_folder;
 use super::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::files;
@@ -119,6 +120,11 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
             hint: "give fewer --seeds or --frames".into(),
         });
     }
+    if format.is_some() {
+        files::check_file(out)?;
+    } else {
+        files::check_folder(out)?;
+    }
     let (path, checkpoint) = arguments.run.open()?;
     let class = class_of(arguments, &checkpoint)?;
     let shape = checkpoint.model.image;
@@ -153,11 +159,12 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
             animation.end().map_err(failed())
         })?;
     } else {
-        files::create_folder(out)?;
+        sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
+        refuse_more_frames(out, count)?;
         let mut number = 0;
         draw(&mut |image| {
             number += 1;
-            sheet::write_png(&out.join(format!("frame-{number:04}.png")), &image)
+            sheet::write_png(&out.join(frame_name(number)), &image)
         })?;
     }
     drop(task);
@@ -171,17 +178,32 @@ fn class_of(arguments: &InterpolateArguments, checkpoint: &Checkpoint) -> Result
     let Some(classes) = parse_classes(arguments.class.as_deref(), checkpoint, arguments.run.path())? else {
         return Ok(None);
     };
-    match classes[..] {
-        [class] => Ok(Some(class)),
-        _ => Err(Error::Request {
-            message: format!(
-                "all frames are of one class, but {} classes of {} are given",
-                classes.len(),
-                arguments.run.path().display()
-            ),
+    let run = arguments.run.path().display();
+    match (&classes[..], &arguments.class) {
+        ([class], _) => Ok(Some(*class)),
+        (_, given) => Err(Error::Request {
+            message: match given {
+                Some(list) => format!("all frames are of one class, but --class {list} names {}", classes.len()),
+                None => format!("all frames are of one class, and {run} has {} classes", classes.len()),
+            },
             hint: "choose one with --class, such as --class 0".into(),
         }),
     }
+}
+
+/// The file of a frame in a folder, counted from 1.
+fn frame_name(number: u64) -> String {
+    format!("frame-{number:04}.png")
+}
+
+/// Refuses a folder with frames of a longer animation, of which some would stay behind the new ones.
+fn refuse_more_frames(folder: &Path, count: u64) -> Result<()> {
+    let is_behind = |number: &u64| folder.join(frame_name(*number)).exists();
+    let Some(number) = (count + 1..=MOST_FRAMES).find(is_behind) else { return Ok(()) };
+    Err(Error::Request {
+        message: format!("{} holds frames of a longer animation, such as {}", folder.display(), frame_name(number)),
+        hint: "choose another folder with --out, or remove the old frames".into(),
+    })
 }
 
 impl InterpolationOutput {

@@ -15,6 +15,7 @@ mod run_argument;
 mod sample;
 mod sample_folder;
 mod seeds;
+mod signals;
 mod summary;
 mod train;
 mod verify;
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 use self::output::print;
 use crate::error::{Error, Result};
 use crate::progress::{Console, Verbosity};
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, RunFolder};
 
 /// Train GANs on images, on any GPU or on the CPU
 ///
@@ -97,8 +98,11 @@ enum Command {
 pub enum Outcome {
     /// The command is done.
     Done,
-    /// Ctrl-C ended the command early, and its work so far is saved.
-    Stopped,
+    /// A signal ended the command early, and its work so far is saved.
+    Stopped {
+        /// The number of the signal: 2 for Ctrl-C. The exit code is 128 more, as shells have it.
+        signal: u8,
+    },
 }
 
 impl Cli {
@@ -122,8 +126,9 @@ impl Cli {
     }
 }
 
-/// The checkpoint of a run: the file itself, or the newest or the best one of a folder.
+/// The checkpoint of a run (see [`RunFolder::find`]): the file itself, or the newest or the best one of a folder.
 fn checkpoint_of(run: &Path, best: bool) -> Result<PathBuf> {
+    let run = &RunFolder::find(run)?;
     if best { Checkpoint::find_best(run) } else { Checkpoint::find(run) }
 }
 

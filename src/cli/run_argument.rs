@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::checkpoint_of;
 use crate::error::Result;
 use crate::train::Checkpoint;
 
@@ -10,7 +11,7 @@ use crate::train::Checkpoint;
 pub(super) struct RunArgument {
     /// Folder of a run, or a checkpoint file
     ///
-    /// Of a folder, the newest checkpoint is used.
+    /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER.
     #[arg(value_name = "RUN")]
     run: PathBuf,
 
@@ -28,7 +29,7 @@ pub(super) struct RunArgument {
 impl RunArgument {
     /// Reads the checkpoint.
     pub(super) fn open(&self) -> Result<(PathBuf, Checkpoint)> {
-        let path = if self.best { Checkpoint::find_best(&self.run)? } else { Checkpoint::find(&self.run)? };
+        let path = checkpoint_of(&self.run, self.best)?;
         let checkpoint = Checkpoint::read(&path)?;
         Ok((path, checkpoint))
     }

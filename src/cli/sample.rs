@@ -14,6 +14,7 @@ use super::run_argument::RunArgument;
 use super::sample_folder;
 use super::seeds::SeedList;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::Console;
 use crate::report::{Pictures, arrays, sheet};
 use crate::train::classes::{columns, usual_seeds};
@@ -115,6 +116,11 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         (None, None) => None,
     };
     check_count(*form, seeds.as_ref().map_or(1, Vec::len))?;
+    match form {
+        SampleForm::Folder => files::check_folder(out)?,
+        SampleForm::Sheet | SampleForm::Array => files::check_file(out)?,
+    }
+    arguments.save_latents.as_deref().map_or(Ok(()), files::check_file)?;
     let (path, checkpoint) = arguments.run.open()?;
     let classes = parse_classes(arguments.class.as_deref(), &checkpoint, arguments.run.path())?;
     let per_seed = classes.as_ref().map_or(1, Vec::len);
@@ -162,7 +168,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         let images = Pictures::new(&all, shape)?;
         match form {
             SampleForm::Array => arrays::write_npy(out, &images)?,
-            _ => sheet::write_png(out, &sheet::lay_out(&images, columns(per_seed))?)?,
+            _ => sheet::write_sheet(out, &sheet::lay_out(&images, columns(per_seed))?)?,
         }
     }
     drop(task);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::train::Checkpoint;
 
-/// The file in the folder that says which checkpoint its images are from. It is hidden, so that it is no data.
-const MANIFEST: &str = ".gpu-gan-samples.json";
+/// The least age of temporary files that are removed: other processes may write into the folder.
+const SHARED_AGE: Duration = Duration::from_secs(60);
 
 /// The checkpoint that the images of a folder were drawn from.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -42,14 +43,15 @@ impl SampleOrigin {
 /// Where it holds images of another checkpoint, or of an unknown one.
 pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Result<()> {
     files::create_folder(folder)?;
+    files::remove_abandoned(folder, SHARED_AGE);
     let origin = SampleOrigin::of(checkpoint, raw);
-    let path = folder.join(MANIFEST);
+    let path = folder.join(files::OUTPUT_FOLDER_FILE);
     let found: Option<SampleOrigin> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if found.as_ref() == Some(&origin) {
         return Ok(());
     }
     let is_sample = |name: &str| {
-        name.strip_prefix("seed-").or_else(|| name.strip_prefix("latent-")).is_some_and(|rest| {
+        ["seed-", "latent-", "frame-"].iter().find_map(|prefix| name.strip_prefix(prefix)).is_some_and(|rest| {
             rest.starts_with(|digit: char| digit.is_ascii_digit())
                 && Path::new(rest).extension().is_some_and(|ending| ending == "png")
         })

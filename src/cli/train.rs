@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
+use super::signals::StopSignals;
 use super::{Outcome, print};
 use crate::data::ImageSet;
 use crate::error::{Error, Result, bytes_for_people};
@@ -19,11 +19,12 @@ use crate::progress::{Console, duration_for_people};
 use crate::recipe::{Flags, Recipe};
 use crate::report::progress::{Plan, Progress};
 use crate::train::{
-    BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, Measured, RunFolder, Settings,
-    Training, begin, read_config, rehearse, resume, run_folder, train, usual_options,
+    BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, Measured, Requeued, RunFolder,
+    Settings, Training, begin, read_config, rehearse, requeued, resume, train, usual_options,
 };
 
 /// Flags of `gpu-gan train`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("images").args(["data", "config", "resume"]).required(true).multiple(true)))]
 pub(super) struct TrainArguments {
@@ -34,7 +35,9 @@ pub(super) struct TrainArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "resume", help_heading = "Run")]
     config: Option<PathBuf>,
 
-    /// Resume a run: its folder, or one of its checkpoints
+    /// Resume a run: its folder, one of its checkpoints, or latest
+    ///
+    /// `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER.
     ///
     /// The run continues exactly as if it had not stopped, with its own options. Given with it may be: --epochs or --steps, which
     /// count from the beginning of the run; --extend; --data-memory; and all options under Output and Device, such as
@@ -51,6 +54,13 @@ pub(super) struct TrainArguments {
     /// By default the next free number: runs/DATA-0001, runs/DATA-0002 and so on.
     #[arg(short, long, value_name = "FOLDER", help_heading = "Run")]
     out: Option<PathBuf>,
+
+    /// Resume the run in --out if it has a checkpoint, else begin it there
+    ///
+    /// One command for a job that a scheduler may stop and start again. The options must be those that the run began with, except those
+    /// that --resume takes. A run that is complete is left as it is, with exit code 0.
+    #[arg(long, requires = "out", conflicts_with_all = ["resume", "extend"], help_heading = "Run")]
+    resume_or_start: bool,
 
     /// Check everything and show what would be done; train nothing
     ///
@@ -78,11 +88,21 @@ pub(super) fn run(arguments: &TrainArguments, console: &Console) -> Result<Outco
 
 fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outcome> {
     let began = Instant::now();
-    let resumed = arguments.resume.as_deref();
     let cache = if arguments.no_cache { None } else { files::cache_folder() };
     let flags = &arguments.recipe.0;
     let config = arguments.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
-    let recipe = flags.over(&config);
+    let mut recipe = flags.over(&config);
+    let RunPlace { resumed, folder } = RunPlace::of(arguments)?;
+    let resumed = resumed.as_deref();
+    if let Some(warning) = folder.as_ref().and_then(RunFolder::warning) {
+        console.warning(warning);
+    }
+    if let Some(run) = resumed.filter(|_| arguments.resume_or_start) {
+        match requeued(run, &recipe)? {
+            Requeued::Resume(changes) => recipe = *changes,
+            Requeued::Complete(checkpoint) => return say_complete(run, &checkpoint, arguments),
+        }
+    }
     let (start, images) = match resumed {
         Some(run) => resume(run, &recipe, arguments.extend, cache.as_deref(), console)?,
         None => begin(&recipe, cache.as_deref(), console)?,
@@ -96,15 +116,17 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
     introduce(&start, &images, &which, placement.as_ref().ok(), time, console);
     let capacity = placement?.capacity;
     if arguments.dry_run {
-        arguments.out.as_deref().map_or(Ok(()), RunFolder::check_free)?;
         print(&Summary::new(&start.model).to_string())?;
         return Ok(Outcome::Done);
     }
 
-    let folder = run_folder(arguments.out.as_deref(), resumed, &images)?;
+    let folder = match folder {
+        Some(folder) => folder.with_subfolders()?,
+        None => RunFolder::create(arguments.out.as_deref(), &images.name)?,
+    };
     console.message(&format!("run            {}", folder.path().display()));
     let first_step = start.step;
-    let stop = stop_on_ctrl_c("finishing the step and saving", console)?;
+    let signals = StopSignals::answer("finishing the step and saving", console)?;
     let description = device.description();
     let mut training = Training {
         device,
@@ -117,13 +139,13 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
         resumed: resumed.is_some(),
         evaluator,
         when_report_exists: None,
-        stop: &stop,
+        stop: &signals.request,
     };
     if let Some(time) = time {
         console.message("time           timing the first steps, and what comes between them");
         let Some(steps) = rehearse(&mut training, began, time)? else {
             print("\nStopped while the first steps were timed: the run had not begun, and nothing is saved")?;
-            return Ok(Outcome::Stopped);
+            return Ok(signals.outcome());
         };
         let settings = &mut training.start.settings;
         settings.steps = steps;
@@ -144,12 +166,70 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
             }
         }));
     }
-    let classes = training.start.model.classes;
+    let (classes, device) = (training.start.model.classes, training.start.settings.device_flag());
     let clock = Instant::now();
     let ending = train(training)?;
-    let result = TrainResult::new(&ending, &folder, first_step, clock.elapsed(), classes);
+    let result = TrainResult::new(&ending, &folder, first_step, clock.elapsed(), classes, &device);
     arguments.format.print(&result)?;
-    Ok(if ending.complete || ending.flat.is_some() { Outcome::Done } else { Outcome::Stopped })
+    Ok(if ending.complete || ending.flat.is_some() { Outcome::Done } else { signals.outcome() })
+}
+
+/// Where a run lies, as far as that is known before its images are read.
+struct RunPlace {
+    /// The run or checkpoint that is resumed, if one is.
+    resumed: Option<PathBuf>,
+    /// The folder that exists already, locked unless nothing is trained. Without one, the folder is made when the images are read.
+    folder: Option<RunFolder>,
+}
+
+impl RunPlace {
+    /// Finds the place; the folder is locked before the newest checkpoint in it is read.
+    fn of(arguments: &TrainArguments) -> Result<Self> {
+        let out = arguments.out.as_deref();
+        let resumed = match &arguments.resume {
+            Some(name) => Some(RunFolder::find(name)?),
+            None => out.filter(|out| arguments.resume_or_start && Checkpoint::find(out).is_ok()).map(Path::to_path_buf),
+        };
+        let folder = match (&resumed, out) {
+            (Some(run), out) if out.is_none() || arguments.resume_or_start => {
+                Checkpoint::find(run)?;
+                Some(if run.is_dir() { RunFolder::reopen(run) } else { folder_around(run)? })
+            }
+            (None, Some(out)) if arguments.resume_or_start && RunFolder::is_without_checkpoint(out) => {
+                Some(RunFolder::reopen(out))
+            }
+            (_, out) => {
+                RunFolder::check_can_create(out)?;
+                None
+            }
+        };
+        let folder = if arguments.dry_run { folder } else { folder.map(RunFolder::locked).transpose()? };
+        Ok(Self { resumed, folder })
+    }
+}
+
+/// The folder of the run that a checkpoint lies in; where a file is no checkpoint, that is the error.
+fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
+    RunFolder::around(checkpoint).or_else(|error| Checkpoint::read(checkpoint).and(Err(error)))
+}
+
+/// Says that a run has nothing left to do.
+fn say_complete(run: &Path, checkpoint: &Checkpoint, arguments: &TrainArguments) -> Result<Outcome> {
+    let (folder, settings, step) = (RunFolder::reopen(run), &checkpoint.settings, checkpoint.step);
+    let ending = Ending {
+        step,
+        complete: true,
+        checkpoint: Checkpoint::find(run)?,
+        sheet: folder.sheet(step, settings),
+        best: None,
+        last_measured: None,
+        flat: None,
+    };
+    let (classes, device) = (checkpoint.model.classes, settings.device_flag());
+    let mut result = TrainResult::new(&ending, &folder, step, Duration::ZERO, classes, &device);
+    result.text = format!("{} is complete: {step} steps are done", run.display());
+    arguments.format.print(&result)?;
+    Ok(Outcome::Done)
 }
 
 /// What a run ended with.
@@ -181,7 +261,15 @@ struct TrainResult<'a> {
 }
 
 impl<'a> TrainResult<'a> {
-    fn new(ending: &'a Ending, folder: &'a RunFolder, first_step: u64, took: Duration, classes: Option<usize>) -> Self {
+    /// The result of a run that trained for `took`; `device` is the flag of the device in proposed commands.
+    fn new(
+        ending: &'a Ending,
+        folder: &'a RunFolder,
+        first_step: u64,
+        took: Duration,
+        classes: Option<usize>,
+        device: &str,
+    ) -> Self {
         let run = shell_quoted(folder.path());
         let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
         let steps = match ending.step - first_step {
@@ -200,16 +288,16 @@ impl<'a> TrainResult<'a> {
         let text = if let Some(flat) = ended_when_flat {
             format!(
                 "\nEnded after step {}, {time}: the distance has not fallen for {flat} evaluations. {look}\nResume:       gpu-gan \
-                 train --resume {run}",
+                 train --resume {run}{device}",
                 ending.step
             )
         } else if ending.complete {
             format!(
-                "\n{steps} in {time}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png"
+                "\n{steps} in {time}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png{device}"
             )
         } else {
             format!(
-                "\nStopped after step {}, {time}. Saved {}\n{look}\nResume:       gpu-gan train --resume {run}",
+                "\nStopped after step {}, {time}. Saved {}\n{look}\nResume:       gpu-gan train --resume {run}{device}",
                 ending.step,
                 ending.checkpoint.display()
             )
@@ -363,21 +451,4 @@ fn schedule_of(settings: &Settings) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Set by the first Ctrl-C, which is answered with what is done now; the second one ends the program at once.
-pub(super) fn stop_on_ctrl_c(answer: &'static str, console: &Console) -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (flag, console) = (Arc::clone(&stop), console.clone());
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        console.message(&format!("\n{answer}; press Ctrl-C again to end at once"));
-    })
-    .map_err(|error| Error::Request {
-        message: format!("Ctrl-C cannot be handled: {error}"),
-        hint: "run the program from an ordinary terminal".into(),
-    })?;
-    Ok(stop)
 }

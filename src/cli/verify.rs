@@ -7,7 +7,7 @@ use super::Outcome;
 use super::device::DeviceArgument;
 use super::output::{ResultFormat, print};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{check_file, write_atomically};
 use crate::progress::Console;
 use crate::verify::{CaseFilter, KnownFailures, Scope, VerifyOptions, VerifyReport, case_names, verify};
 
@@ -66,6 +66,7 @@ pub(super) fn run(arguments: &VerifyArguments, console: &Console) -> Result<Outc
     if arguments.list {
         return list(scope, arguments.filter.as_ref());
     }
+    [&arguments.junit, &arguments.summary].into_iter().flatten().try_for_each(|path| check_file(path))?;
     let known_failures = arguments.expect.as_deref().map(KnownFailures::read).transpose()?.unwrap_or_default();
     let (gpu, which) = arguments.device.open_gpu()?;
     console.message(&format!("device  {which}"));

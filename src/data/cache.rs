@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::Crc;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,9 @@ const MAX_BYTES: u64 = 4 << 30;
 
 /// The most bytes of a header, which holds the names of the classes and of a few images: 16 MiB.
 const MAX_HEADER: u64 = 16 << 20;
+
+/// The least age of temporary files that are removed: other processes may write to the cache.
+const SHARED_AGE: Duration = Duration::from_secs(60);
 
 /// What an entry says before its pixels.
 #[derive(Serialize, Deserialize)]
@@ -163,6 +166,7 @@ fn write(folder: &Path, path: &Path, set: &ImageSet, report: &LoadReport) -> Res
     let labels = set.labels.as_deref().unwrap_or_default();
     let length = header.len() as u64 + set.pixels.len() as u64 + labels.len() as u64;
     files::create_folder(folder)?;
+    files::remove_abandoned(folder, SHARED_AGE);
     make_room(folder, length, MAX_BYTES)?;
     files::write_atomically(path, |out| {
         let mut crc = Crc::new();
@@ -190,7 +194,7 @@ fn make_room(folder: &Path, bytes: u64, max: u64) -> Result<()> {
     let mut entries: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(folder)
         .map_err(failed())?
         .filter_map(|entry| {
-            let entry = entry.ok()?;
+            let entry = entry.ok().filter(|entry| !files::is_temporary(&entry.path()))?;
             let about = entry.metadata().ok().filter(fs::Metadata::is_file)?;
             Some((about.modified().ok()?, about.len(), entry.path()))
         })
@@ -201,8 +205,10 @@ fn make_room(folder: &Path, bytes: u64, max: u64) -> Result<()> {
         if all.saturating_add(bytes) <= max {
             break;
         }
-        fs::remove_file(&path).map_err(Error::file("remove", &path))?;
-        all -= length;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file("remove", &path)(error)),
+            _ => all -= length, // another process may have made room, too
+        }
     }
     Ok(())
 }
@@ -225,8 +231,6 @@ impl<R: Read> Read for ChecksumReader<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

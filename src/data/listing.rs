@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
@@ -17,6 +17,9 @@ use crate::files;
 
 /// The largest number of images in a folder or an archive, including its subfolders.
 pub(super) const MAX_FILES: usize = 4_000_000;
+
+/// The bytes at the beginning of a file that say which program wrote it: a GIF's palette of 768 bytes comes before.
+const MARKED_BYTES: u64 = 1024;
 
 /// The images and other files of a folder or an archive.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Listing {
     }
 }
 
-/// Lists a folder and its subfolders. Leaves out hidden files (`.thumbnails`) and the program's own runs and cache. Follows
+/// Lists a folder and its subfolders. Leaves out hidden files (`.thumbnails`) and the program's own output and cache. Follows
 /// links unless they form a circle. A subfolder that cannot be read counts as an unreadable image.
 ///
 /// # Errors
@@ -104,7 +107,7 @@ pub(super) fn list_folder(folder: &Path) -> Result<Listing> {
             return false;
         }
         let is_own = entry.file_type().is_dir()
-            && (is_run_folder(entry.path()) || (cache.is_some() && fs::canonicalize(entry.path()).ok() == cache));
+            && (is_output_folder(entry.path()) || (cache.is_some() && fs::canonicalize(entry.path()).ok() == cache));
         if is_own {
             own_folders.push(shown(&inside(entry.path())));
         }
@@ -114,6 +117,9 @@ pub(super) fn list_folder(folder: &Path) -> Result<Listing> {
         match entry {
             Ok(entry) if entry.file_type().is_dir() => {}
             Ok(entry) => match entry.metadata() {
+                Ok(about) if about.is_file() && is_output_file(entry.path()) => {
+                    listing.report.is_own_file(&shown(&inside(entry.path())));
+                }
                 Ok(about) if about.is_file() => {
                     listing.add(inside(entry.path()), FileData::on_disk(entry.path().to_path_buf(), &about))?;
                 }
@@ -155,9 +161,24 @@ pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
 }
 
-/// Whether a folder is a run of this program.
-fn is_run_folder(folder: &Path) -> bool {
-    folder.join("config.toml").is_file() && folder.join("checkpoints").is_dir()
+/// Whether this program fills a folder with its output: a run, also one without a first step, or drawn images.
+fn is_output_folder(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    let is_run = || has("config.toml") || has("losses.csv") || has("run.lock");
+    has(files::OUTPUT_FOLDER_FILE) || (folder.join("checkpoints").is_dir() && is_run())
+}
+
+/// Whether an image file is a sheet, a plot or an animation of this program, which stands in its first bytes.
+fn is_output_file(path: &Path) -> bool {
+    let mark = match ending_of(path).as_deref() {
+        Some("png" | "apng") => [b"tEXt", files::PNG_MARK.0.as_bytes(), b"\0", files::PNG_MARK.1.as_bytes()].concat(),
+        // A comment's introducer, label and length.
+        Some("gif") => [&[b'!', 0xfe, files::GIF_MARK.len() as u8], files::GIF_MARK.as_bytes()].concat(),
+        _ => return false,
+    };
+    let mut start = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MARKED_BYTES).read_to_end(&mut start));
+    read.is_ok() && start.windows(mark.len()).any(|bytes| bytes == mark)
 }
 
 /// A path for display. Control characters, which could move a terminal's cursor, are replaced.

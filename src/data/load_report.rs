@@ -59,6 +59,9 @@ pub(super) struct LoadReport {
     other_files: NamedFiles,
     /// Folders that this program wrote.
     own_outputs: NamedFiles,
+    /// Sheets, plots and animations that this program wrote.
+    #[serde(default)]
+    own_files: NamedFiles,
     /// Other remarks, as sentences.
     notes: Vec<String>,
 }
@@ -152,6 +155,11 @@ impl LoadReport {
         self.own_outputs.add(name.into());
     }
 
+    /// A file is skipped, because it is a sheet, a plot or an animation of this program.
+    pub(super) fn is_own_file(&mut self, name: &str) {
+        self.own_files.add(name.into());
+    }
+
     /// Adds a remark.
     pub(super) fn note(&mut self, sentence: String) {
         self.notes.push(sentence);
@@ -216,6 +224,13 @@ impl LoadReport {
             (
                 &self.own_outputs,
                 ["folder is skipped, because gpu-gan wrote it", "folders are skipped, because gpu-gan wrote them"],
+            ),
+            (
+                &self.own_files,
+                [
+                    "file is skipped, because it is a sheet, plot or animation that gpu-gan wrote",
+                    "files are skipped, because they are sheets, plots or animations that gpu-gan wrote",
+                ],
             ),
             (
                 &self.other_files,
@@ -286,9 +301,10 @@ impl LoadReport {
         ))
     }
 
-    /// The names of folders that were skipped because this program wrote them.
+    /// The names of folders and files that were skipped because this program wrote them.
     pub(super) fn own_outputs(&self) -> Option<String> {
-        (self.own_outputs.count > 0).then(|| self.own_outputs.first.join(", "))
+        let names: Vec<_> = self.own_outputs.first.iter().chain(&self.own_files.first).cloned().collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// Checks that enough images are left. `name` is the data set's name on the command line.

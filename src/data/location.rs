@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::format::{FileFormat, ending_of, format_of, has_image_name, start_of, unreadable_by_name};
 use super::listing::{Listing, name_of_folder};
 use super::{aerial, data_error, mnist, stacked_mnist};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
+use crate::files;
 
 /// The suffixes of IDX files of images, after `train-images`.
 const IDX_ENDINGS: [&str; 2] = ["-idx3-ubyte", ".idx3-ubyte"];
@@ -72,7 +73,11 @@ pub(super) fn locate(name: &str) -> Result<Location> {
     }
     let path = Path::new(name);
     match type_of(path)? {
-        FileType::Nothing => Err(data_error(format!("`{name}` does not exist"), WHAT_TO_NAME)),
+        FileType::Nothing => {
+            let built_in = nearest(name, [mnist::NAME, stacked_mnist::NAME, aerial::NAME]);
+            let meant = built_in.map_or_else(|| files::meant_instead(path), |name| format!("did you mean {name}? "));
+            Err(data_error(format!("`{name}` does not exist"), format!("{meant}{WHAT_TO_NAME}")))
+        }
         FileType::Other => Err(data_error(format!("{name} is neither a file nor a folder"), WHAT_TO_NAME)),
         FileType::File => locate_file(path),
         FileType::Folder => {
@@ -178,7 +183,7 @@ pub(super) fn no_images(folder: &Path, listing: &Listing) -> Error {
     }
     if let Some(runs) = listing.report.own_outputs() {
         return data_error(
-            format!("{} holds only images of the run {runs}, which gpu-gan wrote", folder.display()),
+            format!("{} holds only images that gpu-gan wrote: {runs}", folder.display()),
             "name the folder of images itself, such as the folder `samples` of a run",
         );
     }

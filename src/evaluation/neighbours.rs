@@ -65,7 +65,7 @@ impl NearestTrainingImages {
             message: format!("{} could not be drawn: {flaw}", picture.display()),
             hint: "leave out --neighbours, and please report it".into(),
         })?;
-        sheet::write_png(picture, &image)?;
+        sheet::write_sheet(picture, &image)?;
         Ok(Self { memorisation, picture: picture.to_path_buf() })
     }
 

@@ -16,7 +16,7 @@ use super::read_layers::{NamedSizes, layers};
 use super::read_model;
 use super::toml_table::{ModelText, listed};
 use super::training_section;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::recipe::{MAX_PAC, Recipe, TrainingSettings};
 
 /// Name and text of each built-in model file.
@@ -98,7 +98,10 @@ impl Model {
             return Err(Error::Model {
                 message: format!("there is no model called {name_or_path:?}"),
                 hint: format!(
-                    "built-in models: {}; the path of a model file must end in .toml",
+                    "{}built-in models: {}; the path of a model file must end in .toml",
+                    nearest(name_or_path, Self::built_in())
+                        .map(|name| format!("did you mean `{name}`? "))
+                        .unwrap_or_default(),
                     listed(&Self::built_in().collect::<Vec<_>>())
                 ),
             });

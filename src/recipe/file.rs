@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table};
 
 use super::{ALTERNATIVES, Recipe, check_value, command, key_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// Groups that a model file may set; see [`Recipe::of_model`].
 const OF_MODELS: [&str; 3] = ["Training", "Regularisation", "Augmentation"];
@@ -104,7 +104,13 @@ impl Recipe {
             let name = key.get_ref().as_ref();
             if !known.iter().any(|known| known == name) {
                 let message = format!("has the unknown key `{name}`");
-                return Err(Mistake { at: key.span(), message, hint: format!("the keys are {}", known.join(", ")) });
+                let nearest = nearest(name, known.iter().map(String::as_str));
+                let meant = nearest.map(|key| format!("did you mean {key}? ")).unwrap_or_default();
+                return Err(Mistake {
+                    at: key.span(),
+                    message,
+                    hint: format!("{meant}the keys are {}", known.join(", ")),
+                });
             }
             let written = text.get(value.span()).unwrap_or_default();
             let wrong = |reason: &str| Mistake {

@@ -10,7 +10,7 @@ use image::{DynamicImage, GenericImageView, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, GIF_MARK, PNG_MARK};
 
 /// The speed of choosing the 256 colours of a GIF's frame, from 1 (best colours) to 30; 10 is the default of the `gif` crate.
 const COLOUR_EFFORT: i32 = 10;
@@ -66,12 +66,15 @@ impl<W: Write> Animation<W> {
                 let (width, height) = (gif_side(width)?, gif_side(height)?);
                 let mut encoder = gif::Encoder::new(out, width, height, &palette).map_err(io::Error::other)?;
                 encoder.set_repeat(Repeat::Infinite).map_err(io::Error::other)?;
+                let comment = gif::AnyExtension(gif::Extension::Comment as u8);
+                encoder.write_raw_extension(comment, &[GIF_MARK.as_bytes()]).map_err(io::Error::other)?;
                 Encoder::Gif(encoder)
             }
             AnimationFormat::Png => {
                 let mut encoder = png::Encoder::new(out, width as u32, height as u32);
                 encoder.set_color(if channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
                 encoder.set_animated(count, 0)?;
+                encoder.add_text_chunk(PNG_MARK.0.into(), PNG_MARK.1.into())?;
                 Encoder::Png(Box::new(encoder.write_header()?))
             }
         };

@@ -1,13 +1,13 @@
 //! Sheets of many images, and images as PNG files.
 
-use std::io::{self, Cursor, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use image::{DynamicImage, GrayImage, RgbImage};
 
 use super::Pictures;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, PNG_MARK};
 
 /// The gap between the images and around them, in pixels.
 const GAP: usize = 2;
@@ -44,17 +44,49 @@ pub fn single(pictures: &Pictures, i: usize) -> DynamicImage {
 
 /// Writes an image as a PNG file, whole or not at all.
 pub fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
+    write(path, image, false)
+}
+
+/// Writes a picture of several images, or a plot, as a PNG file, whole or not at all. The file says which program wrote it, so that it
+/// is not taken for an image to train on.
+pub fn write_sheet(path: &Path, image: &DynamicImage) -> Result<()> {
+    write(path, image, true)
+}
+
+fn write(path: &Path, image: &DynamicImage, is_marked: bool) -> Result<()> {
     let failed = || Error::file("write", path);
     // Encoded in memory first: the encoder writes its last bytes when it is dropped, where an error would be lost.
-    let png = to_png(image).map_err(failed())?;
+    let png = encode(image, is_marked).map_err(|error| failed()(io::Error::other(error)))?;
     files::write_atomically(path, |out| out.write_all(&png).map_err(failed()))
 }
 
 /// The bytes of an image as a PNG file.
 pub fn to_png(image: &DynamicImage) -> io::Result<Vec<u8>> {
-    let mut png = Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).map_err(io::Error::other)?;
-    Ok(png.into_inner())
+    Ok(encode(image, false)?)
+}
+
+fn encode(image: &DynamicImage, is_marked: bool) -> Result<Vec<u8>, png::EncodingError> {
+    let converted;
+    let (colour, pixels) = match image {
+        DynamicImage::ImageLuma8(grey) => (png::ColorType::Grayscale, grey.as_raw()),
+        DynamicImage::ImageRgb8(rgb) => (png::ColorType::Rgb, rgb.as_raw()),
+        other => {
+            converted = other.to_rgba8();
+            (png::ColorType::Rgba, converted.as_raw())
+        }
+    };
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
+    encoder.set_color(colour);
+    encoder.set_compression(png::Compression::Fast);
+    if is_marked {
+        let (key, program) = PNG_MARK;
+        encoder.add_text_chunk(key.into(), program.into())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// The positions of images of one size on a sheet. All sizes are in pixels.

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
+use std::time::Duration;
 
 use super::{Checkpoint, Row, Settings};
 use crate::cpu::CpuDevice;
@@ -92,9 +93,13 @@ impl BackgroundEvaluator {
         let _ = self.requests.send(Request::Evaluate(images));
     }
 
-    /// Waits for a result.
-    pub(super) fn result(&self) -> Result<QuickMetrics> {
-        self.results.recv().unwrap_or_else(|_| Err(has_ended()))
+    /// Waits for a result, but no longer than `patience`.
+    pub(super) fn result_within(&self, patience: Duration) -> Option<Result<QuickMetrics>> {
+        match self.results.recv_timeout(patience) {
+            Ok(result) => Some(result),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(has_ended())),
+        }
     }
 
     /// The result, if it is available.
@@ -128,6 +133,11 @@ pub(super) struct PendingEvaluation {
 mod tests {
     use super::*;
 
+    /// Waits for a result that comes soon.
+    fn result(evaluator: &BackgroundEvaluator) -> Result<QuickMetrics> {
+        evaluator.result_within(Duration::from_secs(60)).expect("it is not that slow")
+    }
+
     fn glance(frechet: f64) -> QuickMetrics {
         QuickMetrics { frechet, spread: 1.0, classes: None }
     }
@@ -138,7 +148,7 @@ mod tests {
         evaluator.prepare();
         (1..=3).for_each(|len| evaluator.evaluate(vec![0; len]));
         for len in 1..=3 {
-            assert_eq!(evaluator.result().unwrap(), glance(f64::from(len)));
+            assert_eq!(result(&evaluator).unwrap(), glance(f64::from(len)));
         }
         assert!(evaluator.result_so_far().is_none());
     }
@@ -149,13 +159,13 @@ mod tests {
             Err(Error::Request { message: "there are too few images".into(), hint: String::new() })
         });
         evaluator.evaluate(vec![0]);
-        assert_eq!(evaluator.result().unwrap_err().to_string(), "there are too few images");
+        assert_eq!(result(&evaluator).unwrap_err().to_string(), "there are too few images");
         evaluator.evaluate(vec![0]);
-        assert!(evaluator.result().is_err());
+        assert!(result(&evaluator).is_err());
 
         let evaluator =
             BackgroundEvaluator::new(1, || Ok(Box::new(|_: &[u8]| panic!("this is what the test is about"))));
         evaluator.evaluate(vec![0]);
-        assert_eq!(evaluator.result().unwrap_err().to_string(), has_ended().to_string());
+        assert_eq!(result(&evaluator).unwrap_err().to_string(), has_ended().to_string());
     }
 }

@@ -264,8 +264,10 @@ impl Checkpoint {
                 } else {
                     format!("there is no run or checkpoint at {}", run.display())
                 },
-                hint: "name a folder that `gpu-gan train` made, such as runs/mnist-0001, or a .safetensors file in it"
-                    .into(),
+                hint: format!(
+                    "{}name a folder that `gpu-gan train` made, such as runs/mnist-0001, or a .safetensors file in it",
+                    if run.exists() { String::new() } else { files::meant_instead(run) }
+                ),
             });
         }
         let mut found: Vec<PathBuf> = fs::read_dir(&folder)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{ADAM_M, ADAM_V, EMA};
-use super::{Checkpoint, Classes};
+use super::{Checkpoint, Classes, RunFolder};
 use crate::error::{Error, Result};
 use crate::net::parameters::StoredTensor;
 use crate::net::{Layer, Model};
@@ -55,7 +55,7 @@ impl TrainedWeights {
     ///
     /// Where there is none, or it cannot be used.
     pub(super) fn read(run: &str) -> Result<Self> {
-        let path = Checkpoint::find(Path::new(run))?;
+        let path = Checkpoint::find(&RunFolder::find(Path::new(run))?)?;
         let checkpoint = Checkpoint::read(&path)?;
         Ok(Self { path, checkpoint })
     }

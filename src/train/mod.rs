@@ -25,6 +25,7 @@ mod sampler;
 mod schedule;
 mod settings;
 mod start;
+mod stop;
 mod trainer;
 
 /// The number of places on a sheet: images of the seeds 0 to 63, or of a conditional run a column for each class.
@@ -45,5 +46,6 @@ pub use quality::Measured;
 pub use run_folder::{RunFolder, Sheet};
 pub use sampler::{GeneratorInput, Sampler};
 pub use settings::{Augment, FEW_IMAGES, Facts, OutputSettings, Settings};
-pub use start::{Extension, begin, model_for, read_config, resume, run_folder, usual_options};
+pub use start::{Extension, Requeued, begin, model_for, read_config, requeued, resume, usual_options};
+pub use stop::StopRequest;
 pub use trainer::{Ending, ReportCallback, Training, rehearse, train};

@@ -9,6 +9,7 @@
 //! plots/                    each as .svg and .png: losses-by-step, losses-by-epoch, judgement, accuracy, quality
 //! checkpoints/              step-00000469.safetensors; best.safetensors, of the step with the lowest distance
 //! report.html               all of it on a page that opens from the disk
+//! run.lock                  while a process trains in the folder: which one
 //! ```
 //!
 //! Plots, `real-vs-fake.png` and `report.html` are drawn again from time to time, `progress.gif` when a run ends.
@@ -16,6 +17,8 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -23,7 +26,7 @@ use super::checkpoint::BEST;
 use super::settings::Facts;
 use super::{Checkpoint, Settings};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, FolderLock};
 use crate::net::Model;
 use crate::recipe::RUN;
 
@@ -31,14 +34,23 @@ use crate::recipe::RUN;
 const CONFIG: &str = "config.toml";
 /// The model file of a run.
 const MODEL: &str = "model.toml";
+/// The folder of all runs that are given no other.
+const RUNS: &str = "runs";
+/// The name of the newest run.
+const LATEST: &str = "latest";
 /// The beginning of a run's options.
 const CONFIG_HEADER: &str =
     "# The options of this run. `gpu-gan train --config FILE` begins a run with the same results.\n";
+
+/// The folders in the folder of a run.
+const SUBFOLDERS: [&str; 3] = ["samples", "plots", "checkpoints"];
 
 /// The folder of a run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held while this process trains in the folder.
+    lock: Option<Arc<FolderLock>>,
 }
 
 /// A sheet of images that lies in a run's folder.
@@ -63,7 +75,7 @@ struct RunTable<'a> {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run: `path`, or the next free `runs/NAME-0001`.
+    /// Makes the folder of a new run, `path` or the next free `runs/NAME-0001`, and locks it.
     ///
     /// # Errors
     ///
@@ -73,36 +85,103 @@ impl RunFolder {
             Some(path) => given(path)?,
             None => numbered(name)?,
         };
-        Self { path }.with_subfolders()
+        Self { path, lock: None }.locked()?.with_subfolders()
     }
 
     /// Creates the folders in the run's folder that are missing.
-    pub(super) fn with_subfolders(self) -> Result<Self> {
-        for part in ["samples", "plots", "checkpoints"] {
+    pub fn with_subfolders(self) -> Result<Self> {
+        for part in SUBFOLDERS {
             files::create_folder(&self.path.join(part))?;
         }
         Ok(self)
     }
 
-    /// Whether a new run may begin at `path`: nothing is there, or an empty folder.
-    pub fn check_free(path: &Path) -> Result<()> {
-        let taken = |what: &str| Error::Request {
-            message: format!("{} {what}", path.display()),
-            hint: "choose a new folder with --out, or resume a run with --resume".into(),
-        };
-        if path.is_dir() {
-            if fs::read_dir(path).map_err(Error::file("read", path))?.next().is_some() {
-                return Err(taken("already exists and is not empty"));
-            }
-        } else if path.exists() {
-            return Err(taken("already exists and is not a folder"));
+    /// Locks the folder for this process, until the last clone of it is dropped, and removes the temporary files that a killed process
+    /// left in it.
+    ///
+    /// # Errors
+    ///
+    /// Where another process uses the folder.
+    pub fn locked(self) -> Result<Self> {
+        let lock = Arc::new(FolderLock::take(&self.path)?);
+        let subfolders = SUBFOLDERS.map(|part| self.path.join(part));
+        for folder in std::iter::once(&self.path).chain(&subfolders) {
+            files::remove_abandoned(folder, Duration::ZERO);
         }
-        Ok(())
+        Ok(Self { lock: Some(lock), ..self })
     }
 
-    /// The folder of a run that is resumed.
+    /// What a person should know about the lock, if anything.
+    pub fn warning(&self) -> Option<&str> {
+        self.lock.as_ref().and_then(|lock| lock.warning())
+    }
+
+    /// Whether [`Self::create`] can make a folder, before it is known what the run is called.
+    ///
+    /// # Errors
+    ///
+    /// Where `path`, or else the folder of all runs, is in use or cannot be written.
+    pub fn check_can_create(path: Option<&Path>) -> Result<()> {
+        if let Some(path) = path {
+            check_free(path)?;
+        }
+        files::check_folder(path.unwrap_or(Path::new(RUNS)))
+    }
+
+    /// The folder of a run that is resumed, not locked.
     pub fn reopen(path: &Path) -> Self {
-        Self { path: path.to_path_buf() }
+        Self { path: path.to_path_buf(), lock: None }
+    }
+
+    /// The run or checkpoint that a person means: `latest` is the newest run below `runs`, and `FOLDER/latest` the newest below FOLDER,
+    /// unless something of that name exists. Anything else is a path.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no run with a checkpoint below the folder.
+    pub fn find(name: &Path) -> Result<PathBuf> {
+        if !name.ends_with(LATEST) || name.exists() {
+            return Ok(name.to_path_buf());
+        }
+        let folder = name.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(RUNS));
+        newest_below(folder).ok_or_else(|| Error::Checkpoint {
+            message: format!("{} holds no run with a checkpoint, so there is no latest one", folder.display()),
+            hint: format!("name a run; `{LATEST}` is the newest in `{RUNS}`, and FOLDER/{LATEST} the newest in FOLDER"),
+        })
+    }
+
+    /// The run that a checkpoint lies in: RUN/checkpoints/step-00000469.safetensors.
+    ///
+    /// # Errors
+    ///
+    /// Where it lies in no run's folder.
+    pub fn around(checkpoint: &Path) -> Result<Self> {
+        // As the person wrote it, where that says enough; standing in the folder, it does not.
+        let absolute: PathBuf = fs::canonicalize(checkpoint).map_err(Error::file("read", checkpoint))?;
+        let run_of = |path: &Path| {
+            let run = path.parent().filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent)?;
+            (run != Path::new("")).then(|| Self::reopen(run))
+        };
+        run_of(checkpoint).or_else(|| run_of(&absolute)).ok_or_else(|| Error::Request {
+            message: format!("{} does not lie in a run's folder", checkpoint.display()),
+            hint: "say with --out where the results should go".into(),
+        })
+    }
+
+    /// Whether a process began a run at `path` and ended before its first checkpoint: nothing is there but what runs write.
+    pub fn is_without_checkpoint(path: &Path) -> bool {
+        let written = |name: &str| {
+            let files = [CONFIG, MODEL, "report.html", "real-vs-fake.png", "alarms.jsonl", "run.lock"];
+            let logs = ["losses.csv", "log.jsonl", "events.out.tfevents."];
+            SUBFOLDERS.contains(&name) || files.contains(&name) || logs.iter().any(|log| name.starts_with(log))
+        };
+        let is_ours = |entry: std::io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| {
+                files::is_temporary(&entry.path()) || entry.file_name().to_str().is_some_and(written)
+            })
+        };
+        let has_folders = SUBFOLDERS.iter().any(|part| path.join(part).is_dir());
+        has_folders && fs::read_dir(path).is_ok_and(|mut all| all.all(is_ours)) && Checkpoint::find(path).is_err()
     }
 
     /// Where it is.
@@ -187,6 +266,12 @@ impl RunFolder {
         self.path.join("report.html")
     }
 
+    /// Whether the report was drawn after a checkpoint was written: it comes last.
+    pub(super) fn is_drawn(&self, checkpoint: &Path) -> bool {
+        let written = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
+        written(&self.report()).is_some_and(|report| written(checkpoint).is_none_or(|checkpoint| report >= checkpoint))
+    }
+
     /// Where the checkpoint of a step goes.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join("checkpoints").join(format!("step-{step:08}.safetensors"))
@@ -237,14 +322,40 @@ fn epoch_and_step(name: &str) -> Option<(u64, Option<u64>)> {
     }
 }
 
+/// The run in a folder whose newest checkpoint was written last.
+fn newest_below(folder: &Path) -> Option<PathBuf> {
+    let newest = |run: PathBuf| {
+        let written = fs::metadata(Checkpoint::find(&run).ok()?).ok()?.modified().ok()?;
+        run.is_dir().then_some((written, run))
+    };
+    let runs = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    runs.filter_map(newest).max().map(|(_, run)| run)
+}
+
+/// Whether a new run may begin at `path`: nothing is there, or an empty folder.
+fn check_free(path: &Path) -> Result<()> {
+    let taken = |what: &str| Error::Request {
+        message: format!("{} {what}", path.display()),
+        hint: "choose a new folder with --out, or resume a run with --resume".into(),
+    };
+    if path.is_dir() {
+        if fs::read_dir(path).map_err(Error::file("read", path))?.next().is_some() {
+            return Err(taken("already exists and is not empty"));
+        }
+    } else if path.exists() {
+        return Err(taken("already exists and is not a folder"));
+    }
+    Ok(())
+}
+
 fn given(path: &Path) -> Result<PathBuf> {
-    RunFolder::check_free(path)?;
+    check_free(path)?;
     files::create_folder(path)?;
     Ok(path.to_path_buf())
 }
 
 fn numbered(name: &str) -> Result<PathBuf> {
-    let runs = Path::new("runs");
+    let runs = Path::new(RUNS);
     files::create_folder(runs)?;
     for number in 1..=9999 {
         let path = runs.join(format!("{name}-{number:04}"));

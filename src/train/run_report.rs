@@ -140,7 +140,7 @@ impl RunReport {
     /// Writes the sheet of real images.
     pub(super) fn write_reals(&self) -> Result<()> {
         let pictures = Pictures::new(&self.reals, self.shape)?;
-        sheet::write_png(&self.folder.reals(), &sheet::lay_out(&pictures, self.columns)?)
+        sheet::write_sheet(&self.folder.reals(), &sheet::lay_out(&pictures, self.columns)?)
     }
 
     /// Draws everything but the film as it is after `step`, unless it did so a moment ago.
@@ -189,7 +189,7 @@ impl RunReport {
         let (reals, fakes) = (Pictures::new(&self.reals, self.shape)?, Pictures::new(&self.fakes, self.shape)?);
         let comparison = self.folder.comparison();
         if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes, self.columns), progress) {
-            sheet::write_png(&comparison, &image)?;
+            sheet::write_sheet(&comparison, &image)?;
         }
         let page = self.folder.report();
         if let Some(html) = drawn(&page, Page { live, ..self.page(step, &plots, &comparison)? }.html(), progress) {
@@ -210,7 +210,7 @@ impl RunReport {
             if let Some((svg, pixels)) = drawn(&path, drawing, progress) {
                 files::create_folder(path.parent().expect("plots are in a folder"))?; // runs of old versions have none
                 write_text(&path, &svg)?;
-                sheet::write_png(&self.folder.plot(name, "png"), &pixels)?;
+                sheet::write_sheet(&self.folder.plot(name, "png"), &pixels)?;
                 svgs.push(svg);
             }
         }

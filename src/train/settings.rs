@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Classes, InitSource};
 use crate::data::{ImageSet, Source, Tiles};
 use crate::error::{Error, Result};
+use crate::files::shell_quoted_text;
 use crate::net::Model;
 use crate::program::DiffAugment;
 use crate::recipe::{
@@ -396,6 +397,11 @@ impl Settings {
             classes: self.classes.clone(),
             schedule_restart: self.rates.restart,
         }
+    }
+
+    /// ` --device NAME` for commands that are proposed, if the run was given a device; else nothing.
+    pub fn device_flag(&self) -> String {
+        self.device.device.as_deref().map(|name| format!(" --device {}", shell_quoted_text(name))).unwrap_or_default()
     }
 
     /// Real images that a step shows to the discriminator.

@@ -1,6 +1,6 @@
 //! How a run begins or resumes: from a recipe to a checkpoint and its images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::initial_weights::TrainedWeights;
 use super::settings::without_classes;
@@ -11,7 +11,7 @@ use crate::files::shell_quoted;
 use crate::net::Model;
 use crate::program::Decay;
 use crate::progress::Console;
-use crate::recipe::{DeviceOptions, EvalInterval, OutputOptions, Recipe};
+use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Recipe};
 
 /// Names of data sets that are no paths.
 const BUILT_IN_DATA: [&str; 3] = [mnist::NAME, stacked_mnist::NAME, aerial::NAME];
@@ -136,7 +136,8 @@ pub fn resume(
     console: &Console,
 ) -> Result<(Checkpoint, ImageSet)> {
     changes.check()?;
-    let mut checkpoint = Checkpoint::read(&Checkpoint::find(run)?)?;
+    let path = Checkpoint::find(run)?;
+    let mut checkpoint = Checkpoint::read(&path)?;
     refuse_fixed(changes)?;
     let settings = with_changes(&checkpoint.settings, changes)?;
     let planned = std::mem::replace(&mut checkpoint.settings, settings);
@@ -146,13 +147,16 @@ pub fn resume(
     extend(&mut checkpoint.settings, &planned, checkpoint.step, extension)?;
     let settings = &checkpoint.settings;
     settings.check(&checkpoint.model)?;
-    if checkpoint.step >= settings.steps {
+    if is_complete(&path, checkpoint.step, settings.steps) {
         return Err(Error::Request {
             message: format!("{} is complete: {} of {} steps are done", run.display(), checkpoint.step, settings.steps),
             hint: "ask for more with `epochs` or `steps`, which count from the beginning of the run".into(),
         });
     }
-    let if_moved = || format!("if they moved, name their new path: gpu-gan train PATH --resume {}", shell_quoted(run));
+    let if_moved = || {
+        let (run, device) = (shell_quoted(run), settings.device_flag());
+        format!("if they moved, name their new path: gpu-gan train PATH --resume {run}{device}")
+    };
     let images = data::open(&settings.data, checkpoint.model.image, cache, console).map_err(|error| match error {
         Error::Data { message, .. } => Error::Data {
             message: format!("the images that the run began with cannot be read: {message}"),
@@ -177,6 +181,12 @@ pub fn resume(
         });
     }
     Ok((checkpoint, images))
+}
+
+/// Whether nothing is left to do after the step of a checkpoint. A run that was killed after its last checkpoint has its report still to
+/// be drawn.
+fn is_complete(checkpoint: &Path, step: u64, steps: u64) -> bool {
+    step > steps || (step == steps && RunFolder::around(checkpoint).map_or(true, |run| run.is_drawn(checkpoint)))
 }
 
 /// Refuses options that would make the run another one.
@@ -245,29 +255,60 @@ fn extend(settings: &mut Settings, planned: &Settings, step: u64, extension: Opt
     Ok(())
 }
 
-/// The folder of a run: that of the run that is resumed, or a new one at `out`, or else the next free one in `runs`.
+/// What is left to do for a command that may have begun its run before, as a job that a scheduler started again.
+#[derive(Debug)]
+pub enum Requeued {
+    /// The run is resumed, with these changes.
+    Resume(Box<Recipe>),
+    /// All steps are done; this is the last checkpoint.
+    Complete(Box<Checkpoint>),
+}
+
+/// Compares the options of a command with the run that it may have begun: options that the run has already are no changes.
 ///
 /// # Errors
 ///
-/// Where `out` is in use, or the checkpoint that is resumed lies in no run's folder.
-pub fn run_folder(out: Option<&Path>, resumed: Option<&Path>, images: &ImageSet) -> Result<RunFolder> {
-    match (out, resumed) {
-        (None, Some(run)) if run.is_dir() => RunFolder::reopen(run).with_subfolders(),
-        (None, Some(checkpoint)) => folder_around(checkpoint)?.with_subfolders(),
-        (out, _) => RunFolder::create(out, &images.name),
-    }
-}
-
-/// The run that a checkpoint lies in: RUN/checkpoints/step-00000469.safetensors.
-fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
-    // As the person wrote it, where that says enough; standing in the folder, it does not.
-    let absolute: PathBuf = std::fs::canonicalize(checkpoint).map_err(Error::file("read", checkpoint))?;
-    let run_of = |path: &Path| {
-        let run = path.parent().filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent)?;
-        (run != Path::new("")).then(|| RunFolder::reopen(run))
+/// Where the newest checkpoint cannot be read, or the model is another one. Other options that cannot be changed are refused by
+/// [`resume`].
+pub fn requeued(run: &Path, asked: &Recipe) -> Result<Requeued> {
+    asked.check()?;
+    let path = Checkpoint::find(run)?;
+    let checkpoint = Checkpoint::read(&path)?;
+    let (settings, model) = (&checkpoint.settings, &checkpoint.model);
+    let mut asked = asked.clone();
+    let ModelOptions { model: name, init, channels, pac, conditional } = std::mem::take(&mut asked.model);
+    let mut same = match (&name, &init, channels, pac) {
+        // Without a name, the model is that of the trained weights, which may have been trained on.
+        (None, None, None, None) | (None, Some(_), ..) => model.clone(),
+        _ => model_for(&settings.data, name.as_deref())?,
     };
-    run_of(checkpoint).or_else(|| run_of(&absolute)).ok_or_else(|| Error::Request {
-        message: format!("{} does not lie in a run's folder", checkpoint.display()),
-        hint: "say with --out where the results should go".into(),
-    })
+    if let Some(channels) = channels {
+        same = same.with_channels(channels)?;
+    }
+    if let Some(pac) = pac {
+        same = same.with_pac(pac)?;
+    }
+    if let Some(classes) = model.classes.filter(|_| conditional != Some(false) && same.classes.is_none()) {
+        same = same.with_classes(classes)?;
+    }
+    let lacks_classes = conditional == Some(true) && model.classes.is_none();
+    if same != *model || lacks_classes || (init.is_some() && settings.init.is_none()) {
+        return Err(Error::Request {
+            message: format!("{} is a run of another model or other initial weights: {}", run.display(), model.name),
+            hint: "leave out the options of the model, or begin a new run in another folder".into(),
+        });
+    }
+    // The length was decided when the run began.
+    (asked.training.time, asked.training.min_steps) = (None, None);
+    asked.data.labels = asked.data.labels.as_deref().map(data::absolute);
+    let data = asked.data.data.take();
+    let has = settings.recipe().to_table();
+    let mut changes = asked.to_table();
+    changes.retain(|key, value| has.get(key) != Some(value));
+    let mut changes: Recipe = changes.try_into().expect("some keys of a recipe are a recipe");
+    if is_complete(&path, checkpoint.step, with_changes(settings, &changes)?.steps) {
+        return Ok(Requeued::Complete(Box::new(checkpoint)));
+    }
+    changes.data.data = data;
+    Ok(Requeued::Resume(Box::new(changes)))
 }

@@ -11,7 +11,6 @@ pub use rehearsal::rehearse;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::alarms::{Alarms, Raised};
 use super::background_evaluator::{BackgroundEvaluator, PendingEvaluation};
@@ -22,7 +21,8 @@ use super::quality::Measured;
 use super::run_report::RunReport;
 use super::sampler::ImageRoutine;
 use super::{
-    Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, SampleRequest, Settings, classes, with_fewer_images,
+    Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, SampleRequest, Settings, StopRequest, classes,
+    with_fewer_images,
 };
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ pub struct Training<'a> {
     /// Called once, when the report of the run can be opened.
     pub when_report_exists: Option<ReportCallback<'a>>,
     /// Set from outside to end the run after the steps that the device has in hand.
-    pub stop: &'a AtomicBool,
+    pub stop: &'a StopRequest,
 }
 
 /// How a run ended.
@@ -138,7 +138,8 @@ fn way_on(training: &Training) -> String {
     let start = &training.start;
     let checkpoint = training.folder.checkpoint(start.step);
     let what = if checkpoint.exists() {
-        format!("resume after step {} with `gpu-gan train --resume {}`", start.step, shell_quoted(&checkpoint))
+        let (path, device) = (shell_quoted(&checkpoint), start.settings.device_flag());
+        format!("resume after step {} with `gpu-gan train --resume {path}{device}`", start.step)
     } else {
         "begin the run again, as no checkpoint was written yet (see --checkpoint-every)".into()
     };
@@ -252,7 +253,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let total = self.settings().steps;
         self.pace.restart();
         self.prepare_evaluations();
-        while self.step < total && !self.training.stop.load(Ordering::Relaxed) {
+        while self.step < total && !self.training.stop.is_made() {
             let output = self.settings().output;
             let sheet = output.sample_every.next_after(self.step, self.settings());
             let checkpoint = output.checkpoint_every.next_after(self.step, self.settings());
@@ -281,7 +282,7 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
     fn run_until(&mut self, end: u64) -> Result<()> {
-        while self.step < end && !self.training.stop.load(Ordering::Relaxed) {
+        while self.step < end && !self.training.stop.is_made() {
             let (data, labels) = (self.gan.data, self.gan.labels);
             let provided = self.chunks.provide(self.executor.as_mut(), data, labels, self.step + 1)?;
             let burst = self.pace.burst().min(end.min(provided) - self.step);

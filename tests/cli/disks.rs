@@ -67,6 +67,17 @@ fn images_that_cannot_be_written_leave_the_old_ones_and_no_piece_of_themselves()
     }
 }
 
+/// A script in a namespace of its own, in which it may mount disks.
+fn in_namespace(script: &str) -> String {
+    format!("exec unshare --user --map-root-user --mount sh -c '{script}' \"$0\" \"$@\"")
+}
+
+/// Whether a small disk can be mounted on `disk`: that takes rights which not every container gives.
+fn can_mount(place: &Place) -> bool {
+    let script = in_namespace("mount -t tmpfs -o size=256k none disk && mount -o remount,size=512k disk");
+    Command::new("sh").args(["-c", &script]).current_dir(place.path("")).output().unwrap().status.success()
+}
+
 #[test]
 fn a_full_disk_costs_what_does_not_fit_and_nothing_else() {
     const TEST: &str = "a_full_disk_costs_what_does_not_fit_and_nothing_else";
@@ -74,14 +85,10 @@ fn a_full_disk_costs_what_does_not_fit_and_nothing_else() {
     let full = |command: &str| {
         format!("mount -t tmpfs -o size=256k none disk && {{ {command}; code=$?; cp -R disk/. seen; exit $code; }}")
     };
-    let in_namespace =
-        |script: &str| format!("exec unshare --user --map-root-user --mount sh -c '{script}' \"$0\" \"$@\"");
     let place = Place::new();
     std::fs::create_dir(place.path("disk")).unwrap();
     std::fs::create_dir(place.path("seen")).unwrap();
-    let possible =
-        Command::new("sh").args(["-c", &in_namespace(&full("true"))]).current_dir(place.path("")).output().unwrap();
-    if !possible.status.success() {
+    if !can_mount(&place) {
         skipped(TEST, "no small disk can be mounted here");
         return;
     }
@@ -102,4 +109,68 @@ fn a_full_disk_costs_what_does_not_fit_and_nothing_else() {
         .resume("seen/run", &format!("--steps {}", step + 1))
         .succeeds()
         .remarks(&format!("resumed        after step {step}"));
+}
+
+/// Set to 1 to try every size of a disk, page by page; else about a dozen.
+const EVERY_SIZE: &str = "GPU_GAN_EVERY_DISK_SIZE";
+
+#[test]
+fn whichever_write_finds_the_disk_full_the_run_is_resumed_when_there_is_room_and_nothing_is_lost() {
+    const TEST: &str = "whichever_write_finds_the_disk_full_the_run_is_resumed_when_there_is_room_and_nothing_is_lost";
+    const PAGE: u64 = 4;
+    let place = Place::new();
+    for folder in ["disk", "seen"] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+    }
+    if !can_mount(&place) {
+        skipped(TEST, "no small disk can be mounted here");
+        return;
+    }
+    let run = "train shapes --model tiny.toml --device cpu --steps 6 --checkpoint-every 2steps --sample-every 3steps \
+               --eval-every 3steps --resume-or-start --out";
+    place.gpu_gan(&format!("{run} whole")).succeeds();
+    let needed: u64 = place
+        .everything()
+        .iter()
+        .filter(|(path, _)| path.starts_with("whole"))
+        .fold(0, |sum, (_, content)| sum + content.as_ref().map_or(1, |bytes| bytes.len().div_ceil(4096) as u64));
+    let every = std::env::var(EVERY_SIZE).is_ok_and(|value| value == "1");
+    let step = if every { 1 } else { needed / 12 };
+    // More than the files take in the end, as a new file lies beside the old one until it is complete.
+    let sizes: Vec<u64> = (2..needed + 30).step_by(step as usize).map(|pages| pages * PAGE).collect();
+    let list: Vec<String> = sizes.iter().map(u64::to_string).collect();
+    // The disk is full the first time, and has room the second time.
+    let script = format!(
+        "for size in {}; do mount -t tmpfs -o size=${{size}}k none disk; \"$0\" \"$@\" > seen/$size.out 2> seen/$size.err; \
+         echo $? > seen/$size.code; ls -a disk disk/run disk/run/* > seen/$size.left 2> /dev/null; \
+         mount -o remount,size=64m disk; \"$0\" \"$@\" > seen/$size.again 2>&1 || {{ cat seen/$size.again >&2; exit 9; }}; \
+         cp -R disk/run seen/$size; umount disk; done",
+        list.join(" ")
+    );
+    place.shell(&in_namespace(&script), &format!("{run} disk/run")).succeeds();
+    let last = "checkpoints/step-00000006.safetensors";
+    let rows =
+        |log: &str| -> Vec<String> { log.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect() };
+    let (mut full, mut had_room) = (std::collections::BTreeSet::new(), 0);
+    for size in &sizes {
+        let said = place.text(&format!("seen/{size}.err"));
+        match place.text(&format!("seen/{size}.code")).trim() {
+            "0" => had_room += 1,
+            "1" => {
+                let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{said}"));
+                assert!(error.to_lowercase().contains("no space") || error.contains("no storage space"), "{said}");
+                assert!(said.contains("hint:  free some space"), "{said}");
+                full.insert(error.to_string());
+            }
+            code => panic!("exit code {code} at {size} KiB: {said}"),
+        }
+        let left = place.text(&format!("seen/{size}.left"));
+        assert!(!left.contains(".tmp") && !left.contains("run.lock"), "{size} KiB: {left}");
+        assert_same_bits(&place.read(&format!("seen/{size}/{last}")), &place.read(&format!("whole/{last}")));
+        let log = |run: &str| rows(&place.text(&format!("{run}/losses.csv")));
+        assert_eq!(log(&format!("seen/{size}")), log("whole"), "{size} KiB");
+        assert_eq!(place.names(&format!("seen/{size}/checkpoints")), place.names("whole/checkpoints"), "{size} KiB");
+    }
+    assert!(full.len() >= 4 && had_room > 0, "{} sizes: {full:#?}", sizes.len());
+    println!("{} sizes of a disk, {} different writes failed, {had_room} sizes had room", sizes.len(), full.len());
 }

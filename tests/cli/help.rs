@@ -110,7 +110,8 @@ fn the_reference_has_every_option() {
              | code | meaning |\n|---|---|\n\
              | 0 | done |\n| 1 | failed; the error and a hint are on standard error |\n\
              | 2 | wrong usage: an unknown option, or a value that it cannot have |\n\
-             | 130 | stopped by Ctrl-C; the work so far is saved |\n";
+             | 130 | stopped by Ctrl-C; the work so far is saved |\n\
+             | 128 + N | stopped by signal N, such as 143 by SIGTERM; the work so far is saved |\n";
     for subcommand in subcommands(&command) {
         section(&mut text, subcommand.clone());
     }

@@ -340,3 +340,25 @@ fn a_run_finds_its_images_under_another_path() {
     let said = place.gpu_gan("train again --resume run --device cpu --steps 9").refused();
     said.error("again are not those that the run began with").hint("gpu-gan train PATH --resume run");
 }
+
+#[test]
+fn drawn_images_below_the_data_are_no_data_whatever_they_are_called() {
+    let place = Place::with_photographs(20);
+    place.train_on("photographs", "--steps 2 --out run").succeeds();
+    let draw = |command: &str, out: &str| {
+        place.gpu_gan(&format!("{command} --device cpu --out photographs/{out}")).succeeds();
+    };
+    draw("sample run", "holiday.png");
+    draw("sample run --count 3", "drawn");
+    for out in ["a.gif", "b.png", "frames"] {
+        draw("interpolate run --seeds 1,2 --frames 2 --scale 2", out);
+    }
+    let said = place.train_on("photographs", "--steps 2 --out again").succeeds().remarks("20 images of");
+    said.remarks("2 folders are skipped, because gpu-gan wrote them: drawn, frames\n")
+        .remarks("3 files are skipped, because they are sheets, plots or animations that gpu-gan wrote: ");
+    // Single drawn images are data where the person puts them, and so is their folder by its name.
+    fs::copy(place.path("photographs/drawn/seed-000000.png"), place.path("photographs/mine.png")).unwrap();
+    place.train_on("photographs", "--steps 2 --out more").succeeds().remarks("21 images of");
+    place.sample("run", "--count 30 --out samples").succeeds();
+    place.train_on("samples", "--steps 2 --out from-samples").succeeds().remarks("30 images of");
+}

@@ -51,7 +51,9 @@ fn an_animated_png_and_a_folder_show_the_same_frames() {
     let place = trained();
     interpolate(&place, "--seeds 3,1000000 --frames 4 --scale 1 --out walk").succeeds().prints("8 frames in walk");
     let names: Vec<String> = (1..=8).map(|number| format!("frame-{number:04}.png")).collect();
-    assert_eq!(place.names("walk"), names);
+    let mut found = place.names("walk");
+    assert_eq!(found.remove(0), ".gpu-gan-samples.json");
+    assert_eq!(found, names);
     let frames: Vec<_> = names.iter().map(|name| place.picture(&format!("walk/{name}")).into_raw()).collect();
     assert_eq!([&frames[0], &frames[4]], [3, 1_000_000].map(|seed| sampled(&place, seed, "")).each_ref());
     for out in ["walk.png", "walk.apng"] {
@@ -114,4 +116,26 @@ fn values_out_of_range_are_refused_with_the_range() {
         interpolate(&place, arguments).refused().error(error).hint(hint);
     }
     place.gpu_gan("interpolate nothing --seeds 1,2").refused().error("no run or checkpoint at nothing");
+}
+
+#[test]
+fn the_number_of_classes_is_that_of_the_run() {
+    let place = Place::with_run("--steps 1 --conditional");
+    let call = |class: &str| place.gpu_gan(&format!("interpolate run --seeds 1,2 --frames 2 --device cpu {class}"));
+    call("--class 3,8").refused().error("all frames are of one class, but --class 3,8 names 2");
+    call("").refused().error("all frames are of one class, and run has 10 classes").hint("--class 0");
+    call("--class 3").succeeds();
+}
+
+#[test]
+fn frames_of_a_longer_animation_are_not_left_behind_new_ones() {
+    let place = Place::with_run("--steps 1");
+    let draw =
+        |frames: usize| place.gpu_gan(&format!("interpolate run --seeds 1,2 --frames {frames} --device cpu --out way"));
+    draw(3).succeeds();
+    assert_eq!(place.names("way").len(), 1 + 6);
+    draw(3).succeeds();
+    draw(2).refused().error("way holds frames of a longer animation, such as frame-0005.png").hint("--out");
+    place.resume("run", "--steps 2").succeeds();
+    draw(4).refused().error("way holds 6 images of another checkpoint (step 1, not 2)");
 }

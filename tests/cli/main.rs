@@ -24,8 +24,12 @@ mod help;
 mod images;
 mod init;
 mod interpolate;
+#[cfg(unix)]
+mod kill;
 mod measure;
 mod neighbours;
+#[cfg(unix)]
+mod owner;
 mod pipes;
 mod recipe;
 mod refusals;

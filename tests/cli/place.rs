@@ -158,10 +158,22 @@ impl Place {
     /// A shell script in which `"$0" "$@"` is the program with these arguments.
     #[cfg(target_os = "linux")]
     pub(crate) fn shell(&self, script: &str, arguments: &str) -> Call<'_> {
+        Call { place: self, command: self.script(script, arguments) }
+    }
+
+    /// The program with arguments as a person pastes them into a shell.
+    #[cfg(unix)]
+    pub(crate) fn pasted(&self, arguments: &str) -> Call<'_> {
+        Call { place: self, command: self.script(&format!("\"$0\" {arguments}"), "") }
+    }
+
+    /// The same script as the standard library starts it.
+    #[cfg(unix)]
+    pub(crate) fn script(&self, script: &str, arguments: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_gpu-gan")]).args(arguments.split_whitespace());
         command.current_dir(self.folder.path()).envs(self.environment());
-        Call { place: self, command }
+        command
     }
 
     fn environment(&self) -> [(&'static str, PathBuf); 4] {
@@ -171,6 +183,12 @@ impl Place {
             ("RAYON_NUM_THREADS", "2".into()), // the device's name has their number
             ("XDG_RUNTIME_DIR", self.folder.path().into()), // without it, Mesa's drivers print errors of their own
         ]
+    }
+
+    /// The user's cache.
+    #[cfg(unix)]
+    pub(crate) fn cache_folder(&self) -> &Path {
+        self.cache.path()
     }
 
     /// What is kept of data sets.

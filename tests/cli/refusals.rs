@@ -172,3 +172,76 @@ fn a_place_that_may_not_be_written_to_is_refused() {
     place.sample("run", "--out locked/images").refused().error("locked/images").hint(hint);
     fs::set_permissions(place.path("locked"), Permissions::from_mode(0o755)).unwrap();
 }
+
+#[test]
+fn a_misspelt_name_is_answered_with_the_nearest_right_one() {
+    let place = Place::with_run("--steps 1");
+    place.write("other.toml", b"data = \"shapes\"\nepcohs = 3\n");
+    for (call, meant) in [
+        ("train mnsit", "did you mean mnist?"),
+        ("train areal", "did you mean aerial?"),
+        ("train shape", "did you mean shapes?"),
+        ("train shapes --model dcgan-samll", "did you mean `dcgan-small`?"),
+        ("summary dcgan_fast", "did you mean `dcgan-fast`?"),
+        ("train --config other.toml", "did you mean epochs?"),
+        ("train --resume rum", "did you mean run?"),
+        ("sample rnu", "did you mean run?"),
+        ("eval rum", "did you mean run?"),
+        ("train shapes --model tiny.toml --device vulcan", "did you mean `vulkan`?"),
+    ] {
+        place.gpu_gan(call).refused().hint(meant);
+    }
+    // Flags, their values and commands.
+    for (call, meant) in [
+        ("trian mnist", "'train'"),
+        ("train shapes --epcohs 3", "'--epochs'"),
+        ("train shapes --loss hinj", "'hinge'"),
+        ("train shapes --resume-or-strat", "'--resume-or-start'"),
+    ] {
+        let said = place.gpu_gan(call).misused().stderr();
+        assert!(said.contains(meant), "{meant} is not in {said}");
+    }
+    // Nothing is like it.
+    let said = place.gpu_gan("train zzzz").refused().stderr();
+    assert!(!said.contains("did you mean"), "{said}");
+}
+
+#[test]
+fn where_results_should_go_is_checked_before_images_and_checkpoints_are_read() {
+    let place = Place::with_run("--steps 1");
+    place.write("file", b"");
+    // The images and the run are not there, and the folder is what is refused.
+    for (call, error) in [
+        ("train nothing --out run", "run already exists"),
+        ("train nothing --out file/run", "cannot create the folder file/run"),
+        ("train nothing --out run --dry-run", "run already exists"),
+        ("sample nothing --out nowhere/sheet.png", "cannot write nowhere/sheet.png"),
+        ("sample nothing --out file/images", "cannot create the folder file/images"),
+        ("sample nothing --save-latents nowhere/l.npy", "cannot write nowhere/l.npy"),
+        ("interpolate nothing --seeds 1,2 --out nowhere/a.gif", "cannot write nowhere/a.gif"),
+        ("verify --junit nowhere/a.xml", "cannot write nowhere/a.xml"),
+        ("bench --sweep batch --plot nowhere/a.svg", "cannot write nowhere/a.svg"),
+        ("eval run --neighbours --out nowhere/a.png", "cannot write nowhere/a.png"),
+    ] {
+        place.gpu_gan(call).refused().error(error);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn proposed_commands_can_be_pasted_whatever_the_run_is_called() {
+    let place = Place::new();
+    for out in ["my run", "it's $HOME; & *"] {
+        let mut command = place.command("train shapes --model tiny.toml --steps 2 --device cpu");
+        let output = command.args(["--out", out]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
+        assert!(proposal.ends_with(" --out more.png --device cpu"), "{proposal}");
+        place.pasted(proposal).succeeds();
+        std::fs::remove_file(place.path("more.png")).unwrap();
+    }
+    // Without the flag, nothing is added.
+    let said =
+        place.gpu_gan("train shapes --model tiny.toml --steps 2 --out run").env("GPU_GAN_DEVICE", "cpu").succeeds();
+    said.prints("--out more.png\n");
+}

@@ -86,7 +86,8 @@ fn a_run_goes_on_whichever_folder_the_person_stands_in() {
         // What is proposed has to work from there too.
         let text = said.stdout();
         let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
-        place.gpu_gan(&format!("{proposal} --device cpu")).within(stand_in).succeeds();
+        assert!(proposal.ends_with(" --device cpu"), "{proposal}");
+        place.gpu_gan(proposal).within(stand_in).succeeds();
         assert!(place.has(&format!("{stand_in}/more.png")));
     }
 }
@@ -284,4 +285,111 @@ fn a_log_that_a_spreadsheet_saved_with_semicolons_is_kept_and_no_row_is_lost() {
     let said = place.resume("run", "--steps 9").fails();
     said.error("losses.csv is not the log of a run: it has no column step").hint("rename it");
     assert_eq!((place.text("run/losses.csv"), place.text("run/log.jsonl")), (changed, "no log\n".into()));
+}
+
+/// Gives the newest checkpoint of a run a time in the past.
+fn age(place: &Place, checkpoint: &str, seconds: u64) {
+    let file = std::fs::File::options().append(true).open(place.path(checkpoint)).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
+}
+
+#[test]
+fn latest_is_the_run_whose_checkpoint_is_newest() {
+    let place = Place::new();
+    place.resume("latest", "").refused().error("runs holds no run with a checkpoint").hint("FOLDER/latest");
+    for run in ["runs/a-0001", "runs/b-0001", "jobs/17", "jobs/3"] {
+        place.train(&format!("--steps 2 --out {run}")).succeeds();
+        // The newest one is not the last by name.
+        let seconds = if ["runs/a-0001", "jobs/17"].contains(&run) { 50 } else { 500 };
+        age(&place, &format!("{run}/checkpoints/step-00000002.safetensors"), seconds);
+    }
+    std::fs::create_dir_all(place.path("runs/c-0001/checkpoints")).unwrap(); // ended before its first checkpoint
+    place.resume("latest", "--steps 4").succeeds().remarks("run            runs/a-0001\n");
+    place.resume("jobs/latest", "--steps 4").succeeds().remarks("run            jobs/17\n");
+    for call in ["sample latest --device cpu", "eval latest --device cpu --count 40", "export latest net.onnx"] {
+        place.gpu_gan(call).succeeds();
+    }
+    place.sample("jobs/latest", "").succeeds().remarks("jobs/17/checkpoints/step-00000004");
+    // A run of that name is meant itself.
+    place.train("--steps 2 --out latest").succeeds();
+    place.resume("latest", "--steps 4").succeeds().remarks("run            latest\n");
+}
+
+const JOB: &str = "--steps 8 --checkpoint-every 2steps --out run --resume-or-start";
+
+#[test]
+fn one_command_starts_a_run_resumes_it_and_leaves_it_when_it_is_complete() {
+    let place = Place::new();
+    let job = |options: &str| place.train(&format!("{JOB} {options}"));
+    job("--steps 4").misused(); // --steps twice is a mistake as ever
+    place.train("--steps 4 --checkpoint-every 2steps --out run --resume-or-start").succeeds().prints("4 steps in ");
+    job("").succeeds().remarks("resumed        after step 4").prints("4 steps in ");
+    let before = place.everything();
+    job("").succeeds().prints("run is complete: 8 steps are done");
+    let result = job("--json").succeeds().json();
+    assert_eq!((result["step"].as_u64(), result["complete"].as_bool()), (Some(8), Some(true)));
+    assert!(place.everything() == before, "a complete run is left as it is");
+    place.train("--steps 8 --checkpoint-every 2steps --out whole").succeeds();
+    let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000008.safetensors"));
+    assert_same_bits(&last("run"), &last("whole"));
+    assert_eq!(rows(&place, "run"), rows(&place, "whole"));
+}
+
+#[test]
+fn a_job_that_is_started_again_may_repeat_its_options_but_not_change_them() {
+    let place = Place::new();
+    let options =
+        "--model tiny.toml --channels 1 --seed 3 --lr 0.001 --rotate 5 --ema-half-life 30 --min-steps 2 --conditional";
+    let job =
+        |more: &str| place.gpu_gan(&format!("train shapes --device cpu {options} --out run --resume-or-start {more}"));
+    job("--epochs 1").succeeds();
+    job("--epochs 2").succeeds().remarks("resumed        after step 10");
+    job("--epochs 3 --time 1h").misused();
+    job("--epochs 3 --batch-size 8").refused().error("--batch-size cannot be changed when resuming");
+    place.train("--channels 3 --out run --resume-or-start").refused().error("run is a run of another model, tiny");
+    place.train("--out run --resume-or-start --steps 40 --lr 0.1").refused().error("--lr cannot be changed");
+    place.gpu_gan("train mnist --device cpu --out run --resume-or-start --steps 40").refused().error("not those");
+    place.train("--out run --resume-or-start --time 1h").succeeds().prints("run is complete");
+    place.train("--resume-or-start").misused();
+    place.train("--resume-or-start --out run --resume run").misused();
+    place.train("--resume-or-start --out shapes").refused().error("shapes already exists and is not empty");
+}
+
+#[test]
+fn a_run_that_ended_before_its_first_checkpoint_is_started_again() {
+    let place = Place::new();
+    for folder in ["samples", "plots", "checkpoints"] {
+        std::fs::create_dir_all(place.path(&format!("run/{folder}"))).unwrap();
+    }
+    place.write("run/checkpoints/.gpu-gan-half.tmp", b"half a checkpoint");
+    place.write("run/run.lock", b"process 1 on elsewhere");
+    place.write("run/losses.csv", b"step,epoch,d_loss");
+    place.train(&format!("--dry-run {JOB}")).succeeds();
+    place.train("--steps 8 --out run").refused().error("run already exists and is not empty");
+    place.train(JOB).succeeds().prints("8 steps in ");
+    assert_eq!(rows(&place, "run").len(), 1 + 8);
+    place.has_no_temporary_files();
+    // What others put there is no run's.
+    place.write("other/checkpoints/notes.txt", b"");
+    place.write("other/notes.txt", b"");
+    place.train("--steps 8 --out other --resume-or-start").refused().error("other already exists and is not empty");
+}
+
+#[test]
+fn a_run_that_was_killed_after_its_last_checkpoint_gets_its_report() {
+    let place = Place::with_run("--steps 4");
+    let drawn = ["run/report.html", "run/samples/progress.gif", "run/real-vs-fake.png"];
+    for call in [
+        "train --resume run --device cpu",
+        "train shapes --model tiny.toml --device cpu --out run --steps 4 --resume-or-start",
+    ] {
+        let before = place.read(STEP_4);
+        for name in drawn {
+            std::fs::remove_file(place.path(name)).unwrap();
+        }
+        place.gpu_gan(call).succeeds().prints("0 steps in ");
+        assert!(drawn.iter().all(|name| place.has(name)) && place.read(STEP_4) == before);
+        assert_eq!(rows(&place, "run").len(), 1 + 4);
+        place.resume("run", "").refused().error("run is complete");
+    }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C: the step is finished, everything is saved, and the run goes on later as if nothing had happened.
+//! Ctrl-C and the signals of schedulers: the step is finished, everything is saved, and the run goes on later as if nothing had
+//! happened.
 
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
@@ -11,12 +12,23 @@ use crate::place::{PATIENCE, Place};
 /// What is written comes with the end of the run.
 const SELDOM: &str = "--checkpoint-every 1000000000steps --sample-every 1000000000steps";
 
+/// The time that a scheduler gives, for a run of short steps.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// A run that no one waits for the end of.
 struct Endless(Option<Child>);
 
 impl Endless {
     fn begin(place: &Place, arguments: &str) -> Self {
-        let mut command = place.command(arguments);
+        Self::of(place.command(arguments))
+    }
+
+    /// A run that ignores a signal from its start, as `nohup` and shells begin it.
+    fn ignoring(signal: &str, place: &Place, arguments: &str) -> Self {
+        Self::of(place.script(&format!("trap '' {signal}; exec \"$0\" \"$@\""), arguments))
+    }
+
+    fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(Some(command.spawn().unwrap()))
     }
@@ -64,12 +76,20 @@ impl Drop for Endless {
     }
 }
 
+/// The exit code after a signal: 128 and its number.
+fn code_of(signal: &str) -> i32 {
+    let numbers = [("HUP", libc::SIGHUP), ("INT", libc::SIGINT), ("TERM", libc::SIGTERM), ("USR1", libc::SIGUSR1)];
+    128 + numbers.iter().find(|(name, _)| *name == signal).unwrap().1
+}
+
 /// Stops the run with a signal; checks what is said and what is there; returns the step that it stopped after.
 fn stop(run: Endless, signal: &str, place: &Place) -> usize {
+    let begin = Instant::now();
     run.signal(signal);
     let output = run.ends();
+    assert!(signal == "INT" || begin.elapsed() < LIMIT, "{signal}: {:?}", begin.elapsed());
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-    assert_eq!(output.status.code(), Some(130), "{stdout}{stderr}");
+    assert_eq!(output.status.code(), Some(code_of(signal)), "{stdout}{stderr}");
     assert!(stderr.contains("finishing the step and saving"), "{stderr}");
     let word_after = |before: &str| {
         let rest = stdout.split(before).nth(1).unwrap_or_else(|| panic!("no `{before}` in {stdout}"));
@@ -108,4 +128,46 @@ fn ctrl_c_saves_the_run_and_going_on_equals_not_stopping() {
         let last = |run: &str| place.read(&format!("{run}/checkpoints/step-{end:08}.safetensors"));
         assert_same_bits(&last("run"), &last("whole"));
     }
+}
+
+#[test]
+fn a_signal_that_is_ignored_when_the_run_begins_stays_ignored() {
+    let place = Place::new();
+    let endless = format!("train shapes --model tiny.toml --device cpu --steps 1000000000 {SELDOM}");
+    for (ignored, other) in [("HUP", "INT"), ("INT", "TERM"), ("TERM", "HUP"), ("USR1", "INT")] {
+        let mut run = Endless::ignoring(ignored, &place, &format!("{endless} --out run"));
+        run.has_passed(0, &place);
+        run.signal(ignored);
+        // Other programs see more steps only after the signal had its chance.
+        let logged = || place.text("run/losses.csv").lines().count();
+        run.has_passed(logged() + 10, &place);
+        run.signal(ignored);
+        run.has_passed(logged() + 10, &place);
+        stop(run, other, &place);
+        fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}
+
+#[test]
+fn a_scheduler_gets_its_end_within_five_seconds_though_an_evaluation_takes_longer() {
+    let place = Place::empty();
+    // The first evaluation of labelled images trains a classifier, which takes half a minute.
+    let arguments =
+        format!("train mnist --batch-size 4 --device cpu --steps 1000000 --eval-every 2steps --out run {SELDOM}");
+    let mut run = Endless::begin(&place, &arguments);
+    run.has_passed(0, &place);
+    thread::sleep(Duration::from_secs(1)); // row 2 waits for the evaluation after step 2, and step 5 for it, too
+    let begin = Instant::now();
+    run.signal("TERM");
+    run.signal("TERM"); // some schedulers send it twice
+    let output = run.ends();
+    assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert_eq!(output.status.code(), Some(143), "{stdout}{stderr}");
+    assert!(stderr.contains("as signal 15 (SIGTERM) asks for it"), "{stderr}");
+    assert!(stderr.contains("not evaluated: the run had to end before it was"), "{stderr}");
+    let step: usize = stdout.split("Stopped after step ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    assert_eq!(place.text("run/losses.csv").lines().count(), 1 + step);
+    assert!(place.has(&format!("run/checkpoints/step-{step:08}.safetensors")));
+    place.has_no_temporary_files();
 }

@@ -150,7 +150,7 @@ fn at_the_end_the_person_is_told_where_to_look_and_how_to_go_on() {
     assert!(place.has(run[0]) && place.has(run[2]));
     place.picture(sheet);
     let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
-    place.gpu_gan(&format!("{proposal} --device cpu")).succeeds();
+    place.gpu_gan(proposal).succeeds();
     place.picture("more.png");
 }
 

@@ -442,7 +442,7 @@ fn run_folders_inside_the_data_are_skipped() {
     only_runs.write("r/config.toml", b"");
     only_runs.write("r/checkpoints/x", b"");
     only_runs.write("r/real.png", &png(&numbered(1)));
-    assert_refused(only_runs.open(COLOUR), &["holds only images of the run r"]);
+    assert_refused(only_runs.open(COLOUR), &["holds only images that gpu-gan wrote: r"]);
 }
 
 /// `cp -p` and `rsync -t` restore times, so an equal time and length do not prove equal content.

@@ -33,7 +33,7 @@ impl Run<'_, '_> {
         self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32 * d_steps]))?;
         let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
         let pictures = Pictures::new(&bytes, model.image)?;
-        sheet::write_png(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
+        sheet::write_sheet(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
     }
 
     /// Writes the sheet of this step.
@@ -42,7 +42,7 @@ impl Run<'_, '_> {
         let model = &self.training.start.model;
         let pictures = Pictures::new(&bytes, model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
-        sheet::write_png(&path, &sheet::lay_out(&pictures, model.classes.and_then(classes::columns))?)?;
+        sheet::write_sheet(&path, &sheet::lay_out(&pictures, model.classes.and_then(classes::columns))?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
         if let Some(events) = &mut self.events {
             events.write_sheet(self.step, &path)?;

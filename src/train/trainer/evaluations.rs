@@ -1,12 +1,19 @@
 //! Evaluations in the loop: which steps have one, what becomes of its result.
 
+use std::time::Duration;
+
 use super::Run;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::QuickMetrics;
 use crate::train::alarms::Raised;
 use crate::train::background_evaluator::{BackgroundEvaluator, FIRST_EVALUATED, PendingEvaluation};
 use crate::train::quality::{Measured, flat_for};
 use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest, classes};
+
+/// How long a run that must end within seconds waits for an evaluation in progress.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+/// The time between two looks at whether the run must end.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Run<'_, '_> {
     /// The step after which images are evaluated next; `u64::MAX` where they are not evaluated again.
@@ -39,13 +46,24 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Waits for the evaluation in progress, if there is one.
+    /// Waits for the evaluation in progress, if there is one. Where the run is urgently asked to end, it waits for at most
+    /// [`LAST_WAIT`], and the evaluated step keeps a row without a distance.
     pub(super) fn finish_evaluation(&mut self) -> Result<()> {
-        let evaluator = self.training.evaluator.as_ref().filter(|_| self.pending_evaluation.is_some());
-        match evaluator.map(BackgroundEvaluator::result) {
-            Some(result) => self.record_evaluation(result),
-            None => Ok(()),
-        }
+        let Some(evaluator) = self.training.evaluator.as_ref().filter(|_| self.pending_evaluation.is_some()) else {
+            return Ok(());
+        };
+        let result = loop {
+            if let Some(result) = evaluator.result_within(BETWEEN_LOOKS) {
+                break result;
+            }
+            if self.training.stop.urgent_for().is_some_and(|since| since > LAST_WAIT) {
+                break Err(Error::Request {
+                    message: "the run had to end before it was".into(),
+                    hint: "resume the run".into(),
+                });
+            }
+        };
+        self.record_evaluation(result)
     }
 
     /// Completes the row of the step that was evaluated, writes the rows that waited behind it, and keeps the checkpoint if it is the

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Run, Training, way_on};
@@ -50,7 +49,7 @@ fn attempt(training: &mut Training, began: Instant, time: f64) -> Result<Option<
     let measures = run.intervals().measurements.is_some_and(|every| every.times_within(steps, run.settings()) > 0);
     let costs = if measures { Costs { measurement: run.time_measurement()?, ..costs } } else { costs };
     let steps = costs.steps_within(left(), most, run.intervals());
-    if run.training.stop.load(Ordering::Relaxed) {
+    if run.training.stop.is_made() {
         return Ok(None);
     }
     if steps == 0 {
@@ -96,7 +95,7 @@ impl Run<'_, '_> {
         let (begin, first) = (Instant::now(), self.step);
         loop {
             self.run_until(self.step + 4 * self.pace.burst())?;
-            if self.training.stop.load(Ordering::Relaxed) {
+            if self.training.stop.is_made() {
                 return Ok(None);
             }
             let (steps, seconds) = (self.step - first, begin.elapsed().as_secs_f64());
