@@ -15,7 +15,7 @@ fn main() -> gpu_gan::Result<()> {
     let model = Model::named("dcgan-fast")?;
     let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "mnist")? };
 
-    // The program is the whole training step, as data; any device runs it.
+    // The program describes a whole training step. Any device can run it.
     let gan = Gan::new(&model, &settings, images.count());
     let device = CpuDevice::<f32>::new();
     let mut executor = device.build(&gan.program)?;

@@ -1,4 +1,4 @@
-//! What a training step becomes on a GPU: the list of its dispatches. No test here needs a GPU.
+//! The list of dispatches of a training step. No test here needs a GPU.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn the_dispatches_of_a_step_are_those_of_the_golden_lists() {
     }
 }
 
-/// Rounded to f16, a gradient of a mean over a batch would lose most of its digits.
+/// Without scaling, gradients of a mean over a batch lose most of their digits when they are rounded to f16.
 #[test]
 fn mixed_precision_scales_gradients_before_it_rounds_them_and_nothing_else() {
     let kernels = KernelSet::CooperativeMatrices { side: 16, subgroup: 32 };

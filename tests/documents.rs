@@ -1,4 +1,4 @@
-//! The documents: their links lead somewhere, their commands are accepted by the program, and their words are the usual ones.
+//! The documents: links have targets, commands are accepted by the program, and the wording follows the rules.
 
 #[path = "documents/text.rs"]
 mod text;
@@ -51,13 +51,13 @@ fn relative_links_lead_to_files() {
 fn commands_in_documents_are_accepted() {
     let (mut wrong, mut tried) = (Vec::new(), 0);
     for (file, text) in texts_below(root(), &DOCUMENTS) {
-        // It is generated, with placeholders.
+        // This document is generated, with placeholders.
         if file == "docs/cli.md" {
             continue;
         }
         for command in commands(&text) {
             let words: Vec<&str> = command.split_whitespace().collect();
-            // What is not meant to be typed: a placeholder such as `gpu-gan export RUN OUT`, an ellipsis.
+            // Placeholders such as `gpu-gan export RUN OUT` and ellipses cannot be run.
             if words.contains(&"...") {
                 continue;
             }
@@ -66,7 +66,7 @@ fn commands_in_documents_are_accepted() {
                 let said = error.to_string();
                 let is_name =
                     error.kind() == ErrorKind::MissingRequiredArgument && text.contains(&format!("`{command}`"));
-                // `--help` and `--version` are answers, and end like errors.
+                // clap reports `--help` and `--version` as errors.
                 if error.use_stderr() && !is_name {
                     wrong.push(format!("{file}: {command}\n    {}", said.lines().next().unwrap_or_default()));
                 }

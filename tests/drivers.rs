@@ -1,7 +1,7 @@
 //! `gpu-gan verify --quick` on several software drivers of Linux, and under the Vulkan validation layer.
 //!
-//! The drivers are Mesa's llvmpipe through Vulkan and through OpenGL, and SwiftShader, which Chromium brings. Each runs in a process
-//! of its own, as the environment selects the driver.
+//! The drivers are llvmpipe of Mesa, through Vulkan and through OpenGL, and SwiftShader, which is part of Chromium. Environment variables
+//! select the driver, so each driver runs in a separate process.
 #![cfg(target_os = "linux")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! `gpu-gan export`: files of other programs, read by these programs, compute what this program computes.
+//! `gpu-gan export`: other programs that read the exported files compute what this program computes.
 
 mod common;
 
@@ -14,7 +14,7 @@ use gpu_gan::report::{arrays, pixels};
 use gpu_gan::train::{Checkpoint, Settings, latent};
 use serde_json::{Value, json};
 
-/// Images of each comparison.
+/// The number of images of each comparison.
 const N: usize = 4;
 
 /// A model with the layers and paddings that no built-in model has.
@@ -173,7 +173,7 @@ fn onnxruntime_computes_what_sample_computes_for_every_built_in_model() {
     assert!(said.status.success(), "{out}\n{error}");
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), cases.cases.len());
-    // Images without contrast would agree whatever the file says.
+    // Images without contrast would be equal for any weights.
     for line in lines.iter().filter(|line| !line["file"].as_str().unwrap().contains("discriminator")) {
         assert!(line["spread"].as_f64().unwrap() > 0.1, "{line}");
     }

@@ -11,14 +11,14 @@ use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
-use gpu_gan::report::progress::{Plan, Progress};
+use gpu_gan::report::progress::{Plan, TrainingProgress};
 use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
 use gpu_gan::{Error, Result};
 
 const STEPS: u64 = 40;
-/// Steps between checkpoints.
+/// The number of steps between checkpoints.
 const CHECKPOINT: u64 = 10;
-/// Steps between sheets.
+/// The number of steps between sheets.
 const SHEET: u64 = 5;
 
 /// A GPU that is lost after `lasts` steps.
@@ -87,7 +87,7 @@ impl Executor for FragileExecutor {
     }
 }
 
-/// The same GPU, opened once more, as what happens to it must not disturb other tests.
+/// The GPU of the other tests, opened again, so that its loss does not disturb them.
 fn another(gpu: &GpuDevice) -> GpuDevice {
     let adapter = adapters().into_iter().find(|adapter| adapter.to_string() == gpu.description());
     GpuDevice::open(&adapter.expect("it was there before")).unwrap()
@@ -151,7 +151,12 @@ impl Place {
             folder: &folder,
             resumed: start.is_some(),
             when_report_exists: None,
-            progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
+            progress: TrainingProgress::silent(Plan {
+                total_steps: STEPS,
+                start_step: 0,
+                steps_per_epoch: 10,
+                batch_size: 4,
+            }),
             evaluator: None,
             stop: &StopRequest::default(),
         });

@@ -1,4 +1,4 @@
-//! The metrics of images of known quality: real ones, noise, and those of a generator that has begun to learn.
+//! Metrics of images of known quality: real images, noise, and images of a partly trained generator.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn cpu() -> CpuDevice<f32> {
     CpuDevice::new()
 }
 
-/// The first digits, with their labels or without.
+/// The first digits of MNIST, with or without labels.
 fn digits(count: usize, labelled: bool) -> ImageSet {
     let all = mnist::train().unwrap();
     let labels = all.labels.as_ref().filter(|_| labelled).map(|labels| labels[..count].to_vec());
@@ -38,7 +38,7 @@ fn evaluator<'a>(
 fn made(images: &ImageSet, steps: usize, count: u64) -> Vec<u8> {
     let model = Model::named("dcgan-small").unwrap();
     let usual = Settings::new(&model, images, "mnist").unwrap();
-    // Small steps would leave the images grey for a thousand of them.
+    // With a small learning rate, the images would stay grey for a thousand steps.
     let adam = Adam { lr: 2e-3, ..usual.adam };
     let settings = Settings { batch_size: 32, steps: 1000, ema: Ema::Decay(0.99), adam, ..usual };
     let gan = Gan::new(&model, &settings, images.count());
@@ -80,7 +80,7 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
         order("coverage", |figures| figures.overlap.coverage, 1.2);
         order("recall", |figures| figures.overlap.recall, 1.2);
         assert_eq!(evaluator.quick_metrics(&made).unwrap().frechet.to_bits(), made_figures.frechet.to_bits());
-        // Other images of the same kind overlap, and are not the same images: that distance would be 0.
+        // Different images of the same data set overlap. The distance of a set to itself would be 0.
         assert!(real.frechet > 1.0, "{real:?}");
         assert!(real.overlap.coverage > 0.9 && real.overlap.precision > 0.6 && real.overlap.recall > 0.6, "{real:?}");
         match lens {
@@ -135,19 +135,19 @@ fn a_classifier_is_trained_once_and_again_where_its_file_is_damaged() {
     let [file] = &files[..] else { panic!("{files:?}") };
     let good = fs::read(file).unwrap();
 
-    // What is kept is used: with other weights there, the figures are others.
+    // The cached classifier is used: with other weights in the file, the metrics differ.
     let mut other = good.clone();
     let len = other.len();
     other[len - 2000..].fill(0);
     fs::write(file, &other).unwrap();
     assert_ne!(ask(&images, Some(cache.path())), first);
-    // What cannot be used is made anew, to the same bytes.
+    // A file that cannot be used is replaced by one with the same bytes as before.
     for broken in [&good[..good.len() / 2], b"not a classifier", b""] {
         fs::write(file, broken).unwrap();
         assert_eq!(ask(&images, Some(cache.path())), first);
         assert!(fs::read(file).unwrap() == good);
     }
-    // The same images with other labels have another classifier, and where the labels mean nothing it says so.
+    // With other labels, another classifier is trained, and a warning says that it is weak.
     let (lens, _) = ask(&stripes(60, |i| u8::from(i * i * i % 7 < 3)), Some(cache.path()));
     assert!(matches!(lens, FeatureExtractor::Classifier { accuracy, .. } if accuracy.share() < 0.9), "{lens:?}");
     assert_eq!(classifiers(cache.path()).len(), 2);

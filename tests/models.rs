@@ -1,7 +1,6 @@
-//! Every model that comes with the program, on every device: its first step on the GPU against the CPU, tensor by tensor, and
-//! a few steps of training.
+//! Every built-in model on every device: the first step on the GPU against the CPU, tensor by tensor, and a few steps of training.
 //!
-//! On a software adapter these are minutes of computing, most of them those of the largest model, 44 GFLOP a step of two images.
+//! On a software adapter the tests take minutes, mostly for the largest model, which needs 44 GFLOP for a step of two images.
 
 mod common;
 
@@ -13,10 +12,10 @@ use gpu_gan::program::{Device, Executor, Values};
 use gpu_gan::train::{Checkpoint, Gan, Losses, Settings};
 use gpu_gan::verify::one_step;
 
-/// Enough for every weight to move and for each step to have losses of its own.
+/// The number of training steps, enough for every weight to change and for the losses to differ between steps.
 const STEPS: usize = 5;
 
-/// Each model with its batch here.
+/// The built-in models and the batch sizes of their tests.
 macro_rules! models {
     ($($module:ident: $name:literal, batch $batch:literal;)*) => {
         const NAMES: &[&str] = &[$($name),*];
@@ -75,7 +74,7 @@ fn every_model_that_comes_with_the_program_is_tested_here() {
     assert_eq!(tested, built_in);
 }
 
-/// Smooth images, no two alike, of a model's shape.
+/// Smooth and distinct images of the shape of a model.
 fn images([height, width, channels]: [usize; 3]) -> ImageSet {
     let pixel = |at: usize| {
         let (c, x, y, i) =
@@ -87,7 +86,7 @@ fn images([height, width, channels]: [usize; 3]) -> ImageSet {
     ImageSet { name: "waves".into(), height, width, channels, pixels, labels: None, label_names: Vec::new() }
 }
 
-/// The start of a run and the images it learns from.
+/// The initial checkpoint of a run and its training images.
 fn start(name: &str, batch_size: usize) -> (Checkpoint, ImageSet) {
     let model = Model::named(name).unwrap();
     let images = images(model.image);
@@ -109,7 +108,7 @@ fn one_step_is_the_same(name: &str, batch_size: usize, gpu: &dyn Device) {
     println!("{name}: {} tensors; the farthest from f64 is {}", steps.tensors, steps.worst);
 }
 
-/// Trains with the model's own settings.
+/// Trains with the default settings of the model.
 fn trains(name: &str, batch_size: usize, device: &dyn Device) {
     let (start, images) = start(name, batch_size);
     let gan = Gan::new(&start.model, &start.settings, images.count());
@@ -131,6 +130,6 @@ fn trains(name: &str, batch_size: usize, device: &dyn Device) {
         assert!(end.tensors()[tensor].values != before.values, "{tensor} has not moved");
         weights += 1;
     }
-    // Those of both networks, of the average and of Adam's two moments.
+    // The tensors of both networks, of the EMA, and of both moments of Adam.
     assert!(weights >= 20, "{weights} weights");
 }

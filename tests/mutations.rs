@@ -1,4 +1,4 @@
-//! Whether `verify` sees a broken kernel: in each shader in turn a `+` becomes a `-`, one at a time.
+//! `verify` detects broken kernels: in each shader, one `+` at a time is replaced by a `-`.
 
 mod common;
 
@@ -16,7 +16,7 @@ const MUTATIONS: usize = 5;
 /// The number of lines of a long file for each mutation.
 const LINES: usize = 50;
 
-/// The places of the code, comments left out, where a `+` stands between two terms or before a `=`.
+/// The positions of `+` operators and `+=` assignments in a shader, without those in comments.
 fn places(source: &str) -> Vec<usize> {
     let mut places = Vec::new();
     let mut start = 0;
@@ -32,7 +32,7 @@ fn places(source: &str) -> Vec<usize> {
     places
 }
 
-/// What is seen of a shader with a mutation: the first complaint, or nothing.
+/// Verifies a mutated shader. Returns the first failure, if any.
 fn caught(shader: &Shader, source: &str, cases: &[(&Case, &GpuDevice)]) -> Option<String> {
     cases.iter().find_map(|(case, gpu)| match case.run(&(*gpu).clone().replacing(shader.name, source)) {
         Err(error) => Some(format!("{}: {error}", case.op().name())),
@@ -47,7 +47,7 @@ fn line_of(source: &str, place: usize) -> &str {
     source[start..].lines().next().unwrap_or_default().trim()
 }
 
-/// The files that a shader is made of: their names, and where each lies in its source.
+/// The files that a shader consists of: their names and their ranges in its source.
 fn files(shader: &Shader) -> Vec<(&'static str, Range<usize>)> {
     let source = shader.source;
     let name = |at: usize| Some(source[at..].strip_prefix("// ")?.split_once(".wgsl:")?.0);
@@ -60,7 +60,7 @@ fn files(shader: &Shader) -> Vec<(&'static str, Range<usize>)> {
     starts.iter().zip(ends).map(|(&(at, name), end)| (name, at..end)).collect()
 }
 
-/// Some of the places, evenly chosen.
+/// An evenly spaced choice of positions.
 fn chosen(places: &[usize], lines: usize) -> impl Iterator<Item = usize> {
     let step = places.len().div_ceil(MUTATIONS.max(lines / LINES)).max(1);
     places.iter().skip(step / 2).step_by(step).copied()
@@ -76,7 +76,7 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
         pairs.filter(|(case, gpu)| case.entry_points(gpu).iter().any(|(used, _)| *used == shader.name)).collect()
     };
     let broken = |source: &str, place: usize| format!("{}-{}", &source[..place], &source[place + 1..]);
-    // Each file by whichever shaders it is a part of here.
+    // A file can be part of several shaders.
     let mut users: BTreeMap<&str, Vec<(&Shader, Range<usize>)>> = BTreeMap::new();
     for shader in SHADERS.iter().filter(|shader| gpu.uses(shader.name)) {
         for (file, lies) in files(shader) {

@@ -1,10 +1,10 @@
-//! The packages for crates.io: small enough, and whole.
+//! The packages for crates.io: their size and their completeness.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The largest package that crates.io takes, in bytes, by the stricter reading of its 10 MB.
+/// The size limit of a package on crates.io, in bytes. 10 MB is read as 10^7 bytes.
 const LARGEST_PACKAGE: u64 = 10_000_000;
 
 fn cargo(arguments: &[&str]) -> String {

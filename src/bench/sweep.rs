@@ -8,7 +8,7 @@ use super::Bench;
 use super::device::Timing;
 use crate::error::{Error, Result};
 use crate::net::{NetworkSummary, Summary};
-use crate::report::Flaw;
+use crate::report::RenderError;
 use crate::report::plot::{Plot, Series, SeriesColour};
 use crate::report::trace::Trace;
 
@@ -127,8 +127,8 @@ impl Sweep {
     ///
     /// # Errors
     ///
-    /// A [`Flaw`] if the points cannot be drawn.
-    pub fn svg(&self) -> Result<String, Flaw> {
+    /// A [`RenderError`] if the points cannot be drawn.
+    pub fn svg(&self) -> Result<String, RenderError> {
         let mut trace = Trace::default();
         for point in &self.points {
             let position = match self.over {

@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 use crate::files::{check_file, write_atomically};
 use crate::net::Model;
 use crate::progress::Console;
-use crate::report::Flaw;
+use crate::report::RenderError;
 use crate::report::plot::Plot;
 
-/// The default model, which is also the default for digits.
+/// The default model, which is also the default for MNIST.
 const DEFAULT_MODEL: &str = "dcgan-fast";
 
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     Ok(if signals.request.is_made() { signals.outcome() } else { Outcome::Done })
 }
 
-/// A duration of a measurement, in seconds.
+/// Parses the duration of a measurement, in seconds.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     if (0.001..=600.0).contains(&seconds) { Ok(seconds) } else { Err(format!("{seconds} is out of range 0.001..=600")) }
@@ -104,7 +104,9 @@ fn check(report: &BenchReport, device_flag: &str) -> Result<()> {
 /// The file format of a plot.
 #[derive(Clone, Copy)]
 enum PlotFormat {
+    /// A vector graphic.
     Svg,
+    /// An image.
     Png,
 }
 
@@ -114,24 +116,24 @@ impl PlotFormat {
             Some(ending) if ending == "svg" => Ok(Self::Svg),
             Some(ending) if ending == "png" => Ok(Self::Png),
             _ => Err(Error::Request {
-                message: format!("{} is not the name of a plot", path.display()),
-                hint: "choose a name that ends in .svg or .png".into(),
+                message: format!("{} is neither an .svg nor a .png file", path.display()),
+                hint: "use a file name that ends in .svg or .png".into(),
             }),
         }
     }
 }
 
 fn draw(sweep: &Sweep, path: &Path, format: PlotFormat, console: &Console) -> Result<()> {
-    let flawed = |flaw: Flaw| Error::Request {
-        message: format!("the plot cannot be drawn: {flaw}"),
-        hint: "print the figures with --json instead".into(),
+    let failed = |error: RenderError| Error::Request {
+        message: format!("the plot cannot be drawn: {error}"),
+        hint: "print the measurements with --json instead".into(),
     };
-    let svg = sweep.svg().map_err(flawed)?;
+    let svg = sweep.svg().map_err(failed)?;
     let bytes = match format {
         PlotFormat::Svg => svg.into_bytes(),
         PlotFormat::Png => {
             let mut png = std::io::Cursor::new(Vec::new());
-            let pixels = Plot::pixels(&svg).map_err(flawed)?;
+            let pixels = Plot::pixels(&svg).map_err(failed)?;
             pixels.write_to(&mut png, ImageFormat::Png).expect("memory takes any image");
             png.into_inner()
         }

@@ -1,4 +1,4 @@
-//! `--class`: the classes of images of a conditional run.
+//! The argument `--class`: a list of classes of a conditional run.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use unicode_normalization::UnicodeNormalization;
 use crate::error::{Error, Result, nearest};
 use crate::train::{Checkpoint, classes};
 
-/// The most classes of a list: each of all possible classes once.
-const MOST_CLASSES: usize = 256;
+/// The largest number of classes in a list, which is the largest number of classes of a model.
+const MAX_CLASSES: usize = 256;
 
-/// The classes of a list such as `0-3,7` or `cats,dogs`, in that order; all classes if there is no list. `None` if the model is not
+/// The classes of a list such as `0-3,7` or `cats,dogs`, in the order of the list. Without a list, all classes. `None` if the model is not
 /// conditional.
 ///
 /// # Errors
@@ -79,8 +79,8 @@ fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
         if first > last {
             return Err(wrong(format!("the range {} runs backwards", rest[..parts].join(",").trim()), None));
         }
-        if classes.len() + last - first >= MOST_CLASSES {
-            return Err(wrong(format!("more than {MOST_CLASSES} classes"), None));
+        if classes.len() + last - first >= MAX_CLASSES {
+            return Err(wrong(format!("more than {MAX_CLASSES} classes"), None));
         }
         classes.extend((first..=last).map(|class| class as u8));
         rest.drain(..parts);

@@ -1,4 +1,4 @@
-//! `--device`: from a word to a device, and the reason in a line.
+//! The argument `--device`: chooses and opens a device.
 
 use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
@@ -9,13 +9,13 @@ use crate::program::Device;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, Flags};
 
-/// The environment variable with the device for which no flag and no configuration asks.
+/// The environment variable that names the device if no flag and no configuration file does.
 const VARIABLE: &str = "GPU_GAN_DEVICE";
 
 /// Words for devices on every machine.
 const WORDS: [&str; 7] = ["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl"];
 
-/// The flags of the device, for the commands that compute.
+/// The device arguments of the commands that compute.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct DeviceArgument {
     #[command(flatten)]
@@ -29,7 +29,7 @@ impl From<DeviceOptions> for DeviceArgument {
 }
 
 impl DeviceArgument {
-    /// Opens the device that is meant; the text says which one it is and why.
+    /// Opens the chosen device. The text describes the device and the reason of the choice.
     pub(super) fn open(&self, console: &Console) -> Result<(Box<dyn Device>, String)> {
         let choice = self.choose()?;
         let device: Box<dyn Device> = match &choice.adapter {
@@ -40,7 +40,7 @@ impl DeviceArgument {
         Ok((device, text))
     }
 
-    /// Opens the device that is meant, with its clock.
+    /// Opens the chosen device with timing support.
     pub(super) fn open_to_time(&self, console: &Console) -> Result<(BenchDevice, String)> {
         let choice = self.choose()?;
         let machine = match &choice.adapter {
@@ -63,7 +63,7 @@ impl DeviceArgument {
         })
     }
 
-    /// Opens the GPU that is meant, for what only shaders can do; `auto` takes a software one too.
+    /// Opens the chosen GPU, for commands that need shaders. Here, `auto` also accepts a software adapter.
     pub(super) fn open_gpu(&self) -> Result<(GpuDevice, String)> {
         let choice = match self.choose()? {
             Choice { adapter: None, .. } if self.name().eq_ignore_ascii_case("auto") => any_gpu(&adapters())?,
@@ -103,7 +103,7 @@ impl DeviceArgument {
         name.map(|name| format!(" --device {}", files::shell_quoted_text(name))).unwrap_or_default()
     }
 
-    /// The device that is asked for.
+    /// The name of the requested device.
     fn name(&self) -> String {
         let named = self.options.0.device.clone().or_else(|| std::env::var(VARIABLE).ok());
         named.filter(|name| !name.is_empty()).unwrap_or_else(|| "auto".into())
@@ -122,7 +122,7 @@ impl DeviceArgument {
         }
     }
 
-    /// The CPU device, for that reason.
+    /// Opens the CPU device, which was chosen for `reason`.
     fn cpu(&self, reason: &str) -> Result<CpuDevice<f32>> {
         if self.mixed_precision() {
             return Err(Error::Request {
@@ -134,7 +134,7 @@ impl DeviceArgument {
     }
 }
 
-/// The kernels of the GPU that a word means.
+/// The kernels of the GPU that `word` names.
 pub(super) fn kernels_of(word: &str) -> Result<KernelSet> {
     let choice = match word.to_lowercase().as_str() {
         "auto" | "gpu" => any_gpu(&adapters())?,
@@ -143,11 +143,11 @@ pub(super) fn kernels_of(word: &str) -> Result<KernelSet> {
     KernelSet::of(&choice.adapter.expect("these are GPUs"), false)
 }
 
-/// A device that was chosen, and why.
+/// The choice of a device.
 pub(super) struct Choice {
-    /// None for the built-in CPU device.
+    /// The adapter, or `None` for the CPU device.
     pub(super) adapter: Option<Adapter>,
-    /// In a few words.
+    /// The reason of the choice, in a few words.
     pub(super) reason: String,
 }
 
@@ -161,7 +161,7 @@ impl Choice {
     }
 }
 
-/// A hardware GPU where there is one, else the CPU device: a software adapter computes on the same processor, and slower.
+/// The choice of `--device auto`: a hardware GPU, or the CPU device if there is none. A software adapter also computes on the CPU, but slower.
 pub(super) fn automatic(adapters: &[Adapter]) -> Choice {
     let software = adapters.iter().find(|adapter| !adapter.kind.is_hardware());
     match (best(adapters), software) {
@@ -177,7 +177,7 @@ pub(super) fn automatic(adapters: &[Adapter]) -> Choice {
     }
 }
 
-/// The best adapter, software ones included: who says `gpu` wants the shaders to run.
+/// The choice of `--device gpu`: the best adapter, which may be a software adapter.
 fn any_gpu(adapters: &[Adapter]) -> Result<Choice> {
     let adapter = best(adapters).ok_or_else(|| Error::Device {
         message: "no GPU was found on this machine, nor a software one".into(),
@@ -190,7 +190,7 @@ fn any_gpu(adapters: &[Adapter]) -> Result<Choice> {
     Ok(Choice::gpu(adapter, reason))
 }
 
-/// The first adapter of that number, name or backend.
+/// The first adapter whose number, name or backend matches `word`.
 fn meant(adapters: &[Adapter], word: &str) -> Result<Choice> {
     let found = matching(adapters, word).first().map(|adapter| Choice::gpu(adapter, "asked for"));
     found.ok_or_else(|| {
@@ -211,7 +211,7 @@ fn meant(adapters: &[Adapter], word: &str) -> Result<Choice> {
     })
 }
 
-/// The first adapter of the best kind.
+/// The best adapter: the first one of the best kind.
 fn best(adapters: &[Adapter]) -> Option<&Adapter> {
     adapters.iter().min_by_key(|adapter| match adapter.kind {
         AdapterKind::Discrete => 0,

@@ -31,32 +31,32 @@ pub(super) fn run(arguments: &DevicesArguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The devices of this machine.
+/// The printed result of `gpu-gan devices`.
 #[derive(Serialize)]
 struct DeviceList {
     /// The version of gpu-gan.
     version: &'static str,
-    /// The CPU device's description.
+    /// The description of the CPU device.
     cpu: String,
     /// The GPU adapters.
     adapters: Vec<Adapter>,
     /// The choice of `--device auto`.
     auto: Automatic,
-    /// The reasons why there is no adapter, one for each backend.
+    /// The reason of each backend that has no adapter.
     why_no_adapter: Vec<String>,
 }
 
 /// The choice of `--device auto`.
 #[derive(Serialize)]
 struct Automatic {
-    /// The adapter; none for the CPU device.
+    /// The adapter, or `None` for the CPU device.
     #[serde(serialize_with = "index_or_cpu")]
     takes: Option<Adapter>,
-    /// The reason, in a few words.
+    /// The reason of the choice, in a few words.
     reason: String,
 }
 
-/// An adapter's number, or `"cpu"`.
+/// Serialises a device as the number of its adapter, or as `"cpu"`.
 #[expect(clippy::ref_option, reason = "serde asks for it")]
 fn index_or_cpu<S: Serializer>(adapter: &Option<Adapter>, serializer: S) -> Result<S::Ok, S::Error> {
     match adapter {
@@ -94,7 +94,7 @@ impl fmt::Display for DeviceList {
     }
 }
 
-/// `subgroups of 8, f16, no timestamps`.
+/// Describes features of an adapter, such as `subgroups of 8, f16, no timestamps`.
 fn in_words(features: &AdapterFeatures) -> String {
     let AdapterFeatures { subgroups, f16, cooperative_matrices, mixed_precision, timestamps, pipeline_cache } =
         *features;

@@ -1,4 +1,4 @@
-//! `gpu-gan eval`: metrics of a run's images.
+//! `gpu-gan eval`: metrics of the images of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::metrics::NEAREST;
 use crate::progress::Console;
 use crate::train::{Checkpoint, RunFolder, model_for};
 
-/// Default number of images to evaluate.
+/// The default number of images to evaluate.
 const DEFAULT_COUNT: usize = 10_000;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -118,7 +118,7 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
     Ok(Outcome::Done)
 }
 
-/// The file for the image of nearest training images, if it is wanted.
+/// The file for the image of nearest training images, if `--neighbours` is given.
 fn neighbours_file(arguments: &EvalArguments, checkpoint: Option<&Path>) -> Result<Option<PathBuf>> {
     if !arguments.neighbours {
         return Ok(None);
@@ -177,7 +177,7 @@ fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
     Ok(Some((path, checkpoint)))
 }
 
-/// The checkpoints before the newest one, for --every-checkpoint.
+/// All checkpoints but the newest one, for `--every-checkpoint`.
 fn earlier(arguments: &EvalArguments) -> Result<Option<Vec<PathBuf>>> {
     if !arguments.every_checkpoint {
         return Ok(None);

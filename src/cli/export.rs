@@ -1,4 +1,4 @@
-//! `gpu-gan export`: a trained network as files of other programs.
+//! `gpu-gan export`: writes a trained network to files for other programs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -80,14 +80,14 @@ pub(super) struct ExportArguments {
     format: ResultFormat,
 }
 
-/// The files that were written.
+/// The printed result of `gpu-gan export`.
 #[derive(Serialize)]
 struct ExportResult<'a> {
-    /// The files.
+    /// The written files.
     files: &'a [PathBuf],
     /// The checkpoint that was exported.
     checkpoint: &'a Path,
-    /// Training step of the checkpoint.
+    /// The training step of the checkpoint.
     step: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `gpu-gan interpolate`: an animation of images that turn into one another.
+//! `gpu-gan interpolate`: an animation along a path through the latents of several seeds.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use super::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
-use crate::report::animation::{Animation, AnimationFormat};
-use crate::report::{Pictures, sheet};
+use crate::report::animation::{AnimationFormat, AnimationWriter};
+use crate::report::{ImageBytes, sheet};
 use crate::train::{Checkpoint, GeneratorInput, Sampler, latent, loop_through};
 
-/// The most frames of an animation: more take minutes to watch.
-const MOST_FRAMES: u64 = 10_000;
-/// The longest side of a frame, in pixels.
-const LARGEST_SIDE: usize = 4096;
-/// Images are enlarged to at least this side, in pixels, unless `--scale` is given.
+/// The largest number of frames of an animation.
+const MAX_FRAMES: u64 = 10_000;
+/// The largest height and width of a frame, in pixels.
+const MAX_SIDE: usize = 4096;
+/// Without `--scale`, frames are enlarged to about this height and width, in pixels.
 const LEGIBLE_SIDE: usize = 256;
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(super) struct InterpolateArguments {
     class: Option<String>,
 
     /// Frames from one seed's image to the next
-    #[arg(long, value_name = "N", default_value = "30", value_parser = value_parser!(u64).range(1..=MOST_FRAMES))]
+    #[arg(long, value_name = "N", default_value = "30", value_parser = value_parser!(u64).range(1..=MAX_FRAMES))]
     frames: u64,
 
     /// Frames per second
@@ -55,7 +55,7 @@ pub(super) struct InterpolateArguments {
     fps: u16,
 
     /// Times to repeat each pixel along both sides [default: up to 256 pixels]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=LARGEST_SIDE as u64))]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MAX_SIDE as u64))]
     scale: Option<u64>,
 
     /// Output file or folder; its ending decides the form
@@ -72,26 +72,27 @@ pub(super) struct InterpolateArguments {
     device: DeviceArgument,
 }
 
-/// The place and the form of the frames.
+/// The output of `gpu-gan interpolate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct InterpolationOutput {
+    /// The file or the folder.
     path: PathBuf,
-    /// `None` for a folder of single frames.
+    /// The file format. `None` means a folder of PNG files.
     format: Option<AnimationFormat>,
 }
 
-/// What was drawn.
+/// The printed result of `gpu-gan interpolate`.
 #[derive(Serialize)]
 struct InterpolationResult<'a> {
     /// The number of frames.
     frames: usize,
     /// The file or folder with the frames.
     out: &'a Path,
-    /// The checkpoint that they were drawn from.
+    /// The checkpoint.
     checkpoint: &'a Path,
-    /// The checkpoint's step.
+    /// The training step of the checkpoint.
     step: u64,
-    /// The device that drew them.
+    /// The description of the device.
     device: String,
 }
 
@@ -106,15 +107,15 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
     let (seeds, frames) = (arguments.seeds.seeds(), arguments.frames);
     if seeds.len() < 2 {
         return Err(Error::Request {
-            message: "one seed is not enough to interpolate between".into(),
+            message: "interpolation needs at least 2 seeds, but 1 is given".into(),
             hint: "give two seeds or more, such as --seeds 3,7,12; for one image use `gpu-gan sample`".into(),
         });
     }
     let count = seeds.len() as u64 * frames;
-    if count > MOST_FRAMES {
+    if count > MAX_FRAMES {
         return Err(Error::Request {
             message: format!(
-                "{} seeds with {frames} frames each are {count} frames: the limit is {MOST_FRAMES}",
+                "{} seeds with {frames} frames each are {count} frames: the limit is {MAX_FRAMES}",
                 seeds.len()
             ),
             hint: "give fewer --seeds or --frames".into(),
@@ -137,11 +138,11 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
     let latents: Vec<_> = seeds.iter().map(|&seed| latent(seed, sampler.latent_size())).collect();
     let latents = loop_through(&latents, frames as usize);
     let task = console.task("drawing frames", count);
-    // Passes on each frame as it is shown.
+    // Calls `each` with each frame at its final size.
     let mut draw = |each: &mut dyn FnMut(DynamicImage) -> Result<()>| {
         let input = |number: usize| GeneratorInput { latent: latents[number].clone(), class };
         sampler.generate(latents.len(), input, |_, bytes| {
-            let images = Pictures::new(bytes, shape)?;
+            let images = ImageBytes::new(bytes, shape)?;
             (0..images.count()).try_for_each(|i| {
                 task.advance(1);
                 each(enlarged(&sheet::single(&images, i), scale))
@@ -154,7 +155,7 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
         let hundredths = (100 + arguments.fps / 2) / arguments.fps;
         files::write_atomically(out, |file| {
             let shape = [height * scale, width * scale, channels];
-            let mut animation = Animation::begin(*format, file, shape, count as u32).map_err(failed())?;
+            let mut animation = AnimationWriter::begin(*format, file, shape, count as u32).map_err(failed())?;
             draw(&mut |image| animation.add(&image, hundredths).map_err(failed()))?;
             animation.end().map_err(failed())
         })?;
@@ -199,7 +200,7 @@ fn frame_name(number: u64) -> String {
 /// Refuses a folder with frames of a longer animation, of which some would stay behind the new ones.
 fn refuse_more_frames(folder: &Path, count: u64) -> Result<()> {
     let is_behind = |number: &u64| folder.join(frame_name(*number)).exists();
-    let Some(number) = (count + 1..=MOST_FRAMES).find(is_behind) else { return Ok(()) };
+    let Some(number) = (count + 1..=MAX_FRAMES).find(is_behind) else { return Ok(()) };
     Err(Error::Request {
         message: format!("{} holds frames of a longer animation, such as {}", folder.display(), frame_name(number)),
         hint: "choose another folder with --out, or remove the old frames".into(),
@@ -226,14 +227,14 @@ impl InterpolationOutput {
     }
 }
 
-/// The number of times that each pixel is repeated.
+/// The number of times that each pixel is repeated along both sides.
 fn scale_for(asked: Option<u64>, [height, width, _]: [usize; 3]) -> Result<usize> {
-    let most = (LARGEST_SIDE / height.max(width)).max(1);
+    let most = (MAX_SIDE / height.max(width)).max(1);
     match asked.map(|scale| scale as usize) {
         Some(scale) if scale <= most => Ok(scale),
         Some(scale) => Err(Error::Request {
             message: format!("--scale {scale} is out of range 1..={most} for images of {height} x {width} pixels"),
-            hint: format!("frames have at most {LARGEST_SIDE} pixels on a side: choose 1 to {most}"),
+            hint: format!("frames have at most {MAX_SIDE} pixels on a side: choose 1 to {most}"),
         }),
         None => Ok(LEGIBLE_SIDE.div_ceil(height.min(width)).min(most)),
     }

@@ -43,7 +43,7 @@ pub struct Cli {
     command: Command,
 }
 
-/// The flags of every command for what it says on standard error.
+/// The arguments of every command that set the amount of output on standard error.
 #[derive(Debug, clap::Args)]
 struct MessageArguments {
     /// Print only results, warnings and errors
@@ -93,10 +93,10 @@ enum Command {
     Man(man::ManArguments),
 }
 
-/// How a command ended that did not fail.
+/// The outcome of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The command is done.
+    /// The command is complete.
     Done,
     /// A signal ended the command early, and its work so far is saved.
     Stopped {
@@ -132,7 +132,7 @@ fn checkpoint_of(run: &Path, best: bool) -> Result<PathBuf> {
     if best { Checkpoint::find_best(run) } else { Checkpoint::find(run) }
 }
 
-/// An integer from the command line, if it is in range. `name` is the flag.
+/// Checks that an integer argument is in range. `name` is the flag.
 fn within(name: &str, value: i128, least: u64, most: u64) -> Result<u64> {
     u64::try_from(value).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| Error::Request {
         message: format!("{name} cannot be {value}"),

@@ -1,4 +1,4 @@
-//! `gpu-gan models`: the models that come with the program.
+//! `gpu-gan models`: the list of built-in models.
 
 use std::fmt;
 
@@ -21,22 +21,23 @@ pub(super) fn run(arguments: &ModelsArguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The models, as a table.
+/// The printed result of `gpu-gan models`.
 #[derive(Serialize)]
 struct ModelList {
+    /// The built-in models.
     models: Vec<ModelLine>,
 }
 
-/// One model.
+/// A row of the list of models.
 #[derive(Serialize)]
 struct ModelLine {
     /// The name for `--model`.
     name: String,
-    /// Height, width and channels of its images.
+    /// Height, width and channels of the images.
     image: [usize; 3],
-    /// Trained parameters of the generator.
+    /// The number of parameters of the generator.
     generator_parameters: u64,
-    /// Trained parameters of the discriminator.
+    /// The number of parameters of the discriminator.
     discriminator_parameters: u64,
     /// The default batch size.
     batch_size: usize,

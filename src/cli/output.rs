@@ -1,4 +1,4 @@
-//! What a command prints: its result on standard output, as text or as JSON.
+//! The result of a command, printed on standard output as text or as JSON.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// `--json`, for the commands that print a result.
+/// The format of a printed result: the argument `--json`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ResultFormat {
     /// Print the result as one JSON object
@@ -16,7 +16,7 @@ pub(super) struct ResultFormat {
 }
 
 impl ResultFormat {
-    /// Prints a result in the format that was asked for.
+    /// Prints a result in the requested format.
     pub(super) fn print(&self, result: &(impl Display + Serialize)) -> Result<()> {
         if self.json {
             print(&serde_json::to_string_pretty(result).expect("plain data has a JSON form"))
@@ -26,7 +26,7 @@ impl ResultFormat {
     }
 }
 
-/// Prints a text on standard output. A reader that closes the pipe early (`| head`) is no error.
+/// Prints a text on standard output. If the reader closes the pipe early (`| head`), that is not an error.
 pub(super) fn print(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! RUN, `--best` and `--raw`: the trained weights that a command uses.
+//! The arguments RUN, `--best` and `--raw`: the trained weights that a command uses.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::checkpoint_of;
 use crate::error::Result;
 use crate::train::Checkpoint;
 
-/// The arguments of the commands that draw images from a run.
+/// The arguments that select trained weights, for the commands that draw images.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgument {
     /// Folder of a run, or a checkpoint file
@@ -34,12 +34,12 @@ impl RunArgument {
         Ok((path, checkpoint))
     }
 
-    /// Whether the raw weights are asked for.
+    /// Whether to use the raw weights instead of their EMA.
     pub(super) fn raw(&self) -> bool {
         self.raw
     }
 
-    /// The run as it was given.
+    /// The argument RUN.
     pub(super) fn path(&self) -> &std::path::Path {
         &self.run
     }

@@ -1,4 +1,4 @@
-//! `gpu-gan sample`: images from a trained generator, as a sheet, as an array or as single files.
+//! `gpu-gan sample`: draws images from a trained generator into a sheet, an array or single files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use super::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
-use crate::report::{Pictures, arrays, sheet};
+use crate::report::{ImageBytes, arrays, sheet};
 use crate::train::classes::{columns, usual_seeds};
 use crate::train::{GeneratorInput, Sampler, latent};
 
-/// The most images of a folder or an array.
-const MOST_IMAGES: u64 = 1_000_000;
-/// The most images of a sheet: a larger one is too large to be looked at.
-const MOST_ON_A_SHEET: usize = 10_000;
+/// The largest number of images in a folder or an array.
+const MAX_IMAGES: u64 = 1_000_000;
+/// The largest number of images on a sheet. A larger sheet is too large for image viewers.
+const MAX_ON_SHEET: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SampleArguments {
@@ -34,7 +34,7 @@ pub(super) struct SampleArguments {
     ///
     /// Seed k always gives the same image. For a conditional run, each seed gives one image of each class of --class, and the
     /// default is the number of seeds on the sheets of the run.
-    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = value_parser!(u64).range(1..=MOST_IMAGES))]
+    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = value_parser!(u64).range(1..=MAX_IMAGES))]
     count: Option<u64>,
 
     /// Seeds of the images, such as 0-63,100
@@ -72,32 +72,38 @@ pub(super) struct SampleArguments {
     device: DeviceArgument,
 }
 
-/// The place and the form of the images.
+/// The output of `gpu-gan sample`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SampleOutput {
+    /// The file or the folder.
     path: PathBuf,
+    /// The form of the output.
     form: SampleForm,
 }
 
+/// The form in which images are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SampleForm {
+    /// A PNG file that shows all images.
     Sheet,
+    /// A NumPy array of all images.
     Array,
+    /// A folder with a PNG file for each image.
     Folder,
 }
 
-/// What was drawn.
+/// The printed result of `gpu-gan sample`.
 #[derive(Serialize)]
 struct SampleResult<'a> {
     /// The number of images.
     images: usize,
     /// The file or folder with the images.
     out: &'a Path,
-    /// The checkpoint that they were drawn from.
+    /// The checkpoint.
     checkpoint: &'a Path,
-    /// The checkpoint's step.
+    /// The training step of the checkpoint.
     step: u64,
-    /// The device that drew them.
+    /// The description of the device.
     device: String,
 }
 
@@ -126,7 +132,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let per_seed = classes.as_ref().map_or(1, Vec::len);
     let latent_size = checkpoint.model.latent;
     let latents = match (&arguments.latents, seeds) {
-        (Some(file), _) => Latents::File(arrays::read_matrix(file, latent_size, MOST_IMAGES as usize)?, latent_size),
+        (Some(file), _) => Latents::File(arrays::read_matrix(file, latent_size, MAX_IMAGES as usize)?, latent_size),
         (None, Some(seeds)) => Latents::Seeds(seeds),
         (None, None) => Latents::Seeds((0..usual_seeds(per_seed) as u64).collect()),
     };
@@ -150,7 +156,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     if *form == SampleForm::Folder {
         sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
         sampler.generate(count, input, |numbers, bytes| {
-            let images = Pictures::new(bytes, shape)?;
+            let images = ImageBytes::new(bytes, shape)?;
             task.advance(numbers.len() as u64);
             for (i, number) in numbers.enumerate() {
                 let name = file_name(&latents.name(number / per_seed), class(number));
@@ -165,7 +171,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
             task.advance(numbers.len() as u64);
             Ok(())
         })?;
-        let images = Pictures::new(&all, shape)?;
+        let images = ImageBytes::new(&all, shape)?;
         match form {
             SampleForm::Array => arrays::write_npy(out, &images)?,
             _ => sheet::write_sheet(out, &sheet::lay_out(&images, columns(per_seed))?)?,
@@ -182,24 +188,25 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     Ok(Outcome::Done)
 }
 
+/// Checks the number of images against the limit of the output form.
 fn check_count(form: SampleForm, images: usize) -> Result<()> {
-    let most = if form == SampleForm::Sheet { MOST_ON_A_SHEET } else { MOST_IMAGES as usize };
+    let most = if form == SampleForm::Sheet { MAX_ON_SHEET } else { MAX_IMAGES as usize };
     if images <= most {
         return Ok(());
     }
     Err(match form {
         SampleForm::Sheet => Error::Request {
             message: format!("{images} images are too many for one sheet: the limit is {most}"),
-            hint: "ask for fewer images, or write a folder or a .npy file with --out".into(),
+            hint: "request fewer images, or write a folder or a .npy file with --out".into(),
         },
         SampleForm::Array | SampleForm::Folder => Error::Request {
             message: format!("{images} images are too many: the limit is {most}"),
-            hint: "ask for fewer seeds or classes".into(),
+            hint: "request fewer seeds or classes".into(),
         },
     })
 }
 
-/// The file of an image in a folder: `seed-000007.png`, or `seed-000007-class-003.png`.
+/// The file name of an image in a folder, such as `seed-000007.png` or `seed-000007-class-003.png`.
 fn file_name(latent: &str, class: Option<u8>) -> String {
     let class = class.map_or_else(String::new, |class| format!("-class-{class:03}"));
     format!("{latent}{class}.png")
@@ -207,14 +214,14 @@ fn file_name(latent: &str, class: Option<u8>) -> String {
 
 /// The latents of the images.
 enum Latents {
-    /// The latents of seeds.
+    /// Latents that are determined by seeds.
     Seeds(Vec<u64>),
-    /// The rows of an array, one after the other.
+    /// Latents from a file: the rows of its array, and the size of a latent.
     File(Vec<f32>, usize),
 }
 
 impl Latents {
-    /// Number of latents.
+    /// The number of latents.
     fn len(&self) -> usize {
         match self {
             Self::Seeds(seeds) => seeds.len(),
@@ -222,7 +229,7 @@ impl Latents {
         }
     }
 
-    /// A latent, of `size` values.
+    /// The latent with this index, of `size` values.
     fn latent(&self, number: usize, size: usize) -> Vec<f32> {
         match self {
             Self::Seeds(seeds) => latent(seeds[number], size),
@@ -230,7 +237,7 @@ impl Latents {
         }
     }
 
-    /// Name of a latent in file names.
+    /// The name of a latent in file names.
     fn name(&self, number: usize) -> String {
         match self {
             Self::Seeds(seeds) => format!("seed-{:06}", seeds[number]),

@@ -1,4 +1,4 @@
-//! A folder of single images: all of them are from one checkpoint, so that no image of an older one stays between newer ones.
+//! The folder of images of `gpu-gan sample`. All its images are from one checkpoint, so that images of different checkpoints never mix.
 
 use std::fs;
 use std::io::Write;
@@ -17,9 +17,9 @@ const SHARED_AGE: Duration = Duration::from_secs(60);
 /// The checkpoint that the images of a folder were drawn from.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct SampleOrigin {
-    /// The checkpoint's step.
+    /// The training step of the checkpoint.
     step: u64,
-    /// Whether the weights themselves were used, and not their EMA.
+    /// Whether the raw weights were used instead of their EMA.
     raw: bool,
     /// The CRC-32 of all weights, in hexadecimal.
     weights: String,
@@ -36,11 +36,11 @@ impl SampleOrigin {
     }
 }
 
-/// Creates the folder, or makes sure that the images in it are from the same checkpoint.
+/// Creates the folder, or checks that the images in it are from the same checkpoint.
 ///
 /// # Errors
 ///
-/// Where it holds images of another checkpoint, or of an unknown one.
+/// If the folder has images of another or an unknown checkpoint.
 pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Result<()> {
     files::create_folder(folder)?;
     files::remove_abandoned(folder, SHARED_AGE);

@@ -1,11 +1,11 @@
-//! `--seeds`: the seeds of images.
+//! The argument `--seeds`: a list of seeds.
 
 use std::str::FromStr;
 
-/// The most seeds of a list.
-const MOST_SEEDS: u64 = 1_000_000;
+/// The largest number of seeds in a list.
+const MAX_SEEDS: u64 = 1_000_000;
 
-/// Seeds in the order of a list such as `0-63,100`; at least one and at most a million.
+/// The seeds of a list such as `0-63,100`, in its order. There are 1 to 1,000,000 seeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SeedList(Vec<u64>);
 
@@ -33,8 +33,8 @@ impl FromStr for SeedList {
             if first > last {
                 return Err(wrong(format!("the range {first}-{last} runs backwards")));
             }
-            if last - first >= MOST_SEEDS - seeds.len() as u64 {
-                return Err(wrong(format!("more than {MOST_SEEDS} seeds")));
+            if last - first >= MAX_SEEDS - seeds.len() as u64 {
+                return Err(wrong(format!("more than {MAX_SEEDS} seeds")));
             }
             seeds.extend(first..=last);
         }

@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &SummaryArguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The images of the data set for which dispatches are listed: more than what a model augments because it is few.
+/// The size of the data set for which dispatches are listed. It is too large for the default DiffAugment of small data sets.
 const IMAGES: usize = 60_000;
 
 /// The dispatches of a training step.
@@ -72,14 +72,14 @@ fn dispatches(model: &Model, device: Option<&str>) -> Result<DispatchList> {
     Ok(DispatchList::new(&gan.program, gan.step, kernels))
 }
 
-/// A model's summary with the names that JSON has.
+/// The printed result of `gpu-gan summary`.
 #[derive(Serialize)]
 struct SummaryResult {
     #[serde(skip)]
     summary: Summary,
-    /// The model's name.
+    /// The name of the model.
     model: String,
-    /// Height, width and channels of its images.
+    /// Height, width and channels of the images.
     image: [usize; 3],
     /// The length of a latent.
     latent: usize,
@@ -91,29 +91,33 @@ struct SummaryResult {
     networks: Vec<NetworkResult>,
 }
 
-/// A network.
+/// The layers of a network.
 #[derive(Serialize)]
 struct NetworkResult {
+    /// The name of the network.
     name: &'static str,
     /// The shape of one input.
     input: [usize; 3],
-    /// Trained parameters.
+    /// The number of parameters.
     parameters: u64,
     /// Floating-point operations of a forward pass of one image.
     flops: u64,
+    /// The layers of the network.
     layers: Vec<LayerResult>,
 }
 
 /// A layer of a network.
 #[derive(Serialize)]
 struct LayerResult {
-    /// Its position in the model file.
+    /// The position of the layer in the model file, counted from 1.
     number: usize,
-    /// Its kind and its settings.
+    /// The kind of the layer and its settings.
     layer: String,
     /// The shape of one output.
     output: [usize; 3],
+    /// The number of parameters.
     parameters: u64,
+    /// The number of floating-point operations of a forward pass of one image.
     flops: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `gpu-gan train`: from images to a run folder.
+//! `gpu-gan train`: trains a model and writes a run folder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::files::{self, shell_quoted};
 use crate::net::Summary;
 use crate::progress::{Console, duration_for_people};
 use crate::recipe::{Flags, Recipe};
-use crate::report::progress::{Plan, Progress};
+use crate::report::progress::{Plan, TrainingProgress};
 use crate::train::{
     BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, Measured, Requeued, RunFolder,
     Settings, Training, begin, read_config, rehearse, requeued, resume, train, usual_options,
@@ -133,7 +133,7 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
         reopen: &|| device_argument.reopen(&description, console),
         images: &images,
         capacity,
-        progress: Progress::silent(plan(&start)),
+        progress: TrainingProgress::silent(plan(&start)),
         start,
         folder: &folder,
         resumed: resumed.is_some(),
@@ -158,7 +158,7 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
     }
     console.message("");
     folder.write_config(&training.start.settings, &training.start.model, &description)?;
-    training.progress = Progress::new(plan(&training.start), console);
+    training.progress = TrainingProgress::new(plan(&training.start), console);
     if arguments.open {
         training.when_report_exists = Some(Box::new(|report| {
             if let Err(error) = open::that_detached(report) {
@@ -232,18 +232,18 @@ fn say_complete(run: &Path, checkpoint: &Checkpoint, arguments: &TrainArguments)
     Ok(Outcome::Done)
 }
 
-/// What a run ended with.
+/// The printed result of `gpu-gan train`.
 #[derive(Serialize)]
 struct TrainResult<'a> {
     /// The folder of the run.
     run: &'a Path,
-    /// The last step.
+    /// The last step of the run.
     step: u64,
-    /// Whether that was the last step of all.
+    /// Whether all steps are done.
     complete: bool,
-    /// The number of evaluations without progress, if they ended the run.
+    /// The number of evaluations in which the distance did not fall, if that ended the run.
     ended_when_flat: Option<usize>,
-    /// Seconds of training.
+    /// The duration of training, in seconds.
     seconds: f64,
     /// The checkpoint of the last step.
     checkpoint: &'a Path,
@@ -255,7 +255,7 @@ struct TrainResult<'a> {
     best: Option<Measured>,
     /// The last step that was evaluated, and its Fréchet distance.
     last_evaluated: Option<Measured>,
-    /// The lines for a person.
+    /// The text that is printed without `--json`.
     #[serde(skip)]
     text: String,
 }
@@ -324,7 +324,7 @@ impl fmt::Display for TrainResult<'_> {
     }
 }
 
-/// A text with flags in the place of keys in backquotes, by which the library names options.
+/// Replaces keys in backquotes, by which the library names options, by flags.
 fn flags_in(text: &str) -> String {
     Recipe::all_keys().iter().fold(text.to_string(), |text, key| {
         let flag = if key == "data" { "DATA".into() } else { format!("--{key}") };
@@ -332,7 +332,7 @@ fn flags_in(text: &str) -> String {
     })
 }
 
-/// An error that names options as flags.
+/// Replaces keys by flags in an error.
 fn with_flags(error: Error) -> Error {
     let renamed = |text: String| flags_in(&text);
     match error {
@@ -347,7 +347,7 @@ fn with_flags(error: Error) -> Error {
     }
 }
 
-/// What the progress of a run is measured by.
+/// The extent of a run, for the display of its progress.
 fn plan(start: &Checkpoint) -> Plan {
     Plan {
         total_steps: start.settings.steps,
@@ -357,7 +357,7 @@ fn plan(start: &Checkpoint) -> Plan {
     }
 }
 
-/// A line on the best step, and how far the end is from it, where that was measured.
+/// The line about the best step, and the difference of the last step from it.
 fn best_of(ending: &Ending) -> String {
     let Ending { step, best: Some(best), last_measured: Some(last), .. } = ending else { return String::new() };
     let behind = match step - best.step {
@@ -373,7 +373,7 @@ fn best_of(ending: &Ending) -> String {
     format!("\nBest:         step {}, {behind}, distance {:.1}{than_last}", best.step, best.distance)
 }
 
-/// What is about to happen, in a few lines.
+/// Prints the settings of the run before it begins.
 fn introduce(
     start: &Checkpoint,
     images: &ImageSet,
@@ -439,7 +439,7 @@ fn introduce(
     }
 }
 
-/// What an extended run does with its learning rates, in words.
+/// Describes the learning-rate schedule of an extended run.
 fn schedule_of(settings: &Settings) -> Option<String> {
     let Settings { rates, steps, .. } = settings;
     match (rates.restart, rates.decay_steps) {

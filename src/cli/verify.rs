@@ -1,4 +1,4 @@
-//! `gpu-gan verify`: whether a GPU and its driver compute correctly.
+//! `gpu-gan verify`: checks that a GPU and its driver compute correctly.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

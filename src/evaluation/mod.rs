@@ -15,7 +15,7 @@ use crate::program::Device;
 use crate::progress::Console;
 use crate::train::{Checkpoint, FIRST_EVALUATED, SampleRequest, Sampler, Settings, classes};
 
-/// Number of images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
+/// The number of images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
 const MODES_COUNT: usize = 26_000;
 
 /// The images, device and options of an evaluation.
@@ -24,32 +24,32 @@ pub struct Evaluation<'a> {
     pub device: &'a dyn Device,
     /// The real images.
     pub images: &'a ImageSet,
-    /// Name of the data set, as in [`Source`](crate::data::Source).
+    /// The name of the data set, as in [`Source`](crate::data::Source).
     pub data: &'a str,
-    /// Number of generated images, and of real images that they are compared with.
+    /// The number of generated images, and of real images that they are compared with.
     pub count: usize,
-    /// Number of generated images that train the classifier of the conditional scores, at least `count`.
+    /// The number of generated images that train the classifier of the conditional scores, at least `count`.
     pub training_count: usize,
     /// Whether to use the raw weights instead of the EMA weights.
     pub raw: bool,
-    /// Folder of saved classifiers.
+    /// The cache folder of classifiers.
     pub cache: Option<&'a Path>,
-    /// Messages and progress.
+    /// The console for messages and progress.
     pub console: &'a Console,
 }
 
 /// The checkpoints of a run to evaluate.
 pub struct RunCheckpoints {
-    /// The checkpoint that the report is about.
+    /// The checkpoint that is evaluated in full.
     pub checkpoint: (PathBuf, Checkpoint),
-    /// Earlier checkpoints, of which only the metrics are computed.
+    /// Earlier checkpoints, for which only the metrics are computed.
     pub earlier: Option<Vec<PathBuf>>,
-    /// The file for the image of nearest training images, if they are wanted.
+    /// The file for the image of nearest training images. `None` skips them.
     pub neighbours: Option<PathBuf>,
 }
 
 impl Evaluation<'_> {
-    /// Evaluates a run, or for `None` the data set itself.
+    /// Evaluates a run. With `None`, evaluates the data set itself.
     ///
     /// # Errors
     ///
@@ -91,17 +91,17 @@ impl Evaluation<'_> {
         })
     }
 
-    /// Makes a reader of digits and counts the modes of real images.
+    /// Opens the digit reader and counts the modes of real images.
     fn count_real_modes(&self) -> Result<(DigitReader, ModeCounts)> {
         let mut reader = DigitReader::new(self.device, self.cache, self.console)?;
-        // The data set has no order, so its first images are a fair sample.
+        // The order of the data set is random, so its first images are a fair sample.
         let reals: Vec<u8> = (0..MODES_COUNT).flat_map(|i| self.images.image(i)).copied().collect();
         let real = reader.count(&reals, self.console)?;
         let counts = ModeCounts { reader: reader.accuracy(), run: None, real };
         Ok((reader, counts))
     }
 
-    /// Generates images, bytes (N, H, W, C): of these classes, or `count` images of a model that is not conditional.
+    /// Generates images, bytes (N, H, W, C): one for each of `classes`, or `count` images of a model that is not conditional.
     fn generate(&self, checkpoint: &Checkpoint, classes: Option<&[u8]>, count: usize) -> Result<Vec<u8>> {
         let mut sampler = Sampler::new(self.device, checkpoint, self.raw)?;
         let requests: Vec<SampleRequest> = match classes {
@@ -125,22 +125,24 @@ impl Evaluation<'_> {
 
 /// An evaluation with its prepared networks.
 struct EvaluationState<'a> {
+    /// The options.
     options: &'a Evaluation<'a>,
-    /// Test images, if the data set has any.
+    /// The test images, if the data set has any.
     test: Option<&'a ImageSet>,
+    /// The evaluator of images.
     evaluator: Evaluator<&'a ImageSet>,
-    /// The reader of digits and its counts, for `stacked-mnist`.
+    /// The digit reader and the counts of modes, for `stacked-mnist`.
     modes: Option<(DigitReader, ModeCounts)>,
 }
 
 impl EvaluationState<'_> {
-    /// The requested classes of a conditional run. The first [`Evaluator::count`] are evaluated, all of them train a classifier.
+    /// The requested classes of a conditional run. The first [`Evaluator::count`] images are evaluated; all of them train a classifier.
     fn classes(&self, checkpoint: &Checkpoint) -> Option<Vec<u8>> {
         let Evaluation { images, training_count, .. } = *self.options;
         checkpoint.model.classes.map(|_| classes::like_the_real_ones(images, training_count))
     }
 
-    /// The metrics of a checkpoint without anything else.
+    /// Computes the metrics of a checkpoint.
     fn checkpoint_metrics(&mut self, path: &Path) -> Result<CheckpointMetrics> {
         let checkpoint = Checkpoint::read(path)?;
         self.announce(path, &checkpoint);
@@ -150,7 +152,7 @@ impl EvaluationState<'_> {
         Ok(CheckpointMetrics { step: checkpoint.step, metrics: self.evaluator.evaluate(&generated)? })
     }
 
-    /// All metrics of a checkpoint.
+    /// Computes metrics, conditional scores, modes and nearest neighbours of a checkpoint.
     fn run_metrics(
         &mut self,
         (path, checkpoint): (PathBuf, Checkpoint),
@@ -183,11 +185,11 @@ impl EvaluationState<'_> {
     }
 }
 
-/// Opens the images that a run was trained on, which may be at another path by now.
+/// Opens the images that a run was trained on. `moved_to` is their new path, if they moved.
 ///
 /// # Errors
 ///
-/// If they cannot be opened or are not the same as in training.
+/// If the images cannot be opened or differ from those of the training.
 pub fn training_images(
     Checkpoint { settings, model, .. }: &Checkpoint,
     moved_to: Option<&str>,
@@ -195,12 +197,9 @@ pub fn training_images(
     console: &Console,
 ) -> Result<ImageSet> {
     let source = moved_to.map_or_else(|| settings.data.clone(), |path| settings.data.moved_to(path));
-    let changed = |message: String| {
-        Error::Request {
+    let changed = |message: String| Error::Request {
         message,
-        hint: "a run is evaluated against the images that it was trained on: restore them, or name their new path with --data"
-            .into(),
-    }
+        hint: "restore the images that the run was trained on, or name their new path with --data".into(),
     };
     let images = data::open(&source, model.image, cache, console)
         .map_err(|error| changed(format!("the images that the run was trained on cannot be opened: {error}")))?;

@@ -9,26 +9,27 @@ use crate::error::{Error, Result};
 use crate::metrics::{MemorisationScores, memorisation, nearest};
 use crate::progress::Console;
 use crate::report::comparison::with_neighbours;
-use crate::report::{Pictures, evenly, sheet};
+use crate::report::{ImageBytes, evenly, sheet};
 
-/// Rows of the image.
+/// The number of rows of the image of neighbours.
 const ROWS: usize = 10;
-/// Training images in each row.
+/// The number of training images in each row.
 const SHOWN: usize = 5;
-/// The most generated images to compare: enough for the median and the nearest hundredth.
+/// The largest number of generated images to compare: enough for the median and the nearest hundredth.
 const MAX_COMPARED: usize = 1000;
-/// The fewest generated images to compare, however large the data set is.
+/// The smallest number of generated images to compare, even with a large data set.
 const MIN_COMPARED: usize = 100;
-/// Bytes to compare for generated images, and again for real ones: half a minute on two cores.
+/// The number of bytes to compare for the generated images, and again for the real images. It takes half a minute on two cores.
 const BYTES_COMPARED: u64 = 1 << 37;
 
-/// How near a run's images are to training images, and the file that shows it.
+/// The memorisation scores of a run, and the image of nearest neighbours.
 #[derive(Debug, Serialize)]
 pub struct NearestTrainingImages {
+    /// The memorisation scores.
     #[serde(flatten)]
     memorisation: MemorisationScores,
-    /// File of an image that shows some of them.
-    picture: PathBuf,
+    /// The file of an image that shows generated images and their nearest training images.
+    image: PathBuf,
 }
 
 impl NearestTrainingImages {
@@ -37,7 +38,7 @@ impl NearestTrainingImages {
         training: &ImageSet,
         held_out: Option<&ImageSet>,
         generated: &[u8],
-        picture: &Path,
+        path: &Path,
         console: &Console,
     ) -> Result<Self> {
         let shape = training.image_shape();
@@ -61,24 +62,30 @@ impl NearestTrainingImages {
             near[query].iter().for_each(|near| rows.extend_from_slice(training.image(near.index)));
         }
         let columns = 1 + SHOWN.min(training.count());
-        let image = with_neighbours(&Pictures::new(&rows, shape)?, columns).map_err(|flaw| Error::Request {
-            message: format!("{} could not be drawn: {flaw}", picture.display()),
-            hint: "leave out --neighbours, and please report it".into(),
+        let image = with_neighbours(&ImageBytes::new(&rows, shape)?, columns).map_err(|error| Error::Request {
+            message: format!("{} could not be drawn: {error}", path.display()),
+            hint: "leave out --neighbours, and please report this bug".into(),
         })?;
-        sheet::write_sheet(picture, &image)?;
-        Ok(Self { memorisation, picture: picture.to_path_buf() })
+        sheet::write_sheet(path, &image)?;
+        Ok(Self { memorisation, image: path.to_path_buf() })
     }
 
-    /// The lines of the report.
+    /// The lines of the text report.
     pub(super) fn lines(&self) -> Vec<String> {
-        let MemorisationScores { images, training_images, held_out, made, real, ratio, suspicious } = self.memorisation;
+        let MemorisationScores { images, training_images, held_out, generated, real, ratio, suspicious } =
+            self.memorisation;
         let others = if held_out { "held-out images" } else { "training images" };
-        let ratio = ratio.map_or("no ratio, as real images have copies".into(), |ratio| format!("{ratio:.3}"));
+        let ratio = ratio.map_or("none: real images have copies".into(), |ratio| format!("{ratio:.3}"));
         vec![
             String::new(),
-            format!("the nearest of {training_images} training images, by their pixels, of {images} images\n"),
+            format!(
+                "nearest neighbours, by pixels, of {images} generated images among {training_images} training images\n"
+            ),
             format!("{:<16}{:>14}{others:>18}{:>14}   good", "", "this run", "ratio"),
-            format!("{:<16}{made:>14.2}{real:>18.2}{ratio:>14}   about 1; copies are far below", "median distance"),
+            format!(
+                "{:<16}{generated:>14.2}{real:>18.2}{ratio:>14}   about 1; copies are far below",
+                "median distance"
+            ),
             format!(
                 "{:<16}{:>12.1} %{:>16.1} %{:>14}   about 1 %; copies are far above",
                 "suspiciously near",
@@ -87,7 +94,7 @@ impl NearestTrainingImages {
                 ""
             ),
             String::new(),
-            format!("examples, from the nearest to the farthest: {}", self.picture.display()),
+            format!("examples, sorted by distance: {}", self.image.display()),
         ]
     }
 }

@@ -9,77 +9,77 @@ use crate::metrics::{Accuracy, ConditionalScores, FeatureExtractor, Metrics, Mod
 
 /// The largest number of classes that the table of classes shows.
 const MAX_CLASSES_SHOWN: usize = 32;
-/// Length of the longest bar, in characters.
+/// The length of the longest bar, in characters.
 const BAR: f64 = 24.0;
 
 /// The result of `gpu-gan eval`.
 #[derive(Debug, Serialize)]
 pub struct EvaluationReport {
-    /// Version of this program.
+    /// The version of this program.
     pub version: &'static str,
-    /// Description of the device.
+    /// The description of the device.
     pub device: String,
     /// The data set of the real images.
     pub data: String,
+    /// The feature extractor.
     #[serde(flatten)]
-    /// The network that makes the features.
     pub extractor: FeatureExtractor,
-    /// Number of features of an image.
+    /// The number of features of an image.
     pub features: usize,
-    /// Metrics of the run's images. `None` if only a data set was evaluated.
+    /// The metrics of the run. `None` if only a data set was evaluated.
     pub run: Option<RunMetrics>,
-    /// Metrics of every checkpoint in the order of their steps, for `--every-checkpoint`.
+    /// The metrics of every checkpoint in the order of their steps, for `--every-checkpoint`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointMetrics>,
-    /// Metrics of real images, the best possible values.
+    /// The metrics of real images, which are the best possible values.
     pub real_images: Metrics,
-    /// Metrics of uniform noise, if only a data set was evaluated.
+    /// The metrics of uniform noise, if only a data set was evaluated.
     pub noise: Option<Metrics>,
-    /// Modes of `stacked-mnist`.
+    /// The mode coverage, for the data set `stacked-mnist`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modes: Option<ModeCounts>,
 }
 
-/// How many of the thousand modes of `stacked-mnist` there are among images.
+/// The mode coverage of generated and of real images on `stacked-mnist`.
 #[derive(Debug, Serialize)]
 pub struct ModeCounts {
-    /// Accuracy of the classifier that reads the digits, for one digit.
+    /// The accuracy of the digit reader, for one digit.
     pub reader: Accuracy,
-    /// Modes of the run's images. `None` if only a data set was evaluated.
+    /// The mode coverage of generated images. `None` if only a data set was evaluated.
     pub run: Option<Modes>,
-    /// Modes of as many real images.
+    /// The mode coverage of the same number of real images.
     pub real: Modes,
 }
 
-/// The metrics of a checkpoint's images.
+/// The metrics of the images of a checkpoint.
 #[derive(Debug, Serialize)]
 pub struct RunMetrics {
     /// The checkpoint file.
     pub checkpoint: PathBuf,
-    /// Training step of the checkpoint.
+    /// The training step of the checkpoint.
     pub step: u64,
     /// Whether the raw weights were used instead of the EMA weights.
     pub raw: bool,
-    /// Seed of the first image. The others follow.
+    /// The seed of the first image. The seeds of the other images follow.
     pub first_seed: u64,
-    /// Metrics of the images.
+    /// The metrics of the images.
     pub metrics: Metrics,
-    /// Conditional scores, if the run is conditional.
+    /// The conditional scores, if the run is conditional.
     pub conditional: Option<ConditionalScores>,
-    /// Names of the classes by label, if they have names.
+    /// The names of the classes by label. Empty if the classes have no names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
-    /// Comparison with the nearest training images, for `--neighbours`.
+    /// The comparison with the nearest training images, for `--neighbours`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<NearestTrainingImages>,
 }
 
-/// The metrics of one of several checkpoints.
+/// The metrics of one of several evaluated checkpoints.
 #[derive(Debug, Serialize)]
 pub struct CheckpointMetrics {
-    /// Training step of the checkpoint.
+    /// The training step of the checkpoint.
     pub step: u64,
-    /// Metrics of its images.
+    /// The metrics of the images.
     pub metrics: Metrics,
 }
 
@@ -125,7 +125,7 @@ impl EvaluationReport {
     ) -> Vec<String> {
         let reals = match self.extractor {
             FeatureExtractor::Classifier { accuracy, .. } => {
-                format!(" ({:.2} % by one of real images)", 100.0 * accuracy.share())
+                format!(" ({:.2} % by a classifier trained on real images)", 100.0 * accuracy.share())
             }
             FeatureExtractor::Random => String::new(),
         };
@@ -136,17 +136,11 @@ impl EvaluationReport {
             line(
                 gan_train,
                 &format!(
-                    "of {} real images are recognised by a classifier of {trained_on} generated ones alone{reals}",
+                    "of {} real images are recognised by a classifier trained on {trained_on} generated images only{reals}",
                     gan_train.of
                 ),
             ),
-            line(
-                gan_test,
-                &format!(
-                    "of {} generated images show the requested class, by the classifier of real ones",
-                    gan_test.of
-                ),
-            ),
+            line(gan_test, &format!("of {} generated images are recognised as their requested class", gan_test.of)),
         ]
     }
 
@@ -166,16 +160,16 @@ impl EvaluationReport {
     fn notes(&self, judged: &Metrics) -> Vec<String> {
         let mut notes = vec![String::new()];
         if (self.real_images.images, self.real_images.reals) == (judged.images, judged.reals) {
-            notes.push(format!("real images: {} others of the same data", self.real_images.images));
+            notes.push(format!("real images: {} other images of the same data set", self.real_images.images));
         } else {
             notes.push(format!(
-                "real images: {} against {} others, all that there are; fewer images give larger distances",
+                "real images: one half of the data set, {} images, against the other {}; fewer images give larger distances",
                 self.real_images.images, self.real_images.reals
             ));
         }
         if judged.images <= self.features {
             notes.push(format!(
-                "{} images are too few for {} features: the distance says little",
+                "{} images are too few for {} features, so the distance is unreliable",
                 judged.images, self.features
             ));
         }
@@ -184,13 +178,13 @@ impl EvaluationReport {
         {
             notes.push("the classifier is often wrong, so all metrics are unreliable".into());
         }
-        notes.push("compare metrics only with metrics of this program for as many images of the same data".into());
+        notes.push("compare only metrics of this program, for the same number of images of the same data set".into());
         notes
     }
 }
 
 impl ModeCounts {
-    /// A table of its own, as these are counts of more images than the metrics are of.
+    /// The lines of the table of modes. It is a separate table, because more images are counted than evaluated.
     fn lines(&self) -> Vec<String> {
         let columns: Vec<(&str, &Modes)> =
             self.run.iter().map(|run| ("this run", run)).chain([("real images", &self.real)]).collect();
@@ -228,8 +222,8 @@ fn table(columns: &[(&str, &Metrics)], extractor: FeatureExtractor) -> Vec<Strin
     let rows: [MetricRow; 6] = [
         ("classifier score", |metrics| metrics.score, 2, &most),
         ("Fréchet distance", |metrics| Some(metrics.frechet), 2, "low, down to 0"),
-        ("precision", |metrics| Some(metrics.overlap.precision), 3, "high: they look real"),
-        ("recall", |metrics| Some(metrics.overlap.recall), 3, "high: all kinds are there"),
+        ("precision", |metrics| Some(metrics.overlap.precision), 3, "high: images look real"),
+        ("recall", |metrics| Some(metrics.overlap.recall), 3, "high: all kinds of images"),
         ("density", |metrics| Some(metrics.overlap.density), 3, "high, about 1"),
         ("coverage", |metrics| Some(metrics.overlap.coverage), 3, "high, up to 1"),
     ];
@@ -290,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_are_told_beside_those_of_real_images_and_what_an_even_draw_would_show() {
+    fn modes_are_shown_with_those_of_real_images_and_of_uniform_samples() {
         let half: Vec<u64> = (0..1000).map(|mode| 52 * (mode % 2)).collect();
         let reader = Accuracy { right: 99, of: 100 };
         let counts = ModeCounts { reader, run: Some(Modes::of(&half)), real: Modes::of(&[26; 1000]) };

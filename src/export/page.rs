@@ -15,7 +15,7 @@ use super::{ExportOptions, ExportSource};
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::report::{Pictures, evenly, sheet};
+use crate::report::{ImageBytes, evenly, sheet};
 use crate::train::classes::{columns, of_sheet};
 use crate::train::{Checkpoint, Sampler};
 
@@ -117,7 +117,7 @@ fn sheets(source: ExportSource<'_>) -> Result<Vec<InlineSheet>> {
             bytes.extend_from_slice(images);
             Ok(())
         })?;
-        let image = sheet::lay_out(&Pictures::new(&bytes, model.image)?, model.classes.and_then(columns))?;
+        let image = sheet::lay_out(&ImageBytes::new(&bytes, model.image)?, model.classes.and_then(columns))?;
         let png = sheet::to_png(&image).expect("a sheet has a PNG form");
         found.push(InlineSheet::new(format!("Generated images, step {step}"), &png));
     }

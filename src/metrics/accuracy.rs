@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Accuracy of a classifier on images that it was not trained on.
+/// The accuracy of a classifier on images that it was not trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Number of images that the classifier recognised.
+    /// The number of images that the classifier recognised.
     pub right: usize,
-    /// Number of images.
+    /// The number of images that the classifier was tested on.
     pub of: usize,
 }
 

@@ -5,28 +5,29 @@ use crate::net::{Layer, Network, Pad, Shape};
 use crate::program::Program;
 use crate::program::random::{normal, stream};
 
-/// Values for black and white.
+/// The values of black and white.
 pub(super) const RANGE: [f64; 2] = [-1.0, 1.0];
-/// Number of features of the classifier.
+/// The number of features of the classifier.
 const CLASSIFIER_FEATURES: usize = 128;
-/// Number of features of the random network.
+/// The number of features of the random network.
 const RANDOM_FEATURES: usize = 256;
-/// Height and width, in pixels, that are small enough for a linear layer.
+/// The height and width, in pixels, down to which an architecture halves the image before its linear layer.
 const SMALL_SIDE: usize = 4;
 
-/// Layers that end in features, and perhaps others behind them that end in logits.
+/// The layers of a feature extractor. A classifier has further layers after the features, which end in logits.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Architecture {
     /// Height, width and channels of the images.
     pub(super) image: Shape,
+    /// The layers in their order.
     pub(super) layers: Vec<Layer>,
-    /// The layer that gives the features.
+    /// The index of the layer whose output is the features.
     pub(super) features: usize,
 }
 
 impl Architecture {
-    /// Halves the image until it is small, with twice the channels each time, then decides. For 28 x 28 x 1 and ten classes
-    /// it has 0.4 million parameters and 2.5 million multiply-adds.
+    /// A classifier: strided convolutions that halve the image and double the channels, then two linear layers. For 28 x 28 x 1 and ten
+    /// classes it has 0.4 million parameters and 2.5 million multiply-adds.
     pub(super) fn classifier(image: Shape, classes: usize) -> Self {
         let mut layers = halvings(image, |channels, kernel| {
             vec![
@@ -44,7 +45,7 @@ impl Architecture {
         Self { image, features: layers.len() - 2, layers }
     }
 
-    /// The same halvings without anything to learn, and a random projection of all that is left.
+    /// A network for random weights: the strided convolutions of the classifier, then one linear layer.
     pub(super) fn random(image: Shape) -> Self {
         let mut layers = halvings(image, |channels, kernel| {
             let pad = Pad::Pixels(kernel / 2);
@@ -62,14 +63,14 @@ impl Architecture {
         Network::new(program, "feature_extractor", &self.layers, self.image)
     }
 
-    /// Images that are looked at together: fewer where they are large, so that memory stays within some hundred MiB.
+    /// The number of images per batch. It is smaller for large images, which keeps memory within a few hundred MiB.
     pub(super) fn batch(&self) -> usize {
         let [h, w, _] = self.image;
         ((1 << 20) / (h * w)).clamp(4, 128)
     }
 }
 
-/// A stage for each halving of the larger side: at least two, and channels of 32, 64 and then 128.
+/// The layers of a stage for each halving of the larger side, at least two stages. They have 32, 64 and then 128 channels.
 fn halvings([h, w, _]: Shape, stage: impl Fn(usize, usize) -> Vec<Layer>) -> Vec<Layer> {
     let mut side = h.max(w);
     let mut layers = Vec::new();
@@ -82,8 +83,8 @@ fn halvings([h, w, _]: Shape, stage: impl Fn(usize, usize) -> Vec<Layer>) -> Vec
     layers
 }
 
-/// What a network starts with: weights from a normal distribution of variance `2 / inputs` (He et al. 2015, "Delving deep
-/// into rectifiers"), gammas and running variances of 1, all else 0.
+/// Initial values of parameters or running statistics: weights from a normal distribution of variance `2 / inputs` (He et al. 2015,
+/// "Delving deep into rectifiers"), gammas and running variances of 1, all others 0.
 pub(super) fn start(layout: &Layout, seed: u64) -> Vec<f32> {
     let stored = layout.tensors().zip(stream::INITIAL..).map(|((name, shape), stream)| {
         let len: usize = shape.iter().product();

@@ -1,4 +1,4 @@
-//! The classifier that makes features: a small network trained on the labelled images of a data set.
+//! The classifier of the feature extractor: a small network that is trained on the labelled images of a data set.
 
 use std::path::Path;
 
@@ -17,23 +17,23 @@ use crate::program::random::shuffled;
 use crate::program::{Device, Element, Op, Order, Program, RampUp, RoutineId, Schedule, TensorId, Values};
 use crate::progress::{Console, Task};
 
-/// Learning rates of Adam, each for an equal part of the steps.
+/// The learning rates of Adam. Each is used for an equal part of the steps.
 const RATES: [f64; 5] = [2e-3, 2e-3, 1e-3, 4e-4, 1e-4];
-/// Epochs of training.
+/// The number of epochs of training.
 const EPOCHS: usize = 5;
-/// The fewest training steps, for small data sets.
+/// The smallest number of training steps, for small data sets.
 const MIN_STEPS: usize = 500;
-/// Decay of the EMA of the weights.
+/// The decay of the EMA of the weights.
 const EMA_DECAY: f64 = 0.995;
-/// Steps between two updates of the progress bar.
+/// The number of steps between two updates of the progress bar.
 const BURST: usize = 10;
-/// Without test images, 1 / `HELD_BACK` of the images is held back for testing.
-const HELD_BACK: u32 = 10;
-/// Seed of the order of the images and of the initial weights.
+/// Without test images, 1 / `HELD_OUT` of the images is held out for testing.
+const HELD_OUT: u32 = 10;
+/// The seed of the order of the images and of the initial weights.
 const SEED: u64 = 1;
 
-/// The classifier of these images: the one in the cache, or one that is trained and then saved there. It is tested with `test`, or
-/// with a tenth of the images that is held back.
+/// Reads the classifier of these images from `cache`, or trains one and saves it there. It is tested on `test`, or on a held-out tenth of
+/// the images.
 ///
 /// # Panics
 ///
@@ -45,9 +45,13 @@ pub(super) fn open(
     cache: Option<&Path>,
     console: &Console,
 ) -> Result<(FeatureNetwork, Accuracy)> {
-    let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
-    let [lesson, exam] = LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
-    let place = cache.map(|cache| ClassifierFile::new(cache, &about(&architecture, &lesson, &exam)));
+    let architecture = Architecture::classifier(
+        images.image_shape(),
+        images.classes().expect("the caller checks that there are classes"),
+    );
+    let [training, test_set] =
+        LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let place = cache.map(|cache| ClassifierFile::new(cache, &about(&architecture, &training, &test_set)));
     if let Some(place) = &place {
         let found = place.read().and_then(|found| match found {
             None => Ok(None),
@@ -63,14 +67,21 @@ pub(super) fn open(
             }
             Ok(None) => {}
             Err(what) => {
-                console.message(&format!("{} cannot be used; rebuilding it: {what}", place.path().display()));
+                console.message(&format!(
+                    "{} cannot be used, so the classifier is trained again: {what}",
+                    place.path().display()
+                ));
             }
         }
     }
-    let tensors =
-        learn(device, &architecture, &lesson, &console.task("training the classifier", steps(&architecture, &lesson)))?;
+    let tensors = train(
+        device,
+        &architecture,
+        &training,
+        &console.task("training the classifier", steps(&architecture, &training)),
+    )?;
     let mut network = FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?;
-    let accuracy = exam.test(&mut network)?;
+    let accuracy = test_set.test(&mut network)?;
     if let Some(place) = &place
         && let Err(error) = place.write(&SavedClassifier { tensors, accuracy })
     {
@@ -80,7 +91,7 @@ pub(super) fn open(
     Ok((network, accuracy))
 }
 
-/// Accuracy, on the test images of the real `images`, of a classifier that is trained on `generated` images only.
+/// The accuracy of a classifier that is trained on `generated` images only. It is tested on `test`, or on a held-out tenth of `images`.
 ///
 /// # Panics
 ///
@@ -92,34 +103,37 @@ pub(super) fn accuracy_when_trained_on(
     test: Option<&ImageSet>,
     console: &Console,
 ) -> Result<Accuracy> {
-    let architecture = Architecture::classifier(images.image_shape(), images.classes().expect("asked for"));
-    let [_, exam] = LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let architecture = Architecture::classifier(
+        images.image_shape(),
+        images.classes().expect("the caller checks that there are classes"),
+    );
+    let [_, test_set] = LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
     let task = console.task("training a classifier on generated images", steps(&architecture, generated));
-    let tensors = learn(device, &architecture, generated, &task)?;
-    exam.test(&mut FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
+    let tensors = train(device, &architecture, generated, &task)?;
+    test_set.test(&mut FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
 }
 
-/// Tells the user how good the classifier is.
+/// Prints the accuracy of the classifier.
 fn report(accuracy: Accuracy, console: &Console) {
     let weak = if accuracy.share() < 0.9 { ", so metrics that use it are unreliable" } else { "" };
     console.message(&format!("classifier  {:.1} % on {} test images{weak}", 100.0 * accuracy.share(), accuracy.of));
 }
 
-/// Description of everything that decides the trained weights. Two classifiers with the same description are equal.
-fn about(architecture: &Architecture, lesson: &LabelledImages, exam: &LabelledImages) -> String {
+/// Describes everything that determines the trained weights. Two classifiers with the same description are equal.
+fn about(architecture: &Architecture, training: &LabelledImages, test: &LabelledImages) -> String {
     format!(
         "trained on {}, tested on {}, {architecture:?}, rates {RATES:?}, {EPOCHS} epochs, {MIN_STEPS} steps at least, \
          EMA {EMA_DECAY}, seed {SEED}",
-        lesson.fingerprint(),
-        exam.fingerprint()
+        training.fingerprint(),
+        test.fingerprint()
     )
 }
 
 /// Images with their labels.
 pub(super) struct LabelledImages {
-    /// (N, H, W, C).
+    /// The images, bytes (N, H, W, C).
     pub(super) pixels: Vec<u8>,
-    /// (N).
+    /// The labels (N).
     pub(super) labels: Vec<u8>,
 }
 
@@ -127,13 +141,14 @@ impl LabelledImages {
     /// Splits a data set into training images and test images.
     fn split(images: &ImageSet, test: Option<&ImageSet>) -> [Self; 2] {
         let labels = |set: &ImageSet| set.labels.clone();
-        let all = || Self { pixels: images.pixels.clone(), labels: labels(images).expect("they have classes") };
+        let all =
+            || Self { pixels: images.pixels.clone(), labels: labels(images).expect("images with classes have labels") };
         if let Some((test, labels)) = test.and_then(|test| Some((test, labels(test)?))) {
             return [all(), Self { pixels: test.pixels.clone(), labels }];
         }
         let (count, labels) = (images.count() as u32, all().labels);
-        let held_back = (count / HELD_BACK).max(1);
-        [held_back..count, 0..held_back].map(|places| {
+        let held_out = (count / HELD_OUT).max(1);
+        [held_out..count, 0..held_out].map(|places| {
             let chosen: Vec<usize> = places.map(|g| shuffled(SEED, g, count) as usize).collect();
             Self {
                 pixels: chosen.iter().flat_map(|&i| images.image(i)).copied().collect(),
@@ -151,7 +166,7 @@ impl LabelledImages {
         format!("{} images {:08x} with labels {:08x}", self.labels.len(), crc(&self.pixels), crc(&self.labels))
     }
 
-    /// Accuracy of a classifier on these images.
+    /// Measures the accuracy of a classifier on these images.
     fn test(&self, network: &mut FeatureNetwork) -> Result<Accuracy> {
         let logits = network.run(&self.pixels, &Task::hidden())?.logits.expect("a classifier has logits");
         let right = logits.iter().zip(&self.labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
@@ -166,19 +181,26 @@ fn pack(tensors: &[StoredTensor<f32>], layouts: [&Layout; 2]) -> Result<[Vec<f32
     Ok([layouts[0].pack(&weights)?, layouts[1].pack(&statistics)?])
 }
 
-/// The training step of a classifier on `count` images.
+/// The training program of a classifier.
 pub(super) struct ClassifierTraining {
+    /// The program.
     pub(super) program: Program,
-    /// The same step at each of [`RATES`].
+    /// The routines of a training step, one for each of [`RATES`].
     steps: Vec<RoutineId>,
+    /// The training images, (N, H, W, C).
     data: TensorId,
+    /// The labels of the training images, (N).
     labels: TensorId,
+    /// The loss of the last step.
     history: TensorId,
+    /// The classifier.
     network: Network,
+    /// The EMA of the classifier.
     ema: Network,
 }
 
 impl ClassifierTraining {
+    /// The training program for `count` images.
     pub(super) fn new(architecture: &Architecture, count: usize) -> Self {
         let mut program = Program::new();
         let ([h, w, c], n) = (architecture.image, architecture.batch().min(count));
@@ -236,31 +258,31 @@ impl ClassifierTraining {
     }
 }
 
-/// Number of training steps for these examples.
+/// The number of training steps for these images.
 fn steps(architecture: &Architecture, examples: &LabelledImages) -> u64 {
     (EPOCHS * examples.labels.len()).div_ceil(architecture.batch()).max(MIN_STEPS) as u64
 }
 
-/// Trains a classifier. Returns the EMA of its parameters, and its running statistics.
-fn learn(
+/// Trains a classifier. Returns the EMA of its parameters and its running statistics.
+fn train(
     device: &dyn Device,
     architecture: &Architecture,
     examples: &LabelledImages,
     task: &Task,
 ) -> Result<Vec<StoredTensor<f32>>> {
     let count = examples.labels.len();
-    let lesson = ClassifierTraining::new(architecture, count);
-    let mut executor = device.build(&lesson.program)?;
-    let ClassifierTraining { network, ema, .. } = &lesson;
+    let training = ClassifierTraining::new(architecture, count);
+    let mut executor = device.build(&training.program)?;
+    let ClassifierTraining { network, ema, .. } = &training;
     let params = start(network.params_layout(), SEED);
     executor.upload(network.params(), Values::F32(&params))?;
     executor.upload(ema.params(), Values::F32(&params))?;
     executor.upload(network.running(), Values::F32(&start(network.running_layout(), SEED)))?;
-    executor.upload(lesson.data, Values::U8(&examples.pixels))?;
-    executor.upload(lesson.labels, Values::U8(&examples.labels))?;
+    executor.upload(training.data, Values::U8(&examples.pixels))?;
+    executor.upload(training.labels, Values::U8(&examples.labels))?;
 
     let steps = steps(architecture, examples) as usize;
-    for (number, &step) in lesson.steps.iter().enumerate() {
+    for (number, &step) in training.steps.iter().enumerate() {
         let part = steps * number / RATES.len()..steps * (number + 1) / RATES.len();
         for first in part.clone().step_by(BURST) {
             let burst = BURST.min(part.end - first);
@@ -268,7 +290,7 @@ fn learn(
             task.advance(burst as u64);
         }
     }
-    let [loss, _] = executor.download(lesson.history)?[..] else { unreachable!("a history of one row of two") };
+    let [loss, _] = executor.download(training.history)?[..] else { unreachable!("a history of one row of two") };
     if !loss.is_finite() {
         return Err(Error::Device {
             message: format!("the classifier of the feature extractor could not be trained: its loss became {loss}"),

@@ -27,27 +27,28 @@ pub struct ConditionalScores {
 }
 
 impl<I: Deref<Target = ImageSet>> Evaluator<I> {
-    /// How well images (N, H, W, C), as bytes, show the `classes` (N) that they were made for. All of them teach the classifier
-    /// that is tested with real images, those of `test` or a tenth of the data set held back; the first [`Self::count`] of them
-    /// are shown to the classifier of the real images. It takes half a minute or more on two cores.
+    /// Computes the conditional scores of `generated`, bytes (N, H, W, C), with their requested `classes` (N).
+    ///
+    /// All generated images train the classifier of GAN-train. It is tested on `test`, or on a held-out tenth of the data set. The first
+    /// [`Self::count`] generated images are classified for GAN-test. It takes at least half a minute on two cores.
     ///
     /// # Panics
     ///
-    /// If the data set's images have no classes, or if there are fewer images than [`Self::count`].
+    /// If the data set has no classes, or there are fewer generated images than [`Self::count`].
     pub fn conditional_scores(
         &mut self,
         device: &dyn Device,
-        made: Vec<u8>,
+        generated: Vec<u8>,
         classes: Vec<u8>,
         test: Option<&ImageSet>,
     ) -> Result<ConditionalScores> {
         let image: usize = self.images.image_shape().iter().product();
-        assert_eq!(made.len(), classes.len() * image, "images and their classes");
-        let judged = self.count();
-        let task = self.console.task("looking at images", judged as u64);
-        let logits = self.network.run(&made[..judged * image], &task)?.logits.expect("a classifier has logits");
+        assert_eq!(generated.len(), classes.len() * image, "every image has a class");
+        let count = self.count();
+        let task = self.console.task("classifying images", count as u64);
+        let logits = self.network.run(&generated[..count * image], &task)?.logits.expect("a classifier has logits");
         let mut of_classes =
-            vec![Accuracy { right: 0, of: 0 }; self.images.classes().expect("there is a classifier of them")];
+            vec![Accuracy { right: 0, of: 0 }; self.images.classes().expect("a classifier has classes")];
         for (row, &class) in logits.iter().zip(&classes) {
             let Accuracy { right, of } = &mut of_classes[usize::from(class)];
             *right += usize::from(largest(row) == usize::from(class));
@@ -56,7 +57,7 @@ impl<I: Deref<Target = ImageSet>> Evaluator<I> {
         let sum = |part: fn(&Accuracy) -> usize| of_classes.iter().map(part).sum();
         let gan_test = Accuracy { right: sum(|class| class.right), of: sum(|class| class.of) };
         let trained_on = classes.len();
-        let examples = LabelledImages { pixels: made, labels: classes };
+        let examples = LabelledImages { pixels: generated, labels: classes };
         let gan_train = classifier::accuracy_when_trained_on(&examples, device, &self.images, test, &self.console)?;
         Ok(ConditionalScores { gan_train, trained_on, gan_test, gan_test_of_classes: of_classes })
     }

@@ -1,4 +1,4 @@
-//! Metrics of generated images, against the real images of a data set.
+//! The evaluator: computes metrics of generated images against the real images of a data set.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -16,34 +16,41 @@ use crate::program::Device;
 use crate::program::random::{philox, shuffled};
 use crate::progress::Console;
 
-/// Seed of the choice of real images and of the random network's weights. It is fixed, so that metrics of runs compare.
+/// The seed of the choice of real images and of the random network's weights. It is fixed, so that metrics of runs compare.
 const SEED: u64 = 0;
-/// The fewest images of a data set: each half needs one more than the neighbours.
+/// The smallest number of images of a data set. Each half of the data set must have more than [`NEAREST`] images.
 const MIN_IMAGES: usize = 2 * (NEAREST + 1);
 
-/// Compares generated images with the real images of a data set, which it borrows or shares. It computes the features of the real
-/// images once and can evaluate any number of times.
+/// Computes metrics of generated images against the real images of a data set. The features of the real images are computed once, then
+/// any number of sets of images can be evaluated. `I` borrows or shares the data set.
 pub struct Evaluator<I> {
+    /// The data set.
     pub(super) images: I,
+    /// The network of the feature extractor.
     pub(super) network: FeatureNetwork,
+    /// The kind of the feature extractor.
     extractor: FeatureExtractor,
+    /// The scaling of the features of a random network.
     scale: Option<FeatureScale>,
-    /// Features of the real images.
+    /// The features of the real images.
     reals: Features,
+    /// Mean and covariance of the features of the real images.
     gaussian: Gaussian,
+    /// The neighbourhoods of the features of the real images.
     neighbourhoods: Neighbourhoods,
+    /// The console for the progress of long computations.
     pub(super) console: Console,
 }
 
-/// The network that makes features of images. Metrics with different feature extractors or data sets cannot be compared.
+/// The network that computes features of images. Metrics with different feature extractors or data sets cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "network", rename_all = "lowercase")]
 pub enum FeatureExtractor {
     /// A classifier that was trained on the real images.
     Classifier {
-        /// Number of classes.
+        /// The number of classes.
         classes: usize,
-        /// Accuracy on test images.
+        /// The accuracy on test images.
         accuracy: Accuracy,
     },
     /// A network with random weights, for images without labels. Each feature is scaled to mean 0 and standard deviation 1 over
@@ -54,9 +61,9 @@ pub enum FeatureExtractor {
 /// All metrics of a set of images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
-    /// Number of images evaluated.
+    /// The number of evaluated images.
     pub images: usize,
-    /// Number of real images that they were compared with.
+    /// The number of real images that they were compared with.
     pub reals: usize,
     /// [`classifier_score`], if the feature extractor is a classifier.
     pub score: Option<f64>,
@@ -65,7 +72,7 @@ pub struct Metrics {
     /// Precision, recall, density and coverage.
     #[serde(flatten)]
     pub overlap: Overlap,
-    /// [`histogram`] of the classes, if the feature extractor is a classifier.
+    /// The [`histogram`] of the classes, if the feature extractor is a classifier.
     pub classes: Option<Vec<u64>>,
 }
 
@@ -74,11 +81,11 @@ pub struct Metrics {
 pub struct QuickMetrics {
     /// Fréchet distance ([`frechet`]) between the features of the images and of the real images.
     pub frechet: f64,
-    /// [`Gaussian::spread`] of the features divided by that of the real images: about 1 for equal distributions, 0 for identical
+    /// The [`Gaussian::spread`] of the features divided by that of the real images: about 1 for equal distributions, 0 for identical
     /// images.
     pub spread: f64,
-    /// For each class the number of images that the classifier assigns to it, and the class's share of the real images. `None`
-    /// without a classifier.
+    /// For each class, the number of images that are classified as it, and its share of the real images. `None` if the feature extractor
+    /// is not a classifier.
     pub classes: Option<Vec<(u64, f64)>>,
 }
 
@@ -133,22 +140,22 @@ impl<I: Deref<Target = ImageSet>> Evaluator<I> {
         })
     }
 
-    /// Number of real images. Evaluate as many generated images, so that metrics compare.
+    /// The number of real images. Metrics compare best if the number of generated images is the same.
     pub fn count(&self) -> usize {
         self.reals.rows()
     }
 
-    /// Number of features of an image.
+    /// The number of features of an image.
     pub fn features(&self) -> usize {
         self.reals.width()
     }
 
-    /// The network that makes the features.
+    /// The kind of the feature extractor.
     pub fn extractor(&self) -> FeatureExtractor {
         self.extractor
     }
 
-    /// The quick metrics of images, bytes (N, H, W, C).
+    /// Computes the quick metrics of images, bytes (N, H, W, C).
     pub fn quick_metrics(&mut self, generated: &[u8]) -> Result<QuickMetrics> {
         let output = self.features_of(generated)?;
         let gaussian = Gaussian::of(&output.features)?;
@@ -166,18 +173,18 @@ impl<I: Deref<Target = ImageSet>> Evaluator<I> {
         })
     }
 
-    /// All metrics of images, bytes (N, H, W, C).
+    /// Computes all metrics of images, bytes (N, H, W, C).
     ///
     /// # Panics
     ///
-    /// If the bytes are no whole number of images of the data set's shape.
+    /// If the bytes are not a whole number of images of the shape of the data set.
     pub fn evaluate(&mut self, generated: &[u8]) -> Result<Metrics> {
         let output = self.features_of(generated)?;
         metrics(&self.gaussian, &self.neighbourhoods, &output)
     }
 
-    /// The metrics of real images, the best possible values. These are as many real images as, and others than, those that images
-    /// are compared with. In a data set that is too small, one half is compared with the other.
+    /// Computes the metrics of real images, which are the best possible values. The evaluated images are [`Self::count`] real images that
+    /// are not among the reference images. If the data set is too small, one half of it is compared with the other half.
     pub fn evaluate_real(&mut self) -> Result<Metrics> {
         let (count, all) = (self.count(), self.images.count());
         if all >= 2 * count {
@@ -191,7 +198,7 @@ impl<I: Deref<Target = ImageSet>> Evaluator<I> {
         metrics(&Gaussian::of(&one)?, &Neighbourhoods::new(&one, NEAREST)?, &other?)
     }
 
-    /// The metrics of uniform noise, for comparison.
+    /// Computes the metrics of uniform noise, for comparison.
     pub fn evaluate_noise(&mut self) -> Result<Metrics> {
         let len: usize = self.count() * self.images.image_shape().iter().product::<usize>();
         let words = (0..len.div_ceil(16) as u32).flat_map(|block| philox([block, 0, 0, 0], [SEED as u32, 0]));
@@ -205,19 +212,24 @@ impl<I: Deref<Target = ImageSet>> Evaluator<I> {
     }
 }
 
-/// Runs images through the network.
+/// Computes features and logits of images, and shows the progress.
 fn extract(network: &mut FeatureNetwork, bytes: &[u8], images: &ImageSet, console: &Console) -> Result<NetworkOutput> {
     let image: usize = images.image_shape().iter().product();
-    assert!(!bytes.is_empty() && bytes.len().is_multiple_of(image), "{} bytes of images of {image}", bytes.len());
+    assert!(
+        !bytes.is_empty() && bytes.len().is_multiple_of(image),
+        "{} bytes are not a whole number of images of {image} bytes",
+        bytes.len()
+    );
     network.run(bytes, &console.task("computing features", (bytes.len() / image) as u64))
 }
 
-/// The images at these positions of a shuffled order.
-fn chosen(images: &ImageSet, places: std::ops::Range<usize>) -> Vec<u8> {
+/// The images at the given positions of a shuffled order.
+fn chosen(images: &ImageSet, positions: std::ops::Range<usize>) -> Vec<u8> {
     let count = images.count() as u32;
-    places.flat_map(|g| images.image(shuffled(SEED, g as u32, count) as usize)).copied().collect()
+    positions.flat_map(|g| images.image(shuffled(SEED, g as u32, count) as usize)).copied().collect()
 }
 
+/// The metrics of generated images against real images.
 fn metrics(reals: &Gaussian, neighbourhoods: &Neighbourhoods, generated: &NetworkOutput) -> Result<Metrics> {
     Ok(Metrics {
         images: generated.features.rows(),
@@ -231,7 +243,9 @@ fn metrics(reals: &Gaussian, neighbourhoods: &Neighbourhoods, generated: &Networ
 
 /// The scaling of each feature to mean 0 and standard deviation 1 over the real images.
 struct FeatureScale {
+    /// The mean of each feature.
     mean: Vec<f64>,
+    /// 1 / standard deviation of each feature.
     factor: Vec<f64>,
 }
 

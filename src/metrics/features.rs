@@ -1,42 +1,45 @@
-//! What a network sees in images: a row of numbers for each.
+//! Features of images: a row of numbers for each image.
 
 use crate::error::{Error, Result};
 
-/// A matrix (N, WIDTH) of finite numbers: a row for each image.
+/// A matrix (N, WIDTH) of finite numbers, with a row for each image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
+    /// The numbers, row after row.
     values: Vec<f32>,
+    /// The number of columns.
     width: usize,
 }
 
 impl Features {
-    /// Takes rows of `width` numbers, one behind the other.
+    /// Makes a matrix of `values`, which are rows of `width` numbers, one after the other.
     ///
     /// # Errors
     ///
-    /// [`Error::Device`] where a number is not finite: no figure could be made of it.
+    /// [`Error::Device`] if a number is not finite, since no metric can be computed from it.
     ///
     /// # Panics
     ///
-    /// If the numbers are no whole number of rows, or none.
+    /// If `values` is empty or not a whole number of rows.
     pub fn new(values: Vec<f32>, width: usize) -> Result<Self> {
         assert!(width > 0 && !values.is_empty() && values.len().is_multiple_of(width), "{} values", values.len());
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(Self { values, width }),
             Some(place) => Err(Error::Device {
                 message: format!("feature {} of image {} is not a finite number", place % width, place / width),
-                hint: "try again with --device cpu; if it stays, the images or the classifier in the cache are damaged"
-                    .into(),
+                hint:
+                    "try again with --device cpu; if the error persists, remove the folder `classifiers` of the cache"
+                        .into(),
             }),
         }
     }
 
-    /// How many rows there are; at least one.
+    /// The number of rows, at least one.
     pub fn rows(&self) -> usize {
         self.values.len() / self.width
     }
 
-    /// How many numbers a row has.
+    /// The number of columns.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -77,13 +80,13 @@ pub(super) mod tests {
     use super::*;
     use crate::program::random::normal;
 
-    /// `rows` draws from N(0, I), the same for the same seed.
+    /// `rows` samples of N(0, I), determined by `seed`.
     pub(in crate::metrics) fn gaussian(seed: u64, rows: usize, width: usize) -> Features {
         let values = (0..rows * width).map(|i| normal(seed, 0, 0, i as u32) as f32).collect();
         Features::new(values, width).unwrap()
     }
 
-    /// The same rows in another order.
+    /// The rows of `features` in another order.
     pub(in crate::metrics) fn permuted(features: &Features) -> Features {
         let order = (0..features.rows()).map(|i| i * 7 % features.rows());
         let rows: Vec<&[f32]> = features.iter().collect();
@@ -92,7 +95,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn features_that_are_not_finite_are_refused_with_their_place() {
+    fn features_that_are_not_finite_are_refused_with_their_position() {
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = Features::new(vec![0.0, 1.0, 2.0, broken], 2).unwrap_err();
             assert_eq!(error.to_string(), "feature 1 of image 1 is not a finite number");

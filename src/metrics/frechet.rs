@@ -1,4 +1,4 @@
-//! The Fréchet distance of two sets of features, each taken for a normal distribution.
+//! The Fréchet distance between two sets of features, each modelled as a normal distribution.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
@@ -9,22 +9,24 @@ use crate::error::{Error, Result};
 /// Mean and covariance of features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gaussian {
+    /// The mean of each feature.
     mean: DVector<f64>,
+    /// The covariance, with the divisor N - 1.
     covariance: DMatrix<f64>,
 }
 
 impl Gaussian {
-    /// The mean of the rows, and their covariance with the unbiased divisor N - 1.
+    /// Computes the mean of the rows and their covariance, with the unbiased divisor N - 1.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] of fewer than two rows.
+    /// [`Error::Request`] if there are fewer than two rows.
     pub fn of(features: &Features) -> Result<Self> {
         let (n, width) = (features.rows(), features.width());
         if n < 2 {
             return Err(Error::Request {
-                message: "a single image has no spread that could be compared".into(),
-                hint: "ask for more images".into(),
+                message: "the covariance of a single image is not defined".into(),
+                hint: "use at least 2 images".into(),
             });
         }
         let mean = features.mean();
@@ -39,27 +41,27 @@ impl Gaussian {
         Ok(Self { mean: DVector::from_vec(mean), covariance: symmetric(&covariance) })
     }
 
-    /// The mean squared distance from the mean, `tr C`: half of that between two of them.
+    /// The mean squared distance of the rows from their mean, `tr C`.
     pub fn spread(&self) -> f64 {
         self.covariance.trace()
     }
 }
 
 /// `|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))` (Dowson and Landau 1982; on features of images: Heusel et al. 2017, "GANs
-/// trained by a two time-scale update rule"). 0 for equal distributions. Estimates are biased: fewer samples give larger
-/// distances, so only those of equally many may be compared.
+/// trained by a two time-scale update rule"). It is 0 for equal distributions. Estimates are biased: fewer samples give larger distances,
+/// so compare only distances of equal numbers of samples.
 ///
 /// The trace of the root is the sum of the roots of the eigenvalues of `C^(1/2) C' C^(1/2)`, which is symmetric.
 ///
 /// # Errors
 ///
-/// [`Error::Device`] where the eigenvalues cannot be found, which finite features do not come to.
+/// [`Error::Device`] if the eigenvalues cannot be found, which does not happen with finite features.
 ///
 /// # Panics
 ///
-/// If one has more features than the other.
+/// If `a` and `b` have different numbers of features.
 pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<f64> {
-    assert_eq!(a.mean.len(), b.mean.len(), "features of both sets");
+    assert_eq!(a.mean.len(), b.mean.len(), "both sets have equal numbers of features");
     let eigen = eigen(a.covariance.clone())?;
     let roots = DMatrix::from_diagonal(&eigen.eigenvalues.map(root));
     let root_of_a = symmetric(&(&eigen.eigenvectors * roots * eigen.eigenvectors.transpose()));
@@ -67,10 +69,10 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<f64> {
     let trace_of_root: f64 = self::eigen(middle)?.eigenvalues.iter().copied().map(root).sum();
     let distance =
         (&a.mean - &b.mean).norm_squared() + a.covariance.trace() + b.covariance.trace() - 2.0 * trace_of_root;
-    Ok(if distance < 0.0 { 0.0 } else { distance }) // by rounding
+    Ok(if distance < 0.0 { 0.0 } else { distance }) // rounding can make it negative
 }
 
-/// Covariances have no negative eigenvalues; rounding makes some.
+/// The square root of an eigenvalue of a covariance. A negative one is a rounding error and counts as 0.
 fn root(eigenvalue: f64) -> f64 {
     if eigenvalue < 0.0 { 0.0 } else { eigenvalue.sqrt() }
 }
@@ -80,10 +82,10 @@ fn symmetric(matrix: &DMatrix<f64>) -> DMatrix<f64> {
 }
 
 fn eigen(matrix: DMatrix<f64>) -> Result<SymmetricEigen<f64, nalgebra::Dyn>> {
-    const MOST_ITERATIONS: usize = 100_000; // some two or three for each feature are usual
-    SymmetricEigen::try_new(matrix, f64::EPSILON, MOST_ITERATIONS).ok_or_else(|| Error::Device {
-        message: "the Fréchet distance cannot be computed: eigenvalues of the covariance were not found".into(),
-        hint: "please report it, with the images".into(),
+    const MAX_ITERATIONS: usize = 100_000; // two or three per feature are usual
+    SymmetricEigen::try_new(matrix, f64::EPSILON, MAX_ITERATIONS).ok_or_else(|| Error::Device {
+        message: "the Fréchet distance cannot be computed: the eigenvalues of the covariance did not converge".into(),
+        hint: "please report this bug, with the images".into(),
     })
 }
 
@@ -113,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn mean_and_covariance_are_those_worked_out_by_hand() {
+    fn mean_and_covariance_are_those_computed_by_hand() {
         let Gaussian { mean, covariance } = Gaussian::of(&Features::new(vec![1.0, 0.0, 3.0, 6.0], 2).unwrap()).unwrap();
         assert_eq!(mean.as_slice(), [2.0, 3.0]);
         assert_eq!(covariance.as_slice(), [2.0, 6.0, 6.0, 18.0]);
     }
 
     #[test]
-    fn of_diagonal_covariances_it_is_the_sum_over_axes() {
+    fn the_distance_of_diagonal_covariances_is_a_sum_over_axes() {
         let (a, b) = (normal(&[0.0, 1.0], &[4.0, 0.0, 0.0, 9.0]), normal(&[3.0, 1.0], &[1.0, 0.0, 0.0, 25.0]));
         // 3^2 + (2 - 1)^2 + (3 - 5)^2
         close(frechet(&a, &b).unwrap(), 14.0, 1e-13);
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn turning_both_distributions_does_not_change_it_and_turning_one_does() {
+    fn rotating_both_distributions_does_not_change_the_distance_and_rotating_one_does() {
         let turn = |angle: f64, [x, y]: [f64; 2]| {
             let (sin, cos) = angle.sin_cos();
             let off = (x - y) * sin * cos;
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_come_near_the_distance_of_their_distributions() {
+    fn the_distance_of_samples_approaches_that_of_their_distributions() {
         // N(0, I) and N((2, 0, ...), 4 I) in 8 dimensions: 4 + 8 * (1 - 2)^2.
         let a = gaussian(1, 20_000, 8);
         let moved = gaussian(2, 20_000, 8);
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn features_that_never_vary_and_fewer_samples_than_features_are_no_trouble() {
+    fn constant_features_and_fewer_samples_than_features_are_handled() {
         let constant = Features::new(vec![2.0; 60], 6).unwrap();
         close(distance(&constant, &constant), 0.0, 1e-12);
         let few = gaussian(3, 4, 64);
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn one_image_has_no_distribution() {
+    fn one_image_is_refused() {
         let error = Gaussian::of(&Features::new(vec![1.0], 1).unwrap()).unwrap_err();
         assert!(!error.hint().is_empty());
     }

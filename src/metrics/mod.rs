@@ -1,7 +1,7 @@
 //! The quality of images: metrics that compare generated images with real ones.
 //!
-//! A feature extractor makes a row of [`Features`] of each image, and the metrics are pure functions of features, computed in f64 in
-//! an order that does not depend on the number of threads. An [`Evaluator`] knows the features of the real images.
+//! A feature extractor computes a row of [`Features`] for each image. The metrics are pure functions of features, computed in f64 in an
+//! order that does not depend on the number of threads. An [`Evaluator`] holds the features of the real images.
 
 mod accuracy;
 mod architecture;
@@ -27,7 +27,7 @@ pub use nearest::{MemorisationScores, NearestImage, memorisation, nearest};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};
 pub use score::{classifier_score, histogram};
 
-/// The training step of a classifier with this number of classes, for tests on other devices.
+/// The training step of the classifier of images with `classes` classes, for tests on other devices.
 #[doc(hidden)]
 pub fn classifier_training_program(image: crate::net::Shape, classes: usize) -> crate::program::Program {
     classifier::ClassifierTraining::new(&architecture::Architecture::classifier(image, classes), 1000).program

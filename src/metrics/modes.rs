@@ -1,4 +1,4 @@
-//! Whether a generator makes all kinds of images, counted: of the data set `stacked-mnist`, a thousand kinds.
+//! Mode coverage: how many of the 1000 modes of the data set `stacked-mnist` a generator covers.
 
 use std::path::Path;
 
@@ -13,33 +13,33 @@ use crate::error::Result;
 use crate::program::Device;
 use crate::progress::Console;
 
-/// How evenly samples fall on modes (Srivastava et al. 2017, "VEEGAN", section 5.1).
+/// Mode coverage of samples (Srivastava et al. 2017, "VEEGAN", section 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Modes {
-    /// How many images were counted.
+    /// The number of samples.
     pub samples: u64,
-    /// How many modes there are.
+    /// The number of modes.
     pub modes: usize,
-    /// How many of them have at least one image.
+    /// The number of modes with at least one sample.
     pub hit: usize,
-    /// `KL(p || uniform) = sum p ln(p * modes)` of their frequencies p, in nats.
+    /// `KL(p || uniform) = sum p ln(p * modes)` of the frequencies p of the modes, in nats.
     pub kl: f64,
-    /// The expected value of `kl` for the same number of samples of a uniform distribution: `(modes - 1) / (2 * samples)`, the mean of the chi-square
-    /// distribution that twice the samples times it follows, if there are several samples for each mode.
+    /// The expected value of `kl` for samples of a uniform distribution: `(modes - 1) / (2 * samples)`. With several samples per mode,
+    /// `2 * samples * kl` follows a chi-square distribution with `modes - 1` degrees of freedom.
     pub kl_floor: f64,
 }
 
 impl Modes {
-    /// Of how many samples each mode has.
+    /// The mode coverage of a histogram, which has the number of samples of each mode.
     ///
     /// # Panics
     ///
-    /// If there are none.
+    /// If the histogram has no samples.
     pub fn of(histogram: &[u64]) -> Self {
         let samples: u64 = histogram.iter().sum();
-        assert!(samples > 0, "there is something to count");
+        assert!(samples > 0, "a histogram without samples");
         let (n, modes) = (samples as f64, histogram.len());
-        // 0 * ln(0) is 0 here, as its limit is.
+        // 0 * ln(0) counts as 0, its limit.
         let share = |&count: &u64| if count == 0 { 0.0 } else { count as f64 / n };
         let terms = histogram.iter().map(share).filter(|&p| p > 0.0).map(|p| p * (p * modes as f64).ln());
         Self {
@@ -52,14 +52,16 @@ impl Modes {
     }
 }
 
-/// Reads the three digits of images of `stacked-mnist`.
+/// A classifier that reads the three digits of images of `stacked-mnist`.
 pub struct DigitReader {
+    /// The classifier of digits.
     network: FeatureNetwork,
+    /// The accuracy of the classifier on the test images of MNIST.
     accuracy: Accuracy,
 }
 
 impl DigitReader {
-    /// A classifier of the digits of MNIST: the one that is kept in `cache`, else one that is trained, in half a minute.
+    /// Reads the classifier of MNIST digits from `cache`, or trains one, which takes half a minute.
     pub fn new(device: &dyn Device, cache: Option<&Path>, console: &Console) -> Result<Self> {
         Self::trained_on(device, &mnist::train()?, &mnist::test()?, cache, console)
     }
@@ -75,16 +77,16 @@ impl DigitReader {
         Ok(Self { network, accuracy })
     }
 
-    /// How often it is right on the test images of MNIST, a digit at a time.
+    /// The accuracy of the classifier on the test images of MNIST, for one digit.
     pub fn accuracy(&self) -> Accuracy {
         self.accuracy
     }
 
-    /// Reads images (N, 28, 28, 3), as bytes, and counts their modes.
+    /// Classifies images, bytes (N, 28, 28, 3), and counts their modes.
     ///
     /// # Panics
     ///
-    /// If the bytes are no whole number of such images, or none.
+    /// If `images` is empty or not a whole number of images.
     pub fn count(&mut self, images: &[u8], console: &Console) -> Result<Modes> {
         let mut histogram = vec![0; stacked_mnist::MODES];
         for mode in self.read(images, console)? {
@@ -93,7 +95,7 @@ impl DigitReader {
         Ok(Modes::of(&histogram))
     }
 
-    /// The mode of each image: digits 3, 1 and 4, in red, green and blue, are mode 314.
+    /// The mode of each image. For example, the digits 3, 1 and 4 in red, green and blue are mode 314.
     fn read(&mut self, images: &[u8], console: &Console) -> Result<Vec<usize>> {
         const IMAGE: usize = 28 * 28 * 3;
         assert!(!images.is_empty() && images.len().is_multiple_of(IMAGE), "{} bytes", images.len());
@@ -101,8 +103,8 @@ impl DigitReader {
         let mut modes = vec![0; count];
         for channel in 0..3 {
             let digits: Vec<u8> = images.iter().skip(channel).step_by(3).copied().collect();
-            let seen = self.network.run(&digits, &console.task("reading digits", count as u64))?;
-            let logits = seen.logits.expect("a classifier has logits");
+            let output = self.network.run(&digits, &console.task("reading digits", count as u64))?;
+            let logits = output.logits.expect("a classifier has logits");
             for (mode, row) in modes.iter_mut().zip(logits.iter()) {
                 *mode = 10 * *mode + largest(row);
             }
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_tells_the_digits_of_each_colour_and_their_order() {
+    fn a_reader_recognises_the_digit_of_each_channel() {
         let cut = |set: ImageSet, count: usize| ImageSet {
             pixels: set.pixels[..count * 784].to_vec(),
             labels: set.labels.map(|labels| labels[..count].to_vec()),
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_draw_has_about_the_divergence_that_is_said_to_be_its_floor() {
+    fn the_divergence_of_uniform_samples_is_about_its_floor() {
         use crate::program::random::{key, philox};
         let mut histogram = vec![0_u64; 1000];
         for i in 0..26_000_u32 {

@@ -1,8 +1,8 @@
-//! Precision, recall, density and coverage: how far the neighbourhoods of real and of made images overlap.
+//! Precision, recall, density and coverage: the overlap of the neighbourhoods of real and of generated images.
 //!
-//! The neighbourhood of an image reaches to its k-th nearest neighbour in its own set, itself not counted, and its border
-//! does not belong to it. Definitions as in Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative
-//! models", and their package `prdc`; precision and recall are those of Kynkäänniemi et al. 2019.
+//! The neighbourhood of an image is the open ball around its features that reaches to its k-th nearest neighbour in its own set, not
+//! counting itself. The definitions are those of Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models",
+//! and their package `prdc`. Precision and recall are those of Kynkäänniemi et al. 2019.
 
 use rayon::prelude::*;
 
@@ -10,52 +10,57 @@ use super::Features;
 use crate::cpu::product::{Cores, Matrix, product};
 use crate::error::{Error, Result};
 
-/// The k of Naeem et al.
+/// The number of neighbours k that Naeem et al. use.
 pub const NEAREST: usize = 5;
 
-/// Rows of a tile of distances.
+/// The number of rows of a tile of distances.
 const ROWS: usize = 256;
-/// Columns of a tile: with its rows in f64 2 MiB, whatever the number of images.
+/// The number of columns of a tile of distances. A tile takes 2 MiB in f64, for any number of images.
 const COLUMNS: usize = 1024;
 
-/// Features with the squared radius of each one's neighbourhood.
+/// The features of a set of images, with the radius of each neighbourhood.
 #[derive(Debug, Clone)]
 pub struct Neighbourhoods {
-    points: Vec<f64>, // (N, WIDTH)
+    /// The features, (N, WIDTH).
+    points: Vec<f64>,
+    /// The squared norm of each row of the features.
     squares: Vec<f64>,
+    /// The number of features of an image.
     width: usize,
+    /// The number of neighbours k.
     nearest: usize,
+    /// The squared radius of each neighbourhood.
     radii: Vec<f64>,
 }
 
-/// How far two sets overlap.
+/// The overlap of generated and real images.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Overlap {
-    /// The share of made images that lie in the neighbourhood of a real one: whether they look real.
+    /// The share of generated images that lie in the neighbourhood of a real image. It measures fidelity.
     pub precision: f64,
-    /// The share of real images that lie in the neighbourhood of a made one: whether all kinds are made.
+    /// The share of real images that lie in the neighbourhood of a generated image. It measures diversity.
     pub recall: f64,
-    /// In how many real neighbourhoods a made image lies, as a share of k: as precision, but outliers count less. Of equal
-    /// distributions it is 1 on average, and it may be more.
+    /// The mean number of real neighbourhoods that contain a generated image, divided by k. It measures fidelity and is less sensitive to
+    /// outliers than precision. Its expected value for equal distributions is 1; it can be larger.
     pub density: f64,
-    /// The share of real images whose neighbourhood has a made image: as recall, but outliers count less. Of equal
-    /// distributions it is about `1 - 2^-k`.
+    /// The share of real images whose neighbourhood contains a generated image. It measures diversity and is less sensitive to outliers
+    /// than recall. Its expected value for equal distributions is about `1 - 2^-k`.
     pub coverage: f64,
 }
 
 impl Neighbourhoods {
-    /// Finds the `nearest`-th neighbour of each row.
+    /// Computes the neighbourhoods that reach to the `nearest`-th neighbour of each row.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] where there are not more rows than neighbours.
+    /// [`Error::Request`] if there are not more rows than neighbours.
     pub fn new(features: &Features, nearest: usize) -> Result<Self> {
-        assert!(nearest > 0, "a neighbourhood has a neighbour");
+        assert!(nearest > 0, "a neighbourhood without a neighbour");
         let n = features.rows();
         if n <= nearest {
             return Err(Error::Request {
-                message: format!("of {n} images none has {nearest} neighbours"),
-                hint: format!("ask for at least {} images", nearest + 1),
+                message: format!("{n} images are too few for {nearest} neighbours of each"),
+                hint: format!("use at least {} images", nearest + 1),
             });
         }
         let points: Vec<f64> = features.values().iter().map(|&value| f64::from(value)).collect();
@@ -65,30 +70,34 @@ impl Neighbourhoods {
         Ok(all)
     }
 
-    /// How far `made` overlaps with these real ones.
+    /// Computes the overlap of generated images with these real images.
     ///
     /// # Panics
     ///
-    /// If they have another number of features or of neighbours.
-    pub fn overlap(&self, made: &Self) -> Overlap {
-        assert_eq!((self.width, self.nearest), (made.width, made.nearest), "features and neighbours of both sets");
-        let empty = || Counts { balls: vec![0; made.len()], recalled: 0, covered: 0 };
-        // Whole numbers, so the sums are the same in any order.
+    /// If the two sets differ in the number of features or of neighbours.
+    pub fn overlap(&self, generated: &Self) -> Overlap {
+        assert_eq!(
+            (self.width, self.nearest),
+            (generated.width, generated.nearest),
+            "both sets have equal numbers of features and neighbours"
+        );
+        let empty = || Counts { balls: vec![0; generated.len()], recalled: 0, covered: 0 };
+        // The counts are integers, so the sums do not depend on the order.
         let counts = self
             .row_blocks()
             .into_par_iter()
             .fold(empty, |mut counts, rows| {
                 let mut seen = vec![(false, false); rows.len()];
                 let first = rows.start;
-                self.for_each_distance(rows, made, |i, column, distances| {
+                self.for_each_distance(rows, generated, |i, column, distances| {
                     let (recalled, covered) = &mut seen[i - first];
                     let radius = self.radii[i];
-                    let made = made.radii[column..].iter().zip(&mut counts.balls[column..]);
-                    for (&distance, (&made_radius, balls)) in distances.iter().zip(made) {
+                    let pairs = generated.radii[column..].iter().zip(&mut counts.balls[column..]);
+                    for (&distance, (&generated_radius, balls)) in distances.iter().zip(pairs) {
                         let inside = distance < radius;
                         *balls += u32::from(inside);
                         *covered |= inside;
-                        *recalled |= distance < made_radius;
+                        *recalled |= distance < generated_radius;
                     }
                 });
                 counts.recalled += seen.iter().filter(|(recalled, _)| *recalled).count();
@@ -96,17 +105,17 @@ impl Neighbourhoods {
                 counts
             })
             .reduce(empty, Counts::plus);
-        let (reals, made) = (self.len() as f64, made.len() as f64);
+        let (reals, fakes) = (self.len() as f64, generated.len() as f64);
         let balls: u64 = counts.balls.iter().map(|&balls| u64::from(balls)).sum();
         Overlap {
-            precision: counts.balls.iter().filter(|&&balls| balls > 0).count() as f64 / made,
+            precision: counts.balls.iter().filter(|&&balls| balls > 0).count() as f64 / fakes,
             recall: counts.recalled as f64 / reals,
-            density: balls as f64 / (self.nearest as f64 * made),
+            density: balls as f64 / (self.nearest as f64 * fakes),
             coverage: counts.covered as f64 / reals,
         }
     }
 
-    /// How many rows there are.
+    /// The number of images.
     pub(super) fn len(&self) -> usize {
         self.squares.len()
     }
@@ -135,8 +144,8 @@ impl Neighbourhoods {
         (0..self.len()).step_by(ROWS).map(|first| first..self.len().min(first + ROWS)).collect()
     }
 
-    /// Calls `each` with i, j and the squared distances of row i to the rows from j on of `other`, a tile at a time:
-    /// `|a - b|^2 = |a|^2 + |b|^2 - 2 a.b`.
+    /// Calls `each(i, j, distances)` for each row of each tile, with the squared distances of row i to the rows j, j + 1, ... of `other`.
+    /// They are computed as `|a - b|^2 = |a|^2 + |b|^2 - 2 a.b`.
     fn for_each_distance(
         &self,
         rows: std::ops::Range<usize>,
@@ -157,7 +166,7 @@ impl Neighbourhoods {
             for (i, distances) in rows.clone().zip(tile.chunks_exact_mut(columns.len())) {
                 for (distance, b) in distances.iter_mut().zip(&other.squares[columns.clone()]) {
                     let square = self.squares[i] + b - 2.0 * *distance;
-                    *distance = if square < 0.0 { 0.0 } else { square }; // by rounding
+                    *distance = if square < 0.0 { 0.0 } else { square }; // rounding can make it negative
                 }
                 each(i, first, distances);
             }
@@ -165,11 +174,13 @@ impl Neighbourhoods {
     }
 }
 
-/// What is counted of pairs.
+/// Counts over pairs of a real and a generated image.
 struct Counts {
-    /// For each made image, in how many real neighbourhoods it lies.
+    /// The number of real neighbourhoods that contain each generated image.
     balls: Vec<u32>,
+    /// The number of real images in the neighbourhood of a generated image.
     recalled: usize,
+    /// The number of real images whose neighbourhood contains a generated image.
     covered: usize,
 }
 
@@ -187,17 +198,17 @@ mod tests {
     use super::super::features::tests::{gaussian, permuted};
     use super::*;
 
-    fn overlap(reals: &Features, made: &Features, nearest: usize) -> Overlap {
-        let [reals, made] = [reals, made].map(|features| Neighbourhoods::new(features, nearest).unwrap());
-        reals.overlap(&made)
+    fn overlap(reals: &Features, fakes: &Features, nearest: usize) -> Overlap {
+        let [reals, fakes] = [reals, fakes].map(|features| Neighbourhoods::new(features, nearest).unwrap());
+        reals.overlap(&fakes)
     }
 
     fn line(points: &[f32]) -> Features {
         Features::new(points.to_vec(), 1).unwrap()
     }
 
-    /// The definitions, word for word.
-    fn naive(reals: &Features, made: &Features, k: usize) -> Overlap {
+    /// The definitions, computed naively.
+    fn naive(reals: &Features, fakes: &Features, k: usize) -> Overlap {
         let distance = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt()
         };
@@ -210,28 +221,28 @@ mod tests {
             };
             set.iter().enumerate().map(radius).collect()
         };
-        let (real_radii, made_radii) = (radii(reals), radii(made));
+        let (real_radii, fake_radii) = (radii(reals), radii(fakes));
         let balls = |y| reals.iter().zip(&real_radii).filter(|(x, r)| distance(x, y) < **r).count();
         let share = |count: usize, of: &Features| count as f64 / of.rows() as f64;
-        let recalled = |x: &&[f32]| made.iter().zip(&made_radii).any(|(y, r)| distance(x, y) < *r);
-        let covered = |(x, r): &(&[f32], &f64)| made.iter().any(|y| distance(x, y) < **r);
+        let recalled = |x: &&[f32]| fakes.iter().zip(&fake_radii).any(|(y, r)| distance(x, y) < *r);
+        let covered = |(x, r): &(&[f32], &f64)| fakes.iter().any(|y| distance(x, y) < **r);
         Overlap {
-            precision: share(made.iter().filter(|y| balls(y) > 0).count(), made),
+            precision: share(fakes.iter().filter(|y| balls(y) > 0).count(), fakes),
             recall: share(reals.iter().filter(recalled).count(), reals),
-            density: made.iter().map(balls).sum::<usize>() as f64 / (k * made.rows()) as f64,
+            density: fakes.iter().map(balls).sum::<usize>() as f64 / (k * fakes.rows()) as f64,
             coverage: share(reals.iter().zip(&real_radii).filter(covered).count(), reals),
         }
     }
 
     #[test]
-    fn on_a_line_it_is_what_was_worked_out_by_hand() {
+    fn the_overlap_on_a_line_is_that_computed_by_hand() {
         // The radii are 1, 1, 2, 4 and 6, 1, 1, 89.
-        let (reals, made) = (line(&[0.0, 1.0, 3.0, 7.0]), line(&[4.0, 10.0, 11.0, 100.0]));
+        let (reals, fakes) = (line(&[0.0, 1.0, 3.0, 7.0]), line(&[4.0, 10.0, 11.0, 100.0]));
         // 4 lies within 2 of 3 and within 4 of 7; 10 within 4 of 7; 11 exactly 4 from 7, which is not within.
-        // 0, 1, 3 and 7 all lie within 6 of 4; only 3 and 7 have a made image within their own radius.
+        // 0, 1, 3 and 7 all lie within 6 of 4; only 3 and 7 have a generated image within their own radius.
         let expected = Overlap { precision: 0.5, recall: 1.0, density: 0.75, coverage: 0.5 };
-        assert_eq!(overlap(&reals, &made, 1), expected);
-        assert_eq!(naive(&reals, &made, 1), expected);
+        assert_eq!(overlap(&reals, &fakes, 1), expected);
+        assert_eq!(naive(&reals, &fakes, 1), expected);
     }
 
     #[test]
@@ -239,7 +250,7 @@ mod tests {
         let (a, b) = (gaussian(1, 50, 3), gaussian(1, 50, 3).iter().flatten().map(|x| x + 100.0).collect());
         let nothing = Overlap { precision: 0.0, recall: 0.0, density: 0.0, coverage: 0.0 };
         assert_eq!(overlap(&a, &Features::new(b, 3).unwrap(), 5), nothing);
-        // In one's own neighbourhood lie oneself and k - 1 others: the k-th lies on the border.
+        // The neighbourhood of an image contains itself and k - 1 others; the k-th lies on its border.
         assert_eq!(overlap(&a, &a, 5), Overlap { precision: 1.0, recall: 1.0, density: 1.0, coverage: 1.0 });
     }
 
@@ -253,16 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn in_many_tiles_it_is_what_the_definitions_say() {
-        for (reals, made, width, k) in [(600, 1100, 3, 5), (300, 257, 17, 1), (1030, 40, 2, 3), (6, 7, 1, 5)] {
-            let (reals, made) = (gaussian(1, reals, width), gaussian(2, made, width));
-            let moved = Features::new(made.iter().flatten().map(|x| 0.8 * x + 0.2).collect(), width).unwrap();
+    fn the_overlap_in_many_tiles_matches_the_definitions() {
+        for (reals, fakes, width, k) in [(600, 1100, 3, 5), (300, 257, 17, 1), (1030, 40, 2, 3), (6, 7, 1, 5)] {
+            let (reals, fakes) = (gaussian(1, reals, width), gaussian(2, fakes, width));
+            let moved = Features::new(fakes.iter().flatten().map(|x| 0.8 * x + 0.2).collect(), width).unwrap();
             assert_eq!(overlap(&reals, &moved, k), naive(&reals, &moved, k), "{width} features, k = {k}");
         }
     }
 
     #[test]
-    fn of_equal_distributions_density_and_coverage_are_those_of_theory_in_any_dimension() {
+    fn density_and_coverage_of_equal_distributions_match_the_theory() {
         // Naeem et al., lemmas 1 and 2: E density = 1 and E coverage = 1 - prod (n - i) / (2n - i) for i = 1..k.
         let (n, k) = (2000, NEAREST);
         let expected = 1.0 - (1..=k).map(|i| (n - i) as f64 / (2 * n - i) as f64).product::<f64>();
@@ -275,20 +286,20 @@ mod tests {
 
     #[test]
     fn neither_the_order_of_the_images_nor_the_number_of_threads_matters() {
-        let (reals, made) = (gaussian(1, 1000, 8), gaussian(2, 1500, 8));
-        let expected = overlap(&reals, &made, 5);
-        assert_eq!(overlap(&permuted(&reals), &permuted(&made), 5), expected);
+        let (reals, fakes) = (gaussian(1, 1000, 8), gaussian(2, 1500, 8));
+        let expected = overlap(&reals, &fakes, 5);
+        assert_eq!(overlap(&permuted(&reals), &permuted(&fakes), 5), expected);
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| overlap(&reals, &made, 5)), expected, "{threads} threads");
+            assert_eq!(pool.install(|| overlap(&reals, &fakes, 5)), expected, "{threads} threads");
         }
     }
 
     #[test]
     fn too_few_images_for_a_neighbourhood_are_refused() {
         let error = Neighbourhoods::new(&gaussian(1, 5, 2), 5).unwrap_err();
-        assert_eq!(error.to_string(), "of 5 images none has 5 neighbours");
-        assert_eq!(error.hint(), "ask for at least 6 images");
+        assert_eq!(error.to_string(), "5 images are too few for 5 neighbours of each");
+        assert_eq!(error.hint(), "use at least 6 images");
         Neighbourhoods::new(&gaussian(1, 6, 2), 5).unwrap();
     }
 }

@@ -1,11 +1,12 @@
-//! What a classifier says of images: how sure it is of each, and whether all classes are there.
+//! Metrics of the logits of a classifier: the classifier score and the histogram of classes.
 
 use super::Features;
 
-/// `exp(E KL(p(y|x) || p(y)))` with p = softmax of the logits (N, K): from 1, where all images look alike to the
-/// classifier, to K, where it is sure of each image and finds every class equally often. It is the Inception score of
-/// Salimans et al. 2016, "Improved techniques for training GANs", section 4, with another classifier, and taken once over
-/// all images.
+/// `exp(E KL(p(y|x) || p(y)))` with p = softmax of the logits (N, K).
+///
+/// The score is 1 if the classifier gives all images the same probabilities. It is K if the classifier is certain of each image and all
+/// classes are equally frequent. It is the Inception score of Salimans et al. 2016, "Improved techniques for training GANs", section 4,
+/// with another classifier and without splits.
 pub fn classifier_score(logits: &Features) -> f64 {
     let rows: Vec<Vec<f64>> = logits.iter().map(softmax).collect();
     let n = rows.len() as f64;
@@ -15,7 +16,7 @@ pub fn classifier_score(logits: &Features) -> f64 {
             *sum += p / n;
         }
     }
-    // 0 * ln(0) is 0 here, as its limit is.
+    // 0 * ln(0) counts as 0, its limit.
     let divergence = |row: &Vec<f64>| -> f64 {
         let terms = row.iter().zip(&marginal).filter(|(p, _)| **p > 0.0);
         terms.map(|(p, q)| p * (p / q).ln()).sum()
@@ -23,7 +24,7 @@ pub fn classifier_score(logits: &Features) -> f64 {
     (rows.iter().map(divergence).sum::<f64>() / n).exp()
 }
 
-/// How many images the classifier takes for one of each class: the first largest logit decides.
+/// Counts the images that are classified as each class. Of equal logits, the first one wins.
 pub fn histogram(logits: &Features) -> Vec<u64> {
     let mut counts = vec![0; logits.width()];
     for row in logits {
@@ -32,7 +33,7 @@ pub fn histogram(logits: &Features) -> Vec<u64> {
     counts
 }
 
-/// The place of the first largest value.
+/// The index of the largest value, or of the first one if several are equal.
 pub(super) fn largest(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, j| if row[j] > row[best] { j } else { best })
 }
@@ -53,27 +54,27 @@ mod tests {
         assert!((value - expected).abs() < 1e-12 * expected, "{value} instead of {expected}");
     }
 
-    /// Rows that are sure of these classes, out of ten.
-    fn sure(classes: impl IntoIterator<Item = usize>) -> Features {
+    /// Logits that are certain of the given classes, out of ten.
+    fn certain(classes: impl IntoIterator<Item = usize>) -> Features {
         let rows =
             classes.into_iter().flat_map(|class| (0..10).map(move |j| if j == class { 1000.0 } else { -1000.0 }));
         Features::new(rows.collect(), 10).unwrap()
     }
 
     #[test]
-    fn a_classifier_that_knows_nothing_gives_the_score_1() {
+    fn equal_logits_give_the_score_1() {
         close(classifier_score(&Features::new(vec![0.7; 200], 10).unwrap()), 1.0);
     }
 
     #[test]
-    fn sure_of_every_class_equally_often_gives_their_number_and_sure_of_one_gives_1() {
-        close(classifier_score(&sure((0..1000).map(|i| i % 10))), 10.0);
-        close(classifier_score(&sure([3; 50])), 1.0);
-        close(classifier_score(&sure([3, 7, 3, 7])), 2.0);
+    fn certain_logits_give_the_number_of_the_classes_that_occur() {
+        close(classifier_score(&certain((0..1000).map(|i| i % 10))), 10.0);
+        close(classifier_score(&certain([3; 50])), 1.0);
+        close(classifier_score(&certain([3, 7, 3, 7])), 2.0);
     }
 
     #[test]
-    fn the_score_of_two_doubtful_images_is_the_one_worked_out_by_hand() {
+    fn the_score_of_two_uncertain_images_is_that_computed_by_hand() {
         // p = (3/4, 1/4) and (1/4, 3/4): the divergence of each from (1/2, 1/2) is 3/4 ln 3/2 + 1/4 ln 1/2.
         let ln3 = 3_f32.ln();
         let score = classifier_score(&Features::new(vec![ln3, 0.0, 0.0, ln3], 2).unwrap());

@@ -1,4 +1,4 @@
-//! Animations: GIF, which every program shows, and animated PNG, which keeps every colour.
+//! Animations: GIF, which every viewer can show, and animated PNG, which keeps all colours.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -12,47 +12,52 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::files::{self, GIF_MARK, PNG_MARK};
 
-/// The speed of choosing the 256 colours of a GIF's frame, from 1 (best colours) to 30; 10 is the default of the `gif` crate.
+/// Speed of the choice of 256 colours for a GIF frame, from 1 (best colours) to 30. The `gif` crate recommends 10.
 const COLOUR_EFFORT: i32 = 10;
 
-/// The most sheets of a run's animation.
-const MOST_FRAMES: usize = 40;
-/// The longer side of its frames, in pixels.
-const LARGEST_SIDE: u32 = 280;
-/// The time of a frame, in hundredths of a second.
-const EACH: u16 = 40;
-/// The time of the last frame, in hundredths of a second.
-const LAST: u16 = 200;
-/// The number of greys of its frames, evenly spaced from black to white. With all 256 the file is more than twice as large.
+/// The largest number of frames of an animation of sheets.
+const MAX_FRAMES: usize = 40;
+/// The longer side of the frames of an animation of sheets, in pixels.
+const MAX_SIDE: u32 = 280;
+/// The time that each frame of an animation of sheets is shown, in hundredths of a second.
+const FRAME_TIME: u16 = 40;
+/// The time that the last frame of an animation of sheets is shown, in hundredths of a second.
+const LAST_FRAME_TIME: u16 = 200;
+/// The number of shades of grey in an animation of grey sheets. With all 256 shades, the file is more than twice as large.
 const GREYS: u8 = 32;
 
 /// The file format of an animation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnimationFormat {
-    /// GIF: at most 256 colours in each frame, which are all that grey images have.
+    /// GIF: at most 256 colours in each frame, so grey images keep all their shades.
     Gif,
-    /// Animated PNG: every colour.
+    /// Animated PNG: all colours are kept.
     Png,
 }
 
-/// An animation that is being written and repeats forever.
-pub struct Animation<W: Write> {
+/// Writes an animation that repeats forever, frame by frame.
+pub struct AnimationWriter<W: Write> {
+    /// The encoder of the chosen file format.
     encoder: Encoder<W>,
-    /// The number of greys of a grey image, minus one.
+    /// The number of shades of grey minus one.
     steps: u8,
 }
 
+/// An encoder of one of the file formats.
 enum Encoder<W: Write> {
+    /// The encoder of GIF files.
     Gif(gif::Encoder<W>),
+    /// The encoder of animated PNG files.
     Png(Box<png::Writer<W>>),
 }
 
-impl<W: Write> Animation<W> {
-    /// Begins a file of `count` frames, at least one, of `[height, width, channels]`; channels are 1 (grey) or 3.
+impl<W: Write> AnimationWriter<W> {
+    /// Begins a file of `count` frames of the shape `[height, width, channels]`. `count` is at least 1; `channels` is 1 (grey) or 3.
     pub fn begin(format: AnimationFormat, out: W, shape: [usize; 3], count: u32) -> io::Result<Self> {
         Self::with_greys(format, out, shape, count, 255)
     }
 
+    /// Like [`Self::begin`], with `steps + 1` shades of grey.
     fn with_greys(
         format: AnimationFormat,
         out: W,
@@ -81,7 +86,7 @@ impl<W: Write> Animation<W> {
         Ok(Self { encoder, steps })
     }
 
-    /// Adds a frame of the animation's shape that is shown for `hundredths` of a second.
+    /// Appends a frame that is shown for `hundredths` hundredths of a second. The image must have the shape of the animation.
     pub fn add(&mut self, image: &DynamicImage, hundredths: u16) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Gif(encoder) => {
@@ -95,7 +100,7 @@ impl<W: Write> Animation<W> {
         }
     }
 
-    /// Completes the file.
+    /// Writes the end of the file.
     pub fn end(self) -> io::Result<()> {
         match self.encoder {
             Encoder::Gif(encoder) => encoder.into_inner().map(drop).map_err(io::Error::other),
@@ -104,54 +109,54 @@ impl<W: Write> Animation<W> {
     }
 }
 
-/// What [`film`] wrote.
+/// Describes the animation that [`write_animation`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Film {
+pub struct Animation {
     /// The number of sheets in the animation.
     pub frames: usize,
-    /// The sheets that were left out because they could not be read or have another size.
+    /// Sheets that were left out, because they could not be read or differ in size.
     pub unreadable: Vec<PathBuf>,
 }
 
-/// Writes a GIF of PNG files of one size, in their order: at most 40 evenly spaced sheets, of at most 280 pixels on a side. The file is
-/// written whole or not at all. `None` if no sheet can be read.
-pub fn film(path: &Path, sheets: &[PathBuf]) -> Result<Option<Film>> {
-    let chosen: Vec<_> = super::evenly(sheets.len(), MOST_FRAMES).into_iter().map(|at| &sheets[at]).collect();
-    let frames: Vec<_> = chosen.par_iter().map(|sheet| smaller(sheet)).collect();
-    // The newest sheet is surely one of this run.
+/// Writes a GIF of sheets (PNG files of one size) in the given order. It has at most 40 frames, evenly spaced among the sheets, of at
+/// most 280 x 280 pixels. The file is written whole or not at all. Returns `None` if no sheet can be read.
+pub fn write_animation(path: &Path, sheets: &[PathBuf]) -> Result<Option<Animation>> {
+    let chosen: Vec<_> = super::evenly(sheets.len(), MAX_FRAMES).into_iter().map(|at| &sheets[at]).collect();
+    let frames: Vec<_> = chosen.par_iter().map(|sheet| read_frame(sheet)).collect();
+    // The newest sheet was just written by this run, so its size is the right one.
     let Some(example) = frames.iter().rev().flatten().next() else { return Ok(None) };
     let fits = |image: &&DynamicImage| (image.dimensions(), image.color()) == (example.dimensions(), example.color());
     let images: Vec<_> = frames.iter().map(|image| image.as_ref().filter(fits)).collect();
     let unreadable = chosen.iter().zip(&images).filter(|(_, image)| image.is_none()).map(|(path, _)| (*path).clone());
     let unreadable: Vec<_> = unreadable.collect();
     let images: Vec<_> = images.into_iter().flatten().collect();
-    files::write_atomically(path, |out| write_film(out, &images).map_err(Error::file("write", path)))?;
-    Ok(Some(Film { frames: images.len(), unreadable }))
+    files::write_atomically(path, |out| write_frames(out, &images).map_err(Error::file("write", path)))?;
+    Ok(Some(Animation { frames: images.len(), unreadable }))
 }
 
-fn write_film(out: &mut BufWriter<File>, images: &[&DynamicImage]) -> io::Result<()> {
+fn write_frames(out: &mut BufWriter<File>, images: &[&DynamicImage]) -> io::Result<()> {
     let mut animation =
-        Animation::with_greys(AnimationFormat::Gif, out, shape(images[0]), images.len() as u32, GREYS - 1)?;
+        AnimationWriter::with_greys(AnimationFormat::Gif, out, shape(images[0]), images.len() as u32, GREYS - 1)?;
     let (last, before) = images.split_last().expect("there is at least one image");
-    before.iter().try_for_each(|image| animation.add(image, EACH))?;
-    animation.add(last, LAST)?;
+    before.iter().try_for_each(|image| animation.add(image, FRAME_TIME))?;
+    animation.add(last, LAST_FRAME_TIME)?;
     animation.end()
 }
 
-/// A sheet at the size of the animation; `None` if the file is not a PNG of this program.
-fn smaller(path: &Path) -> Option<DynamicImage> {
-    const LARGEST: u32 = 1 << 15;
+/// Reads a sheet and scales it to the size of a frame. Returns `None` if the file is not a readable PNG.
+fn read_frame(path: &Path) -> Option<DynamicImage> {
+    const MAX_READ_SIDE: u32 = 1 << 15;
     let mut reader = ImageReader::with_format(io::BufReader::new(File::open(path).ok()?), ImageFormat::Png);
     let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
+    (limits.max_image_width, limits.max_image_height) = (Some(MAX_READ_SIDE), Some(MAX_READ_SIDE));
     reader.limits(limits);
     let image = reader.decode().ok()?;
     let image = if is_grey(&image) { image.to_luma8().into() } else { DynamicImage::from(image.to_rgb8()) };
     let side = image.width().max(image.height());
-    Some(if side <= LARGEST_SIDE { image } else { image.resize(LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle) })
+    Some(if side <= MAX_SIDE { image } else { image.resize(MAX_SIDE, MAX_SIDE, FilterType::Triangle) })
 }
 
-/// A grey image as indices into the palette of greys, a colour image with a palette of its own.
+/// The GIF frame of an image: a grey image becomes indices into the palette of greys, a colour image gets its own palette.
 fn frame(image: &DynamicImage, steps: u8) -> io::Result<Frame<'_>> {
     let [height, width, _] = shape(image);
     let (width, height) = (gif_side(width)?, gif_side(height)?);
@@ -163,7 +168,7 @@ fn frame(image: &DynamicImage, steps: u8) -> io::Result<Frame<'_>> {
     Ok(Frame { width, height, buffer, ..Frame::default() })
 }
 
-/// A palette from black to white in `steps` steps.
+/// A palette of `steps + 1` evenly spaced greys, from black to white.
 fn greys(steps: u8) -> Vec<u8> {
     (0..=steps)
         .flat_map(|step| [((u16::from(step) * 255 + u16::from(steps) / 2) / u16::from(steps)) as u8; 3])
@@ -179,7 +184,7 @@ fn shape(image: &DynamicImage) -> [usize; 3] {
 }
 
 fn gif_side(pixels: usize) -> io::Result<u16> {
-    u16::try_from(pixels).map_err(|_| io::Error::other("a GIF has at most 65535 pixels on a side"))
+    u16::try_from(pixels).map_err(|_| io::Error::other("a GIF is limited to 65535 pixels per side"))
 }
 
 #[cfg(test)]
@@ -192,8 +197,8 @@ mod tests {
     use super::*;
     use crate::report::sheet::write_png;
 
-    /// Delays and RGB pixels of the frames of a GIF, and how often it repeats.
-    fn seen(gif: &[u8]) -> (Vec<u16>, Vec<Vec<u8>>, Repeat) {
+    /// Decodes a GIF: the delay and the RGB pixels of each frame, and the number of repetitions.
+    fn decoded(gif: &[u8]) -> (Vec<u16>, Vec<Vec<u8>>, Repeat) {
         let mut options = DecodeOptions::new();
         options.set_color_output(ColorOutput::RGBA);
         let mut decoder = options.read_info(gif).unwrap();
@@ -205,36 +210,36 @@ mod tests {
         (delays, pixels, decoder.repeat())
     }
 
-    /// All greys, in another order for each `at`.
+    /// An image with all 256 greys, rotated by `at`.
     fn grey(at: u8) -> DynamicImage {
         GrayImage::from_fn(32, 8, |x, y| image::Luma([(x as u8 * 8 + y as u8).wrapping_add(at)])).into()
     }
 
     fn animated(format: AnimationFormat, images: &[DynamicImage]) -> Vec<u8> {
         let mut file = Vec::new();
-        let mut animation = Animation::begin(format, &mut file, shape(&images[0]), images.len() as u32).unwrap();
+        let mut animation = AnimationWriter::begin(format, &mut file, shape(&images[0]), images.len() as u32).unwrap();
         images.iter().try_for_each(|image| animation.add(image, 5)).unwrap();
         animation.end().unwrap();
         file
     }
 
     #[test]
-    fn a_gif_keeps_every_grey_and_repeats_for_ever() {
+    fn a_gif_keeps_every_grey_and_repeats_forever() {
         let images: Vec<_> = (0..3).map(grey).collect();
-        let (delays, pixels, repeat) = seen(&animated(AnimationFormat::Gif, &images));
+        let (delays, pixels, repeat) = decoded(&animated(AnimationFormat::Gif, &images));
         assert_eq!((delays, repeat), (vec![5; 3], Repeat::Infinite));
         assert!(pixels.into_iter().eq(images.iter().map(|image| image.to_rgb8().into_raw())));
     }
 
     #[test]
-    fn a_gif_keeps_colours_as_long_as_there_are_256() {
+    fn a_gif_keeps_up_to_256_colours() {
         let few: DynamicImage = RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8 * 16, y as u8 * 16, 99])).into();
-        let (_, pixels, _) = seen(&animated(AnimationFormat::Gif, std::slice::from_ref(&few)));
+        let (_, pixels, _) = decoded(&animated(AnimationFormat::Gif, std::slice::from_ref(&few)));
         assert!(pixels[0] == few.as_bytes());
 
         let many: DynamicImage =
             RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x + y) as u8 * 2])).into();
-        let (_, pixels, _) = seen(&animated(AnimationFormat::Gif, std::slice::from_ref(&many)));
+        let (_, pixels, _) = decoded(&animated(AnimationFormat::Gif, std::slice::from_ref(&many)));
         let far = pixels[0].iter().zip(many.as_bytes()).map(|(a, b)| u64::from(a.abs_diff(*b)));
         assert!(far.sum::<u64>() < 8 * many.as_bytes().len() as u64, "the colours are far off");
     }
@@ -259,14 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn a_film_has_its_sheets_in_order_and_holds_the_last() {
+    fn an_animation_shows_the_sheets_in_order_and_the_last_one_longer() {
         let folder = tempfile::tempdir().unwrap();
         let sheets: Vec<_> = (0..5).map(|at| folder.path().join(format!("{at}.png"))).collect();
         (0..).zip(&sheets).for_each(|(at, path)| write_png(path, &grey(at)).unwrap());
-        let path = folder.path().join("film.gif");
-        assert_eq!(film(&path, &sheets).unwrap(), Some(Film { frames: 5, unreadable: vec![] }));
-        let (delays, pixels, repeat) = seen(&fs::read(&path).unwrap());
-        assert_eq!((delays, repeat), (vec![EACH, EACH, EACH, EACH, LAST], Repeat::Infinite));
+        let path = folder.path().join("animation.gif");
+        assert_eq!(write_animation(&path, &sheets).unwrap(), Some(Animation { frames: 5, unreadable: vec![] }));
+        let (delays, pixels, repeat) = decoded(&fs::read(&path).unwrap());
+        assert_eq!(
+            (delays, repeat),
+            (vec![FRAME_TIME, FRAME_TIME, FRAME_TIME, FRAME_TIME, LAST_FRAME_TIME], Repeat::Infinite)
+        );
         for (at, pixels) in (0..).zip(pixels) {
             let apart = pixels.iter().zip(grey(at).to_rgb8().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(apart <= Some(5), "frame {at} is off by {apart:?} of 255");
@@ -274,15 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn a_film_is_no_larger_and_no_longer_than_it_says() {
+    fn the_size_and_the_number_of_frames_are_limited() {
         let folder = tempfile::tempdir().unwrap();
         let sheet = folder.path().join("sheet.png");
         write_png(&sheet, &DynamicImage::from(GrayImage::from_pixel(700, 350, image::Luma([200])))).unwrap();
-        let path = folder.path().join("film.gif");
-        let film = film(&path, &vec![sheet; 250]).unwrap().unwrap();
-        assert_eq!(film.frames, MOST_FRAMES);
-        let (delays, pixels, _) = seen(&fs::read(&path).unwrap());
-        assert_eq!((delays.len(), pixels[0].len()), (MOST_FRAMES, 280 * 140 * 3));
+        let path = folder.path().join("animation.gif");
+        let animation = write_animation(&path, &vec![sheet; 250]).unwrap().unwrap();
+        assert_eq!(animation.frames, MAX_FRAMES);
+        let (delays, pixels, _) = decoded(&fs::read(&path).unwrap());
+        assert_eq!((delays.len(), pixels[0].len()), (MAX_FRAMES, 280 * 140 * 3));
     }
 
     #[test]
@@ -291,11 +299,14 @@ mod tests {
         let names = ["good.png", "torn.png", "gone.png", "other.png", "last.png"];
         let sheets = names.map(|name| folder.path().join(name)).to_vec();
         write_png(&sheets[0], &grey(0)).unwrap();
-        fs::write(&sheets[1], "not a picture").unwrap();
+        fs::write(&sheets[1], "not an image").unwrap();
         write_png(&sheets[3], &DynamicImage::from(GrayImage::new(5, 5))).unwrap();
         write_png(&sheets[4], &grey(1)).unwrap();
-        let path = folder.path().join("film.gif");
-        assert_eq!(film(&path, &sheets).unwrap(), Some(Film { frames: 2, unreadable: sheets[1..4].to_vec() }));
-        assert_eq!(film(&path, &sheets[1..3]).unwrap(), None);
+        let path = folder.path().join("animation.gif");
+        assert_eq!(
+            write_animation(&path, &sheets).unwrap(),
+            Some(Animation { frames: 2, unreadable: sheets[1..4].to_vec() })
+        );
+        assert_eq!(write_animation(&path, &sheets[1..3]).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! NumPy arrays of images and of latents, for other programs.
+//! NumPy files (`.npy`) of images and of latents.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use npyz::WriterBuilder;
 
-use super::Pictures;
+use super::ImageBytes;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Writes an `.npy` file of f32 with the shape (N, `width`).
+/// Writes `values` as an `.npy` file of f32 with the shape (N, `width`). The file is written whole or not at all.
 ///
 /// # Errors
 ///
@@ -27,11 +27,11 @@ pub fn write_matrix(path: &Path, values: &[f32], width: usize) -> Result<()> {
     })
 }
 
-/// Reads an `.npy` file of f32 or f64 with the shape (N, `width`) and 1 to `max_rows` rows. Returns the rows one after the other.
+/// Reads an `.npy` file of f32 or f64 with the shape (N, `width`), where N is 1 to `max_rows`. Returns the values in C order.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is no such array, or has values that are not finite.
+/// If the file cannot be read, is not an array of that type and shape, or has values that are not finite.
 pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32>> {
     let wrong = |what: String| Error::Request {
         message: format!("{}: {what}", path.display()),
@@ -41,10 +41,10 @@ pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32
     let array = npyz::NpyFile::new(io::BufReader::new(file)).map_err(|error| wrong(format!("{error}")))?;
     let shape = array.shape().to_vec();
     if shape.len() != 2 || shape[1] != width as u64 || !(1..=max_rows as u64).contains(&shape[0]) {
-        return Err(wrong(format!("its shape is {shape:?}, but (N, {width}) is needed, with N from 1 to {max_rows}")));
+        return Err(wrong(format!("its shape is {shape:?}, but (N, {width}) with N from 1 to {max_rows} is required")));
     }
     if array.order() != npyz::Order::C {
-        return Err(wrong("it is in Fortran order".into()));
+        return Err(wrong("it is in Fortran order, but C order is required".into()));
     }
     let is_double = matches!(array.dtype(), npyz::DType::Plain(kind) if kind.to_string().ends_with("f8"));
     let values: Vec<f32> = if is_double {
@@ -54,25 +54,25 @@ pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32
         array.into_vec::<f32>().map_err(|error| wrong(format!("{error}")))?
     };
     match values.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(wrong(format!("row {} has a value that is not a finite number", at / width))),
+        Some(at) => Err(wrong(format!("row {} has a value that is not finite", at / width))),
         None => Ok(values),
     }
 }
 
-/// Writes an `.npy` file of unsigned bytes: `(N, H, W)` for grey images, `(N, H, W, 3)` for colour.
-pub fn write_npy(path: &Path, pictures: &Pictures) -> Result<()> {
-    files::write_atomically(path, |out| write_array(out, pictures).map_err(Error::file("write", path)))
+/// Writes images as an `.npy` file of u8: (N, H, W) for grey images, (N, H, W, 3) for colour. The file is written whole or not at all.
+pub fn write_npy(path: &Path, images: &ImageBytes) -> Result<()> {
+    files::write_atomically(path, |out| write_array(out, images).map_err(Error::file("write", path)))
 }
 
-fn write_array(out: &mut BufWriter<File>, pictures: &Pictures) -> io::Result<()> {
-    let sizes = [pictures.count(), pictures.height, pictures.width, pictures.channels];
+fn write_array(out: &mut BufWriter<File>, images: &ImageBytes) -> io::Result<()> {
+    let sizes = [images.count(), images.height, images.width, images.channels];
     let shape = sizes.map(|size| size as u64);
     npyz::WriteOptions::<u8>::new()
         .default_dtype()
-        .shape(if pictures.channels == 1 { &shape[..3] } else { &shape })
+        .shape(if images.channels == 1 { &shape[..3] } else { &shape })
         .writer(&mut *out)
         .write_header_only()?;
-    out.write_all(pictures.bytes) // bytes have no byte order, and the images are in the order of the array already
+    out.write_all(images.bytes) // already in C order
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     fn written_and_read_again(bytes: &[u8], shape: [usize; 3]) -> (Vec<u64>, Vec<u8>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.npy");
-        write_npy(&path, &Pictures::new(bytes, shape).unwrap()).unwrap();
+        write_npy(&path, &ImageBytes::new(bytes, shape).unwrap()).unwrap();
         let npy = npyz::NpyFile::new(io::BufReader::new(File::open(&path).unwrap())).unwrap();
         assert_eq!(npy.order(), npyz::Order::C);
         (npy.shape().to_vec(), npy.into_vec::<u8>().unwrap())
@@ -96,26 +96,30 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_read_as_it_was_written_and_others_are_refused_with_their_shape() {
+    fn a_matrix_is_read_as_it_was_written_and_other_shapes_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latents.npy");
         let values = [0.5, -1.0, 2.0, 3.0, 4.0, 5.0];
         write_matrix(&path, &values, 3).unwrap();
         assert_eq!(read_matrix(&path, 3, 2).unwrap(), values);
         let says = |width, max_rows| read_matrix(&path, width, max_rows).unwrap_err().to_string();
-        assert!(says(2, 2).contains("its shape is [2, 3], but (N, 2) is needed"), "{}", says(2, 2));
-        assert!(says(3, 1).contains("with N from 1 to 1"), "{}", says(3, 1));
+        assert!(
+            says(2, 2).contains("its shape is [2, 3], but (N, 2) with N from 1 to 2 is required"),
+            "{}",
+            says(2, 2)
+        );
+        assert!(says(3, 1).contains("with N from 1 to 1 is"), "{}", says(3, 1));
         write_matrix(&path, &[1.0, f32::NAN], 1).unwrap();
-        assert!(says(1, 9).contains("row 1 has a value that is not a finite number"), "{}", says(1, 9));
+        assert!(says(1, 9).contains("row 1 has a value that is not finite"), "{}", says(1, 9));
         std::fs::write(&path, b"hello").unwrap();
         assert!(says(1, 9).contains("latents.npy"), "{}", says(1, 9));
     }
 
     #[test]
-    fn an_array_that_cannot_be_written_is_an_error_with_its_name() {
+    fn an_error_of_writing_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not there/images.npy");
-        let error = write_npy(&path, &Pictures::new(&[0; 4], [2, 2, 1]).unwrap()).unwrap_err();
+        let error = write_npy(&path, &ImageBytes::new(&[0; 4], [2, 2, 1]).unwrap()).unwrap_err();
         assert!(error.to_string().contains("images.npy"), "{error}");
     }
 }

@@ -1,27 +1,32 @@
-//! Real and generated images side by side.
+//! Images that compare generated images with real ones, side by side.
 
 use image::{DynamicImage, GenericImage, GrayImage, Luma, Rgb, RgbImage};
 
-use super::{Flaw, Pictures, raster, sheet};
+use super::{ImageBytes, RenderError, raster, sheet};
 
-/// The gap between the two sheets, in pixels.
+/// The width of the gap between two sheets, in pixels.
 const GAP: u32 = 24;
 /// The height of the captions above the sheets, in pixels.
 const HEADER: u32 = 44;
 
-/// The real images on the left and the generated images on the right, under captions. Both sides have the same number of images and
-/// `columns` columns, or form a square.
-pub fn real_versus_fake(reals: &Pictures, fakes: &Pictures, columns: Option<usize>) -> Result<DynamicImage, Flaw> {
+/// Draws real images on the left and generated images on the right, under captions. Both sheets show the same number of images, in
+/// `columns` columns. Without `columns`, each sheet is a square.
+pub fn real_versus_fake(
+    reals: &ImageBytes,
+    fakes: &ImageBytes,
+    columns: Option<usize>,
+) -> Result<DynamicImage, RenderError> {
     let count = reals.count().min(fakes.count());
-    let laid_out =
-        |pictures: &Pictures| sheet::lay_out(&pictures.first(count), columns).map_err(|error| Flaw(error.to_string()));
+    let laid_out = |images: &ImageBytes| {
+        sheet::lay_out(&images.first(count), columns).map_err(|error| RenderError(error.to_string()))
+    };
     side_by_side(&laid_out(reals)?, &laid_out(fakes)?)
 }
 
-/// Rows of a generated image and its nearest training images, with `columns` images in each row, under a caption.
-pub fn with_neighbours(rows: &Pictures, columns: usize) -> Result<DynamicImage, Flaw> {
+/// Draws rows that consist of a generated image and its nearest training images, `columns` images in all, under a caption.
+pub fn with_neighbours(rows: &ImageBytes, columns: usize) -> Result<DynamicImage, RenderError> {
     let caption = "generated image, and its nearest training images";
-    let sheet = sheet::lay_out(rows, Some(columns)).map_err(|error| Flaw(error.to_string()))?;
+    let sheet = sheet::lay_out(rows, Some(columns)).map_err(|error| RenderError(error.to_string()))?;
     let size = (f64::from(sheet.width()) / (0.55 * caption.len() as f64)).min(24.0);
     let header = raster::rasterise(
         &format!(
@@ -32,10 +37,11 @@ pub fn with_neighbours(rows: &Pictures, columns: usize) -> Result<DynamicImage, 
         ),
         1.0,
     )?;
-    stacked(sheet.width(), HEADER + sheet.height(), &[(&header, 0, 0), (&sheet, 0, HEADER)])
+    pasted(sheet.width(), HEADER + sheet.height(), &[(&header, 0, 0), (&sheet, 0, HEADER)])
 }
 
-fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImage, Flaw> {
+/// Puts two sheets next to each other, under the captions "real" and "generated".
+fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImage, RenderError> {
     let (width, height) = (left.width() + GAP + right.width(), HEADER + left.height().max(right.height()));
     let caption = |text: &str, middle: u32| {
         format!("<text x='{middle}' y='30' font-family='sans-serif' font-size='24' text-anchor='middle'>{text}</text>")
@@ -48,11 +54,11 @@ fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImag
         ),
         1.0,
     )?;
-    stacked(width, height, &[(&header, 0, 0), (left, 0, HEADER), (right, left.width() + GAP, HEADER)])
+    pasted(width, height, &[(&header, 0, 0), (left, 0, HEADER), (right, left.width() + GAP, HEADER)])
 }
 
-/// A header and other images at their positions on white; in colour if any image but the header is.
-fn stacked(width: u32, height: u32, parts: &[(&DynamicImage, u32, u32)]) -> Result<DynamicImage, Flaw> {
+/// Pastes images at their positions (x, y) on a white image. It is grey if all of them but the first, the header, are grey.
+fn pasted(width: u32, height: u32, parts: &[(&DynamicImage, u32, u32)]) -> Result<DynamicImage, RenderError> {
     let grey = parts[1..].iter().all(|(image, ..)| !image.color().has_color());
     let mut all = if grey {
         DynamicImage::from(GrayImage::from_pixel(width, height, Luma([255])))
@@ -64,9 +70,9 @@ fn stacked(width: u32, height: u32, parts: &[(&DynamicImage, u32, u32)]) -> Resu
         match (&mut all, &same_colours) {
             (DynamicImage::ImageLuma8(all), DynamicImage::ImageLuma8(image)) => all.copy_from(image, x, y),
             (DynamicImage::ImageRgb8(all), DynamicImage::ImageRgb8(image)) => all.copy_from(image, x, y),
-            _ => unreachable!("both were made of the same colours"),
+            _ => unreachable!("both images were converted to the same colour type"),
         }
-        .map_err(|error| Flaw(error.to_string()))?;
+        .map_err(|error| RenderError(error.to_string()))?;
     }
     Ok(all)
 }
@@ -80,11 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn real_images_are_on_the_left_and_as_many_generated_ones_on_the_right() {
+    fn real_images_are_left_and_the_same_number_of_generated_images_right() {
         for channels in [1, 3] {
             let shape = [8, 8, channels];
             let (reals, fakes) = (flat(10, 40, shape), flat(240, 64, shape));
-            let [reals, fakes] = [&reals, &fakes].map(|bytes| Pictures::new(bytes, shape).unwrap());
+            let [reals, fakes] = [&reals, &fakes].map(|bytes| ImageBytes::new(bytes, shape).unwrap());
             let image = real_versus_fake(&reals, &fakes, None).unwrap();
             assert_eq!(usize::from(image.color().channel_count()), channels);
             let one = sheet::lay_out(&reals, None).unwrap();
@@ -100,12 +106,13 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn a_generated_image_is_left_of_its_neighbours_under_a_caption() {
         for channels in [1, 3] {
             let shape = [8, 8, channels];
             let bytes: Vec<u8> = [40, 80, 120, 160, 200, 240].iter().flat_map(|&shade| flat(shade, 1, shape)).collect();
-            let rows = Pictures::new(&bytes, shape).unwrap();
+            let rows = ImageBytes::new(&bytes, shape).unwrap();
             let image = with_neighbours(&rows, 3).unwrap().to_luma8();
             let one = sheet::lay_out(&rows, Some(3)).unwrap();
             assert_eq!((image.width(), image.height()), (one.width(), one.height() + HEADER));

@@ -1,4 +1,4 @@
-//! The report of a run: one HTML file with all its images in it, which opens from the disk and loads nothing from the network.
+//! The report page of a run: one HTML file that embeds all images. It opens from the disk and loads nothing from the network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,104 +9,134 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use super::{Flaw, evenly};
+use super::{RenderError, evenly};
 use crate::net::{NetworkSummary, Shape, Summary};
 
-/// The most sheets on the page.
-const MOST_SHEETS: usize = 60;
-/// The most bytes of sheets on the page.
-const MOST_BYTES: u64 = 7 << 20;
+/// The largest number of sheets on the page.
+const MAX_SHEETS: usize = 60;
+/// The largest total size of the sheets on the page, in bytes.
+const MAX_BYTES: u64 = 7 << 20;
 
-/// The content of the page. HTML in texts is escaped.
+/// The content of the report page. All texts are escaped for HTML.
 #[derive(Debug)]
 pub struct Page<'a> {
     /// The name of the run.
     pub title: String,
-    /// The model and the data, in a line.
+    /// The model and the data set, in one line.
     pub subtitle: String,
-    /// Whether training is in progress: then the page says so and reloads itself.
+    /// Whether training is in progress. If so, the page says so and reloads itself.
     pub live: bool,
-    /// The most important numbers: names and values.
+    /// The most important numbers, as names and values.
     pub numbers: Vec<(&'static str, String)>,
-    /// Warnings about the training, in sentences.
+    /// Alarms about the training, in sentences.
     pub alarms: &'a [String],
-    /// The sheets in the order of their steps, with their names.
+    /// Names and files of the sheets, in the order of their steps.
     pub sheets: Vec<(String, PathBuf)>,
-    /// The number of images of a sheet.
+    /// The number of images on a sheet.
     pub sheet_images: usize,
-    /// A PNG with real and generated images.
+    /// A PNG file with real and generated images side by side.
     pub comparison: &'a Path,
-    /// SVGs of [`super::plot`].
+    /// The plots as SVG texts, see [`super::plot`].
     pub plots: &'a [String],
-    /// The model.
+    /// The layers of the model.
     pub summary: &'a Summary,
-    /// The settings: names and values.
+    /// The settings, as names and values.
     pub settings: Vec<(String, String)>,
-    /// The folder of the run.
+    /// The path of the run folder.
     pub folder: String,
-    /// The files of the folder: relative paths and descriptions.
+    /// The files of the run folder, as relative paths and descriptions.
     pub files: Vec<(String, &'static str)>,
 }
 
-/// The variables of `page.html`.
+/// The variables of the template `page.html`.
 #[derive(Serialize)]
 struct PageContext<'a> {
+    /// See [`Page::title`].
     title: &'a str,
+    /// See [`Page::subtitle`].
     subtitle: &'a str,
+    /// See [`Page::live`].
     live: bool,
+    /// See [`Page::numbers`].
     numbers: &'a [(&'static str, String)],
+    /// See [`Page::alarms`].
     alarms: &'a [String],
+    /// The number of sheets that are not on the page.
     sheets_left_out: usize,
+    /// The sheets on the page.
     sheets: Vec<EmbeddedSheet>,
+    /// The sheets on the page as JSON, for the script.
     sheets_json: String,
+    /// See [`Page::sheet_images`].
     sheet_images: usize,
+    /// The data URL of [`Page::comparison`], if the file can be read.
     comparison: Option<String>,
+    /// See [`Page::plots`].
     plots: &'a [String],
+    /// The description of the model.
     about: &'a str,
+    /// The tables of the layers of both networks.
     networks: Vec<NetworkTable>,
+    /// See [`Page::settings`].
     settings: &'a [(String, String)],
+    /// See [`Page::folder`].
     folder: &'a str,
+    /// See [`Page::files`].
     files: &'a [(String, &'static str)],
 }
 
-/// A sheet as the page's script has it.
+/// A sheet as the script of the page reads it.
 #[derive(Serialize)]
 struct EmbeddedSheet {
+    /// The name of the sheet.
     name: String,
+    /// The data URL of the sheet.
     image: String,
 }
 
+/// The table of a network's layers.
 #[derive(Serialize)]
 struct NetworkTable {
+    /// The name of the network.
     name: &'static str,
+    /// The shape of the input.
     input: String,
+    /// The rows of the layers.
     rows: Vec<LayerRow>,
+    /// The number of parameters.
     parameters: String,
+    /// The floating-point operations of a forward pass of one image, in millions.
     mflop: String,
 }
 
+/// A row of the table of a network's layers.
 #[derive(Serialize)]
 struct LayerRow {
+    /// The position of the layer, counted from 1.
     number: usize,
+    /// The kind of the layer and its settings.
     layer: String,
+    /// The shape of the output.
     output: String,
+    /// The number of parameters.
     parameters: String,
+    /// The floating-point operations of a forward pass of one image, in millions.
     mflop: String,
 }
 
 impl Page<'_> {
-    /// The text of the HTML file, about 10 MB at most: if there are many or large sheets, the page shows evenly spaced ones and says so.
-    /// Images that cannot be read are left out.
-    pub fn html(&self) -> Result<String, Flaw> {
+    /// Renders the HTML text, at most about 10 MB. If the sheets are too many or too large, the page shows evenly spaced ones and says
+    /// so. Images that cannot be read are left out.
+    pub fn html(&self) -> Result<String, RenderError> {
         let chosen = self.chosen_sheets();
         let sheets: Vec<EmbeddedSheet> = chosen
             .into_iter()
             .filter_map(|at| {
                 let (name, path) = &self.sheets[at];
-                Some(EmbeddedSheet { name: name.clone(), image: inline(path)? })
+                Some(EmbeddedSheet { name: name.clone(), image: data_url(path)? })
             })
             .collect();
-        // Only `<` could end the script that holds the JSON.
+        // Inside a script element, only `<` can begin a tag that ends it.
         let sheets_json = serde_json::to_string(&sheets).expect("plain data has a JSON form").replace('<', "\\u003c");
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -121,7 +151,7 @@ impl Page<'_> {
             sheets,
             sheets_json,
             sheet_images: self.sheet_images,
-            comparison: inline(self.comparison),
+            comparison: data_url(self.comparison),
             plots: self.plots,
             about: &self.summary.about,
             networks: self.summary.networks.iter().map(network).collect(),
@@ -129,28 +159,30 @@ impl Page<'_> {
             folder: &self.folder,
             files: &self.files,
         };
-        environment.render_str(include_str!("page.html"), Serde(context)).map_err(|error| Flaw(format!("{error:#}")))
+        environment
+            .render_str(include_str!("page.html"), Serde(context))
+            .map_err(|error| RenderError(format!("{error:#}")))
     }
 
-    /// The indices of the sheets that fit on the page.
+    /// The indices of the sheets that the page shows, within the limits of number and size.
     fn chosen_sheets(&self) -> Vec<usize> {
         let size = |at: &usize| fs::metadata(&self.sheets[*at].1).map_or(0, |file| file.len() * 4 / 3);
-        let mut most = MOST_SHEETS;
+        let mut most = MAX_SHEETS;
         loop {
             let chosen = evenly(self.sheets.len(), most);
             let bytes: u64 = chosen.iter().map(size).sum();
-            if bytes <= MOST_BYTES || chosen.len() <= 2 {
+            if bytes <= MAX_BYTES || chosen.len() <= 2 {
                 return chosen;
             }
-            most = ((chosen.len() as u64 * MOST_BYTES / bytes) as usize).clamp(2, chosen.len() - 1);
+            most = ((chosen.len() as u64 * MAX_BYTES / bytes) as usize).clamp(2, chosen.len() - 1);
         }
     }
 }
 
-/// A PNG file as a data URL; `None` if it cannot be read or is not a PNG of a reasonable size.
-fn inline(path: &Path) -> Option<String> {
+/// Encodes a PNG file as a data URL. Returns `None` if the file cannot be read, is not a PNG, or is larger than [`MAX_BYTES`].
+fn data_url(path: &Path) -> Option<String> {
     let size = fs::metadata(path).ok()?.len();
-    let png = if size <= MOST_BYTES { fs::read(path).ok()? } else { return None };
+    let png = if size <= MAX_BYTES { fs::read(path).ok()? } else { return None };
     png.starts_with(b"\x89PNG\r\n\x1a\n").then(|| format!("data:image/png;base64,{}", STANDARD.encode(png)))
 }
 
@@ -212,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_from_outside_cannot_become_html() {
+    fn all_texts_are_escaped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sheet.png");
         grey(&path, 5);
@@ -234,7 +266,7 @@ mod tests {
         let sheet = |at: u8| (format!("epoch {at}"), folder.path().join(format!("{at}.png")));
         let sheets: Vec<_> = (0..3).map(sheet).collect();
         (0..).zip(&sheets).for_each(|(shade, (_, path))| grey(path, shade));
-        let last = inline(&sheets[2].1).unwrap();
+        let last = data_url(&sheets[2].1).unwrap();
         let html = with_page(sheets.clone(), |page| page.html().unwrap());
         assert!(html.contains(&format!("<img class=\"sheet\" id=\"sheet\" src=\"{last}\"")), "{html}");
         assert!(html.contains(">epoch 2</output>") && !html.contains("more are in"));
@@ -256,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_sheets_or_plots_is_whole() {
+    fn a_page_without_sheets_or_plots_is_complete() {
         let html = with_page(Vec::new(), |page| Page { plots: &[], ..page }.html().unwrap());
         assert!(html.ends_with("</html>") && !html.contains("<script") && !html.contains("<h2>Training"), "{html}");
     }
@@ -280,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_left_out() {
+    fn files_that_are_not_images_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sheet.png");
         fs::write(&path, "\"><script>").unwrap();

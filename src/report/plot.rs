@@ -5,31 +5,31 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::trace::Trace;
-use super::{Flaw, raster};
+use super::{RenderError, raster};
 
-/// Width and height of a plot, in its own units: pixels of a browser.
+/// Width and height of a plot in plot units, which are CSS pixels.
 const SIZE: (u32, u32) = (760, 420);
-/// Units of the drawing for each unit of a plot: the plotting crate rounds positions to whole units.
+/// Drawing units per plot unit. The `plotters` crate rounds positions to whole drawing units.
 const FINENESS: i32 = 8;
-/// Pixels of a PNG for each unit.
+/// Pixels of a PNG per plot unit.
 const PIXELS_PER_UNIT: f32 = 2.0;
 
-/// The colour of axes, labels and levels.
+/// The colour of axes, tick labels and reference levels.
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
-/// A curve with fewer bins is drawn without smoothing, with a dot for each bin.
-const FEW: usize = 40;
-/// The smoothed line is a moving mean over one bin in this number, on both sides together.
-const SMOOTHING: usize = 50;
+/// A curve with fewer bins than this number is drawn without smoothing, with a dot for each bin.
+const MIN_SMOOTHED_BINS: usize = 40;
+/// The window of the moving mean is the number of bins divided by this number.
+const WINDOWS: usize = 50;
 
-/// Colours that people with colour blindness can tell apart (Okabe and Ito 2008).
+/// The colour of a curve. People with colour blindness can tell the colours apart (Okabe and Ito 2008).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeriesColour {
-    /// For the discriminator and real images.
+    /// The colour of the discriminator and of real images.
     Blue,
-    /// For the generator and generated images.
+    /// The colour of the generator and of generated images.
     Vermilion,
-    /// For both.
+    /// The colour of values that concern both networks.
     Green,
 }
 
@@ -43,54 +43,54 @@ impl SeriesColour {
     }
 }
 
-/// A plot of curves.
+/// A plot of one or more curves.
 #[derive(Debug, Clone)]
 pub struct Plot<'a> {
-    /// The title.
+    /// The title of the plot.
     pub title: &'static str,
     /// The label of the horizontal axis, with its unit.
     pub x: &'static str,
     /// The label of the vertical axis, with its unit.
     pub y: &'static str,
-    /// Positions of the traces in one unit of the horizontal axis.
+    /// The number of trace positions per unit of the horizontal axis.
     pub positions_per_x: f64,
-    /// The ends of the vertical axis; without it, they follow the values.
+    /// The ends of the vertical axis. `None` derives them from the values.
     pub range: Option<[f64; 2]>,
     /// A reference value and its name, drawn as a dashed line.
     pub level: Option<(f64, &'static str)>,
-    /// The curves.
+    /// The curves of the plot.
     pub series: Vec<Series<'a>>,
 }
 
-/// A curve.
+/// A curve of a plot.
 #[derive(Debug, Clone)]
 pub struct Series<'a> {
-    /// The name in the legend.
+    /// The name of the curve in the legend.
     pub name: &'static str,
-    /// The colour.
+    /// The colour of the curve.
     pub colour: SeriesColour,
-    /// The values.
+    /// The values of the curve.
     pub trace: &'a Trace,
 }
 
 impl Plot<'_> {
-    /// Whether there are no values.
+    /// Whether no curve has a value.
     pub fn is_empty(&self) -> bool {
         self.series.iter().all(|series| series.trace.bins().is_empty())
     }
 
-    /// The plot as the text of an SVG file.
-    pub fn svg(&self) -> Result<String, Flaw> {
+    /// Renders the plot as the text of an SVG file.
+    pub fn svg(&self) -> Result<String, RenderError> {
         let fine = (SIZE.0 * FINENESS as u32, SIZE.1 * FINENESS as u32);
         let mut svg = String::new();
         self.draw(&SVGBackend::with_string(&mut svg, fine).into_drawing_area())
-            .map_err(|error| Flaw(error.to_string()))?;
+            .map_err(|error| RenderError(error.to_string()))?;
         let size = |(width, height): (u32, u32)| format!("width=\"{width}\" height=\"{height}\"");
-        Ok(svg.replacen(&size(fine), &size(SIZE), 1)) // the view box keeps the fine units
+        Ok(svg.replacen(&size(fine), &size(SIZE), 1)) // the view box keeps the drawing units
     }
 
-    /// The pixels of a plot's SVG.
-    pub fn pixels(svg: &str) -> Result<DynamicImage, Flaw> {
+    /// Renders the SVG of a plot as pixels.
+    pub fn pixels(svg: &str) -> Result<DynamicImage, RenderError> {
         raster::rasterise(svg, PIXELS_PER_UNIT)
     }
 
@@ -143,7 +143,7 @@ impl Plot<'_> {
             let line = |values: &[f64]| (0..bins.len()).map(|at| (x(at), values[at])).collect::<Vec<_>>();
             let means = line(&series.trace.smoothed(0));
             let thick = ShapeStyle::from(&colour).stroke_width(units(2) as u32);
-            if bins.len() < FEW {
+            if bins.len() < MIN_SMOOTHED_BINS {
                 let dots = means.iter().map(|&point| Circle::new(point, units(3), colour.filled()));
                 chart.draw_series(dots)?;
                 chart.draw_series(LineSeries::new(means, thick))?;
@@ -164,14 +164,14 @@ impl Plot<'_> {
         sheet.present()
     }
 
-    /// Draws the legend above the curves, and an explanation of pale and strong lines in the corner below.
+    /// Draws the legend above the curves, and the explanation of pale and strong lines in the bottom right corner.
     fn draw_legend(
         &self,
         sheet: &DrawingArea<SVGBackend, plotters::coord::Shift>,
     ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
         let font = ("sans-serif", units(18)).into_font();
         let middle = Pos::new(HPos::Left, VPos::Center);
-        // The viewer's font is not known; few are wider than 8 units for a letter of this size.
+        // The font of the viewer is not known. Few fonts need more than 8 units per letter at this size.
         let room = |text: &str| units(8) * text.chars().count() as i32;
         let (mut x, y) = (units(20), units(56));
         for series in &self.series {
@@ -192,13 +192,13 @@ impl Plot<'_> {
         }
         let corner = (units(SIZE.0 as i32 - 24), units(SIZE.1 as i32 - 8));
         let small = ("sans-serif", units(16)).into_font().color(&GREY).pos(Pos::new(HPos::Right, VPos::Bottom));
-        sheet.draw(&Text::new(self.how_it_is_drawn(), corner, small))
+        sheet.draw(&Text::new(self.smoothing_note(), corner, small))
     }
 
-    /// The explanation of the pale and the strong line.
-    fn how_it_is_drawn(&self) -> String {
+    /// The explanation of the pale and the strong line. Empty if no curve is smoothed.
+    fn smoothing_note(&self) -> String {
         let longest = self.series.iter().map(|series| series.trace).max_by_key(|trace| trace.bins().len());
-        let Some(trace) = longest.filter(|trace| trace.bins().len() >= FEW) else { return String::new() };
+        let Some(trace) = longest.filter(|trace| trace.bins().len() >= MIN_SMOOTHED_BINS) else { return String::new() };
         let together = (2 * reach(trace.bins().len()) as u64 + 1) * trace.width();
         match trace.width() {
             1 => format!("pale: each {}; line: mean of {together}", self.x),
@@ -220,18 +220,18 @@ impl Plot<'_> {
         let bins = self.series.iter().flat_map(|series| series.trace.bins());
         let ends =
             |(low, high): (f64, f64), bin: &super::trace::Bin| (low.min(bin.low.into()), high.max(bin.high.into()));
-        // Losses and distances are easier to compare where the axis begins at 0.
+        // Losses and distances are easier to compare if the axis begins at 0.
         let (low, high) = bins.fold((0.0, f64::NEG_INFINITY), ends);
         widened(low, high, 0.05)
     }
 }
 
-/// The number of bins on either side that a smoothed line averages.
+/// Half the window of the moving mean: the number of bins on each side of the centre.
 fn reach(bins: usize) -> usize {
-    bins / SMOOTHING / 2 + 1
+    bins / WINDOWS / 2 + 1
 }
 
-/// A range with a margin of `share` of its length at each end that is not 0; never empty.
+/// Widens a range by `share` of its length at each end, except at 0. The result is never empty.
 fn widened(low: f64, high: f64, share: f64) -> (f64, f64) {
     if low > high {
         return (0.0, 1.0); // there are no values
@@ -244,7 +244,7 @@ fn widened(low: f64, high: f64, share: f64) -> (f64, f64) {
     (low - margin(low), high + margin(high))
 }
 
-/// A length in the units of the sheet that is drawn on.
+/// Converts plot units to drawing units.
 fn units(length: i32) -> i32 {
     length * FINENESS
 }
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// The texts of a drawing; it has to be well-formed.
+    /// The texts of an SVG. Panics if it is not well-formed.
     fn texts(svg: &str) -> Vec<String> {
         let document = roxmltree::Document::parse(svg).unwrap();
         let texts = document.descendants().filter(|node| node.has_tag_name("text"));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_is_well_formed_and_says_what_it_shows() {
+    fn a_plot_is_well_formed_and_labelled() {
         let (one, two) = (trace((0..100).map(|at| at as f32)), trace([3.0; 100]));
         let svg = plot(&[&one, &two]).svg().unwrap();
         let texts = texts(&svg);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_is_no_larger_and_shows_its_spike() {
+    fn the_plot_of_a_long_run_is_small_and_shows_spikes() {
         let long = trace((0..500_000).map(|at| if at == 250_000 { 20.0 } else { 1.0 }));
         let svg = plot(&[&long]).svg().unwrap();
         assert!(svg.len() < 100_000, "{} bytes", svg.len());
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_equal_values_and_negative_ones_have_their_plots() {
+    fn few_equal_and_negative_values_can_be_plotted() {
         for values in [vec![2.0], vec![0.0; 3], vec![-1.0, -4.0], vec![1e30, -1e30], vec![1e-30; 90]] {
             let trace = trace(values.clone());
             let svg = plot(&[&trace]).svg().unwrap();
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_that_is_given_stays_and_the_other_has_its_unit() {
+    fn a_given_range_is_kept_and_positions_are_converted_to_units() {
         let trace = trace((0..40).map(|_| 0.4));
         let plot = Plot { range: Some([0.0, 1.0]), positions_per_x: 10.0, x: "epoch", ..plot(&[&trace]) };
         let texts = texts(&plot.svg().unwrap());

@@ -1,73 +1,76 @@
-//! The progress of training: a line of losses, with the speed and the time left.
+//! The progress of training: losses, speed and remaining time.
 
 use std::time::Duration;
 
 use crate::progress::{Console, Task, duration_for_people};
 
-/// What a run is going to do.
+/// The extent of a run, from which the progress is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The last step, counted from 1.
     pub total_steps: u64,
-    /// The steps that were done before a run is resumed; else 0.
+    /// The number of steps before a run was resumed; 0 for a new run.
     pub start_step: u64,
-    /// Steps of an epoch.
+    /// The number of steps per epoch.
     pub steps_per_epoch: u64,
-    /// Real images of a step.
+    /// The number of real images per step.
     pub batch_size: u64,
 }
 
 /// The state of training after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
-    /// The step, counted from 1.
+    /// The number of the step, counted from 1.
     pub step: u64,
-    /// The epoch of the step, counted from 1.
+    /// The number of the epoch, counted from 1.
     pub epoch: u64,
     /// The discriminator's loss.
     pub d_loss: f32,
     /// The generator's loss.
     pub g_loss: f32,
-    /// `D(x)`: the mean probability of being real that the discriminator gives real images, 0 to 1.
+    /// `D(x)`: the mean probability of being real that the discriminator assigns to real images, 0 to 1.
     pub d_real: f32,
-    /// `D(G(z))`: the mean probability of being real that it gives generated images, 0 to 1.
+    /// `D(G(z))`: the mean probability of being real that the discriminator assigns to generated images, 0 to 1.
     pub d_fake: f32,
-    /// The speed; 0 before it is known.
+    /// The number of real images per second; 0 before it is known.
     pub images_per_second: f64,
 }
 
 /// Shows the progress of training on a console.
-pub struct Progress {
+pub struct TrainingProgress {
+    /// The extent of the run.
     plan: Plan,
+    /// The console for permanent lines.
     console: Console,
+    /// The task of all steps.
     task: Task,
 }
 
-impl Progress {
-    /// Begins to show a run.
+impl TrainingProgress {
+    /// Begins to show the progress of a run on a console.
     pub fn new(plan: Plan, console: &Console) -> Self {
         let task = console.task_with_details("training", plan.start_step, plan.total_steps);
         Self { plan, console: console.clone(), task }
     }
 
-    /// Shows nothing.
+    /// Progress that is not shown.
     pub fn silent(plan: Plan) -> Self {
         Self::new(plan, &Console::silent())
     }
 
-    /// Shows the state after a step. Cheap enough to be called after every step.
+    /// Shows the state after a step. It is cheap enough for every step.
     pub fn update(&mut self, status: &Status) {
         self.task.describe(status.step, &self.plan.losses(status), &self.plan.speed(status));
     }
 
-    /// Prints a line that stays, above the bar if there is one.
+    /// Prints a permanent line above the progress bar.
     pub fn line(&mut self, text: &str) {
         self.console.message(text);
     }
 }
 
 impl Plan {
-    /// `step 1200/4690  epoch  3/10  D 0.84  G 2.31  D(x) 0.71  D(G(z)) 0.28`
+    /// The losses of a step, such as `step 1200/4690  epoch  3/10  D 0.84  G 2.31  D(x) 0.71  D(G(z)) 0.28`
     fn losses(&self, status: &Status) -> String {
         let step = out_of(status.step, self.total_steps);
         let epoch = out_of(status.epoch, self.total_steps.div_ceil(self.steps_per_epoch.max(1)));
@@ -77,7 +80,7 @@ impl Plan {
         )
     }
 
-    /// `1312 images/s  6 min left`; empty where the speed is not known, and without the time left at the end.
+    /// The speed and the remaining time, such as `1312 images/s  6 min left`. Empty if the speed is not known.
     fn speed(&self, status: &Status) -> String {
         let rate = status.images_per_second;
         if !rate.is_finite() || rate <= 0.0 {
@@ -92,7 +95,7 @@ impl Plan {
     }
 }
 
-/// ` 3/10`: as wide at the start as at the end, so that the text behind it does not move.
+/// A fraction such as ` 3/10`, padded to a constant width so that the text after it does not move.
 fn out_of(done: u64, all: u64) -> String {
     let all = all.to_string();
     format!("{done:>width$}/{all}", width = all.len())
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_speed_has_a_digit_more_and_one_without_end_no_time() {
+    fn a_slow_speed_has_one_more_digit_and_an_infinite_time_is_left_out() {
         let at_rate = |images_per_second| PLAN.speed(&Status { images_per_second, ..status(1200) });
         assert_eq!(at_rate(3.21), "3.2 images/s  1 d 15 h left");
         assert_eq!(at_rate(f64::MIN_POSITIVE), "0.0 images/s");

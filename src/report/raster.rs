@@ -1,26 +1,26 @@
-//! From SVG to pixels, with a font of our own: the machine may have none.
+//! Rasterises SVG with a built-in font, since a machine may have none.
 
 use std::sync::{Arc, OnceLock};
 
 use image::{DynamicImage, RgbImage};
 use resvg::{tiny_skia, usvg};
 
-use super::Flaw;
+use super::RenderError;
 
-/// Roboto, its Latin letters; see data/README.md.
+/// The Latin letters of Roboto; see data/README.md.
 const FONT: &[u8] = include_bytes!("../../data/fonts/Roboto-Regular-latin.ttf");
 
-/// Draws an SVG on white, `scale` pixels for each of its units.
-pub(super) fn rasterise(svg: &str, scale: f32) -> Result<DynamicImage, Flaw> {
+/// Draws an SVG on a white background, with `scale` pixels per SVG unit.
+pub(super) fn rasterise(svg: &str, scale: f32) -> Result<DynamicImage, RenderError> {
     let options = usvg::Options { fontdb: fonts(), ..usvg::Options::default() };
-    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| Flaw(error.to_string()))?;
+    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| RenderError(error.to_string()))?;
     let size = tree.size().to_int_size().scale_by(scale);
     let mut pixels = size
         .and_then(|size| tiny_skia::Pixmap::new(size.width(), size.height()))
-        .ok_or_else(|| Flaw(format!("a drawing of {:?} does not fit", tree.size())))?;
+        .ok_or_else(|| RenderError(format!("an SVG of {:?} is empty or too large", tree.size())))?;
     pixels.fill(tiny_skia::Color::WHITE);
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
-    // On white nothing stays transparent.
+    // The background is opaque, so the alpha channel can be dropped.
     let rgb = pixels.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
     let image = RgbImage::from_raw(pixels.width(), pixels.height(), rgb).expect("three bytes for each pixel");
     Ok(image.into())
@@ -57,14 +57,14 @@ mod tests {
         assert_eq!(dark_pixels(&saying(""), 1.0), 0);
         let (short, long) = (dark_pixels(&saying("D(x)"), 1.0), dark_pixels(&saying("D(x) and D(G(z))"), 1.0));
         assert!(short > 50 && long > 2 * short, "{short} and {long} dark pixels");
-        // A letter that the font lacks would be left out.
+        // A letter that is missing in the font would not be drawn.
         for letter in (' '..='~').filter(|letter| !" <&".contains(*letter)).chain("äéñ×·–…".chars()) {
             assert!(dark_pixels(&saying(&letter.to_string()), 2.0) > 0, "{letter} is not there");
         }
     }
 
     #[test]
-    fn a_drawing_has_its_size_times_the_scale() {
+    fn the_image_has_the_size_of_the_svg_times_the_scale() {
         let image = rasterise(&saying("x"), 1.5).unwrap();
         assert_eq!((image.width(), image.height()), (300, 60));
         assert!(rasterise("no drawing", 1.0).is_err());

@@ -1,21 +1,21 @@
-//! Sheets of many images, and images as PNG files.
+//! Sheets (grids of images), and PNG files.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use image::{DynamicImage, GrayImage, RgbImage};
 
-use super::Pictures;
+use super::ImageBytes;
 use crate::error::{Error, Result};
 use crate::files::{self, PNG_MARK};
 
 /// The gap between the images and around them, in pixels.
 const GAP: usize = 2;
 
-/// Mid grey, which differs from the black and white that images often have at their edges.
+/// The colour of the gaps: mid grey, since edges of images are often black or white.
 const GAP_COLOUR: u8 = 128;
 
-/// The longer side of a sheet, in pixels, as near as integer scales allow.
+/// The longer side of a sheet, in pixels. Sheets are enlarged by the integer scale that comes nearest to it.
 const LEGIBLE_SIDE: usize = 700;
 
 /// Lays the images out in rows, from the top left. Without `columns`, they form the smallest square that holds them (64 are 8 x 8),
@@ -26,19 +26,19 @@ const LEGIBLE_SIDE: usize = 700;
 /// # Errors
 ///
 /// If there are 0 columns or the sheet would be too large.
-pub fn lay_out(pictures: &Pictures, columns: Option<usize>) -> Result<DynamicImage> {
-    let columns = columns.unwrap_or_else(|| square_side(pictures.count()));
-    let grid = Grid::new(pictures, columns)?;
-    let mut sheet = vec![GAP_COLOUR; grid.height() * grid.width() * pictures.channels];
-    for i in 0..pictures.count() {
-        grid.paste(&mut sheet, pictures.one(i), i);
+pub fn lay_out(images: &ImageBytes, columns: Option<usize>) -> Result<DynamicImage> {
+    let columns = columns.unwrap_or_else(|| square_side(images.count()));
+    let grid = Grid::new(images, columns)?;
+    let mut sheet = vec![GAP_COLOUR; grid.height() * grid.width() * images.channels];
+    for i in 0..images.count() {
+        grid.paste(&mut sheet, images.one(i), i);
     }
-    Ok(into_image(sheet, grid.height(), grid.width(), pictures.channels))
+    Ok(into_image(sheet, grid.height(), grid.width(), images.channels))
 }
 
 /// Image `i` without a border, at its own size.
-pub fn single(pictures: &Pictures, i: usize) -> DynamicImage {
-    let image = pictures.one(i);
+pub fn single(images: &ImageBytes, i: usize) -> DynamicImage {
+    let image = images.one(i);
     into_image(image.bytes.to_vec(), image.height, image.width, image.channels)
 }
 
@@ -91,30 +91,34 @@ fn encode(image: &DynamicImage, is_marked: bool) -> Result<Vec<u8>, png::Encodin
 
 /// The positions of images of one size on a sheet. All sizes are in pixels.
 struct Grid {
+    /// The number of columns.
     columns: usize,
+    /// The number of rows.
     rows: usize,
+    /// The height of an image.
     image_height: usize,
+    /// The width of an image.
     image_width: usize,
     /// The number of times that each pixel is repeated along both sides.
     scale: usize,
 }
 
 impl Grid {
-    fn new(pictures: &Pictures, columns: usize) -> Result<Self> {
+    fn new(images: &ImageBytes, columns: usize) -> Result<Self> {
         if columns == 0 {
             return Err(Error::Request {
                 message: "a sheet cannot have 0 columns".into(),
                 hint: "ask for at least one column".into(),
             });
         }
-        let columns = columns.min(pictures.count());
-        let rows = pictures.count().div_ceil(columns);
+        let columns = columns.min(images.count());
+        let rows = images.count().div_ceil(columns);
         let grid = Self {
             columns,
             rows,
-            image_height: pictures.height,
-            image_width: pictures.width,
-            scale: legible_scale(rows, pictures.height).min(legible_scale(columns, pictures.width)),
+            image_height: images.height,
+            image_width: images.width,
+            scale: legible_scale(rows, images.height).min(legible_scale(columns, images.width)),
         };
         if u32::try_from(grid.height().max(grid.width())).is_err() {
             return Err(Error::Request {
@@ -134,7 +138,7 @@ impl Grid {
     }
 
     /// Copies the image (H, W, C) to position `i` of the sheet, each pixel as a square of `scale x scale`.
-    fn paste(&self, sheet: &mut [u8], image: Pictures, i: usize) {
+    fn paste(&self, sheet: &mut [u8], image: ImageBytes, i: usize) {
         let top = GAP + (i / self.columns) * (self.image_height * self.scale + GAP);
         let left = GAP + (i % self.columns) * (self.image_width * self.scale + GAP);
         for y in 0..self.image_height * self.scale {
@@ -166,7 +170,7 @@ fn into_image(bytes: Vec<u8>, height: usize, width: usize, channels: usize) -> D
         1 => GrayImage::from_raw(width, height, bytes).map(DynamicImage::from),
         _ => RgbImage::from_raw(width, height, bytes).map(DynamicImage::from),
     };
-    image.expect("there are height * width * channels bytes, and `Pictures` has 1 or 3 channels")
+    image.expect("there are height * width * channels bytes, and `ImageBytes` has 1 or 3 channels")
 }
 
 #[cfg(test)]
@@ -175,14 +179,14 @@ mod tests {
 
     fn size(count: usize, side: usize, columns: Option<usize>) -> (u32, u32) {
         let bytes = vec![0; count * side * side];
-        let sheet = lay_out(&Pictures::new(&bytes, [side, side, 1]).unwrap(), columns).unwrap();
+        let sheet = lay_out(&ImageBytes::new(&bytes, [side, side, 1]).unwrap(), columns).unwrap();
         (sheet.width(), sheet.height())
     }
 
     /// Three images of one pixel each.
     fn three_colours() -> DynamicImage {
         let bytes = [[255, 0, 0], [0, 255, 0], [0, 0, 255]].concat();
-        lay_out(&Pictures::new(&bytes, [1, 1, 3]).unwrap(), None).unwrap()
+        lay_out(&ImageBytes::new(&bytes, [1, 1, 3]).unwrap(), None).unwrap()
     }
 
     #[test]
@@ -233,7 +237,7 @@ mod tests {
     #[test]
     fn every_pixel_becomes_a_square() {
         let bytes = [0, 40, 80, 120, 160, 200]; // one image of 2 x 3
-        let sheet = lay_out(&Pictures::new(&bytes, [2, 3, 1]).unwrap(), None).unwrap();
+        let sheet = lay_out(&ImageBytes::new(&bytes, [2, 3, 1]).unwrap(), None).unwrap();
         let scale = (sheet.width() - 2 * GAP as u32) / 3;
         assert!(scale > 1);
         for (x, y, pixel) in sheet.into_luma8().enumerate_pixels() {
@@ -251,8 +255,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sheet.png");
         let grey: Vec<u8> = (0..=255).collect();
-        let pictures = Pictures::new(&grey, [8, 8, 1]).unwrap();
-        for image in [lay_out(&pictures, None).unwrap(), three_colours(), single(&pictures, 3)] {
+        let images = ImageBytes::new(&grey, [8, 8, 1]).unwrap();
+        for image in [lay_out(&images, None).unwrap(), three_colours(), single(&images, 3)] {
             write_png(&path, &image).unwrap();
             assert_eq!(image::open(&path).unwrap(), image);
         }
@@ -261,14 +265,14 @@ mod tests {
     #[test]
     fn a_single_image_is_as_it_is() {
         let bytes: Vec<u8> = (0..24).collect();
-        let image = single(&Pictures::new(&bytes, [2, 2, 3]).unwrap(), 1);
+        let image = single(&ImageBytes::new(&bytes, [2, 2, 3]).unwrap(), 1);
         assert_eq!((image.width(), image.height()), (2, 2));
         assert_eq!(image.as_bytes(), &bytes[12..]);
     }
 
     #[test]
     fn no_columns_are_refused() {
-        let error = lay_out(&Pictures::new(&[0], [1, 1, 1]).unwrap(), Some(0)).unwrap_err();
+        let error = lay_out(&ImageBytes::new(&[0], [1, 1, 1]).unwrap(), Some(0)).unwrap_err();
         assert!(error.to_string().contains("0 columns") && !error.hint().is_empty());
     }
 

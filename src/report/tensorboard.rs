@@ -1,4 +1,4 @@
-//! Event files, which TensorBoard shows: scalars, images and texts of a run.
+//! TensorBoard event files: scalars, images and texts of a run.
 //!
 //! An event file is a sequence of records (`TFRecord`): the length of the data (u64, little-endian), its masked CRC-32C (u32), the data, and
 //! the masked CRC-32C of the data. The data is a protobuf message `Event` of TensorBoard's
@@ -13,22 +13,25 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::protobuf::Message;
 
-/// The name of the event file. TensorBoard takes every file with `tfevents` in its name.
+/// The name of the event file. TensorBoard reads every file with `tfevents` in its name.
 const FILE_NAME: &str = "events.out.tfevents.gpu-gan";
 
-/// The first event of every file: the version of the format.
+/// The version of the format, which is the first event of every file.
 const FILE_VERSION: &str = "brain.Event:2";
 
 /// Appends events to the event file of a run. Events are kept in memory until [`Self::flush`].
 pub struct EventWriter {
+    /// The path of the event file.
     path: PathBuf,
+    /// The event file, open for appending.
     file: BufWriter<File>,
+    /// The last step with an event when the file was opened.
     last_step: Option<u64>,
 }
 
 impl EventWriter {
-    /// Opens the event file in `folder`. Events of steps behind `step` and a damaged end are removed, so that a run that is resumed at
-    /// `step` has each event once. A run that starts at step 0 has no events yet.
+    /// Opens the event file in `folder`. Events after `step` and a damaged end are removed, so a run that is resumed at `step` has each
+    /// event once. With `step` 0, all events are removed.
     ///
     /// # Errors
     ///
@@ -58,12 +61,12 @@ impl EventWriter {
         Ok(Self { path, file: BufWriter::new(file), last_step })
     }
 
-    /// The last step with an event when the file was opened, if there was one after step 0.
+    /// The last step with an event when the file was opened. `None` if no step after 0 had one.
     pub fn last_step(&self) -> Option<u64> {
         self.last_step
     }
 
-    /// Adds scalars of a step: their tags and values.
+    /// Adds scalars of a step, as tags and values.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f32)]) -> Result<()> {
         let summary = values.iter().fold(Message::default(), |summary, &(tag, value)| {
             summary.message(1, &Message::default().string(1, tag).float(2, value))
@@ -78,7 +81,7 @@ impl EventWriter {
         self.write(step, &Message::default().message(1, &value))
     }
 
-    /// Adds a text, which is shown as Markdown.
+    /// Adds a text. TensorBoard shows it as Markdown.
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
         let plugin = Message::default().string(1, "text");
         let metadata = Message::default().message(1, &plugin);
@@ -89,7 +92,7 @@ impl EventWriter {
         self.write(step, &Message::default().message(1, &value))
     }
 
-    /// Writes all events to the disk, where TensorBoard sees them.
+    /// Writes all events to the file, so that TensorBoard can read them.
     pub fn flush(&mut self) -> Result<()> {
         self.file.flush().map_err(Error::file("write", &self.path))
     }
@@ -100,13 +103,13 @@ impl EventWriter {
     }
 }
 
-/// The fields that every event has: the time now, in seconds since 1970, and the step.
+/// An event with the fields that all events have: the current time, in seconds since 1970, and the step.
 fn event(step: u64) -> Message {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     Message::default().double(1, now).int(2, step as i64)
 }
 
-/// The bytes of a record beside its data: the length and two checksums.
+/// The number of bytes of a record without its data: the length and two checksums.
 const RECORD_OVERHEAD: usize = 8 + 4 + 4;
 
 fn write_record(out: &mut impl Write, data: &[u8]) -> io::Result<()> {
@@ -117,7 +120,7 @@ fn write_record(out: &mut impl Write, data: &[u8]) -> io::Result<()> {
     out.write_all(&masked_crc(data).to_le_bytes())
 }
 
-/// The data of the records, up to the end or to the first damaged one.
+/// The data of all records before the first damaged one.
 fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = bytes.split_first_chunk::<8>()?;
@@ -132,7 +135,7 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The CRC-32C of the data, rotated and with a constant added, as `TFRecord` has it.
+/// The masked CRC-32C of `TFRecord`: rotated by 15 bits, plus a constant.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_the_bytes_that_the_format_asks_for() {
+    fn a_record_has_the_layout_of_the_format() {
         let mut record = Vec::new();
         write_record(&mut record, b"gpu-gan").unwrap();
         assert_eq!(record.len(), 7 + RECORD_OVERHEAD);
@@ -190,13 +193,13 @@ mod tests {
         fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         drop(EventWriter::open(folder.path(), 1000).unwrap());
         assert_eq!(steps(folder.path()), (0..=200).chain([200]).collect::<Vec<_>>());
-        // A new run in the folder begins again.
+        // A new run in the same folder removes all events.
         drop(EventWriter::open(folder.path(), 0).unwrap());
         assert_eq!(steps(folder.path()), [0]);
     }
 
     #[test]
-    fn steps_are_read_back_whatever_their_size() {
+    fn steps_of_any_size_are_read_back() {
         for step in [0, 1, 127, 128, 300, 16_384, u64::from(u32::MAX), 1 << 50] {
             assert_eq!(step_of(event(step).encoded()), step);
         }

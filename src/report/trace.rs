@@ -1,27 +1,32 @@
-//! A measurement over a run, in bounded memory.
+//! The course of a value over a run, in bounded memory.
 
-/// The most bins of a trace: with more, a bin would be narrower than a pixel of a plot.
-const MOST_BINS: usize = 1024;
+/// The largest number of bins of a trace. With more, a bin would be narrower than a pixel of a plot.
+const MAX_BINS: usize = 1024;
 
-/// Values in the order of their positions, such as steps counted from 1. When there are too many bins, neighbouring bins are merged. A
-/// bin keeps its lowest and its highest value, so no spike is lost.
+/// A series of values, ordered by position (such as the step). Neighbouring bins are merged when their number exceeds 1024. A bin keeps
+/// its lowest and its highest value, so no spike is lost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
-    /// Positions that share a bin.
+    /// The number of positions per bin.
     width: u64,
+    /// The bins in the order of their positions. Bins without a value are left out.
     bins: Vec<Bin>,
 }
 
-/// The summary of neighbouring values.
+/// Statistics of the values at neighbouring positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bin {
-    /// The lowest of its values.
+    /// The lowest value of the bin.
     pub low: f32,
-    /// The highest of its values.
+    /// The highest value of the bin.
     pub high: f32,
+    /// The sum of the values.
     sum: f64,
+    /// The sum of the positions.
     positions: f64,
+    /// The number of values.
     count: u64,
+    /// The position divided by the width of a bin.
     index: u64,
 }
 
@@ -30,12 +35,12 @@ impl Bin {
         Self { low: value, high: value, sum: f64::from(value), positions: position as f64, count: 1, index }
     }
 
-    /// The mean of its values.
+    /// The mean of the values.
     pub fn mean(&self) -> f64 {
         self.sum / self.count as f64
     }
 
-    /// The mean of their positions.
+    /// The mean of the positions.
     pub fn position(&self) -> f64 {
         self.positions / self.count as f64
     }
@@ -56,15 +61,15 @@ impl Default for Trace {
 }
 
 impl Trace {
-    /// Adds a value. Positions never decrease; values at the same one share a bin. A value that is not a finite number
-    /// has no place on a plot, and is left out.
+    /// Adds a value. Positions must not decrease; values at the same position share a bin. Values that are not finite are ignored,
+    /// since a plot cannot show them.
     pub fn push(&mut self, position: u64, value: f32) {
         if !value.is_finite() {
             return;
         }
         let bin = Bin::of(position / self.width, position, value);
         self.append(bin);
-        while self.bins.len() > MOST_BINS {
+        while self.bins.len() > MAX_BINS {
             self.width *= 2;
             for bin in std::mem::take(&mut self.bins) {
                 self.append(Bin { index: bin.index / 2, ..bin });
@@ -79,17 +84,17 @@ impl Trace {
         }
     }
 
-    /// The bins, in order; empty before the first value.
+    /// The bins in the order of their positions.
     pub fn bins(&self) -> &[Bin] {
         &self.bins
     }
 
-    /// How many positions share a bin; 1 as long as nothing had to be joined.
+    /// The number of positions per bin: 1 until bins are merged, then a power of two.
     pub fn width(&self) -> u64 {
         self.width
     }
 
-    /// For each bin, the mean of all values of the bins up to `reach` away on either side, where there are some.
+    /// The moving mean: for each bin, the mean of the values of all bins at most `reach` bins away.
     pub fn smoothed(&self, reach: usize) -> Vec<f64> {
         let last = self.bins.len().saturating_sub(1);
         let around = |at: usize| {
@@ -126,8 +131,8 @@ mod tests {
             234_567 => -40.0,
             _ => (at % 2) as f32,
         }));
-        assert!((MOST_BINS / 2..=MOST_BINS).contains(&trace.bins().len()), "{} bins", trace.bins().len());
-        assert!(trace.width().is_power_of_two() && trace.width() >= LONG as u64 / MOST_BINS as u64);
+        assert!((MAX_BINS / 2..=MAX_BINS).contains(&trace.bins().len()), "{} bins", trace.bins().len());
+        assert!(trace.width().is_power_of_two() && trace.width() >= LONG as u64 / MAX_BINS as u64);
         let spike = |found: fn(&Bin) -> bool| {
             let mut bins = trace.bins().iter().filter(|bin| found(bin));
             let position = bins.next().expect("the spike is lost").position();
@@ -136,13 +141,13 @@ mod tests {
         };
         assert!((spike(|bin| bin.high > 49.0) - 123_457.0).abs() <= trace.width() as f64);
         assert!((spike(|bin| bin.low < -39.0) - 234_568.0).abs() <= trace.width() as f64);
-        assert!(trace.smoothed(MOST_BINS).iter().all(|mean| (mean - 0.5).abs() < 1e-3));
+        assert!(trace.smoothed(MAX_BINS).iter().all(|mean| (mean - 0.5).abs() < 1e-3));
         assert!((trace.bins().last().unwrap().position() - LONG as f64).abs() <= trace.width() as f64);
         assert!(trace.bins().is_sorted_by(|a, b| a.position() < b.position()));
     }
 
     #[test]
-    fn values_at_one_position_share_a_bin_and_gaps_stay_gaps() {
+    fn values_at_one_position_share_a_bin_and_gaps_have_none() {
         let mut trace = Trace::default();
         for (position, value) in [(1, 1.0), (1, 2.0), (5, 4.0)] {
             trace.push(position, value);
@@ -152,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_left_out() {
+    fn values_that_are_not_finite_are_left_out() {
         let trace = of([1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3.0]);
         assert_eq!(trace.bins().iter().map(Bin::mean).collect::<Vec<_>>(), [1.0, 3.0]);
         assert!(of([f32::NAN]).bins().is_empty());
     }
 
     #[test]
-    fn smoothing_takes_in_as_many_neighbours_as_there_are() {
+    fn smoothing_uses_fewer_neighbours_at_the_ends() {
         assert_eq!(of([0.0, 9.0, 0.0, 0.0]).smoothed(0), [0.0, 9.0, 0.0, 0.0]);
         assert_eq!(of([0.0, 9.0, 0.0, 0.0]).smoothed(1), [4.5, 3.0, 3.0, 0.0]);
         assert_eq!(of([1.0, 2.0, 6.0]).smoothed(9), [3.0; 3]);

@@ -1,5 +1,5 @@
-//! Evaluations of the generator's images while a run trains: a thread of its own looks at the images, and training continues. What
-//! it finds depends on the images alone, so the log is the same however long that takes.
+//! Evaluation of generated images during training, on a second thread. The metrics depend on the images alone, so the log does not
+//! depend on the speed of the thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,32 +14,36 @@ use crate::error::{Error, Result};
 use crate::metrics::{Evaluator, QuickMetrics};
 use crate::progress::Console;
 
-/// The seed of the first image that is evaluated: no sheet shows it.
+/// The seed of the first image of an evaluation. Sheets show other seeds.
 pub const FIRST_EVALUATED: u64 = 1_000_000;
 
-/// The most images that are generated for an evaluation: enough to compare one epoch with another.
+/// The largest number of images of an evaluation, which is enough to compare epochs.
 const MAX_EVALUATED: usize = 2000;
 
-/// From images, as bytes (N, H, W, C), to their quick metrics.
+/// Computes the quick metrics of images, bytes (N, H, W, C).
 pub type Evaluate = Box<dyn FnMut(&[u8]) -> Result<QuickMetrics>>;
 
-/// Computes quick metrics of images on a thread of its own, which ends when the evaluator is dropped.
+/// Computes quick metrics of images on a second thread, which ends when the evaluator is dropped.
 pub struct BackgroundEvaluator {
+    /// The number of images of an evaluation.
     count: usize,
+    /// The channel to the second thread.
     requests: Sender<Request>,
+    /// The channel from the second thread.
     results: Receiver<Result<QuickMetrics>>,
 }
 
+/// A request to the second thread.
 enum Request {
-    /// Makes the function that evaluates, which may take long, before there are images.
+    /// Prepares the evaluation, which may take long, before there are images.
     Prepare,
     /// Evaluates images.
     Evaluate(Vec<u8>),
 }
 
 impl BackgroundEvaluator {
-    /// An evaluator that looks at `count` images at a time: those of the seeds from [`FIRST_EVALUATED`] on. `make` gives the function
-    /// that evaluates them; it is called on the thread, once, at the first request.
+    /// An evaluator of `count` images, whose seeds are [`FIRST_EVALUATED`] and the following. `make` returns the function that computes
+    /// the metrics. It is called once, on the second thread, at the first request.
     pub fn new(count: usize, make: impl FnOnce() -> Result<Evaluate> + Send + 'static) -> Self {
         let (requests, received) = channel();
         let (sender, results) = channel();
@@ -63,8 +67,8 @@ impl BackgroundEvaluator {
         Self { count, requests, results }
     }
 
-    /// The evaluator of a run, if its settings ask for evaluations. It computes on the CPU: a software adapter would take minutes,
-    /// and any other device is busy training.
+    /// The evaluator of a run. `None` if the settings disable evaluations. It computes on the CPU: a software adapter would take minutes,
+    /// and any other device is busy with training.
     pub fn of_run(settings: &Settings, images: &Arc<ImageSet>, cache: Option<PathBuf>) -> Option<Self> {
         settings.output.eval_every?;
         let count = MAX_EVALUATED.min(images.count());
@@ -78,17 +82,17 @@ impl BackgroundEvaluator {
         }))
     }
 
-    /// How many images it looks at.
+    /// The number of images of an evaluation.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Lets it prepare, so that the first result comes sooner.
+    /// Starts the preparation, so that the first result is available sooner.
     pub fn prepare(&self) {
         let _ = self.requests.send(Request::Prepare); // a thread that has ended says so when a result is asked for
     }
 
-    /// Hands images over. Each request has one result, in their order.
+    /// Requests the metrics of images. Results are returned in the order of the requests.
     pub(super) fn evaluate(&self, images: Vec<u8>) {
         let _ = self.requests.send(Request::Evaluate(images));
     }
@@ -119,13 +123,13 @@ fn has_ended() -> Error {
     }
 }
 
-/// An evaluation whose result is still to come.
+/// An evaluation in progress.
 pub(super) struct PendingEvaluation {
-    /// The run as it was when the images were generated.
+    /// The state of the run when the images were generated.
     pub(super) checkpoint: Checkpoint,
-    /// Whether the checkpoint is to be written in any case, and not only if it is the best.
+    /// Whether the checkpoint is due. Otherwise it is written only if it is the best.
     pub(super) is_due: bool,
-    /// The row of that step, which waits for the result, and the rows behind it, which wait for their turn.
+    /// The row of the evaluated step, which waits for the result, and the rows of the steps after it.
     pub(super) rows: Vec<Row>,
 }
 
@@ -138,23 +142,23 @@ mod tests {
         evaluator.result_within(Duration::from_secs(60)).expect("it is not that slow")
     }
 
-    fn glance(frechet: f64) -> QuickMetrics {
+    fn metrics(frechet: f64) -> QuickMetrics {
         QuickMetrics { frechet, spread: 1.0, classes: None }
     }
 
     #[test]
     fn every_request_has_its_result_in_order() {
-        let evaluator = BackgroundEvaluator::new(1, || Ok(Box::new(|images: &[u8]| Ok(glance(images.len() as f64)))));
+        let evaluator = BackgroundEvaluator::new(1, || Ok(Box::new(|images: &[u8]| Ok(metrics(images.len() as f64)))));
         evaluator.prepare();
         (1..=3).for_each(|len| evaluator.evaluate(vec![0; len]));
         for len in 1..=3 {
-            assert_eq!(result(&evaluator).unwrap(), glance(f64::from(len)));
+            assert_eq!(result(&evaluator).unwrap(), metrics(f64::from(len)));
         }
         assert!(evaluator.result_so_far().is_none());
     }
 
     #[test]
-    fn a_failure_to_prepare_is_reported_and_nothing_waits_for_ever() {
+    fn a_failed_preparation_is_an_error_of_every_result() {
         let evaluator = BackgroundEvaluator::new(1, || {
             Err(Error::Request { message: "there are too few images".into(), hint: String::new() })
         });

@@ -1,38 +1,45 @@
-//! How many steps fit into a time: what a rehearsal measured, added up for runs of any length.
+//! Predicts the time of a run from the measured costs of its parts, and the number of steps that fit into a time limit.
 
 use super::Settings;
 use crate::recipe::Interval;
 
-/// Drawing takes at most one part in this number of the time of a run.
+/// Drawing of reports takes at most 1 / `SHARE_OF_DRAWING` of the time of a run.
 pub(super) const SHARE_OF_DRAWING: u32 = 20;
 
-/// What the parts of a run take, in seconds.
+/// The costs of the parts of a run, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Costs {
-    /// Until the first step: buffers, pipelines, the first sheet.
+    /// The time until the first step: buffers, pipelines, the first sheet.
     pub(super) beginning: f64,
+    /// A training step.
     pub(super) step: f64,
+    /// A sheet of images.
     pub(super) sheet: f64,
+    /// A checkpoint.
     pub(super) checkpoint: f64,
-    /// Plots and page.
+    /// Plots and the report page.
     pub(super) drawing: f64,
-    /// The film, for each sheet.
-    pub(super) film: f64,
-    /// Looking at images, where that is done.
+    /// The animation of the sheets, per sheet.
+    pub(super) animation: f64,
+    /// Quick metrics, if they are computed.
     pub(super) measurement: f64,
 }
 
-/// How often the parts come.
+/// The intervals of the parts of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunIntervals<'a> {
+    /// The settings of the run, which define the length of an epoch.
     pub(super) settings: &'a Settings,
+    /// The interval of sheets.
     pub(super) sheets: Interval,
+    /// The interval of checkpoints.
     pub(super) checkpoints: Interval,
+    /// The interval of quick metrics, if they are computed.
     pub(super) measurements: Option<Interval>,
 }
 
 impl Costs {
-    /// Seconds that a run of `steps` steps takes.
+    /// The predicted time of a run of `steps` steps, in seconds.
     pub(super) fn of(&self, steps: u64, intervals: RunIntervals) -> f64 {
         let times = |interval: Interval| interval.times_within(steps, intervals.settings) as f64;
         let sheets = times(intervals.sheets);
@@ -43,11 +50,11 @@ impl Costs {
             + times(intervals.checkpoints) * self.checkpoint
             + measurements * self.measurement;
         let drawing = (sheets * self.drawing).min(all / f64::from(SHARE_OF_DRAWING));
-        // The end has a sheet, a checkpoint, plots and a film of all sheets.
-        all + drawing + self.sheet + self.checkpoint + self.drawing + (sheets + 2.0) * self.film
+        // At the end, a run writes a sheet, a checkpoint, plots and the animation of all sheets.
+        all + drawing + self.sheet + self.checkpoint + self.drawing + (sheets + 2.0) * self.animation
     }
 
-    /// The largest number of steps, up to `most`, that fit into `seconds`; 0 where not even one step does.
+    /// The largest number of steps, up to `most`, that fit into `seconds`; 0 if no step fits.
     pub(super) fn steps_within(&self, seconds: f64, most: u64, intervals: RunIntervals) -> u64 {
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {
@@ -63,8 +70,15 @@ mod tests {
     use super::super::settings::tests::settings;
     use super::*;
 
-    const COSTS: Costs =
-        Costs { beginning: 2.0, step: 0.01, sheet: 0.1, checkpoint: 0.2, drawing: 0.5, film: 0.05, measurement: 1.0 };
+    const COSTS: Costs = Costs {
+        beginning: 2.0,
+        step: 0.01,
+        sheet: 0.1,
+        checkpoint: 0.2,
+        drawing: 0.5,
+        animation: 0.05,
+        measurement: 1.0,
+    };
 
     #[test]
     fn a_run_costs_the_sum_of_its_parts() {

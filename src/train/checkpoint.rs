@@ -4,7 +4,7 @@
 //! `generator.1.weight`. The EMA of this tensor is `ema.generator.1.weight`; Adam's moments are `adam.m.generator.1.weight` and
 //! `adam.v.generator.1.weight`.
 //! The metadata has one entry, `gpu-gan`, a JSON object of step, settings and the text of the model file: a checkpoint needs
-//! no other file beside it.
+//! no other file.
 
 mod format_2;
 
@@ -25,49 +25,56 @@ use crate::net::Model;
 use crate::net::parameters::{self, Layout, StoredTensor};
 use crate::recipe::Recipe;
 
-/// Prefix of the names of the EMA of the generator's weights.
+/// The prefix of the names of the EMA of the generator's weights.
 pub(crate) const EMA: &str = "ema.";
-/// What the names of Adam's first moments begin with.
+/// The prefix of the names of Adam's first moments.
 pub(super) const ADAM_M: &str = "adam.m.";
-/// What the names of Adam's second moments begin with.
+/// The prefix of the names of Adam's second moments.
 pub(super) const ADAM_V: &str = "adam.v.";
 
-/// The name of the checkpoint whose images were nearest to real ones, where that was measured.
+/// The file name of the best checkpoint: the one with the lowest Fréchet distance.
 pub(super) const BEST: &str = "best.safetensors";
 
-/// The entry of the file's metadata that is ours.
+/// The name of the entry of the metadata.
 const METADATA: &str = "gpu-gan";
-/// Counts up when older programs could not read what newer ones write.
+/// The version of the file format. It increases when older versions of the program cannot read new files.
 const FORMAT: u64 = 3;
-/// No checkpoint of a model that can be trained here is larger.
+/// The largest file that is read, in bytes. No model that can be trained has a larger checkpoint.
 const LARGEST_FILE: u64 = 16 << 30;
 
-/// A run at rest, after some step.
+/// The state of a run after a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     /// The model, with the text of its file.
     pub model: Model,
-    /// What the run was asked to do.
+    /// The settings of the run.
     pub settings: Settings,
-    /// How many steps were done.
+    /// The number of steps that are done.
     pub step: u64,
+    /// The tensors by name.
     tensors: BTreeMap<String, StoredTensor<f32>>,
 }
 
 /// The metadata of a file.
 #[derive(Serialize, Deserialize)]
 struct Metadata {
+    /// The version of the file format.
     format: u64,
+    /// The version of the program.
     version: String,
+    /// The number of steps that are done.
     step: u64,
+    /// The options of the run.
     #[serde(serialize_with = "only_given")]
     recipe: Recipe,
+    /// The facts of the run that are not options.
     run: Facts,
+    /// The text of the model file.
     model: String,
 }
 
 impl Checkpoint {
-    /// A run that has not begun: initial weights from the settings' seed, moments of zero.
+    /// The state before the first step: initial weights that are determined by the seed, and moments of zero.
     pub fn initial(model: &Model, settings: &Settings) -> Self {
         let start = parameters::initial(model, settings.seed);
         let mut checkpoint = Self::empty(model, settings, 0);
@@ -86,21 +93,21 @@ impl Checkpoint {
         checkpoint
     }
 
-    /// A checkpoint without tensors yet.
+    /// A checkpoint without tensors.
     pub(super) fn empty(model: &Model, settings: &Settings, step: u64) -> Self {
         Self { model: model.clone(), settings: settings.clone(), step, tensors: BTreeMap::new() }
     }
 
-    /// Adds tensors, under their names behind `prefix`.
+    /// Adds tensors under their names with the given prefix.
     pub(super) fn put(&mut self, prefix: &str, tensors: Vec<StoredTensor<f32>>) {
         self.tensors.extend(tensors.into_iter().map(|tensor| (format!("{prefix}{}", tensor.name), tensor)));
     }
 
-    /// The tensors of a layout, as one buffer.
+    /// Packs the tensors of a layout into one buffer.
     ///
     /// # Errors
     ///
-    /// Where one is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub(super) fn buffer(&self, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
         let named = layout.tensors().filter_map(|(name, _)| self.tensors.get(&format!("{prefix}{name}")));
         layout.pack(&named.cloned().collect::<Vec<_>>())
@@ -143,7 +150,7 @@ impl Checkpoint {
         files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::file("write", path)))
     }
 
-    /// Reads a checkpoint and checks that it is whole: all its tensors are finite and are those of its model.
+    /// Reads a checkpoint and checks that it has all tensors of its model and that all values are finite.
     ///
     /// # Errors
     ///
@@ -151,7 +158,7 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Self> {
         let broken = |what: String| Error::Checkpoint {
             message: format!("{} is not a checkpoint that can be used: {what}", path.display()),
-            hint: "use another checkpoint of the same run; each is written whole, so the one before is good".into(),
+            hint: "use an earlier checkpoint of the same run".into(),
         };
         let length = fs::metadata(path).map_err(Error::file("read", path))?.len();
         if length > LARGEST_FILE {
@@ -191,7 +198,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Whether the tensors are those of the model, and finite.
+    /// Checks that the tensors are those of the model, and finite.
     fn check(&self, broken: &dyn Fn(String) -> Error) -> Result<()> {
         self.settings.check(&self.model).map_err(|error| broken(error.to_string()))?;
         for (name, tensor) in &Self::initial(&self.model, &self.settings).tensors {
@@ -213,46 +220,46 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Where nothing was measured, or `run` is no run.
+    /// If the distance was not computed, or `run` is not a run folder.
     pub fn find_best(run: &Path) -> Result<PathBuf> {
         let newest = Self::find(run)?;
         let best = run.join("checkpoints").join(BEST);
         if newest == run {
             return Err(Error::Request {
-                message: format!("{} is a checkpoint already, not a run that has a best one", run.display()),
-                hint: "name the run's folder, or leave out --best".into(),
+                message: format!("{} is a checkpoint file, not a run folder", run.display()),
+                hint: "name the run folder, or leave out --best".into(),
             });
         }
         if !best.is_file() {
             return Err(Error::Checkpoint {
                 message: format!(
-                    "{} has no best checkpoint, as the distance to real images was not measured",
+                    "{} has no best checkpoint, because the Fréchet distance was not computed",
                     run.display()
                 ),
-                hint: "leave out --best for the newest one; `gpu-gan train --eval-every` says when it is measured"
+                hint: "leave out --best to use the newest checkpoint; `gpu-gan train --eval-every` enables evaluations"
                     .into(),
             });
         }
         Ok(best)
     }
 
-    /// The checkpoint that a person means: a checkpoint file, or the newest of a run folder.
+    /// The checkpoint of an argument: the file itself, or the newest checkpoint of a run folder.
     ///
     /// # Errors
     ///
-    /// Where there is none.
+    /// If there is no checkpoint.
     pub fn find(run: &Path) -> Result<PathBuf> {
         if run.is_file() {
             return Ok(run.to_path_buf());
         }
-        Ok(Self::find_all(run)?.pop().expect("there is one at least"))
+        Ok(Self::find_all(run)?.pop().expect("the list is not empty"))
     }
 
-    /// All checkpoints of a run folder that were kept, in the order of their steps.
+    /// All checkpoints of a run folder, in the order of their steps.
     ///
     /// # Errors
     ///
-    /// Where there is none.
+    /// If there is no checkpoint.
     pub fn find_all(run: &Path) -> Result<Vec<PathBuf>> {
         let folder = run.join("checkpoints");
         if !folder.is_dir() {
@@ -260,7 +267,7 @@ impl Checkpoint {
                 message: if run.is_dir() {
                     format!("{} has no folder checkpoints, so it is not a run", run.display())
                 } else if run.is_file() {
-                    format!("{} is one checkpoint, not a run that has several", run.display())
+                    format!("{} is a checkpoint file, not a run folder", run.display())
                 } else {
                     format!("there is no run or checkpoint at {}", run.display())
                 },

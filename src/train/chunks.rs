@@ -1,8 +1,8 @@
-//! Data sets of any size on devices of any size: where the device has no room for all images, a chunk of them at a time.
+//! Chunks of the data set: if the images do not fit on the device, they are uploaded in chunks.
 //!
-//! A chunk is the next images in the order in which the run shows them, which host and device compute alike ([`shuffled`]). It
-//! holds whole batches, so every step finds all its images in one chunk. The results have the same bits whatever the capacity is:
-//! that of the device, that of another device on which the run is resumed, or all images.
+//! A chunk holds the next images in the shuffled order of training, which host and device compute equally ([`shuffled`]). It consists of
+//! whole batches, so all images of a step are in one chunk. The results are bitwise equal for every capacity, so a run can be resumed on
+//! a device with less memory.
 
 use rayon::prelude::*;
 
@@ -13,19 +13,19 @@ use crate::net::Model;
 use crate::program::random::shuffled;
 use crate::program::{Executor, TensorId, Values};
 
-/// How often [`with_fewer_images`] takes half of the images before it gives up.
+/// The number of times that [`with_fewer_images`] halves the number of images before it gives up.
 const HALVINGS: usize = 6;
 
-/// The number of images of a run that fit into `bytes` bytes of a device: all images, or whole batches; `None` where not even one
-/// batch fits.
+/// The number of images of a run that fit into `bytes` bytes of a device: all images, or a multiple of the batch size. `None` if no batch
+/// fits.
 pub fn capacity(model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
     let image = model.image.iter().product::<usize>() as u64;
     let fit = usize::try_from(bytes / image).unwrap_or(usize::MAX);
     if fit >= settings.images { Some(settings.images) } else { whole_batches(settings, fit) }
 }
 
-/// Makes an attempt with `capacity` images on the device. Where it fails for lack of memory, it is repeated with half the images.
-/// Returns the number of images that the device had room for.
+/// Calls `attempt` with `capacity` images. If it fails for lack of device memory, calls it again with half of the images. Returns the
+/// number of images of the successful attempt, and its result.
 pub fn with_fewer_images<T>(
     settings: &Settings,
     mut capacity: usize,
@@ -46,29 +46,32 @@ fn whole_batches(settings: &Settings, images: usize) -> Option<usize> {
 
 /// Uploads the images of a run to the device.
 pub struct ChunkLoader<'a> {
+    /// The data set.
     images: &'a ImageSet,
+    /// The seed of the shuffled order.
     seed: u64,
+    /// The number of images of a chunk.
     capacity: usize,
-    /// The number of steps that a chunk lasts; `u64::MAX` where all images lie on the device.
+    /// The number of steps per chunk; `u64::MAX` if the device holds all images.
     steps: u64,
-    /// The chunk on the device, counted from 0.
-    there: Option<u64>,
+    /// The number of the chunk on the device, counted from 0.
+    loaded: Option<u64>,
 }
 
 impl<'a> ChunkLoader<'a> {
-    /// For a program that [`Gan::new`](super::Gan::new) wrote with the same settings and capacity.
+    /// A loader for the program that [`Gan::new`](super::Gan::new) writes with the same settings and capacity.
     pub fn new(images: &'a ImageSet, settings: &Settings, capacity: usize) -> Self {
         let chunks = capacity < settings.images;
         let steps = if chunks { (capacity / settings.images_per_step()) as u64 } else { u64::MAX };
-        Self { images, seed: settings.seed, capacity, steps, there: None }
+        Self { images, seed: settings.seed, capacity, steps, loaded: None }
     }
 
-    /// Sees to it that the images of a step, counted from 1, lie in `data`, and their classes in `labels`, if there are to be any,
-    /// after everything that the executor was asked for so far. Returns the last step that finds its images there, too.
+    /// Uploads the images of a step (counted from 1) to `data` and their classes to `labels`, unless their chunk is on the device. The
+    /// upload happens after all work that was submitted to the executor. Returns the last step whose images are in the same chunk.
     ///
     /// # Panics
     ///
-    /// If there are to be classes, and the images have no labels.
+    /// If `labels` is given and the images have no labels.
     pub fn provide(
         &mut self,
         executor: &mut dyn Executor,
@@ -77,7 +80,7 @@ impl<'a> ChunkLoader<'a> {
         step: u64,
     ) -> Result<u64> {
         let chunk = (step - 1) / self.steps;
-        if self.there != Some(chunk) {
+        if self.loaded != Some(chunk) {
             let all = self.images.labels.as_deref();
             let classes = labels.map(|labels| (labels, all.expect("images of classes have labels")));
             if self.steps == u64::MAX {
@@ -93,20 +96,21 @@ impl<'a> ChunkLoader<'a> {
                     executor.upload(labels, Values::U8(&classes))?;
                 }
             }
-            self.there = Some(chunk);
+            self.loaded = Some(chunk);
         }
         Ok((chunk + 1).saturating_mul(self.steps))
     }
 
-    /// The images of a chunk, in shuffled order.
+    /// The indices of the images of a chunk, in shuffled order.
     fn chunk(&self, chunk: u64) -> Vec<usize> {
         let count = self.images.count() as u32;
         let first = chunk * self.capacity as u64;
-        // Behind the last step of all it may wrap, as it does on the device.
+        // After the last step of the run, the number may wrap around, as it does on the device.
         let image = |row: usize| shuffled(self.seed, (first + row as u64) as u32, count) as usize;
         (0..self.capacity).into_par_iter().map(image).collect()
     }
 
+    /// The pixels of the images of a chunk, (N, H, W, C).
     fn pixels(&self, chunk: &[usize]) -> Vec<u8> {
         let len: usize = self.images.image_shape().iter().product();
         let mut pixels = vec![0; chunk.len() * len];
@@ -124,7 +128,7 @@ mod tests {
     use crate::program::Device;
 
     #[test]
-    fn all_images_lie_on_the_device_where_they_fit_and_else_whole_batches() {
+    fn the_capacity_is_all_images_or_whole_batches() {
         let model = Model::named("dcgan-small").unwrap();
         let image = 28 * 28;
         for (images, batch_size, bytes, expected) in [
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn where_memory_is_short_half_as_many_images_are_tried_in_whole_batches() {
+    fn without_enough_memory_half_of_the_images_are_tried() {
         let error = |tensor: &str| Error::OutOfMemory {
             tensor: tensor.into(),
             bytes: 1,
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(attempts(100, 128, 0), (vec![100], None));
         assert_eq!(attempts(1000, 1, 0).0.len(), HALVINGS + 1);
 
-        // What is not a lack of memory is not mended by fewer images.
+        // Other errors are returned at once.
         let mut tries = 0;
         let outcome = with_fewer_images(&settings(1000, 128), 1000, |_| {
             tries += 1;
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_uploaded_when_a_step_needs_another_one_and_hold_images_in_shuffled_order() {
+    fn a_chunk_is_uploaded_when_a_step_needs_it_and_holds_images_in_shuffled_order() {
         // Image i is the pixels i and 100 + i; 10 of them, two in a batch, so that chunks of 6 do not end with an epoch.
         let pixels: Vec<u8> = (0..10).flat_map(|i| [i, 100 + i]).collect();
         let images = ImageSet {
@@ -194,15 +198,15 @@ mod tests {
         let labels = program.tensor_of(crate::program::Element::U8, "labels", &[6]);
         let [clock, classes] = [1, 2].map(|len| program.tensor_of(crate::program::Element::U32, "counters", &[len]));
         let (seed, order) = (settings.seed, crate::program::Order::Chunk);
-        let look = program.begin("look");
+        let labels_routine = program.begin("labels");
         program.push(crate::program::Op::Labels { clock, labels, y: classes, seed, order });
         let mut executor = CpuDevice::<f32>::new().build(&program).unwrap();
         let mut loader = ChunkLoader::new(&images, &settings, 6);
         for (step, last, chunk) in [(1, 3, 0), (2, 3, 0), (3, 3, 0), (4, 6, 1), (5, 6, 1), (9, 9, 2), (1, 3, 0)] {
             assert_eq!(loader.provide(executor.as_mut(), data, Some(labels), step).unwrap(), last, "step {step}");
-            assert_eq!(loader.there, Some(chunk));
+            assert_eq!(loader.loaded, Some(chunk));
             executor.upload(clock, Values::U32(&[step as u32])).unwrap();
-            executor.run(look, 1).unwrap();
+            executor.run(labels_routine, 1).unwrap();
             let shown = [2 * step as u32 - 2, 2 * step as u32 - 1].map(|g| 200 + shuffled(settings.seed, g, 10));
             assert_eq!(executor.counters(classes).unwrap(), shown, "step {step}");
         }

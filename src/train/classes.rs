@@ -1,4 +1,4 @@
-//! The classes of a conditional run: which there are, what is asked of its generator, and how its sheets are laid out.
+//! The classes of a conditional run, sample requests, and the layout of sheets.
 
 use std::fmt;
 
@@ -9,33 +9,33 @@ use crate::data::ImageSet;
 use crate::net::Model;
 use crate::program::random::shuffled;
 
-/// The most columns of a sheet with a column for each class; more classes continue in the next row.
-const MOST_COLUMNS: usize = 16;
-/// The most rows of a sheet with a column for each class.
-const MOST_ROWS: usize = 8;
-/// The most names that stand in a sentence.
-const MOST_NAMED: usize = 16;
-/// What the order of the images is drawn from whose classes are taken for made ones.
+/// The largest number of columns of a sheet with a column for each class. Further classes continue in the next row.
+const MAX_COLUMNS: usize = 16;
+/// The largest number of rows of a sheet with a column for each class.
+const MAX_ROWS: usize = 8;
+/// The largest number of class names in a sentence.
+const MAX_NAMED: usize = 16;
+/// The seed of the order of real images whose classes are requested for evaluations. It is fixed, so that metrics of runs compare.
 const SEED: u64 = 0;
 
-/// The classes that a conditional run began with.
+/// The classes of a conditional run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classes {
-    /// How many there are.
+    /// The number of classes.
     pub count: usize,
-    /// What they are called, by label; empty where they are only numbered.
+    /// The names of the classes by label. Empty if the classes have no names.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Notices when the labels are no longer those that the run began with.
+    /// The fingerprint of the labels, with which a resumed run detects changed labels.
     pub fingerprint: String,
 }
 
-/// An image that is asked for.
+/// A request for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleRequest {
-    /// What its latent is drawn from.
+    /// The seed of the latent.
     pub seed: u64,
-    /// What it is to be an image of: for conditional models, and only for them.
+    /// The requested class, for conditional models only.
     pub class: Option<u8>,
 }
 
@@ -46,7 +46,7 @@ impl From<u64> for SampleRequest {
 }
 
 impl Classes {
-    /// Those of labelled images, if they have labels of two classes or more.
+    /// The classes of labelled images. `None` if the images do not have labels of at least two classes.
     pub fn of(images: &ImageSet) -> Option<Self> {
         let count = images.classes()?;
         let mut crc = flate2::Crc::new();
@@ -60,19 +60,19 @@ impl Classes {
     }
 }
 
-/// `3: cats, dogs, mice`, or `10: 0 to 9`.
+/// The number of classes and their names, such as `3: cats, dogs, mice` or `10: 0 to 9`.
 impl fmt::Display for Classes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { count, names, .. } = self;
         match &names[..] {
             [] => write!(f, "{count}: 0 to {}", count - 1),
-            names if names.len() <= MOST_NAMED => write!(f, "{count}: {}", names.join(", ")),
-            names => write!(f, "{count}: {}, ...", names[..MOST_NAMED].join(", ")),
+            names if names.len() <= MAX_NAMED => write!(f, "{count}: {}", names.join(", ")),
+            names => write!(f, "{count}: {}, ...", names[..MAX_NAMED].join(", ")),
         }
     }
 }
 
-/// For each seed in turn an image of each class: on a sheet, a row for each seed and a column for each class.
+/// Requests an image of each class for each seed. On a sheet, they form a row for each seed and a column for each class.
 pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<SampleRequest> {
     let request = |&seed| classes.iter().map(move |&class| SampleRequest { seed, class: Some(class) });
     seeds.iter().flat_map(request).collect()
@@ -80,16 +80,17 @@ pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<SampleRequest> {
 
 /// The number of seeds that fill a sheet with images of `classes` classes.
 pub fn usual_seeds(classes: usize) -> usize {
-    if classes == 1 { SHEET_IMAGES } else { (SHEET_IMAGES / classes).clamp(1, MOST_ROWS) }
+    if classes == 1 { SHEET_IMAGES } else { (SHEET_IMAGES / classes).clamp(1, MAX_ROWS) }
 }
 
-/// Columns of a sheet of `classes` classes: one for each, or a part of them. `None`, for one class, lets the sheet be a square.
+/// The number of columns of a sheet with `classes` classes: a column for each class, or for a part of them. `None`, for one class, means
+/// a square sheet.
 pub fn columns(classes: usize) -> Option<usize> {
-    (classes > 1).then(|| classes.div_ceil(classes.div_ceil(MOST_COLUMNS)))
+    (classes > 1).then(|| classes.div_ceil(classes.div_ceil(MAX_COLUMNS)))
 }
 
-/// What stands on a sheet that is drawn in training, of which `gpu-gan sample` draws the same with the same seeds and classes: the
-/// seeds 0 to 63, or of each class the seeds from 0 on; of more classes than a sheet has places, seed 0 of the first ones.
+/// The requests of a sheet that is drawn during training: the seeds 0 to 63, or for each class the seeds from 0 on. With more than 64
+/// classes, the sheet shows seed 0 of the first 64. `gpu-gan sample` draws the same images for the same requests.
 pub fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
     let Some(classes) = classes else { return (0..SHEET_IMAGES as u64).map(SampleRequest::from).collect() };
     let seeds: Vec<u64> = (0..usual_seeds(classes) as u64).collect();
@@ -98,18 +99,18 @@ pub fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
     requests
 }
 
-/// The latents (64, latent) and the classes (64) of the sheet that is drawn in training.
+/// The latents (64, latent) and the classes (64) of a sheet that is drawn during training.
 pub fn sheet_inputs(model: &Model) -> (Vec<f32>, Vec<u32>) {
     inputs(&of_sheet(model.classes), model.latent, SHEET_IMAGES)
 }
 
-/// The labels of `classes` classes.
+/// The labels of `classes` classes: 0, 1, ...
 pub fn all(classes: usize) -> Vec<u8> {
     (0..classes).map(|class| class as u8).collect()
 }
 
-/// The classes of the first `count` real images in shuffled order: with these, made images can be
-/// compared with real ones.
+/// The classes of the first `count` real images in shuffled order. Generated images of these classes have the class frequencies of the real
+/// images.
 ///
 /// # Panics
 ///
@@ -119,8 +120,7 @@ pub fn like_the_real_ones(images: &ImageSet, count: usize) -> Vec<u8> {
     (0..count as u32).map(|g| labels[shuffled(SEED, g, labels.len() as u32) as usize]).collect()
 }
 
-/// The latents of some requests, one behind the other, and their classes, 0 where none is asked for; both are made as long as for
-/// `places` images.
+/// The latents and the classes of requests, padded with zeros to `places` images. The class of a request without a class is 0.
 pub(super) fn inputs(requests: &[SampleRequest], latent_size: usize, places: usize) -> (Vec<f32>, Vec<u32>) {
     let mut latents: Vec<f32> = requests.iter().flat_map(|request| latent(request.seed, latent_size)).collect();
     latents.resize(places * latent_size, 0.0);
@@ -129,8 +129,8 @@ pub(super) fn inputs(requests: &[SampleRequest], latent_size: usize, places: usi
     (latents, classes)
 }
 
-/// For each place of a training sheet a real image, (N, H, W, C): in the order in which they are shown, those of the place's
-/// class. Where there is none of a class, its places stay black.
+/// A real image for each request of a sheet, (N, H, W, C). It has the class of the request; images of a class are taken in the order of
+/// training. If a class has no image, its places are black.
 pub(super) fn reals_of_sheet(images: &ImageSet, requests: &[SampleRequest], seed: u64) -> Vec<u8> {
     let labels = images.labels.as_ref().expect("images of classes have labels");
     let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); 1 << u8::BITS];
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_do_not_fit_beside_one_another_go_on_in_the_next_row() {
+    fn classes_that_do_not_fit_in_a_row_continue_in_the_next_one() {
         let layout = |classes| (of_sheet(Some(classes)).len(), columns(classes));
         assert_eq!(layout(2), (16, Some(2)));
         assert_eq!(layout(16), (64, Some(16)));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_classes_of_made_images_are_as_many_as_those_of_real_ones() {
+    fn the_classes_of_generated_images_are_as_frequent_as_those_of_real_images() {
         let labels: Vec<u8> = (0..100).map(|i| u8::from(i < 80)).collect();
         let images = images(&labels, &[]);
         let ones = |count| like_the_real_ones(&images, count).into_iter().map(usize::from).sum::<usize>();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn real_images_of_a_sheet_are_of_their_places_classes_and_a_class_without_any_stays_black() {
+    fn real_images_of_a_sheet_have_the_requested_classes_and_missing_classes_are_black() {
         let labels: Vec<u8> = (0..40).map(|i| [0, 3, 0, 1][i % 4]).collect();
         let images = images(&labels, &[]);
         let classes = Classes::of(&images).unwrap();
@@ -221,11 +221,11 @@ mod tests {
         let mut zeros: Vec<u8> = reals.iter().step_by(4).copied().collect();
         zeros.sort_unstable();
         zeros.dedup();
-        assert_eq!(zeros.len(), 8, "no real image twice while there are others");
+        assert_eq!(zeros.len(), 8, "a real image is shown twice");
     }
 
     #[test]
-    fn other_labels_or_names_are_other_classes() {
+    fn different_labels_or_names_are_different_classes() {
         let of = |labels: &[u8], names: &[&str]| Classes::of(&images(labels, names)).unwrap();
         let classes = of(&[0, 1, 1], &["cats", "dogs"]);
         assert_eq!(

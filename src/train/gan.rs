@@ -14,7 +14,7 @@ use super::{Augment, Checkpoint, SHEET_IMAGES, Settings, checkpoint};
 pub struct Gan {
     /// The program.
     pub program: Program,
-    /// One training step. Nothing is uploaded, decided or allocated between two runs of it.
+    /// The routine of a training step. The host uploads, decides and allocates nothing between two steps.
     pub step: RoutineId,
     /// The step with gradient penalties that takes the place of [`Self::step`] at an interval; see [`Self::run`].
     pub penalised_step: Option<PenalisedStep>,
@@ -30,17 +30,17 @@ pub struct Gan {
     pub labels: Option<TensorId>,
     /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`](super::Losses::of_step).
     pub history: TensorId,
-    /// (64, 1, 1, latent).
+    /// The latents of a sheet, (64, 1, 1, latent).
     pub sheet_latents: TensorId,
     /// u32 (64): the classes of these images, of a conditional model.
     pub sheet_classes: Option<TensorId>,
-    /// (64, H, W, C) in the model's range.
+    /// The images of a sheet, (64, H, W, C), in the range of the model.
     pub sheet_images: TensorId,
     /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
     pub reals: TensorId,
     /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]; there is one where real images are augmented.
     pub augmented: Option<RoutineId>,
-    /// The images that the generator made in the running step, (N, H, W, C) in the model's range.
+    /// The generated images of the current step, (N, H, W, C), in the range of the model.
     pub fakes: TensorId,
     /// The discriminator's logits of the step's real and then of its generated images, before the discriminator's last update.
     pub logits: TensorId,
@@ -48,11 +48,11 @@ pub struct Gan {
     pub fake_logits: TensorId,
     /// Where the update of the generator begins: the number of operations of [`Self::step`] before it.
     pub generator_update: usize,
-    /// The network that makes images.
+    /// The generator.
     pub generator: Network,
     /// The generator with the EMA of its weights.
     pub ema: Network,
-    /// The network that judges them.
+    /// The discriminator.
     pub discriminator: Network,
 }
 
@@ -192,8 +192,8 @@ impl Gan {
         Ok(checkpoint)
     }
 
-    /// Everything that a step changes and the next one needs, but the clock: what its names in a checkpoint begin with,
-    /// the buffer, and what lies where in it.
+    /// The state that a step changes and the next step needs, except for the clock: the prefix of the names in a checkpoint, the buffer, and
+    /// its layout.
     fn state(&self) -> [(&'static str, TensorId, &Layout); 9] {
         let (g, d) = (&self.generator, &self.discriminator);
         [
@@ -224,9 +224,10 @@ impl Gan {
     }
 }
 
-/// Where a conditional model's classes lie: those of the data set's images, of which `capacity` lie on the device; those of the
-/// step's images; those of a sheet. Fakes are of the same classes as the step's real images, place by place. So they are as
-/// frequent as the real ones, pairs of both are of one class, and so is all that lies between them.
+/// The tensors of classes of a conditional model: for the `capacity` images on the device, for the images of a step, and for a sheet.
+///
+/// The generated images of a step have the same classes as its real images, at the same positions. So their classes are equally frequent,
+/// and pairs of a real and a generated image (relativistic loss), and points between them (gradient penalty), have one class.
 fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: usize) -> [Option<TensorId>; 3] {
     let mut tensor = |element, name, len| model.classes.map(|_| program.tensor_of(element, name, &[len]));
     [
@@ -236,7 +237,7 @@ fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: us
     ]
 }
 
-/// How the images lie in their tensor, which has room for `capacity` of them.
+/// The order of the images in their tensor, which holds `capacity` images.
 fn order(capacity: usize, settings: &Settings) -> Order {
     if capacity < settings.images { Order::Chunk } else { Order::Shuffled }
 }
@@ -254,7 +255,7 @@ fn reals(
     let seed = settings.seed;
     let order = order(program.shape(data)[0], settings);
     let reals = program.tensor("reals", &shape);
-    // From what is done last, which writes the images that are seen, to what is done first.
+    // The operations are collected from the last one, which writes `reals`, to the first one.
     let (mut y, mut ops) = (reals, Vec::new());
     if settings.diff_augment.is_on() {
         let x = program.tensor("unaugmented", &shape);

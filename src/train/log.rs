@@ -1,4 +1,4 @@
-//! What a run writes about its steps: a line each in `losses.csv`, for spreadsheets, and in `log.jsonl`, for programs.
+//! The log of a run: a row for each step in `losses.csv`, for spreadsheets, and in `log.jsonl`, for programs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// One step. A resumed run writes the same as one that never stopped, but for the speed.
+/// The log row of a step. A resumed run writes the same rows as a run that was not stopped, except for the speed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Counted from 1.
+    /// The number of the step, counted from 1.
     pub step: u64,
     /// The epoch that the step begins in, counted from 1.
     pub epoch: u64,
-    /// The discriminator's loss: on reals and on fakes, in nats.
+    /// The discriminator's loss, on real and on generated images together, in nats.
     pub d_loss: f32,
     /// The generator's loss, in nats.
     pub g_loss: f32,
-    /// D(x), 0 to 1.
+    /// D(x): the mean probability of being real that the discriminator assigns to real images, 0 to 1.
     pub d_real: f32,
-    /// D(G(z)), 0 to 1, before the discriminator's update.
+    /// D(G(z)): the mean probability of being real that the discriminator assigns to generated images before its update, 0 to 1.
     pub d_fake: f32,
-    /// The share of images that the discriminator judges as they are.
+    /// The accuracy of the discriminator, 0 to 1.
     pub d_accuracy: f32,
-    /// The Frechet distance measured after this step, if one was. An empty cell, or null.
+    /// The Fréchet distance after this step, if it was computed. `None` is an empty cell or null.
     pub fd: Option<f32>,
-    /// Real images taken in a second, lately.
+    /// The number of real images per second, as a moving average.
     pub images_per_second: f32,
 }
 
@@ -36,37 +36,39 @@ pub struct Row {
 const COLUMNS: [&str; 9] =
     ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "images_per_second"];
 
-/// The log for spreadsheets.
+/// The file name of the log for spreadsheets.
 const CSV: &str = "losses.csv";
-/// The log for programs.
+/// The file name of the log for programs.
 const JSONL: &str = "log.jsonl";
-/// Added to the name of a log that cannot be read, when it is moved out of the way.
+/// The suffix that a log gets when it cannot be read and is renamed.
 const UNREADABLE: &str = ".unreadable";
 
-/// The two files, open.
+/// Both log files, open for appending.
 pub(super) struct Log {
+    /// The writer of `losses.csv`.
     csv: csv::Writer<File>,
+    /// The writer of `log.jsonl`.
     jsonl: BufWriter<File>,
+    /// The paths of `losses.csv` and `log.jsonl`.
     paths: [PathBuf; 2],
 }
 
-/// A log that was opened.
+/// The result of [`Log::open`].
 pub(super) struct OpenedLog {
-    /// The files, to be written on.
+    /// The log, to append to.
     pub(super) log: Log,
-    /// The rows so far.
+    /// The rows up to the step at which the log was opened.
     pub(super) rows: Vec<Row>,
-    /// A sentence on a file that could not be read, if one could not; it was moved out of the way.
+    /// A sentence about a file that could not be read and was renamed, if any.
     pub(super) warning: Option<String>,
 }
 
 impl Log {
-    /// Opens both files of a run folder to continue after step `step`: rows of later steps, which a run that was cut off may have
-    /// left, are removed.
+    /// Opens both files of a run folder to continue after `step`. Rows of later steps, which an interrupted run may have left, are removed.
     ///
     /// # Errors
     ///
-    /// Where there are logs and none of them can be read. Then none of them is changed.
+    /// If there are log files and none of them can be read. Then no file is changed.
     pub(super) fn open(folder: &Path, step: u64) -> Result<OpenedLog> {
         let paths = [folder.join(CSV), folder.join(JSONL)];
         let (rows, warning) = read(&paths)?;
@@ -92,15 +94,14 @@ impl Log {
         write_json(&mut self.jsonl, row).map_err(Error::file("write", &self.paths[1]))
     }
 
-    /// Lets other programs see what was written so far.
+    /// Writes all rows to the files, so that other programs can read them.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.csv.flush().map_err(Error::file("write", &self.paths[0]))?;
         self.jsonl.flush().map_err(Error::file("write", &self.paths[1]))
     }
 }
 
-/// The rows of the logs at these paths, of the first one that can be read. One that cannot be read is moved out of the way where
-/// the other one can be read, and a sentence says so.
+/// Reads the rows of the first log file that can be read. If the other file cannot be read, it is renamed, and a sentence says so.
 fn read(paths: &[PathBuf; 2]) -> Result<(Vec<Row>, Option<String>)> {
     let mut rows = None;
     let mut unreadable = Vec::new();
@@ -116,21 +117,21 @@ fn read(paths: &[PathBuf; 2]) -> Result<(Vec<Row>, Option<String>)> {
     let Some(rows) = rows else {
         return Err(Error::Checkpoint {
             message: format!("{} is not the log of a run: {reason}", path.display()),
-            hint: "put back the log as the run wrote it; or rename it, and the run begins a new log".into(),
+            hint: "restore the log as the run wrote it, or rename it to begin a new log".into(),
         });
     };
     let mut aside = path.as_os_str().to_owned();
     aside.push(UNREADABLE);
     fs::rename(path, &aside).map_err(Error::file("rename", path))?;
     let warning = format!(
-        "{} is not the log of a run ({reason}); it is {} now, and the log is written again from the other one",
+        "{} is not the log of a run ({reason}); it is renamed to {}, and restored from the other log file",
         path.display(),
         Path::new(&aside).display()
     );
     Ok((rows, Some(warning)))
 }
 
-/// The lines of a text that were written whole.
+/// The complete lines of a text.
 fn whole_lines(text: &str) -> &str {
     &text[..text.rfind('\n').map_or(0, |end| end + 1)]
 }
@@ -140,7 +141,7 @@ fn rows_of_csv(text: &str) -> Result<Vec<Row>, String> {
     let header = reader.headers().map_err(|error| error.to_string())?;
     if let Some(column) = COLUMNS.iter().find(|column| **column != "fd" && !header.iter().any(|name| name == **column))
     {
-        // A file that was cut off in its first line has no rows to lose.
+        // A file that ends in its first line has no rows.
         return if header.is_empty() { Ok(Vec::new()) } else { Err(format!("it has no column {column}")) };
     }
     let rows = reader.deserialize().enumerate();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn going_on_removes_later_rows_and_a_row_that_was_cut_off() {
+    fn resuming_removes_later_rows_and_an_incomplete_row() {
         let folder = tempfile::tempdir().unwrap();
         let OpenedLog { mut log, .. } = Log::open(folder.path(), 0).unwrap();
         (1..=5).try_for_each(|step| log.write(&row(step))).unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_say_what_their_columns_are_called() {
+    fn rows_are_written_under_the_names_of_their_columns() {
         let folder = tempfile::tempdir().unwrap();
         let OpenedLog { mut log, .. } = Log::open(folder.path(), 0).unwrap();
         let rows = [row(1), Row { fd: Some(12.5), ..row(2) }];
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_from_before_there_were_distances_still_loads() {
+    fn a_log_without_the_column_of_distances_loads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("losses.csv");
         let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second\n";
@@ -245,13 +246,13 @@ mod tests {
         folder
     }
 
-    /// As spreadsheets save a table in many countries.
+    /// The table as a spreadsheet saves it in countries with a decimal comma.
     fn with_semicolons(text: &str) -> String {
         text.replace(',', ";").replace('.', ",")
     }
 
     #[test]
-    fn a_log_that_a_spreadsheet_changed_is_kept_and_the_other_one_read() {
+    fn a_log_that_a_spreadsheet_changed_is_renamed_and_the_other_one_read() {
         let folder = three_steps();
         let path = folder.path().join(CSV);
         let good = fs::read_to_string(&path).unwrap();
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_cannot_be_read_are_left_as_they_are() {
+    fn logs_that_cannot_be_read_are_not_changed() {
         let folder = three_steps();
         let [csv, jsonl] = [CSV, JSONL].map(|name| folder.path().join(name));
         fs::write(&csv, with_semicolons(&fs::read_to_string(&csv).unwrap())).unwrap();

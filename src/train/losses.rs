@@ -1,6 +1,6 @@
 //! What a step reports of itself.
 
-/// Steps whose losses a device remembers before it writes over them.
+/// The number of steps whose losses are kept on the device before they are overwritten.
 pub const HISTORY_ROWS: usize = 256;
 
 /// Names of the numbers that a step writes: six means of [`Op::DiscriminatorLoss`](crate::program::Op::DiscriminatorLoss), then three

@@ -1,41 +1,41 @@
-//! How many images lie on a device at once, and how large a batch can be.
+//! Placement of the images on a device: how many fit at once, and the largest batch size that fits.
 
 use super::{Gan, Settings, capacity, with_fewer_images};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::net::Model;
 use crate::program::Device;
 
-/// What to do where a run that is resumed is too large for its device.
-pub(super) const KEEPS_ITS_BATCH: &str = "a run keeps its batch size: end other programs that use the device's memory, or resume \
-                                          with another --device (see `gpu-gan devices`)";
+/// The hint for a resumed run that does not fit on its device.
+pub(super) const KEEPS_ITS_BATCH: &str = "the batch size cannot be changed when resuming: end other programs that use the device's \
+                                          memory, or resume with another --device (see `gpu-gan devices`)";
 
-/// What to do where a new run is too large for its device.
+/// The hint for a new run that does not fit on its device.
 pub(super) const SMALLER_BATCH: &str =
     "choose a smaller `batch-size`, or end other programs that use the device's memory";
 
-/// How many images lie on the device at once.
+/// The number of images that a device holds at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePlacement {
-    /// The number of images.
+    /// The number of images on the device: all of them, or a chunk.
     pub capacity: usize,
-    /// Why it is not all images, where it is not.
+    /// The reason why the device does not hold all images. Meaningless if it does.
     pub reason: String,
 }
 
 impl ImagePlacement {
-    /// Finds room for images on a device. `resumed` says that the batch size cannot be changed.
+    /// Decides how many images the device holds. `resumed` means that the batch size cannot be changed.
     ///
     /// # Errors
     ///
-    /// Where there is no room for a batch, or for the model; the hint names the largest batch size.
+    /// If a batch or the model does not fit. The hint names the largest batch size that fits.
     pub fn new(device: &dyn Device, model: &Model, settings: &Settings, resumed: bool) -> Result<Self> {
         let (limit, asked) = (device.max_image_bytes(), settings.data_memory.map(|mebibytes| mebibytes << 20));
         let bytes = limit.min(asked.unwrap_or(u64::MAX));
         let by_request = bytes < limit;
         let largest = || match largest_batch(device, model, settings, bytes) {
             _ if resumed => KEEPS_ITS_BATCH.into(),
-            Some(size) => format!("`batch-size` {size} is the largest that fits"),
-            None => "no batch size fits; choose a smaller model, or --device cpu".into(),
+            Some(size) => format!("use `batch-size` {size}, the largest that fits"),
+            None => "no batch size fits: choose a smaller model, or --device cpu".into(),
         };
         let Some(capacity) = capacity(model, settings, bytes) else {
             let images = settings.images_per_step().min(settings.images);
@@ -72,7 +72,7 @@ impl ImagePlacement {
     }
 }
 
-/// The largest batch size, up to that of the settings, that a device has room for where images take at most `bytes` bytes.
+/// The largest batch size, up to that of the settings, that fits on a device if images take at most `bytes` bytes.
 fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
     let unit = model.batch_multiple();
     let fits = |units: usize| {
@@ -83,7 +83,7 @@ fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes:
             && capacity(model, &settings, bytes)
                 .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
     };
-    // The smallest batches may be too small for batch normalisation, so they say nothing of larger ones.
+    // The smallest batches may be too small for batch normalisation although larger ones fit.
     let most = settings.batch_size / unit;
     let (mut good, mut bad) = ((1..=most).take(4).find(|&units| fits(units))?, most + 1);
     while bad - good > 1 {

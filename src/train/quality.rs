@@ -1,31 +1,31 @@
-//! What the distances say that were measured so far: which step was best, and whether they still fall.
+//! Fréchet distances of a run: which step is best, and whether the distance still falls.
 
 use serde::Serialize;
 
 use super::Row;
 
-/// A distance has fallen where it is less than this share of the one that fell last: smaller differences are noise
-/// with 2000 images.
+/// The distance has fallen if it is less than this share of the previous distance that had fallen. With 2000 images, smaller
+/// differences are noise.
 const FALLEN: f32 = 0.98;
 
-/// A step and the distance of its images to real ones.
+/// The Fréchet distance after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measured {
-    /// After which step.
+    /// The step after which the images were generated.
     pub step: u64,
-    /// The Fréchet distance.
+    /// The Fréchet distance between generated and real images.
     pub distance: f32,
 }
 
 impl Measured {
-    /// What a row of the log says of it.
+    /// The distance in a row of the log, if it has one.
     pub(super) fn of(row: &Row) -> Option<Self> {
         row.fd.map(|distance| Self { step: row.step, distance })
     }
 }
 
-/// For how many measurements the distance has not fallen: those behind the last one that was more than 2 % below the one that had
-/// fallen before it. The first one counts as fallen.
+/// The number of distances since the distance last fell by more than 2 %. Each distance is compared with the last one that had fallen; the
+/// first one counts as fallen.
 pub(super) fn flat_for(distances: impl IntoIterator<Item = f32>) -> usize {
     let mut fallen = f32::INFINITY;
     let mut flat = 0;

@@ -1,15 +1,15 @@
-//! A run is a folder: what was decided, what happened, and what came of it.
+//! The folder of a run: its settings, its log and its results.
 //!
 //! ```text
-//! config.toml, model.toml   what was decided
+//! config.toml, model.toml   the options and the model
 //! losses.csv, log.jsonl     a row for each step
-//! alarms.jsonl              what went wrong, if anything did
+//! alarms.jsonl              the alarms, if there are any
 //! samples/                  reals.png, the sheets: epoch-0001.png, epoch-0002-step-000500.png; progress.gif, all of them
-//! real-vs-fake.png          real images beside those of the newest sheet
+//! real-vs-fake.png          real images and the images of the newest sheet, side by side
 //! plots/                    each as .svg and .png: losses-by-step, losses-by-epoch, judgement, accuracy, quality
 //! checkpoints/              step-00000469.safetensors; best.safetensors, of the step with the lowest distance
-//! report.html               all of it on a page that opens from the disk
-//! run.lock                  while a process trains in the folder: which one
+//! report.html               the report page, which embeds all images
+//! run.lock                  the process that trains in the folder, while there is one
 //! ```
 //!
 //! Plots, `real-vs-fake.png` and `report.html` are drawn again from time to time, `progress.gif` when a run ends.
@@ -30,15 +30,15 @@ use crate::files::{self, FolderLock};
 use crate::net::Model;
 use crate::recipe::RUN;
 
-/// The options of a run.
+/// The name of the configuration file of a run.
 const CONFIG: &str = "config.toml";
-/// The model file of a run.
+/// The name of the model file of a run.
 const MODEL: &str = "model.toml";
 /// The folder of all runs that are given no other.
 const RUNS: &str = "runs";
 /// The name of the newest run.
 const LATEST: &str = "latest";
-/// The beginning of a run's options.
+/// The first line of the configuration file of a run.
 const CONFIG_HEADER: &str =
     "# The options of this run. `gpu-gan train --config FILE` begins a run with the same results.\n";
 
@@ -48,6 +48,7 @@ const SUBFOLDERS: [&str; 3] = ["samples", "plots", "checkpoints"];
 /// The folder of a run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
+    /// The path of the folder.
     path: PathBuf,
     /// Held while this process trains in the folder.
     lock: Option<Arc<FolderLock>>,
@@ -205,12 +206,12 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Where some of the real images are shown.
+    /// The sheet of real images.
     pub fn reals(&self) -> PathBuf {
         self.path.join("samples/reals.png")
     }
 
-    /// Where some of them are shown as the discriminator sees them.
+    /// The sheet of augmented real images.
     pub fn augmented_reals(&self) -> PathBuf {
         self.path.join("samples/reals-augmented.png")
     }
@@ -246,22 +247,22 @@ impl RunFolder {
         Ok(sheets)
     }
 
-    /// Where the film of all sheets goes.
+    /// The animation of all sheets.
     pub fn progress(&self) -> PathBuf {
         self.path.join("samples/progress.gif")
     }
 
-    /// Where real and generated images are side by side.
+    /// The image of real and generated images side by side.
     pub fn comparison(&self) -> PathBuf {
         self.path.join("real-vs-fake.png")
     }
 
-    /// Where a plot goes; `ending` is svg or png.
+    /// The file of a plot. `ending` is svg or png.
     pub fn plot(&self, name: &str, ending: &str) -> PathBuf {
         self.path.join("plots").join(format!("{name}.{ending}"))
     }
 
-    /// Where the page about the run goes.
+    /// The report page.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")
     }
@@ -272,12 +273,12 @@ impl RunFolder {
         written(&self.report()).is_some_and(|report| written(checkpoint).is_none_or(|checkpoint| report >= checkpoint))
     }
 
-    /// Where the checkpoint of a step goes.
+    /// The checkpoint file of a step.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join("checkpoints").join(format!("step-{step:08}.safetensors"))
     }
 
-    /// Where the checkpoint goes whose images were nearest to real ones.
+    /// The file of the best checkpoint, the one with the lowest Fréchet distance.
     pub fn best_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints").join(BEST)
     }
@@ -307,7 +308,7 @@ impl RunFolder {
     }
 }
 
-/// What a checkpoint's name says, if it is one that [`RunFolder::checkpoint`] gives.
+/// The step in the name of a checkpoint, if [`RunFolder::checkpoint`] gives that name.
 fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
     (format!("step-{step:08}.safetensors") == name).then_some(step)

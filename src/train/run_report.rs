@@ -1,5 +1,5 @@
-//! The report of a run: plots, real images beside generated ones, an animation of the sheets, and a page with all of them. It is
-//! drawn from what the run has written, so it can be drawn again.
+//! The report of a run: plots, real beside generated images, an animation of the sheets, and a page with all of them. It is drawn
+//! from the files of the run folder, so it can be drawn again at any time.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,55 +17,69 @@ use crate::net::Summary;
 use crate::program::Device;
 use crate::program::random::shuffled;
 use crate::progress::duration_for_people;
-use crate::report::animation::film;
+use crate::report::animation::write_animation;
 use crate::report::comparison::real_versus_fake;
 use crate::report::page::Page;
 use crate::report::plot::{Plot, Series, SeriesColour};
-use crate::report::progress::Progress;
+use crate::report::progress::TrainingProgress;
 use crate::report::trace::Trace;
-use crate::report::{Flaw, Pictures, sheet};
+use crate::report::{ImageBytes, RenderError, sheet};
 
 /// The report of one run.
 pub(super) struct RunReport {
+    /// The folder of the run.
     folder: RunFolder,
+    /// The settings of the run.
     settings: Settings,
+    /// The layers of the model.
     summary: Summary,
+    /// The description of the device.
     device: String,
+    /// The course of the logged values.
     history: Traces,
-    /// Some of the images to learn from, (N, H, W, C), in the order of a shuffled deck; in a conditional run those of the classes
-    /// that stand on a sheet.
+    /// Randomly chosen training images, (N, H, W, C). In a conditional run they have the classes of a sheet.
     reals: Vec<u8>,
-    /// The images of the newest sheet.
+    /// The images of the newest sheet, (N, H, W, C).
     fakes: Vec<u8>,
+    /// Height, width and channels of an image.
     shape: [usize; 3],
-    /// Columns of a sheet, where they are classes.
+    /// The number of columns of a sheet, if its columns are classes.
     columns: Option<usize>,
-    /// What went wrong, in sentences.
+    /// The alarms of the run, in sentences.
     alarms: Vec<String>,
-    /// The last step whose row was recorded.
+    /// The last step that was recorded.
     last_step: u64,
-    /// When everything was drawn last, and how long that took.
+    /// The time of the last drawing of the report, and its duration.
     drawn: Option<(Instant, Duration)>,
 }
 
-/// The course of the run so far.
+/// The course of each logged value.
 #[derive(Default)]
 struct Traces {
+    /// The discriminator's loss by step.
     d_loss: Trace,
+    /// The generator's loss by step.
     g_loss: Trace,
+    /// The discriminator's loss by epoch.
     d_loss_of_epoch: Trace,
+    /// The generator's loss by epoch.
     g_loss_of_epoch: Trace,
+    /// D(x) by step.
     d_real: Trace,
+    /// D(G(z)) by step.
     d_fake: Trace,
+    /// The discriminator's accuracy by step.
     d_accuracy: Trace,
+    /// The Fréchet distance by step.
     fd: Trace,
-    /// Real images that were taken, and the seconds that this took.
+    /// The number of real images of all recorded steps.
     images: f64,
+    /// The duration of all recorded steps, in seconds.
     seconds: f64,
 }
 
 impl RunReport {
-    /// The report of a run that continues from `start`, whose log so far is `rows`.
+    /// The report of a run that continues from the checkpoint `start`. `rows` is the log up to that step.
     pub(super) fn new(
         folder: &RunFolder,
         start: &Checkpoint,
@@ -101,7 +115,7 @@ impl RunReport {
         report
     }
 
-    /// Takes note of a step.
+    /// Records the log row of a step.
     pub(super) fn record(&mut self, row: &Row) {
         self.last_step = row.step;
         let history = &mut self.history;
@@ -127,66 +141,69 @@ impl RunReport {
         }
     }
 
-    /// Takes the images of a new sheet, as bytes (N, H, W, C).
-    pub(super) fn show(&mut self, fakes: Vec<u8>) {
+    /// Replaces the generated images that the report shows, bytes (N, H, W, C).
+    pub(super) fn set_fakes(&mut self, fakes: Vec<u8>) {
         self.fakes = fakes;
     }
 
-    /// Takes all that went wrong so far, in sentences.
-    pub(super) fn warn(&mut self, alarms: Vec<String>) {
+    /// Replaces the alarms that the report shows, in sentences.
+    pub(super) fn set_alarms(&mut self, alarms: Vec<String>) {
         self.alarms = alarms;
     }
 
     /// Writes the sheet of real images.
     pub(super) fn write_reals(&self) -> Result<()> {
-        let pictures = Pictures::new(&self.reals, self.shape)?;
-        sheet::write_sheet(&self.folder.reals(), &sheet::lay_out(&pictures, self.columns)?)
+        let images = ImageBytes::new(&self.reals, self.shape)?;
+        sheet::write_sheet(&self.folder.reals(), &sheet::lay_out(&images, self.columns)?)
     }
 
-    /// Draws everything but the film as it is after `step`, unless it did so a moment ago.
+    /// Draws everything but the animation, as of `step`. Does nothing if the last drawing is too recent for its share of the time.
     ///
     /// # Errors
     ///
-    /// Where a file cannot be written. What could be written but not drawn is only said.
-    pub(super) fn draw(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
+    /// If a file cannot be written. A drawing that fails is only reported to the user.
+    pub(super) fn draw(&mut self, step: u64, progress: &mut TrainingProgress) -> Result<()> {
         match self.drawn {
             Some((at, took)) if at.elapsed() < SHARE_OF_DRAWING * took => Ok(()),
             _ => self.draw_now(step, true, progress),
         }
     }
 
-    /// Draws everything as it is after the last step.
-    pub(super) fn finish(&mut self, step: u64, progress: &mut Progress) -> Result<()> {
+    /// Draws everything, as of the last step.
+    pub(super) fn finish(&mut self, step: u64, progress: &mut TrainingProgress) -> Result<()> {
         let sheets: Vec<_> = self.folder.sheets(step, &self.settings)?.into_iter().map(|sheet| sheet.path).collect();
         let path = self.folder.progress();
-        if let Some(film) = film(&path, &sheets)? {
-            if film.frames + film.unreadable.len() < sheets.len() {
-                progress.line(&format!("film        {} of {} sheets", film.frames, sheets.len()));
+        if let Some(animation) = write_animation(&path, &sheets)? {
+            if animation.frames + animation.unreadable.len() < sheets.len() {
+                progress.line(&format!("animation   {} of {} sheets", animation.frames, sheets.len()));
             }
-            for sheet in film.unreadable {
-                progress.line(&format!("{} is no sheet of this run, and left out of the film", sheet.display()));
+            for sheet in animation.unreadable {
+                progress.line(&format!(
+                    "{} cannot be read or has another size, and is left out of progress.gif",
+                    sheet.display()
+                ));
             }
         }
         self.draw_now(step, false, progress)
     }
 
-    /// Draws everything once more if the report says that training is in progress, though it failed. The failure is what the person is
-    /// told, so one of drawing is not.
-    pub(super) fn end_live(&mut self, progress: &mut Progress) {
+    /// After training failed: draws everything again, so that the report no longer says that training is in progress. Errors are
+    /// ignored, since the user is told the cause of the failure.
+    pub(super) fn end_live(&mut self, progress: &mut TrainingProgress) {
         if self.drawn.is_some() {
             let _ = self.draw_now(self.last_step, false, progress);
         }
     }
 
-    /// How long everything took that was drawn last.
+    /// The duration of the last drawing.
     pub(super) fn took(&self) -> Duration {
         self.drawn.map_or(Duration::ZERO, |(_, took)| took)
     }
 
-    fn draw_now(&mut self, step: u64, live: bool, progress: &mut Progress) -> Result<()> {
+    fn draw_now(&mut self, step: u64, live: bool, progress: &mut TrainingProgress) -> Result<()> {
         let begin = Instant::now();
         let plots = self.write_plots(progress)?;
-        let (reals, fakes) = (Pictures::new(&self.reals, self.shape)?, Pictures::new(&self.fakes, self.shape)?);
+        let (reals, fakes) = (ImageBytes::new(&self.reals, self.shape)?, ImageBytes::new(&self.fakes, self.shape)?);
         let comparison = self.folder.comparison();
         if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes, self.columns), progress) {
             sheet::write_sheet(&comparison, &image)?;
@@ -199,16 +216,16 @@ impl RunReport {
         Ok(())
     }
 
-    /// Writes every plot that has something to show, and returns their SVGs.
-    fn write_plots(&self, progress: &mut Progress) -> Result<Vec<String>> {
+    /// Writes all plots that have values. Returns their SVG texts.
+    fn write_plots(&self, progress: &mut TrainingProgress) -> Result<Vec<String>> {
         let plots = self.history.plots(&self.settings);
         let shown = plots.into_iter().filter(|(_, plot)| !plot.is_empty()).collect::<Vec<_>>();
-        let drawings: Vec<_> = shown.par_iter().map(|(name, plot)| (*name, both_forms(plot))).collect();
+        let drawings: Vec<_> = shown.par_iter().map(|(name, plot)| (*name, render(plot))).collect();
         let mut svgs = Vec::new();
         for (name, drawing) in drawings {
             let path = self.folder.plot(name, "svg");
             if let Some((svg, pixels)) = drawn(&path, drawing, progress) {
-                files::create_folder(path.parent().expect("plots are in a folder"))?; // runs of old versions have none
+                files::create_folder(path.parent().expect("plots are in a folder"))?; // runs of old versions have no folder of plots
                 write_text(&path, &svg)?;
                 sheet::write_sheet(&self.folder.plot(name, "png"), &pixels)?;
                 svgs.push(svg);
@@ -240,21 +257,21 @@ impl RunReport {
         numbers.push(("gpu-gan", env!("CARGO_PKG_VERSION").to_string()));
         let mut files: Vec<(String, &'static str)> = [
             ("samples/", "the real images and every sheet"),
-            ("samples/progress.gif", "all sheets as a film, made when the run ends"),
+            ("samples/progress.gif", "animation of the sheets, written when the run ends"),
             ("plots/", "the plots, as SVG and as PNG"),
             ("losses.csv", "a row for each step, for spreadsheets"),
-            ("log.jsonl", "the same, for programs"),
-            ("checkpoints/", "the states that a run resumes from and images are drawn from"),
+            ("log.jsonl", "a row for each step, for programs"),
+            ("checkpoints/", "checkpoints, to resume the run and to draw images"),
             ("config.toml", "the settings"),
             ("model.toml", "the model"),
         ]
         .map(|(path, what)| (path.to_string(), what))
         .into();
         if let Some(newest) = self.folder.newest_checkpoint().and_then(|path| Some(path.file_name()?.to_owned())) {
-            files.insert(6, (format!("checkpoints/{}", newest.display()), "the newest of them"));
+            files.insert(6, (format!("checkpoints/{}", newest.display()), "the newest checkpoint"));
         }
         if self.folder.best_checkpoint().exists() {
-            files.push(("checkpoints/best.safetensors".into(), "of the step with the lowest distance to real images"));
+            files.push(("checkpoints/best.safetensors".into(), "the checkpoint with the lowest Fréchet distance"));
         }
         Ok(Page {
             title,
@@ -275,7 +292,7 @@ impl RunReport {
 }
 
 impl Traces {
-    /// The plots with the names of their files.
+    /// The plots and their file names.
     fn plots(&self, settings: &Settings) -> Vec<(&'static str, Plot<'_>)> {
         use SeriesColour::{Blue, Green, Vermilion};
         let series = |name, colour, trace| Series { name, colour, trace };
@@ -349,22 +366,23 @@ impl Traces {
     }
 }
 
-fn both_forms(plot: &Plot) -> Result<(String, DynamicImage), Flaw> {
+/// Renders a plot as SVG and as pixels.
+fn render(plot: &Plot) -> Result<(String, DynamicImage), RenderError> {
     let svg = plot.svg()?;
     let pixels = Plot::pixels(&svg)?;
     Ok((svg, pixels))
 }
 
-/// What was drawn; if nothing was, the person is told.
-fn drawn<T>(path: &Path, drawing: Result<T, Flaw>, progress: &mut Progress) -> Option<T> {
-    drawing.map_err(|flaw| progress.line(&format!("{} could not be drawn: {flaw}", path.display()))).ok()
+/// The result of a drawing. If it failed, `None`, and the user is told.
+fn drawn<T>(path: &Path, drawing: Result<T, RenderError>, progress: &mut TrainingProgress) -> Option<T> {
+    drawing.map_err(|error| progress.line(&format!("{} could not be drawn: {error}", path.display()))).ok()
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
     files::write_atomically(path, |out| out.write_all(text.as_bytes()).map_err(Error::file("write", path)))
 }
 
-/// All options by their keys in `config.toml`: `lr` and its value.
+/// All options, as their keys in `config.toml` and their values.
 fn named_values(settings: &Settings) -> Vec<(String, String)> {
     let text = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
     settings.recipe().to_table().into_iter().map(|(key, value)| (key, text(value))).collect()

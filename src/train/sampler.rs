@@ -1,4 +1,4 @@
-//! Images from a trained generator: one seed, one latent, one image; of a conditional generator, one for each class.
+//! The sampler: draws images from a trained generator. A seed and a class determine an image.
 
 use std::ops::Range;
 
@@ -10,20 +10,20 @@ use crate::net::{Mode, Network};
 use crate::program::{Device, Element, Executor, Program, RoutineId, TensorId, Values};
 use crate::report::pixels;
 
-/// Images that are drawn together. An image does not depend on those beside it, so any number gives the same images.
+/// The number of images per batch. Images do not depend on the others in a batch, so the batch size does not change them.
 const BATCH: usize = 64;
 
 /// A routine that draws a batch of images, and the tensors that it reads and writes.
 pub(super) struct ImageRoutine {
     /// The routine.
     pub(super) routine: RoutineId,
-    /// (batch, 1, 1, latent).
+    /// The latents, (batch, 1, 1, latent).
     pub(super) latents: TensorId,
-    /// u32 (batch): the classes of the images, of a conditional generator.
+    /// The classes of the images, u32 (batch), if the generator is conditional.
     pub(super) classes: Option<TensorId>,
-    /// (batch, H, W, C) in `range`.
+    /// The images, (batch, H, W, C), with values in `range`.
     pub(super) images: TensorId,
-    /// The number of images that it draws at once.
+    /// The number of images per batch.
     pub(super) batch: usize,
     /// The length of a latent.
     pub(super) latent_size: usize,
@@ -34,13 +34,13 @@ pub(super) struct ImageRoutine {
 }
 
 impl ImageRoutine {
-    /// Draws the images of at most `batch` requests: (N, H, W, C) in `range`.
+    /// Draws the images of at most `batch` requests. Returns (N, H, W, C) with values in `range`.
     pub(super) fn draw(&self, executor: &mut dyn Executor, requests: &[SampleRequest]) -> Result<Vec<f32>> {
         let (latents, classes) = inputs(requests, self.latent_size, self.batch);
         self.draw_inputs(executor, &latents, &classes, requests.len())
     }
 
-    /// The same for a batch of latents and classes, of which the first `count` are drawn.
+    /// Draws the first `count` images of a batch of latents and classes. Returns (N, H, W, C) with values in `range`.
     fn draw_inputs(
         &self,
         executor: &mut dyn Executor,
@@ -59,7 +59,7 @@ impl ImageRoutine {
     }
 }
 
-/// What a generator makes an image of.
+/// The input of a generator for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeneratorInput {
     /// The latent, of [`Sampler::latent_size`] values.
@@ -70,7 +70,9 @@ pub struct GeneratorInput {
 
 /// A generator in evaluation mode on a device.
 pub struct Sampler {
+    /// Runs the generator.
     executor: Box<dyn Executor>,
+    /// The routine that draws images.
     routine: ImageRoutine,
 }
 
@@ -108,7 +110,7 @@ impl Sampler {
         self.routine.latent_size
     }
 
-    /// Draws the images of seeds or requests, as bytes (N, H, W, C), handed over a batch at a time.
+    /// Draws the images of seeds or sample requests. `each` gets the requests and images of a batch, bytes (N, H, W, C).
     ///
     /// # Panics
     ///
@@ -128,7 +130,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// The images of `count` inputs as bytes (N, H, W, C). `each` gets them in groups, with the numbers of their inputs.
+    /// Draws the images of `count` inputs. `each` gets the indices and images of a batch, bytes (N, H, W, C).
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
-//! At which steps of a run something is due.
+//! Schedules: the steps of a run at which an interval is due.
 
 use super::Settings;
 use crate::recipe::Interval;
 
 impl Interval {
-    /// The first step after `step` at which it is due; `u64::MAX` where it is not due again.
+    /// The first step after `step` at which the interval is due. `u64::MAX` if it is not due again.
     pub fn next_after(self, step: u64, settings: &Settings) -> u64 {
         let done = settings.epochs_within(step);
         let due = match self {
@@ -15,11 +15,11 @@ impl Interval {
                 epochs => ((done * times / epochs + 1) * epochs).div_ceil(times),
             },
         };
-        // The end of an epoch may fall on this very step, where an epoch is less than a step.
+        // If an epoch is shorter than a step, the end of the epoch may fall on `step` itself.
         settings.steps_of(due).max(step + 1)
     }
 
-    /// How often it is due in a run of `steps` steps, each time after another step.
+    /// The number of steps up to `steps` at which the interval is due.
     pub fn times_within(self, steps: u64, settings: &Settings) -> u64 {
         match self {
             Self::Steps(every) => steps / every,
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn the_times_within_a_run_are_the_due_steps_up_to_its_end() {
+    fn the_number_of_due_steps_matches_the_due_steps() {
         for (images, batch_size) in [(60_000, 128), (1000, 64), (3, 8), (40, 4)] {
             let settings = Settings { d_steps: 2, ..settings(images, batch_size) };
             for interval in [Interval::Steps(7), Interval::Epochs(1), Interval::Epochs(3)] {

@@ -1,4 +1,4 @@
-//! Every option of a run, decided: a [`Recipe`] for these images and this model.
+//! The settings of a run: the values of all options of a [`Recipe`], for given images and a given model.
 
 use std::fmt;
 
@@ -15,34 +15,34 @@ use crate::recipe::{
     Objective, OutputOptions, Rates, Recipe, RegularisationOptions, TrainingOptions, TrainingSettings,
 };
 
-/// Every option of a run, decided.
+/// The values of all options of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Where the images come from.
+    /// The data set.
     pub data: Source,
-    /// Fingerprint of the images: a resumed run refuses others.
+    /// The fingerprint of the images. A resumed run refuses different images.
     pub data_fingerprint: String,
-    /// Number of images.
+    /// The number of images.
     pub images: usize,
-    /// The model's name.
+    /// The name of the model.
     pub model: String,
-    /// Where the initial weights come from, if they are trained ones.
+    /// The source of the initial weights, if they are trained weights.
     pub init: Option<InitSource>,
-    /// Real images in a batch; a batch of generated images has the same size.
+    /// The number of real images in a batch. A batch of generated images has the same size.
     pub batch_size: usize,
-    /// Updates of the discriminator in a step, each on a batch of its own.
+    /// The number of updates of the discriminator in a step, each on a separate batch.
     pub d_steps: u32,
-    /// Steps of the whole run, each with one update of the generator.
+    /// The number of steps of the whole run. Each step has one update of the generator.
     pub steps: u64,
-    /// Seed of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// Decay of the EMA (exponential moving average) of the generator's weights.
+    /// The decay of the EMA (exponential moving average) of the generator's weights.
     pub ema: Ema,
     /// The optimiser of both networks.
     pub adam: Adam,
     /// The losses of both networks.
     pub objective: Objective,
-    /// How the learning rates change.
+    /// The schedule of the learning rates.
     pub rates: Rates,
     /// Random augmentation of real images.
     pub augment: Augment,
@@ -50,28 +50,28 @@ pub struct Settings {
     pub classes: Option<Classes>,
     /// Random augmentation of all images that the discriminator sees.
     pub diff_augment: DiffAugment,
-    /// What the run writes, and when.
+    /// The output of the run and its intervals.
     pub output: OutputSettings,
-    /// Device memory for images, in MiB; `None` for the device's largest buffer.
+    /// The device memory for images, in MiB. `None` means the largest buffer of the device.
     pub data_memory: Option<u64>,
-    /// The device that was asked for.
+    /// The requested device.
     pub device: DeviceOptions,
 }
 
-/// What a run writes, and when.
+/// The output of a run and its intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OutputSettings {
-    /// Interval between sheets of images; one more is drawn at the start, and one at the end.
+    /// The interval between sheets. The run also draws a sheet at its start and at its end.
     pub sample_every: Interval,
-    /// Interval between checkpoints; one more is written at the end.
+    /// The interval between checkpoints. The run also writes a checkpoint at its end.
     pub checkpoint_every: Interval,
-    /// Number of checkpoints that are kept; all where it is `None`.
+    /// The number of checkpoints that are kept. `None` keeps all.
     pub keep_checkpoints: Option<usize>,
-    /// Interval between evaluations; none are done where it is `None`.
+    /// The interval between evaluations. `None` disables evaluations.
     pub eval_every: Option<Interval>,
     /// Ends the run after this number of evaluations in which the distance did not fall.
     pub stop_when_flat: Option<usize>,
-    /// Whether TensorBoard's event file is written.
+    /// Whether the TensorBoard event file is written.
     pub tensorboard: bool,
 }
 
@@ -82,7 +82,7 @@ impl Default for OutputSettings {
 }
 
 impl OutputSettings {
-    /// The options of a recipe that gives all of them.
+    /// The settings from a recipe that has all output options.
     fn new(options: &OutputOptions) -> Self {
         Self {
             sample_every: given(options.sample_every),
@@ -94,7 +94,7 @@ impl OutputSettings {
         }
     }
 
-    /// The same as options.
+    /// The settings as options of a recipe.
     fn options(self) -> OutputOptions {
         OutputOptions {
             sample_every: Some(self.sample_every),
@@ -107,15 +107,15 @@ impl OutputSettings {
     }
 }
 
-/// What a run found out or did that is no option. Saved beside its recipe.
+/// Facts of a run that are not options. They are saved with its recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Facts {
-    /// The model's name.
+    /// The name of the model.
     pub model_name: String,
-    /// Number of images.
+    /// The number of images.
     pub images: usize,
-    /// Fingerprint of the images.
+    /// The fingerprint of the images.
     pub data_fingerprint: String,
     /// Fingerprint of the trained weights that the run started from, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ pub struct Facts {
     /// The classes of a class-conditional run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
-    /// The step after which the learning-rate schedule began again, if it did.
+    /// The step after which the learning-rate schedule was restarted, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_restart: Option<u64>,
 }
@@ -132,25 +132,25 @@ pub struct Facts {
 /// on all, a fifth and a tenth of CIFAR-10's 50,000).
 pub const FEW_IMAGES: usize = 20_000;
 
-/// Random augmentation of each real image, each time it is shown to the discriminator. By default none.
+/// Random augmentation of real images. Each image is changed randomly each time that the discriminator sees it. By default, there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Augment {
-    /// The image is rotated by a random angle between plus and minus this one, 0 to 180 degrees.
+    /// The largest angle of rotation, 0 to 180 degrees. The image is rotated by a random angle between `-rotate` and `rotate`.
     pub rotate: f64,
-    /// The image is mirrored left to right with probability 1/2.
+    /// Whether the image is mirrored left to right with probability 1/2.
     pub flip: bool,
-    /// The image, which must be square, is turned by 0, 90, 180 or 270 degrees.
+    /// Whether the image, which must be square, is rotated by 0, 90, 180 or 270 degrees.
     pub quarter_turns: bool,
 }
 
 impl Augment {
-    /// Whether it changes images at all.
+    /// Whether images are changed at all.
     pub fn is_on(self) -> bool {
         self != Self::default()
     }
 }
 
-/// In words: `turned by up to 20 degrees, mirrored`.
+/// Describes the augmentation, such as `turned by up to 20 degrees, mirrored`.
 impl fmt::Display for Augment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rotate, flip, quarter_turns } = *self;
@@ -164,20 +164,20 @@ impl fmt::Display for Augment {
 }
 
 impl Settings {
-    /// What the model asks for, on these images. `data` is where they come from.
+    /// The default settings of a model on these images. `data` is their source.
     ///
     /// # Errors
     ///
-    /// Where the images are not of the model's shape or classes.
+    /// If the images do not have the shape or the classes of the model.
     pub fn new(model: &Model, images: &ImageSet, data: impl Into<Source>) -> Result<Self> {
         Self::with_recipe(&Recipe::default(), model, images, data)
     }
 
-    /// What a recipe asks for, and where it does not, the model, and where it does not, [`Recipe::built_in`].
+    /// The settings of a recipe. Options that it lacks are those of the model, and else those of [`Recipe::built_in`].
     ///
     /// # Errors
     ///
-    /// Where the images are not of the model's shape or classes.
+    /// If the images do not have the shape or the classes of the model.
     pub fn with_recipe(recipe: &Recipe, model: &Model, images: &ImageSet, data: impl Into<Source>) -> Result<Self> {
         let data = data.into();
         if images.image_shape() != model.image {
@@ -206,7 +206,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Where it is, and the images have another number of classes.
+    /// If the model is conditional and the images have another number of classes.
     pub fn classes_of(model: &Model, images: &ImageSet, data: &Source) -> Result<Option<Classes>> {
         let Some(wanted) = model.classes else { return Ok(None) };
         match Classes::of(images) {
@@ -222,7 +222,7 @@ impl Settings {
         }
     }
 
-    /// What the model asks for on `images` images of which nothing else is known, with another batch size.
+    /// The default settings of a model on `images` unspecified images, with another batch size.
     pub fn bare(model: &Model, images: usize, batch_size: usize) -> Self {
         let mut recipe = Recipe::default();
         recipe.training.batch_size = Some(batch_size);
@@ -273,7 +273,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Where the recipe lacks an option that it must give, or gives one out of its range.
+    /// If the recipe lacks a required option, or an option is out of range.
     pub(super) fn saved(recipe: &Recipe, facts: Facts) -> Result<Self> {
         recipe.check()?;
         let all = recipe.over(&Recipe::built_in());
@@ -387,7 +387,7 @@ impl Settings {
         }
     }
 
-    /// What is saved beside the recipe.
+    /// The facts that are saved with the recipe.
     pub(super) fn facts(&self) -> Facts {
         Facts {
             model_name: self.model.clone(),

@@ -13,10 +13,10 @@ use crate::program::Decay;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Recipe};
 
-/// Names of data sets that are no paths.
+/// The names of the built-in data sets, which are not paths.
 const BUILT_IN_DATA: [&str; 3] = [mnist::NAME, stacked_mnist::NAME, aerial::NAME];
 
-/// What becomes of the learning-rate schedule where a run becomes longer.
+/// The learning-rate schedule of a run that is extended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Extension {
     /// The schedule stays as it was; the steps behind its end have its last rate.
@@ -25,11 +25,11 @@ pub enum Extension {
     RestartSchedule,
 }
 
-/// Reads a configuration file, such as the `config.toml` of a run. Relative paths in it start at its folder.
+/// Reads a configuration file, such as the `config.toml` of a run. Relative paths in it are relative to its folder.
 ///
 /// # Errors
 ///
-/// Names the file, the line and the key.
+/// If the file cannot be read or has an unknown key or a wrong value. The error names the file, the line and the key.
 pub fn read_config(path: &Path) -> Result<Recipe> {
     let mut recipe = Recipe::read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -48,7 +48,7 @@ pub fn read_config(path: &Path) -> Result<Recipe> {
 ///
 /// # Errors
 ///
-/// Where an option is out of range, options do not go together, or images or model cannot be read.
+/// If an option is out of range, options contradict each other, or the images or the model cannot be read.
 pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result<(Checkpoint, ImageSet)> {
     recipe.check()?;
     let name = recipe.data.data.as_deref().ok_or_else(|| Error::Request {
@@ -93,7 +93,7 @@ pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result
     Ok((start, images))
 }
 
-/// The options that suit a data set: images from the air have no up and no left.
+/// The default options of a data set. Aerial images have no natural orientation, so they are mirrored and rotated.
 pub fn usual_options(source: &Source, model: &Model) -> Recipe {
     let mut usual = Recipe::default();
     if source.name == aerial::NAME {
@@ -104,11 +104,11 @@ pub fn usual_options(source: &Source, model: &Model) -> Recipe {
     usual
 }
 
-/// The model that is asked for, or else the one that suits the images.
+/// The requested model, or the default model of the data set.
 ///
 /// # Errors
 ///
-/// Where there is no such model, or its file has a mistake.
+/// If the model does not exist or its file is invalid.
 pub fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     match asked {
         Some(model) => Model::open(model),
@@ -118,16 +118,15 @@ pub fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
     }
 }
 
-/// Resumes a run with its own settings. `changes` may give what does not change what the steps so far would have been: the length
-/// of the run, what it writes and when, its device and the memory for images, and the path of the images, which must be the same. These
-/// options are saved from then on.
+/// Resumes a run with its saved settings. `changes` may have options that do not change the steps that are done: the length of the run,
+/// output options, the device, the memory for images, and the path of the images, which must be the same images. These options are saved
+/// from then on.
 ///
-/// Where the run becomes longer than its decaying learning rate, `extension` says what becomes of the schedule; without it the rate
-/// keeps its last value.
+/// If the run is extended beyond its learning-rate schedule, `extension` selects the further schedule. By default, the last rate is kept.
 ///
 /// # Errors
 ///
-/// Where the run is complete, other options are given, or the images are not those that the run began with.
+/// If the run is complete, other options are given, or the images differ from those that the run began with.
 pub fn resume(
     run: &Path,
     changes: &Recipe,
@@ -150,7 +149,7 @@ pub fn resume(
     if is_complete(&path, checkpoint.step, settings.steps) {
         return Err(Error::Request {
             message: format!("{} is complete: {} of {} steps are done", run.display(), checkpoint.step, settings.steps),
-            hint: "ask for more with `epochs` or `steps`, which count from the beginning of the run".into(),
+            hint: "request more with `epochs` or `steps`, which count from the beginning of the run".into(),
         });
     }
     let if_moved = || {
@@ -168,7 +167,7 @@ pub fn resume(
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
         return Err(Error::Request {
             message: format!("the images of {} are not those that the run began with", settings.data.name),
-            hint: format!("put the old ones back, or begin a new run; {}", if_moved()),
+            hint: format!("restore the images, or begin a new run; {}", if_moved()),
         });
     }
     if Settings::classes_of(&checkpoint.model, &images, &settings.data)? != settings.classes {
@@ -177,7 +176,7 @@ pub fn resume(
                 "the classes of the images of {} are not those that the run began with",
                 settings.data.name
             ),
-            hint: "put the old labels or the names of the folders back, or begin a new run".into(),
+            hint: "restore the labels or the names of the folders, or begin a new run".into(),
         });
     }
     Ok((checkpoint, images))
@@ -189,12 +188,12 @@ fn is_complete(checkpoint: &Path, step: u64, steps: u64) -> bool {
     step > steps || (step == steps && RunFolder::around(checkpoint).map_or(true, |run| run.is_drawn(checkpoint)))
 }
 
-/// Refuses options that would make the run another one.
+/// Refuses options that cannot be changed when resuming.
 fn refuse_fixed(changes: &Recipe) -> Result<()> {
     let mut fixed = changes.clone();
     let Recipe { data, training, output, device, .. } = &mut fixed;
     data.data_memory = None;
-    data.data = None; // the same images at another path are no change
+    data.data = None; // the same images may have another path
     (training.epochs, training.steps) = (None, None);
     (*output, *device) = (OutputOptions::default(), DeviceOptions::default());
     match fixed.keys().first() {

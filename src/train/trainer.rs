@@ -1,4 +1,4 @@
-//! The loop around the step: it asks the device for steps, reads losses rarely and late, and writes what comes of it.
+//! The training loop: submits bursts of steps to the device, reads their losses later, and writes the results to the run folder.
 
 mod checkpoints;
 mod drawing;
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::alarms::{Alarms, Raised};
+use super::alarms::{Alarms, RaisedAlarm};
 use super::background_evaluator::{BackgroundEvaluator, PendingEvaluation};
 use super::events::RunEvents;
 use super::log::{Log, OpenedLog};
@@ -28,7 +28,7 @@ use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files::shell_quoted;
 use crate::program::{Device, Executor, Snapshot};
-use crate::report::progress::{Progress, Status};
+use crate::report::progress::{Status, TrainingProgress};
 
 use checkpoints::best_of;
 use pace::{BURSTS_AHEAD, BurstPace};
@@ -36,27 +36,27 @@ use pace::{BURSTS_AHEAD, BurstPace};
 /// Called with the path of a run's report.
 pub type ReportCallback<'a> = Box<dyn FnOnce(&Path) + 'a>;
 
-/// A run to be carried out.
+/// The inputs of a run.
 pub struct Training<'a> {
-    /// Where it runs.
+    /// The device.
     pub device: Box<dyn Device + 'a>,
-    /// Opens that device again after it was lost, when all that lay on it is gone.
+    /// Reopens the device after it was lost.
     pub reopen: &'a dyn Fn() -> Result<Box<dyn Device + 'a>>,
-    /// What it learns from.
+    /// The training images.
     pub images: &'a ImageSet,
-    /// How many images are to lie on the device at a time, as [`super::capacity`] says; fewer do where there is no room for them.
+    /// The number of images that the device holds at once, from [`super::capacity`]. It is reduced if the device lacks memory.
     pub capacity: usize,
-    /// The state in which the run starts, with its settings and model; after a checkpoint is written, that checkpoint.
+    /// The state in which the run starts, with its settings and model. After a checkpoint is written, that checkpoint.
     pub start: Checkpoint,
-    /// Where its results go.
+    /// The folder of the results.
     pub folder: &'a RunFolder,
-    /// Whether the run was begun before, so that its batch size cannot be changed.
+    /// Whether the run is resumed, so that its batch size cannot be changed.
     pub resumed: bool,
-    /// Who evaluates images, if anyone does.
+    /// The evaluator of generated images, if the run has evaluations.
     pub evaluator: Option<BackgroundEvaluator>,
-    /// Who is told.
-    pub progress: Progress,
-    /// Called once, when the report of the run can be opened.
+    /// The progress that is shown.
+    pub progress: TrainingProgress,
+    /// Called once, when the report of the run exists.
     pub when_report_exists: Option<ReportCallback<'a>>,
     /// Set from outside to end the run after the steps that the device has in hand.
     pub stop: &'a StopRequest,
@@ -65,32 +65,31 @@ pub struct Training<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
-    /// The last step that was done.
+    /// The last step of the run.
     pub step: u64,
-    /// Whether that was the last step of all.
+    /// Whether all steps are done.
     pub complete: bool,
-    /// The checkpoint of that step.
+    /// The checkpoint of the last step.
     pub checkpoint: PathBuf,
-    /// The sheet of that step.
+    /// The sheet of the last step.
     pub sheet: PathBuf,
-    /// The step whose checkpoint is kept as the best, if any was measured.
+    /// The best step, if any step was evaluated.
     pub best: Option<Measured>,
-    /// The last step that was measured, if any was.
+    /// The last step that was evaluated, if any.
     pub last_measured: Option<Measured>,
-    /// For how many measurements the distance had not fallen, if the run was ended for that.
+    /// The number of evaluations in which the distance did not fall, if that ended the run.
     pub flat: Option<usize>,
 }
 
-/// Carries out a run to its end, or until it is told to stop. Every step's losses are in the folder's log; a checkpoint
-/// and a sheet of the last step are there in either case.
+/// Runs the training loop until all steps are done or the run is stopped. The log has the losses of every step. The last step has a
+/// checkpoint and a sheet in either case.
 ///
-/// Where the device is lost, it is reopened once, and the run continues from its last checkpoint: the log is cut there, and
-/// what is drawn forgets later sheets, as when a run is resumed.
+/// If the device is lost, it is reopened once, and the run continues from its last checkpoint, as if it had been resumed.
 ///
 /// # Errors
 ///
-/// [`Error::Diverged`] where a loss is no longer a finite number; then nothing is written of the steps since. [`Error::Lost`]
-/// where the device is lost again; its hint says how to resume.
+/// [`Error::Diverged`] if a loss is not finite; nothing is written about that step and later ones. [`Error::Lost`] if the device is lost
+/// again; the hint says how to resume.
 pub fn train(mut training: Training) -> Result<Ending> {
     let lost = match attempt(&mut training) {
         Err(lost @ Error::Lost { .. }) => lost,
@@ -99,7 +98,7 @@ pub fn train(mut training: Training) -> Result<Ending> {
     training.progress.line(&format!("device      {lost}"));
     let (hint, step) = (way_on(&training), training.start.step);
     let Training { device, reopen, .. } = training;
-    drop(device); // DX12 opens no device beside one that was lost
+    drop(device); // DX12 cannot open a device while a lost one exists
     let device = reopen()
         .map_err(|error| Error::Device { message: format!("{lost}, and cannot be opened again: {error}"), hint })?;
     let mut training = Training { device, ..training };
@@ -112,10 +111,10 @@ pub fn train(mut training: Training) -> Result<Ending> {
     })
 }
 
-/// Carries out a run from where it starts. Whatever ends it, the losses that are known are in the log.
+/// Runs the training loop once. If it fails, the log still has all losses that were read.
 fn attempt(training: &mut Training) -> Result<Ending> {
     let hint = if training.resumed { KEEPS_ITS_BATCH } else { SMALLER_BATCH };
-    // Found out when it is built: the checks before know a device's limits, and not what others take of its memory.
+    // Earlier checks know the limits of the device, but not how much memory other programs use.
     let mut run = Run::begin(training).map_err(|error| match error {
         Error::OutOfMemory { tensor, bytes, device, .. } => {
             Error::OutOfMemory { tensor, bytes, device, hint: hint.into() }
@@ -123,7 +122,7 @@ fn attempt(training: &mut Training) -> Result<Ending> {
         other => other,
     })?;
     let outcome = run.go();
-    // A device may be lost while the last images are looked at, which need none any more.
+    // The evaluation in progress does not need the device, so it is finished even if the device is lost.
     let settled = run.finish_evaluation();
     let events = run.events.as_mut().map_or(Ok(()), RunEvents::flush);
     let outcome = run.log.flush().and(events).and(outcome).and_then(|ending| settled.map(|()| ending));
@@ -133,7 +132,7 @@ fn attempt(training: &mut Training) -> Result<Ending> {
     outcome
 }
 
-/// How to resume a run whose device fails.
+/// The hint for a lost device: how to resume the run.
 fn way_on(training: &Training) -> String {
     let start = &training.start;
     let checkpoint = training.folder.checkpoint(start.step);
@@ -146,38 +145,47 @@ fn way_on(training: &Training) -> String {
     format!("{what}; if it happens again, update the driver or use --device cpu")
 }
 
-/// A run that is being carried out.
+/// The state of a run in progress.
 struct Run<'r, 'a> {
+    /// The inputs of the run.
     training: &'r mut Training<'a>,
+    /// The program of the GAN.
     gan: Gan,
+    /// Runs the program on the device.
     executor: Box<dyn Executor>,
+    /// Uploads the training images.
     chunks: ChunkLoader<'a>,
     /// Draws sheets and the images of evaluations.
     images: ImageRoutine,
-    /// The images on a sheet.
+    /// The requests of a sheet.
     sheet: Vec<SampleRequest>,
+    /// The log files.
     log: Log,
+    /// The report of the run.
     report: RunReport,
-    /// TensorBoard's event file, unless it is turned off.
+    /// The TensorBoard event file, unless it is disabled.
     events: Option<RunEvents>,
-    /// The last step that the device was asked for.
+    /// The last step that was submitted to the device.
     step: u64,
-    /// Steps whose losses were asked for and not yet looked at.
+    /// The bursts in flight: their steps and the snapshots of their losses.
     pending: VecDeque<(RangeInclusive<u64>, Snapshot)>,
-    /// The step after which images are evaluated next.
+    /// The next step after which images are evaluated.
     next_evaluated: u64,
-    /// The row of that step, while its images are generated.
+    /// The row of the evaluated step, while its images are generated.
     evaluated_row: Option<Row>,
     /// The evaluation in progress.
     pending_evaluation: Option<PendingEvaluation>,
     /// The distances of all evaluations so far.
     distances: Vec<Measured>,
-    /// The step whose checkpoint is kept as the best.
+    /// The best step so far.
     best: Option<Measured>,
+    /// The alarms of the run.
     alarms: Alarms,
-    /// The sheet and the checkpoint that were written last.
+    /// The last sheet and its step.
     last_sheet: Option<(u64, PathBuf)>,
+    /// The last checkpoint and its step.
     last_checkpoint: Option<(u64, PathBuf)>,
+    /// Decides the number of steps of a burst.
     pace: BurstPace,
 }
 
@@ -207,7 +215,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let events = start.settings.output.tensorboard.then(|| RunEvents::open(folder, start, &rows)).transpose()?;
         let mut report = RunReport::new(folder, start, device, images, &rows);
         let alarms = Alarms::open(folder.path(), &start.settings, start.step, &rows)?;
-        report.warn(alarms.paragraphs());
+        report.set_alarms(alarms.paragraphs());
         let begins = start.step == 0 || !folder.reals().exists();
         let step = start.step;
         let mut run = Self {
@@ -271,7 +279,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.write_checkpoint()?;
             }
             if self.step == sheet {
-                self.draw()?; // last, so that whatever becomes of it, the checkpoint is there
+                self.draw()?; // last, so that the checkpoint exists if drawing fails
             }
             if let Some(flat) = self.is_flat()? {
                 return self.end(Some(flat));
@@ -280,7 +288,7 @@ impl<'r, 'a> Run<'r, 'a> {
         self.end(None)
     }
 
-    /// Runs steps up to `end`, or until told to stop, and looks at the losses of all of them.
+    /// Runs steps up to `end`, or until the run is stopped, and logs the losses of all of them.
     fn run_until(&mut self, end: u64) -> Result<()> {
         while self.step < end && !self.training.stop.is_made() {
             let (data, labels) = (self.gan.data, self.gan.labels);
@@ -300,7 +308,7 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// Waits for the losses of the oldest burst and writes them down.
+    /// Waits for the losses of the oldest burst and logs them.
     fn look_at_oldest(&mut self) -> Result<()> {
         let Some((steps, snapshot)) = self.pending.pop_front() else { return Ok(()) };
         let history = self.executor.collect(snapshot)?;
@@ -357,18 +365,18 @@ impl<'r, 'a> Run<'r, 'a> {
             events.write_row(row, &self.training.start.settings)?;
         }
         let Checkpoint { settings, model, .. } = &self.training.start;
-        let raised = self.alarms.see_step(row, settings, model)?.map(Raised::lines);
+        let raised = self.alarms.observe_step(row, settings, model)?.map(RaisedAlarm::lines);
         self.warn(raised);
         Ok(())
     }
 
-    /// Says what went wrong, now and on the page, if anything did.
+    /// Prints an alarm and shows it in the report.
     fn warn(&mut self, raised: Option<[String; 2]>) {
         if let Some(lines) = raised {
             for line in &lines {
                 self.training.progress.line(line);
             }
-            self.report.warn(self.alarms.paragraphs());
+            self.report.set_alarms(self.alarms.paragraphs());
         }
     }
 
@@ -379,7 +387,7 @@ impl<'r, 'a> Run<'r, 'a> {
         }
     }
 
-    /// Makes sure that the last step has its checkpoint and its sheet, and that they are in film, plots and page.
+    /// Makes sure that the last step has its checkpoint and its sheet, and that the animation, the plots and the report page show them.
     fn end(&mut self, flat: Option<usize>) -> Result<Ending> {
         self.finish_evaluation()?;
         if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.step) {

@@ -1,5 +1,5 @@
-//! `gpu-gan train --rotate, --flip, --quarter-turns`: real images that are turned and mirrored by chance; and `--diff-augment`: all
-//! images that the discriminator sees, changed by chance.
+//! `gpu-gan train --rotate, --flip, --quarter-turns`: random augmentation of real images; and `--diff-augment`: random augmentation of all
+//! images that the discriminator sees.
 
 use crate::checkpoint::assert_same_bits;
 use crate::place::{IMAGES, Place, TINY, idx_header};
@@ -20,7 +20,7 @@ fn what_is_done_to_the_images_is_told_recorded_and_shown() {
     let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
     assert_eq!(config["rotate"].as_float(), Some(20.0));
     assert_eq!([&config["flip"], &config["quarter-turns"]].map(toml::Value::as_bool), [Some(true); 2]);
-    let [reals, augmented] = ["reals", "reals-augmented"].map(|name| place.picture(&format!("run/samples/{name}.png")));
+    let [reals, augmented] = ["reals", "reals-augmented"].map(|name| place.image(&format!("run/samples/{name}.png")));
     assert_eq!(reals.dimensions(), augmented.dimensions());
     let changed = (0..IMAGES).filter(|&i| image(&reals, i) != image(&augmented, i)).count();
     assert!(changed > 30, "{changed} of {IMAGES} images are changed"); // some of the shapes are of one grey
@@ -40,13 +40,13 @@ fn without_augmentation_nothing_is_told_and_nothing_shown() {
 #[test]
 fn the_sheet_shows_the_real_images_as_the_discriminator_sees_them() {
     let place = Place::with_run("--steps 2 --flip");
-    let [reals, augmented] = ["reals", "reals-augmented"].map(|name| place.picture(&format!("run/samples/{name}.png")));
+    let [reals, augmented] = ["reals", "reals-augmented"].map(|name| place.image(&format!("run/samples/{name}.png")));
     let (mut as_they_are, mut mirrored) = (0, 0);
     for i in 0..IMAGES {
         let (real, seen) = (image(&reals, i), image(&augmented, i));
         let mirror: Vec<u8> = real.chunks(8).flat_map(|row| row.iter().rev()).copied().collect();
         assert!(seen == real || seen == mirror, "image {i} is neither as it is nor mirrored");
-        // Some images do not tell their sides apart.
+        // Some images are symmetric.
         as_they_are += usize::from(real != mirror && seen == real);
         mirrored += usize::from(real != mirror && seen == mirror);
     }
@@ -85,7 +85,7 @@ fn quarter_turns_of_images_that_are_not_square_are_refused() {
     train("--rotate 90 --flip").succeeds();
 }
 
-/// The model of the tests, which asks for DiffAugment.
+/// The tiny model with DiffAugment as its default.
 fn asking_for(changes: &str) -> String {
     TINY.replace("ema-decay = 0.9\n", &format!("ema-decay = 0.9\ndiff-augment = {changes}\n"))
 }
@@ -129,7 +129,7 @@ fn a_model_that_asks_for_diff_augment_gets_it_on_few_images_unless_told_otherwis
 #[test]
 fn a_run_with_diff_augment_shows_what_is_seen_and_goes_on_as_if_it_had_not_stopped() {
     let place = Place::with_run("--steps 3 --diff-augment translation");
-    let [reals, seen] = ["reals", "reals-augmented"].map(|name| place.picture(&format!("run/samples/{name}.png")));
+    let [reals, seen] = ["reals", "reals-augmented"].map(|name| place.image(&format!("run/samples/{name}.png")));
     let mut moved = 0;
     for i in 0..IMAGES {
         let (real, seen) = (image(&reals, i), image(&seen, i));

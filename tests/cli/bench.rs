@@ -1,10 +1,10 @@
-//! `gpu-gan bench`: what is measured, and that nothing is which was not compared before.
+//! `gpu-gan bench`: the measurements. Every timed operation is compared with its reference first.
 
 use serde_json::Value;
 
 use crate::place::{Place, TINY};
 
-/// A number that a measurement may give.
+/// A measurement in JSON, which must be a finite and positive number.
 #[track_caller]
 fn positive(value: &Value) -> f64 {
     let number = value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
@@ -154,7 +154,9 @@ fn what_cannot_be_measured_is_refused_with_what_can() {
     let bench = |arguments: &str| place.gpu_gan(&format!("bench --device cpu --model {arguments}")).refused();
     bench("nosuch").error("there is no model called").hint("built-in models");
     bench("dcgan-small --batch-size 1").error("batch");
-    bench("tiny.toml --sweep batch --plot speed.gif").error("speed.gif is not the name of a plot").hint(".svg or .png");
+    bench("tiny.toml --sweep batch --plot speed.gif")
+        .error("speed.gif is neither an .svg nor a .png file")
+        .hint(".svg or .png");
     for (nonsense, problem) in [
         ("--batch-size -3", "invalid value '-3' for '--batch-size <N>'"),
         ("--seconds 0", "0 is out of range 0.001..=600"),

@@ -1,4 +1,4 @@
-//! The best checkpoint of a run, by the distance that was measured, and runs that end when it falls no more.
+//! The best checkpoint of a run, and runs that end when the distance does not fall any more (`--stop-when-flat`).
 
 use crate::checkpoint::{Checkpoint, assert_same_bits};
 use crate::place::Place;
@@ -20,7 +20,7 @@ fn lowest(measured: &[(u64, f32)]) -> (u64, f32) {
 #[test]
 fn the_checkpoint_with_the_lowest_distance_is_kept_beside_the_newest_and_images_can_be_drawn_from_it() {
     let place = Place::new();
-    // As fast as this, the distance does not fall with every measurement.
+    // With this learning rate, the distance does not fall at every evaluation.
     let arguments =
         "--steps 40 --lr 0.05 --eval-every 4steps --checkpoint-every 1step --keep-checkpoints all --out run";
     let said = place.train(arguments).succeeds();
@@ -47,7 +47,7 @@ fn the_checkpoint_with_the_lowest_distance_is_kept_beside_the_newest_and_images_
     place.gpu_gan("interpolate run --best --seeds 1,2 --frames 2 --device cpu").succeeds().remarks(&best);
     place.gpu_gan("eval run --best --device cpu").succeeds().remarks(&best);
     place.gpu_gan("eval shapes --best --device cpu --model tiny.toml").refused().error("shapes is not a run");
-    place.sample(&format!("run/{BEST}"), "--best").refused().error("is a checkpoint already");
+    place.sample(&format!("run/{BEST}"), "--best").refused().error("is a checkpoint file, not a run folder");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_run_ends_when_the_distance_has_not_fallen_for_so_many_measurements() {
         .collect();
     let first_pair = fell.windows(2).position(|pair| pair == [false, false]);
     assert_eq!(first_pair, Some(fell.len() - 2), "{measured:?}");
-    // It ends at the same step again, and it goes on where it is asked to.
+    // It ends at the same step again, and continues without the option.
     place.train(&arguments.replace("--out run", "--out again")).succeeds();
     assert_eq!(self::measured(&place, "again"), measured);
     let further = end + 2;

@@ -1,4 +1,4 @@
-//! Checkpoints that were cut short, damaged or changed: whoever reads them says what is wrong, and changes nothing.
+//! Truncated, damaged and changed checkpoints: commands that read them report the fault and change no file.
 
 use crate::checkpoint::{Checkpoint, assert_same_tensors};
 use crate::place::Place;

@@ -1,19 +1,19 @@
-//! Checkpoints taken apart and put together again, without the program's own code.
+//! A reader and writer of checkpoint files that does not use the code of the program.
 
 use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-/// What a checkpoint file holds.
+/// The content of a checkpoint file.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Checkpoint {
-    /// Its metadata; gpu-gan's is one entry with JSON in it.
+    /// The metadata. gpu-gan writes one entry, a JSON object.
     pub(crate) metadata: HashMap<String, String>,
-    /// By name.
+    /// The tensors by name.
     pub(crate) tensors: BTreeMap<String, Tensor>,
 }
 
-/// Bytes with their shape and type.
+/// A tensor: its bytes, shape and type.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Tensor {
     pub(crate) dtype: Dtype,
@@ -37,19 +37,19 @@ impl Checkpoint {
         safetensors::serialize(views, Some(self.metadata.clone())).unwrap()
     }
 
-    /// Whether all of its values are numbers.
+    /// Whether all values are finite.
     pub(crate) fn is_finite(&self) -> bool {
         self.tensors.values().flat_map(Tensor::values).all(f32::is_finite)
     }
 
-    /// With a change to a tensor.
+    /// The file with a changed tensor.
     #[track_caller]
     pub(crate) fn with(mut self, name: &str, change: impl FnOnce(&mut Tensor)) -> Self {
         change(self.tensors.get_mut(name).unwrap_or_else(|| panic!("{name} is not there")));
         self
     }
 
-    /// With a change to the JSON of the metadata.
+    /// The file with changed metadata.
     #[track_caller]
     pub(crate) fn said(mut self, from: &str, to: &str) -> Self {
         let json = self.metadata.get_mut("gpu-gan").unwrap();
@@ -75,7 +75,7 @@ impl Tensor {
     }
 }
 
-/// Two files are the same; if not, says which of their tensors differ.
+/// Asserts that two files are equal. If not, names the tensors that differ.
 #[track_caller]
 pub(crate) fn assert_same_bits(one: &[u8], other: &[u8]) {
     let (a, b) = (Checkpoint::of(one), Checkpoint::of(other));
@@ -87,7 +87,7 @@ pub(crate) fn assert_same_bits(one: &[u8], other: &[u8]) {
     assert!(one == other, "the same tensors, but not the same files");
 }
 
-/// Two checkpoints hold the same tensors of the same step; the options of their runs may differ.
+/// Asserts that two checkpoints have equal tensors and steps. The options of their runs may differ.
 #[track_caller]
 pub(crate) fn assert_same_tensors(one: &[u8], other: &[u8]) {
     let [one, other] = [one, other].map(Checkpoint::of);

@@ -1,4 +1,4 @@
-//! `gpu-gan train --data-memory`: more images than may lie on the device.
+//! `gpu-gan train --data-memory`: data sets that are uploaded in chunks.
 
 use crate::checkpoint::assert_same_tensors;
 use crate::place::{Place, idx_header};

@@ -1,4 +1,4 @@
-//! `--conditional` and `--class`: models that are told the class of each image.
+//! `--conditional` and `--class`: class-conditional models.
 
 use crate::checkpoint::assert_same_tensors;
 use crate::place::{Call, Place, idx_header, photograph};
@@ -8,7 +8,7 @@ fn conditional(arguments: &str) -> Place {
     Place::with_run(&format!("--conditional --eval-every never {arguments}"))
 }
 
-/// Photographs in three folders.
+/// Colour images in three folders.
 fn animals() -> Place {
     let place = Place::with_photographs(0);
     for i in 0..24 {
@@ -32,9 +32,9 @@ fn a_sheet_in_training_has_a_row_for_each_seed_and_a_column_for_each_class_and_s
     place.gpu_gan("summary run").succeeds().prints("1 x 1 x 14").prints("1 x 1 x 11");
 
     place.sample("run", "").succeeds().prints("60 images in sample.png").remarks("each seed gives 10 images");
-    let last = place.picture("run/samples/epoch-0001-step-000007.png");
-    assert!(place.picture("sample.png") == last);
-    let reals = place.picture("run/samples/reals.png");
+    let last = place.image("run/samples/epoch-0001-step-000007.png");
+    assert!(place.image("sample.png") == last);
+    let reals = place.image("run/samples/reals.png");
     assert_eq!(reals.dimensions(), last.dimensions());
     assert!(reals.width() > reals.height(), "ten columns, six rows");
 
@@ -120,8 +120,8 @@ fn how_well_images_show_their_classes_is_measured() {
     let alone = figures("run/checkpoints/step-00000003.safetensors");
     assert_eq!(figures("run --every-checkpoint")["checkpoints"][0]["metrics"], alone["run"]["metrics"]);
     let said = eval(&place, "run --count 20").succeeds();
-    let said = said.prints("of 4 real images are recognised by a classifier of 20 generated ones alone (");
-    said.prints("of 20 generated images show the requested class");
+    let said = said.prints("of 4 real images are recognised by a classifier trained on 20 generated images only (");
+    said.prints("of 20 generated images are recognised as their requested class");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn frames_between_images_are_of_one_class() {
             format!("interpolate run --device cpu --seeds 3,5 --frames 2 --scale 1 --class {class} --out way-{class}");
         place.gpu_gan(&frames).succeeds().prints("4 frames");
         place.sample("run", &format!("--seeds 3 --class {class} --out {class}.npy")).succeeds();
-        let first = place.picture(&format!("way-{class}/frame-0001.png"));
+        let first = place.image(&format!("way-{class}/frame-0001.png"));
         assert_eq!(first.as_raw(), &place.array(&format!("{class}.npy")).1);
     }
     assert_ne!(place.read("way-1/frame-0002.png"), place.read("way-2/frame-0002.png"));

@@ -1,4 +1,4 @@
-//! Images that are not there, damaged, or not what they claim to be.
+//! Missing, damaged and mislabelled data files.
 
 use std::io::Write;
 

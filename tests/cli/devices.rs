@@ -1,4 +1,4 @@
-//! Which device is taken, and what is said where there is none.
+//! The choice of a device, and errors if there is none.
 
 #[cfg(target_os = "linux")]
 use crate::place::Call;

@@ -1,4 +1,4 @@
-//! Disks that are full, and files that may not grow: what was written before stays whole.
+//! Full disks and limits of file sizes: existing files stay complete.
 #![cfg(target_os = "linux")]
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A run whose losses or weights are no longer numbers: it stops, says at which step, and keeps what was good.
+//! Diverged runs: they stop, name the step, and keep the last good checkpoint.
 
 use crate::checkpoint::Checkpoint;
 use crate::place::{Place, TINY};

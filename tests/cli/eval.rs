@@ -29,7 +29,7 @@ fn a_run_has_figures_beside_those_of_real_images_as_a_table_and_as_json() {
         "\ndensity ",
         "\ncoverage ",
         "\nclass 9 ",
-        "20 against 20 others, all that there are",
+        "one half of the data set, 20 images, against the other 20",
         "too few for 128 features",
     ] {
         assert!(text.contains(words), "no {words:?} in:\n{text}");
@@ -82,7 +82,9 @@ fn every_checkpoint_of_a_run_has_the_figures_that_it_has_alone() {
         let distance = format!(" {:.2} ", alone["run"]["metrics"]["frechet"].as_f64().unwrap());
         assert!(rows[number].contains(&distance) && rows[number].trim().starts_with(&step.to_string()), "{rows:?}");
     }
-    eval(&place, "run/checkpoints/step-00000002.safetensors --every-checkpoint").refused().error("is one checkpoint");
+    eval(&place, "run/checkpoints/step-00000002.safetensors --every-checkpoint")
+        .refused()
+        .error("is a checkpoint file, not a run folder");
     eval(&place, "shapes --model tiny.toml --every-checkpoint").refused().error("is not a run");
 }
 
@@ -118,9 +120,9 @@ fn what_cannot_be_judged_is_refused() {
     eval(&place, "run")
         .refused()
         .error("are not those that the run was trained on")
-        .hint("restore them, or name their new path with --data");
+        .hint("name their new path with --data");
     std::fs::remove_dir_all(place.path("shapes")).unwrap();
-    eval(&place, "run").refused().error("cannot be opened").hint("restore them, or name their new path with --data");
+    eval(&place, "run").refused().error("cannot be opened").hint("name their new path with --data");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Image files in folders, good and bad, whole and in tiles.
+//! Image files in folders: good and bad ones, whole and in tiles.
 
 use std::fs;
 use std::io::Cursor;
@@ -9,7 +9,7 @@ use crate::checkpoint::assert_same_bits;
 use crate::place::{Call, Place, photograph};
 
 impl Place {
-    /// `gpu-gan train` on photographs, for one step where nothing else is said.
+    /// `gpu-gan train` on a folder of images, for one step by default.
     fn train_on(&self, data: &str, arguments: &str) -> Call<'_> {
         let steps = if arguments.contains("--steps") { "" } else { "--steps 1" };
         self.gpu_gan(&format!("train {data} --model colour.toml --device cpu {steps} {arguments}"))
@@ -170,9 +170,9 @@ fn images_smaller_than_the_models_are_named_or_refused() {
 #[test]
 fn damaged_images_are_named_and_the_others_trained_on() {
     let place = Place::with_photographs(20);
-    let picture = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 3, y as u8 * 3, (x * y) as u8]));
+    let image = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 3, y as u8 * 3, (x * y) as u8]));
     let mut jpeg = Cursor::new(Vec::new());
-    picture.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+    image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
     let jpeg = jpeg.into_inner();
     place.write("photographs/x short.jpg", &jpeg[..jpeg.len() / 2]);
     let mut broken = jpeg.clone();
@@ -184,7 +184,7 @@ fn damaged_images_are_named_and_the_others_trained_on() {
     place.write("photographs/x empty.gif", b"");
     place.write("photographs/x ünïcödé 名.webp", b"RIFF....WEBPnothing");
     fs::create_dir(place.path("photographs/x folder.png")).unwrap();
-    // A lie in the name is none in the content.
+    // The format is detected from the content, not from the name.
     place.write("photographs/is a jpeg.png", &jpeg);
 
     let said = place.train_on("photographs", "").succeeds();
@@ -307,7 +307,7 @@ fn open(_: &Place, _: &str) {}
 
 #[cfg(unix)]
 #[test]
-fn links_in_a_circle_and_spaces_in_names_are_no_trouble() {
+fn circular_links_and_spaces_in_names_are_handled() {
     let place = Place::with_photographs(20);
     fs::rename(place.path("photographs"), place.path("fotos_für_Ünal")).unwrap();
     std::os::unix::fs::symlink(place.path("fotos_für_Ünal"), place.path("fotos_für_Ünal/in a circle")).unwrap();

@@ -1,4 +1,4 @@
-//! `gpu-gan interpolate`: images that turn into one another, in the form that is asked for.
+//! `gpu-gan interpolate`: animations along a path through latents.
 
 use std::io::Cursor;
 
@@ -18,7 +18,7 @@ fn interpolate<'a>(place: &'a Place, arguments: &str) -> crate::place::Call<'a> 
     place.gpu_gan(&format!("interpolate run --device cpu {arguments}"))
 }
 
-/// One pixel for each square of `scale x scale`, all of whose pixels have to be equal.
+/// Reduces an image by `scale`. Panics if the pixels of a square of `scale x scale` differ.
 fn reduced(image: &image::GrayImage, scale: u32) -> Vec<u8> {
     let at = |x: u32, y: u32| image.get_pixel(x, y).0[0];
     let squares = image.enumerate_pixels().all(|(x, y, pixel)| pixel.0[0] == at(x / scale * scale, y / scale * scale));
@@ -29,19 +29,19 @@ fn reduced(image: &image::GrayImage, scale: u32) -> Vec<u8> {
 }
 
 #[test]
-fn each_way_of_a_gif_begins_with_the_image_of_its_seed() {
+fn each_segment_of_a_gif_begins_with_the_image_of_its_seed() {
     let place = trained();
     let result = interpolate(&place, "--seeds 3,7,12 --frames 5 --json").succeeds().json();
     assert_eq!((&result["frames"], &result["out"]), (&15.into(), &"interpolation.gif".into()));
-    let film = place.film("interpolation.gif");
-    assert_eq!(film.len(), 15);
-    assert!(film.iter().all(|(frame, delay)| frame.dimensions() == (256, 256) && *delay == 5));
-    for (seed, (frame, _)) in [3, 7, 12].into_iter().zip(film.iter().step_by(5)) {
+    let frames = place.animation("interpolation.gif");
+    assert_eq!(frames.len(), 15);
+    assert!(frames.iter().all(|(frame, delay)| frame.dimensions() == (256, 256) && *delay == 5));
+    for (seed, (frame, _)) in [3, 7, 12].into_iter().zip(frames.iter().step_by(5)) {
         assert!(reduced(frame, 32) == sampled(&place, seed, ""), "seed {seed}");
     }
-    // Neighbours are closer to each other than the ends of a way, and the last frame leads back to the first.
+    // Successive frames are closer to each other than the ends of a segment, and the last frame is close to the first.
     let apart = |a: usize, b: usize| -> u32 {
-        film[a].0.pixels().zip(film[b].0.pixels()).map(|(a, b)| u32::from(a.0[0].abs_diff(b.0[0]))).sum()
+        frames[a].0.pixels().zip(frames[b].0.pixels()).map(|(a, b)| u32::from(a.0[0].abs_diff(b.0[0]))).sum()
     };
     assert!(apart(0, 1) < apart(0, 5) && apart(4, 5) < apart(0, 5) && apart(14, 0) < apart(10, 0));
 }
@@ -54,7 +54,7 @@ fn an_animated_png_and_a_folder_show_the_same_frames() {
     let mut found = place.names("walk");
     assert_eq!(found.remove(0), ".gpu-gan-samples.json");
     assert_eq!(found, names);
-    let frames: Vec<_> = names.iter().map(|name| place.picture(&format!("walk/{name}")).into_raw()).collect();
+    let frames: Vec<_> = names.iter().map(|name| place.image(&format!("walk/{name}")).into_raw()).collect();
     assert_eq!([&frames[0], &frames[4]], [3, 1_000_000].map(|seed| sampled(&place, seed, "")).each_ref());
     for out in ["walk.png", "walk.apng"] {
         interpolate(&place, &format!("--seeds 3,1000000 --frames 4 --scale 1 --fps 10 --out {out}")).succeeds();
@@ -68,7 +68,7 @@ fn an_animated_png_and_a_folder_show_the_same_frames() {
             assert_eq!((control.delay_num, control.delay_den), (10, 100));
         }
     }
-    // A folder that is there is taken for one, whatever its name.
+    // An existing folder is used as a folder, whatever its name.
     std::fs::create_dir(place.path("folder.gif")).unwrap();
     interpolate(&place, "--seeds 1,2 --frames 1 --out folder.gif").succeeds();
     assert_eq!(place.names("folder.gif").len(), 2);
@@ -78,17 +78,17 @@ fn an_animated_png_and_a_folder_show_the_same_frames() {
 fn raw_weights_give_other_images() {
     let place = trained();
     interpolate(&place, "--seeds 3-4 --frames 1 --scale 1 --out raw.gif --raw").succeeds();
-    let first = place.film("raw.gif")[0].0.clone().into_raw();
+    let first = place.animation("raw.gif")[0].0.clone().into_raw();
     assert!(first == sampled(&place, 3, "--raw") && first != sampled(&place, 3, ""));
 }
 
 #[test]
-fn frames_are_shown_as_fast_as_was_asked_for() {
+fn the_frame_rate_is_as_requested() {
     let place = trained();
     for (fps, hundredths) in [(1, 100), (30, 3), (50, 2)] {
         interpolate(&place, &format!("--seeds 1,2 --frames 1 --scale 2 --fps {fps}")).succeeds();
-        let film = place.film("interpolation.gif");
-        assert!(film.iter().all(|(frame, delay)| *delay == hundredths && frame.dimensions() == (16, 16)));
+        let frames = place.animation("interpolation.gif");
+        assert!(frames.iter().all(|(frame, delay)| *delay == hundredths && frame.dimensions() == (16, 16)));
     }
 }
 
@@ -107,7 +107,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         interpolate(&place, arguments).misused().remarks(error);
     }
     for (arguments, error, hint) in [
-        ("--seeds 3", "one seed is not enough", "two seeds or more"),
+        ("--seeds 3", "interpolation needs at least 2 seeds, but 1 is given", "two seeds or more"),
         ("--seeds 0-99999", "3000000 frames: the limit is 10000", "fewer --seeds"),
         ("--seeds 0-999 --frames 100", "100000 frames: the limit is 10000", "fewer --seeds"),
         ("--seeds 1,2 --scale 513", "--scale 513 is out of range 1..=512", "choose 1 to 512"),

@@ -1,8 +1,7 @@
-//! The program as a person meets it: what is typed, what is printed, what lies in the folder afterwards, and the exit
-//! code.
+//! The program as its users see it: arguments, output, files and exit codes.
 //!
-//! Every test has a folder of its own as current folder, a [`Place`](place::Place), with forty images of 8 x 8 pixels and
-//! a model so small that a run takes milliseconds. Tests compute with `--device cpu`, unless they are about devices.
+//! Every test has its own current folder, a [`Place`](place::Place), with forty images of 8 x 8 pixels and a tiny model, with which a run
+//! takes milliseconds. Tests use `--device cpu`, unless they are about devices.
 
 mod checkpoint;
 mod place;

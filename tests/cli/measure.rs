@@ -1,4 +1,4 @@
-//! The distance to real images, measured while training.
+//! Evaluations during training: the Fréchet distance in the log.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn measured(place: &Place, run: &str) -> Vec<(u64, f32)> {
 }
 
 #[test]
-fn the_steps_that_are_measured_carry_the_distance_and_the_others_none() {
+fn evaluated_steps_have_a_distance_and_other_steps_have_none() {
     let place = Place::new();
     let call = "train shapes --model tiny.toml --steps 25 --eval-every 10steps --out run";
     place.gpu_gan(call).succeeds().remarks("to real images (40)");
@@ -30,7 +30,7 @@ fn the_steps_that_are_measured_carry_the_distance_and_the_others_none() {
 }
 
 #[test]
-fn measuring_changes_nothing_of_what_is_learnt() {
+fn evaluations_do_not_change_the_weights() {
     let place = Place::new();
     for (every, out) in [("3steps", "often"), ("never", "never")] {
         let call = format!("train shapes --model tiny.toml --steps 12 --eval-every {every} --out {out}");
@@ -45,9 +45,9 @@ fn measuring_changes_nothing_of_what_is_learnt() {
 }
 
 #[test]
-fn a_run_goes_on_where_nothing_can_be_measured_and_says_so() {
+fn a_run_continues_without_evaluations_if_they_are_impossible() {
     let place = Place::new();
-    // Fewer images than have five neighbours on either side.
+    // Evaluations need at least 12 images.
     let ten: Vec<u8> = shapes()[16..][..10 * SIDE * SIDE].to_vec();
     place.write("ten/train-images-idx3-ubyte", &[idx_header([0, 0, 8, 3], &[10, SIDE, SIDE]), ten].concat());
     let said = place.gpu_gan("train ten --model tiny.toml --steps 4 --eval-every 2steps --out run").succeeds();
@@ -57,6 +57,6 @@ fn a_run_goes_on_where_nothing_can_be_measured_and_says_so() {
 }
 
 #[test]
-fn nonsense_is_no_interval() {
+fn invalid_intervals_are_refused() {
     Place::new().gpu_gan("train shapes --model tiny.toml --steps 4 --eval-every often").misused();
 }

@@ -7,21 +7,21 @@ fn eval<'a>(place: &'a Place, arguments: &str) -> Call<'a> {
 }
 
 #[test]
-fn the_nearest_training_images_are_shown_and_how_near_they_are_is_said() {
+fn the_nearest_training_images_are_drawn_and_their_distances_printed() {
     let place = Place::with_run("--steps 6");
     let text = eval(&place, "run --neighbours").succeeds().stdout();
     for words in [
-        "the nearest of 40 training images, by their pixels, of 40 images",
+        "nearest neighbours, by pixels, of 40 generated images among 40 training images",
         "this run   training images",
         "\nmedian distance ",
         "\nsuspiciously near ",
-        "to the farthest: run/neighbours.png",
+        "examples, sorted by distance: run/neighbours.png",
     ] {
         assert!(text.contains(words), "no {words:?} in:\n{text}");
     }
-    // Ten rows of an image and five neighbours, with a caption above.
-    let picture = place.picture("run/neighbours.png");
-    let (width, height) = picture.dimensions();
+    // A caption above ten rows of an image and its five neighbours.
+    let image = place.image("run/neighbours.png");
+    let (width, height) = image.dimensions();
     assert_eq!((width - 2) % 6, 0);
     assert_eq!((height - 44 - 2) % 10, 0);
     assert_eq!((width - 2) / 6, (height - 44 - 2) / 10);
@@ -30,12 +30,12 @@ fn the_nearest_training_images_are_shown_and_how_near_they_are_is_said() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let neighbours = &report["run"]["neighbours"];
     for (name, least, most) in
-        [("made", 1.0, 255.0), ("real", 1.0, 255.0), ("ratio", 0.01, 100.0), ("suspicious", 0.0, 1.0)]
+        [("generated", 1.0, 255.0), ("real", 1.0, 255.0), ("ratio", 0.01, 100.0), ("suspicious", 0.0, 1.0)]
     {
         assert!(neighbours[name].as_f64().is_some_and(|value| (least..=most).contains(&value)), "{name}: {neighbours}");
     }
     assert_eq!(neighbours["held_out"], false);
-    assert_eq!(neighbours["picture"], "other.png");
+    assert_eq!(neighbours["image"], "other.png");
     assert!(place.read("other.png") == place.read("run/neighbours.png"));
     let without: serde_json::Value = serde_json::from_str(&eval(&place, "run --json").succeeds().stdout()).unwrap();
     assert!(without["run"]["neighbours"].is_null());

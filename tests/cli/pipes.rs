@@ -1,11 +1,11 @@
-//! Readers that went away (`gpu-gan ... | head`) and outputs that take nothing.
+//! Closed pipes (`gpu-gan ... | head`) and outputs that cannot be written.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
 use crate::place::Place;
 
-/// The end of a pipe that no one reads from.
+/// The writing end of a pipe whose reading end is closed.
 fn closed() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
@@ -18,7 +18,7 @@ fn status(place: &Place, arguments: &str, stdout: Stdio, stderr: Stdio) -> ExitS
 }
 
 #[test]
-fn a_reader_of_results_who_has_seen_enough_is_no_error() {
+fn a_closed_standard_output_is_not_an_error() {
     let place = Place::with_run("--steps 1");
     for arguments in
         ["summary", "devices", "sample run --device cpu", "train shapes --model tiny.toml --device cpu --steps 1"]
@@ -28,7 +28,7 @@ fn a_reader_of_results_who_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn training_goes_on_when_no_one_reads_its_progress_any_more() {
+fn training_continues_after_standard_error_is_closed() {
     let place = Place::with_run("--steps 1");
     for arguments in ["sample run --device cpu", "train shapes --model tiny.toml --device cpu --steps 3 --out unseen"] {
         let status = status(&place, arguments, Stdio::null(), closed());
@@ -38,7 +38,7 @@ fn training_goes_on_when_no_one_reads_its_progress_any_more() {
 }
 
 #[test]
-fn an_error_that_no_one_reads_still_is_exit_code_1() {
+fn an_error_with_closed_outputs_is_exit_code_1() {
     let place = Place::new();
     let status = status(&place, "train nothing --device cpu", Stdio::null(), closed());
     assert_eq!(status.code(), Some(1), "{status}");

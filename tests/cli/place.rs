@@ -1,4 +1,4 @@
-//! A folder to try the program in, and sentences about what it did there.
+//! A temporary folder for a test, calls of the program in it, and assertions about output and files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,18 +11,18 @@ use assert_cmd::assert::Assert;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-/// How many images [`SHAPES`] holds.
+/// The number of images of [`SHAPES`].
 pub(crate) const IMAGES: usize = 40;
-/// Their height and width.
+/// The height and width of the images of [`SHAPES`].
 pub(crate) const SIDE: usize = 8;
-/// Where the images lie in a [`Place`].
+/// The folder of the images in a [`Place`].
 pub(crate) const SHAPES: &str = "shapes/train-images-idx3-ubyte";
 
-/// Every kind of tensor that a checkpoint knows: weights with and without a bias, batch normalisation, a transposed
-/// convolution. Ten steps are an epoch.
+/// A tiny model with every kind of tensor: weights with and without a bias, batch normalisation, a transposed convolution. An epoch has
+/// ten steps.
 pub(crate) const TINY: &str = include_str!("../common/tiny.toml");
 
-/// A model of images in colour, 16 x 16 pixels.
+/// A tiny model of colour images of 16 x 16 pixels.
 pub(crate) const COLOUR: &str = r#"
 name = "colour"
 about = "A small model of images in colour"
@@ -57,44 +57,44 @@ weight = { mean = 0.0, std = 0.2 }
 gamma = { mean = 1.0, std = 0.02 }
 "#;
 
-/// More than any call here takes on a busy machine: whatever takes longer hangs.
+/// The time limit of a call. No call takes that long, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The file of images, as IDX.
+/// The images of the shapes as an IDX file.
 pub(crate) fn images(pixel: impl Fn(usize, usize, usize) -> u8) -> Vec<u8> {
     let places = (0..IMAGES * SIDE * SIDE).map(|at| (at / (SIDE * SIDE), at / SIDE % SIDE, at % SIDE));
     let pixels = places.map(|(i, y, x)| pixel(i, y, x)).collect::<Vec<_>>();
     [idx_header([0, 0, 8, 3], &[IMAGES, SIDE, SIDE]), pixels].concat()
 }
 
-/// The beginning of an IDX file.
+/// The header of an IDX file.
 pub(crate) fn idx_header(magic: [u8; 4], dimensions: &[usize]) -> Vec<u8> {
     let dimensions = dimensions.iter().flat_map(|&size| (size as u32).to_be_bytes());
     magic.into_iter().chain(dimensions).collect()
 }
 
-/// Bars and squares, no two images alike.
+/// The pixels of the shapes: bars and squares, all different.
 pub(crate) fn shapes() -> Vec<u8> {
     images(|i, y, x| if (x + i) % 5 < 2 || (y * (i / 5 + 1)) % 7 == 0 { 255 - i as u8 } else { i as u8 })
 }
 
-/// A PNG in colour, another for each number.
+/// A colour PNG, different for each number.
 pub(crate) fn photograph(height: u32, width: u32, number: usize) -> Vec<u8> {
-    let picture = image::RgbImage::from_fn(width, height, |x, y| [x as u8 * 9, y as u8 * 9, number as u8 * 5].into());
+    let image = image::RgbImage::from_fn(width, height, |x, y| [x as u8 * 9, y as u8 * 9, number as u8 * 5].into());
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
 /// The current folder of a test.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
-    /// The user's cache: not in the current folder, where a test may look for what was left behind.
+    /// The cache folder. It is outside of the current folder, because tests check the files of that folder.
     cache: tempfile::TempDir,
 }
 
 impl Place {
-    /// A folder with nothing in it.
+    /// An empty folder.
     pub(crate) fn empty() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
@@ -109,7 +109,7 @@ impl Place {
         place
     }
 
-    /// A folder with the model `colour.toml`, and so many photographs of 20 x 24 pixels in colour in `photographs`.
+    /// A folder with the model `colour.toml`, and colour images of 20 x 24 pixels in the folder `photographs`.
     pub(crate) fn with_photographs(count: usize) -> Self {
         let place = Self::empty();
         place.write("colour.toml", COLOUR.as_bytes());
@@ -120,7 +120,7 @@ impl Place {
         place
     }
 
-    /// The same with a finished run of these arguments in `run`.
+    /// Like [`Self::new`], with a finished run of these arguments in `run`.
     #[track_caller]
     pub(crate) fn with_run(arguments: &str) -> Self {
         let place = Self::new();
@@ -191,7 +191,7 @@ impl Place {
         self.cache.path()
     }
 
-    /// What is kept of data sets.
+    /// The cached data sets.
     pub(crate) fn cached(&self) -> Vec<PathBuf> {
         let folder = fs::read_dir(self.cache.path().join("images"));
         folder.map_or(Vec::new(), |files| files.map(|file| file.unwrap().path()).collect())
@@ -215,17 +215,17 @@ impl Place {
         String::from_utf8(self.read(name)).unwrap()
     }
 
-    /// The size and the pixels of a grey PNG.
+    /// Decodes a grey PNG.
     #[track_caller]
-    pub(crate) fn picture(&self, name: &str) -> image::GrayImage {
-        let picture = image::load_from_memory_with_format(&self.read(name), image::ImageFormat::Png).unwrap();
-        assert_eq!(picture.color(), image::ColorType::L8, "{name}");
-        picture.into_luma8()
+    pub(crate) fn image(&self, name: &str) -> image::GrayImage {
+        let image = image::load_from_memory_with_format(&self.read(name), image::ImageFormat::Png).unwrap();
+        assert_eq!(image.color(), image::ColorType::L8, "{name}");
+        image.into_luma8()
     }
 
-    /// The frames of a GIF, as grey pixels, and how long each stays, in hundredths of a second. It repeats for ever.
+    /// Decodes a GIF that repeats forever: the frames in grey, and their delays in hundredths of a second.
     #[track_caller]
-    pub(crate) fn film(&self, name: &str) -> Vec<(image::GrayImage, u16)> {
+    pub(crate) fn animation(&self, name: &str) -> Vec<(image::GrayImage, u16)> {
         let file = self.read(name);
         let mut options = gif::DecodeOptions::new();
         options.set_color_output(gif::ColorOutput::RGBA);
@@ -270,7 +270,7 @@ impl Place {
         self.everything().into_keys().collect()
     }
 
-    /// Every file with its content, and every folder.
+    /// All files with their contents, and all folders.
     pub(crate) fn everything(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         let mut all = BTreeMap::new();
         let mut folders = vec![self.folder.path().to_path_buf()];
@@ -287,7 +287,7 @@ impl Place {
         all
     }
 
-    /// No file is there that the program should have cleaned up.
+    /// Asserts that the program left no temporary files.
     #[track_caller]
     pub(crate) fn has_no_temporary_files(&self) {
         let temporary = |path: &PathBuf| {
@@ -298,32 +298,32 @@ impl Place {
     }
 }
 
-/// A command line that was typed, before Enter.
+/// A command line to be run.
 pub(crate) struct Call<'a> {
     place: &'a Place,
     command: Command,
 }
 
 impl Call<'_> {
-    /// With a variable in its environment.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// From a folder of the place.
+    /// Sets the current folder, relative to the place.
     pub(crate) fn within(mut self, folder: &str) -> Self {
         self.command.current_dir(self.place.path(folder));
         self
     }
 
-    /// Exit code 0, whatever is printed.
+    /// Runs the command and asserts exit code 0.
     #[track_caller]
     pub(crate) fn succeeds(self) -> Said {
         Said(self.ends().success())
     }
 
-    /// Exit code 1; the last two lines are a sentence with the facts, and what to do next.
+    /// Runs the command and asserts exit code 1, with an error and a hint as the last two lines.
     #[track_caller]
     pub(crate) fn fails(self) -> Said {
         let said = Said(self.ends().code(1).stdout(predicate::str::is_empty()));
@@ -342,7 +342,7 @@ impl Call<'_> {
         said
     }
 
-    /// As [`Self::fails`], and every file and folder is as it was.
+    /// Like [`Self::fails`], and asserts that no file changed.
     #[track_caller]
     pub(crate) fn refused(self) -> Said {
         let place = self.place;
@@ -355,7 +355,7 @@ impl Call<'_> {
         said
     }
 
-    /// Exit code 2, with clap's own explanation, and every file and folder is as it was.
+    /// Runs the command and asserts exit code 2, an explanation of clap, and that no file changed.
     #[track_caller]
     pub(crate) fn misused(self) -> Said {
         let place = self.place;
@@ -371,29 +371,29 @@ impl Call<'_> {
     }
 }
 
-/// What the program said.
+/// The output of a call.
 pub(crate) struct Said(Assert);
 
 impl Said {
-    /// On standard output.
+    /// The text on standard output.
     #[track_caller]
     pub(crate) fn prints(self, text: &str) -> Self {
         Self(self.0.stdout(contains(text)))
     }
 
-    /// On standard error.
+    /// The text on standard error.
     #[track_caller]
     pub(crate) fn remarks(self, text: &str) -> Self {
         Self(self.0.stderr(contains(text)))
     }
 
-    /// In the sentence with the facts.
+    /// Asserts that the error contains a text.
     #[track_caller]
     pub(crate) fn error(self, text: &str) -> Self {
         self.line("error: ", text)
     }
 
-    /// In the line that says what to do next.
+    /// Asserts that the hint contains a text.
     #[track_caller]
     pub(crate) fn hint(self, text: &str) -> Self {
         self.line("hint:  ", text)
@@ -411,7 +411,7 @@ impl Said {
         String::from_utf8(self.0.get_output().stdout.clone()).unwrap()
     }
 
-    /// The JSON on standard output.
+    /// Parses standard output as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout()).unwrap_or_else(|error| panic!("{error} in\n{}", self.stdout()))
@@ -436,7 +436,7 @@ pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }
 
-/// The checks see what they are there for.
+/// Tests of these assertions.
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;

@@ -1,9 +1,9 @@
-//! `gpu-gan train` with another objective or other learning rates than the model's.
+//! `gpu-gan train` with other losses, penalties and learning rates than the defaults of the model.
 
 use crate::checkpoint::assert_same_bits;
 use crate::place::{Place, TINY};
 
-/// A model whose discriminator a gradient penalty can go through.
+/// A model whose discriminator supports gradient penalties.
 fn without_batch_norm() -> String {
     let (generator, discriminator) = TINY.split_once("discriminator").unwrap();
     format!("{generator}discriminator{}", discriminator.replacen("{ layer = \"batch-norm\" },\n", "", 1))
@@ -41,7 +41,7 @@ fn penalties_and_schedules_go_on_as_if_the_run_had_not_stopped() {
     place.gpu_gan("train --resume run --steps 8 --device cpu").succeeds();
     let end = |run: &str| place.read(&format!("{run}/checkpoints/step-00000008.safetensors"));
     assert_same_bits(&end("run"), &end("whole"));
-    // Each part of it matters.
+    // Each option changes the result.
     for without in ["--r1 0", "--r2 0", "--gp 0", "--penalty-every 2", "--warm-up 0", "--d-lr 2e-3"] {
         let flag = without.split_once(' ').unwrap().0;
         let (before, behind) = recipe.split_once(flag).unwrap();

@@ -1,4 +1,4 @@
-//! `gpu-gan train` with numbers, models and folders that cannot be.
+//! `gpu-gan train` with invalid numbers, models and folders.
 
 use crate::place::{Place, TINY};
 

@@ -1,4 +1,4 @@
-//! What a person looks at: plots, the film of the sheets, real images beside generated ones, and the page with all of it.
+//! The report of a run: plots, the animation of the sheets, real beside generated images, and the page.
 
 use image::ImageFormat;
 
@@ -21,7 +21,7 @@ fn sheets_of(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_plot_is_there_in_both_forms_and_says_what_its_axes_are() {
+fn every_plot_exists_as_svg_and_png_with_labelled_axes() {
     let place = Place::with_run("--steps 12 --eval-every never");
     let names: Vec<String> = PLOTS.iter().flat_map(|plot| [format!("{plot}.png"), format!("{plot}.svg")]).collect();
     assert_eq!(place.names("run/plots"), names, "and there is none of a distance that nobody measured");
@@ -46,7 +46,7 @@ fn every_plot_is_there_in_both_forms_and_says_what_its_axes_are() {
 #[test]
 fn distances_in_the_log_get_their_plot() {
     let place = Place::with_run("--steps 4");
-    // As a program wrote them that measured after the second and the fourth step.
+    // The log of a run with evaluations after the second and the fourth step.
     let with_distances: Vec<String> = place
         .text("run/losses.csv")
         .lines()
@@ -69,13 +69,13 @@ fn distances_in_the_log_get_their_plot() {
 }
 
 #[test]
-fn the_film_shows_every_sheet_in_order_and_holds_the_last() {
+fn the_animation_shows_every_sheet_in_order_and_the_last_one_longer() {
     let place = Place::with_run("--steps 8 --sample-every 3steps");
-    let film = place.film("run/samples/progress.gif");
-    assert_eq!(film.iter().map(|(_, delay)| *delay).collect::<Vec<_>>(), [40, 40, 40, 200]);
+    let frames = place.animation("run/samples/progress.gif");
+    assert_eq!(frames.iter().map(|(_, delay)| *delay).collect::<Vec<_>>(), [40, 40, 40, 200]);
     let sheets = ["epoch-0000", "epoch-0001-step-000003", "epoch-0001-step-000006", "epoch-0001-step-000008"];
-    for ((frame, _), sheet) in film.iter().zip(sheets) {
-        let sheet = image::DynamicImage::from(place.picture(&format!("run/samples/{sheet}.png")));
+    for ((frame, _), sheet) in frames.iter().zip(sheets) {
+        let sheet = image::DynamicImage::from(place.image(&format!("run/samples/{sheet}.png")));
         let sheet = sheet.resize(280, 280, image::imageops::FilterType::Triangle).into_luma8();
         assert_eq!(frame.dimensions(), sheet.dimensions());
         let apart = frame.pixels().zip(sheet.pixels()).map(|(a, b)| a.0[0].abs_diff(b.0[0])).max();
@@ -84,26 +84,26 @@ fn the_film_shows_every_sheet_in_order_and_holds_the_last() {
 }
 
 #[test]
-fn a_run_that_goes_on_has_its_old_sheets_in_film_and_page() {
+fn a_resumed_run_has_its_old_sheets_in_the_animation_and_on_the_page() {
     let place = Place::with_run("--steps 12 --checkpoint-every 4steps --keep-checkpoints all");
     place.resume("run", "--steps 21 --keep-checkpoints all").succeeds();
     let names = ["epoch 0", "epoch 1", "epoch 2, step 12", "epoch 2", "epoch 3, step 21"];
     assert_eq!(sheets_of(&place.text("run/report.html")), names);
-    let film = place.film("run/samples/progress.gif");
-    assert_eq!(film.len(), 5);
+    let frames = place.animation("run/samples/progress.gif");
+    assert_eq!(frames.len(), 5);
     place.train("--steps 12 --out first").succeeds();
-    let first = place.film("first/samples/progress.gif");
-    assert!(film[..2].iter().zip(&first).all(|(now, before)| now.0 == before.0));
+    let first = place.animation("first/samples/progress.gif");
+    assert!(frames[..2].iter().zip(&first).all(|(now, before)| now.0 == before.0));
 
-    // From an earlier checkpoint, what came after it is no longer part of the run.
+    // Resumed from an earlier checkpoint, the run has no later sheets.
     place.resume("run/checkpoints/step-00000004.safetensors", "--steps 11").succeeds();
     let names = ["epoch 0", "epoch 1", "epoch 2, step 11"];
     assert_eq!(sheets_of(&place.text("run/report.html")), names);
-    assert_eq!(place.film("run/samples/progress.gif").len(), 3);
+    assert_eq!(place.animation("run/samples/progress.gif").len(), 3);
 }
 
 #[test]
-fn a_run_that_goes_on_in_a_new_folder_begins_with_a_sheet_and_the_real_images() {
+fn a_run_that_is_resumed_in_a_new_folder_begins_with_a_sheet_and_the_real_images() {
     let place = Place::with_run("--steps 4");
     place.resume("run", "--steps 8 --out new").succeeds();
     let names = ["epoch-0001-step-000004.png", "epoch-0001-step-000008.png", "progress.gif", "reals.png"];
@@ -112,12 +112,12 @@ fn a_run_that_goes_on_in_a_new_folder_begins_with_a_sheet_and_the_real_images() 
 }
 
 #[test]
-fn a_sheet_that_someone_broke_is_left_out_and_named() {
+fn a_damaged_sheet_is_left_out_and_named() {
     let place = Place::with_run("--steps 4 --sample-every 2steps");
-    place.write("run/samples/epoch-0001-step-000002.png", b"no picture");
+    place.write("run/samples/epoch-0001-step-000002.png", b"no image");
     let said = place.resume("run", "--steps 6").succeeds();
-    said.remarks("epoch-0001-step-000002.png is no sheet of this run, and left out of the film");
-    assert_eq!(place.film("run/samples/progress.gif").len(), 3);
+    said.remarks("epoch-0001-step-000002.png cannot be read or has another size, and is left out of progress.gif");
+    assert_eq!(place.animation("run/samples/progress.gif").len(), 3);
     assert_eq!(sheets_of(&place.text("run/report.html")).len(), 3);
 }
 
@@ -126,11 +126,11 @@ fn real_images_are_beside_the_generated_ones_of_the_last_sheet() {
     let place = Place::new();
     place.write(SHAPES, &images(|_, _, _| 250));
     place.train("--steps 2 --out run").succeeds();
-    let comparison = place.picture("run/real-vs-fake.png");
-    let reals = place.picture("run/samples/reals.png");
+    let comparison = place.image("run/real-vs-fake.png");
+    let reals = place.image("run/samples/reals.png");
     let (left, top) = (2, comparison.height() - reals.height() + 2);
     assert_eq!(comparison.get_pixel(left, top).0, [250]);
-    let sheet = place.picture("run/samples/epoch-0001-step-000002.png");
+    let sheet = place.image("run/samples/epoch-0001-step-000002.png");
     let right = comparison.width() - reals.width() + 2;
     assert_eq!(comparison.get_pixel(right, top), sheet.get_pixel(2, 2));
     assert!(comparison.get_pixel(right, top).0 != [250]);
@@ -166,7 +166,7 @@ fn the_page_has_all_of_it_in_one_file_and_needs_no_network() {
 }
 
 #[test]
-fn names_from_outside_are_only_text_on_the_page() {
+fn names_are_escaped_on_the_page() {
     let place = Place::new();
     let model = std::fs::read_to_string(place.path("tiny.toml")).unwrap();
     let nasty = "<script>alert(1)</script>";
@@ -179,7 +179,7 @@ fn names_from_outside_are_only_text_on_the_page() {
 
 #[test]
 fn the_page_is_there_before_the_first_step() {
-    // A run that ends by a loss that is no number ends before its first row.
+    // A run whose first loss is not finite ends before its first row.
     let place = Place::new();
     let layers = "    { layer = \"linear\", features = 8 },\n".repeat(20);
     let last = "    { layer = \"linear\", features = 1 },\n";

@@ -1,4 +1,4 @@
-//! `gpu-gan train --resume`: a run that goes on is a run that never stopped.
+//! `gpu-gan train --resume`: a resumed run equals a run that was not stopped.
 
 use crate::checkpoint::{Checkpoint, assert_same_bits, assert_same_tensors};
 use crate::place::{Place, SHAPES, TINY, images};
@@ -6,13 +6,13 @@ use crate::place::{Place, SHAPES, TINY, images};
 const STEP_4: &str = "run/checkpoints/step-00000004.safetensors";
 const STEP_8: &str = "run/checkpoints/step-00000008.safetensors";
 
-/// The rows of losses.csv without how fast the steps were.
+/// The rows of `losses.csv` without the column of the speed.
 fn rows(place: &Place, run: &str) -> Vec<String> {
     let csv = place.text(&format!("{run}/losses.csv"));
     csv.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect()
 }
 
-/// The run `whole`, eight steps at once, is what `run` has become.
+/// Asserts that `run` equals the run `whole`, which has eight steps without a stop.
 #[track_caller]
 fn assert_as_if_it_had_not_stopped(place: &Place, options: &str) {
     place.train(&format!("--steps 8 --out whole {options}")).succeeds();
@@ -26,7 +26,7 @@ fn assert_as_if_it_had_not_stopped(place: &Place, options: &str) {
 }
 
 #[test]
-fn going_on_equals_not_stopping() {
+fn resuming_equals_not_stopping() {
     let place = Place::with_run("--steps 4");
     let said = place.resume("run", "--steps 8").succeeds();
     said.remarks("resumed        after step 4").prints("4 steps in ").prints("run/samples/epoch-0001-step-000008.png");
@@ -35,7 +35,7 @@ fn going_on_equals_not_stopping() {
 }
 
 #[test]
-fn going_on_twice_equals_not_stopping() {
+fn resuming_twice_equals_not_stopping() {
     let place = Place::with_run("--steps 1");
     place.resume("run", "--steps 5").succeeds();
     place.resume("run", "--steps 8").succeeds();
@@ -43,7 +43,7 @@ fn going_on_twice_equals_not_stopping() {
 }
 
 #[test]
-fn a_run_goes_on_across_the_end_of_an_epoch() {
+fn a_run_is_resumed_across_the_end_of_an_epoch() {
     let place = Place::with_run("--steps 7");
     place.resume("run", "--epochs 3").succeeds().prints("23 steps in ");
     place.train("--epochs 3 --out whole").succeeds();
@@ -59,7 +59,7 @@ fn a_run_goes_on_across_the_end_of_an_epoch() {
 }
 
 #[test]
-fn a_run_goes_on_from_one_of_its_checkpoints_and_forgets_what_came_after() {
+fn a_run_is_resumed_from_an_earlier_checkpoint_without_later_results() {
     let place = Place::with_run("--steps 8 --checkpoint-every 4steps");
     let (before, first) = (place.read(STEP_8), place.read(STEP_4));
     place.resume(STEP_4, "").succeeds().remarks("resumed        after step 4");
@@ -72,7 +72,7 @@ fn a_run_goes_on_from_one_of_its_checkpoints_and_forgets_what_came_after() {
 }
 
 #[test]
-fn a_run_goes_on_whichever_folder_the_person_stands_in() {
+fn a_run_is_resumed_from_any_current_folder() {
     let place = Place::new();
     for (run, stand_in, name) in [
         ("a", "a", "."),
@@ -83,7 +83,7 @@ fn a_run_goes_on_whichever_folder_the_person_stands_in() {
         place.gpu_gan(&format!("train shapes --model tiny.toml --device cpu --steps 4 --out {run}")).succeeds();
         let said = place.resume(name, "--steps 8").within(stand_in).succeeds();
         assert!(place.has(&format!("{run}/checkpoints/step-00000008.safetensors")), "{name} in {stand_in}");
-        // What is proposed has to work from there too.
+        // The printed command works from this folder, too.
         let text = said.stdout();
         let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
         assert!(proposal.ends_with(" --device cpu"), "{proposal}");
@@ -93,7 +93,7 @@ fn a_run_goes_on_whichever_folder_the_person_stands_in() {
 }
 
 #[test]
-fn a_checkpoint_away_from_its_run_goes_on_in_a_new_folder() {
+fn a_checkpoint_outside_of_a_run_is_resumed_in_a_new_folder() {
     let place = Place::with_run("--steps 4");
     place.write("away.safetensors", &place.read(STEP_4));
     place.resume("away.safetensors", "--steps 8").refused().error("away.safetensors").hint("--out");
@@ -104,7 +104,7 @@ fn a_checkpoint_away_from_its_run_goes_on_in_a_new_folder() {
 }
 
 #[test]
-fn a_complete_run_is_refused_until_more_steps_are_asked_for() {
+fn a_complete_run_is_refused_unless_more_steps_are_requested() {
     let place = Place::with_run("--steps 4");
     for steps in ["", "--steps 4", "--steps 3"] {
         place.resume("run", steps).refused().error("run is complete").hint("--epochs or --steps");
@@ -113,7 +113,7 @@ fn a_complete_run_is_refused_until_more_steps_are_asked_for() {
 }
 
 #[test]
-fn what_a_run_began_with_cannot_be_changed() {
+fn options_that_shape_the_steps_cannot_be_changed() {
     let place = Place::with_run("--steps 4");
     for (flag, name) in [
         ("--lr 0.1", "--lr"),
@@ -137,7 +137,7 @@ fn what_a_run_began_with_cannot_be_changed() {
     place.resume("run", "--steps 8 shapes").succeeds(); // the same DATA again is no change
 }
 
-/// As where the run began on a device with more memory.
+/// The run began on a device with more memory.
 #[test]
 fn a_run_that_is_too_large_for_the_device_is_not_told_to_change_its_batch() {
     let place = Place::new();
@@ -149,17 +149,25 @@ fn a_run_that_is_too_large_for_the_device_is_not_told_to_change_its_batch() {
     let checkpoint = "run/checkpoints/step-00000001.safetensors";
     let large = Checkpoint::of(&place.read(checkpoint)).said("\"batch-size\":1,", "\"batch-size\":65536,");
     place.write(checkpoint, &large.to_bytes());
-    let said = place.resume("run", "--steps 2").refused().error("needs").hint("a run keeps its batch size");
+    let said = place
+        .resume("run", "--steps 2")
+        .refused()
+        .error("needs")
+        .hint("the batch size cannot be changed when resuming");
     assert!(!said.stderr().contains("--batch-size"));
 }
 
 #[test]
-fn images_that_changed_or_went_away_are_refused() {
+fn changed_or_missing_images_are_refused() {
     let place = Place::with_run("--steps 4");
     let mut pixels = place.read(SHAPES);
     pixels[1000] ^= 1;
     place.write(SHAPES, &pixels);
-    place.resume("run", "--steps 8").refused().error("shapes are not those").hint("put the old ones back");
+    place
+        .resume("run", "--steps 8")
+        .refused()
+        .error("shapes are not those")
+        .hint("restore the images, or begin a new run");
     place.write(SHAPES, &images(|_, y, x| (y * x) as u8));
     place.resume("run", "--steps 8").refused().error("shapes are not those");
     std::fs::remove_dir_all(place.path("shapes")).unwrap();
@@ -167,7 +175,7 @@ fn images_that_changed_or_went_away_are_refused() {
 }
 
 #[test]
-fn what_is_no_run_is_refused() {
+fn other_files_than_runs_are_refused() {
     let place = Place::with_run("--steps 1");
     std::fs::create_dir_all(place.path("hollow/checkpoints")).unwrap();
     for (run, error) in [
@@ -181,17 +189,17 @@ fn what_is_no_run_is_refused() {
 }
 
 #[test]
-fn a_newest_checkpoint_that_is_broken_is_named_and_the_one_before_still_goes_on() {
+fn a_damaged_newest_checkpoint_is_named_and_the_one_before_can_be_resumed() {
     let place = Place::with_run("--steps 6 --checkpoint-every 4steps");
     let newest = "run/checkpoints/step-00000006.safetensors";
     let half = place.read(newest).len() / 2;
     place.write(newest, &place.read(newest)[..half]);
-    place.resume("run", "--steps 8").refused().error(newest).hint("another checkpoint of the same run");
+    place.resume("run", "--steps 8").refused().error(newest).hint("an earlier checkpoint of the same run");
     place.resume(STEP_4, "--steps 8").succeeds();
     assert_as_if_it_had_not_stopped(&place, "--checkpoint-every 4steps");
 }
 
-/// The names of a run's checkpoints after steps.
+/// The names of the checkpoints of a run, without the best one.
 fn checkpoints(place: &Place, run: &str) -> Vec<String> {
     let mut names = place.names(&format!("{run}/checkpoints"));
     names.retain(|name| name.starts_with("step-"));
@@ -207,7 +215,7 @@ fn a_resumed_run_writes_what_the_run_did_and_flags_that_are_given_are_saved() {
     assert!(
         place.has("run/samples/epoch-0001-step-000004.png") && !place.has("run/samples/epoch-0001-step-000005.png")
     );
-    // Given once, an option is saved with the run.
+    // An option that is given at resume is saved with the run.
     place.resume("run", "--steps 8 --checkpoint-every 5steps --keep-checkpoints 2").succeeds();
     assert_eq!(checkpoints(&place, "run"), [step(6), step(8)]);
     place.resume("run", "--steps 11").succeeds();
@@ -248,7 +256,7 @@ fn a_longer_run_keeps_the_last_rate_of_its_schedule_or_restarts_it() {
     let rate = |run: &str| place.read(&format!("{run}/checkpoints/step-00000009.safetensors"));
     copy("kept");
     place.resume("kept", "--steps 9").succeeds().remarks("last rate");
-    // As a run whose schedule ended at step 6 in the first place.
+    // The result equals that of a run whose schedule ends at step 6.
     place.train(&format!("--steps 9 --decay-steps 6 {decaying} --out planned")).succeeds();
     assert_same_tensors(&rate("kept"), &rate("planned"));
     copy("restarted");
@@ -279,7 +287,7 @@ fn a_log_that_a_spreadsheet_saved_with_semicolons_is_kept_and_no_row_is_lost() {
     place.resume("run", "--steps 8").succeeds().remarks("losses.csv is not the log of a run");
     assert_eq!(place.text("run/losses.csv.unreadable"), changed);
     assert_eq!((rows(&place, "run").len(), place.text("run/log.jsonl").lines().count()), (1 + 8, 8));
-    // Where neither log can be read, both stay as they are.
+    // If no log can be read, no log is changed.
     place.write("run/losses.csv", changed.as_bytes());
     place.write("run/log.jsonl", b"no log\n");
     let said = place.resume("run", "--steps 9").fails();

@@ -1,4 +1,4 @@
-//! `gpu-gan sample`: one seed, one image, in the form that is asked for.
+//! `gpu-gan sample`: images of seeds as a sheet, an array or a folder.
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::place::{Place, SIDE};
@@ -10,7 +10,7 @@ fn trained() -> Place {
     Place::with_run("--steps 6")
 }
 
-/// Draws into an array and takes it apart into its images.
+/// Draws into an array. Returns its images.
 #[track_caller]
 fn drawn(place: &Place, arguments: &str) -> Vec<Vec<u8>> {
     place.sample("run", &format!("{arguments} --out drawn.npy")).succeeds();
@@ -21,11 +21,11 @@ fn drawn(place: &Place, arguments: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn without_more_words_it_is_a_sheet_of_64_images() {
+fn the_default_is_a_sheet_of_64_images() {
     let place = trained();
     place.sample("run", "").succeeds().prints("64 images in sample.png").remarks("step 6");
     let side = 8 * (8 * 11 + 2) + 2;
-    assert_eq!(place.picture("sample.png").dimensions(), (side, side));
+    assert_eq!(place.image("sample.png").dimensions(), (side, side));
     place.sample("run", "--seeds 0-63 --out same.png").succeeds();
     assert!(place.read("sample.png") == place.read("same.png"));
 }
@@ -37,7 +37,7 @@ fn the_training_sheet_shows_the_seeds_0_to_63_in_order() {
     assert!(place.read("sheet.png") == place.read("run/samples/epoch-0001-step-000006.png"));
 
     // Tile k, in rows of 8, 11 times enlarged and with 2 pixels around, is the image of seed k.
-    let sheet = place.picture("sheet.png");
+    let sheet = place.image("sheet.png");
     for (seed, image) in (0..).zip(drawn(&place, "--count 64")) {
         let (left, top) = (2 + seed % 8 * 90, 2 + seed / 8 * 90);
         let tile: Vec<u8> = (0..64).map(|at| sheet.get_pixel(left + 11 * (at % 8), top + 11 * (at / 8)).0[0]).collect();
@@ -46,33 +46,33 @@ fn the_training_sheet_shows_the_seeds_0_to_63_in_order() {
 }
 
 #[test]
-fn a_folder_gets_a_png_for_each_seed_that_is_named_by_it() {
+fn a_folder_gets_a_png_for_each_seed() {
     let place = trained();
     place.sample("run", "--seeds 3,1000000,5-7 --out few").succeeds().prints("5 images in few");
     let names = ["seed-000003.png", "seed-000005.png", "seed-000006.png", "seed-000007.png", "seed-1000000.png"];
     let images = || place.names("few").into_iter().filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
     assert_eq!(images(), names);
     for (seed, name) in [3, 5, 6, 7, 1_000_000].into_iter().zip(names) {
-        let picture = place.picture(&format!("few/{name}"));
-        assert_eq!(picture.dimensions(), (8, 8));
-        assert_eq!(vec![picture.into_raw()], drawn(&place, &format!("--seeds {seed}")));
+        let image = place.image(&format!("few/{name}"));
+        assert_eq!(image.dimensions(), (8, 8));
+        assert_eq!(vec![image.into_raw()], drawn(&place, &format!("--seeds {seed}")));
     }
     place.sample("run", "--seeds 8 --out few").succeeds().prints("1 image in few");
-    let before = place.picture("few/seed-000003.png").into_raw();
+    let before = place.image("few/seed-000003.png").into_raw();
     assert_eq!(images().len(), 6, "an existing folder gets more");
 
     // Images of a checkpoint do not mix with those of another.
     place.resume("run", "--steps 8").succeeds();
     let said = place.sample("run", "--seeds 3 --out few").refused();
     said.error("few holds 6 images of another checkpoint (step 6, not 8)").hint("--out");
-    assert_eq!(place.picture("few/seed-000003.png").into_raw(), before);
+    assert_eq!(place.image("few/seed-000003.png").into_raw(), before);
     place.sample(LAST, "--seeds 9 --out few").succeeds();
     place.sample(LAST, "--seeds 9 --raw --out few").refused().error("other weights (see --raw)");
     place.sample("run", "--seeds 3 --out new").succeeds();
 }
 
 #[test]
-fn an_array_is_of_bytes_with_an_image_for_each_seed_in_the_order_asked_for() {
+fn an_array_has_the_bytes_of_an_image_for_each_seed_in_order() {
     let place = trained();
     let one_by_one: Vec<_> =
         ["3", "5", "6", "7", "0"].iter().flat_map(|seed| drawn(&place, &format!("--seeds {seed}"))).collect();
@@ -82,7 +82,7 @@ fn an_array_is_of_bytes_with_an_image_for_each_seed_in_the_order_asked_for() {
 }
 
 #[test]
-fn a_seed_gives_the_same_image_whatever_is_drawn_beside_it() {
+fn a_seed_gives_the_same_image_in_any_batch() {
     let place = trained();
     let many = drawn(&place, "--count 70"); // more than are drawn at once
     assert_eq!(many.len(), 70);
@@ -101,7 +101,7 @@ fn raw_weights_draw_other_images_than_their_ema() {
     let place = trained();
     let (average, raw) = (drawn(&place, "--count 4"), drawn(&place, "--count 4 --raw"));
     assert!(average != raw);
-    // With the average in the place of the weights, there is no difference left.
+    // With the EMA in place of the weights, there is no difference.
     let mut checkpoint = Checkpoint::of(&place.read(LAST));
     let averages: Vec<(String, Tensor)> = checkpoint
         .tensors
@@ -153,12 +153,12 @@ fn an_existing_file_is_replaced() {
     let place = trained();
     place.write("sheet.png", b"an old one");
     place.sample("run", "--out sheet.png").succeeds();
-    place.picture("sheet.png");
+    place.image("sheet.png");
     place.has_no_temporary_files();
 }
 
 #[test]
-fn images_that_cannot_be_asked_for_are_refused() {
+fn invalid_requests_are_refused() {
     let place = trained();
     for (arguments, error) in [
         ("--count 0", "0 is not in 1..=1000000"),
@@ -169,14 +169,14 @@ fn images_that_cannot_be_asked_for_are_refused() {
         ("--seeds 1,,2", "`` is not a seed"),
         ("--seeds 18446744073709551616", "is not a seed"),
         ("--seeds 0-18446744073709551615", "more than 1000000 seeds"),
-        ("--out picture.jpg", "cannot write images as .jpg"),
+        ("--out image.jpg", "cannot write images as .jpg"),
     ] {
         place.sample("run", arguments).misused().remarks(error);
     }
     for (arguments, error) in [
         ("--count 10001", "10001 images are too many for one sheet: the limit is 10000"),
-        ("--out nowhere/picture.png", "cannot write nowhere/picture.png"),
-        ("--out tiny.toml/picture.png", "cannot write tiny.toml/picture.png"),
+        ("--out nowhere/image.png", "cannot write nowhere/image.png"),
+        ("--out tiny.toml/image.png", "cannot write tiny.toml/image.png"),
         ("--out tiny.toml/pictures", "cannot create the folder tiny.toml/pictures"),
     ] {
         place.sample("run", arguments).refused().error(error);
@@ -195,7 +195,7 @@ fn a_device_file_is_not_written_to() {
 }
 
 #[test]
-fn what_is_no_run_is_refused() {
+fn other_files_than_runs_are_refused() {
     let place = trained();
     std::fs::create_dir_all(place.path("hollow/checkpoints")).unwrap();
     for (run, error) in [

@@ -99,9 +99,9 @@ fn stop(run: Endless, signal: &str, place: &Place) -> usize {
     assert_eq!(word_after("Saved "), format!("run/checkpoints/step-{step:08}.safetensors"));
     assert_eq!(word_after("gpu-gan train --resume "), "run");
     assert_eq!(place.text("run/losses.csv").lines().count(), 1 + step, "not every step is logged");
-    place.picture(&word_after("Look at "));
+    place.image(&word_after("Look at "));
     assert!(place.text(&word_after("The run:")).contains(&format!("{step} of ")), "the page is of another step");
-    assert!(place.film("run/samples/progress.gif").len() >= 2);
+    assert!(place.animation("run/samples/progress.gif").len() >= 2);
     place.has_no_temporary_files();
     step
 }

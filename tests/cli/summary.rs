@@ -1,9 +1,9 @@
-//! `gpu-gan summary`: a model as tables, wherever it lies.
+//! `gpu-gan summary`: the tables of built-in models, model files and runs.
 
 use crate::place::Place;
 
 #[test]
-fn the_model_that_comes_with_the_program_is_shown_when_none_is_named() {
+fn the_default_model_is_shown_if_none_is_named() {
     let place = Place::empty();
     let said = place.gpu_gan("summary").succeeds().prints("dcgan-fast\n").prints("747393").prints("109281");
     assert_eq!(said.stdout(), place.gpu_gan("summary dcgan-fast").succeeds().stdout());
@@ -82,7 +82,7 @@ fn summaries_and_the_list_of_models_are_also_printed_as_json() {
 }
 
 #[test]
-fn what_holds_no_model_is_refused() {
+fn files_without_a_model_are_refused() {
     let place = Place::new();
     place.write("notes", b"hello");
     for (name, error) in [

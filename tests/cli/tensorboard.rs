@@ -57,7 +57,7 @@ fn tensorboard_reads_every_number_sheet_and_setting() {
     let bits = |tag: &str, at: usize| (scalars[tag][at].1 as f32).to_bits();
     assert_eq!(bits("learning_rate/generator", 0), 0.001_f32.to_bits());
     assert_eq!(bits("learning_rate/discriminator", 5), 0.002_f32.to_bits());
-    let sheet = place.picture("run/samples/epoch-0001-step-000003.png");
+    let sheet = place.image("run/samples/epoch-0001-step-000003.png");
     let sheets: Vec<[u32; 3]> = serde_json::from_value(events["images"]["samples"].clone()).unwrap();
     assert_eq!(sheets, [0, 3, 6].map(|step| [step, sheet.height(), sheet.width()]));
     let [text] = &events["texts"]["config.toml"].as_array().unwrap()[..] else { panic!("{}", events["texts"]) };

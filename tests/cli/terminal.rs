@@ -1,4 +1,4 @@
-//! Bars and colours: on a terminal only, and no colour where `NO_COLOR` is set.
+//! Bars and colours are shown on a terminal only, and no colour if `NO_COLOR` is set.
 
 use std::process::Command;
 

@@ -1,18 +1,18 @@
-//! `gpu-gan train --time`: as many steps as fit.
+//! `gpu-gan train --time`: the number of steps that fit into a time limit.
 
 use std::time::Instant;
 
 use crate::checkpoint::assert_same_bits;
 use crate::place::{Place, contents};
 
-/// The steps that a run's `config.toml` has.
+/// The number of steps in the `config.toml` of a run.
 fn steps(place: &Place, run: &str) -> u64 {
     let config: toml::Table = toml::from_str(&place.text(&format!("{run}/config.toml"))).unwrap();
     config["steps"].as_integer().unwrap() as u64
 }
 
 #[test]
-fn as_many_steps_are_done_as_fit_and_they_are_those_of_a_run_of_that_length() {
+fn the_steps_fit_into_the_time_and_equal_those_of_a_run_of_that_length() {
     let place = Place::new();
     let often = "--sample-every 2000steps --checkpoint-every 2000steps --decay linear";
     let begin = Instant::now();
@@ -22,7 +22,7 @@ fn as_many_steps_are_done_as_fit_and_they_are_those_of_a_run_of_that_length() {
     let said =
         said.remarks("as many steps of 4 images as fit into 6 s").remarks(&format!("time           {steps} steps ("));
     said.prints(&format!("\n{steps} steps in "));
-    // Other tests run beside this one, so it cannot be exact.
+    // The limits are wide, because other tests run at the same time.
     assert!(steps > 100 && (1.5..40.0).contains(&took), "{steps} steps took {took} s");
     assert_eq!(place.text("run/losses.csv").lines().count() as u64, 1 + steps);
 
@@ -37,7 +37,7 @@ fn as_many_steps_are_done_as_fit_and_they_are_those_of_a_run_of_that_length() {
 }
 
 #[test]
-fn measuring_is_part_of_the_time_and_leaves_nothing_behind_of_the_rehearsal() {
+fn evaluations_are_part_of_the_time_and_the_rehearsal_leaves_no_files() {
     let place = Place::new();
     place.train("--time 6s --eval-every 500steps --sample-every 1000000steps --out run").succeeds();
     let steps = steps(&place, "run");
@@ -54,7 +54,7 @@ fn measuring_is_part_of_the_time_and_leaves_nothing_behind_of_the_rehearsal() {
 }
 
 #[test]
-fn a_time_that_is_none_or_too_short_is_refused() {
+fn an_invalid_or_too_short_time_is_refused() {
     let place = Place::new();
     for nonsense in ["soon", "5", "5m --steps 10", "5m --epochs 1", "10ms", "400d"].map(|time| format!("--time {time}"))
     {

@@ -1,4 +1,4 @@
-//! `gpu-gan train`: what a run leaves behind.
+//! `gpu-gan train`: the run folder and the output.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn a_run_is_a_folder_with_everything_about_it() {
 }
 
 #[test]
-fn the_configuration_says_what_was_decided() {
+fn the_configuration_has_every_option() {
     let place = Place::with_run("--steps 6 --batch-size 5 --seed 7 --lr 0.001 --beta1 0.25 --beta2 0.75");
     let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
     let run = config["run"].as_table().unwrap();
@@ -46,7 +46,7 @@ fn the_configuration_says_what_was_decided() {
 }
 
 #[test]
-fn what_is_not_asked_for_is_as_the_model_has_it() {
+fn defaults_are_those_of_the_model() {
     let place = Place::with_run("");
     let config: toml::Table = toml::from_str(&place.text("run/config.toml")).unwrap();
     for (key, value) in [("batch-size", 4), ("steps", 20), ("seed", 0)] {
@@ -79,7 +79,7 @@ fn every_step_has_its_row_in_both_logs() {
         assert_eq!(row[..2], [Some(number as f64 + 1.0), Some(if number < 10 { 1.0 } else { 2.0 })], "step and epoch");
         assert_eq!(line.len(), COLUMNS.len());
         for (column, value) in COLUMNS.iter().zip(row) {
-            // No distance was measured.
+            // Nothing was evaluated.
             let sound = value.map_or(*column == "fd", |value| value.is_finite() && value >= 0.0 && *column != "fd");
             assert!(sound, "{column} is {value:?} in row {number}");
             assert_eq!(line[*column].map(f64::to_bits), value.map(f64::to_bits), "{column} of line {number}");
@@ -88,22 +88,22 @@ fn every_step_has_its_row_in_both_logs() {
 }
 
 #[test]
-fn sheets_are_pictures_of_the_sizes_of_what_they_show() {
+fn sheets_have_the_size_of_their_grid() {
     let place = Place::with_run("--steps 6");
-    // 64 images in 8 rows, 11 times enlarged, and 2 pixels around each.
+    // 64 images in 8 rows, enlarged 11 times, with gaps of 2 pixels.
     let side = 8 * (8 * 11 + 2) + 2;
     for sheet in ["epoch-0000", "epoch-0001-step-000006"] {
-        assert_eq!(place.picture(&format!("run/samples/{sheet}.png")).dimensions(), (side, side), "{sheet}");
+        assert_eq!(place.image(&format!("run/samples/{sheet}.png")).dimensions(), (side, side), "{sheet}");
     }
-    // The 40 images there are, in 6 rows of 7, 12 times enlarged.
-    let reals = place.picture("run/samples/reals.png");
+    // All 40 real images, in 6 rows of 7, enlarged 12 times.
+    let reals = place.image("run/samples/reals.png");
     assert_eq!(reals.dimensions(), (7 * (8 * 12 + 2) + 2, 6 * (8 * 12 + 2) + 2));
     let first: Vec<u8> = (0..64).map(|at| reals.get_pixel(2 + 12 * (at % 8), 2 + 12 * (at / 8)).0[0]).collect();
     assert!(shapes()[16..].chunks(64).any(|image| image == first), "the first real image is none of the data set");
 }
 
 #[test]
-fn a_checkpoint_is_a_safetensors_file_with_both_networks_the_average_and_adams_moments() {
+fn a_checkpoint_is_a_safetensors_file_with_both_networks_the_ema_and_the_moments() {
     let place = Place::with_run("--steps 6");
     let checkpoint = Checkpoint::of(&place.read("run/checkpoints/step-00000006.safetensors"));
     let shape = |name: &str| checkpoint.tensors.get(name).unwrap_or_else(|| panic!("no {name}")).shape.clone();
@@ -140,7 +140,7 @@ fn a_checkpoint_is_a_safetensors_file_with_both_networks_the_average_and_adams_m
 }
 
 #[test]
-fn at_the_end_the_person_is_told_where_to_look_and_how_to_go_on() {
+fn the_last_lines_name_the_sheet_and_the_next_commands() {
     let place = Place::new();
     let text = place.train("--steps 6").succeeds().prints("6 steps in ").stdout();
     let sheet = text.split("Look at ").nth(1).unwrap().lines().next().unwrap();
@@ -148,14 +148,14 @@ fn at_the_end_the_person_is_told_where_to_look_and_how_to_go_on() {
     let run: Vec<_> = text.split("The run:").nth(1).unwrap().lines().next().unwrap().split_whitespace().collect();
     assert_eq!(run, ["runs/shapes-0001/report.html", "and", "runs/shapes-0001/samples/progress.gif"]);
     assert!(place.has(run[0]) && place.has(run[2]));
-    place.picture(sheet);
+    place.image(sheet);
     let proposal = text.split("gpu-gan ").nth(1).unwrap().trim();
     place.gpu_gan(proposal).succeeds();
-    place.picture("more.png");
+    place.image("more.png");
 }
 
 #[test]
-fn what_is_going_on_is_told_on_standard_error() {
+fn the_progress_is_on_standard_error() {
     let said = Place::new().train("--steps 6").succeeds();
     ["device         CPU, 2 threads", "shapes: 40 images of 8 x 8 x 1", "141 parameters", "69 parameters", "step 6/6"]
         .iter()
@@ -182,11 +182,11 @@ fn the_digits_are_built_in_and_need_no_file() {
         .remarks("60000 images of 28 x 28 x 1");
     assert_eq!(place.names("."), ["runs"]);
     assert_eq!(place.names("runs"), ["mnist-0001"]);
-    assert_eq!(place.picture("runs/mnist-0001/samples/epoch-0001-step-000001.png").dimensions(), (690, 690));
+    assert_eq!(place.image("runs/mnist-0001/samples/epoch-0001-step-000001.png").dimensions(), (690, 690));
 }
 
 #[test]
-fn a_new_folder_below_others_that_are_not_there_is_made_and_an_empty_one_taken() {
+fn missing_folders_are_created_and_an_empty_folder_is_used() {
     let place = Place::new();
     place.train("--steps 1 --out a/b/c").succeeds().prints("a/b/c");
     std::fs::create_dir(place.path("empty")).unwrap();
@@ -196,7 +196,7 @@ fn a_new_folder_below_others_that_are_not_there_is_made_and_an_empty_one_taken()
 }
 
 #[test]
-fn sheets_and_checkpoints_come_when_they_are_asked_for_and_at_the_end() {
+fn sheets_and_checkpoints_are_written_at_their_intervals_and_at_the_end() {
     let place = Place::with_run("--steps 8 --sample-every 3steps --checkpoint-every 5steps");
     let sheets = [0, 3, 6, 8].map(|step| match step {
         0 => "epoch-0000.png".to_string(),
@@ -207,7 +207,7 @@ fn sheets_and_checkpoints_come_when_they_are_asked_for_and_at_the_end() {
 }
 
 #[test]
-fn looking_more_often_changes_nothing_of_what_is_learnt() {
+fn more_frequent_sheets_and_checkpoints_do_not_change_the_weights() {
     let place = Place::with_run("--steps 12");
     place.train("--steps 12 --sample-every 1step --checkpoint-every 1step --out often").succeeds();
     let last = |run: &str| place.read(&format!("{run}/checkpoints/step-00000012.safetensors"));
@@ -215,7 +215,7 @@ fn looking_more_often_changes_nothing_of_what_is_learnt() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
+fn equal_seeds_give_equal_bits_and_different_seeds_different_bits() {
     let place = Place::new();
     for (out, seed) in [("one", 3), ("two", 3), ("other", 4)] {
         place.train(&format!("--steps 12 --seed {seed} --out {out}")).succeeds();
@@ -248,7 +248,7 @@ fn a_dry_run_shows_the_tables_and_writes_nothing() {
 }
 
 #[test]
-fn a_dry_run_of_a_run_that_goes_on_writes_nothing() {
+fn a_dry_run_of_resuming_writes_nothing() {
     let place = Place::with_run("--steps 2");
     let before = place.everything();
     place.resume("run", "--steps 4 --dry-run").succeeds().remarks("resumed        after step 2").prints("tiny\n");
@@ -256,7 +256,7 @@ fn a_dry_run_of_a_run_that_goes_on_writes_nothing() {
 }
 
 #[test]
-fn a_dry_run_refuses_what_the_run_would() {
+fn a_dry_run_refuses_what_a_run_refuses() {
     let place = Place::with_run("--steps 1");
     for mistake in ["--loss hinge --label-smoothing 0.1", "--r1 1", "--out run", "--out tiny.toml"] {
         let error = |text: String| text.lines().find(|line| line.starts_with("error: ")).map(String::from);

@@ -1,10 +1,10 @@
-//! `gpu-gan verify`: which cases run, what is expected of them, and what is written for CI systems.
+//! `gpu-gan verify`: selection of cases, known failures, and reports for CI systems.
 
 use serde_json::Value;
 
 use crate::place::{Place, skipped};
 
-/// Cases that a software adapter runs in a moment.
+/// A filter of cases that run quickly on a software adapter.
 const FILTER: &str = "--filter ^(concat|pick_logit)/";
 
 /// Whether GPU tests are skipped.
@@ -80,7 +80,7 @@ fn a_known_failure_that_passes_fails_the_run_and_is_named() {
     assert!(failure.attribute("message").unwrap().contains("a fixed <bug>"), "{junit}");
     assert!(place.text("summary.md").contains("### Unexpected passes: "));
 
-    // On another vendor's devices nothing is expected to fail.
+    // A known failure of another vendor is not expected here.
     place.write("known.toml", b"[[failure]]\nvendor = '0xffff1'\ncase = '^concat/'\nreason = 'another device'\n");
     place.gpu_gan(&format!("verify --device gpu {FILTER} --expect known.toml")).succeeds();
 }

@@ -1,4 +1,4 @@
-//! What the tests of numbers share: the comparison and the adapter.
+//! Helpers of the numerical tests: comparisons and the test adapter.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -11,10 +11,10 @@ use gpu_gan::data::ImageSet;
 use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
 use gpu_gan::verify::{Comparison, Tolerance};
 
-/// A model as small as a model can be: images of 8 x 8 in grey, four in a batch.
+/// A tiny model: grey images of 8 x 8, batches of four.
 pub(crate) const TINY: &str = include_str!("tiny.toml");
 
-/// Forty images for that model.
+/// Forty training images for the tiny model.
 pub(crate) fn noise() -> ImageSet {
     ImageSet {
         name: "noise".into(),
@@ -27,7 +27,7 @@ pub(crate) fn noise() -> ImageSet {
     }
 }
 
-/// Fails unless every element is within the tolerance, and so are all together. Written so that NaN fails.
+/// Asserts that each element and the whole tensor are within the tolerance. NaN fails.
 #[track_caller]
 pub(crate) fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {
     if let Some(complaint) = Comparison::new(got, want, tolerance).complaint {
@@ -35,13 +35,13 @@ pub(crate) fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: Tol
     }
 }
 
-/// How far two tensors are apart, relative to the second.
+/// The distance of two tensors, relative to the norm of the second one.
 pub(crate) fn apart(got: &[f32], want: &[f32]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
 }
 
-/// Says something that is seen when tests pass, too: the test harness keeps back what `println!` prints.
+/// Prints a line even if the test passes. The test harness would capture the output of `println!`.
 pub(crate) fn aloud(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -52,7 +52,7 @@ pub(crate) fn gpu() -> Option<&'static GpuDevice> {
     gpu_and_kind().map(|(device, _)| device)
 }
 
-/// The adapter that the tests run on, and what it is: a software adapter is good for numbers, but slow.
+/// The adapter of the tests and its description. A software adapter is correct, but slow.
 pub(crate) fn gpu_and_kind() -> Option<&'static (GpuDevice, AdapterKind)> {
     static GPU: OnceLock<Option<(GpuDevice, AdapterKind)>> = OnceLock::new();
     GPU.get_or_init(|| {
@@ -83,7 +83,7 @@ pub(crate) fn left_out(part: &str, what: &str) -> bool {
     left_out
 }
 
-/// The first of some files that is there.
+/// The first existing file of a list.
 pub(crate) fn first_of(files: &[impl AsRef<Path>]) -> Option<PathBuf> {
     files.iter().map(|file| file.as_ref().to_path_buf()).find(|file| file.is_file())
 }
@@ -114,7 +114,7 @@ pub(crate) fn node(script: &str) -> Command {
     command
 }
 
-/// What a program printed, where it ended well.
+/// The standard output of a program. Panics if the program fails.
 #[track_caller]
 pub(crate) fn output_of(command: &mut Command) -> String {
     let program = command.get_program().to_string_lossy().into_owned();

@@ -6,10 +6,10 @@
 use serde_json::{Map, Value};
 use toml::Table;
 
-/// Prefix of the names of the EMA's tensors.
+/// The prefix of the names of the EMA in format 2.
 const EMA: &str = "average.";
 
-/// Where a setting was, and its key in a recipe.
+/// The JSON pointer of each setting in format 2, and its key in a recipe.
 const SETTINGS: [(&str, &str); 32] = [
     ("/data", "data"),
     ("/tiles/side", "tile"),
@@ -45,7 +45,7 @@ const SETTINGS: [(&str, &str); 32] = [
     ("/diff_augment", "diff-augment"),
 ];
 
-/// The same for the facts of a run.
+/// The JSON pointer of each fact of a run in format 2, and its key in format 3.
 const FACTS: [(&str, &str); 4] = [
     ("/model", "model-name"),
     ("/images", "images"),
@@ -53,7 +53,7 @@ const FACTS: [(&str, &str); 4] = [
     ("/classes", "classes"),
 ];
 
-/// Keys of a model file's `[training]`, and in what table of it they were.
+/// Keys of `[training]` in model files of format 2: their table, their old key and their new key.
 const MODEL_KEYS: [(Option<&str>, &str, &str); 15] = [
     (None, "average", "ema-decay"),
     (None, "average-half-life", "ema-half-life"),

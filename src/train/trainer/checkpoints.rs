@@ -1,4 +1,4 @@
-//! Checkpoints in the loop: which are written, which are kept.
+//! Checkpoints in the training loop: writing, retention, and the best checkpoint.
 
 use super::Run;
 use crate::error::{Error, Result};
@@ -6,8 +6,8 @@ use crate::train::quality::Measured;
 use crate::train::{Checkpoint, Row, RunFolder};
 
 impl Run<'_, '_> {
-    /// Writes the checkpoint of this step, after the evaluation in progress: a run that is resumed from it finds the rows of all steps
-    /// before it in the log.
+    /// Writes the checkpoint of this step. It waits for the evaluation in progress first, so that the log has the rows of all steps up to
+    /// the checkpoint.
     pub(super) fn write_checkpoint(&mut self) -> Result<()> {
         self.finish_evaluation()?;
         let checkpoint = self.checkpoint()?;
@@ -31,9 +31,9 @@ impl Run<'_, '_> {
         checkpoint.write(&path)?;
         self.training.progress.line(&format!("checkpoint  {}", path.display()));
         if let Some(keep) = self.settings().output.keep_checkpoints {
-            // That old checkpoints cannot be removed does not end the run.
+            // A failure to remove old checkpoints does not end the run.
             if let Err(error) = self.training.folder.remove_checkpoints_before(step, keep) {
-                self.training.progress.line(&format!("checkpoint  older ones stay: {error}"));
+                self.training.progress.line(&format!("checkpoint  older checkpoints are not removed: {error}"));
             }
         }
         self.last_checkpoint = Some((step, path));
@@ -43,8 +43,8 @@ impl Run<'_, '_> {
     }
 }
 
-/// The step of the best checkpoint, if the log has its distance. Where it does not, the checkpoint is of a later step than the one
-/// that the run resumes from: it is removed, because the resumed run may have another best step.
+/// The step and the distance of the best checkpoint. If the log has no distance of its step, it belongs to a later step than the one that
+/// the run resumes from. Then it is removed, because the resumed run may have another best step.
 pub(super) fn best_of(folder: &RunFolder, rows: &[Row]) -> Result<Option<Measured>> {
     let path = folder.best_checkpoint();
     if !path.exists() {

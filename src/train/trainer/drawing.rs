@@ -1,9 +1,9 @@
-//! Drawing in the loop: sheets of real and of generated images.
+//! Drawing in the training loop: sheets of real and of generated images.
 
 use super::Run;
 use crate::error::Result;
 use crate::program::Values;
-use crate::report::{Pictures, pixels, sheet};
+use crate::report::{ImageBytes, pixels, sheet};
 use crate::train::{SHEET_IMAGES, SampleRequest, Settings, classes};
 
 impl Run<'_, '_> {
@@ -32,28 +32,28 @@ impl Run<'_, '_> {
         }
         self.executor.upload(self.gan.clock, Values::U32(&[self.step as u32 * d_steps]))?;
         let bytes = pixels::to_bytes(&values[..wanted * model.image.iter().product::<usize>()], model.range())?;
-        let pictures = Pictures::new(&bytes, model.image)?;
-        sheet::write_sheet(&self.training.folder.augmented_reals(), &sheet::lay_out(&pictures, None)?)
+        let images = ImageBytes::new(&bytes, model.image)?;
+        sheet::write_sheet(&self.training.folder.augmented_reals(), &sheet::lay_out(&images, None)?)
     }
 
     /// Writes the sheet of this step.
     pub(super) fn write_sheet(&mut self) -> Result<()> {
         let bytes = self.generate(&self.sheet.clone())?;
         let model = &self.training.start.model;
-        let pictures = Pictures::new(&bytes, model.image)?;
+        let images = ImageBytes::new(&bytes, model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
-        sheet::write_sheet(&path, &sheet::lay_out(&pictures, model.classes.and_then(classes::columns))?)?;
+        sheet::write_sheet(&path, &sheet::lay_out(&images, model.classes.and_then(classes::columns))?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
         if let Some(events) = &mut self.events {
             events.write_sheet(self.step, &path)?;
         }
         self.last_sheet = Some((self.step, path));
-        self.report.show(bytes);
+        self.report.set_fakes(bytes);
         self.pace.restart();
         Ok(())
     }
 
-    /// Draws plots and page, where that takes little of the run's time.
+    /// Draws the plots and the report page, unless that would take too large a share of the time of the run.
     pub(super) fn draw(&mut self) -> Result<()> {
         self.report.draw(self.step, &mut self.training.progress)?;
         self.pace.restart();

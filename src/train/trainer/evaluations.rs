@@ -1,11 +1,11 @@
-//! Evaluations in the loop: which steps have one, what becomes of its result.
+//! Evaluations in the training loop: their steps and their results.
 
 use std::time::Duration;
 
 use super::Run;
 use crate::error::{Error, Result};
 use crate::metrics::QuickMetrics;
-use crate::train::alarms::Raised;
+use crate::train::alarms::RaisedAlarm;
 use crate::train::background_evaluator::{BackgroundEvaluator, FIRST_EVALUATED, PendingEvaluation};
 use crate::train::quality::{Measured, flat_for};
 use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest, classes};
@@ -16,13 +16,13 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Run<'_, '_> {
-    /// The step after which images are evaluated next; `u64::MAX` where they are not evaluated again.
+    /// The next step after which images are evaluated. `u64::MAX` if there is none.
     pub(super) fn next_evaluation(&self) -> u64 {
         let every = self.settings().output.eval_every.filter(|_| self.training.evaluator.is_some());
         every.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()))
     }
 
-    /// Lets the evaluator prepare, which takes long, if anything is to be evaluated.
+    /// Starts the preparation of the evaluator, which takes long, if the run has an evaluation.
     pub(super) fn prepare_evaluations(&mut self) {
         let is_due = self.next_evaluation() <= self.settings().steps;
         if let Some(evaluator) = self.training.evaluator.as_ref().filter(|_| is_due) {
@@ -32,7 +32,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Hands images of this step to the evaluator, which works beside the steps that follow, after it has finished those before.
+    /// Generates images and submits them to the evaluator, after its previous evaluation is finished. Training continues meanwhile.
     pub(super) fn evaluate(&mut self, is_due: bool) -> Result<()> {
         self.finish_evaluation()?;
         let Some(count) = self.training.evaluator.as_ref().map(BackgroundEvaluator::count) else { return Ok(()) };
@@ -66,8 +66,8 @@ impl Run<'_, '_> {
         self.record_evaluation(result)
     }
 
-    /// Completes the row of the step that was evaluated, writes the rows that waited behind it, and keeps the checkpoint if it is the
-    /// best so far. A failure does not end the run: it is reported, and nothing is evaluated any more.
+    /// Completes the row of the evaluated step, writes the rows after it, and saves the checkpoint if it is the best so far. A failure does
+    /// not end the run: it is reported, and there are no further evaluations.
     pub(super) fn record_evaluation(&mut self, result: Result<QuickMetrics>) -> Result<()> {
         let Some(PendingEvaluation { checkpoint, is_due, rows }) = self.pending_evaluation.take() else {
             return Ok(());
@@ -95,7 +95,7 @@ impl Run<'_, '_> {
             self.write_row(&Row { fd, ..row })?;
             if let Some(metrics) = metrics.as_ref().filter(|_| is_measured) {
                 let Checkpoint { settings, model, .. } = &checkpoint;
-                let raised = self.alarms.see_images(step, metrics, settings, model)?.map(Raised::lines);
+                let raised = self.alarms.observe_metrics(step, metrics, settings, model)?.map(RaisedAlarm::lines);
                 self.warn(raised);
             }
         }
@@ -108,8 +108,8 @@ impl Run<'_, '_> {
         if is_due { self.keep(checkpoint) } else { Ok(()) }
     }
 
-    /// The number of evaluations in which the distance did not fall, if the run ends for that. It waits for the last evaluation, so
-    /// that the run always ends at the same step.
+    /// The number of evaluations in which the distance did not fall, if the run ends because of it. It waits for the evaluation in progress,
+    /// so that the run always ends at the same step.
     pub(super) fn is_flat(&mut self) -> Result<Option<usize>> {
         let Some(patience) = self.settings().output.stop_when_flat.filter(|_| self.training.evaluator.is_some()) else {
             return Ok(None);
@@ -122,7 +122,7 @@ impl Run<'_, '_> {
         Ok((flat >= patience).then_some(flat))
     }
 
-    /// Generates the images of `count` seeds, as bytes (N, H, W, C). Those of a conditional model have the classes of real images.
+    /// Generates the images of `count` seeds, bytes (N, H, W, C). The images of a conditional model have the classes of real images.
     fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Vec<u8>> {
         let model = &self.training.start.model;
         let classes = model.classes.map(|_| classes::like_the_real_ones(self.training.images, count));

@@ -1,29 +1,31 @@
-//! How many steps the device is given at once.
+//! The number of steps that are submitted to the device at once (a burst).
 
 use std::time::{Duration, Instant};
 
 use crate::train::HISTORY_ROWS;
 
-/// How long the device works between two looks at its losses.
+/// The duration of a burst. The losses are read after each burst.
 const BURST: Duration = Duration::from_millis(250);
-/// The number of bursts that the device is given: while the host looks at one, the device works on the other.
+/// The number of bursts in flight: the device works on one while the host reads the losses of the other.
 pub(super) const BURSTS_AHEAD: usize = 2;
-/// The longest burst, in steps: the losses of all bursts that the device is given fit into its history.
-const LONGEST_BURST: u64 = HISTORY_ROWS as u64 / (BURSTS_AHEAD as u64 + 1);
+/// The largest number of steps of a burst. The losses of all bursts in flight must fit into the history on the device.
+const MAX_BURST: u64 = HISTORY_ROWS as u64 / (BURSTS_AHEAD as u64 + 1);
 
-/// Measures the time of steps, and decides how many steps the device is given at once.
+/// Measures the time of steps, and decides the number of steps of a burst.
 pub(super) struct BurstPace {
+    /// The time at which the current measurement began.
     since: Instant,
+    /// The moving average of the time of a step, in seconds.
     seconds_per_step: Option<f64>,
 }
 
 impl BurstPace {
-    /// A clock that starts now.
+    /// A measurement that begins now.
     pub(super) fn new() -> Self {
         Self { since: Instant::now(), seconds_per_step: None }
     }
 
-    /// Restarts the clock, so that work other than steps is not counted.
+    /// Restarts the measurement, so that work between steps is not counted.
     pub(super) fn restart(&mut self) {
         self.since = Instant::now();
     }
@@ -37,8 +39,8 @@ impl BurstPace {
         1.0 / average.max(1e-9)
     }
 
-    /// The number of steps to give to the device at once.
+    /// The number of steps of the next burst.
     pub(super) fn burst(&self) -> u64 {
-        self.seconds_per_step.map_or(1, |seconds| (BURST.as_secs_f64() / seconds) as u64).clamp(1, LONGEST_BURST)
+        self.seconds_per_step.map_or(1, |seconds| (BURST.as_secs_f64() / seconds) as u64).clamp(1, MAX_BURST)
     }
 }

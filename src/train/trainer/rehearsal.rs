@@ -1,6 +1,6 @@
-//! A rehearsal: the first steps of a run, and once all that comes between steps, timed, so that the run can be as long as it should
-//! take. Nothing of it is part of the run, which begins again with its first step: a number of steps gives the same bits, however the
-//! number was chosen.
+//! The rehearsal of a run with a time limit: times the first steps, and once each kind of work between steps, to choose the number of
+//! steps. Its results are discarded and the run begins with its first step, so a number of steps gives the same bits however it was
+//! chosen.
 
 use std::fs;
 use std::path::Path;
@@ -11,20 +11,21 @@ use crate::error::{Error, Result};
 use crate::progress::duration_for_people;
 use crate::train::budget::{Costs, RunIntervals};
 
-/// The share of the time for which steps are timed.
+/// The share of the time limit that is spent on timing steps.
 const SHARE: f64 = 0.02;
-/// The least and the most seconds for which steps are timed.
+/// The smallest and the largest time that is spent on timing steps, in seconds.
 const SECONDS: [f64; 2] = [0.5, 10.0];
-/// The least number of steps that are timed, so that steps with a penalty are among them.
+/// The smallest number of steps that are timed, so that steps with a gradient penalty are included.
 const STEPS: u64 = 8;
-/// The largest share of the time that timing may take.
-const LARGEST_SHARE: f64 = 0.1;
+/// The largest share of the time limit that is spent on timing steps, even if fewer than [`STEPS`] steps are done.
+const MAX_SHARE: f64 = 0.1;
 
-/// How many steps the run may have to be complete when `time` has passed since `began`. `None` where it was told to stop meanwhile.
+/// The number of steps with which the run is complete when `time` has passed since `began`. `None` if the run is stopped during the
+/// rehearsal.
 ///
 /// # Errors
 ///
-/// [`Error::Request`] where not even one step fits; and those of training.
+/// [`Error::Request`] if not even one step fits, and the errors of training.
 pub fn rehearse(training: &mut Training, began: Instant, time: Duration) -> Result<Option<u64>> {
     let start = training.start.clone();
     let outcome = attempt(training, began, time.as_secs_f64());
@@ -42,7 +43,7 @@ fn attempt(training: &mut Training, began: Instant, time: f64) -> Result<Option<
     let Some(step) = run.time_steps(time)? else { return Ok(None) };
     let costs = Costs { beginning, step, ..run.time_all_else()? };
 
-    // So few steps may be wanted that nothing is measured, and getting ready for it can take a while.
+    // The preparation of evaluations takes long, so it is skipped if the run is too short for an evaluation.
     let left = || time - began.elapsed().as_secs_f64();
     let most = u64::from(u32::MAX) / run.settings().images_per_step() as u64;
     let steps = costs.steps_within(left(), most, run.intervals());
@@ -56,18 +57,18 @@ fn attempt(training: &mut Training, began: Instant, time: f64) -> Result<Option<
         let whole = began.elapsed().as_secs_f64() + costs.of(1, run.intervals());
         return Err(Error::Request {
             message: format!(
-                "not one step fits into {}: to get ready and to save take {}, and a step takes {:.2} s",
+                "no step fits into {}: starting and saving take {}, and a step takes {:.2} s",
                 duration_for_people(Duration::from_secs_f64(time)),
                 duration_for_people(Duration::from_secs_f64(whole - step)),
                 step
             ),
-            hint: format!("allow at least --time {}s, or say how long with --steps", whole.ceil()),
+            hint: format!("use at least --time {}s, or choose a number of steps with --steps", whole.ceil()),
         });
     }
     Ok(Some(steps))
 }
 
-/// How long something takes, in seconds.
+/// The time that `work` takes, in seconds.
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let begin = Instant::now();
     work()?;
@@ -88,10 +89,10 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Seconds of a step. `None` where the run was told to stop.
+    /// The time of a step, in seconds. `None` if the run is stopped.
     fn time_steps(&mut self, time: f64) -> Result<Option<f64>> {
         let enough = (SHARE * time).clamp(SECONDS[0], SECONDS[1]);
-        self.run_until(1)?; // the first one of all may have more to do
+        self.run_until(1)?; // the first step may be slower
         let (begin, first) = (Instant::now(), self.step);
         loop {
             self.run_until(self.step + 4 * self.pace.burst())?;
@@ -99,28 +100,28 @@ impl Run<'_, '_> {
                 return Ok(None);
             }
             let (steps, seconds) = (self.step - first, begin.elapsed().as_secs_f64());
-            if (steps >= STEPS && seconds >= enough) || seconds >= LARGEST_SHARE * time {
+            if (steps >= STEPS && seconds >= enough) || seconds >= MAX_SHARE * time {
                 return Ok(Some(seconds / steps as f64));
             }
         }
     }
 
-    /// Seconds of all that comes between steps, but for measuring. Nothing of it stays.
+    /// Times the work between steps, except for evaluations. The files that it writes are removed.
     fn time_all_else(&mut self) -> Result<Costs> {
         let sheet = timed(|| self.write_sheet())?;
         let checkpoint = timed(|| self.write_checkpoint())?;
         let sheets = self.training.folder.sheets(self.step, self.settings())?.len().max(1) as f64;
-        let film_and_drawing = timed(|| self.report.finish(self.step, &mut self.training.progress))?;
+        let animation_and_drawing = timed(|| self.report.finish(self.step, &mut self.training.progress))?;
         let drawing = self.report.took().as_secs_f64();
         remove(&self.training.folder.progress())?;
         for (_, path) in self.last_sheet.iter().chain(&self.last_checkpoint) {
             remove(path)?;
         }
-        let film = (film_and_drawing - drawing).max(0.0) / sheets;
-        Ok(Costs { beginning: 0.0, step: 0.0, sheet, checkpoint, drawing, film, measurement: 0.0 })
+        let animation = (animation_and_drawing - drawing).max(0.0) / sheets;
+        Ok(Costs { beginning: 0.0, step: 0.0, sheet, checkpoint, drawing, animation, measurement: 0.0 })
     }
 
-    /// Seconds of a measurement, when all that it needs is there.
+    /// The time of an evaluation after its preparation, in seconds.
     fn time_measurement(&mut self) -> Result<f64> {
         let mut once = || {
             timed(|| {
