@@ -1,5 +1,6 @@
 //! `gpu-gan bench`: how fast a device trains a model.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use super::signals::StopSignals;
 use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
 use crate::error::{Error, Result};
 use crate::files::{check_file, write_atomically};
+use crate::gpu::{CompiledKernels, Dispatch, KernelSet, compiled_kernels, lower};
 use crate::net::Model;
 use crate::progress::Console;
 use crate::report::RenderError;
 use crate::report::plot::Plot;
+use crate::train::{Gan, Settings};
 
 /// The default model, which is also the default for MNIST.
 const DEFAULT_MODEL: &str = "dcgan-fast";
@@ -38,6 +41,12 @@ pub(super) struct BenchArguments {
     /// Measure only whole steps
     #[arg(long, conflicts_with = "sweep")]
     steps: bool,
+
+    /// Show what the GPU driver's compiler says about each kernel
+    ///
+    /// Registers, spills, occupancy and instructions; nothing is run. `-` stands for what the Vulkan driver does not say.
+    #[arg(long, conflicts_with_all = ["operations", "steps", "sweep", "plot"])]
+    kernels: bool,
 
     /// Measure steps of growing batches or models
     #[arg(long, value_name = "OVER")]
@@ -66,6 +75,10 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     let model = Model::open(&arguments.model)?;
     let batch_size = arguments.batch_size.map_or(model.training.batch_size, |batch_size| batch_size as usize);
     model.check_batch(batch_size)?;
+    if arguments.kernels {
+        arguments.format.print(&kernels(&model, batch_size, arguments.device.name_of_gpu()?)?)?;
+        return Ok(Outcome::Done);
+    }
     let (device, which) = arguments.device.open_to_time(console)?;
     let signals = StopSignals::answer("ending after this measurement", console)?;
     let stop = signals.request.flag();
@@ -81,6 +94,18 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     }
     check(&report, &arguments.device.flag())?;
     Ok(if signals.request.is_made() { signals.outcome() } else { Outcome::Done })
+}
+
+/// What a driver says about the kernels of a training step.
+fn kernels(model: &Model, batch_size: usize, device: Option<&str>) -> Result<CompiledKernels> {
+    let settings = Settings::bare(model, batch_size, batch_size);
+    let program = Gan::new(model, &settings, batch_size).program;
+    let routines = program.routines().iter();
+    let dispatches = routines.flat_map(|routine| lower(&routine.ops, &program, KernelSet::Portable));
+    // Each kernel once, where it is first needed.
+    let mut seen = BTreeSet::new();
+    let kernels: Vec<Dispatch> = dispatches.filter(|dispatch| seen.insert(dispatch.kernel())).collect();
+    compiled_kernels(device, &kernels)
 }
 
 /// Parses the duration of a measurement, in seconds.
