@@ -30,9 +30,13 @@ pub(super) fn parse_classes(list: Option<&str>, checkpoint: &Checkpoint, run: &P
     list.map_or_else(|| Ok(classes::all(count)), |list| parse_list(list, count, names)).map(Some)
 }
 
-/// The labels of a list of names, numbers and ranges. A range of names runs over the classes in their order. Where all
-/// names are numbers, a number is a name; else it may be a label too.
-fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
+/// The labels of a list of names, numbers and ranges, of `count` classes with these names or none. A range of names runs over the
+/// classes in their order. Where all names are numbers, a number is a name; else it may be a label too.
+///
+/// # Errors
+///
+/// If a class does not exist, a range runs backwards, or the list has more than 256 classes.
+pub fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
     let there_are = match names {
         [] => format!("0 to {}", count - 1),
         names => format!("0 to {} ({})", count - 1, names.join(", ")),

@@ -24,7 +24,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+pub use self::classes::parse_list as parse_class_list;
 use self::output::print;
+pub use self::seeds::SeedList;
 use crate::error::{Error, Result};
 use crate::progress::{Console, Verbosity};
 use crate::train::{Checkpoint, RunFolder};

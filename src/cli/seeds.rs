@@ -7,10 +7,11 @@ const MAX_SEEDS: u64 = 1_000_000;
 
 /// The seeds of a list such as `0-63,100`, in its order. There are 1 to 1,000,000 seeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SeedList(Vec<u64>);
+pub struct SeedList(Vec<u64>);
 
 impl SeedList {
-    pub(super) fn seeds(&self) -> &[u64] {
+    /// The seeds, in order.
+    pub fn seeds(&self) -> &[u64] {
         &self.0
     }
 }

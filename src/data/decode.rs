@@ -20,7 +20,7 @@ use image::{
 };
 
 use super::file_data::FileData;
-use super::file_limits::{MAX_FILE_BYTES, MAX_FRAMES, TRUNCATED, reason_of_io, too_large};
+use super::file_limits::{MAX_FILE_BYTES, MAX_FRAMES, TRUNCATED, check_pixels, reason_of_io, too_large};
 use super::format::{FileFormat, START_BYTES, format_of};
 use super::source::{Background, Frames};
 use super::tiff_bands::{self, PageHeader};
@@ -28,6 +28,12 @@ use crate::error::bytes_for_people;
 
 /// The share of an image's values at each end that [`ValueRange::of`] ignores, such as defects of a sensor.
 const OUTLIERS: f64 = 0.001;
+
+/// The most values of one image that [`ValueRange::of`] looks at, 256 MiB of them.
+const MAX_VALUES: usize = 1 << 26;
+
+/// The pixels of a strip of an image.
+const STRIP_PIXELS: u32 = 1 << 20;
 
 /// The source of an image's pixels. Its hash is part of the key of a cache entry.
 #[derive(Debug)]
@@ -132,7 +138,7 @@ impl ImageData<'_> {
             }
             Self::File(file) => {
                 let reader = file.open(MAX_FILE_BYTES).map_err(|error| reason_of_io(&error))?;
-                let mut header = match header_of(reader) {
+                let mut header = match header_of(reader, file.length()) {
                     Ok(header) => header,
                     Err(reason) => return Err(what_it_is(file).unwrap_or(reason)),
                 };
@@ -219,22 +225,21 @@ fn what_it_is(file: &FileData) -> Option<String> {
     }
 }
 
-/// Reads the header of an image.
-fn header_of(mut reader: impl BufRead + Seek) -> Result<ImageHeader, String> {
-    if is_tiff(&mut reader)? {
+/// Reads the header of an image in a file of `length` bytes.
+fn header_of(mut reader: impl BufRead + Seek, length: u64) -> Result<ImageHeader, String> {
+    let (height, width, bytes, orientation) = if is_tiff(&mut reader)? {
         let header = tiff_bands::page_header(reader)?;
-        return header_of_size(header.height, header.width, header.bytes, Orientation::NoTransforms);
-    }
-    let (_, mut decoder) = decoder(reader)?;
-    let (width, height) = decoder.dimensions();
-    let orientation = decoder.orientation().map_err(reason)?;
-    header_of_size(height, width, decoder.total_bytes(), orientation)
-}
-
-fn header_of_size(height: u32, width: u32, bytes: u64, orientation: Orientation) -> Result<ImageHeader, String> {
+        (header.height, header.width, header.bytes, Orientation::NoTransforms)
+    } else {
+        let (_, mut decoder) = decoder(reader)?;
+        let (width, height) = decoder.dimensions();
+        let orientation = decoder.orientation().map_err(reason)?;
+        (height, width, decoder.total_bytes(), orientation)
+    };
     if bytes > MAX_FILE_BYTES {
         return Err(too_large(&format!("its {height} x {width} pixels take {}", bytes_for_people(bytes))));
     }
+    check_pixels(u64::from(height) * u64::from(width), length)?;
     let (height, width) = match orientation {
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
             (width, height)
@@ -257,18 +262,27 @@ fn is_tiff(reader: &mut (impl BufRead + Seek)) -> Result<bool, String> {
 
 /// `[height, width]` of all frames of an animation, or of all pages; `None` for other formats.
 fn all_frames(bytes: &[u8]) -> Result<Option<Vec<[usize; 2]>>, String> {
+    let length = bytes.len() as u64;
     if image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Tiff) {
         let mut copy = bytes.to_vec();
         let mut sizes = Vec::new();
+        let mut pixels = 0;
         for offset in tiff_bands::page_offsets(Cursor::new(bytes))? {
             tiff_bands::make_first(&mut copy, offset)?;
-            sizes.extend(header_of(Cursor::new(&copy[..]))?.frames);
+            let frames = header_of(Cursor::new(&copy[..]), length)?.frames;
+            pixels += frames.iter().map(|[height, width]| (height * width) as u64).sum::<u64>();
+            check_pixels(pixels, length)?;
+            sizes.extend(frames);
         }
         return Ok(Some(sizes));
     }
     let mut sizes = Vec::new();
+    let mut pixels = 0;
     let is_animated = each_animation_frame(bytes, &mut |frame| {
-        sizes.push([frame.buffer().height() as usize, frame.buffer().width() as usize]);
+        let (width, height) = frame.buffer().dimensions();
+        pixels += u64::from(width) * u64::from(height);
+        check_pixels(pixels, length)?;
+        sizes.push([height as usize, width as usize]);
         Ok(())
     })?;
     Ok(is_animated.then_some(sizes))
@@ -321,7 +335,7 @@ fn decode_file(
     traits: &mut ImageTraits,
     take: &mut dyn FnMut(DynamicImage, &mut ImageTraits) -> Result<(), String>,
 ) -> Result<(), String> {
-    header_of(Cursor::new(&bytes[..]))?; // the file may have changed since its header was read
+    header_of(Cursor::new(&bytes[..]), bytes.len() as u64)?; // the file may have changed since its header was read
     if image::guess_format(&bytes).is_ok_and(|format| format == ImageFormat::Tiff) {
         // A damaged later page does not exclude the first one.
         let offsets = match (tiff_bands::page_offsets(Cursor::new(&bytes[..])), frames) {
@@ -394,7 +408,7 @@ fn is_grey(image: &DynamicImage) -> bool {
 /// image converted to colour has three equal channels.
 fn convert(image: DynamicImage, options: DecodeOptions, traits: &mut ImageTraits) -> DynamicImage {
     let image = if let Some(range) = options.range {
-        in_range(image, range)
+        in_range(&image, range)
     } else {
         traits.is_clipped |= has_values_outside(&image);
         image
@@ -416,28 +430,48 @@ fn has_values_outside(image: &DynamicImage) -> bool {
     }
 }
 
-/// The colour values, without transparency: integers as a fraction of the largest, floats as they are.
+/// The colour values, without transparency: integers as a fraction of the largest, floats as they are. Of a very large image they are
+/// evenly spaced ones.
 fn colour_values(image: &DynamicImage) -> Vec<f32> {
-    let image = image.to_rgb32f();
-    image.into_raw()
+    let all = 3 * image.width() as usize * image.height() as usize;
+    let step = all.div_ceil(MAX_VALUES).max(1);
+    let mut values = Vec::with_capacity(all.div_ceil(step));
+    let mut at = 0; // the number of values before the strip
+    for strip in strips(image) {
+        let strip = strip.into_rgb32f().into_raw();
+        values.extend(strip.iter().skip((step - at % step) % step).step_by(step));
+        at += strip.len();
+    }
+    values
 }
 
-/// Maps the ends of a range to black and white, and keeps the transparency.
-fn in_range(image: DynamicImage, range: ValueRange) -> DynamicImage {
+/// An image in strips of some rows: a strip of floats takes little memory, where the whole image would take many times its own.
+fn strips(image: &DynamicImage) -> impl Iterator<Item = DynamicImage> + '_ {
+    let (width, height) = (image.width(), image.height());
+    let rows = (STRIP_PIXELS / width.max(1)).max(1);
+    (0..height).step_by(rows as usize).map(move |y| image.crop_imm(0, y, width, rows.min(height - y)))
+}
+
+/// The ends of a range become black and white; transparency stays.
+fn in_range(image: &DynamicImage, range: ValueRange) -> DynamicImage {
+    let (width, height) = (image.width(), image.height());
+    let pixels = width as usize * height as usize;
     if !image.color().has_alpha() {
-        let image = image.into_rgb32f();
-        let (width, height) = image.dimensions();
-        let bytes = image.into_raw().into_iter().map(|value| range.byte(value)).collect();
-        return DynamicImage::ImageRgb8(
-            RgbImage::from_raw(width, height, bytes).expect("the number of values is unchanged"),
-        );
+        let mut bytes = Vec::with_capacity(3 * pixels);
+        for strip in strips(image) {
+            bytes.extend(strip.into_rgb32f().into_raw().into_iter().map(|value| range.byte(value)));
+        }
+        return DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, bytes).expect("as many values as before"));
     }
-    let image = image.into_rgba32f();
-    DynamicImage::ImageRgba8(image::RgbaImage::from_fn(image.width(), image.height(), |x, y| {
-        let [r, g, b, alpha] = image.get_pixel(x, y).0;
-        let [r, g, b] = [r, g, b].map(|value| range.byte(value));
-        image::Rgba([r, g, b, (alpha * 255.0).round().clamp(0.0, 255.0) as u8])
-    }))
+    let mut bytes = Vec::with_capacity(4 * pixels);
+    for strip in strips(image) {
+        for &[r, g, b, alpha] in strip.into_rgba32f().as_raw().as_chunks::<4>().0 {
+            bytes.extend([r, g, b].map(|value| range.byte(value)));
+            bytes.push((alpha * 255.0).round().clamp(0.0, 255.0) as u8);
+        }
+    }
+    let image = image::RgbaImage::from_raw(width, height, bytes);
+    DynamicImage::ImageRgba8(image.expect("as many values as before"))
 }
 
 /// The image in front of a background.
@@ -446,16 +480,20 @@ fn on_background(image: DynamicImage, background: Background, traits: &mut Image
         return image;
     }
     let image = image.into_rgba8();
-    traits.is_transparent |= image.pixels().any(|pixel| pixel.0[3] < 255);
-    let opacity: u64 = image.pixels().map(|pixel| u64::from(pixel.0[3])).sum();
-    traits.is_mostly_transparent |= 2 * opacity < 255 * u64::from(image.width()) * u64::from(image.height());
+    let (width, height) = image.dimensions();
+    let pixels = image.as_raw().as_chunks::<4>().0;
+    let opacity: u64 = pixels.iter().map(|&[.., alpha]| u64::from(alpha)).sum();
+    let opaque = 255 * pixels.len() as u64;
+    traits.is_transparent |= opacity < opaque;
+    traits.is_mostly_transparent |= 2 * opacity < opaque;
     let behind = background.0.map(u32::from);
-    let opaque = RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [r, g, b, alpha] = image.get_pixel(x, y).0.map(u32::from);
+    let mut bytes = Vec::with_capacity(3 * pixels.len());
+    for pixel in pixels {
+        let [r, g, b, alpha] = pixel.map(u32::from);
         let over = |value: u32, behind: u32| ((value * alpha + behind * (255 - alpha) + 127) / 255) as u8;
-        [over(r, behind[0]), over(g, behind[1]), over(b, behind[2])].into()
-    });
-    DynamicImage::ImageRgb8(opaque)
+        bytes.extend([over(r, behind[0]), over(g, behind[1]), over(b, behind[2])]);
+    }
+    DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, bytes).expect("three bytes for each pixel"))
 }
 
 /// Whether there is more than one frame.
@@ -463,9 +501,11 @@ fn is_animated(format: ImageFormat, bytes: &[u8]) -> ImageResult<bool> {
     let bytes = Cursor::new(bytes);
     match format {
         ImageFormat::Gif => {
-            let mut decoder = GifDecoder::new(bytes)?;
-            decoder.set_limits(limits())?;
-            Ok(decoder.into_frames().nth(1).is_some())
+            let mut options = gif::DecodeOptions::new();
+            options.skip_frame_decoding(true);
+            // What cannot be read behind the first frame is no second one.
+            let Ok(mut decoder) = options.read_info(bytes) else { return Ok(false) };
+            Ok((0..2).all(|_| matches!(decoder.next_frame_info(), Ok(Some(_)))))
         }
         ImageFormat::Png => PngDecoder::with_limits(bytes, limits())?.is_apng(),
         ImageFormat::WebP => Ok(WebPDecoder::new(bytes)?.has_animation()),

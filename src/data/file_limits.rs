@@ -10,6 +10,27 @@ pub(super) const MAX_FILE_BYTES: u64 = 512 << 20;
 /// The largest number of frames or pages of one file.
 pub(super) const MAX_FRAMES: usize = 10_000;
 
+/// The pixels that a file of any length may have: 4096 x 4096.
+const MIN_PIXELS: u64 = 1 << 24;
+
+/// The most pixels for each byte of a file, beyond [`MIN_PIXELS`]. Deflate, the tightest of the formats on images that are not of a
+/// single colour, packs 8256 pixels of one bit into a byte. More is no image but an attempt to keep the decoder busy.
+const PIXELS_PER_BYTE: u64 = 1 << 14;
+
+/// The most pixels of all frames or pages of a file together: 2^30, which are decoded in a few seconds.
+const MAX_PIXELS: u64 = 1 << 30;
+
+/// Whether a file of `bytes` bytes may have `pixels` pixels, in all its frames together.
+pub(super) fn check_pixels(pixels: u64, bytes: u64) -> Result<(), String> {
+    if pixels > MAX_PIXELS {
+        return Err(format!("its frames have more than {MAX_PIXELS} pixels together, the most that are read"));
+    }
+    if pixels > MIN_PIXELS.saturating_add(bytes.saturating_mul(PIXELS_PER_BYTE)) {
+        return Err(format!("{bytes} bytes cannot hold an image of its {pixels} pixels"));
+    }
+    Ok(())
+}
+
 /// The reason for leaving out a file that ends too early.
 pub(super) const TRUNCATED: &str = "it is truncated";
 

@@ -32,6 +32,17 @@ pub struct Row {
     pub images_per_second: f32,
 }
 
+impl Row {
+    /// The rows of a run's log, in the order of their steps.
+    ///
+    /// # Errors
+    ///
+    /// Where there are logs and none of them can be read.
+    pub fn all_of(run: &Path) -> Result<Vec<Self>> {
+        read(&[run.join(CSV), run.join(JSONL)]).map(|(rows, _)| rows)
+    }
+}
+
 /// The columns of `losses.csv`, which are the fields of [`Row`].
 const COLUMNS: [&str; 9] =
     ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "images_per_second"];

@@ -5,11 +5,13 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
+use gpu_gan::cli::{SeedList, parse_class_list};
 use gpu_gan::data::{self, Fit, Frames, ImageSet, Source};
 use gpu_gan::net::Model;
+use gpu_gan::program::DiffAugment;
 use gpu_gan::progress::Console;
-use gpu_gan::recipe::Interval;
-use gpu_gan::train::{Checkpoint, Settings};
+use gpu_gan::recipe::{EvalInterval, Interval, KeptCheckpoints, Recipe, TimeLimit};
+use gpu_gan::train::{Checkpoint, Row, Settings, read_config};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 /// A fuzz target.
@@ -23,7 +25,7 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 12] = [
+pub(crate) const TARGETS: [Target; 15] = [
     Target { name: "idx", run: idx, seeds: idx_seeds },
     Target { name: "idx_labels", run: idx_labels, seeds: idx_label_seeds },
     Target { name: "image", run: image_file, seeds: image_seeds },
@@ -35,6 +37,9 @@ pub(crate) const TARGETS: [Target; 12] = [
     Target { name: "cache_entry", run: cache_entry, seeds: cache_entry_seeds },
     Target { name: "checkpoint", run: checkpoint, seeds: checkpoint_seeds },
     Target { name: "model_toml", run: model_toml, seeds: model_toml_seeds },
+    Target { name: "config_toml", run: config_toml, seeds: config_toml_seeds },
+    Target { name: "run_log", run: run_log, seeds: run_log_seeds },
+    Target { name: "class_list", run: class_list, seeds: class_list_seeds },
     Target { name: "interval", run: interval, seeds: interval_seeds },
 ];
 
@@ -135,10 +140,45 @@ fn model_toml(_: &Path, bytes: &[u8]) {
     }
 }
 
+fn config_toml(folder: &Path, bytes: &[u8]) {
+    if let Ok(recipe) = read_config(&write(folder, "config.toml", bytes)) {
+        // What was read can be written and read again.
+        let again = Recipe::read(&write(folder, "again.toml", recipe.to_toml().as_bytes()));
+        assert_eq!(again.expect("options that were read can be read"), recipe);
+    }
+}
+
+fn run_log(folder: &Path, bytes: &[u8]) {
+    let _ = fs::remove_file(folder.join("log.jsonl"));
+    write(folder, "losses.csv", bytes);
+    let _ = Row::all_of(folder);
+    let _ = fs::remove_file(folder.join("losses.csv"));
+    write(folder, "log.jsonl", bytes);
+    let _ = Row::all_of(folder);
+}
+
+fn class_list(_: &Path, bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let names = ["cats", "hot-dogs", "7", "Größe, XL", "-2"].map(String::from);
+        for (count, names) in [(10, &[][..]), (256, &[]), (5, &names[..])] {
+            if let Ok(labels) = parse_class_list(text, count, names) {
+                assert!(!labels.is_empty() && labels.iter().all(|&label| usize::from(label) < count), "{text}");
+            }
+        }
+    }
+}
+
 fn interval(_: &Path, bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = text.parse::<Interval>();
+        let _ = text.parse::<EvalInterval>();
+        let _ = text.parse::<KeptCheckpoints>();
+        let _ = text.parse::<TimeLimit>();
+        let _ = text.parse::<DiffAugment>();
         let _ = text.parse::<data::Background>();
+        if let Ok(seeds) = text.parse::<SeedList>() {
+            assert!((1..=1_000_000).contains(&seeds.seeds().len()));
+        }
     }
 }
 
@@ -291,6 +331,28 @@ fn model_toml_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+fn config_toml_seeds() -> Vec<Vec<u8>> {
+    let recipe = Recipe::built_in().to_toml();
+    vec![
+        recipe.clone().into_bytes(),
+        format!("{recipe}data = \"../photos\"\nlabels = \"labels.csv\"\ntile = 64\n[run]\nimages = 5\n").into_bytes(),
+        b"data = \"mnist\"\ntime = \"1h30m\"\nema-half-life = 20000\ndiff-augment = \"cutout\"\n".to_vec(),
+    ]
+}
+
+fn run_log_seeds() -> Vec<Vec<u8>> {
+    let csv = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,images_per_second\n1,1,1.25,0.1,0.5,0.5,0.5,,900\n";
+    let row = "{\"step\":1,\"epoch\":1,\"d_loss\":1.25,\"g_loss\":0.1,\"d_real\":0.5,\"d_fake\":0.5,\"d_accuracy\":0.5,\
+               \"fd\":null,\"images_per_second\":900.0}\n";
+    vec![format!("{csv}2,1,1e-3,2,0,1,1,75.5,0\n").into_bytes(), row.repeat(2).into_bytes()]
+}
+
+fn class_list_seeds() -> Vec<Vec<u8>> {
+    ["0-3,7", "cats, hot-dogs", "cats-7", "Größe, XL,-2", "0-255"].map(|text| text.as_bytes().to_vec()).into()
+}
+
 fn interval_seeds() -> Vec<Vec<u8>> {
-    ["5epochs", "1epoch", "500steps", "20times", "#336699", "white"].map(|text| text.as_bytes().to_vec()).into()
+    ["5epochs", "1epoch", "500steps", "20times", "#336699", "white", "1h30m", "never", "cutout,colour", "0-63,100"]
+        .map(|text| text.as_bytes().to_vec())
+        .into()
 }

@@ -409,6 +409,52 @@ fn pages_and_frames_are_several_images_on_request() {
     assert!(!remarks.contains("first one"), "{remarks}");
 }
 
+/// An animated image of frames of one pixel, on a canvas of `side` x `side` pixels.
+fn gif_of_canvas(side: u16, frames: usize) -> Vec<u8> {
+    let mut gif = Vec::new();
+    let mut encoder = gif::Encoder::new(&mut gif, side, side, &[0, 0, 0, 255, 255, 255]).unwrap();
+    for _ in 0..frames {
+        let frame = gif::Frame { width: 1, height: 1, buffer: vec![1].into(), ..gif::Frame::default() };
+        encoder.write_frame(&frame).unwrap();
+    }
+    drop(encoder);
+    gif
+}
+
+#[test]
+fn few_bytes_that_claim_many_pixels_are_left_out_before_they_are_decoded() {
+    let began = std::time::Instant::now();
+    let first = |gif: &[u8]| twenty(gif, |source| source);
+    // 4 GB of pixels if they were decoded.
+    let canvas = gif_of_canvas(8000, 2);
+    let (set, _) = first(&canvas);
+    assert_refused(set, &[&format!("{} bytes cannot hold an image of its 64000000 pixels", canvas.len())]);
+    // Each frame is allowed, and all of them are too many.
+    let dir = ImageDir::empty();
+    dir.write("many.gif", &gif_of_canvas(1000, 100));
+    let set = open(&Source { frames: Frames::All, ..dir.source() }, COLOUR, None, &Silent);
+    assert_refused(set, &["bytes cannot hold an image of its"]);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    let (set, remarks) = first(&gif_of_canvas(1000, 100));
+    assert_eq!(set.unwrap().count(), 20);
+    assert!(remarks.contains("all 20 images are of several frames"), "{remarks}");
+    let (set, remarks) = first(&gif_of_canvas(1000, 1));
+    assert!(set.is_ok() && !remarks.contains("several frames"), "{remarks}");
+}
+
+#[test]
+fn large_images_are_normalised_in_strips_like_small_ones() {
+    let dir = ImageDir::empty();
+    // More than a strip of 2^20 pixels: the lowest values above, the highest below.
+    let image = ImageBuffer::<Luma<u16>, _>::from_fn(1024, 1600, |_, y| Luma([(y / 100) as u16 * 100]));
+    let bytes = png(&DynamicImage::ImageLuma16(image));
+    (0..16).for_each(|i| dir.write(&format!("{i:02}.png"), &bytes));
+    let source = Source { normalise: true, fit: Fit::Stretch, ..dir.source() };
+    let set = open(&source, [16, 16, 1], None, &Silent).unwrap();
+    let rows: Vec<u8> = set.image(0).iter().step_by(16).copied().collect();
+    assert!(rows.iter().enumerate().all(|(y, value)| value.abs_diff((y * 17) as u8) <= 1), "{rows:?}");
+}
+
 #[test]
 fn useless_images_are_reported_with_their_number() {
     let dir = ImageDir::new();
