@@ -6,12 +6,14 @@
 
 mod lock;
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::{BaseStrategy, choose_base_strategy};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::error::{Error, Result, nearest};
 
@@ -157,6 +159,75 @@ pub fn cache_folder() -> Option<PathBuf> {
         Some(folder) if !folder.is_empty() => Some(folder.into()),
         _ => Some(choose_base_strategy().ok()?.cache_dir().join("gpu-gan")),
     }
+}
+
+/// A path as text, from which [`path_of`] makes the same path again: a byte that is not UTF-8 is written as `\xff`.
+pub fn text_of(path: &Path) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// The path that a text means. Where nothing is there under exactly that name, `\xff` may stand for a byte that is not UTF-8, and a
+/// name with accents may have the other Unicode form: macOS stores names decomposed, and most others as they were typed.
+pub fn path_of(text: &str) -> PathBuf {
+    let path = PathBuf::from(text);
+    if fs::symlink_metadata(&path).is_ok() {
+        return path;
+    }
+    let exists = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+    unescaped(text).filter(exists).or_else(|| in_another_form(&path)).unwrap_or(path)
+}
+
+/// The path with a byte in the place of each `\xff`; `None` where there is none.
+#[cfg(unix)]
+fn unescaped(text: &str) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut parts = text.split("\\x");
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    let before = bytes.len();
+    for part in parts {
+        if let Some((Ok(byte), rest)) = part.get(..2).map(|digits| (u8::from_str_radix(digits, 16), &part[2..])) {
+            bytes.push(byte);
+            bytes.extend(rest.as_bytes());
+        } else {
+            bytes.extend(b"\\x");
+            bytes.extend(part.as_bytes());
+        }
+    }
+    (bytes.len() > before).then(|| std::ffi::OsString::from_vec(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn unescaped(_: &str) -> Option<PathBuf> {
+    None // Only unix has names of any bytes.
+}
+
+/// The existing path whose parts are the same in composed Unicode form (NFC).
+fn in_another_form(path: &Path) -> Option<PathBuf> {
+    let composed = |name: &OsStr| name.to_string_lossy().nfc().collect::<String>();
+    let mut found = PathBuf::new();
+    for part in path.components() {
+        let next = found.join(part);
+        if fs::symlink_metadata(&next).is_ok() {
+            found = next;
+            continue;
+        }
+        let wanted = composed(part.as_os_str());
+        if wanted.is_ascii() {
+            return None; // it has one form
+        }
+        let folder = if found == Path::new("") { Path::new(".") } else { &found };
+        let mut names = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+        found.push(names.find(|name| composed(name) == wanted)?);
+    }
+    Some(found)
 }
 
 /// A path that can be pasted into a shell as an argument that is not an option: in quotes if it has characters other than letters,
@@ -320,6 +391,31 @@ mod tests {
         written.keep().map(drop).unwrap();
         remove_abandoned(folder.path(), Duration::ZERO);
         assert_eq!(names_in(folder.path()).len(), others.len() + 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_of_any_bytes_is_a_text_and_a_text_finds_names_in_either_unicode_form() {
+        use std::os::unix::ffi::OsStrExt;
+        let place = tempfile::tempdir().unwrap();
+        let odd = place.path().join(OsStr::from_bytes(b"caf\xe9 \\x41")).join("a");
+        fs::create_dir_all(&odd).unwrap();
+        let text = text_of(&odd);
+        assert!(text.ends_with("caf\\xe9 \\x41/a"), "{text}");
+        assert_ne!(path_of(&text), odd, "an escape in the name itself is taken for a byte");
+        let plain = place.path().join(OsStr::from_bytes(b"caf\xe9"));
+        fs::create_dir(&plain).unwrap();
+        assert_eq!(path_of(&text_of(&plain)), plain);
+        let literal = place.path().join("a\\x41");
+        fs::create_dir(&literal).unwrap();
+        assert_eq!(path_of(&text_of(&literal)), literal, "what is there under exactly this name comes first");
+
+        let decomposed = place.path().join("e\u{301}te\u{301}/x");
+        fs::create_dir_all(&decomposed).unwrap();
+        assert_eq!(path_of(place.path().join("\u{e9}t\u{e9}/x").to_str().unwrap()), decomposed);
+        let missing = place.path().join("\u{e9}t\u{e9}/y");
+        assert_eq!(path_of(missing.to_str().unwrap()), missing);
+        assert_eq!(path_of("no \\xzz \\x"), Path::new("no \\xzz \\x"));
     }
 
     #[test]

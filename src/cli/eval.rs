@@ -7,10 +7,11 @@ use super::{Outcome, checkpoint_of, print, within};
 use crate::data::{self, Source, mnist, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::evaluation::{self, Evaluation, RunCheckpoints};
-use crate::files;
+use crate::files::{self, path_of};
 use crate::metrics::NEAREST;
 use crate::progress::Console;
-use crate::train::{Checkpoint, RunFolder, model_for};
+use crate::recipe::path_value;
+use crate::train::{Checkpoint, RunFolder, model_for, shown_path};
 
 /// The default number of images to evaluate.
 const DEFAULT_COUNT: usize = 10_000;
@@ -22,7 +23,7 @@ pub(super) struct EvalArguments {
     ///
     /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER. Of a data set, given as for `train`, the metrics of other real images and of noise
     /// are shown: the best and the worst that are possible.
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", value_parser = path_value())]
     run: String,
 
     /// Model for the image size, if RUN is a data set [default: as for train]
@@ -34,7 +35,7 @@ pub(super) struct EvalArguments {
     /// Path of the run's images, if they moved
     ///
     /// They must be the same images.
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", value_parser = path_value())]
     data: Option<String>,
 
     /// Images to generate and to compare with as many real ones [default: 10000]
@@ -102,7 +103,7 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
     let evaluation = Evaluation {
         device: device.as_ref(),
         images: &images,
-        data: &source.name,
+        data: &shown_path(&source.name),
         count,
         training_count: if arguments.count.is_some() { count } else { images.count() },
         raw: arguments.raw,
@@ -146,7 +147,7 @@ fn neighbours_file(arguments: &EvalArguments, checkpoint: Option<&Path>) -> Resu
 
 /// The checkpoint to evaluate, or `None` if RUN is a data set.
 fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
-    let path = &RunFolder::find(Path::new(run))?;
+    let path = &RunFolder::find(&path_of(run))?;
     let no_run = || {
         if best {
             return Err(Error::Request {
@@ -182,7 +183,7 @@ fn earlier(arguments: &EvalArguments) -> Result<Option<Vec<PathBuf>>> {
     if !arguments.every_checkpoint {
         return Ok(None);
     }
-    let mut all = Checkpoint::find_all(&RunFolder::find(Path::new(&arguments.run))?)?;
+    let mut all = Checkpoint::find_all(&RunFolder::find(&path_of(&arguments.run))?)?;
     all.pop();
     Ok(Some(all))
 }

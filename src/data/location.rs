@@ -71,7 +71,8 @@ pub(super) fn locate(name: &str) -> Result<Location> {
         aerial::NAME => return Ok(Location::Aerial),
         _ => {}
     }
-    let path = Path::new(name);
+    let path = files::path_of(name);
+    let path = path.as_path();
     match type_of(path)? {
         FileType::Nothing => {
             let built_in = nearest(name, [mnist::NAME, stacked_mnist::NAME, aerial::NAME]);

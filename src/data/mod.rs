@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::path_of;
 use crate::progress::Console;
 use cache::CacheEntry;
 use collection::{Collection, InputImage};
@@ -151,7 +152,7 @@ fn with_images(listing: Listing, path: &Path) -> Result<Listing> {
 
 /// The images of a listing, with their classes.
 fn collection_of(mut listing: Listing, source: &Source) -> Result<Collection<'static>> {
-    let classes = labels::find_classes(&mut listing, source.labels.as_deref().map(Path::new))?;
+    let classes = labels::find_classes(&mut listing, source.labels.as_deref().map(path_of).as_deref())?;
     let Listing { name, images, report, .. } = listing;
     let images = images
         .into_iter()

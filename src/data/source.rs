@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{aerial, mnist, stacked_mnist};
 use crate::error::{Error, Result};
+use crate::files::{path_of, text_of};
 
 /// A data set and the preparation of its images. It is saved with a run, which opens the same images again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,7 +183,7 @@ impl Source {
     pub fn moved_to(&self, name: &str) -> Self {
         let moved = Self::from(name).name;
         let labels = self.labels.as_ref().map(|labels| match Path::new(labels).strip_prefix(&self.name) {
-            Ok(inside) => Path::new(&moved).join(inside).display().to_string(),
+            Ok(inside) => text_of(&Path::new(&moved).join(inside)),
             Err(_) => labels.clone(),
         });
         Self { name: moved, labels, ..self.clone() }
@@ -209,7 +210,7 @@ impl From<&str> for Source {
 
 /// The absolute path of an existing file or folder; any other path unchanged.
 pub fn absolute(path: &str) -> String {
-    std::fs::canonicalize(path).map_or_else(|_| path.to_string(), |path| path.display().to_string())
+    std::fs::canonicalize(path_of(path)).map_or_else(|_| path.to_string(), |path| text_of(&path))
 }
 
 /// Formats the data set and its tiles: `mnist`, or `/images in tiles of 64 x 64, every 32 pixels`.

@@ -24,6 +24,7 @@ pub use options::{
 };
 pub(crate) use options::{MAX_BATCH, MAX_PAC};
 pub use training::{Adam, Ema, Objective, Penalty, Rates, TrainingSettings};
+pub(crate) use values::path as path_value;
 
 use clap::{Arg, Args, Command};
 use serde::{Deserialize, Serialize};

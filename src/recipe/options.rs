@@ -40,7 +40,7 @@ pub struct DataOptions {
     /// Built in are `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) and `aerial` (forests from the
     /// air). A folder holds PNG, JPEG, WebP, BMP, TIFF or GIF images; so does a .zip or .tar archive. NumPy arrays (.npy, .npz) hold
     /// u8 images. IDX files may be gzipped.
-    #[arg(value_name = "DATA")]
+    #[arg(value_name = "DATA", value_parser = values::path())]
     pub data: Option<String>,
 
     /// Cut each image into square tiles of PIXELS pixels and train on the tiles [default for aerial: 64]
@@ -74,7 +74,7 @@ pub struct DataOptions {
     pub frames: Option<Frames>,
 
     /// File with the classes of the images: a CSV file of `file,label`, or a dataset.json
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::path())]
     pub labels: Option<String>,
 
     /// Device memory for images, in MiB [default: the largest buffer of the device]
@@ -100,7 +100,7 @@ pub struct ModelOptions {
     /// The model is that of INIT, unless --model gives another one. Layers whose number, kind and shapes fit are taken, of a
     /// conditional model the classes of the same names; the others start fresh. The optimiser and the learning-rate schedule begin
     /// anew. A conditional model stays conditional, unless --no-conditional is given.
-    #[arg(long, value_name = "INIT")]
+    #[arg(long, value_name = "INIT", value_parser = values::path())]
     pub init: Option<String>,
 
     /// Channels of the images: 1 (grey) or 3 (colour) [default: the model's]

@@ -3,9 +3,13 @@
 use std::fmt::{self, Debug, Display};
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::path::Path;
 use std::str::FromStr;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::{Deserializer, Serializer, de};
+
+use crate::files::text_of;
 
 /// Reads a whole number within a range.
 pub(super) fn whole<T: TryFrom<u64>>(
@@ -34,6 +38,11 @@ pub(super) fn number(
             Err(format!("{text} is out of range {range:?}"))
         }
     }
+}
+
+/// Reads a path of any bytes as a text, of which [`crate::files::path_of`] makes the path again.
+pub(crate) fn path() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().map(|path| text_of(Path::new(&path)))
 }
 
 /// Stores an optional value as its text, or as an integer if the text is one.

@@ -17,8 +17,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Settings;
 use super::settings::Facts;
+use super::{Settings, shared_paths};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Model;
@@ -135,7 +135,7 @@ impl Checkpoint {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
-            recipe: self.settings.recipe(),
+            recipe: shared_paths::shared(self.settings.recipe(), &shared_paths::run_of(path)),
             run: self.settings.facts(),
             model: self.model.to_toml().into(),
         };
@@ -184,7 +184,8 @@ impl Checkpoint {
             )));
         }
         let metadata: Metadata = serde_json::from_value(metadata).map_err(|error| broken(format!("{error}")))?;
-        let settings = Settings::saved(&metadata.recipe, metadata.run).map_err(|error| broken(error.to_string()))?;
+        let recipe = shared_paths::found(metadata.recipe, &shared_paths::run_of(path));
+        let settings = Settings::saved(&recipe, metadata.run).map_err(|error| broken(error.to_string()))?;
         let model = Model::parse(&metadata.model, &format!("the model in {}", path.display()))?;
         let mut checkpoint = Self::empty(&model, &settings, metadata.step);
         for (name, view) in file.tensors() {

@@ -7,11 +7,12 @@
 //! and the first sheets look like those of the other run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::checkpoint::{ADAM_M, ADAM_V, EMA};
 use super::{Checkpoint, Classes, RunFolder};
 use crate::error::{Error, Result};
+use crate::files::{path_of, text_of};
 use crate::net::parameters::StoredTensor;
 use crate::net::{Layer, Model};
 
@@ -55,7 +56,7 @@ impl TrainedWeights {
     ///
     /// Where there is none, or it cannot be used.
     pub(super) fn read(run: &str) -> Result<Self> {
-        let path = Checkpoint::find(&RunFolder::find(Path::new(run))?)?;
+        let path = Checkpoint::find(&RunFolder::find(&path_of(run))?)?;
         let checkpoint = Checkpoint::read(&path)?;
         Ok(Self { path, checkpoint })
     }
@@ -67,10 +68,7 @@ impl TrainedWeights {
             crc.update(name.as_bytes());
             crc.update(bytemuck::cast_slice(&tensor.values));
         }
-        InitSource {
-            path: crate::data::absolute(&self.path.to_string_lossy()),
-            fingerprint: format!("{:08x}", crc.sum()),
-        }
+        InitSource { path: crate::data::absolute(&text_of(&self.path)), fingerprint: format!("{:08x}", crc.sum()) }
     }
 
     /// The model that was trained.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config.toml, model.toml   the options and the model
+//! local.toml                absolute paths of this machine, which are not meant to be shared
 //! losses.csv, log.jsonl     a row for each step
 //! alarms.jsonl              the alarms, if there are any
 //! samples/                  reals.png, the sheets: epoch-0001.png, epoch-0002-step-000500.png; progress.gif, all of them
@@ -24,14 +25,14 @@ use serde::Serialize;
 
 use super::checkpoint::BEST;
 use super::settings::Facts;
-use super::{Checkpoint, Settings};
+use super::{Checkpoint, Settings, shared_paths};
 use crate::error::{Error, Result};
 use crate::files::{self, FolderLock};
 use crate::net::Model;
 use crate::recipe::RUN;
 
 /// The name of the configuration file of a run.
-const CONFIG: &str = "config.toml";
+pub(super) const CONFIG: &str = "config.toml";
 /// The name of the model file of a run.
 const MODEL: &str = "model.toml";
 /// The folder of all runs that are given no other.
@@ -190,9 +191,10 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes `config.toml` and `model.toml`.
+    /// Writes `config.toml`, `model.toml` and `local.toml`.
     pub fn write_config(&self, settings: &Settings, model: &Model, device: &str) -> Result<()> {
-        let mut recipe = settings.recipe();
+        shared_paths::write_local(&settings.recipe(), &self.path)?;
+        let mut recipe = shared_paths::shared(settings.recipe(), &self.path);
         recipe.model.model = Some(MODEL.into());
         let run = RunTable { version: env!("CARGO_PKG_VERSION"), device_name: device, facts: settings.facts() };
         let run = toml::to_string(&run).expect("plain data has a TOML form");

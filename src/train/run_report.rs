@@ -9,14 +9,15 @@ use image::DynamicImage;
 use rayon::prelude::*;
 
 use super::budget::SHARE_OF_DRAWING;
-use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, classes};
-use crate::data::ImageSet;
+use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, classes, shared_paths, shown_path};
+use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Summary;
 use crate::program::Device;
 use crate::program::random::shuffled;
 use crate::progress::duration_for_people;
+use crate::recipe::Recipe;
 use crate::report::animation::write_animation;
 use crate::report::comparison::real_versus_fake;
 use crate::report::page::Page;
@@ -239,6 +240,8 @@ impl RunReport {
         let per_step = self.settings.images_per_step() as u64;
         let absolute = std::path::absolute(self.folder.path()).unwrap_or_else(|_| self.folder.path().to_path_buf());
         let title = absolute.file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
+        let shared = shared_paths::shared(self.settings.recipe(), self.folder.path());
+        let shown_data = Source { name: shown_path(&data.name), ..data.clone() };
         let epochs = |steps: u64| (steps * per_step) as f64 / *images as f64;
         let mut numbers = vec![
             ("Steps", format!("{step} of {steps}")),
@@ -270,12 +273,17 @@ impl RunReport {
         if let Some(newest) = self.folder.newest_checkpoint().and_then(|path| Some(path.file_name()?.to_owned())) {
             files.insert(6, (format!("checkpoints/{}", newest.display()), "the newest checkpoint"));
         }
+        if self.folder.path().join(shared_paths::LOCAL).exists() {
+            files.push((
+                shared_paths::LOCAL.into(),
+                "absolute paths on this machine; leave it out when you share the run",
+            ));
+        }
         if self.folder.best_checkpoint().exists() {
             files.push(("checkpoints/best.safetensors".into(), "the checkpoint with the lowest Fréchet distance"));
         }
         Ok(Page {
-            title,
-            subtitle: format!("{model} on {data}, {images} images"),
+            subtitle: format!("{model} on {shown_data}, {images} images"),
             live: false,
             numbers,
             alarms: &self.alarms,
@@ -284,8 +292,9 @@ impl RunReport {
             comparison,
             plots,
             summary: &self.summary,
-            settings: named_values(&self.settings),
-            folder: absolute.display().to_string(),
+            settings: named_values(&shared),
+            folder: title.clone(),
+            title,
             files,
         })
     }
@@ -383,7 +392,7 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
 }
 
 /// All options, as their keys in `config.toml` and their values.
-fn named_values(settings: &Settings) -> Vec<(String, String)> {
+fn named_values(recipe: &Recipe) -> Vec<(String, String)> {
     let text = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    settings.recipe().to_table().into_iter().map(|(key, value)| (key, text(value))).collect()
+    recipe.to_table().into_iter().map(|(key, value)| (key, text(value))).collect()
 }

@@ -31,7 +31,7 @@ fn the_configuration_has_every_option() {
     assert_eq!(run["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
     assert_eq!(run["device-name"].as_str(), Some("CPU, 2 threads"));
     assert_eq!((run["model-name"].as_str(), run["images"].as_integer()), (Some("tiny"), Some(IMAGES as i64)));
-    assert_eq!(config["data"].as_str(), std::fs::canonicalize(place.path("shapes")).unwrap().to_str());
+    assert_eq!(config["data"].as_str(), Some("../shapes"));
     assert_eq!((config["model"].as_str(), config["device"].as_str()), (Some("model.toml"), Some("cpu")));
     for (key, value) in [("batch-size", 5), ("steps", 6), ("seed", 7), ("keep-checkpoints", 3)] {
         assert_eq!(config[key].as_integer(), Some(value), "{key}");

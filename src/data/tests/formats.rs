@@ -432,7 +432,7 @@ fn few_bytes_that_claim_many_pixels_are_left_out_before_they_are_decoded() {
     // Each frame is allowed, and all of them are too many.
     let dir = ImageDir::empty();
     dir.write("many.gif", &gif_of_canvas(1000, 100));
-    let set = open(&Source { frames: Frames::All, ..dir.source() }, COLOUR, None, &Silent);
+    let set = open(&Source { frames: Frames::All, ..dir.source() }, COLOUR, None, &Console::silent());
     assert_refused(set, &["bytes cannot hold an image of its"]);
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     let (set, remarks) = first(&gif_of_canvas(1000, 100));
@@ -450,7 +450,7 @@ fn large_images_are_normalised_in_strips_like_small_ones() {
     let bytes = png(&DynamicImage::ImageLuma16(image));
     (0..16).for_each(|i| dir.write(&format!("{i:02}.png"), &bytes));
     let source = Source { normalise: true, fit: Fit::Stretch, ..dir.source() };
-    let set = open(&source, [16, 16, 1], None, &Silent).unwrap();
+    let set = open(&source, [16, 16, 1], None, &Console::silent()).unwrap();
     let rows: Vec<u8> = set.image(0).iter().step_by(16).copied().collect();
     assert!(rows.iter().enumerate().all(|(y, value)| value.abs_diff((y * 17) as u8) <= 1), "{rows:?}");
 }
