@@ -96,18 +96,15 @@ fn shared_path(path: &str, run: &Path) -> String {
     let resolved = |folder: &Path| std::fs::canonicalize(folder).map(|folder| text_of(&folder)).ok();
     let run = resolved(run);
     let current = resolved(Path::new("."));
-    let below = |folder: &Option<String>| {
-        folder.as_ref().is_some_and(|folder| place.starts_with(folder) && place != Path::new(folder))
-    };
-    let run_is_below = |folder: &Option<String>| {
-        folder.as_ref().zip(run.as_ref()).is_some_and(|(folder, run)| Path::new(run).starts_with(folder))
-    };
-    let shared = match &run {
-        Some(run_path) if below(&run) || (below(&current) && run_is_below(&current)) => {
-            relative(Path::new(run_path), place)
-        }
-        _ => place.file_name().map_or_else(|| "images".into(), |name| name.to_string_lossy().into_owned()),
-    };
+    let is_below =
+        |path: &Path, folder: &Option<String>| folder.as_ref().is_some_and(|folder| path.starts_with(folder));
+    let way = run
+        .as_ref()
+        .map(Path::new)
+        .filter(|path| is_below(place, &run) || (is_below(place, &current) && is_below(path, &current)));
+    let way = way.map(|run| relative(run, place)).filter(|way| !way.is_empty());
+    let last = || place.file_name().map_or_else(|| "images".into(), |name| name.to_string_lossy().into_owned());
+    let shared = way.unwrap_or_else(last);
     if is_built_in(&shared) { format!("./{shared}") } else { shared }
 }
 
@@ -141,8 +138,10 @@ mod tests {
             ["mnist", "photos", "../photos"]
         );
         assert_eq!(relative(Path::new("/a/b/runs/x"), Path::new("/a/b/photos")), "../../photos");
+        assert_eq!(relative(Path::new("/a/b/runs/x"), Path::new("/a/b")), "../..", "runs inside the images");
         let current = std::env::current_dir().unwrap();
         assert_eq!(shown_path(current.join("src/data").to_str().unwrap()), "src/data");
+        assert_eq!(Some(shown_path(current.to_str().unwrap()).as_ref()), current.file_name().unwrap().to_str());
     }
 
     #[test]
