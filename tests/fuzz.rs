@@ -1,9 +1,11 @@
 //! Damaged and hostile files of every kind that the program reads: no panic, no allocation beyond the limits, no hang.
 //!
 //! Every run replays the findings in `fuzz/findings`, the corpus in `fuzz/corpus`, and 300 fixed mutations of the seeds of each
-//! target. `GPU_GAN_FUZZ_SECONDS=N` fuzzes each target for N seconds instead, and prints the number of executions.
+//! target. `GPU_GAN_FUZZ_SECONDS=N` fuzzes each target for N seconds instead, or until
+//! `GPU_GAN_FUZZ_EXECUTIONS=N` executions, and prints their number.
 //! `GPU_GAN_FUZZ_TARGET=NAME` selects one target, and `GPU_GAN_FUZZ_SEED=N` other mutations. A finding is written to
-//! `fuzz/findings/NAME`, and the failure names its path. `fuzz/README.md` describes runs under libFuzzer.
+//! `fuzz/findings/NAME`, and the failure names its path. `fuzz/README.md` describes runs under libFuzzer, whose
+//! first inputs `GPU_GAN_FUZZ_SEEDS=FOLDER` writes.
 
 #[path = "fuzz/targets.rs"]
 mod targets;
@@ -132,6 +134,15 @@ fn stored(kind: &str, name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
+/// Writes the seeds of a target as files.
+fn write_seeds(target: &Target, folder: &Path) {
+    let folder = folder.join(target.name);
+    fs::create_dir_all(&folder).unwrap();
+    for (number, seed) in (target.seeds)().iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number}")), seed).unwrap();
+    }
+}
+
 /// Runs a target on bytes. An error describes the panic or the exceeded limit.
 fn execute(target: &Target, folder: &Path, bytes: &[u8]) -> Result<(), String> {
     LARGEST.store(0, Ordering::Relaxed);
@@ -150,7 +161,16 @@ fn execute(target: &Target, folder: &Path, bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-fn fuzz(target: &Target, seconds: Option<u64>, seed: u64) {
+/// How long a target is mutated.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// Seconds; no limit where it is `None`.
+    seconds: Option<u64>,
+    /// Executions.
+    executions: u64,
+}
+
+fn fuzz(target: &Target, budget: Budget, seed: u64) {
     let folder = tempfile::tempdir().unwrap();
     let mut seeds = (target.seeds)();
     seeds.extend(stored("corpus", target.name));
@@ -170,14 +190,14 @@ fn fuzz(target: &Target, seconds: Option<u64>, seed: u64) {
     let began = Instant::now();
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (seed + 1));
     let mut executions = 0;
-    while seconds.map_or(executions < MUTATIONS, |seconds| began.elapsed().as_secs() < seconds) {
+    while executions < budget.executions && budget.seconds.is_none_or(|seconds| began.elapsed().as_secs() < seconds) {
         let mut bytes = seeds[random.below(seeds.len())].clone();
         let other = seeds[random.below(seeds.len())].clone();
         mutate(&mut bytes, &other, &mut random);
         execute(target, folder.path(), &bytes).unwrap_or_else(|what| failed(&bytes, &what));
         executions += 1;
     }
-    if seconds.is_some() {
+    if budget.executions > MUTATIONS {
         eprintln!("{}: {executions} executions in {:.0} s, no finding", target.name, began.elapsed().as_secs_f64());
     }
 }
@@ -187,12 +207,18 @@ fn no_fuzzed_file_makes_the_program_panic_or_exceed_its_limits() {
     let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (seconds, seed) = (number("GPU_GAN_FUZZ_SECONDS"), number("GPU_GAN_FUZZ_SEED").unwrap_or(0));
+    let executions = number("GPU_GAN_FUZZ_EXECUTIONS").unwrap_or(if seconds.is_some() { u64::MAX } else { MUTATIONS });
+    let budget = Budget { seconds, executions };
     let only = std::env::var("GPU_GAN_FUZZ_TARGET").ok();
     let chosen: Vec<_> =
         TARGETS.iter().filter(|target| only.as_deref().is_none_or(|only| only == target.name)).collect();
     assert!(!chosen.is_empty(), "no target is called {only:?}");
     for target in chosen {
-        fuzz(target, seconds, seed);
+        if let Some(folder) = std::env::var_os("GPU_GAN_FUZZ_SEEDS") {
+            write_seeds(target, Path::new(&folder));
+        } else {
+            fuzz(target, budget, seed);
+        }
     }
 }
 
