@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(path_of(&text_of(&plain)), plain);
         let literal = place.path().join("a\\x41");
         fs::create_dir(&literal).unwrap();
-        assert_eq!(path_of(&text_of(&literal)), literal, "what is there under exactly this name comes first");
+        assert_eq!(path_of(&text_of(&literal)), literal, "an exact name comes first");
 
         let decomposed = place.path().join("e\u{301}te\u{301}/x");
         fs::create_dir_all(&decomposed).unwrap();

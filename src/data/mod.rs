@@ -22,7 +22,7 @@ use location::{LabelledFile, Location};
 use resize::Resize;
 
 pub use image_set::ImageSet;
-pub use source::{Background, Fit, Frames, Source, Tiles, absolute};
+pub use source::{Background, Fit, Frames, Source, Tiles, absolute, is_built_in};
 
 pub mod aerial;
 mod archive;

@@ -193,8 +193,7 @@ impl Source {
 /// A source of whole images. A path becomes absolute.
 impl From<&str> for Source {
     fn from(name: &str) -> Self {
-        let is_built_in = [mnist::NAME, stacked_mnist::NAME, aerial::NAME].contains(&name);
-        let name = if is_built_in { name.to_string() } else { absolute(name) };
+        let name = if is_built_in(name) { name.to_string() } else { absolute(name) };
         Self {
             name,
             tiles: None,
@@ -206,6 +205,11 @@ impl From<&str> for Source {
             labels: None,
         }
     }
+}
+
+/// Whether a data set is built in, so that its name is no path.
+pub fn is_built_in(name: &str) -> bool {
+    [mnist::NAME, stacked_mnist::NAME, aerial::NAME].contains(&name)
 }
 
 /// The absolute path of an existing file or folder; any other path unchanged.

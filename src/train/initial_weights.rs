@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::checkpoint::{ADAM_M, ADAM_V, EMA};
+use super::settings::InitSource;
 use super::{Checkpoint, Classes, RunFolder};
 use crate::error::{Error, Result};
 use crate::files::{path_of, text_of};
@@ -18,15 +19,6 @@ use crate::net::{Layer, Model};
 
 /// The networks, in the order in which they are named.
 const NETWORKS: [&str; 2] = ["generator", "discriminator"];
-
-/// Where the initial weights of a run come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InitSource {
-    /// The checkpoint.
-    pub path: String,
-    /// Fingerprint of its tensors.
-    pub fingerprint: String,
-}
 
 /// A checkpoint that a run takes its initial weights from.
 pub(super) struct TrainedWeights {

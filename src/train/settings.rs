@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Classes, InitSource};
+use super::Classes;
 use crate::data::{ImageSet, Source, Tiles};
 use crate::error::{Error, Result};
 use crate::files::shell_quoted_text;
@@ -56,6 +56,15 @@ pub struct Settings {
     pub data_memory: Option<u64>,
     /// The requested device.
     pub device: DeviceOptions,
+}
+
+/// The checkpoint that the initial weights of a run come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitSource {
+    /// The path of the checkpoint.
+    pub path: String,
+    /// The fingerprint of its tensors.
+    pub fingerprint: String,
 }
 
 /// The output of a run and its intervals.

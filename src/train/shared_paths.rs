@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
-use super::start::is_built_in;
+use crate::data::is_built_in;
 use crate::error::{Error, Result};
 use crate::files::{self, path_of, text_of};
 use crate::recipe::Recipe;

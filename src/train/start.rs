@@ -6,21 +6,13 @@ use super::initial_weights::TrainedWeights;
 use super::run_folder::CONFIG;
 use super::settings::without_classes;
 use super::{Checkpoint, RunFolder, Settings, shared_paths};
-use crate::data::{self, ImageSet, Source, aerial, mnist, stacked_mnist};
+use crate::data::{self, ImageSet, Source, aerial, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files::{shell_quoted, text_of};
 use crate::net::Model;
 use crate::program::Decay;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Recipe};
-
-/// The names of the built-in data sets, which are not paths.
-const BUILT_IN_DATA: [&str; 3] = [mnist::NAME, stacked_mnist::NAME, aerial::NAME];
-
-/// Whether a data set is built in, so that its name is no path.
-pub(super) fn is_built_in(data: &str) -> bool {
-    BUILT_IN_DATA.contains(&data)
-}
 
 /// The learning-rate schedule of a run that is extended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +36,7 @@ pub fn read_config(path: &Path) -> Result<Recipe> {
         recipe = shared_paths::found(recipe, folder);
     }
     let Recipe { data, model, .. } = &mut recipe;
-    data.data = data.data.take().map(|name| if is_built_in(&name) { name } else { from_folder(name) });
+    data.data = data.data.take().map(|name| if data::is_built_in(&name) { name } else { from_folder(name) });
     data.labels = data.labels.take().map(from_folder);
     let is_file = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "toml");
     model.model = model.model.take().map(|name| if is_file(&name) { from_folder(name) } else { name });
