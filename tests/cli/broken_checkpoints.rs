@@ -79,8 +79,8 @@ fn a_checkpoint_whose_tensors_are_not_those_of_its_model_is_refused_with_both_sh
     is_told(&place, &other_model.to_bytes(), "[32, 4], but the model's is [32, 5]");
 }
 
-/// What format 2 has in the place of the metadata of `now`.
-fn metadata_of_format_2(now: &serde_json::Value) -> serde_json::Value {
+/// What format 2 has in the place of the metadata of `now`. It has the absolute path of the images, `data`.
+fn metadata_of_format_2(now: &serde_json::Value, data: &std::path::Path) -> serde_json::Value {
     let (recipe, run) = (&now["recipe"], &now["run"]);
     let model = now["model"].as_str().unwrap();
     let training = model.find("[training]").unwrap();
@@ -91,7 +91,7 @@ fn metadata_of_format_2(now: &serde_json::Value) -> serde_json::Value {
         "format": 2, "version": "0.1.0", "step": now["step"],
         "model": format!("{}{old_training}{}", &model[..training], &model[initial..]),
         "settings": {
-            "data": recipe["data"], "upscale": false, "data_fingerprint": run["data-fingerprint"],
+            "data": data, "upscale": false, "data_fingerprint": run["data-fingerprint"],
             "images": run["images"], "model": "tiny", "batch_size": 4, "d_steps": 1, "steps": recipe["steps"],
             "seed": 0, "average": 0.9, "adam": { "lr": 2e-3, "beta1": 0.5, "beta2": 0.99, "eps": 1e-8 },
             "objective": {
@@ -110,7 +110,7 @@ fn a_checkpoint_of_format_2_draws_the_same_images_and_resumes_to_the_same_bits()
     let place = Place::with_run("--steps 6 --rotate 30 --flip --diff-augment translation,colour");
     let mut old = Checkpoint::of(&place.read(LAST));
     let now = serde_json::from_str(&old.metadata["gpu-gan"]).unwrap();
-    old.metadata.insert("gpu-gan".into(), metadata_of_format_2(&now).to_string());
+    old.metadata.insert("gpu-gan".into(), metadata_of_format_2(&now, &place.path("shapes")).to_string());
     old.tensors = old.tensors.into_iter().map(|(name, tensor)| (name.replace("ema.", "average."), tensor)).collect();
     place.write("old.safetensors", &old.to_bytes());
     place.sample("old.safetensors", "--seeds 0-3 --out old.npy").succeeds();

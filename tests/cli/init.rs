@@ -120,7 +120,7 @@ fn a_checkpoint_of_which_nothing_fits_is_refused_with_what_to_do() {
     let refused = place.gpu_gan("train shapes --model other.toml --init run --device cpu --steps 1 --out no").refused();
     refused
         .error("no layer with weights of run/checkpoints/step-00000003.safetensors, whose model is tiny, fits the model tiny")
-        .error("discriminator 0 (its weight is 2 x 1 x 2 x 2, there 2 x 1 x 4 x 4)")
+        .error("generator 0 (its weight is 32 x 5, there 32 x 4)")
         .hint("leave out --model")
         .hint("gpu-gan summary");
     place.gpu_gan("train --resume run --init run --device cpu --steps 9").misused();
