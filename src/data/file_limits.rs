@@ -10,12 +10,12 @@ pub(super) const MAX_FILE_BYTES: u64 = 512 << 20;
 /// The largest number of frames or pages of one file.
 pub(super) const MAX_FRAMES: usize = 10_000;
 
-/// The pixels that a file of any length may have: 4096 x 4096.
-const MIN_PIXELS: u64 = 1 << 24;
+/// The pixels that a file of any length may have: 2048 x 2048.
+const MIN_PIXELS: u64 = 1 << 22;
 
-/// The most pixels for each byte of a file, beyond [`MIN_PIXELS`]. Deflate, the tightest of the formats on images that are not of a
-/// single colour, packs 8256 pixels of one bit into a byte. More is no image but an attempt to keep the decoder busy.
-const PIXELS_PER_BYTE: u64 = 1 << 14;
+/// The most pixels for each byte of a file, beyond [`MIN_PIXELS`]. Deflate, the tightest of the formats, packs about this many pixels
+/// of one bit and of a single colour into a byte.
+const PIXELS_PER_BYTE: u64 = 1 << 13;
 
 /// The most pixels of all frames or pages of a file together: 2^30, which are decoded in a few seconds.
 const MAX_PIXELS: u64 = 1 << 30;
