@@ -423,7 +423,6 @@ fn gif_of_canvas(side: u16, frames: usize) -> Vec<u8> {
 
 #[test]
 fn few_bytes_that_claim_many_pixels_are_left_out_before_they_are_decoded() {
-    let began = std::time::Instant::now();
     let first = |gif: &[u8]| twenty(gif, |source| source);
     // 4 GB of pixels if they were decoded.
     let canvas = gif_of_canvas(8000, 2);
@@ -434,7 +433,6 @@ fn few_bytes_that_claim_many_pixels_are_left_out_before_they_are_decoded() {
     dir.write("many.gif", &gif_of_canvas(1000, 100));
     let set = open(&Source { frames: Frames::All, ..dir.source() }, COLOUR, None, &Console::silent());
     assert_refused(set, &["bytes cannot hold an image of its"]);
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     let (set, remarks) = first(&gif_of_canvas(1000, 100));
     assert_eq!(set.unwrap().count(), 20);
     assert!(remarks.contains("all 20 images are of several frames"), "{remarks}");

@@ -412,7 +412,7 @@ fn an_image_with_any_byte_changed_is_read_or_left_out() {
     }
 }
 
-/// The beginning of a PNG in colour.
+/// The beginning of a PNG in colour, of some bytes.
 fn huge_png(width: u32, height: u32) -> Vec<u8> {
     let chunk = |kind: &[u8], content: &[u8]| {
         let mut crc = flate2::Crc::new();
@@ -421,7 +421,7 @@ fn huge_png(width: u32, height: u32) -> Vec<u8> {
         [&(content.len() as u32).to_be_bytes(), kind, content, &crc.sum().to_be_bytes()].concat()
     };
     let mut zeros = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    zeros.write_all(&vec![0; 1 << 20]).unwrap();
+    zeros.write_all(&vec![0; 8 << 20]).unwrap();
     let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
     [b"\x89PNG\r\n\x1a\n", &chunk(b"IHDR", &header)[..], &chunk(b"IDAT", &zeros.finish().unwrap())].concat()
 }
