@@ -131,6 +131,8 @@ const page = (() => {
         [view.values] = await player.read(tensors.images);
         view.firstImage ??= performance.now();
         const context = layOut($('sheet'), view.values);
+        // Squares for pixels, but where the sheet is shown smaller than it is, they would swallow lines.
+        $('sheet').style.imageRendering = $('sheet').width > $('sheet').clientWidth ? 'auto' : 'pixelated';
         context.strokeStyle = '#2c9c62';
         for (const [x, y] of view.picked.map(corner)) {
             context.strokeRect(x - 0.5, y - 0.5, width + 1, height + 1);
