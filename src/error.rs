@@ -177,7 +177,12 @@ impl Error {
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LEAST_LIKENESS: f64 = 0.8;
     let word = word.trim().to_lowercase();
-    let likeness = |name: &'a str| (strsim::jaro_winkler(&name.to_lowercase(), &word), name);
+    let likeness = |name: &'a str| {
+        let lower = name.to_lowercase();
+        // Two letters in the wrong order make short words unlike.
+        let one_slip = word.chars().count() > 2 && strsim::osa_distance(&lower, &word) <= 1;
+        (strsim::jaro_winkler(&lower, &word) + f64::from(u8::from(one_slip)), name)
+    };
     let best = names.into_iter().map(likeness).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (best.0 > LEAST_LIKENESS).then_some(best.1)
 }

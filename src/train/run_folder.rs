@@ -173,7 +173,8 @@ impl RunFolder {
     /// Whether a process began a run at `path` and ended before its first checkpoint: nothing is there but what runs write.
     pub fn is_without_checkpoint(path: &Path) -> bool {
         let written = |name: &str| {
-            let files = [CONFIG, MODEL, "report.html", "real-vs-fake.png", "alarms.jsonl", "run.lock"];
+            let files =
+                [CONFIG, MODEL, shared_paths::LOCAL, "report.html", "real-vs-fake.png", "alarms.jsonl", "run.lock"];
             let logs = ["losses.csv", "log.jsonl", "events.out.tfevents."];
             SUBFOLDERS.contains(&name) || files.contains(&name) || logs.iter().any(|log| name.starts_with(log))
         };

@@ -3,7 +3,8 @@
 //! The files of a run are shown to other people, so `config.toml`, checkpoints, the report and TensorBoard's texts hold no absolute path.
 //! A path below the current folder or the run is relative to the run's folder, and of any other only the last part is kept: the
 //! fingerprint beside it tells the images apart. The absolute paths are in `local.toml`, which is for this machine alone and may be left
-//! out when a run is shared. A run that is read finds its images by the relative path, or else by `local.toml`.
+//! out when a run is shared. A run that is read finds its images by the relative path, or by `local.toml`, or under their name beside the
+//! run or in the current folder; the fingerprint says whether they are the same.
 
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
@@ -57,7 +58,11 @@ pub(super) fn found(mut recipe: Recipe, run: &Path) -> Recipe {
     for (path, here) in all_paths_of(&mut recipe).into_iter().zip(here) {
         let Some(path) = path.as_mut().filter(|path| !is_built_in(path)) else { continue };
         let inside = text_of(&run.join(path_of(path)));
-        let existing = [Some(inside), here].into_iter().flatten().find(|path| path_of(path).exists());
+        // Beside a checkpoint that was copied out of its run, or below the current folder.
+        let named = path_of(path).file_name().map(Path::new).map(Path::to_path_buf);
+        let beside = named.as_ref().map(|name| text_of(&run.join(name)));
+        let current = named.as_ref().map(|name| text_of(name));
+        let existing = [Some(inside), here, beside, current].into_iter().flatten().find(|path| path_of(path).exists());
         if let Some(existing) = existing {
             *path = crate::data::absolute(&existing);
         }

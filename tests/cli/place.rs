@@ -152,6 +152,8 @@ impl Place {
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-gan"));
         command.args(arguments.split_whitespace()).current_dir(self.folder.path()).envs(self.environment());
+        #[cfg(unix)]
+        with_default_signals(&mut command);
         command
     }
 
@@ -173,6 +175,7 @@ impl Place {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_gpu-gan")]).args(arguments.split_whitespace());
         command.current_dir(self.folder.path()).envs(self.environment());
+        with_default_signals(&mut command);
         command
     }
 
@@ -495,4 +498,20 @@ mod tests {
     fn a_fact_that_is_not_said_is_noticed() {
         script(&Place::new(), EXPLAINED).fails().error("do that");
     }
+}
+
+/// Lets signals end a command, whatever the tests inherited: a shell that runs them in its background ignores SIGINT.
+#[cfg(unix)]
+fn with_default_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+            // SAFETY: `signal` may be called between fork and exec, and SIG_DFL refers to no code of this process.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only calls `signal`, which is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(reset) };
 }

@@ -354,7 +354,8 @@ fn a_job_that_is_started_again_may_repeat_its_options_but_not_change_them() {
     job("--epochs 2").succeeds().remarks("resumed        after step 10");
     job("--epochs 3 --time 1h").misused();
     job("--epochs 3 --batch-size 8").refused().error("--batch-size cannot be changed when resuming");
-    place.train("--channels 3 --out run --resume-or-start").refused().error("run is a run of another model, tiny");
+    let other = "train shapes --model gan-mlp --device cpu --out run --resume-or-start";
+    place.gpu_gan(other).refused().error("run is a run of another model or other initial weights: tiny");
     place.train("--out run --resume-or-start --steps 40 --lr 0.1").refused().error("--lr cannot be changed");
     place.gpu_gan("train mnist --device cpu --out run --resume-or-start --steps 40").refused().error("not those");
     place.train("--out run --resume-or-start --time 1h").succeeds().prints("run is complete");

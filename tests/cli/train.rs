@@ -14,8 +14,15 @@ const COLUMNS: [&str; 9] =
 #[test]
 fn a_run_is_a_folder_with_everything_about_it() {
     let place = Place::with_run("--steps 6");
-    let decided_and_happened =
-        ["checkpoints", "config.toml", "events.out.tfevents.gpu-gan", "log.jsonl", "losses.csv", "model.toml"];
+    let decided_and_happened = [
+        "checkpoints",
+        "config.toml",
+        "events.out.tfevents.gpu-gan",
+        "local.toml",
+        "log.jsonl",
+        "losses.csv",
+        "model.toml",
+    ];
     let to_look_at = ["plots", "real-vs-fake.png", "report.html", "samples"];
     assert_eq!(place.names("run"), [&decided_and_happened[..], &to_look_at[..]].concat());
     let samples = ["epoch-0000.png", "epoch-0001-step-000006.png", "progress.gif", "reals.png"];
