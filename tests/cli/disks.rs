@@ -128,7 +128,7 @@ fn whichever_write_finds_the_disk_full_the_run_is_resumed_when_there_is_room_and
     }
     let run = "train shapes --model tiny.toml --device cpu --steps 6 --checkpoint-every 2steps --sample-every 3steps \
                --eval-every 3steps --resume-or-start --out";
-    place.gpu_gan(&format!("{run} whole")).succeeds();
+    place.gpu_gan(&format!("{run} whole/run")).succeeds(); // as deep as disk/run, since paths are relative to the run
     let needed: u64 = place
         .everything()
         .iter()
@@ -166,10 +166,14 @@ fn whichever_write_finds_the_disk_full_the_run_is_resumed_when_there_is_room_and
         }
         let left = place.text(&format!("seen/{size}.left"));
         assert!(!left.contains(".tmp") && !left.contains("run.lock"), "{size} KiB: {left}");
-        assert_same_bits(&place.read(&format!("seen/{size}/{last}")), &place.read(&format!("whole/{last}")));
+        assert_same_bits(&place.read(&format!("seen/{size}/{last}")), &place.read(&format!("whole/run/{last}")));
         let log = |run: &str| rows(&place.text(&format!("{run}/losses.csv")));
-        assert_eq!(log(&format!("seen/{size}")), log("whole"), "{size} KiB");
-        assert_eq!(place.names(&format!("seen/{size}/checkpoints")), place.names("whole/checkpoints"), "{size} KiB");
+        assert_eq!(log(&format!("seen/{size}")), log("whole/run"), "{size} KiB");
+        assert_eq!(
+            place.names(&format!("seen/{size}/checkpoints")),
+            place.names("whole/run/checkpoints"),
+            "{size} KiB"
+        );
     }
     assert!(full.len() >= 4 && had_room > 0, "{} sizes: {full:#?}", sizes.len());
     println!("{} sizes of a disk, {} different writes failed, {had_room} sizes had room", sizes.len(), full.len());
