@@ -192,7 +192,13 @@ impl RunPlace {
         };
         let folder = match (&resumed, out) {
             (Some(run), out) if out.is_none() || arguments.resume_or_start => {
-                Checkpoint::find(run)?;
+                if let Err(error) = Checkpoint::find(run) {
+                    // Another process may have begun the run and written no checkpoint yet: that the run is in use says more.
+                    if RunFolder::is_without_checkpoint(run) && !arguments.dry_run {
+                        RunFolder::reopen(run).locked()?;
+                    }
+                    return Err(error);
+                }
                 Some(if run.is_dir() { RunFolder::reopen(run) } else { folder_around(run)? })
             }
             (None, Some(out)) if arguments.resume_or_start && RunFolder::is_without_checkpoint(out) => {
