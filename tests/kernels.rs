@@ -11,12 +11,13 @@ use std::time::Instant;
 use common::{TINY, aloud, assert_close, gpu};
 use gpu_gan::bench::{Bench, BenchDevice};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, KernelSet, OpenOptions, SHADERS, adapters, entry_points};
+use gpu_gan::gpu::{GpuDevice, KernelSet, OpenOptions, SHADERS, adapters, compiled_kernels, entry_points, lower};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, AdversarialLoss, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
 };
 use gpu_gan::progress::Console;
+use gpu_gan::train::{Gan, Settings};
 use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
@@ -604,4 +605,26 @@ fn a_benchmark_says_which_operation_computes_wrongly() {
     assert!(!report.passed && wrong.len() == 1, "{report}");
     assert!(wrong[0].operation == "tick" && report.to_string().contains("FAILED"), "{report}");
     assert!(report.operations.len() > 20, "the others are measured: {report}");
+}
+
+/// It speaks to Vulkan itself, so the machine needs a Vulkan driver.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_statistics_of_compiled_kernels_name_every_kernel_of_a_step_and_run_none() {
+    if gpu().is_none() {
+        return;
+    }
+    let model = Model::parse(TINY, "tiny").unwrap();
+    let program = Gan::new(&model, &Settings::bare(&model, 8, 4), 8).program;
+    let routines = program.routines().iter();
+    let dispatches: Vec<_> = routines.flat_map(|routine| lower(&routine.ops, &program, KernelSet::Portable)).collect();
+    assert!(dispatches.len() > 20, "{} dispatches", dispatches.len());
+    let compiled = compiled_kernels(None, &dispatches).unwrap();
+    let listed: Vec<_> = compiled.kernels.iter().map(|kernel| (kernel.kernel.clone(), kernel.workgroups)).collect();
+    let named = |shader: &str, entry: &str| format!("{shader}.{entry}");
+    let expected: Vec<_> =
+        dispatches.iter().map(|dispatch| (named(dispatch.shader, dispatch.entry), dispatch.workgroups)).collect();
+    assert_eq!(listed, expected);
+    let error = compiled_kernels(Some("no such device"), &dispatches).unwrap_err();
+    assert!(error.to_string().contains("no such device"), "{error}");
 }
