@@ -213,7 +213,7 @@ fn an_exported_program_draws_and_trains_in_dawn_as_on_the_cpu_and_reads_nothing_
 
 #[test]
 fn an_exported_page_draws_what_sample_draws_and_trains_at_the_click_of_a_button() {
-    const STEPS: u64 = 4;
+    const STEPS: u64 = 50;
     if left_out("TINT", "exported pages in a browser") {
         return;
     }
