@@ -209,6 +209,11 @@ fn size([height, width, channels]: Shape) -> String {
     format!("{height} × {width} × {channels}")
 }
 
+/// Whether a report says that training is in progress.
+pub fn is_live(html: &str) -> bool {
+    html.contains(r#"<p class="live">"#)
+}
+
 #[cfg(test)]
 mod tests {
     use image::{DynamicImage, GrayImage, Luma};

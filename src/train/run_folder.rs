@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, FolderLock};
 use crate::net::Model;
 use crate::recipe::RUN;
+use crate::report::page;
 
 /// The name of the configuration file of a run.
 pub(super) const CONFIG: &str = "config.toml";
@@ -270,10 +271,14 @@ impl RunFolder {
         self.path.join("report.html")
     }
 
-    /// Whether the report was drawn after a checkpoint was written: it comes last.
+    /// Whether the last report was drawn after a checkpoint was written. That report comes last, after `progress.gif`; one that was drawn
+    /// while the run trained does not count.
     pub(super) fn is_drawn(&self, checkpoint: &Path) -> bool {
         let written = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
-        written(&self.report()).is_some_and(|report| written(checkpoint).is_none_or(|checkpoint| report >= checkpoint))
+        let is_last = || fs::read_to_string(self.report()).is_ok_and(|html| !page::is_live(&html));
+        let is_newer = written(&self.report())
+            .is_some_and(|report| written(checkpoint).is_none_or(|checkpoint| report >= checkpoint));
+        is_newer && is_last()
     }
 
     /// The checkpoint file of a step.
