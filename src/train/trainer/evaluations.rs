@@ -35,7 +35,14 @@ impl Run<'_, '_> {
     /// Generates images and submits them to the evaluator, after its previous evaluation is finished. Training continues meanwhile.
     pub(super) fn evaluate(&mut self, is_due: bool) -> Result<()> {
         self.finish_evaluation()?;
-        let Some(count) = self.training.evaluator.as_ref().map(BackgroundEvaluator::count) else { return Ok(()) };
+        let Some(count) = self.training.evaluator.as_ref().map(BackgroundEvaluator::count) else {
+            // The previous evaluation failed, or the run must end: the row of this step waits for no distance.
+            if let Some(row) = self.evaluated_row.take() {
+                self.write_row(&row)?;
+                self.log.flush()?;
+            }
+            return Ok(());
+        };
         let made = self.images_of_seeds(FIRST_EVALUATED, count)?;
         let checkpoint = self.checkpoint()?;
         let Some(evaluator) = &self.training.evaluator else { return Ok(()) };
