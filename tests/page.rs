@@ -86,8 +86,8 @@ impl Run {
         cpu.upload(gan.data, Values::U8(&self.images.pixels)).unwrap();
         cpu.upload(gan.labels.unwrap(), Values::U8(self.images.labels.as_ref().unwrap())).unwrap();
         let (latents, classes) = sheet_inputs(&self.checkpoint.model);
-        cpu.upload(gan.sheet_latents, Values::F32(&latents)).unwrap();
-        cpu.upload(gan.sheet_classes.unwrap(), Values::U32(&classes)).unwrap();
+        cpu.upload(gan.sheet.latents, Values::F32(&latents)).unwrap();
+        cpu.upload(gan.sheet.classes.unwrap(), Values::U32(&classes)).unwrap();
         Twin { gan, cpu }
     }
 }
@@ -100,8 +100,8 @@ struct Twin {
 
 impl Twin {
     fn sheet(&mut self) -> Vec<f32> {
-        self.cpu.run(self.gan.sheet, 1).unwrap();
-        self.cpu.download(self.gan.sheet_images).unwrap()
+        self.cpu.run(self.gan.sheet.routine, 1).unwrap();
+        self.cpu.download(self.gan.sheet.images).unwrap()
     }
 
     /// Runs steps, and returns the losses of both networks in each.

@@ -63,7 +63,7 @@ impl Trainee {
         gan.load(executor.as_mut(), start).unwrap();
         executor.upload(gan.data, Values::U8(&images.pixels)).unwrap();
         let latents: Vec<f32> = (0..SHEET_IMAGES as u64).flat_map(|seed| latent(seed, start.model.latent)).collect();
-        executor.upload(gan.sheet_latents, Values::F32(&latents)).unwrap();
+        executor.upload(gan.sheet.latents, Values::F32(&latents)).unwrap();
         Self { gan, model: start.model.clone(), settings: start.settings.clone(), executor }
     }
 
@@ -95,8 +95,8 @@ impl Trainee {
     }
 
     fn sheet(&mut self) -> Vec<f32> {
-        self.executor.run(self.gan.sheet, 1).unwrap();
-        self.executor.download(self.gan.sheet_images).unwrap()
+        self.executor.run(self.gan.sheet.routine, 1).unwrap();
+        self.executor.download(self.gan.sheet.images).unwrap()
     }
 }
 

@@ -13,10 +13,10 @@ use crate::cpu::CpuDevice;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::net::{Mode, Network};
-use crate::program::{Decay, Device, Element, Executor, Program, RoutineId, TensorId, Values};
+use crate::net::Network;
+use crate::program::{Decay, Device, Executor, Program, RoutineId, TensorId, Values};
 use crate::train::classes::{columns, of_sheet, sheet_inputs};
-use crate::train::{Checkpoint, Gan, HISTORY_NAMES, HISTORY_ROWS, SHEET_IMAGES};
+use crate::train::{Checkpoint, Gan, HISTORY_NAMES, HISTORY_ROWS, ImageRoutine, SHEET_IMAGES};
 
 /// Training images in an exported file, where the options do not say.
 const DEFAULT_IMAGES: usize = 2000;
@@ -91,7 +91,7 @@ impl<'a> Exported<'a> {
         settings.images = self.images.count();
         settings.check(model)?;
         let mut gan = Gan::new(model, &settings, settings.images);
-        let few = FewImages::add(&mut gan);
+        let few = ImageRoutine::add(&mut gan.program, &gan.ema, model, "few", FEW_IMAGES);
         let (step, penalised_step) = (gan.step, gan.penalised_step);
         let plain = Halves::add(&mut gan, step, "");
         let penalised = penalised_step.map(|penalised| Halves::add(&mut gan, penalised.step, " with penalty"));
@@ -103,8 +103,8 @@ impl<'a> Exported<'a> {
             memory.upload(tensor, Values::U8(labels))?;
         }
         let (latents, classes) = sheet_inputs(model);
-        memory.upload(gan.sheet_latents, Values::F32(&latents))?;
-        if let Some(tensor) = gan.sheet_classes {
+        memory.upload(gan.sheet.latents, Values::F32(&latents))?;
+        if let Some(tensor) = gan.sheet.classes {
             memory.upload(tensor, Values::U32(&classes))?;
         }
 
@@ -136,10 +136,10 @@ impl<'a> Exported<'a> {
         let mut tensor = |name: &str, tensor: TensorId| writer.tensor(name, tensor);
         let player = json!({
             "sheet": {
-                "routine": name(gan.sheet),
-                "latents": tensor("sheet.latents", gan.sheet_latents),
-                "classes": gan.sheet_classes.map(|classes| tensor("sheet.classes", classes)),
-                "images": tensor("sheet.images", gan.sheet_images),
+                "routine": name(gan.sheet.routine),
+                "latents": tensor("sheet.latents", gan.sheet.latents),
+                "classes": gan.sheet.classes.map(|classes| tensor("sheet.classes", classes)),
+                "images": tensor("sheet.images", gan.sheet.images),
             },
             "few": {
                 "routine": name(few.routine),
@@ -188,23 +188,15 @@ impl<'a> Exported<'a> {
     fn looks_the_same_in_f16(&self, gan: &Gan, memory: &InitialMemory<'_>) -> Result<bool> {
         let Checkpoint { model, .. } = self.checkpoint;
         let mut program = Program::new();
-        let classes = model.classes.map(|_| program.tensor_of(Element::U32, "classes", &[SHEET_IMAGES]));
-        let generator = Network::generator(&mut program, model).with_labels(classes);
-        let routine = program.begin("draw");
-        let latents = program.tensor("latents", &[SHEET_IMAGES, 1, 1, model.latent]);
-        let images = generator.forward(&mut program, latents, Mode::Evaluate, "draw").y;
+        let generator = Network::generator(&mut program, model);
+        let routine = ImageRoutine::add(&mut program, &generator, model, "draw", SHEET_IMAGES);
         let mut cpu = CpuDevice::<f32>::new().build(&program)?;
-        let (sheet_latents, sheet_classes) = sheet_inputs(model);
-        cpu.upload(latents, Values::F32(&sheet_latents))?;
-        if let Some(tensor) = classes {
-            cpu.upload(tensor, Values::U32(&sheet_classes))?;
-        }
+        let (latents, classes) = sheet_inputs(model);
         let mut draw = |rounded: &dyn Fn(Vec<f32>) -> Vec<f32>| {
             for (tensor, source) in [(generator.params(), gan.ema.params()), (generator.running(), gan.ema.running())] {
                 cpu.upload(tensor, Values::F32(&rounded(memory.floats(source))))?;
             }
-            cpu.run(routine, 1)?;
-            cpu.download(images)
+            routine.draw_inputs(cpu.as_mut(), &latents, &classes, SHEET_IMAGES)
         };
         let exact = draw(&|values| values)?;
         let rounded = draw(&|values| {
@@ -237,33 +229,12 @@ fn precision(gan: &Gan, exact: bool) -> impl Fn(usize) -> Precision {
     let networks = [&gan.generator, &gan.discriminator];
     let [first_moments, second_moments] =
         [networks.map(|network| index(network.m())), networks.map(|network| index(network.v()))];
-    let latents = index(gan.sheet_latents);
+    let latents = index(gan.sheet.latents);
     move |buffer| match buffer {
         _ if exact || buffer == latents => Precision::F32,
         _ if first_moments.contains(&buffer) => Precision::Zeros,
         _ if second_moments.contains(&buffer) => Precision::F16Roots,
         _ => Precision::F16,
-    }
-}
-
-/// The routine that draws a few images with the EMA weights.
-struct FewImages {
-    routine: RoutineId,
-    latents: TensorId,
-    classes: Option<TensorId>,
-    images: TensorId,
-}
-
-impl FewImages {
-    fn add(gan: &mut Gan) -> Self {
-        let latent = *gan.program.shape(gan.sheet_latents).last().expect("latents have a size");
-        let program = &mut gan.program;
-        let classes = gan.sheet_classes.map(|_| program.tensor_of(Element::U32, "few.classes", &[FEW_IMAGES]));
-        let generator = gan.ema.with_labels(classes);
-        let routine = program.begin("few");
-        let latents = program.tensor("few.latents", &[FEW_IMAGES, 1, 1, latent]);
-        let images = generator.forward(program, latents, Mode::Evaluate, "few").y;
-        Self { routine, latents, classes, images }
     }
 }
 

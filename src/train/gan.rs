@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::net::parameters::Layout;
-use crate::net::{Mode, Model, Network};
+use crate::net::{Model, Network};
 use crate::program::{Element, Executor, Op, Order, Program, RoutineId, TensorId, Values};
 
 use super::adversarial::{AdversarialStep, SEEN_REALS, WrittenStep, push_all};
@@ -18,8 +18,8 @@ pub struct Gan {
     pub step: RoutineId,
     /// The step with gradient penalties that takes the place of [`Self::step`] at an interval; see [`Self::run`].
     pub penalised_step: Option<PenalisedStep>,
-    /// Draws [`Self::sheet_images`] from [`Self::sheet_latents`] with the EMA of the generator's weights.
-    pub sheet: RoutineId,
+    /// Draws the 64 images of a sheet with the EMA of the generator's weights.
+    pub sheet: ImageRoutine,
     /// u32 (1): the number of batches of real images that were shown. Random numbers are a function of it.
     pub clock: TensorId,
     /// u32 (1): the number of steps that were done; the same tensor as [`Self::clock`] where a step shows one batch.
@@ -30,12 +30,6 @@ pub struct Gan {
     pub labels: Option<TensorId>,
     /// (`HISTORY_ROWS`, `HISTORY_COLUMNS`): see [`Losses::of_step`](super::Losses::of_step).
     pub history: TensorId,
-    /// The latents of a sheet, (64, 1, 1, latent).
-    pub sheet_latents: TensorId,
-    /// u32 (64): the classes of these images, of a conditional model.
-    pub sheet_classes: Option<TensorId>,
-    /// The images of a sheet, (64, H, W, C), in the range of the model.
-    pub sheet_images: TensorId,
     /// The real images of the running step as the discriminator sees them, (N, H, W, C) in the model's range.
     pub reals: TensorId,
     /// Writes [`Self::reals`] as the step does whose number is on [`Self::clock`]; there is one where real images are augmented.
@@ -75,9 +69,9 @@ impl Gan {
         let [h, w, c] = model.image;
         let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
-        let [labels, classes, sheet_classes] = classes(&mut program, model, settings.batch_size, capacity);
+        let [labels, classes] = classes(&mut program, model, settings.batch_size, capacity);
         let generator = Network::generator(&mut program, model).with_labels(classes);
-        let ema = generator.ema(&mut program).with_labels(sheet_classes);
+        let ema = generator.ema(&mut program);
         let discriminator = Network::discriminator(&mut program, model).with_labels(classes);
         let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
 
@@ -109,9 +103,7 @@ impl Gan {
             PenalisedStep { step: penalised, every: penalty.every.into() }
         });
 
-        let sheet = program.begin("sheet");
-        let sheet_latents = program.tensor("sheet.latents", &[SHEET_IMAGES, 1, 1, model.latent]);
-        let sheet_images = ema.forward(&mut program, sheet_latents, Mode::Evaluate, "sheet").y;
+        let sheet = ImageRoutine::add(&mut program, &ema, model, "sheet", SHEET_IMAGES);
 
         let augmented = (take_reals.len() > 1).then(|| {
             let augmented = program.begin("augmented");
@@ -131,9 +123,6 @@ impl Gan {
             data,
             labels,
             history,
-            sheet_latents,
-            sheet_classes,
-            sheet_images,
             reals,
             augmented,
             fakes,
@@ -208,33 +197,15 @@ impl Gan {
             (checkpoint::ADAM_V, d.v(), d.params_layout()),
         ]
     }
-
-    /// The routine that draws sheets of images.
-    pub(super) fn image_routine(&self, model: &Model) -> ImageRoutine {
-        ImageRoutine {
-            routine: self.sheet,
-            latents: self.sheet_latents,
-            classes: self.sheet_classes,
-            images: self.sheet_images,
-            batch: SHEET_IMAGES,
-            latent_size: model.latent,
-            image_len: model.image.iter().product(),
-            range: model.range(),
-        }
-    }
 }
 
-/// The tensors of classes of a conditional model: for the `capacity` images on the device, for the images of a step, and for a sheet.
+/// The tensors of classes of a conditional model: for the `capacity` images on the device, and for the images of a step.
 ///
 /// The generated images of a step have the same classes as its real images, at the same positions. So their classes are equally frequent,
 /// and pairs of a real and a generated image (relativistic loss), and points between them (gradient penalty), have one class.
-fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: usize) -> [Option<TensorId>; 3] {
+fn classes(program: &mut Program, model: &Model, batch_size: usize, capacity: usize) -> [Option<TensorId>; 2] {
     let mut tensor = |element, name, len| model.classes.map(|_| program.tensor_of(element, name, &[len]));
-    [
-        tensor(Element::U8, "labels", capacity),
-        tensor(Element::U32, "classes", batch_size),
-        tensor(Element::U32, "sheet.classes", SHEET_IMAGES),
-    ]
+    [tensor(Element::U8, "labels", capacity), tensor(Element::U32, "classes", batch_size)]
 }
 
 /// The order of the images in their tensor, which holds `capacity` images.

@@ -44,7 +44,7 @@ pub use losses::{HISTORY_NAMES, HISTORY_ROWS, Losses};
 pub use placement::ImagePlacement;
 pub use quality::Measured;
 pub use run_folder::{RunFolder, Sheet};
-pub use sampler::{GeneratorInput, Sampler};
+pub use sampler::{GeneratorInput, ImageRoutine, Sampler};
 pub use settings::{Augment, FEW_IMAGES, Facts, InitSource, OutputSettings, Settings};
 pub(crate) use shared_paths::shown_path;
 pub use start::{Extension, Requeued, begin, model_for, read_config, requeued, resume, usual_options};

@@ -6,7 +6,7 @@ use super::checkpoint::EMA;
 use super::classes::inputs;
 use super::{Checkpoint, SampleRequest};
 use crate::error::Result;
-use crate::net::{Mode, Network};
+use crate::net::{Mode, Model, Network};
 use crate::program::{Device, Element, Executor, Program, RoutineId, TensorId, Values};
 use crate::report::pixels;
 
@@ -14,26 +14,45 @@ use crate::report::pixels;
 const BATCH: usize = 64;
 
 /// A routine that draws a batch of images, and the tensors that it reads and writes.
-pub(super) struct ImageRoutine {
+#[derive(Debug, Clone)]
+pub struct ImageRoutine {
     /// The routine.
-    pub(super) routine: RoutineId,
+    pub routine: RoutineId,
     /// The latents, (batch, 1, 1, latent).
-    pub(super) latents: TensorId,
+    pub latents: TensorId,
     /// The classes of the images, u32 (batch), if the generator is conditional.
-    pub(super) classes: Option<TensorId>,
+    pub classes: Option<TensorId>,
     /// The images, (batch, H, W, C), with values in `range`.
-    pub(super) images: TensorId,
+    pub images: TensorId,
     /// The number of images per batch.
-    pub(super) batch: usize,
+    pub batch: usize,
     /// The length of a latent.
-    pub(super) latent_size: usize,
+    pub latent_size: usize,
     /// The number of values of an image.
-    pub(super) image_len: usize,
+    pub image_len: usize,
     /// The values of black and white.
-    pub(super) range: [f64; 2],
+    pub range: [f64; 2],
 }
 
 impl ImageRoutine {
+    /// Adds a routine that draws `batch` images of a generator in evaluation mode. `name` is its name and begins those of its tensors.
+    pub(crate) fn add(program: &mut Program, generator: &Network, model: &Model, name: &str, batch: usize) -> Self {
+        let classes = model.classes.map(|_| program.tensor_of(Element::U32, format!("{name}.classes"), &[batch]));
+        let routine = program.begin(name);
+        let latents = program.tensor(format!("{name}.latents"), &[batch, 1, 1, model.latent]);
+        let images = generator.with_labels(classes).forward(program, latents, Mode::Evaluate, name).y;
+        Self {
+            routine,
+            latents,
+            classes,
+            images,
+            batch,
+            latent_size: model.latent,
+            image_len: model.image.iter().product(),
+            range: model.range(),
+        }
+    }
+
     /// Draws the images of at most `batch` requests. Returns (N, H, W, C) with values in `range`.
     pub(super) fn draw(&self, executor: &mut dyn Executor, requests: &[SampleRequest]) -> Result<Vec<f32>> {
         let (latents, classes) = inputs(requests, self.latent_size, self.batch);
@@ -41,7 +60,7 @@ impl ImageRoutine {
     }
 
     /// Draws the first `count` images of a batch of latents and classes. Returns (N, H, W, C) with values in `range`.
-    fn draw_inputs(
+    pub(crate) fn draw_inputs(
         &self,
         executor: &mut dyn Executor,
         latents: &[f32],
@@ -81,27 +100,14 @@ impl Sampler {
     pub fn new(device: &dyn Device, checkpoint: &Checkpoint, raw: bool) -> Result<Self> {
         let model = &checkpoint.model;
         let mut program = Program::new();
-        let classes = model.classes.map(|_| program.tensor_of(Element::U32, "classes", &[BATCH]));
-        let generator = Network::generator(&mut program, model).with_labels(classes);
-        let routine = program.begin("draw");
-        let latents = program.tensor("latents", &[BATCH, 1, 1, model.latent]);
-        let images = generator.forward(&mut program, latents, Mode::Evaluate, "draw").y;
+        let generator = Network::generator(&mut program, model);
+        let routine = ImageRoutine::add(&mut program, &generator, model, "draw", BATCH);
         device.check(&program)?;
         let mut executor = device.build(&program)?;
         let params = checkpoint.buffer(if raw { "" } else { EMA }, generator.params_layout())?;
         executor.upload(generator.params(), Values::F32(&params))?;
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
-        let routine = ImageRoutine {
-            routine,
-            latents,
-            classes,
-            images,
-            batch: BATCH,
-            latent_size: model.latent,
-            image_len: model.image.iter().product(),
-            range: model.range(),
-        };
         Ok(Self { executor, routine })
     }
 

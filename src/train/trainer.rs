@@ -205,7 +205,7 @@ impl<'r, 'a> Run<'r, 'a> {
             progress.line(&format!("data        in chunks of {capacity} images: {had_no_room}"));
         }
         let chunks = ChunkLoader::new(images, &start.settings, capacity);
-        let images_of_sheets = gan.image_routine(&start.model);
+        let images_of_sheets = gan.sheet.clone();
         gan.load(executor.as_mut(), start)?;
         let sheet = classes::of_sheet(start.model.classes);
         let OpenedLog { log, rows, warning } = Log::open(folder.path(), start.step)?;
