@@ -25,15 +25,15 @@ const TEMPLATE: &str = include_str!("page.html");
 const PLAYER: &str = include_str!("player.js");
 /// The script of the page.
 const SCRIPT: &str = include_str!("page.js");
-/// Real images in a step of a page, if the run has more: a step is then quick on small GPUs, too.
-const USUAL_BATCH: usize = 16;
-/// The most sheets of the run that a browser without WebGPU shows.
-const MOST_SHEETS: usize = 3;
+/// The number of real images in a training step of a page, if the run has more: a step is then quick on small GPUs, too.
+const DEFAULT_BATCH_SIZE: usize = 16;
+/// The largest number of sheets of the run that a browser without WebGPU shows.
+const MAX_SHEETS: usize = 3;
 
 /// Writes the page.
 pub(super) fn write(source: ExportSource<'_>, options: ExportOptions, path: &Path) -> Result<Vec<PathBuf>> {
     let ExportSource { checkpoint, .. } = source;
-    let batch_size = options.batch_size.unwrap_or_else(|| usual_batch(checkpoint));
+    let batch_size = options.batch_size.unwrap_or_else(|| default_batch_size(checkpoint));
     let exported = Exported::new(source, options.images, batch_size)?;
     let [images, all_images] = exported.image_counts();
     let Checkpoint { model, settings, step, .. } = checkpoint;
@@ -60,30 +60,41 @@ pub(super) fn write(source: ExportSource<'_>, options: ExportOptions, path: &Pat
     Ok(vec![path.to_path_buf()])
 }
 
-/// The smallest batch size from [`USUAL_BATCH`] that the model allows, or the run's if that is smaller.
-fn usual_batch(checkpoint: &Checkpoint) -> usize {
+/// The smallest batch size from [`DEFAULT_BATCH_SIZE`] that the model allows, or the run's if that is smaller.
+fn default_batch_size(checkpoint: &Checkpoint) -> usize {
     let of_run = checkpoint.settings.batch_size;
-    (USUAL_BATCH..of_run).find(|&size| checkpoint.model.check_batch(size).is_ok()).unwrap_or(of_run)
+    (DEFAULT_BATCH_SIZE..of_run).find(|&size| checkpoint.model.check_batch(size).is_ok()).unwrap_or(of_run)
 }
 
 /// The variables of `page.html`.
 #[derive(Serialize)]
 struct DemoContext {
+    /// The title of the page.
     title: String,
+    /// The model, the image size and the step of the checkpoint.
     subtitle: String,
+    /// The sheets for browsers without WebGPU.
     sheets: Vec<InlineSheet>,
+    /// The number of training images in the page.
     images: usize,
+    /// The number of training images of the run.
     all_images: usize,
+    /// The number of real images in a training step of the page.
     batch_size: usize,
+    /// The number of real images in a training step of the run.
     run_batch_size: usize,
+    /// The manifest of the program, as JSON.
     data: String,
+    /// The script that replays the program.
     player: &'static str,
+    /// The script of the page.
     script: &'static str,
 }
 
 /// A sheet of images for browsers without WebGPU.
 #[derive(Serialize)]
 struct InlineSheet {
+    /// The text below the sheet.
     caption: String,
     /// A data URL of a PNG file.
     image: String,
@@ -103,7 +114,7 @@ fn sheets(source: ExportSource<'_>) -> Result<Vec<InlineSheet>> {
     if let Some(folder) = folder {
         // A folder without sheets is no reason to fail.
         let sheets = folder.sheets(*step, settings).unwrap_or_default();
-        let chosen = evenly(sheets.len(), MOST_SHEETS).into_iter().map(|at| &sheets[at]);
+        let chosen = evenly(sheets.len(), MAX_SHEETS).into_iter().map(|at| &sheets[at]);
         let chosen = chosen.map(|sheet| (format!("Generated images, {}", sheet.name), sheet.path.clone()));
         for (caption, path) in chosen.chain([("Real images".to_string(), folder.reals())]) {
             found.extend(fs::read(path).ok().map(|png| InlineSheet::new(caption, &png)));

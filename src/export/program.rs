@@ -15,12 +15,13 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Network;
 use crate::program::{Decay, Device, Executor, Program, RoutineId, TensorId, Values};
+use crate::report::evenly;
 use crate::train::classes::{columns, of_sheet, sheet_inputs};
 use crate::train::{Checkpoint, Gan, HISTORY_NAMES, HISTORY_ROWS, ImageRoutine, SHEET_IMAGES};
 
-/// Training images in an exported file, where the options do not say.
+/// The default number of training images in an exported file.
 const DEFAULT_IMAGES: usize = 2000;
-/// Images that the routine `few` draws at once: few, so that a page can follow a pointer.
+/// The number of images that the routine `few` draws: a small one, so that a page can follow a pointer.
 const FEW_IMAGES: usize = 8;
 /// The largest buffer that WebGPU binds without asking for more, in bytes.
 const LARGEST_BUFFER: u64 = 128 << 20;
@@ -37,12 +38,13 @@ pub(super) fn write(source: ExportSource<'_>, options: ExportOptions, path: &Pat
 
 /// A run's program to be written out, and the training images in it.
 pub(super) struct Exported<'a> {
+    /// The checkpoint of the run.
     checkpoint: &'a Checkpoint,
     /// The training images in the file.
     images: ImageSet,
-    /// Number of images of the run.
+    /// The number of training images of the run.
     all_images: usize,
-    /// Real images in a batch.
+    /// The number of real images in a batch.
     batch_size: usize,
 }
 
@@ -209,16 +211,16 @@ impl<'a> Exported<'a> {
     }
 }
 
-/// `count` images of a set, evenly chosen.
+/// At most `count` images of a set, evenly chosen.
 fn evenly_chosen(images: &ImageSet, count: usize) -> ImageSet {
-    let chosen = (0..count).map(|place| place * images.count() / count);
+    let chosen = evenly(images.count(), count);
     ImageSet {
         name: images.name.clone(),
         height: images.height,
         width: images.width,
         channels: images.channels,
-        pixels: chosen.clone().flat_map(|image| images.image(image)).copied().collect(),
-        labels: images.labels.as_ref().map(|labels| chosen.map(|image| labels[image]).collect()),
+        pixels: chosen.iter().flat_map(|&image| images.image(image)).copied().collect(),
+        labels: images.labels.as_ref().map(|labels| chosen.iter().map(|&image| labels[image]).collect()),
         label_names: images.label_names.clone(),
     }
 }
