@@ -33,6 +33,9 @@ pub const GIF_MARK: &str = "gpu-gan";
 /// Prefix and suffix of the names of temporary files.
 const TEMPORARY: [&str; 2] = [".gpu-gan-", ".tmp"];
 
+/// The minimum age of temporary files that are removed from a folder into which other processes may write, for [`remove_abandoned`].
+pub const SHARED_AGE: Duration = Duration::from_secs(60);
+
 /// Where the file system has no locks, the age from which a temporary file is taken for left behind: a day.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 

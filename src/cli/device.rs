@@ -111,8 +111,7 @@ impl DeviceArgument {
 
     /// ` --device NAME` for commands that are proposed, if the device was given by its flag; else nothing.
     pub(super) fn flag(&self) -> String {
-        let name = self.options.0.device.as_deref();
-        name.map(|name| format!(" --device {}", files::shell_quoted_text(name))).unwrap_or_default()
+        self.options.0.flag()
     }
 
     /// The name of the requested device.

@@ -121,17 +121,11 @@ pub(super) fn run(arguments: &ExportArguments, console: &Console) -> Result<Outc
         .has_images
         .then(|| training_images(&checkpoint, arguments.data.as_deref(), files::cache_folder().as_deref(), console));
     let images = images.transpose()?;
-    let folder = run_folder_of(&path);
+    let folder = RunFolder::around(&path).ok();
     let source = ExportSource { checkpoint: &checkpoint, images: images.as_ref(), folder: folder.as_ref() };
     let files = format.write(source, options, out)?;
     arguments.format.print(&ExportResult { files: &files, checkpoint: &path, step: checkpoint.step })?;
     Ok(Outcome::Done)
-}
-
-/// The folder of the run that a checkpoint is in.
-fn run_folder_of(checkpoint: &Path) -> Option<RunFolder> {
-    let checkpoints = checkpoint.parent().filter(|folder| folder.ends_with("checkpoints"))?;
-    checkpoints.parent().map(RunFolder::reopen)
 }
 
 fn parse_out(path: &str) -> Result<PathBuf, String> {

@@ -3,16 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::Checkpoint;
-
-/// The least age of temporary files that are removed: other processes may write into the folder.
-const SHARED_AGE: Duration = Duration::from_secs(60);
 
 /// The checkpoint that the images of a folder were drawn from.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -27,12 +23,7 @@ struct SampleOrigin {
 
 impl SampleOrigin {
     fn of(checkpoint: &Checkpoint, raw: bool) -> Self {
-        let mut crc = flate2::Crc::new();
-        for (name, tensor) in checkpoint.tensors() {
-            crc.update(name.as_bytes());
-            crc.update(bytemuck::cast_slice(&tensor.values));
-        }
-        Self { step: checkpoint.step, raw, weights: format!("{:08x}", crc.sum()) }
+        Self { step: checkpoint.step, raw, weights: checkpoint.fingerprint() }
     }
 }
 
@@ -43,7 +34,7 @@ impl SampleOrigin {
 /// If the folder has images of another or an unknown checkpoint.
 pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Result<()> {
     files::create_folder(folder)?;
-    files::remove_abandoned(folder, SHARED_AGE);
+    files::remove_abandoned(folder, files::SHARED_AGE);
     let origin = SampleOrigin::of(checkpoint, raw);
     let path = folder.join(files::OUTPUT_FOLDER_FILE);
     let found: Option<SampleOrigin> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());

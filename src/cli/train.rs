@@ -210,7 +210,9 @@ impl RunPlace {
             }
         };
         let folder = if arguments.dry_run { folder } else { folder.map(RunFolder::locked).transpose()? };
-        Ok(Self { resumed, folder })
+        // Another process may have written the first checkpoint before this one had the lock.
+        let now_resumed = out.filter(|out| folder.is_some() && Checkpoint::find(out).is_ok());
+        Ok(Self { resumed: resumed.or(now_resumed.map(Path::to_path_buf)), folder })
     }
 }
 
@@ -222,15 +224,7 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 /// Says that a run has nothing left to do.
 fn say_complete(run: &Path, checkpoint: &Checkpoint, arguments: &TrainArguments) -> Result<Outcome> {
     let (folder, settings, step) = (RunFolder::reopen(run), &checkpoint.settings, checkpoint.step);
-    let ending = Ending {
-        step,
-        complete: true,
-        checkpoint: Checkpoint::find(run)?,
-        sheet: folder.sheet(step, settings),
-        best: None,
-        last_measured: None,
-        flat: None,
-    };
+    let ending = Ending::of_run(&folder, checkpoint)?;
     let (classes, device) = (checkpoint.model.classes, settings.device_flag());
     let mut result = TrainResult::new(&ending, &folder, step, Duration::ZERO, classes, &device);
     result.text = format!("{} is complete: {step} steps are done", run.display());

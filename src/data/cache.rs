@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use flate2::Crc;
 use serde::{Deserialize, Serialize};
@@ -38,9 +38,6 @@ const MAX_BYTES: u64 = 4 << 30;
 
 /// The most bytes of a header, which holds the names of the classes and of a few images: 16 MiB.
 const MAX_HEADER: u64 = 16 << 20;
-
-/// The least age of temporary files that are removed: other processes may write to the cache.
-const SHARED_AGE: Duration = Duration::from_secs(60);
 
 /// What an entry says before its pixels.
 #[derive(Serialize, Deserialize)]
@@ -166,7 +163,7 @@ fn write(folder: &Path, path: &Path, set: &ImageSet, report: &LoadReport) -> Res
     let labels = set.labels.as_deref().unwrap_or_default();
     let length = header.len() as u64 + set.pixels.len() as u64 + labels.len() as u64;
     files::create_folder(folder)?;
-    files::remove_abandoned(folder, SHARED_AGE);
+    files::remove_abandoned(folder, files::SHARED_AGE);
     make_room(folder, length, MAX_BYTES)?;
     files::write_atomically(path, |out| {
         let mut crc = Crc::new();
@@ -231,6 +228,8 @@ impl<R: Read> Read for ChecksumReader<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

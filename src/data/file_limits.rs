@@ -13,8 +13,8 @@ pub(super) const MAX_FRAMES: usize = 10_000;
 /// The pixels that a file of any length may have: 2048 x 2048.
 const MIN_PIXELS: u64 = 1 << 22;
 
-/// The most pixels for each byte of a file, beyond [`MIN_PIXELS`]. Deflate, the tightest of the formats, packs about this many pixels
-/// of one bit and of a single colour into a byte.
+/// The largest number of pixels for each byte of a file, beyond [`MIN_PIXELS`]: a limit on the time of decoding. Some formats can pack more
+/// pixels of a single colour into a byte, which no one trains on.
 const PIXELS_PER_BYTE: u64 = 1 << 13;
 
 /// The most pixels of all frames or pages of a file together: 2^30, which are decoded in a few seconds.
@@ -26,7 +26,7 @@ pub(super) fn check_pixels(pixels: u64, bytes: u64) -> Result<(), String> {
         return Err(format!("its frames have more than {MAX_PIXELS} pixels together, the most that are read"));
     }
     if pixels > MIN_PIXELS.saturating_add(bytes.saturating_mul(PIXELS_PER_BYTE)) {
-        return Err(format!("{bytes} bytes cannot hold an image of its {pixels} pixels"));
+        return Err(format!("its {pixels} pixels are more than are read from a file of {bytes} bytes"));
     }
     Ok(())
 }

@@ -43,9 +43,11 @@ pub(super) fn try_lock(file: &File) -> LockState {
 /// names the process and its host. Where the file system has no locks, the text decides: a process of this host that runs is the owner.
 #[derive(Debug)]
 pub struct FolderLock {
+    /// The lock file.
     path: PathBuf,
-    /// Closing the file releases the lock.
+    /// The open lock file. Closing it releases the lock.
     file: Option<File>,
+    /// See [`Self::warning`].
     warning: Option<String>,
 }
 
@@ -59,7 +61,7 @@ impl FolderLock {
         let path = folder.join(LOCK_FILE);
         let failed = || Error::file("write", &path);
         for _ in 0..ATTEMPTS {
-            let mut file =
+            let file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed())?;
             let state = try_lock(&file);
             let owner = owner_in(&file);
@@ -75,10 +77,10 @@ impl FolderLock {
             if state == LockState::Taken && !is_at(&file, &path) {
                 continue;
             }
-            let rewritten =
-                file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", this_process()));
-            rewritten.map_err(failed())?;
-            return Ok(Self { path, file: Some(file), warning });
+            // Dropping the lock removes the file, also where its text cannot be written.
+            let mut lock = Self { path: path.clone(), file: None, warning };
+            write_owner(lock.file.insert(file)).map_err(failed())?;
+            return Ok(lock);
         }
         Err(in_use(folder, None))
     }
@@ -95,6 +97,13 @@ impl Drop for FolderLock {
         let _ = fs::remove_file(&self.path);
         self.file.take();
     }
+}
+
+/// Replaces the text of a lock file by the name of this process.
+fn write_owner(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{}", this_process())
 }
 
 /// `process 1234 on host`.

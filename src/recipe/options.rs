@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::values::{self, number, whole};
 use super::{EvalInterval, Interval, KeptCheckpoints, TimeLimit};
 use crate::data::{Background, Fit, Frames};
+use crate::files::shell_quoted_text;
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
 
 /// Largest side and stride of tiles, in pixels: no image that can be read is larger.
@@ -347,6 +348,13 @@ pub struct DeviceOptions {
     /// Everything else is computed in f32. Results are less exact.
     #[arg(long, num_args = 0, default_missing_value = "true")]
     pub mixed_precision: Option<bool>,
+}
+
+impl DeviceOptions {
+    /// ` --device NAME` for commands that are printed, if a device is given; else nothing.
+    pub fn flag(&self) -> String {
+        self.device.as_deref().map(|name| format!(" --device {}", shell_quoted_text(name))).unwrap_or_default()
+    }
 }
 
 /// Reads a number of channels.

@@ -26,6 +26,8 @@ pub struct Page<'a> {
     pub subtitle: String,
     /// Whether training is in progress. If so, the page says so and reloads itself.
     pub live: bool,
+    /// The step that the page shows.
+    pub step: u64,
     /// The most important numbers, as names and values.
     pub numbers: Vec<(&'static str, String)>,
     /// Alarms about the training, in sentences.
@@ -57,6 +59,8 @@ struct PageContext<'a> {
     subtitle: &'a str,
     /// See [`Page::live`].
     live: bool,
+    /// See [`Page::step`].
+    step: u64,
     /// See [`Page::numbers`].
     numbers: &'a [(&'static str, String)],
     /// See [`Page::alarms`].
@@ -145,6 +149,7 @@ impl Page<'_> {
             title: &self.title,
             subtitle: &self.subtitle,
             live: self.live,
+            step: self.step,
             numbers: &self.numbers,
             alarms: self.alarms,
             sheets_left_out: self.sheets.len() - sheets.len(),
@@ -209,9 +214,12 @@ fn size([height, width, channels]: Shape) -> String {
     format!("{height} × {width} × {channels}")
 }
 
-/// Whether a report says that training is in progress.
-pub fn is_live(html: &str) -> bool {
-    html.contains(r#"<p class="live">"#)
+/// Whether a report was drawn at the end of a run of `step` steps, and not while training was in progress. Reports of older versions do
+/// not name their step.
+pub fn is_final(html: &str, step: u64) -> bool {
+    const NAME: &str = r#"<meta name="gpu-gan-step" content=""#;
+    let of_step = html.split_once(NAME).is_none_or(|(_, rest)| rest.starts_with(&format!("{step}\"")));
+    of_step && !html.contains(r#"<p class="live">"#)
 }
 
 #[cfg(test)]
@@ -231,6 +239,7 @@ mod tests {
             title: NASTY.into(),
             subtitle: NASTY.into(),
             live: false,
+            step: 7,
             numbers: vec![("Step", NASTY.into())],
             alarms: &[NASTY.into()],
             comparison: &sheets.last().map(|(_, path)| path.clone()).unwrap_or_default(),

@@ -118,6 +118,16 @@ impl Checkpoint {
         &self.tensors
     }
 
+    /// The CRC-32 of the names and values of all tensors, in hexadecimal. It tells checkpoints apart.
+    pub fn fingerprint(&self) -> String {
+        let mut crc = flate2::Crc::new();
+        for (name, tensor) in &self.tensors {
+            crc.update(name.as_bytes());
+            crc.update(bytemuck::cast_slice(&tensor.values));
+        }
+        format!("{:08x}", crc.sum())
+    }
+
     /// Puts other values in the place of those of tensors that it has, by their names in the file.
     pub(super) fn replace(&mut self, tensors: Vec<(String, StoredTensor<f32>)>) {
         self.tensors.extend(tensors);

@@ -22,7 +22,9 @@ const NETWORKS: [&str; 2] = ["generator", "discriminator"];
 
 /// A checkpoint that a run takes its initial weights from.
 pub(super) struct TrainedWeights {
+    /// The path of the checkpoint file.
     path: PathBuf,
+    /// The checkpoint.
     checkpoint: Checkpoint,
 }
 
@@ -33,7 +35,7 @@ type TakenLayer = (Vec<(String, StoredTensor<f32>)>, Vec<String>);
 struct ClassAxis {
     /// The axis.
     axis: usize,
-    /// How long the part before the classes is.
+    /// The length of the axis before the first class: the latent size, or 1 in the discriminator.
     shared: usize,
     /// For each class of the new run the same class of the other run.
     counterparts: Vec<Option<usize>>,
@@ -55,12 +57,7 @@ impl TrainedWeights {
 
     /// What is saved with the new run.
     pub(super) fn source(&self) -> InitSource {
-        let mut crc = flate2::Crc::new();
-        for (name, tensor) in self.checkpoint.tensors() {
-            crc.update(name.as_bytes());
-            crc.update(bytemuck::cast_slice(&tensor.values));
-        }
-        InitSource { path: crate::data::absolute(&text_of(&self.path)), fingerprint: format!("{:08x}", crc.sum()) }
+        InitSource { path: crate::data::absolute(&text_of(&self.path)), fingerprint: self.checkpoint.fingerprint() }
     }
 
     /// The model that was trained.

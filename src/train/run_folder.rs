@@ -16,7 +16,7 @@
 //! Plots, `real-vs-fake.png` and `report.html` are drawn again from time to time, `progress.gif` when a run ends.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,8 +184,16 @@ impl RunFolder {
                 files::is_temporary(&entry.path()) || entry.file_name().to_str().is_some_and(written)
             })
         };
-        let has_folders = SUBFOLDERS.iter().any(|part| path.join(part).is_dir());
-        has_folders && fs::read_dir(path).is_ok_and(|mut all| all.all(is_ours)) && Checkpoint::find(path).is_err()
+        // A process that ended early may have left its lock alone.
+        let is_begun = path.join("run.lock").exists() || SUBFOLDERS.iter().any(|part| path.join(part).is_dir());
+        // A folder that cannot be read may hold checkpoints.
+        let has_none = match fs::read_dir(path.join("checkpoints")) {
+            Ok(mut entries) => entries.all(|entry| {
+                entry.is_ok_and(|entry| entry.path().extension().is_none_or(|ending| ending != "safetensors"))
+            }),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        is_begun && has_none && fs::read_dir(path).is_ok_and(|mut all| all.all(is_ours))
     }
 
     /// Where it is.
@@ -271,14 +279,9 @@ impl RunFolder {
         self.path.join("report.html")
     }
 
-    /// Whether the last report was drawn after a checkpoint was written. That report comes last, after `progress.gif`; one that was drawn
-    /// while the run trained does not count.
-    pub(super) fn is_drawn(&self, checkpoint: &Path) -> bool {
-        let written = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
-        let is_last = || fs::read_to_string(self.report()).is_ok_and(|html| !page::is_live(&html));
-        let is_newer = written(&self.report())
-            .is_some_and(|report| written(checkpoint).is_none_or(|checkpoint| report >= checkpoint));
-        is_newer && is_last()
+    /// Whether the last report of the run was drawn after its last step, which ends a run.
+    pub(super) fn is_drawn(&self, step: u64) -> bool {
+        fs::read_to_string(self.report()).is_ok_and(|html| page::is_final(&html, step))
     }
 
     /// The checkpoint file of a step.

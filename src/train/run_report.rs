@@ -285,6 +285,7 @@ impl RunReport {
         Ok(Page {
             subtitle: format!("{model} on {shown_data}, {images} images"),
             live: false,
+            step,
             numbers,
             alarms: &self.alarms,
             sheets: self.folder.sheets(step, &self.settings)?.into_iter().map(|at| (at.name, at.path)).collect(),

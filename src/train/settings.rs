@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::Classes;
 use crate::data::{ImageSet, Source, Tiles};
 use crate::error::{Error, Result};
-use crate::files::shell_quoted_text;
 use crate::net::Model;
 use crate::program::DiffAugment;
 use crate::recipe::{
@@ -410,7 +409,7 @@ impl Settings {
 
     /// ` --device NAME` for commands that are proposed, if the run was given a device; else nothing.
     pub fn device_flag(&self) -> String {
-        self.device.device.as_deref().map(|name| format!(" --device {}", shell_quoted_text(name))).unwrap_or_default()
+        self.device.flag()
     }
 
     /// Real images that a step shows to the discriminator.

@@ -3,8 +3,8 @@
 //! The files of a run are shown to other people, so `config.toml`, checkpoints, the report and TensorBoard's texts hold no absolute path.
 //! A path below the current folder or the run is relative to the run's folder, and of any other only the last part is kept: the
 //! fingerprint beside it tells the images apart. The absolute paths are in `local.toml`, which is for this machine alone and may be left
-//! out when a run is shared. A run that is read finds its images by the relative path, or by `local.toml`, or under their name beside the
-//! run or in the current folder; the fingerprint says whether they are the same.
+//! out when a run is shared. A run that is read finds its images by `local.toml`, or by the relative path, or under their name beside the
+//! run or in the current folder. Resuming compares the fingerprint of the images.
 
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
@@ -62,7 +62,7 @@ pub(super) fn found(mut recipe: Recipe, run: &Path) -> Recipe {
         let named = path_of(path).file_name().map(Path::new).map(Path::to_path_buf);
         let beside = named.as_ref().map(|name| text_of(&run.join(name)));
         let current = named.as_ref().map(|name| text_of(name));
-        let existing = [Some(inside), here, beside, current].into_iter().flatten().find(|path| path_of(path).exists());
+        let existing = [here, Some(inside), beside, current].into_iter().flatten().find(|path| path_of(path).exists());
         if let Some(existing) = existing {
             *path = crate::data::absolute(&existing);
         }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::initial_weights::TrainedWeights;
+use super::quality::flat_for;
 use super::run_folder::CONFIG;
 use super::settings::without_classes;
-use super::{Checkpoint, RunFolder, Settings, shared_paths};
+use super::{Checkpoint, Row, RunFolder, Settings, shared_paths};
 use crate::data::{self, ImageSet, Source, aerial, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files::{shell_quoted, text_of};
@@ -23,7 +24,8 @@ pub enum Extension {
     RestartSchedule,
 }
 
-/// Reads a configuration file, such as the `config.toml` of a run. Relative paths in it are relative to its folder.
+/// Reads a configuration file, such as the `config.toml` of a run. Relative paths in it are relative to its folder. A file of the name
+/// `config.toml` is taken for that of a run, whose images may also lie where its `local.toml` says, or in the current folder.
 ///
 /// # Errors
 ///
@@ -182,10 +184,15 @@ pub fn resume(
     Ok((checkpoint, images))
 }
 
-/// Whether nothing is left to do after the step of a checkpoint. A run that was killed after its last checkpoint has its report still to
-/// be drawn.
+/// Whether nothing is left to do after the step of a checkpoint, if the run ends there. A run that was killed after its last checkpoint
+/// has its report still to be drawn.
+fn is_ended(checkpoint: &Path, step: u64) -> bool {
+    RunFolder::around(checkpoint).map_or(true, |run| run.is_drawn(step))
+}
+
+/// Whether nothing is left to do after the step of a checkpoint of a run of `steps` steps.
 fn is_complete(checkpoint: &Path, step: u64, steps: u64) -> bool {
-    step > steps || (step == steps && RunFolder::around(checkpoint).map_or(true, |run| run.is_drawn(checkpoint)))
+    step > steps || (step == steps && is_ended(checkpoint, step))
 }
 
 /// Refuses options that cannot be changed when resuming.
@@ -305,7 +312,14 @@ pub fn requeued(run: &Path, asked: &Recipe) -> Result<Requeued> {
     let mut changes = asked.to_table();
     changes.retain(|key, value| has.get(key) != Some(value));
     let mut changes: Recipe = changes.try_into().expect("some keys of a recipe are a recipe");
-    if is_complete(&path, checkpoint.step, with_changes(settings, &changes)?.steps) {
+    let changed = with_changes(settings, &changes)?;
+    let ended_flat = || -> Result<bool> {
+        let Some(patience) = changed.output.stop_when_flat else { return Ok(false) };
+        let distances =
+            Row::all_of(run)?.into_iter().filter(|row| row.step <= checkpoint.step).filter_map(|row| row.fd);
+        Ok(flat_for(distances) >= patience && is_ended(&path, checkpoint.step))
+    };
+    if is_complete(&path, checkpoint.step, changed.steps) || (changed.steps == settings.steps && ended_flat()?) {
         return Ok(Requeued::Complete(Box::new(checkpoint)));
     }
     changes.data.data = data;

@@ -1,4 +1,4 @@
-//! How a run is told from outside to end.
+//! Requests to end a run.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 /// A request to end a run after the steps that the device has in hand.
 #[derive(Debug, Default)]
 pub struct StopRequest {
+    /// Whether the run is asked to end.
     made: AtomicBool,
+    /// The time of the first urgent request.
     urgent_since: OnceLock<Instant>,
 }
 

@@ -17,9 +17,8 @@ use super::background_evaluator::{BackgroundEvaluator, PendingEvaluation};
 use super::events::RunEvents;
 use super::log::{Log, OpenedLog};
 use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
-use super::quality::Measured;
+use super::quality::{Measured, flat_for};
 use super::run_report::RunReport;
-use super::sampler::ImageRoutine;
 use super::{
     Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, SampleRequest, Settings, StopRequest, classes,
     with_fewer_images,
@@ -79,6 +78,29 @@ pub struct Ending {
     pub last_measured: Option<Measured>,
     /// The number of evaluations in which the distance did not fall, if that ended the run.
     pub flat: Option<usize>,
+}
+
+impl Ending {
+    /// How a run ended that was trained before, from its folder and its last checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be read.
+    pub fn of_run(folder: &RunFolder, checkpoint: &Checkpoint) -> Result<Self> {
+        let Checkpoint { settings, step, .. } = checkpoint;
+        let rows = Row::all_of(folder.path())?;
+        let measured: Vec<Measured> = rows.iter().filter(|row| row.step <= *step).filter_map(Measured::of).collect();
+        let complete = *step >= settings.steps;
+        Ok(Self {
+            step: *step,
+            complete,
+            checkpoint: Checkpoint::find(folder.path())?,
+            sheet: folder.sheet(*step, settings),
+            best: measured.iter().copied().min_by(|a, b| a.distance.total_cmp(&b.distance)),
+            last_measured: measured.last().copied(),
+            flat: (!complete).then(|| flat_for(measured.iter().map(|measured| measured.distance))),
+        })
+    }
 }
 
 /// Runs the training loop until all steps are done or the run is stopped. The log has the losses of every step. The last step has a
@@ -155,8 +177,6 @@ struct Run<'r, 'a> {
     executor: Box<dyn Executor>,
     /// Uploads the training images.
     chunks: ChunkLoader<'a>,
-    /// Draws sheets and the images of evaluations.
-    images: ImageRoutine,
     /// The requests of a sheet.
     sheet: Vec<SampleRequest>,
     /// The log files.
@@ -205,7 +225,6 @@ impl<'r, 'a> Run<'r, 'a> {
             progress.line(&format!("data        in chunks of {capacity} images: {had_no_room}"));
         }
         let chunks = ChunkLoader::new(images, &start.settings, capacity);
-        let images_of_sheets = gan.sheet.clone();
         gan.load(executor.as_mut(), start)?;
         let sheet = classes::of_sheet(start.model.classes);
         let OpenedLog { log, rows, warning } = Log::open(folder.path(), start.step)?;
@@ -222,7 +241,6 @@ impl<'r, 'a> Run<'r, 'a> {
             gan,
             executor,
             chunks,
-            images: images_of_sheets,
             sheet,
             log,
             report,

@@ -84,7 +84,7 @@ fn the_best_checkpoint_is_found_again_when_a_run_goes_on() {
 }
 
 #[test]
-fn a_run_ends_when_the_distance_has_not_fallen_for_so_many_measurements() {
+fn a_run_ends_when_the_distance_has_not_fallen_for_n_evaluations() {
     let place = Place::new();
     let arguments = "--steps 4000 --lr 0.05 --eval-every 4steps --stop-when-flat 2 --out run";
     let text = place.train(arguments).succeeds().prints("the distance has not fallen for 2 evaluations").stdout();
@@ -107,6 +107,12 @@ fn a_run_ends_when_the_distance_has_not_fallen_for_so_many_measurements() {
     // It ends at the same step again, and continues without the option.
     place.train(&arguments.replace("--out run", "--out again")).succeeds();
     assert_eq!(self::measured(&place, "again"), measured);
+    // A scheduler that repeats the command finds the run complete.
+    let repeated = place.train(&format!("{arguments} --resume-or-start --json")).succeeds().json();
+    let number = |value: &serde_json::Value| value.as_u64();
+    assert_eq!((number(&repeated["step"]), number(&repeated["ended_when_flat"])), (Some(end), Some(2)));
+    assert_eq!(number(&repeated["last_evaluated"]["step"]), Some(end));
+    assert_eq!(self::measured(&place, "run"), measured);
     let further = end + 2;
     place.resume("run", &format!("--steps {further} --eval-every never")).succeeds().prints("2 steps in");
 }

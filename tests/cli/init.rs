@@ -115,8 +115,6 @@ fn a_checkpoint_of_which_nothing_fits_is_refused_with_what_to_do() {
         .replace("kernel = 4, stride = 2, pad = 1, bias = false", "kernel = 2, stride = 2, bias = false")
         .replace("{ layer = \"flatten\" },", "{ layer = \"flatten\" }, { layer = \"relu\" },");
     place.write("other.toml", other.as_bytes());
-    let refused = place.train("--model other.toml --init run --steps 1 --out no");
-    refused.misused(); // --model twice
     let refused = place.gpu_gan("train shapes --model other.toml --init run --device cpu --steps 1 --out no").refused();
     refused
         .error("no layer with weights of run/checkpoints/step-00000003.safetensors, whose model is tiny, fits the model tiny")

@@ -378,6 +378,9 @@ fn a_run_that_ended_before_its_first_checkpoint_is_started_again() {
     place.train(JOB).succeeds().prints("8 steps in ");
     assert_eq!(rows(&place, "run").len(), 1 + 8);
     place.has_no_temporary_files();
+    // As if the process had been killed when it had its lock and nothing more.
+    place.write("locked/run.lock", b"process 1 on elsewhere");
+    place.train("--steps 8 --out locked --resume-or-start").succeeds().prints("8 steps in ");
     // What others put there is no run's.
     place.write("other/checkpoints/notes.txt", b"");
     place.write("other/notes.txt", b"");

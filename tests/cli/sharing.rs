@@ -50,7 +50,12 @@ fn a_project_that_moves_keeps_its_runs_and_a_run_that_moves_alone_keeps_its_imag
     place.resume("moved/run", "--steps 4").succeeds();
     place.resume("run", "--steps 5").within("moved").succeeds();
     fs::rename(place.path("moved/run"), place.path("alone")).unwrap();
+    // Other images lie where the relative path leads now.
+    let mut others = shapes();
+    *others.last_mut().unwrap() ^= 1;
+    place.write(SHAPES, &others);
     place.resume("alone", "--steps 6").succeeds();
+    fs::remove_dir_all(place.path("shapes")).unwrap();
     place.gpu_gan("train --config alone/config.toml --device cpu --steps 1 --out again").succeeds();
 
     // What another person gets, who puts the images elsewhere.

@@ -156,7 +156,7 @@ fn a_scheduler_gets_its_end_within_five_seconds_though_an_evaluation_takes_longe
         format!("train mnist --batch-size 4 --device cpu --steps 1000000 --eval-every 2steps --out run {SELDOM}");
     let mut run = Endless::begin(&place, &arguments);
     run.has_passed(0, &place);
-    thread::sleep(Duration::from_secs(1)); // row 2 waits for the evaluation after step 2, and step 5 for it, too
+    thread::sleep(Duration::from_secs(3)); // the row of step 2 waits for its evaluation, and the evaluation after step 4 for that, too
     let begin = Instant::now();
     run.signal("TERM");
     run.signal("TERM"); // some schedulers send it twice

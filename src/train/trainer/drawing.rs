@@ -9,11 +9,11 @@ use crate::train::{SHEET_IMAGES, SampleRequest, Settings, classes};
 impl Run<'_, '_> {
     /// Generates the images of at most [`SHEET_IMAGES`] requests, as bytes (N, H, W, C).
     pub(super) fn generate(&mut self, requests: &[SampleRequest]) -> Result<Vec<u8>> {
-        let values = self.images.draw(self.executor.as_mut(), requests)?;
+        let values = self.gan.sheet.draw(self.executor.as_mut(), requests)?;
         if values.iter().any(|value| value.is_nan()) {
             return Err(self.diverged(self.step, "an image"));
         }
-        pixels::to_bytes(&values, self.images.range)
+        pixels::to_bytes(&values, self.gan.sheet.range)
     }
 
     /// Writes a sheet of real images as the discriminator sees them in the first steps, if they are augmented.

@@ -35,22 +35,28 @@ impl Run<'_, '_> {
     /// Generates images and submits them to the evaluator, after its previous evaluation is finished. Training continues meanwhile.
     pub(super) fn evaluate(&mut self, is_due: bool) -> Result<()> {
         self.finish_evaluation()?;
-        let Some(count) = self.training.evaluator.as_ref().map(BackgroundEvaluator::count) else {
-            // The previous evaluation failed, or the run must end: the row of this step waits for no distance.
-            if let Some(row) = self.evaluated_row.take() {
-                self.write_row(&row)?;
-                self.log.flush()?;
-            }
-            return Ok(());
+        let generated = match self.training.evaluator.as_ref().map(BackgroundEvaluator::count) {
+            Some(count) => self.images_of_seeds(FIRST_EVALUATED, count)?,
+            None => None,
         };
-        let made = self.images_of_seeds(FIRST_EVALUATED, count)?;
+        let Some(images) = generated else { return self.skip_evaluation(is_due) };
         let checkpoint = self.checkpoint()?;
         let Some(evaluator) = &self.training.evaluator else { return Ok(()) };
-        evaluator.evaluate(made);
+        evaluator.evaluate(images);
         self.pending_evaluation =
             Some(PendingEvaluation { checkpoint, is_due, rows: self.evaluated_row.take().into_iter().collect() });
         self.pace.restart();
         Ok(())
+    }
+
+    /// Completes a step that has no evaluation, since the previous one failed or the run must end within seconds: logs its row, and writes
+    /// its checkpoint if that is due.
+    fn skip_evaluation(&mut self, is_due: bool) -> Result<()> {
+        if let Some(row) = self.evaluated_row.take() {
+            self.write_row(&row)?;
+            self.log.flush()?;
+        }
+        if is_due { self.write_checkpoint() } else { Ok(()) }
     }
 
     /// Waits for the evaluation in progress, if there is one. Where the run is urgently asked to end, it waits for at most
@@ -130,7 +136,8 @@ impl Run<'_, '_> {
     }
 
     /// Generates the images of `count` seeds, bytes (N, H, W, C). The images of a conditional model have the classes of real images.
-    fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Vec<u8>> {
+    /// `None` if the run is urgently asked to end meanwhile.
+    fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Option<Vec<u8>>> {
         let model = &self.training.start.model;
         let classes = model.classes.map(|_| classes::like_the_real_ones(self.training.images, count));
         let request = |number: usize| SampleRequest {
@@ -140,8 +147,11 @@ impl Run<'_, '_> {
         let requests: Vec<SampleRequest> = (0..count).map(request).collect();
         let mut bytes = Vec::with_capacity(count * model.image.iter().product::<usize>());
         for requests in requests.chunks(SHEET_IMAGES) {
+            if self.training.stop.urgent_for().is_some() {
+                return Ok(None);
+            }
             bytes.extend(self.generate(requests)?);
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 }
