@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Everything that is worth knowing of a GPU, in at most eight minutes, into one folder: the devices, whether the kernels compute correctly,
+# Checks and measures a GPU in at most eight minutes, into one folder: the devices, whether the kernels compute correctly,
 # whether all tile shapes give the same bits, what the driver's compiler says about the kernels, how fast every model trains, and
 # PyTorch beside it where it is installed. `docs/verified.md` and `docs/performance.md` are made from these files.
 #
 #     benches/hardware.sh [--device DEVICE] [--out FOLDER] [--program FILE]
 #
 # The machine needs no Rust: --program is a `gpu-gan` that was built elsewhere, and this file and benches/peers/pytorch.py may lie in any folder.
-# Without it, it is the one on the PATH or target/release/gpu-gan.
+# Without --program, the script uses the one on the PATH or target/release/gpu-gan.
 set -uo pipefail
 
 device=gpu
@@ -29,7 +29,7 @@ done
 here="$(cd "$(dirname "$0")" && pwd)"
 [ -n "$program" ] || program="$(command -v gpu-gan || echo "$here/../target/release/gpu-gan")"
 if ! [ -x "$program" ]; then
-    echo "error: $program is not there, or not a program" >&2
+    echo "error: $program does not exist or is not executable" >&2
     echo 'hint:  build it with `cargo build --release`, or give another with --program' >&2
     exit 1
 fi
@@ -54,7 +54,7 @@ part() {
     code=$?
     case $code in
         0) echo "$name: $((SECONDS - start)) s" | tee -a "$out/parts.txt" ;;
-        124 | 137) echo "$name: stopped after $most s; $out/$name.log says how far it came" | tee -a "$out/parts.txt" ;;
+        124 | 137) echo "$name: stopped after $most s; $out/$name.log has its messages" | tee -a "$out/parts.txt" ;;
         *) echo "$name: failed with code $code after $((SECONDS - start)) s; see $out/$name.log" | tee -a "$out/parts.txt" ;;
     esac
     [ $code = 0 ] || failed="$failed $name"
@@ -96,6 +96,6 @@ part verify-full.json "$(left)" "$program" verify --full --json --device "$devic
 
 echo "results are in $out, after $((SECONDS - begin)) s"
 if [ -n "$failed" ]; then
-    echo "not whole:$failed" >&2
+    echo "failed or stopped parts:$failed" >&2
     exit 1
 fi

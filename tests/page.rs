@@ -161,7 +161,10 @@ fn floats(values: &Value) -> Vec<f32> {
 /// The largest difference; NaN where one of the numbers is.
 fn farthest(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |most, apart| if apart <= most { most } else { apart })
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |most, apart| if most.is_nan() || apart <= most { most } else { apart })
 }
 
 /// How far buffers are apart, relative to the second, without the gaps between their tensors.
@@ -206,8 +209,11 @@ fn an_exported_program_draws_and_trains_in_dawn_as_on_the_cpu_and_reads_nothing_
     assert!(first <= 1e-5, "losses of the first steps differ by {first}");
     assert!(all <= 1e-4, "losses differ by {all}");
     assert!(apart.iter().all(|&apart| apart <= 1e-3), "weights differ by {apart:?}");
-    for half in ["discriminator", "generator"] {
-        assert_eq!(got["halves"][half], json!({ "learns": true, "leavesTheOther": true }), "{half}");
+    let after = farthest(&floats(&got["after"]), &twin.sheet());
+    assert!(after <= 1e-3, "the sheets after {STEPS} steps differ by {after}");
+    for half in ["discriminator, plain", "discriminator, penalised", "generator, plain"] {
+        let expected = json!({ "learns": true, "staysFinite": true, "leavesTheOther": true });
+        assert_eq!(got["halves"][half], expected, "{half}");
     }
 }
 
@@ -256,6 +262,8 @@ fn an_exported_page_draws_what_sample_draws_and_trains_at_the_click_of_a_button(
     for (what, steps) in got["trained"].as_object().unwrap() {
         assert!(steps.as_u64().unwrap() >= 1, "{what} trains");
     }
+    let [slow, fast] = [0, 1].map(|at| got["weightChanges"][at].as_f64().unwrap());
+    assert!(fast > 5.0 * slow && slow > 0.0, "ten times the learning rate changes weights by {fast} instead of {slow}");
     assert_eq!(got["opinions"], 16);
     assert_eq!(got["recovered"], true, "after the device was lost, the page draws the same images");
     assert_eq!(got["png"], json!([0x89, 0x50, 0x4e, 0x47]));

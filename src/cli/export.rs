@@ -16,9 +16,9 @@ use crate::progress::Console;
 use crate::train::{Checkpoint, RunFolder};
 
 /// The most training images of a page or program.
-const MOST_IMAGES: u64 = 1_000_000;
+const MAX_IMAGES: u64 = 1_000_000;
 /// The most real images of a training step.
-const MOST_BATCH: u64 = 65_536;
+const MAX_BATCH: u64 = 65_536;
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
@@ -61,13 +61,13 @@ pub(super) struct ExportArguments {
     /// Training images in a .html or .json file [default: 2000]
     ///
     /// They are chosen evenly among the images of the run.
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MOST_IMAGES))]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MAX_IMAGES))]
     images: Option<u64>,
 
     /// Real images in a training step of a .html or .json file
     ///
     /// [default: that of the run, in a .html file 16 if the run has more]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MOST_BATCH))]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MAX_BATCH))]
     batch_size: Option<u64>,
 
     /// Path of the run's images, if they moved

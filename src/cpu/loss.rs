@@ -3,7 +3,7 @@
 //! A batch has one logit per image, so computing in f64 costs little.
 
 use super::Scalar;
-use crate::program::AdversarialLoss;
+use crate::program::{AdversarialLoss, Score};
 
 /// The cells of `history` that a step writes: row `(step - 1) % ROWS` from `column` on.
 pub(super) fn cells<T>(step: u32, history: &mut [T], columns: usize, column: usize) -> &mut [T] {
@@ -102,9 +102,9 @@ fn loss(kind: AdversarialLoss, target: Target, l: f64, other: f64) -> (f64, f64)
 
 /// The discriminator's score of an image, from 0 (generated) to 1 (real).
 fn score(kind: AdversarialLoss, l: f64) -> f64 {
-    match kind {
-        AdversarialLoss::LeastSquares => l.clamp(0.0, 1.0),
-        _ => sigmoid(l),
+    match kind.score() {
+        Score::Clamp => l.clamp(0.0, 1.0),
+        Score::Sigmoid => sigmoid(l),
     }
 }
 

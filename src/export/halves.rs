@@ -11,27 +11,35 @@ use crate::train::Gan;
 pub(super) struct Halves {
     /// The step up to the update of the discriminator.
     pub(super) discriminator: RoutineId,
-    /// The update of the generator, and what it needs of the operations before.
+    /// The same half of a step with a gradient penalty, if the run has one.
+    pub(super) penalised_discriminator: Option<RoutineId>,
+    /// The update of the generator, and the operations before it that it needs.
     pub(super) generator: RoutineId,
 }
 
 impl Halves {
-    /// Adds the halves of `step`, which is the step of the program or its step with a penalty. `suffix` ends their names.
-    pub(super) fn add(gan: &mut Gan, step: RoutineId, suffix: &str) -> Self {
-        let ops = gan.program.routine(step).ops.clone();
-        // Both kinds of step end with the same operations.
-        let of_generator = gan.program.routine(gan.step).ops.len() - gan.generator_update;
-        let first = ops.len() - of_generator;
-        let discriminator = gan.program.begin(&format!("discriminator{suffix}"));
-        for op in &ops[..first] {
-            gan.program.push(op.clone());
-        }
-        let generator = gan.program.begin(&format!("generator{suffix}"));
-        for op in needed(&ops, first, &gan.program, &lasting(gan)) {
-            gan.program.push(op);
-        }
-        Self { discriminator, generator }
+    /// Adds the halves of a step to the program.
+    pub(super) fn add(gan: &mut Gan) -> Self {
+        let ops = gan.program.routine(gan.step).ops.clone();
+        let (of_discriminator, of_generator) = ops.split_at(gan.generator_update);
+        let discriminator = add_routine(&mut gan.program, "discriminator", of_discriminator);
+        let penalised_discriminator = gan.penalised_step.map(|penalised| {
+            let ops = gan.program.routine(penalised.step).ops.clone();
+            // A step with a penalty ends with the same operations.
+            add_routine(&mut gan.program, "discriminator with penalty", &ops[..ops.len() - of_generator.len()])
+        });
+        let needed = needed(&ops, of_discriminator.len(), &gan.program, &lasting(gan));
+        let generator = add_routine(&mut gan.program, "generator", &needed);
+        Self { discriminator, penalised_discriminator, generator }
     }
+}
+
+fn add_routine(program: &mut Program, name: &str, ops: &[Op]) -> RoutineId {
+    let routine = program.begin(name);
+    for op in ops {
+        program.push(op.clone());
+    }
+    routine
 }
 
 /// Buffers that last from one step to the next. A half takes them as they are.

@@ -11,8 +11,6 @@ const page = (() => {
     const { player: parts, image, range, latent, classes, history } = gan;
     const [height, width, channels] = image;
     const { images: SHEET, columns: COLUMNS } = gan.sheet;
-    // The stream of random numbers for latents that are asked for by seed.
-    const SAMPLE = 2;
     // Times in milliseconds: between two looks at the losses, between two sheets, and of one submission, so that the page responds.
     const [LOOK, REDRAW, SUBMISSION] = [250, 1000, 60];
     // The most images with the discriminator's opinion, and the most points of a curve.
@@ -32,9 +30,9 @@ const page = (() => {
     // What is drawn: the first seed, the class (null for all), the factor of every latent, the two picked places, the plane; and the
     // images of the sheet, and when the first ones were drawn.
     const view = { seed: 0, class: null, truncation: 1, picked: [0, 1], plane: { seed: 1000, x: 0, y: 0 }, values: null, firstImage: null };
-    // What is being trained (null for nothing), steps before this page and on it, the kind of each step that no look has seen yet,
+    // What is being trained (null for nothing), the number of times that it changed, steps before this page and on it, the kind of each step that no look has seen yet,
     // and one point of the curves for each step.
-    const training = { playing: null, base: gan.step, steps: 0, kinds: new Map(), curves: [] };
+    const training = { playing: null, changes: 0, base: gan.step, steps: 0, kinds: new Map(), curves: [] };
 
     // One thing at a time on the GPU: what a person asks for waits for what is running.
     function queue(work) {
@@ -102,7 +100,7 @@ const page = (() => {
     }
 
     function latentOf({ seed }) {
-        return GpuGan.normals(seed, SAMPLE, latent).map((number) => view.truncation * number);
+        return GpuGan.normals(seed, gan.sample_stream, latent).map((number) => view.truncation * number);
     }
 
     function corner(place) {
@@ -178,7 +176,7 @@ const page = (() => {
     // length stays near that of a normal one.
     async function drawPlane() {
         const { seed, x, y } = view.plane;
-        const [a, b, c] = [0, 1, 2].map((offset) => GpuGan.normals(seed + offset, SAMPLE, latent));
+        const [a, b, c] = [0, 1, 2].map((offset) => GpuGan.normals(seed + offset, gan.sample_stream, latent));
         const weights = [Math.cos(x) * Math.cos(y), Math.sin(x), Math.sin(y)];
         const factor = view.truncation / Math.hypot(...weights);
         const point = a.map((value, index) => factor * (weights[0] * value + weights[1] * b[index] + weights[2] * c[index]));
@@ -237,7 +235,7 @@ const page = (() => {
         player.run(...routines);
     }
 
-    const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
+    const scores = { sigmoid: (logit) => 1 / (1 + Math.exp(-logit)), clamp: (logit) => Math.min(1, Math.max(0, logit)) };
 
     // Reads the losses of the last steps from their ring, and the last step's images with the discriminator's logits.
     async function look() {
@@ -290,7 +288,7 @@ const page = (() => {
             }
             paint(entry.children[0], images, index);
             // With PacGAN, several images have one logit.
-            const share = 100 * sigmoid(logits[Math.floor((index * logits.length) / count)]);
+            const share = 100 * scores[gan.score](logits[Math.floor((index * logits.length) / count)]);
             entry.children[1].firstChild.style.width = `${share}%`;
             entry.children[2].textContent = `${share.toFixed(0)} %`;
         }
@@ -343,12 +341,13 @@ const page = (() => {
         say(ready());
     }
 
-    // Steps of one kind until `playing` changes. A submission has as many steps as fit into its time.
+    // Steps of one kind until another kind is played or none. A submission has as many steps as fit into its time.
     async function play(kind) {
+        const { changes } = training;
         await queue(prepareTraining);
         let [count, lookedAt, drawnAt] = [1, 0, 0];
         const [begun, before] = [performance.now(), training.steps];
-        while (training.playing === kind) {
+        while (training.changes === changes) {
             await queue(async () => {
                 const start = performance.now();
                 steps(kind, count);
@@ -390,14 +389,18 @@ const page = (() => {
         }
     }
 
-    function stop() {
-        training.playing = null;
+    function setPlaying(kind) {
+        training.playing = kind;
+        training.changes++;
         buttons();
     }
 
+    function stop() {
+        setPlaying(null);
+    }
+
     function toggle(kind) {
-        training.playing = training.playing === kind ? null : kind;
-        buttons();
+        setPlaying(training.playing === kind ? null : kind);
         return training.playing ? play(kind) : busy;
     }
 
@@ -532,12 +535,14 @@ const page = (() => {
                 redraw();
             }
         });
+        const setAngles = (...angles) => {
+            [view.plane.x, view.plane.y] = angles.map((angle) => Math.min(Math.PI, Math.max(-Math.PI, angle)));
+            latest(drawPlane);
+        };
         const moveTo = (event) => {
             const box = $('plane').getBoundingClientRect();
-            const angle = (share) => (2 * Math.min(1, Math.max(0, share)) - 1) * Math.PI;
-            view.plane.x = angle((event.clientX - box.left) / box.width);
-            view.plane.y = angle((event.clientY - box.top) / box.height);
-            latest(drawPlane);
+            const angle = (share) => (2 * share - 1) * Math.PI;
+            setAngles(angle((event.clientX - box.left) / box.width), angle((event.clientY - box.top) / box.height));
         };
         on('plane', 'pointerdown', (event) => {
             $('plane').setPointerCapture(event.pointerId);
@@ -548,9 +553,7 @@ const page = (() => {
             const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
             if (step) {
                 event.preventDefault();
-                view.plane.x += 0.1 * step[0];
-                view.plane.y += 0.1 * step[1];
-                latest(drawPlane);
+                setAngles(view.plane.x + 0.1 * step[0], view.plane.y + 0.1 * step[1]);
             }
         });
         on('new-plane', 'click', () => {

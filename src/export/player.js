@@ -212,7 +212,7 @@ globalThis.GpuGan = (() => {
             return this.manifest.kernels[kernel].constants[constant];
         }
 
-        // Fresh weights, drawn from a seed, and an optimiser that has seen nothing, as before the first step of a run.
+        // Fresh weights, drawn from a seed, with the means and standard deviations of the run's initial weights, and an optimiser that has seen nothing.
         freshen(seed) {
             this.manifest.fresh.forEach(({ tensor, stream, deviation, value }) => {
                 const { length } = this.tensor(tensor);

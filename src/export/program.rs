@@ -14,7 +14,9 @@ use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::net::Network;
+use crate::program::random::stream;
 use crate::program::{Decay, Device, Executor, Program, RoutineId, TensorId, Values};
+use crate::recipe::Rates;
 use crate::report::evenly;
 use crate::train::classes::{columns, of_sheet, sheet_inputs};
 use crate::train::{Checkpoint, Gan, HISTORY_NAMES, HISTORY_ROWS, ImageRoutine, SHEET_IMAGES};
@@ -61,12 +63,13 @@ impl<'a> Exported<'a> {
     pub(super) fn new(source: ExportSource<'a>, images: Option<usize>, batch_size: usize) -> Result<Self> {
         let ExportSource { checkpoint, images: all, .. } = source;
         let all = all.expect("the format has images");
-        let count = images.unwrap_or(DEFAULT_IMAGES).min(all.count());
-        let least = batch_size * checkpoint.settings.d_steps as usize;
-        if count < least {
+        let needed = batch_size * checkpoint.settings.d_steps as usize;
+        let count = images.unwrap_or(DEFAULT_IMAGES.max(needed)).min(all.count());
+        if count < needed {
+            let more = if all.count() < needed { String::new() } else { format!("--images {needed} or more, or ") };
             return Err(Error::Request {
-                message: format!("{count} training images are fewer than the {least} of a training step"),
-                hint: format!("choose --images {least} or more, or a smaller --batch-size"),
+                message: format!("{count} training images are fewer than the {needed} of a training step"),
+                hint: format!("choose {more}a smaller --batch-size"),
             });
         }
         Ok(Self { checkpoint, images: evenly_chosen(all, count), all_images: all.count(), batch_size })
@@ -87,16 +90,19 @@ impl<'a> Exported<'a> {
     pub(super) fn manifest(&self, exact: bool) -> Result<Value> {
         let Checkpoint { model, .. } = self.checkpoint;
         let mut settings = self.checkpoint.settings.clone();
-        let rate = settings.rates.schedule(settings.steps, 1).at(self.checkpoint.step as u32 + 1);
+        let next_step = self.checkpoint.step as u32 + 1;
+        let rate_of = |rates: Rates| rates.schedule(settings.steps, 1).at(next_step);
+        // The program keeps the warm-up, so that fresh weights have one, too.
+        let undecayed = Rates { decay: Decay::Constant, restart: None, ..settings.rates };
+        let rate = rate_of(settings.rates) / rate_of(undecayed);
         settings.batch_size = self.batch_size;
-        settings.rates.decay = Decay::Constant;
+        settings.rates = undecayed;
         settings.images = self.images.count();
         settings.check(model)?;
         let mut gan = Gan::new(model, &settings, settings.images);
         let few = ImageRoutine::add(&mut gan.program, &gan.ema, model, "few", FEW_IMAGES);
-        let (step, penalised_step) = (gan.step, gan.penalised_step);
-        let plain = Halves::add(&mut gan, step, "");
-        let penalised = penalised_step.map(|penalised| Halves::add(&mut gan, penalised.step, " with penalty"));
+        let penalised_step = gan.penalised_step;
+        let halves = Halves::add(&mut gan);
 
         let mut memory = InitialMemory::new(&gan.program);
         gan.load(&mut memory, self.checkpoint)?;
@@ -132,8 +138,8 @@ impl<'a> Exported<'a> {
         let half = |plain: RoutineId, penalised: Option<RoutineId>| json!({ "plain": name(plain), "penalised": penalised.map(name) });
         let routines = json!({
             "both": half(gan.step, penalised_step.map(|penalised| penalised.step)),
-            "discriminator": half(plain.discriminator, penalised.map(|halves| halves.discriminator)),
-            "generator": half(plain.generator, None),
+            "discriminator": half(halves.discriminator, halves.penalised_discriminator),
+            "generator": half(halves.generator, None),
         });
         let mut tensor = |name: &str, tensor: TensorId| writer.tensor(name, tensor);
         let player = json!({
@@ -174,6 +180,8 @@ impl<'a> Exported<'a> {
             "image": model.image,
             "range": model.range(),
             "latent": model.latent,
+            "sample_stream": stream::SAMPLE,
+            "score": settings.objective.loss.score(),
             "classes": classes,
             "sheet": {
                 "images": of_sheet(model.classes).len(),

@@ -1,7 +1,7 @@
 //! What the compiler of a Vulkan driver says about kernels: registers, spills, occupancy, instructions.
 //!
 //! Through `VK_KHR_pipeline_executable_properties`, which wgpu does not offer, so this speaks to Vulkan itself: it creates the same
-//! pipelines from the same SPIR-V and never runs one. So it also works on drivers that only pretend to have a GPU.
+//! pipelines from the same SPIR-V and never runs one. So it also works on drivers without a GPU.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_char};
@@ -118,8 +118,8 @@ impl fmt::Display for CompiledKernels {
     }
 }
 
-/// Compiles kernels with the driver of the first Vulkan device whose name contains `device`, without regard to case, or of the first
-/// one of all. Where the driver tells nothing, executables are empty.
+/// Compiles kernels with the driver of the first Vulkan device whose name contains `device`, regardless of case, or of the first device if
+/// `device` is `None`. A driver without statistics leaves the lists of executables empty.
 pub fn compiled_kernels(device: Option<&str>, dispatches: &[Dispatch]) -> Result<CompiledKernels> {
     let vulkan = Vulkan::open(device)?;
     let mut modules: HashMap<&'static str, Reflection> = HashMap::new();
@@ -138,10 +138,13 @@ pub fn compiled_kernels(device: Option<&str>, dispatches: &[Dispatch]) -> Result
     Ok(CompiledKernels { kernels: kernels.collect::<Result<_>>()?, device: vulkan.name.clone() })
 }
 
-/// A kernel as Vulkan takes it.
+/// A kernel in SPIR-V.
 struct Spirv {
+    /// The module.
     words: Vec<u32>,
+    /// The binding numbers of its buffers.
     bindings: Vec<u32>,
+    /// The bytes of workgroup memory that it declares.
     workgroup_memory: u32,
 }
 
@@ -181,10 +184,13 @@ impl Spirv {
 
 /// A Vulkan device that compiles.
 struct Vulkan {
+    /// The name of the device.
     name: String,
     /// The entry into the Vulkan library, which must outlive all else.
     _entry: ash::Entry,
+    /// The instance.
     instance: ash::Instance,
+    /// The device.
     device: ash::Device,
     /// The functions of the extension, where the driver has it.
     statistics: Option<ash::khr::pipeline_executable_properties::Device>,
@@ -259,24 +265,22 @@ impl Vulkan {
             let extensions = instance
                 .enumerate_device_extension_properties(*physical)
                 .map_err(|error| failed("list the extensions of a device", error))?;
-            let tells = extensions.iter().any(|known| known.extension_name_as_c_str() == Ok(extension));
+            let has_statistics = extensions.iter().any(|known| known.extension_name_as_c_str() == Ok(extension));
             let priorities = [1.0];
             let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&priorities)];
-            let names: Vec<*const c_char> = tells.then_some(extension.as_ptr()).into_iter().collect();
-            let mut executables =
-                vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(tells);
-            let mut newer = vk::PhysicalDeviceVulkan12Features::default().vulkan_memory_model(true);
-            let mut information = vk::DeviceCreateInfo::default()
-                .queue_create_infos(&queues)
-                .enabled_extension_names(&names)
-                .push_next(&mut newer);
-            if tells {
+            let names: Vec<*const c_char> = has_statistics.then_some(extension.as_ptr()).into_iter().collect();
+            let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
+                .pipeline_executable_info(has_statistics);
+            let mut information =
+                vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&names);
+            if has_statistics {
                 information = information.push_next(&mut executables);
             }
             let device = instance
                 .create_device(*physical, &information, None)
                 .map_err(|error| failed(&format!("open {name}"), error))?;
-            let statistics = tells.then(|| ash::khr::pipeline_executable_properties::Device::new(instance, &device));
+            let statistics =
+                has_statistics.then(|| ash::khr::pipeline_executable_properties::Device::new(instance, &device));
             Ok((name.clone(), device, statistics))
         }
     }

@@ -36,6 +36,16 @@ pub enum AdversarialLoss {
     Relativistic,
 }
 
+/// The score of an image as a function of its logit: 0 for generated images, 1 for real ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Score {
+    /// `sigmoid(logit)`.
+    Sigmoid,
+    /// The logit, clamped to the range 0 to 1.
+    Clamp,
+}
+
 /// The length of a gradient at which a gradient penalty is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Centre {
@@ -55,6 +65,11 @@ impl AdversarialLoss {
         ("wasserstein", Self::Wasserstein),
         ("relativistic", Self::Relativistic),
     ];
+
+    /// The function that makes the score of an image of its logit.
+    pub fn score(self) -> Score {
+        if self == Self::LeastSquares { Score::Clamp } else { Score::Sigmoid }
+    }
 
     /// The name of the loss.
     pub fn name(self) -> &'static str {

@@ -17,7 +17,7 @@ use std::fmt;
 
 pub use device::{Device, Executor, Snapshot, Values};
 pub use diff_augment::DiffAugment;
-pub use loss::{AdversarialLoss, Centre};
+pub use loss::{AdversarialLoss, Centre, Score};
 pub use op::{
     Access, Activation, Geometry, MAX_GROUP, MAX_LOGITS, MAX_SPECTRAL_ROWS, MAX_WINDOW, Op, Operand, Order, RampUp,
 };

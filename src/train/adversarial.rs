@@ -22,9 +22,9 @@ pub(super) struct WrittenStep {
     pub(super) fakes: TensorId,
     /// Real and generated images as the discriminator takes them.
     pub(super) judged: [TensorId; 2],
-    /// The discriminator's logits of both.
+    /// The discriminator's logits of the real and then of the generated images.
     pub(super) logits: TensorId,
-    /// Its logits of the generated images in the update of the generator.
+    /// The discriminator's logits of the generated images in the update of the generator.
     pub(super) fake_logits: TensorId,
     /// Numbers of the discriminator's Adam operations: the gradients of penalties belong before each.
     pub(super) d_updates: Vec<usize>,

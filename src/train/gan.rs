@@ -38,7 +38,7 @@ pub struct Gan {
     pub fakes: TensorId,
     /// The discriminator's logits of the step's real and then of its generated images, before the discriminator's last update.
     pub logits: TensorId,
-    /// Its logits of the step's generated images in the update of the generator.
+    /// The discriminator's logits of the step's generated images in the update of the generator.
     pub fake_logits: TensorId,
     /// Where the update of the generator begins: the number of operations of [`Self::step`] before it.
     pub generator_update: usize,

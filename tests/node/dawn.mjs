@@ -47,18 +47,26 @@ const networks = Object.fromEntries(
 
 // A half of a step changes one network and leaves the other one as it was.
 const halves = {};
-for (const [half, other] of [['discriminator', 'generator'], ['generator', 'discriminator']]) {
-    const weights = async () => (await player.read(`${half}.params`, `${other}.params`)).map((values) => values.join());
-    const [mine, others] = await weights();
-    player.run(train.routines[half].plain);
-    const [mineAfter, othersAfter] = await weights();
-    halves[half] = { learns: mine !== mineAfter, leavesTheOther: others === othersAfter };
+const buffers = { discriminator: ['discriminator.params'], generator: ['generator.params', 'generator.ema'] };
+for (const [half, other, kind] of [
+    ['discriminator', 'generator', 'plain'],
+    ['discriminator', 'generator', 'penalised'],
+    ['generator', 'discriminator', 'plain'],
+]) {
+    const read = async (network) => (await player.read(...buffers[network])).map((values) => [...values]).flat();
+    const [mine, others] = [await read(half), await read(other)];
+    player.run(train.routines[half][kind]);
+    const [mineAfter, othersAfter] = [await read(half), await read(other)];
+    halves[`${half}, ${kind}`] = {
+        learns: mineAfter.join() !== mine.join(),
+        staysFinite: mineAfter.every(Number.isFinite),
+        leavesTheOther: others.join() === othersAfter.join(),
+    };
 }
-const [end] = await player.read(train.history);
 
 const { description, vendor, architecture } = adapter.info;
 const report = { adapter: description || `${vendor} ${architecture}`, seconds, problems, before, after, networks, halves };
-writeFileSync(out, JSON.stringify({ ...report, history: [...history], end: [...end] }));
+writeFileSync(out, JSON.stringify({ ...report, history: [...history] }));
 player.destroy();
 device.destroy();
 globalThis.gpu = gpu;

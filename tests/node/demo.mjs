@@ -45,10 +45,8 @@ try {
     await changed('other seeds', 'sheet', () => tab.click('#more'));
     await changed('a seed', 'sheet', () => tab.fill('#seed', '12').then(() => tab.press('#seed', 'Enter')));
     await changed('truncation', 'sheet', () => tab.fill('#truncation', '0.5'));
-    if (await tab.isVisible('#classes')) {
-        await changed('class', 'sheet', () => tab.click('#classes button:nth-of-type(3)'));
-        await changed('all classes', 'sheet', () => tab.click('#classes button:nth-of-type(1)'));
-    }
+    await changed('class', 'sheet', () => tab.click('#classes button:nth-of-type(3)'));
+    await changed('all classes', 'sheet', () => tab.click('#classes button:nth-of-type(1)'));
     await changed('picking', 'first', () => tab.click('#sheet', { position: { x: 60, y: 60 } }));
     await changed('way', 'between', () => tab.fill('#way', '0.1'));
     const plane = await tab.locator('#plane').boundingBox();
@@ -108,15 +106,25 @@ try {
     });
     const opinions = await tab.locator('.opinion').count();
     await shot('train');
-    await changed('learning rate', 'sheet', async () => {
-        await tab.fill('#g-rate', '1');
+    // The largest change of a weight of the generator in one step from the checkpoint, at 10^power times the run's learning rate.
+    const largestChange = async (power) => {
+        const weights = () => tab.evaluate(async () => [...(await page.player().read('generator.params'))[0]]);
+        await tab.click('#reset');
+        await idle();
+        await tab.fill('#g-rate', power);
         await tab.dispatchEvent('#g-rate', 'change');
         await idle();
+        const before = await weights();
+        const steps = await count();
         await tab.click('#step');
-        await tab.waitForFunction(() => page.training.kinds.size === 0);
-    });
-    await tab.fill('#g-rate', '0');
-    await tab.dispatchEvent('#g-rate', 'change');
+        await tab.waitForFunction((steps) => page.training.steps > steps && page.training.kinds.size === 0, steps);
+        await idle();
+        const after = await weights();
+        return Math.max(...after.map((weight, index) => Math.abs(weight - before[index])));
+    };
+    const weightChanges = [await largestChange('0'), await largestChange('1')];
+    await tab.click('#reset');
+    await idle();
     await changed('fresh weights', 'sheet', () => tab.click('#fresh'));
     await changed('the checkpoint', 'sheet', () => tab.click('#reset'));
 
@@ -163,7 +171,7 @@ try {
     const seconds = (performance.now() - start) / 1000;
     const times = { firstImage, prepared, stepped, seconds };
     const report = { browser: browser.version(), console: messages, ...times, sheet, networks, history, changes, png, trained };
-    writeFileSync(out, JSON.stringify({ ...report, perMinute, opinions, tour, overflow, recovered, without }));
+    writeFileSync(out, JSON.stringify({ ...report, perMinute, weightChanges, opinions, tour, overflow, recovered, without }));
 } finally {
     await browser.close();
 }
