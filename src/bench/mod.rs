@@ -56,7 +56,8 @@ impl Bench<'_> {
             report.passed &= step.complaints.is_empty();
             (report.start_up, report.step) = (Some(start_up), Some(step));
         }
-        if operations && !self.is_stopped() {
+        // A request to stop ends the benchmark after a measurement, never before the first one.
+        if operations && !(steps && self.is_stopped()) {
             let (roofline, operations) = self.operations()?;
             report.passed &= operations.iter().all(|operation| operation.complaints.is_empty());
             (report.roofline, report.operations) = (Some(roofline), operations);

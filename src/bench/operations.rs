@@ -88,7 +88,8 @@ impl Bench<'_> {
         let mut products = Vec::new();
         for rows in PRODUCTS {
             let takes = products.last().map_or(0.0, |last: &Operation| 1e-3 * last.timing.milliseconds);
-            if takes < ENOUGH * self.seconds && !self.is_stopped() {
+            // The roofline needs one product, even if the benchmark is to stop.
+            if products.is_empty() || takes < ENOUGH * self.seconds && !self.is_stopped() {
                 products.push(self.measured(OperationCase::product(rows))?);
             }
             task.advance(1);

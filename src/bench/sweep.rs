@@ -69,7 +69,7 @@ impl Bench<'_> {
         let mut sweep = Sweep { over, points: Vec::new(), left_out: Vec::new() };
         let task = self.console.task("sweep", wanted.len() as u64);
         for (batch_size, width_percent) in wanted {
-            if self.is_stopped() {
+            if self.is_stopped() && !sweep.points.is_empty() {
                 break;
             }
             let name = match over {
