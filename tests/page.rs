@@ -76,10 +76,18 @@ impl Run {
         ExportFormat::of(path).unwrap().write(source, options, path).unwrap();
     }
 
-    /// The same on the CPU device, with the images of the data set in its program. Exported programs have constant learning rates.
-    fn on_the_cpu(&self) -> Twin {
+    /// The share of its learning rates that a page trains with at first: that of the run's next step.
+    fn rate(&self) -> f64 {
+        let Settings { rates, steps, .. } = self.checkpoint.settings;
+        rates.schedule(steps, 1).at(1)
+    }
+
+    /// The same on the CPU device, with the images of the data set in its program. Exported programs have constant learning rates; these are
+    /// `rate` of those of the run.
+    fn on_the_cpu(&self, rate: f64) -> Twin {
         let mut settings = self.checkpoint.settings.clone();
         settings.rates.decay = Decay::Constant;
+        settings.adam.lr *= rate;
         let gan = Gan::new(&self.checkpoint.model, &settings, self.images.count());
         let mut cpu = CpuDevice::<f32>::new().build(&gan.program).unwrap();
         gan.load(cpu.as_mut(), &self.checkpoint).unwrap();
@@ -189,7 +197,7 @@ fn an_exported_program_draws_and_trains_in_dawn_as_on_the_cpu_and_reads_nothing_
     let got = read(&out);
     assert_eq!(got["problems"], json!([]));
 
-    let mut twin = run.on_the_cpu();
+    let mut twin = run.on_the_cpu(1.0);
     let sheets = farthest(&floats(&got["before"]), &twin.sheet());
     let ours = twin.train(STEPS);
     let theirs = losses(&floats(&got["history"]), STEPS);
@@ -234,7 +242,7 @@ fn an_exported_page_draws_what_sample_draws_and_trains_at_the_click_of_a_button(
     let got = read(&out);
     assert_eq!(got["console"], json!([]), "errors, warnings and requests of the page");
 
-    let mut twin = run.on_the_cpu();
+    let mut twin = run.on_the_cpu(run.rate());
     let [low, high] = run.checkpoint.model.range();
     let shown = of_sheet(Some(10)).len() * 28 * 28;
     let sheets = f64::from(farthest(&floats(&got["sheet"])[..shown], &twin.sheet()[..shown])) / (high - low);
@@ -255,6 +263,7 @@ fn an_exported_page_draws_what_sample_draws_and_trains_at_the_click_of_a_button(
         number("seconds"),
     ));
     assert!(apart <= 1e-4, "losses differ by {apart}");
+    assert!(run.rate() < 1.0, "a rate that decays");
 
     for (what, changed) in got["changes"].as_object().unwrap() {
         assert_eq!(*changed, true, "{what} changes the images");

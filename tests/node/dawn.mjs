@@ -45,7 +45,7 @@ const networks = Object.fromEntries(
     await Promise.all(names.map(async (name) => [name, [...(await player.read(name))[0]]])),
 );
 
-// A half of a step changes one network and leaves the other one as it was.
+// A half of a step changes one network and leaves the other one as it was. The gaps between tensors are NaN from the beginning.
 const halves = {};
 const buffers = { discriminator: ['discriminator.params'], generator: ['generator.params', 'generator.ema'] };
 for (const [half, other, kind] of [
@@ -59,7 +59,7 @@ for (const [half, other, kind] of [
     const [mineAfter, othersAfter] = [await read(half), await read(other)];
     halves[`${half}, ${kind}`] = {
         learns: mineAfter.join() !== mine.join(),
-        staysFinite: mineAfter.every(Number.isFinite),
+        staysFinite: mineAfter.every((value, index) => Number.isFinite(value) === Number.isFinite(mine[index])),
         leavesTheOther: others.join() === othersAfter.join(),
     };
 }
