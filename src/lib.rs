@@ -63,6 +63,7 @@ pub mod progress;
 mod protobuf;
 pub mod recipe;
 pub mod report;
+pub mod shard;
 pub mod train;
 pub mod verify;
 

@@ -108,7 +108,7 @@ impl Cases<'_> {
         let mut inputs = serde_json::Map::new();
         let mut save = |input: &str, values: &[f32]| {
             let file = format!("{name}.{input}.npy");
-            arrays::write_matrix(&self.folder.join(&file), values, values.len() / N).unwrap();
+            arrays::write_matrix(&self.folder.join(&file), values, values.len() / N, None).unwrap();
             inputs.insert(input.into(), file.into());
         };
         let x: Vec<f32> = if options.discriminator {
@@ -136,7 +136,7 @@ impl Cases<'_> {
             tolerance *= output.iter().fold(1.0_f64, |largest, &logit| largest.max(f64::from(logit).abs()));
         }
         let expected = format!("{name}.expected.npy");
-        arrays::write_matrix(&self.folder.join(&expected), &output, output.len() / N).unwrap();
+        arrays::write_matrix(&self.folder.join(&expected), &output, output.len() / N, None).unwrap();
         // Minibatch deviation needs whole groups.
         let single = !(options.discriminator && model.batch_multiple() > 1);
         self.cases.push(json!({
@@ -197,7 +197,7 @@ fn the_module_for_pytorch_is_as_it_was_reviewed_and_pytorch_drew_the_same_images
             // tests/python/draw_with_pytorch.py then draws NAME.npy with them.
             std::fs::create_dir_all(golden.join("new")).unwrap();
             std::fs::copy(&path, golden.join(format!("new/{name}.safetensors"))).unwrap();
-            arrays::write_matrix(&golden.join(format!("new/{name}.latents.npy")), &x, model.latent).unwrap();
+            arrays::write_matrix(&golden.join(format!("new/{name}.latents.npy")), &x, model.latent, None).unwrap();
             std::fs::write(golden.join(format!("{name}.py")), &text).unwrap();
             continue;
         }

@@ -141,7 +141,7 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
     // Calls `each` with each frame at its final size.
     let mut draw = |each: &mut dyn FnMut(DynamicImage) -> Result<()>| {
         let input = |number: usize| GeneratorInput { latent: latents[number].clone(), class };
-        sampler.generate(latents.len(), input, |_, bytes| {
+        sampler.generate(0..latents.len(), input, |_, bytes| {
             let images = ImageBytes::new(bytes, shape)?;
             (0..images.count()).try_for_each(|i| {
                 task.advance(1);

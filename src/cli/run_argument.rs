@@ -1,6 +1,6 @@
 //! The arguments RUN, `--best` and `--raw`: the trained weights that a command uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::checkpoint_of;
 use crate::error::Result;
@@ -12,8 +12,8 @@ pub(super) struct RunArgument {
     /// Folder of a run, or a checkpoint file
     ///
     /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER.
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[arg(value_name = "RUN", required = true)]
+    run: Option<PathBuf>,
 
     /// Use the checkpoint with the lowest Fréchet distance instead of the newest
     ///
@@ -29,7 +29,7 @@ pub(super) struct RunArgument {
 impl RunArgument {
     /// Reads the checkpoint.
     pub(super) fn open(&self) -> Result<(PathBuf, Checkpoint)> {
-        let path = checkpoint_of(&self.run, self.best)?;
+        let path = checkpoint_of(self.path(), self.best)?;
         let checkpoint = Checkpoint::read(&path)?;
         Ok((path, checkpoint))
     }
@@ -40,7 +40,11 @@ impl RunArgument {
     }
 
     /// The argument RUN.
-    pub(super) fn path(&self) -> &std::path::Path {
-        &self.run
+    ///
+    /// # Panics
+    ///
+    /// If it was not given, which only `sample --join` permits.
+    pub(super) fn path(&self) -> &Path {
+        self.run.as_deref().expect("clap requires RUN")
     }
 }

@@ -11,12 +11,15 @@ use super::classes::parse_classes;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::run_argument::RunArgument;
-use super::sample_folder;
+use super::sample_folder::{self, SampleOrigin};
+use super::sample_parts::{self, SamplePart};
 use super::seeds::SeedList;
+use super::shard_argument::ShardArgument;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
 use crate::report::{ImageBytes, arrays, sheet};
+use crate::shard::Shard;
 use crate::train::classes::{columns, usual_seeds};
 use crate::train::{GeneratorInput, Sampler, latent};
 
@@ -26,6 +29,7 @@ const MAX_IMAGES: u64 = 1_000_000;
 const MAX_ON_SHEET: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("run", |run| run.required(false).required_unless_present("join")))]
 pub(super) struct SampleArguments {
     #[command(flatten)]
     run: RunArgument,
@@ -50,6 +54,28 @@ pub(super) struct SampleArguments {
     /// Each seed gives one image of each of these classes.
     #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
     class: Option<String>,
+
+    /// Draw only the images of shard I of N: I/N, auto, or auto/N
+    ///
+    /// Splits the seeds into N equal parts and draws the I-th part, I from 1 to N, so that N processes share the work. Each writes an array
+    /// of its own, to be joined by --join, or images into a folder, which may be the same for all. `auto` is for job arrays: I and N are
+    /// read from `SLURM_ARRAY_TASK_ID` and `SLURM_ARRAY_TASK_COUNT`. In an indexed Job of Kubernetes, `auto/N` reads I from
+    /// `JOB_COMPLETION_INDEX`.
+    #[arg(long, value_name = "I/N", help_heading = "Clusters")]
+    shard: Option<ShardArgument>,
+
+    /// Join the arrays of all shards to the array --out, instead of drawing
+    ///
+    /// The result has the bytes of an array that one process drew. PARTS are the .npy files that --shard wrote, in any order. Arrays of
+    /// --save-latents are joined, too.
+    #[arg(
+        long,
+        value_name = "PARTS",
+        num_args = 1..,
+        help_heading = "Clusters",
+        conflicts_with_all = ["run", "best", "raw", "count", "seeds", "latents", "class", "shard", "save_latents"]
+    )]
+    join: Vec<PathBuf>,
 
     /// Output file or folder; its ending decides the form
     ///
@@ -97,6 +123,9 @@ enum SampleForm {
 struct SampleResult<'a> {
     /// The number of images.
     images: usize,
+    /// The shard, if only one was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<Shard>,
     /// The file or folder with the images.
     out: &'a Path,
     /// The checkpoint.
@@ -110,12 +139,29 @@ struct SampleResult<'a> {
 impl fmt::Display for SampleResult<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let images = if self.images == 1 { "image" } else { "images" };
-        write!(f, "{} {images} in {}", self.images, self.out.display())
+        let shard = self.shard.map_or_else(String::new, |shard| format!(" (shard {shard})"));
+        write!(f, "{} {images}{shard} in {}", self.images, self.out.display())
     }
 }
 
 pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outcome> {
     let SampleOutput { path: out, form } = &arguments.out;
+    if !arguments.join.is_empty() {
+        if *form != SampleForm::Array {
+            return Err(Error::Request {
+                message: format!("--out {}: joined parts are one array", out.display()),
+                hint: "name the array with --out, such as --out images.npy".into(),
+            });
+        }
+        return sample_parts::join(&arguments.join, out, &arguments.format, console);
+    }
+    let shard = arguments.shard.map(ShardArgument::shard).transpose()?;
+    if let (Some(shard), SampleForm::Sheet) = (shard, form) {
+        return Err(Error::Request {
+            message: format!("--out {}: shard {shard} of a sheet cannot be drawn", out.display()),
+            hint: "write an array, such as --out part.npy, or into a folder".into(),
+        });
+    }
     let seeds = match (&arguments.seeds, arguments.count) {
         (Some(list), _) => Some(list.seeds().to_vec()),
         (None, Some(count)) => Some((0..count).collect()),
@@ -136,12 +182,11 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         (None, Some(seeds)) => Latents::Seeds(seeds),
         (None, None) => Latents::Seeds((0..usual_seeds(per_seed) as u64).collect()),
     };
-    let count = latents.len() * per_seed;
-    check_count(*form, count)?;
-    if let Some(file) = &arguments.save_latents {
-        let rows: Vec<f32> = (0..latents.len()).flat_map(|row| latents.latent(row, latent_size)).collect();
-        arrays::write_matrix(file, &rows, latent_size)?;
-    }
+    check_count(*form, latents.len() * per_seed)?;
+    shard.map_or(Ok(()), |shard| shard.check(latents.len(), latents.plural()))?;
+    let chosen = shard.unwrap_or(Shard::WHOLE).range(latents.len());
+    let numbers = chosen.start * per_seed..chosen.end * per_seed;
+    let count = numbers.len();
     // Each latent gives one image of each class.
     let class = |number: usize| classes.as_ref().map(|classes| classes[number % per_seed]);
     let input =
@@ -149,13 +194,21 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let (device, which) = arguments.device.open(console)?;
     console.message(&format!("device      {which}"));
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+    let part = shard.map(|shard| {
+        let origin = SampleOrigin::of(&checkpoint, arguments.run.raw());
+        SamplePart::new(shard, device.description(), origin, latents.len(), &latents.bytes())
+    });
+    if let Some(file) = &arguments.save_latents {
+        let rows: Vec<f32> = chosen.flat_map(|row| latents.latent(row, latent_size)).collect();
+        arrays::write_matrix(file, &rows, latent_size, part.as_ref().map(SamplePart::to_text).as_deref())?;
+    }
 
     let shape = checkpoint.model.image;
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
     let task = console.task("drawing images", count as u64);
     if *form == SampleForm::Folder {
         sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
-        sampler.generate(count, input, |numbers, bytes| {
+        sampler.generate(numbers, input, |numbers, bytes| {
             let images = ImageBytes::new(bytes, shape)?;
             task.advance(numbers.len() as u64);
             for (i, number) in numbers.enumerate() {
@@ -166,21 +219,24 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         })?;
     } else {
         let mut all = Vec::new();
-        sampler.generate(count, input, |numbers, bytes| {
+        sampler.generate(numbers, input, |numbers, bytes| {
             all.extend_from_slice(bytes);
             task.advance(numbers.len() as u64);
             Ok(())
         })?;
         let images = ImageBytes::new(&all, shape)?;
         match form {
-            SampleForm::Array => arrays::write_npy(out, &images)?,
+            SampleForm::Array => {
+                let note = part.map(|part| part.of_images(classes.as_ref()).to_text());
+                arrays::write_npy(out, &images, note.as_deref())?;
+            }
             _ => sheet::write_sheet(out, &sheet::lay_out(&images, columns(per_seed))?)?,
         }
     }
     drop(task);
     let step = checkpoint.step;
     let device = device.description();
-    arguments.format.print(&SampleResult { images: count, out, checkpoint: &path, step, device })?;
+    arguments.format.print(&SampleResult { images: count, shard, out, checkpoint: &path, step, device })?;
     if per_seed > 1 {
         let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
         console.message(&format!("each seed gives {per_seed} images, one of each class{classes}"));
@@ -226,6 +282,22 @@ impl Latents {
         match self {
             Self::Seeds(seeds) => seeds.len(),
             Self::File(values, size) => values.len() / size,
+        }
+    }
+
+    /// What the latents are made of, in the plural.
+    fn plural(&self) -> &'static str {
+        match self {
+            Self::Seeds(_) => "seeds",
+            Self::File(..) => "latents",
+        }
+    }
+
+    /// The bytes that determine all latents: the seeds, or the values from the file.
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Seeds(seeds) => seeds.iter().flat_map(|seed| seed.to_le_bytes()).collect(),
+            Self::File(values, _) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         }
     }
 

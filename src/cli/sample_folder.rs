@@ -11,18 +11,19 @@ use crate::files;
 use crate::train::Checkpoint;
 
 /// The checkpoint that the images of a folder were drawn from.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct SampleOrigin {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SampleOrigin {
     /// The training step of the checkpoint.
-    step: u64,
+    pub(super) step: u64,
     /// Whether the raw weights were used instead of their EMA.
-    raw: bool,
+    pub(super) raw: bool,
     /// The CRC-32 of all weights, in hexadecimal.
-    weights: String,
+    pub(super) weights: String,
 }
 
 impl SampleOrigin {
-    fn of(checkpoint: &Checkpoint, raw: bool) -> Self {
+    /// The origin of images of a checkpoint.
+    pub(super) fn of(checkpoint: &Checkpoint, raw: bool) -> Self {
         Self { step: checkpoint.step, raw, weights: checkpoint.fingerprint() }
     }
 }
@@ -37,10 +38,6 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Resu
     files::remove_abandoned(folder, files::SHARED_AGE);
     let origin = SampleOrigin::of(checkpoint, raw);
     let path = folder.join(files::OUTPUT_FOLDER_FILE);
-    let found: Option<SampleOrigin> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if found.as_ref() == Some(&origin) {
-        return Ok(());
-    }
     let is_sample = |name: &str| {
         ["seed-", "latent-", "frame-"].iter().find_map(|prefix| name.strip_prefix(prefix)).is_some_and(|rest| {
             rest.starts_with(|digit: char| digit.is_ascii_digit())
@@ -49,6 +46,11 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Resu
     };
     let entries = fs::read_dir(folder).map_err(Error::file("read the folder", folder))?;
     let count = entries.flatten().filter(|entry| is_sample(&entry.file_name().to_string_lossy())).count();
+    // Read after the images were counted: another shard that draws into this folder writes its origin before its first image.
+    let found: Option<SampleOrigin> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if found.as_ref() == Some(&origin) {
+        return Ok(());
+    }
     if count > 0 {
         let of = found.map_or("another checkpoint".into(), |found| match found {
             SampleOrigin { step, .. } if step != origin.step => {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result, bytes_for_people};
 use crate::memory;
 
 /// The largest size of an array's header, in bytes; NumPy writes 118 for an array of images.
-const MAX_HEADER: usize = 4096;
+pub(crate) const MAX_HEADER: usize = 4096;
 
 /// The largest number of brackets in an array's header; an array of numbers needs two pairs.
 const MAX_BRACKETS: usize = 6;
@@ -291,6 +291,13 @@ pub(super) fn header_in(start: &[u8]) -> Result<NpyHeader, String> {
         return Err("its header holds more than a type and a shape".into());
     }
     NpyHeader::from_reader(header).map_err(|error| error.to_string())
+}
+
+/// The header of an array in NumPy's format, and the number of bytes before the elements. Headers that NumPy would not write for an array
+/// of numbers are refused.
+pub(crate) fn npy_header(start: &[u8]) -> Result<(NpyHeader, usize), String> {
+    let header = header_in(start)?;
+    Ok((header, Array::data_offset(start).ok_or("it is truncated")?))
 }
 
 /// `(N, H, W, C)` from `(N, C, H, W)`, with three channels.

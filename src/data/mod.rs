@@ -21,6 +21,7 @@ use load_report::{LoadReport, MIN_IMAGES};
 use location::{LabelledFile, Location};
 use resize::Resize;
 
+pub(crate) use arrays::{MAX_HEADER, npy_header};
 pub use image_set::ImageSet;
 pub use source::{Background, Fit, Frames, Source, Tiles, absolute, is_built_in};
 

@@ -10,21 +10,20 @@ use super::ImageBytes;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Writes `values` as an `.npy` file of f32 with the shape (N, `width`). The file is written whole or not at all.
+/// Writes `values` as an `.npy` file of f32 with the shape (N, `width`). The file is written whole or not at all. A `note` makes it a
+/// part of an array (see [`array_part`](super::array_part)).
 ///
 /// # Errors
 ///
 /// If the file cannot be written.
-pub fn write_matrix(path: &Path, values: &[f32], width: usize) -> Result<()> {
+pub fn write_matrix(path: &Path, values: &[f32], width: usize, note: Option<&str>) -> Result<()> {
     let shape = [values.len() / width, width].map(|size| size as u64);
-    files::write_atomically(path, |out| {
-        let header = npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut *out).begin_nd();
-        let write = |mut writer: npyz::NpyWriter<f32, _>| {
-            writer.extend(values.iter().copied())?;
-            writer.finish()
-        };
-        header.and_then(write).map_err(Error::file("write", path))
-    })
+    let write = |out: &mut BufWriter<File>| {
+        write_header(out, ElementType::F32, &shape)?;
+        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
+        note.map_or(Ok(()), |note| write_note(out, note))
+    };
+    files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
 }
 
 /// Reads an `.npy` file of f32 or f64 with the shape (N, `width`), where N is 1 to `max_rows`. Returns the values in C order.
@@ -59,20 +58,52 @@ pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32
     }
 }
 
-/// Writes images as an `.npy` file of u8: (N, H, W) for grey images, (N, H, W, 3) for colour. The file is written whole or not at all.
-pub fn write_npy(path: &Path, images: &ImageBytes) -> Result<()> {
-    files::write_atomically(path, |out| write_array(out, images).map_err(Error::file("write", path)))
+/// Writes images as an `.npy` file of u8: (N, H, W) for grey images, (N, H, W, 3) for colour. The file is written whole or not at all. A
+/// `note` makes it a part of an array (see [`array_part`](super::array_part)).
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_npy(path: &Path, images: &ImageBytes, note: Option<&str>) -> Result<()> {
+    let shape = [images.count(), images.height, images.width, images.channels].map(|size| size as u64);
+    let write = |out: &mut BufWriter<File>| {
+        write_header(out, ElementType::U8, if images.channels == 1 { &shape[..3] } else { &shape })?;
+        out.write_all(images.bytes)?; // already in C order
+        note.map_or(Ok(()), |note| write_note(out, note))
+    };
+    files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
 }
 
-fn write_array(out: &mut BufWriter<File>, images: &ImageBytes) -> io::Result<()> {
-    let sizes = [images.count(), images.height, images.width, images.channels];
-    let shape = sizes.map(|size| size as u64);
-    npyz::WriteOptions::<u8>::new()
-        .default_dtype()
-        .shape(if images.channels == 1 { &shape[..3] } else { &shape })
-        .writer(&mut *out)
-        .write_header_only()?;
-    out.write_all(images.bytes) // already in C order
+/// The type of the elements of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ElementType {
+    /// Bytes.
+    U8,
+    /// 32-bit floats, little-endian.
+    F32,
+}
+
+impl ElementType {
+    /// NumPy's name of the type.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "|u1",
+            Self::F32 => "<f4",
+        }
+    }
+}
+
+/// Writes the header of an array in C order, which its elements must follow.
+pub(super) fn write_header(out: &mut BufWriter<File>, element: ElementType, shape: &[u64]) -> io::Result<()> {
+    let kind = npyz::DType::Plain(element.name().parse().expect("a type of NumPy"));
+    npyz::WriteOptions::new_header_only().dtype(kind).shape(shape).writer(out).write_header_only()?;
+    Ok(())
+}
+
+/// Writes a text as a second array after the first one, as `numpy.save` does with an open file.
+fn write_note(out: &mut BufWriter<File>, note: &str) -> io::Result<()> {
+    write_header(out, ElementType::U8, &[note.len() as u64])?;
+    out.write_all(note.as_bytes())
 }
 
 #[cfg(test)]
@@ -82,7 +113,7 @@ mod tests {
     fn written_and_read_again(bytes: &[u8], shape: [usize; 3]) -> (Vec<u64>, Vec<u8>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.npy");
-        write_npy(&path, &ImageBytes::new(bytes, shape).unwrap()).unwrap();
+        write_npy(&path, &ImageBytes::new(bytes, shape).unwrap(), None).unwrap();
         let npy = npyz::NpyFile::new(io::BufReader::new(File::open(&path).unwrap())).unwrap();
         assert_eq!(npy.order(), npyz::Order::C);
         (npy.shape().to_vec(), npy.into_vec::<u8>().unwrap())
@@ -100,7 +131,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latents.npy");
         let values = [0.5, -1.0, 2.0, 3.0, 4.0, 5.0];
-        write_matrix(&path, &values, 3).unwrap();
+        write_matrix(&path, &values, 3, None).unwrap();
         assert_eq!(read_matrix(&path, 3, 2).unwrap(), values);
         let says = |width, max_rows| read_matrix(&path, width, max_rows).unwrap_err().to_string();
         assert!(
@@ -109,7 +140,7 @@ mod tests {
             says(2, 2)
         );
         assert!(says(3, 1).contains("with N from 1 to 1 is"), "{}", says(3, 1));
-        write_matrix(&path, &[1.0, f32::NAN], 1).unwrap();
+        write_matrix(&path, &[1.0, f32::NAN], 1, None).unwrap();
         assert!(says(1, 9).contains("row 1 has a value that is not finite"), "{}", says(1, 9));
         std::fs::write(&path, b"hello").unwrap();
         assert!(says(1, 9).contains("latents.npy"), "{}", says(1, 9));
@@ -119,7 +150,7 @@ mod tests {
     fn an_error_of_writing_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not there/images.npy");
-        let error = write_npy(&path, &ImageBytes::new(&[0; 4], [2, 2, 1]).unwrap()).unwrap_err();
+        let error = write_npy(&path, &ImageBytes::new(&[0; 4], [2, 2, 1]).unwrap(), None).unwrap_err();
         assert!(error.to_string().contains("images.npy"), "{error}");
     }
 }

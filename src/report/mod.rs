@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 
 pub mod animation;
+pub mod array_part;
 pub mod arrays;
 pub mod comparison;
 pub mod page;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::checkpoint::EMA;
 use super::classes::inputs;
-use super::{Checkpoint, SampleRequest};
+use super::{Checkpoint, SampleRequest, latent};
 use crate::error::Result;
 use crate::net::{Mode, Model, Network};
 use crate::program::{Device, Element, Executor, Program, RoutineId, TensorId, Values};
@@ -126,17 +126,18 @@ impl Sampler {
         requests: &[R],
         mut each: impl FnMut(&[R], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        for requests in requests.chunks(BATCH) {
-            let batch: Vec<SampleRequest> = requests.iter().map(|&request| request.into()).collect();
-            let is_conditional = self.routine.classes.is_some();
-            assert!(batch.iter().all(|request| request.class.is_some() == is_conditional), "classes of requests");
-            let images = self.routine.draw(self.executor.as_mut(), &batch)?;
-            each(requests, &pixels::to_bytes(&images, self.routine.range)?)?;
-        }
-        Ok(())
+        let size = self.routine.latent_size;
+        let input = |number: usize| {
+            let SampleRequest { seed, class } = requests[number].into();
+            GeneratorInput { latent: latent(seed, size), class }
+        };
+        self.generate(0..requests.len(), input, |numbers, bytes| each(&requests[numbers], bytes))
     }
 
-    /// Draws the images of `count` inputs. `each` gets the indices and images of a batch, bytes (N, H, W, C).
+    /// Draws the images of some of the inputs of a list, which `input` gives by their numbers. `each` gets the numbers and images of a
+    /// batch, bytes (N, H, W, C).
+    ///
+    /// An image always has the place in its batch that its number determines, so its bits do not depend on which other images are drawn.
     ///
     /// # Errors
     ///
@@ -147,22 +148,27 @@ impl Sampler {
     /// If the model is conditional and an input has no class, or the other way round.
     pub fn generate(
         &mut self,
-        count: usize,
+        numbers: Range<usize>,
         input: impl Fn(usize) -> GeneratorInput,
         mut each: impl FnMut(Range<usize>, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        for first in (0..count).step_by(BATCH) {
-            let numbers = first..count.min(first + BATCH);
-            let size = self.routine.latent_size;
+        let size = self.routine.latent_size;
+        let mut first = numbers.start;
+        while first < numbers.end {
+            let batch = first - first % BATCH;
+            let drawn = first..numbers.end.min(batch + BATCH);
             let (mut latents, mut classes) = (vec![0.0; BATCH * size], [0; BATCH]);
-            for (number, place) in numbers.clone().zip(0..) {
+            for number in drawn.clone() {
                 let GeneratorInput { latent, class } = input(number);
                 assert_eq!(class.is_some(), self.routine.classes.is_some(), "the class of input {number}");
+                let place = number - batch;
                 latents[place * size..][..size].copy_from_slice(&latent);
                 classes[place] = u32::from(class.unwrap_or(0));
             }
-            let values = self.routine.draw_inputs(self.executor.as_mut(), &latents, &classes, numbers.len())?;
-            each(numbers, &pixels::to_bytes(&values, self.routine.range)?)?;
+            let values = self.routine.draw_inputs(self.executor.as_mut(), &latents, &classes, drawn.end - batch)?;
+            let values = &values[(first - batch) * self.routine.image_len..];
+            first = drawn.end;
+            each(drawn, &pixels::to_bytes(values, self.routine.range)?)?;
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod refusals;
 mod report;
 mod resume;
 mod sample;
+mod shard;
 mod sharing;
 #[cfg(unix)]
 mod stop;

@@ -1,0 +1,149 @@
+//! The parts of `gpu-gan sample --shard`, and `--join`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use flate2::Crc;
+use serde::{Deserialize, Serialize};
+
+use super::Outcome;
+use super::output::ResultFormat;
+use super::sample_folder::SampleOrigin;
+use crate::error::Result;
+use crate::files;
+use crate::progress::Console;
+use crate::report::array_part::{self, ArrayPart};
+use crate::shard::{Shard, ShardFile, damaged, in_order};
+
+/// The version of the note in a part. It increases when older versions of the program cannot join new parts.
+const FORMAT: u32 = 1;
+
+/// The note in a part: which part of which array it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SamplePart {
+    /// The version of the note.
+    format: u32,
+    /// The version of the program.
+    version: String,
+    /// The shard.
+    shard: Shard,
+    /// The description of the device.
+    device: String,
+    /// The checkpoint.
+    #[serde(flatten)]
+    origin: SampleOrigin,
+    /// The number of latents of all shards.
+    latents: usize,
+    /// The CRC-32 of the seeds of all shards, or of the latents from a file, in hexadecimal.
+    inputs: String,
+    /// The requested classes, for conditional models only.
+    classes: Option<Vec<u8>>,
+    /// The number of rows of the array for each latent: 1 for latents, the number of classes for images of a conditional run.
+    rows: usize,
+}
+
+impl SamplePart {
+    /// The note of an array with a row for each of the `latents` latents, of which this process draws a shard. `inputs` are the bytes that
+    /// determine all latents.
+    pub(super) fn new(shard: Shard, device: String, origin: SampleOrigin, latents: usize, inputs: &[u8]) -> Self {
+        let mut crc = Crc::new();
+        crc.update(inputs);
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            shard,
+            device,
+            origin,
+            latents,
+            inputs: format!("{:08x}", crc.sum()),
+            classes: None,
+            rows: 1,
+        }
+    }
+
+    /// The note of the images of these classes, if the model is conditional.
+    pub(super) fn of_images(self, classes: Option<&Vec<u8>>) -> Self {
+        Self { rows: classes.map_or(1, Vec::len), classes: classes.cloned(), ..self }
+    }
+
+    /// The note as text.
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("plain data has a JSON form")
+    }
+
+    /// What must be equal in all parts of an array.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let SampleOrigin { step, raw, weights } = &self.origin;
+        vec![
+            ("the version of gpu-gan", self.version.clone()),
+            ("the training step of the checkpoint", step.to_string()),
+            ("--raw", if *raw { "given" } else { "not given" }.into()),
+            ("the weights of the checkpoint (CRC-32)", weights.clone()),
+            ("the number of seeds", self.latents.to_string()),
+            ("the seeds (CRC-32)", self.inputs.clone()),
+            ("the classes", format!("{:?}", self.classes.as_deref().unwrap_or_default())),
+        ]
+    }
+}
+
+/// The printed result of `gpu-gan sample --join`.
+#[derive(Serialize)]
+struct JoinResult<'a> {
+    /// The number of rows of the array: images or latents.
+    rows: u64,
+    /// The number of joined parts.
+    parts: usize,
+    /// The file of the array.
+    out: &'a Path,
+}
+
+impl fmt::Display for JoinResult<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows of {} parts in {}", self.rows, self.parts, self.out.display())
+    }
+}
+
+/// Joins the arrays of all shards to one file, with the bytes that one process would have written.
+///
+/// # Errors
+///
+/// If a part is damaged, missing or given twice, or the parts do not belong together.
+pub(super) fn join(paths: &[PathBuf], out: &Path, format: &ResultFormat, console: &Console) -> Result<Outcome> {
+    files::check_file(out)?;
+    let parts = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    let parts = in_order(parts, |(array, part)| {
+        [part.facts(), vec![("the kind of a row", array.row())]].concat()
+    })?;
+    let device = &parts[0].content.1.device;
+    if let Some(other) = parts.iter().find(|part| part.content.1.device != *device) {
+        console.warning(&format!(
+            "{} was drawn on {}, and {} on {device}: images of different devices can differ in rounding",
+            other.path.display(),
+            other.content.1.device,
+            parts[0].path.display()
+        ));
+    }
+    let arrays: Vec<ArrayPart> = parts.into_iter().map(|part| part.content.0).collect();
+    let task = console.task("joining parts", arrays.len() as u64);
+    array_part::join(out, &arrays, &task)?;
+    drop(task);
+    let rows = arrays.iter().map(ArrayPart::rows).sum();
+    format.print(&JoinResult { rows, parts: arrays.len(), out })?;
+    Ok(Outcome::Done)
+}
+
+/// Opens a part, and checks that it has the rows of its shard.
+fn read(path: &Path) -> Result<ShardFile<(ArrayPart, SamplePart)>> {
+    let array = ArrayPart::open(path)?;
+    let part: SamplePart = serde_json::from_str(array.note())
+        .map_err(|error| damaged(path, &format!("its note does not say which part it is: {error}")))?;
+    if part.format != FORMAT {
+        let what = format!("gpu-gan {} wrote it in format {}, and this is format {FORMAT}", part.version, part.format);
+        return Err(damaged(path, &what));
+    }
+    let rows = part.shard.range(part.latents).len().checked_mul(part.rows);
+    if rows.map(|rows| rows as u64) != Some(array.rows()) {
+        return Err(damaged(path, &format!("it has {} rows, which are not those of shard {}", array.rows(), part.shard)));
+    }
+    Ok(ShardFile { path: path.to_path_buf(), shard: part.shard, content: (array, part) })
+}
