@@ -146,11 +146,7 @@ pub fn in_order<T>(
         let found = facts(&file.content);
         if let Some(((name, value), (_, other))) = wanted.iter().zip(&found).find(|(wanted, found)| wanted != found) {
             return Err(refused(
-                format!(
-                    "{} and {} differ in {name}: {value} and {other}",
-                    first.path.display(),
-                    file.path.display()
-                ),
+                format!("{} and {} differ in {name}: {value} and {other}", first.path.display(), file.path.display()),
                 "give parts of one checkpoint with the same settings; only --shard may differ",
             ));
         }
@@ -186,10 +182,7 @@ pub fn in_order<T>(
 
 /// The error for a part that ends early or was changed. `what` says what is wrong with it.
 pub fn damaged(path: &Path, what: &str) -> Error {
-    refused(
-        format!("{} cannot be used: {what}", path.display()),
-        "copy the file again, or compute its shard again",
-    )
+    refused(format!("{} cannot be used: {what}", path.display()), "copy the file again, or compute its shard again")
 }
 
 fn refused(message: String, hint: &str) -> Error {
@@ -207,7 +200,10 @@ mod tests {
             for index in 1..=count {
                 let range = Shard::new(index, count).unwrap().range(len);
                 assert_eq!(range.start, next);
-                assert!((len / count..=len.div_ceil(count)).contains(&range.len()), "{index}/{count} of {len}: {range:?}");
+                assert!(
+                    (len / count..=len.div_ceil(count)).contains(&range.len()),
+                    "{index}/{count} of {len}: {range:?}"
+                );
                 next = range.end;
             }
             assert_eq!(next, len);

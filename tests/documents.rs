@@ -27,8 +27,9 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 fn commands(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim().trim_start_matches("$ "));
     let spans = text.split('`').skip(1).step_by(2);
-    let whole =
-        |command: &str| command.replace('"', "").split('#').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let whole = |command: &str| {
+        command.replace('"', "").split('#').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
     lines.chain(spans).filter(|line| line.starts_with("gpu-gan ") && !line.contains('`')).map(whole).collect()
 }
 

@@ -30,6 +30,9 @@ const MAX_ON_SHEET: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("run", |run| run.required(false).required_unless_present("join")))]
+#[command(
+    override_usage = "gpu-gan sample [OPTIONS] <RUN>\n       gpu-gan sample [OPTIONS] --join <PARTS>... --out <NPY>"
+)]
 pub(super) struct SampleArguments {
     #[command(flatten)]
     run: RunArgument,

@@ -111,9 +111,7 @@ impl fmt::Display for JoinResult<'_> {
 pub(super) fn join(paths: &[PathBuf], out: &Path, format: &ResultFormat, console: &Console) -> Result<Outcome> {
     files::check_file(out)?;
     let parts = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
-    let parts = in_order(parts, |(array, part)| {
-        [part.facts(), vec![("the kind of a row", array.row())]].concat()
-    })?;
+    let parts = in_order(parts, |(array, part)| [part.facts(), vec![("the kind of a row", array.row())]].concat())?;
     let device = &parts[0].content.1.device;
     if let Some(other) = parts.iter().find(|part| part.content.1.device != *device) {
         console.warning(&format!(
@@ -143,7 +141,10 @@ fn read(path: &Path) -> Result<ShardFile<(ArrayPart, SamplePart)>> {
     }
     let rows = part.shard.range(part.latents).len().checked_mul(part.rows);
     if rows.map(|rows| rows as u64) != Some(array.rows()) {
-        return Err(damaged(path, &format!("it has {} rows, which are not those of shard {}", array.rows(), part.shard)));
+        return Err(damaged(
+            path,
+            &format!("it has {} rows, which are not those of shard {}", array.rows(), part.shard),
+        ));
     }
     Ok(ShardFile { path: path.to_path_buf(), shard: part.shard, content: (array, part) })
 }

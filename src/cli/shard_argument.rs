@@ -60,7 +60,10 @@ impl ShardArgument {
         };
         let number = |name: &str| {
             let number = |value: String| {
-                value.trim().parse::<usize>().map_err(|_| refused(format!("{name} is `{value}`, which is not a number"), BY_HAND))
+                value
+                    .trim()
+                    .parse::<usize>()
+                    .map_err(|_| refused(format!("{name} is `{value}`, which is not a number"), BY_HAND))
             };
             variable(name).map(number).transpose()
         };
@@ -77,7 +80,10 @@ impl ShardArgument {
             })?;
             return Shard::new(index.saturating_add(1), count).map_err(|_| {
                 refused(
-                    format!("{KUBERNETES_INDEX} is {index}, but --shard auto/{count} has the indices 0 to {}", count - 1),
+                    format!(
+                        "{KUBERNETES_INDEX} is {index}, but --shard auto/{count} has the indices 0 to {}",
+                        count - 1
+                    ),
                     "give the number of `completions` of the Job as N of --shard auto/N",
                 )
             });
@@ -95,7 +101,10 @@ const BY_HAND: &str = "start the command in a job array (see docs/clusters.md), 
 /// The shard of a task of a job array, whose tasks have the numbers `min`, `min` + 1, ... `wanted` is N of `--shard auto/N`.
 fn of_slurm(task: usize, count: Option<usize>, min: usize, max: Option<usize>, wanted: Option<usize>) -> Result<Shard> {
     let Some(count) = count.or(wanted) else {
-        return Err(refused(format!("{SLURM_TASK} is {task}, but {SLURM_COUNT} is not set"), "give the number of tasks as --shard auto/N"));
+        return Err(refused(
+            format!("{SLURM_TASK} is {task}, but {SLURM_COUNT} is not set"),
+            "give the number of tasks as --shard auto/N",
+        ));
     };
     if let Some(wanted) = wanted.filter(|&wanted| wanted != count) {
         return Err(refused(
@@ -109,7 +118,9 @@ fn of_slurm(task: usize, count: Option<usize>, min: usize, max: Option<usize>, w
     let Some(place) = index else {
         let last = max.unwrap_or((min + count).saturating_sub(1));
         return Err(refused(
-            format!("task {task} of a job array of {count} tasks from {min} to {last}: the numbers are not consecutive"),
+            format!(
+                "task {task} of a job array of {count} tasks from {min} to {last}: the numbers are not consecutive"
+            ),
             &format!("submit the job with consecutive numbers, such as --array=1-{count}"),
         ));
     };
@@ -125,9 +136,8 @@ mod tests {
     use super::*;
 
     fn resolved(argument: &str, environment: &[(&str, &str)]) -> Result<String> {
-        let variable = |name: &str| {
-            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_string())
-        };
+        let variable =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_string());
         argument.parse::<ShardArgument>().unwrap().shard_in(variable).map(|shard| shard.to_string())
     }
 

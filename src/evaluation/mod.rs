@@ -1,19 +1,27 @@
 //! The evaluation of a run: generates images of its checkpoints, compares them with the real images, and makes a report.
 
 mod neighbours;
+mod part;
+mod part_file;
 mod report;
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use neighbours::NearestTrainingImages;
+pub use part::EvaluationPart;
+use part::{ConditionalCounts, ConditionalImages, EvaluatedCheckpoint, EvaluationAbout, ModeHistograms};
 pub use report::{CheckpointMetrics, EvaluationReport, ModeCounts, RunMetrics};
 
 use crate::data::{self, ImageSet, mnist, stacked_mnist};
 use crate::error::{Error, Result};
-use crate::metrics::{DigitReader, Evaluator};
+use crate::files::text_of;
+use crate::metrics::{DigitReader, FeatureExtractor, LabelledImages, RealSelection, noise};
 use crate::program::Device;
 use crate::progress::Console;
-use crate::train::{Checkpoint, FIRST_EVALUATED, SampleRequest, Sampler, Settings, classes};
+use crate::shard::Shard;
+use crate::train::{Checkpoint, FIRST_EVALUATED, GeneratorInput, Sampler, Settings, classes, latent};
 
 /// The number of images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
 const MODES_COUNT: usize = 26_000;
@@ -55,133 +63,201 @@ impl Evaluation<'_> {
     ///
     /// If a checkpoint cannot be read, the device fails, or a file cannot be written.
     pub fn run(&self, run: Option<RunCheckpoints>) -> Result<EvaluationReport> {
+        self.measure(run, Shard::WHOLE)?.report(Some(self.device), self.console)
+    }
+
+    /// Measures the part of a shard: generates its part of the images, and computes the features of its part of all images. Without a
+    /// run, measures the data set itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`], and if there are more shards than images.
+    ///
+    /// # Panics
+    ///
+    /// If [`RunCheckpoints::neighbours`] is given with more than one shard.
+    pub fn measure(&self, run: Option<RunCheckpoints>, shard: Shard) -> Result<EvaluationPart> {
         let Self { device, images, cache, console, .. } = *self;
+        let selection = RealSelection::new(images, self.count)?;
+        shard.check(selection.count(), "images")?;
         let is_mnist = self.data == mnist::NAME && images.image_shape() == [28, 28, 1];
         let test = is_mnist.then(mnist::test).transpose()?;
-        let evaluator = Evaluator::new(device, images, test.as_ref(), self.count, cache, console)?;
+        let mut extractor = FeatureExtractor::open(device, images, test.as_ref(), cache, console)?;
+        let positions = shard.range(selection.total());
+        let real = extractor.run(&selection.pixels(images, positions.clone()), positions.start)?;
+        let noise = if run.is_none() {
+            let positions = shard.range(selection.count());
+            Some(extractor.run(&noise(images.image(0).len(), positions.clone()), positions.start)?)
+        } else {
+            None
+        };
         let has_modes = self.data == stacked_mnist::NAME && images.image_shape() == [28, 28, 3];
-        let modes = if has_modes { Some(self.count_real_modes()?) } else { None };
-        let mut state = EvaluationState { options: self, test: test.as_ref(), evaluator, modes };
-
-        let mut checkpoints = Vec::new();
-        let mut run_metrics = None;
-        if let Some(RunCheckpoints { checkpoint, earlier, neighbours }) = run {
-            let wants_all = earlier.is_some();
-            for path in earlier.unwrap_or_default() {
-                checkpoints.push(state.checkpoint_metrics(&path)?);
-            }
-            let metrics = state.run_metrics(checkpoint, neighbours.as_deref())?;
-            if wants_all {
-                checkpoints.push(CheckpointMetrics { step: metrics.step, metrics: metrics.metrics.clone() });
-            }
-            run_metrics = Some(metrics);
-        }
-        let EvaluationState { mut evaluator, modes, .. } = state;
-        Ok(EvaluationReport {
-            version: env!("CARGO_PKG_VERSION"),
+        let mut reader = has_modes.then(|| DigitReader::new(device, cache, console)).transpose()?;
+        let modes = reader.as_mut().map(|reader| self.count_real_modes(reader, shard)).transpose()?;
+        let about = EvaluationAbout {
+            version: env!("CARGO_PKG_VERSION").into(),
+            shard,
             device: device.description(),
             data: self.data.to_string(),
-            extractor: evaluator.extractor(),
-            features: evaluator.features(),
-            real_images: evaluator.evaluate_real()?,
-            noise: if run_metrics.is_none() { Some(evaluator.evaluate_noise()?) } else { None },
-            modes: modes.map(|(_, counts)| counts),
-            run: run_metrics,
-            checkpoints,
-        })
-    }
-
-    /// Opens the digit reader and counts the modes of real images.
-    fn count_real_modes(&self) -> Result<(DigitReader, ModeCounts)> {
-        let mut reader = DigitReader::new(self.device, self.cache, self.console)?;
-        // The order of the data set is random, so its first images are a fair sample.
-        let reals: Vec<u8> = (0..MODES_COUNT).flat_map(|i| self.images.image(i)).copied().collect();
-        let real = reader.count(&reals, self.console)?;
-        let counts = ModeCounts { reader: reader.accuracy(), run: None, real };
-        Ok((reader, counts))
-    }
-
-    /// Generates images, bytes (N, H, W, C): one for each of `classes`, or `count` images of a model that is not conditional.
-    fn generate(&self, checkpoint: &Checkpoint, classes: Option<&[u8]>, count: usize) -> Result<Vec<u8>> {
-        let mut sampler = Sampler::new(self.device, checkpoint, self.raw)?;
-        let requests: Vec<SampleRequest> = match classes {
-            None => (FIRST_EVALUATED..).take(count).map(SampleRequest::from).collect(),
-            Some(classes) => (FIRST_EVALUATED..)
-                .zip(classes)
-                .map(|(seed, &class)| SampleRequest { seed, class: Some(class) })
-                .collect(),
+            data_fingerprint: format!("{:016x}", images.fingerprint()),
+            real: selection,
+            image: images.image_shape(),
+            extractor: extractor.kind(),
+            extractor_fingerprint: extractor.fingerprint().into(),
+            features: real.features.width(),
+            checkpoints: Vec::new(),
+            every_checkpoint: run.as_ref().is_some_and(|run| run.earlier.is_some()),
+            raw: self.raw,
+            class_names: Vec::new(),
+            conditional: None,
+            reader: reader.as_ref().map(DigitReader::accuracy),
         };
-        let task = self.console.task("generating images", requests.len() as u64);
-        let mut generated = Vec::new();
-        sampler.draw(&requests, |requests, bytes| {
-            generated.extend_from_slice(bytes);
-            task.advance(requests.len() as u64);
-            Ok(())
-        })?;
-        drop(task);
-        Ok(generated)
+        let part =
+            EvaluationPart { about, real, noise, generated: Vec::new(), modes, conditional: None, neighbours: None };
+        let mut measuring = Measuring { options: self, test: test.as_ref(), extractor, reader, part };
+        if let Some(RunCheckpoints { checkpoint, earlier, neighbours }) = run {
+            for path in earlier.unwrap_or_default() {
+                measuring.earlier(&path)?;
+            }
+            measuring.newest(&checkpoint, neighbours.as_deref())?;
+        }
+        Ok(measuring.part)
+    }
+
+    /// Counts the modes of the shard's part of the real images.
+    fn count_real_modes(&self, reader: &mut DigitReader, shard: Shard) -> Result<ModeHistograms> {
+        let positions = shard.range(MODES_COUNT);
+        // The order of the data set is random, so its first images are a fair sample.
+        let reals: Vec<u8> = positions.clone().flat_map(|i| self.images.image(i)).copied().collect();
+        Ok(ModeHistograms { real: reader.histogram(&reals, positions.start, self.console)?, generated: None })
     }
 }
 
-/// An evaluation with its prepared networks.
-struct EvaluationState<'a> {
+/// An evaluation with its prepared networks, and what it measured so far.
+struct Measuring<'a> {
     /// The options.
     options: &'a Evaluation<'a>,
     /// The test images, if the data set has any.
     test: Option<&'a ImageSet>,
-    /// The evaluator of images.
-    evaluator: Evaluator<&'a ImageSet>,
-    /// The digit reader and the counts of modes, for `stacked-mnist`.
-    modes: Option<(DigitReader, ModeCounts)>,
+    /// The feature extractor.
+    extractor: FeatureExtractor,
+    /// The digit reader, for `stacked-mnist`.
+    reader: Option<DigitReader>,
+    /// What was measured so far.
+    part: EvaluationPart,
 }
 
-impl EvaluationState<'_> {
-    /// The requested classes of a conditional run. The first [`Evaluator::count`] images are evaluated; all of them train a classifier.
-    fn classes(&self, checkpoint: &Checkpoint) -> Option<Vec<u8>> {
-        let Evaluation { images, training_count, .. } = *self.options;
-        checkpoint.model.classes.map(|_| classes::like_the_real_ones(images, training_count))
-    }
-
-    /// Computes the metrics of a checkpoint.
-    fn checkpoint_metrics(&mut self, path: &Path) -> Result<CheckpointMetrics> {
+impl<'a> Measuring<'a> {
+    /// Measures a checkpoint for its metrics.
+    fn earlier(&mut self, path: &Path) -> Result<()> {
         let checkpoint = Checkpoint::read(path)?;
-        self.announce(path, &checkpoint);
-        let (classes, count) = (self.classes(&checkpoint), self.evaluator.count());
-        let classes = classes.as_ref().map(|classes| &classes[..count]);
-        let generated = self.options.generate(&checkpoint, classes, count)?;
-        Ok(CheckpointMetrics { step: checkpoint.step, metrics: self.evaluator.evaluate(&generated)? })
+        let mut generator = self.begin(path, &checkpoint)?;
+        let pixels = generator.draw(self.evaluated())?;
+        self.add_features(&pixels)
     }
 
-    /// Computes metrics, conditional scores, modes and nearest neighbours of a checkpoint.
-    fn run_metrics(
-        &mut self,
-        (path, checkpoint): (PathBuf, Checkpoint),
-        neighbours: Option<&Path>,
-    ) -> Result<RunMetrics> {
-        self.announce(&path, &checkpoint);
-        let Evaluation { device, images, raw, console, .. } = *self.options;
-        let classes = self.classes(&checkpoint);
-        let count = self.evaluator.count();
-        let wanted = if self.modes.is_some() { count.max(MODES_COUNT) } else { count };
-        let generated = self.options.generate(&checkpoint, classes.as_deref(), wanted)?;
+    /// Measures a checkpoint for its metrics, conditional scores, modes and nearest neighbours.
+    fn newest(&mut self, (path, checkpoint): &(PathBuf, Checkpoint), neighbours: Option<&Path>) -> Result<()> {
+        let Evaluation { images, training_count, console, .. } = *self.options;
+        let shard = self.part.about.shard;
+        let mut generator = self.begin(path, checkpoint)?;
+        let evaluated = self.part.about.real.count();
+        let training = generator.classes.is_some().then_some(training_count);
+        let counted = self.reader.is_some().then_some(MODES_COUNT);
+        let drawn = shard.range([training, counted].into_iter().flatten().fold(evaluated, usize::max));
+        let pixels = generator.draw(drawn.clone())?;
         let len = images.image(0).len();
-        let metrics = self.evaluator.evaluate(&generated[..count * len])?;
-        if let Some((reader, counts)) = &mut self.modes {
-            counts.run = Some(reader.count(&generated[..MODES_COUNT * len], console)?);
+        // The shard's parts of shorter lists are other images, which are drawn only if they are not among these.
+        let mut part_of = |total: usize| {
+            let wanted = shard.range(total);
+            if drawn.start <= wanted.start && wanted.end <= drawn.end {
+                Ok(Cow::Borrowed(&pixels[(wanted.start - drawn.start) * len..(wanted.end - drawn.start) * len]))
+            } else {
+                generator.draw(wanted).map(Cow::Owned)
+            }
+        };
+        let evaluated = part_of(evaluated)?;
+        let counted = counted.map(&mut part_of).transpose()?;
+        let training = training.map(&mut part_of).transpose()?;
+        self.add_features(&evaluated)?;
+        if let (Some(reader), Some(counted), Some(modes)) = (&mut self.reader, counted, &mut self.part.modes) {
+            modes.generated = Some(reader.histogram(&counted, shard.range(MODES_COUNT).start, console)?);
         }
-        let neighbours = neighbours
-            .map(|file| NearestTrainingImages::find(images, self.test, &generated, file, console))
-            .transpose()?;
-        let conditional = classes
-            .map(|classes| self.evaluator.conditional_scores(device, generated, classes, self.test))
-            .transpose()?;
-        let class_names = checkpoint.settings.classes.map(|classes| classes.names).unwrap_or_default();
-        let (step, first_seed) = (checkpoint.step, FIRST_EVALUATED);
-        Ok(RunMetrics { checkpoint: path, step, raw, first_seed, metrics, conditional, class_names, neighbours })
+        if let Some(file) = neighbours {
+            assert_eq!(shard, Shard::WHOLE, "nearest neighbours are those of all images");
+            let found = NearestTrainingImages::find(images, self.test, &pixels, file, console)?;
+            self.part.neighbours = Some(found);
+        }
+        if let (Some(training), Some(classes)) = (training, &generator.classes) {
+            let test = LabelledImages::test_of(images, self.test);
+            self.part.about.conditional = Some(ConditionalCounts { training: training_count, test: test.labels.len() });
+            self.part.conditional = Some(ConditionalImages {
+                generated: LabelledImages {
+                    pixels: training.into_owned(),
+                    labels: classes[shard.range(training_count)].to_vec(),
+                    image: images.image_shape(),
+                },
+                test: test.part(shard.range(test.labels.len())),
+            });
+        }
+        let classes = checkpoint.settings.classes.as_ref();
+        self.part.about.class_names = classes.map(|classes| classes.names.clone()).unwrap_or_default();
+        Ok(())
     }
 
-    fn announce(&self, path: &Path, checkpoint: &Checkpoint) {
-        self.options.console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+    /// Adds a checkpoint to the evaluated ones, and opens its generator.
+    fn begin(&mut self, path: &Path, checkpoint: &Checkpoint) -> Result<EvaluatedGenerator<'a>> {
+        let Evaluation { device, images, training_count, raw, console, .. } = *self.options;
+        console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
+        self.part.about.checkpoints.push(EvaluatedCheckpoint {
+            path: text_of(path),
+            step: checkpoint.step,
+            weights: checkpoint.fingerprint(),
+        });
+        let classes =
+            checkpoint.model.classes.map(|_| classes::like_the_real_ones(images, training_count.max(MODES_COUNT)));
+        Ok(EvaluatedGenerator { sampler: Sampler::new(device, checkpoint, raw)?, classes, console })
+    }
+
+    /// The numbers of the shard's part of the evaluated images.
+    fn evaluated(&self) -> Range<usize> {
+        self.part.about.shard.range(self.part.about.real.count())
+    }
+
+    /// Computes the features of the shard's part of the evaluated images of a checkpoint.
+    fn add_features(&mut self, pixels: &[u8]) -> Result<()> {
+        let first = self.evaluated().start;
+        self.part.generated.push(self.extractor.run(pixels, first)?);
+        Ok(())
+    }
+}
+
+/// The generator of an evaluated checkpoint.
+struct EvaluatedGenerator<'a> {
+    /// The generator.
+    sampler: Sampler,
+    /// The requested classes of a conditional run by the numbers of the images.
+    classes: Option<Vec<u8>>,
+    /// The console for progress.
+    console: &'a Console,
+}
+
+impl EvaluatedGenerator<'_> {
+    /// Generates images, bytes (N, H, W, C). Image 0 has the seed [`FIRST_EVALUATED`].
+    fn draw(&mut self, numbers: Range<usize>) -> Result<Vec<u8>> {
+        let task = self.console.task("generating images", numbers.len() as u64);
+        let (size, classes) = (self.sampler.latent_size(), &self.classes);
+        let input = |number: usize| GeneratorInput {
+            latent: latent(FIRST_EVALUATED + number as u64, size),
+            class: classes.as_ref().map(|classes| classes[number]),
+        };
+        let mut pixels = Vec::new();
+        self.sampler.generate(numbers, input, |numbers, bytes| {
+            pixels.extend_from_slice(bytes);
+            task.advance(numbers.len() as u64);
+            Ok(())
+        })?;
+        Ok(pixels)
     }
 }
 

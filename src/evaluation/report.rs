@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::neighbours::NearestTrainingImages;
-use crate::metrics::{Accuracy, ConditionalScores, FeatureExtractor, Metrics, Modes, Overlap};
+use crate::metrics::{Accuracy, ConditionalScores, ExtractorKind, Metrics, Modes, Overlap};
 
 /// The largest number of classes that the table of classes shows.
 const MAX_CLASSES_SHOWN: usize = 32;
@@ -23,7 +23,7 @@ pub struct EvaluationReport {
     pub data: String,
     /// The feature extractor.
     #[serde(flatten)]
-    pub extractor: FeatureExtractor,
+    pub extractor: ExtractorKind,
     /// The number of features of an image.
     pub features: usize,
     /// The metrics of the run. `None` if only a data set was evaluated.
@@ -124,10 +124,10 @@ impl EvaluationReport {
         ConditionalScores { gan_train, trained_on, gan_test, .. }: &ConditionalScores,
     ) -> Vec<String> {
         let reals = match self.extractor {
-            FeatureExtractor::Classifier { accuracy, .. } => {
+            ExtractorKind::Classifier { accuracy, .. } => {
                 format!(" ({:.2} % by a classifier trained on real images)", 100.0 * accuracy.share())
             }
-            FeatureExtractor::Random => String::new(),
+            ExtractorKind::Random => String::new(),
         };
         let line =
             |accuracy: &Accuracy, what: &str| format!("{:>30}   {what}", format!("{:.2} %", 100.0 * accuracy.share()));
@@ -146,13 +146,13 @@ impl EvaluationReport {
 
     fn extractor(&self) -> String {
         match self.extractor {
-            FeatureExtractor::Classifier { accuracy, .. } => format!(
+            ExtractorKind::Classifier { accuracy, .. } => format!(
                 "{} features of a classifier that is right on {:.1} % of {} test images",
                 self.features,
                 100.0 * accuracy.share(),
                 accuracy.of
             ),
-            FeatureExtractor::Random => format!("{} features of a random network", self.features),
+            ExtractorKind::Random => format!("{} features of a random network", self.features),
         }
     }
 
@@ -173,7 +173,7 @@ impl EvaluationReport {
                 judged.images, self.features
             ));
         }
-        if let FeatureExtractor::Classifier { accuracy, .. } = self.extractor
+        if let ExtractorKind::Classifier { accuracy, .. } = self.extractor
             && accuracy.share() < 0.9
         {
             notes.push("the classifier is often wrong, so all metrics are unreliable".into());
@@ -214,10 +214,10 @@ impl ModeCounts {
 type MetricRow<'a> = (&'a str, fn(&Metrics) -> Option<f64>, usize, &'a str);
 
 /// A row for each metric.
-fn table(columns: &[(&str, &Metrics)], extractor: FeatureExtractor) -> Vec<String> {
+fn table(columns: &[(&str, &Metrics)], extractor: ExtractorKind) -> Vec<String> {
     let most = match extractor {
-        FeatureExtractor::Classifier { classes, .. } => format!("high, up to {classes}"),
-        FeatureExtractor::Random => String::new(),
+        ExtractorKind::Classifier { classes, .. } => format!("high, up to {classes}"),
+        ExtractorKind::Random => String::new(),
     };
     let rows: [MetricRow; 6] = [
         ("classifier score", |metrics| metrics.score, 2, &most),

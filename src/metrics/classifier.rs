@@ -1,5 +1,6 @@
 //! The classifier of the feature extractor: a small network that is trained on the labelled images of a data set.
 
+use std::ops::Range;
 use std::path::Path;
 
 use flate2::Crc;
@@ -12,7 +13,7 @@ use super::score::largest;
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::parameters::{Layout, StoredTensor};
-use crate::net::{DropoutRng, Mode, Network, Wrt};
+use crate::net::{DropoutRng, Mode, Network, Shape, Wrt};
 use crate::program::random::shuffled;
 use crate::program::{Device, Element, Op, Order, Program, RampUp, RoutineId, Schedule, TensorId, Values};
 use crate::progress::{Console, Task};
@@ -32,6 +33,16 @@ const HELD_OUT: u32 = 10;
 /// The seed of the order of the images and of the initial weights.
 const SEED: u64 = 1;
 
+/// The classifier of a data set.
+pub(super) struct TrainedClassifier {
+    /// The network.
+    pub(super) network: FeatureNetwork,
+    /// The accuracy on test images.
+    pub(super) accuracy: Accuracy,
+    /// The CRC-32 of the weights, in hexadecimal.
+    pub(super) fingerprint: String,
+}
+
 /// Reads the classifier of these images from `cache`, or trains one and saves it there. It is tested on `test`, or on a held-out tenth of
 /// the images.
 ///
@@ -44,26 +55,27 @@ pub(super) fn open(
     test: Option<&ImageSet>,
     cache: Option<&Path>,
     console: &Console,
-) -> Result<(FeatureNetwork, Accuracy)> {
+) -> Result<TrainedClassifier> {
     let architecture = Architecture::classifier(
         images.image_shape(),
         images.classes().expect("the caller checks that there are classes"),
     );
-    let [training, test_set] =
-        LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let (training, test_set) = (LabelledImages::training_of(images, test), LabelledImages::test_of(images, test));
     let place = cache.map(|cache| ClassifierFile::new(cache, &about(&architecture, &training, &test_set)));
     if let Some(place) = &place {
         let found = place.read().and_then(|found| match found {
             None => Ok(None),
             Some(SavedClassifier { tensors, accuracy }) => {
                 let network = FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts));
-                network.map(|network| Some((network, accuracy))).map_err(|error| error.to_string())
+                let classifier =
+                    |network| Some(TrainedClassifier { network, accuracy, fingerprint: fingerprint(&tensors) });
+                network.map(classifier).map_err(|error| error.to_string())
             }
         });
         match found {
-            Ok(Some((network, accuracy))) => {
-                report(accuracy, console);
-                return Ok((network, accuracy));
+            Ok(Some(classifier)) => {
+                report(classifier.accuracy, console);
+                return Ok(classifier);
             }
             Ok(None) => {}
             Err(what) => {
@@ -82,35 +94,40 @@ pub(super) fn open(
     )?;
     let mut network = FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?;
     let accuracy = test_set.test(&mut network)?;
+    let fingerprint = fingerprint(&tensors);
     if let Some(place) = &place
         && let Err(error) = place.write(&SavedClassifier { tensors, accuracy })
     {
         console.message(&format!("the classifier is not saved in the cache: {error}"));
     }
     report(accuracy, console);
-    Ok((network, accuracy))
+    Ok(TrainedClassifier { network, accuracy, fingerprint })
 }
 
-/// The accuracy of a classifier that is trained on `generated` images only. It is tested on `test`, or on a held-out tenth of `images`.
-///
-/// # Panics
-///
-/// If the images have no [`ImageSet::classes`].
+/// The accuracy on `test` of a classifier that is trained on `generated` images only.
 pub(super) fn accuracy_when_trained_on(
     generated: &LabelledImages,
     device: &dyn Device,
-    images: &ImageSet,
-    test: Option<&ImageSet>,
+    test: &LabelledImages,
+    classes: usize,
     console: &Console,
 ) -> Result<Accuracy> {
-    let architecture = Architecture::classifier(
-        images.image_shape(),
-        images.classes().expect("the caller checks that there are classes"),
-    );
-    let [_, test_set] = LabelledImages::split(images, test.filter(|test| test.image_shape() == images.image_shape()));
+    let architecture = Architecture::classifier(generated.image, classes);
     let task = console.task("training a classifier on generated images", steps(&architecture, generated));
     let tensors = train(device, &architecture, generated, &task)?;
-    test_set.test(&mut FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
+    test.test(&mut FeatureNetwork::new(device, &architecture, |layouts| pack(&tensors, layouts))?)
+}
+
+/// The CRC-32 of the names and values of all tensors, in hexadecimal.
+fn fingerprint(tensors: &[StoredTensor<f32>]) -> String {
+    let mut sorted: Vec<_> = tensors.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut crc = Crc::new();
+    for tensor in sorted {
+        crc.update(tensor.name.as_bytes());
+        crc.update(bytemuck::cast_slice(&tensor.values));
+    }
+    format!("{:08x}", crc.sum())
 }
 
 /// Prints the accuracy of the classifier.
@@ -130,31 +147,70 @@ fn about(architecture: &Architecture, training: &LabelledImages, test: &Labelled
 }
 
 /// Images with their labels.
-pub(super) struct LabelledImages {
+pub struct LabelledImages {
     /// The images, bytes (N, H, W, C).
-    pub(super) pixels: Vec<u8>,
+    pub pixels: Vec<u8>,
     /// The labels (N).
-    pub(super) labels: Vec<u8>,
+    pub labels: Vec<u8>,
+    /// Height, width and channels of the images.
+    pub image: Shape,
 }
 
 impl LabelledImages {
-    /// Splits a data set into training images and test images.
-    fn split(images: &ImageSet, test: Option<&ImageSet>) -> [Self; 2] {
-        let labels = |set: &ImageSet| set.labels.clone();
-        let all =
-            || Self { pixels: images.pixels.clone(), labels: labels(images).expect("images with classes have labels") };
-        if let Some((test, labels)) = test.and_then(|test| Some((test, labels(test)?))) {
-            return [all(), Self { pixels: test.pixels.clone(), labels }];
-        }
-        let (count, labels) = (images.count() as u32, all().labels);
-        let held_out = (count / HELD_OUT).max(1);
-        [held_out..count, 0..held_out].map(|places| {
-            let chosen: Vec<usize> = places.map(|g| shuffled(SEED, g, count) as usize).collect();
-            Self {
-                pixels: chosen.iter().flat_map(|&i| images.image(i)).copied().collect(),
-                labels: chosen.iter().map(|&i| labels[i]).collect(),
+    /// The images on which the classifier of a data set is tested: `test` if it has labels and images of the same shape, or a held-out
+    /// tenth of the data set.
+    ///
+    /// # Panics
+    ///
+    /// If the images have no labels.
+    pub fn test_of(images: &ImageSet, test: Option<&ImageSet>) -> Self {
+        match separate(images, test) {
+            Some((test, labels)) => {
+                Self { pixels: test.pixels.clone(), labels: labels.to_vec(), image: images.image_shape() }
             }
-        })
+            None => Self::shuffled_part(images, 0..held_out(images)),
+        }
+    }
+
+    /// The images on which the classifier of a data set is trained: all that are not test images.
+    fn training_of(images: &ImageSet, test: Option<&ImageSet>) -> Self {
+        let labels = images.labels.as_ref().expect("images with classes have labels");
+        match separate(images, test) {
+            Some(_) => Self { pixels: images.pixels.clone(), labels: labels.clone(), image: images.image_shape() },
+            None => Self::shuffled_part(images, held_out(images)..images.count() as u32),
+        }
+    }
+
+    /// The images at the given positions of a shuffled order.
+    fn shuffled_part(images: &ImageSet, positions: Range<u32>) -> Self {
+        let labels = images.labels.as_ref().expect("images with classes have labels");
+        let chosen: Vec<usize> = positions.map(|g| shuffled(SEED, g, images.count() as u32) as usize).collect();
+        Self {
+            pixels: chosen.iter().flat_map(|&i| images.image(i)).copied().collect(),
+            labels: chosen.iter().map(|&i| labels[i]).collect(),
+            image: images.image_shape(),
+        }
+    }
+
+    /// Some of the images.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such image.
+    #[must_use]
+    pub fn part(&self, images: Range<usize>) -> Self {
+        let len: usize = self.image.iter().product();
+        Self {
+            pixels: self.pixels[images.start * len..images.end * len].to_vec(),
+            labels: self.labels[images].to_vec(),
+            image: self.image,
+        }
+    }
+
+    /// Appends further images of the same shape.
+    pub fn append(&mut self, mut next: Self) {
+        self.pixels.append(&mut next.pixels);
+        self.labels.append(&mut next.labels);
     }
 
     fn fingerprint(&self) -> String {
@@ -168,10 +224,21 @@ impl LabelledImages {
 
     /// Measures the accuracy of a classifier on these images.
     fn test(&self, network: &mut FeatureNetwork) -> Result<Accuracy> {
-        let logits = network.run(&self.pixels, &Task::hidden())?.logits.expect("a classifier has logits");
+        let logits = network.run(&self.pixels, 0, &Task::hidden())?.logits.expect("a classifier has logits");
         let right = logits.iter().zip(&self.labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
         Ok(Accuracy { right, of: self.labels.len() })
     }
+}
+
+/// Separate test images and their labels, if there are any of the shape of the data set.
+fn separate<'a>(images: &ImageSet, test: Option<&'a ImageSet>) -> Option<(&'a ImageSet, &'a [u8])> {
+    let test = test.filter(|test| test.image_shape() == images.image_shape())?;
+    Some((test, test.labels.as_deref()?))
+}
+
+/// The number of held-out images of a data set without separate test images.
+fn held_out(images: &ImageSet) -> u32 {
+    (images.count() as u32 / HELD_OUT).max(1)
 }
 
 /// Packs parameters and running statistics into their buffers.

@@ -1,16 +1,14 @@
 //! Whether the images of a conditional generator show the requested classes (Shmelkov et al. 2018, "How good is my GAN?").
 
-use std::ops::Deref;
-
 use serde::Serialize;
 
+use super::Features;
 use super::accuracy::Accuracy;
 use super::classifier::{self, LabelledImages};
-use super::evaluator::Evaluator;
 use super::score::largest;
-use crate::data::ImageSet;
 use crate::error::Result;
 use crate::program::Device;
+use crate::progress::Console;
 
 /// How well generated images show the classes that were requested.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,39 +24,38 @@ pub struct ConditionalScores {
     pub gan_test_of_classes: Vec<Accuracy>,
 }
 
-impl<I: Deref<Target = ImageSet>> Evaluator<I> {
-    /// Computes the conditional scores of `generated`, bytes (N, H, W, C), with their requested `classes` (N).
+impl ConditionalScores {
+    /// Computes the conditional scores of `generated` images with their requested classes.
     ///
-    /// All generated images train the classifier of GAN-train. It is tested on `test`, or on a held-out tenth of the data set. The first
-    /// [`Self::count`] generated images are classified for GAN-test. It takes at least half a minute on two cores.
+    /// All generated images train the classifier of GAN-train, which is tested on `test`. The first generated images, those that have a row
+    /// of `logits` by the classifier of the real images, are counted for GAN-test. It takes at least half a minute on two cores.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
     ///
     /// # Panics
     ///
-    /// If the data set has no classes, or there are fewer generated images than [`Self::count`].
-    pub fn conditional_scores(
-        &mut self,
+    /// If there are fewer generated images than logits, or a class is not below `classes`.
+    pub fn of(
         device: &dyn Device,
-        generated: Vec<u8>,
-        classes: Vec<u8>,
-        test: Option<&ImageSet>,
-    ) -> Result<ConditionalScores> {
-        let image: usize = self.images.image_shape().iter().product();
-        assert_eq!(generated.len(), classes.len() * image, "every image has a class");
-        let count = self.count();
-        let task = self.console.task("classifying images", count as u64);
-        let logits = self.network.run(&generated[..count * image], &task)?.logits.expect("a classifier has logits");
-        let mut of_classes =
-            vec![Accuracy { right: 0, of: 0 }; self.images.classes().expect("a classifier has classes")];
-        for (row, &class) in logits.iter().zip(&classes) {
+        logits: &Features,
+        generated: &LabelledImages,
+        test: &LabelledImages,
+        classes: usize,
+        console: &Console,
+    ) -> Result<Self> {
+        let trained_on = generated.labels.len();
+        assert!(logits.rows() <= trained_on, "{} logits of {trained_on} images", logits.rows());
+        let mut of_classes = vec![Accuracy { right: 0, of: 0 }; classes];
+        for (row, &class) in logits.iter().zip(&generated.labels) {
             let Accuracy { right, of } = &mut of_classes[usize::from(class)];
             *right += usize::from(largest(row) == usize::from(class));
             *of += 1;
         }
         let sum = |part: fn(&Accuracy) -> usize| of_classes.iter().map(part).sum();
         let gan_test = Accuracy { right: sum(|class| class.right), of: sum(|class| class.of) };
-        let trained_on = classes.len();
-        let examples = LabelledImages { pixels: generated, labels: classes };
-        let gan_train = classifier::accuracy_when_trained_on(&examples, device, &self.images, test, &self.console)?;
-        Ok(ConditionalScores { gan_train, trained_on, gan_test, gan_test_of_classes: of_classes })
+        let gan_train = classifier::accuracy_when_trained_on(generated, device, test, classes, console)?;
+        Ok(Self { gan_train, trained_on, gan_test, gan_test_of_classes: of_classes })
     }
 }

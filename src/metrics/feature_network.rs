@@ -1,5 +1,7 @@
 //! The feature network: computes features and logits of images on a device.
 
+use std::ops::Range;
+
 use super::Features;
 use super::architecture::{Architecture, RANGE, start};
 use crate::error::Result;
@@ -29,11 +31,34 @@ pub(super) struct FeatureNetwork {
 
 /// Features of images, and logits if the network is a classifier.
 #[derive(Debug, Clone)]
-pub(super) struct NetworkOutput {
+pub struct ImageFeatures {
     /// The features, a row for each image.
-    pub(super) features: Features,
+    pub features: Features,
     /// The logits, a row for each image. `None` if the network is not a classifier.
-    pub(super) logits: Option<Features>,
+    pub logits: Option<Features>,
+}
+
+impl ImageFeatures {
+    /// Features and logits of some of the images.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such image.
+    #[must_use]
+    pub fn part(&self, images: Range<usize>) -> Self {
+        let logits = self.logits.as_ref().map(|logits| logits.part(images.clone()));
+        Self { features: self.features.part(images), logits }
+    }
+
+    /// Appends features and logits of further images of the same network.
+    ///
+    /// # Panics
+    ///
+    /// If the widths differ.
+    pub fn append(&mut self, next: Self) {
+        self.features.append(next.features);
+        self.logits.iter_mut().zip(next.logits).for_each(|(logits, next)| logits.append(next));
+    }
 }
 
 impl FeatureNetwork {
@@ -63,22 +88,29 @@ impl FeatureNetwork {
         Self::new(device, architecture, |layouts| Ok(layouts.map(|layout| start(layout, seed))))
     }
 
-    /// Computes features and logits of images, bytes (N, H, W, C).
-    pub(super) fn run(&mut self, bytes: &[u8], task: &Task) -> Result<NetworkOutput> {
+    /// Computes features and logits of images, bytes (N, H, W, C), which are the numbers `first`, `first + 1`, ... of a list. The number
+    /// of an image determines its place in its batch.
+    pub(super) fn run(&mut self, bytes: &[u8], first: usize, task: &Task) -> Result<ImageFeatures> {
         let (mut features, mut logits) = (Vec::new(), Vec::new());
-        for images in bytes.chunks(self.batch * self.image_len) {
+        let mut rest = bytes;
+        let mut place = first % self.batch;
+        while !rest.is_empty() {
+            let (images, later) = rest.split_at(rest.len().min((self.batch - place) * self.image_len));
             let count = images.len() / self.image_len;
-            let mut values: Vec<f32> = images.iter().map(|&byte| pixels::to_value(byte, RANGE)).collect();
-            values.resize(self.batch * self.image_len, 0.0); // padding of the last batch, whose results are dropped
+            let mut values = vec![0.0; place * self.image_len]; // padding, whose results are dropped
+            values.extend(images.iter().map(|&byte| pixels::to_value(byte, RANGE)));
+            values.resize(self.batch * self.image_len, 0.0);
             self.executor.upload(self.images, Values::F32(&values))?;
             self.executor.run(self.forward, 1)?;
             for (tensor, rows) in [(Some(self.features), &mut features), (self.logits, &mut logits)] {
                 if let Some(tensor) = tensor {
                     let values = self.executor.download(tensor)?;
-                    rows.extend_from_slice(&values[..values.len() / self.batch * count]);
+                    let width = values.len() / self.batch;
+                    rows.extend_from_slice(&values[width * place..width * (place + count)]);
                 }
             }
             task.advance(count as u64);
+            (rest, place) = (later, 0);
         }
         let rows = bytes.len() / self.image_len;
         let matrix = |values: Vec<f32>| {
@@ -86,6 +118,6 @@ impl FeatureNetwork {
             Features::new(values, width)
         };
         let logits = if self.logits.is_some() { Some(matrix(logits)?) } else { None };
-        Ok(NetworkOutput { features: matrix(features)?, logits })
+        Ok(ImageFeatures { features: matrix(features)?, logits })
     }
 }

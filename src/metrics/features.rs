@@ -1,5 +1,7 @@
 //! Features of images: a row of numbers for each image.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 
 /// A matrix (N, WIDTH) of finite numbers, with a row for each image.
@@ -52,6 +54,27 @@ impl Features {
     /// The rows in their order.
     pub fn iter(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.width)
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        assert!(!rows.is_empty(), "a part without rows");
+        Self { values: self.values[rows.start * self.width..rows.end * self.width].to_vec(), width: self.width }
+    }
+
+    /// Appends the rows of another matrix.
+    ///
+    /// # Panics
+    ///
+    /// If the widths differ.
+    pub fn append(&mut self, mut next: Self) {
+        assert_eq!(self.width, next.width, "rows of one width");
+        self.values.append(&mut next.values);
     }
 
     /// The mean of each column, in f64.

@@ -73,8 +73,8 @@ impl DigitReader {
         cache: Option<&Path>,
         console: &Console,
     ) -> Result<Self> {
-        let (network, accuracy) = classifier::open(device, digits, Some(test), cache, console)?;
-        Ok(Self { network, accuracy })
+        let classifier = classifier::open(device, digits, Some(test), cache, console)?;
+        Ok(Self { network: classifier.network, accuracy: classifier.accuracy })
     }
 
     /// The accuracy of the classifier on the test images of MNIST, for one digit.
@@ -82,28 +82,33 @@ impl DigitReader {
         self.accuracy
     }
 
-    /// Classifies images, bytes (N, 28, 28, 3), and counts their modes.
+    /// Classifies images, bytes (N, 28, 28, 3), and counts those of each mode. The images are the numbers `first`, `first + 1`, ... of a
+    /// list; an image is classified equally with any others.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
     ///
     /// # Panics
     ///
     /// If `images` is empty or not a whole number of images.
-    pub fn count(&mut self, images: &[u8], console: &Console) -> Result<Modes> {
+    pub fn histogram(&mut self, images: &[u8], first: usize, console: &Console) -> Result<Vec<u64>> {
         let mut histogram = vec![0; stacked_mnist::MODES];
-        for mode in self.read(images, console)? {
+        for mode in self.read(images, first, console)? {
             histogram[mode] += 1;
         }
-        Ok(Modes::of(&histogram))
+        Ok(histogram)
     }
 
     /// The mode of each image. For example, the digits 3, 1 and 4 in red, green and blue are mode 314.
-    fn read(&mut self, images: &[u8], console: &Console) -> Result<Vec<usize>> {
+    fn read(&mut self, images: &[u8], first: usize, console: &Console) -> Result<Vec<usize>> {
         const IMAGE: usize = 28 * 28 * 3;
         assert!(!images.is_empty() && images.len().is_multiple_of(IMAGE), "{} bytes", images.len());
         let count = images.len() / IMAGE;
         let mut modes = vec![0; count];
         for channel in 0..3 {
             let digits: Vec<u8> = images.iter().skip(channel).step_by(3).copied().collect();
-            let output = self.network.run(&digits, &console.task("reading digits", count as u64))?;
+            let output = self.network.run(&digits, first, &console.task("reading digits", count as u64))?;
             let logits = output.logits.expect("a classifier has logits");
             for (mode, row) in modes.iter_mut().zip(logits.iter()) {
                 *mode = 10 * *mode + largest(row);
@@ -159,10 +164,10 @@ mod tests {
         let images: Vec<u8> =
             (0..100 * 784).flat_map(|at| [0, 100, 200].map(|first| test.pixels[first * 784 + at])).collect();
         let labels: Vec<usize> = test.labels.unwrap().into_iter().map(usize::from).collect();
-        let modes = reader.read(&images, &Console::silent()).unwrap();
+        let modes = reader.read(&images, 0, &Console::silent()).unwrap();
         let wanted = (0..100).map(|i| 100 * labels[i] + 10 * labels[100 + i] + labels[200 + i]);
         assert!(modes.iter().zip(wanted).filter(|(mode, wanted)| *mode == wanted).count() > 70);
-        let counted = reader.count(&images, &Console::silent()).unwrap();
+        let counted = Modes::of(&reader.histogram(&images, 0, &Console::silent()).unwrap());
         assert_eq!((counted.samples, counted.modes), (100, 1000));
         assert!((70..=100).contains(&counted.hit), "{} modes", counted.hit);
     }

@@ -11,7 +11,7 @@ use super::{Checkpoint, Row, Settings};
 use crate::cpu::CpuDevice;
 use crate::data::{ImageSet, mnist};
 use crate::error::{Error, Result};
-use crate::metrics::{Evaluator, QuickMetrics};
+use crate::metrics::{FeatureExtractor, QuickMetrics, RealSelection, Reference};
 use crate::progress::Console;
 
 /// The seed of the first image of an evaluation. Sheets show other seeds.
@@ -77,8 +77,11 @@ impl BackgroundEvaluator {
         Some(Self::new(count, move || {
             let test = is_mnist.then(mnist::test).transpose()?;
             let (cpu, silent) = (CpuDevice::<f32>::new(), Console::silent());
-            let mut evaluator = Evaluator::new(&cpu, images, test.as_ref(), count, cache.as_deref(), &silent)?;
-            Ok(Box::new(move |generated: &[u8]| evaluator.quick_metrics(generated)))
+            let selection = RealSelection::new(&images, count)?;
+            let mut extractor = FeatureExtractor::open(&cpu, &images, test.as_ref(), cache.as_deref(), &silent)?;
+            let real = extractor.run(&selection.pixels(&images, 0..count), 0)?;
+            let reference = Reference::new(real, count, extractor.kind())?;
+            Ok(Box::new(move |generated: &[u8]| reference.quick_metrics(extractor.run(generated, 0)?, &images)))
         }))
     }
 

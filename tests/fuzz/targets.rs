@@ -6,11 +6,17 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use gpu_gan::cli::{SeedList, parse_class_list};
+use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::{self, Fit, Frames, ImageSet, Source};
+use gpu_gan::evaluation::{Evaluation, EvaluationPart};
 use gpu_gan::net::Model;
 use gpu_gan::program::DiffAugment;
-use gpu_gan::progress::Console;
+use gpu_gan::progress::{Console, Task};
 use gpu_gan::recipe::{EvalInterval, Interval, KeptCheckpoints, Recipe, TimeLimit};
+use gpu_gan::report::ImageBytes;
+use gpu_gan::report::array_part::{ArrayPart, join};
+use gpu_gan::report::arrays::{write_matrix, write_npy};
+use gpu_gan::shard::Shard;
 use gpu_gan::train::{Checkpoint, Row, Settings, read_config};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
@@ -25,7 +31,7 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 17] = [
     Target { name: "idx", run: idx, seeds: idx_seeds },
     Target { name: "idx_labels", run: idx_labels, seeds: idx_label_seeds },
     Target { name: "image", run: image_file, seeds: image_seeds },
@@ -36,6 +42,8 @@ pub(crate) const TARGETS: [Target; 15] = [
     Target { name: "label_table", run: label_table, seeds: label_table_seeds },
     Target { name: "cache_entry", run: cache_entry, seeds: cache_entry_seeds },
     Target { name: "checkpoint", run: checkpoint, seeds: checkpoint_seeds },
+    Target { name: "array_part", run: array_part, seeds: array_part_seeds },
+    Target { name: "evaluation_part", run: evaluation_part, seeds: evaluation_part_seeds },
     Target { name: "model_toml", run: model_toml, seeds: model_toml_seeds },
     Target { name: "config_toml", run: config_toml, seeds: config_toml_seeds },
     Target { name: "run_log", run: run_log, seeds: run_log_seeds },
@@ -132,6 +140,21 @@ fn cache_entry(folder: &Path, bytes: &[u8]) {
 
 fn checkpoint(folder: &Path, bytes: &[u8]) {
     let _ = Checkpoint::read(&write(folder, "step-00000001.safetensors", bytes));
+}
+
+fn array_part(folder: &Path, bytes: &[u8]) {
+    if let Ok(part) = ArrayPart::open(&write(folder, "part.npy", bytes)) {
+        join(&folder.join("joined.npy"), &[part], &Task::hidden()).expect("what was opened can be copied");
+    }
+}
+
+fn evaluation_part(folder: &Path, bytes: &[u8]) {
+    let Ok(file) = EvaluationPart::read(&write(folder, "part.safetensors", bytes)) else { return };
+    if let Ok(whole) = EvaluationPart::merge(vec![file], &Console::silent())
+        && !whole.needs_device()
+    {
+        let _ = whole.report(None, &Console::silent());
+    }
 }
 
 fn model_toml(_: &Path, bytes: &[u8]) {
@@ -312,6 +335,38 @@ fn checkpoint_seeds() -> Vec<Vec<u8>> {
     let settings = Settings::new(&model, &images, "seed").expect("the settings are valid");
     let path = folder.path().join("step.safetensors");
     Checkpoint::initial(&model, &settings).write(&path).expect("the folder can be written");
+    vec![fs::read(path).expect("it was written")]
+}
+
+fn array_part_seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (images, latents) = (folder.path().join("images.npy"), folder.path().join("latents.npy"));
+    let note = r#"{"format":1,"shard":"1/2"}"#;
+    write_npy(&images, &ImageBytes::new(&[7; 24], [2, 4, 3]).expect("one image"), Some(note))
+        .expect("it can be written");
+    write_matrix(&latents, &[0.5; 6], 3, Some(note)).expect("it can be written");
+    [images, latents].map(|path| fs::read(path).expect("it was written")).to_vec()
+}
+
+fn evaluation_part_seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pixels: Vec<u8> = (0..24 * 16).map(|at: usize| (at * 37 + at / 16 * 11) as u8).collect();
+    let [height, width, channels] = SHAPE;
+    let images =
+        ImageSet { name: "seed".into(), height, width, channels, pixels, labels: None, label_names: Vec::new() };
+    let evaluation = Evaluation {
+        device: &CpuDevice::<f32>::new(),
+        images: &images,
+        data: "seed",
+        count: 6,
+        training_count: 6,
+        raw: false,
+        cache: None,
+        console: &Console::silent(),
+    };
+    let part = evaluation.measure(None, Shard::WHOLE).expect("the images can be measured");
+    let path = folder.path().join("part.safetensors");
+    part.write(&path).expect("the folder can be written");
     vec![fs::read(path).expect("it was written")]
 }
 
