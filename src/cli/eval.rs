@@ -73,7 +73,7 @@ pub(super) struct EvalArguments {
     #[arg(long)]
     neighbours: bool,
 
-    /// File of --shard; image file of --neighbours [default: neighbours.png in the run folder]
+    /// File of --shard or --neighbours [default: neighbours.png in the run folder]
     ///
     /// The name ends in .safetensors with --shard, and in .png with --neighbours.
     #[arg(short, long, value_name = "FILE", requires = "written")]
