@@ -180,6 +180,23 @@ pub fn in_order<T>(
     }
 }
 
+/// Says which results are of another kind of device than the first one, so that they can differ in rounding. `device` gives the description
+/// of the device. The number of threads of the CPU changes no bits.
+pub fn other_device<T>(files: &[ShardFile<T>], device: impl Fn(&T) -> &str) -> Option<String> {
+    let kind = |file: &ShardFile<T>| {
+        if device(&file.content).starts_with("CPU,") { "CPU" } else { device(&file.content) }.to_string()
+    };
+    let (first, rest) = files.split_first()?;
+    let other = rest.iter().find(|file| kind(file) != kind(first))?;
+    Some(format!(
+        "{} was computed on {}, and {} on {}: results of different devices can differ in rounding",
+        first.path.display(),
+        device(&first.content),
+        other.path.display(),
+        device(&other.content)
+    ))
+}
+
 /// The error for a part that ends early or was changed. `what` says what is wrong with it.
 pub fn damaged(path: &Path, what: &str) -> Error {
     refused(format!("{} cannot be used: {what}", path.display()), "copy the file again, or compute its shard again")
@@ -226,6 +243,24 @@ mod tests {
             let said = text.parse::<Shard>().unwrap_err();
             assert!(said.starts_with(error), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn another_kind_of_device_is_named_and_other_threads_are_not() {
+        let files = |devices: &[&str]| -> Vec<ShardFile<String>> {
+            let file = |(path, &device): (usize, &&str)| ShardFile {
+                path: path.to_string().into(),
+                shard: Shard::WHOLE,
+                content: device.to_string(),
+            };
+            devices.iter().enumerate().map(file).collect()
+        };
+        let said = |devices: &[&str]| other_device(&files(devices), |device| device);
+        assert_eq!(said(&["CPU, 2 threads", "CPU, 16 threads"]), None);
+        assert_eq!(said(&["A (Vulkan)", "A (Vulkan)"]), None);
+        let text = said(&["CPU, 2 threads", "CPU, 2 threads", "A (Vulkan)"]).unwrap();
+        assert!(text.starts_with("0 was computed on CPU, 2 threads, and 2 on A (Vulkan): "), "{text}");
+        assert!(said(&["A (Vulkan)", "B (Vulkan)"]).is_some());
     }
 
     #[test]

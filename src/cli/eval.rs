@@ -288,7 +288,13 @@ fn checkpoint(run: &str, best: bool) -> Result<Option<(PathBuf, Checkpoint)>> {
         return no_run();
     }
     let path = checkpoint_of(path, best)?;
-    let checkpoint = Checkpoint::read(&path)?;
+    let checkpoint = Checkpoint::read(&path).map_err(|error| match EvaluationPart::read(&path) {
+        Ok(part) => Error::Request {
+            message: format!("{} is not a checkpoint, but shard {} of an evaluation", path.display(), part.shard),
+            hint: "print the report of the files of all shards with `gpu-gan eval --merge`".into(),
+        },
+        Err(_) => error,
+    })?;
     Ok(Some((path, checkpoint)))
 }
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::files;
 use crate::progress::Console;
 use crate::report::array_part::{self, ArrayPart};
-use crate::shard::{Shard, ShardFile, damaged, in_order};
+use crate::shard::{Shard, ShardFile, damaged, in_order, other_device};
 
 /// The version of the note in a part. It increases when older versions of the program cannot join new parts.
 const FORMAT: u32 = 1;
@@ -112,14 +112,8 @@ pub(super) fn join(paths: &[PathBuf], out: &Path, format: &ResultFormat, console
     files::check_file(out)?;
     let parts = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let parts = in_order(parts, |(array, part)| [part.facts(), vec![("the kind of a row", array.row())]].concat())?;
-    let device = &parts[0].content.1.device;
-    if let Some(other) = parts.iter().find(|part| part.content.1.device != *device) {
-        console.warning(&format!(
-            "{} was drawn on {}, and {} on {device}: images of different devices can differ in rounding",
-            other.path.display(),
-            other.content.1.device,
-            parts[0].path.display()
-        ));
+    if let Some(warning) = other_device(&parts, |(_, part)| &part.device) {
+        console.warning(&warning);
     }
     let arrays: Vec<ArrayPart> = parts.into_iter().map(|part| part.content.0).collect();
     let task = console.task("joining parts", arrays.len() as u64);

@@ -16,7 +16,7 @@ use crate::metrics::{
 use crate::net::Shape;
 use crate::program::Device;
 use crate::progress::Console;
-use crate::shard::{Shard, ShardFile, in_order};
+use crate::shard::{Shard, ShardFile, in_order, other_device};
 use crate::train::FIRST_EVALUATED;
 
 /// What an evaluation measured of a shard of each list of images.
@@ -158,14 +158,8 @@ impl EvaluationPart {
     /// If there is no part.
     pub fn merge(files: Vec<ShardFile<Self>>, console: &Console) -> Result<Self> {
         let files = in_order(files, |part| part.about.facts())?;
-        let (first, device) = (&files[0].path, &files[0].content.about.device);
-        if let Some(other) = files.iter().find(|file| file.content.about.device != *device) {
-            console.warning(&format!(
-                "{} was computed on {}, and {} on {device}: figures of different devices can differ in rounding",
-                other.path.display(),
-                other.content.about.device,
-                first.display()
-            ));
+        if let Some(warning) = other_device(&files, |part| &part.about.device) {
+            console.warning(&warning);
         }
         let mut parts = files.into_iter().map(|file| file.content);
         let mut whole = parts.next().expect("there is a part");

@@ -301,6 +301,8 @@ fn parts_that_are_not_all_parts_of_one_evaluation_are_not_merged() {
     ] {
         place.gpu_gan(&format!("eval {arguments}")).misused().remarks(error);
     }
+    let said = place.gpu_gan("eval part-1.safetensors").refused();
+    said.error("part-1.safetensors is not a checkpoint, but shard 1/3 of an evaluation").hint("eval --merge");
     let said = place.gpu_gan("eval run --shard 1/41 --out part.safetensors").refused();
     said.error("--shard 1/41: 41 shards are too many for 40 images").hint("use at most 40 shards");
     place.gpu_gan("eval run --shard 1/3 --out part.npy").refused().error("can only be written as .safetensors");
