@@ -12,9 +12,8 @@ fn main() -> gpu_gan::Result<()> {
     let checkpoint = Checkpoint::read(Path::new(&path))?;
     let [height, width, channels] = checkpoint.model.image;
 
-    // One image per seed. A conditional model generates class 0.
-    let class = checkpoint.model.classes.map(|_| 0);
-    let requests: Vec<SampleRequest> = (0..16).map(|seed| SampleRequest { class, ..seed.into() }).collect();
+    // One image per seed. In a conditional model, the seed also draws the class.
+    let requests: Vec<SampleRequest> = (0..16).map(SampleRequest::from).collect();
     let mut pixels = Vec::new();
     let device = CpuDevice::<f32>::new();
     Sampler::new(&device, &checkpoint, false)?.draw(&requests, |_, bytes| {

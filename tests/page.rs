@@ -12,8 +12,8 @@ use gpu_gan::export::{ExportFormat, ExportOptions, ExportSource};
 use gpu_gan::net::Model;
 use gpu_gan::net::parameters::Layout;
 use gpu_gan::program::{Decay, Device, Executor, TensorId, Values};
-use gpu_gan::train::classes::{of_sheet, sheet_inputs};
-use gpu_gan::train::{Checkpoint, Gan, Losses, Settings};
+use gpu_gan::train::classes::sheet_inputs;
+use gpu_gan::train::{Checkpoint, Gan, Losses, SHEET_IMAGES, Settings};
 use serde_json::{Value, json};
 
 /// A model with few kernels, for SwiftShader compiles a matrix product in up to a second: batch norm, transposed convolution,
@@ -93,7 +93,7 @@ impl Run {
         gan.load(cpu.as_mut(), &self.checkpoint).unwrap();
         cpu.upload(gan.data, Values::U8(&self.images.pixels)).unwrap();
         cpu.upload(gan.labels.unwrap(), Values::U8(self.images.labels.as_ref().unwrap())).unwrap();
-        let (latents, classes) = sheet_inputs(&self.checkpoint.model);
+        let (latents, classes) = sheet_inputs(&self.checkpoint);
         cpu.upload(gan.sheet.latents, Values::F32(&latents)).unwrap();
         cpu.upload(gan.sheet.classes.unwrap(), Values::U32(&classes)).unwrap();
         Twin { gan, cpu }
@@ -244,7 +244,7 @@ fn an_exported_page_draws_what_sample_draws_and_trains_at_the_click_of_a_button(
 
     let mut twin = run.on_the_cpu(run.rate());
     let [low, high] = run.checkpoint.model.range();
-    let shown = of_sheet(Some(10)).len() * 28 * 28;
+    let shown = SHEET_IMAGES * 28 * 28;
     let sheets = f64::from(farthest(&floats(&got["sheet"])[..shown], &twin.sheet()[..shown])) / (high - low);
     assert!(sheets <= 1.0 / 255.0, "the first sheet differs by {sheets} of the range");
     // The page has rounded the weights, so the twin begins with those of the page.

@@ -5,33 +5,49 @@ use std::path::Path;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::error::{Error, Result, nearest};
-use crate::train::{Checkpoint, classes};
+use crate::train::{Checkpoint, ClassDistribution, classes};
 
 /// The largest number of classes in a list, which is the largest number of classes of a model.
 const MAX_CLASSES: usize = 256;
 
-/// The classes of a list such as `0-3,7` or `cats,dogs`, in the order of the list. Without a list, all classes. `None` if the model is not
-/// conditional.
-///
-/// # Errors
-///
-/// If a class does not exist, or a list is given for a model that is not conditional.
-pub(super) fn parse_classes(list: Option<&str>, checkpoint: &Checkpoint, run: &Path) -> Result<Option<Vec<u8>>> {
-    let Some(count) = checkpoint.model.classes else {
-        return list.map_or(Ok(None), |list| {
-            Err(Error::Request {
+/// The list that stands for all classes, unless a class has this name.
+const ALL: &str = "all";
+
+/// The classes of the images that a command draws from a conditional model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RequestedClasses {
+    /// Each seed draws a class.
+    Drawn(ClassDistribution),
+    /// The classes of a list, in its order.
+    Listed(Vec<u8>),
+}
+
+impl RequestedClasses {
+    /// The classes of a list such as `0-3,7`, `cats,dogs` or `all`. Without a list, each seed draws one. `None` if the model is not
+    /// conditional.
+    ///
+    /// # Errors
+    ///
+    /// If a class does not exist, or a list is given for a model that is not conditional.
+    pub(super) fn parse(list: Option<&str>, checkpoint: &Checkpoint, run: &Path) -> Result<Option<Self>> {
+        match (ClassDistribution::of(checkpoint), list) {
+            (None, None) => Ok(None),
+            (None, Some(list)) => Err(Error::Request {
                 message: format!("--class {list}: {} is not conditional", run.display()),
                 hint: "leave out --class; `gpu-gan train DATA --conditional` trains a conditional model".into(),
-            })
-        });
-    };
-    let classes = checkpoint.settings.classes.as_ref();
-    let names = classes.map_or(&[][..], |classes| &classes.names);
-    list.map_or_else(|| Ok(classes::all(count)), |list| parse_list(list, count, names)).map(Some)
+            }),
+            (Some(distribution), None) => Ok(Some(Self::Drawn(distribution))),
+            (Some(distribution), Some(list)) => {
+                let classes = checkpoint.settings.classes.as_ref();
+                let names = classes.map_or(&[][..], |classes| &classes.names);
+                parse_list(list, distribution.weights().len(), names).map(Self::Listed).map(Some)
+            }
+        }
+    }
 }
 
 /// The labels of a list of names, numbers and ranges, of `count` classes with these names or none. A range of names runs over the
-/// classes in their order. Where all names are numbers, a number is a name; else it may be a label too.
+/// classes in their order. Where all names are numbers, a number is a name; else it may be a label too. `all` is the list of all classes.
 ///
 /// # Errors
 ///
@@ -67,6 +83,9 @@ pub fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>>
             hyphens.find_map(|(first, last)| Some((find(first)?, find(last)?)))
         })
     };
+    if list.trim() == ALL && find(ALL).is_none() {
+        return Ok(classes::all(count));
+    }
     let mut classes = Vec::new();
     let mut rest: Vec<&str> = list.split(',').collect();
     while !rest.is_empty() {
@@ -105,6 +124,8 @@ mod tests {
         assert_eq!(parse_list("cats-hot-dogs", 3, &names).unwrap(), [0, 1]);
         assert_eq!(parse_list("hot-dogs-7", 3, &names).unwrap(), [1, 2]);
         assert_eq!(parse_list("0-255", 256, &[]).unwrap().len(), 256);
+        assert_eq!(parse_list("all", 3, &names).unwrap(), [0, 1, 2]);
+        assert_eq!(parse_list("all", 2, &["some", "all"].map(String::from)).unwrap(), [1]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `gpu-gan interpolate`: an animation along a path through the latents of several seeds.
+//! `gpu-gan interpolate`: an animation along a path through the latents of several seeds, and through classes.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,19 @@ use image::imageops::FilterType;
 use serde::Serialize;
 
 use super::Outcome;
-use super::classes::parse_classes;
+use super::classes::RequestedClasses;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::run_argument::RunArgument;
 use super::sample_folder;
 use super::seeds::SeedList;
+use super::truncation::TruncationArgument;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
 use crate::report::animation::{AnimationFormat, AnimationWriter};
 use crate::report::{ImageBytes, sheet};
-use crate::train::{Checkpoint, GeneratorInput, Sampler, latent, loop_through};
+use crate::train::{Checkpoint, ClassMix, GeneratorInput, Sampler, latent, loop_through};
 
 /// The largest number of frames of an animation.
 const MAX_FRAMES: u64 = 10_000;
@@ -34,19 +35,26 @@ pub(super) struct InterpolateArguments {
     #[command(flatten)]
     run: RunArgument,
 
-    /// Seeds of the images to pass through, two or more, such as 3,7,12
+    /// Seeds of the images to pass through, such as 3,7,12
     ///
-    /// The animation returns from the last seed to the first, so that it can repeat without a jump.
+    /// The animation returns from the last image to the first, so that it can repeat without a jump. Between two seeds, latents are
+    /// interpolated spherically (slerp, Shoemake 1985). One seed is enough with several classes.
     #[arg(long, value_name = "SEEDS")]
     seeds: SeedList,
 
-    /// Class of all frames, for a conditional run
+    /// Class of all images, or a class for each of them, such as 3,8 [default: drawn by the seeds]
+    ///
+    /// For a conditional run. With one seed, the animation passes through these classes, or through all of them with `all`. Between two
+    /// classes, the weights of the generator's first layer that belong to them are interpolated linearly.
     #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
     class: Option<String>,
 
-    /// Frames from one seed's image to the next
+    /// Frames from one image to the next
     #[arg(long, value_name = "N", default_value = "30", value_parser = value_parser!(u64).range(1..=MAX_FRAMES))]
     frames: u64,
+
+    #[command(flatten)]
+    truncation: TruncationArgument,
 
     /// Frames per second
     ///
@@ -104,30 +112,16 @@ impl fmt::Display for InterpolationResult<'_> {
 
 pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result<Outcome> {
     let InterpolationOutput { path: out, format } = &arguments.out;
-    let (seeds, frames) = (arguments.seeds.seeds(), arguments.frames);
-    if seeds.len() < 2 {
-        return Err(Error::Request {
-            message: "interpolation needs at least 2 seeds, but 1 is given".into(),
-            hint: "give two seeds or more, such as --seeds 3,7,12; for one image use `gpu-gan sample`".into(),
-        });
-    }
-    let count = seeds.len() as u64 * frames;
-    if count > MAX_FRAMES {
-        return Err(Error::Request {
-            message: format!(
-                "{} seeds with {frames} frames each are {count} frames: the limit is {MAX_FRAMES}",
-                seeds.len()
-            ),
-            hint: "give fewer --seeds or --frames".into(),
-        });
-    }
+    let frames = arguments.frames;
+    check_frames(arguments.seeds.seeds().len(), frames)?; // before the run is read
     if format.is_some() {
         files::check_file(out)?;
     } else {
         files::check_folder(out)?;
     }
     let (path, checkpoint) = arguments.run.open()?;
-    let class = class_of(arguments, &checkpoint)?;
+    let waypoints = Waypoints::of(arguments, &checkpoint)?;
+    let count = check_frames(waypoints.seeds.len(), frames)?;
     let shape = checkpoint.model.image;
     let scale = scale_for(arguments.scale, shape)?;
     let (device, which) = arguments.device.open(console)?;
@@ -135,19 +129,21 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
 
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
-    let latents: Vec<_> = seeds.iter().map(|&seed| latent(seed, sampler.latent_size())).collect();
-    let latents = loop_through(&latents, frames as usize);
+    let inputs = waypoints.inputs(&checkpoint, frames as usize, arguments.truncation);
     let task = console.task("drawing frames", count);
     // Calls `each` with each frame at its final size.
     let mut draw = |each: &mut dyn FnMut(DynamicImage) -> Result<()>| {
-        let input = |number: usize| GeneratorInput { latent: latents[number].clone(), class };
-        sampler.generate(0..latents.len(), input, |_, bytes| {
-            let images = ImageBytes::new(bytes, shape)?;
-            (0..images.count()).try_for_each(|i| {
-                task.advance(1);
-                each(enlarged(&sheet::single(&images, i), scale))
-            })
-        })
+        sampler.generate(
+            0..inputs.len(),
+            |number| inputs[number].clone(),
+            |_, bytes| {
+                let images = ImageBytes::new(bytes, shape)?;
+                (0..images.count()).try_for_each(|i| {
+                    task.advance(1);
+                    each(enlarged(&sheet::single(&images, i), scale))
+                })
+            },
+        )
     };
     if let Some(format) = format {
         let failed = || Error::file("write", out);
@@ -160,7 +156,7 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
             animation.end().map_err(failed())
         })?;
     } else {
-        sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
+        sample_folder::prepare(out, &checkpoint, arguments.run.raw(), arguments.truncation)?;
         refuse_more_frames(out, count)?;
         let mut number = 0;
         draw(&mut |image| {
@@ -174,21 +170,80 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
     Ok(Outcome::Done)
 }
 
-/// The class of all frames, for a conditional run.
-fn class_of(arguments: &InterpolateArguments, checkpoint: &Checkpoint) -> Result<Option<u8>> {
-    let Some(classes) = parse_classes(arguments.class.as_deref(), checkpoint, arguments.run.path())? else {
-        return Ok(None);
-    };
-    let run = arguments.run.path().display();
-    match (&classes[..], &arguments.class) {
-        ([class], _) => Ok(Some(*class)),
-        (_, given) => Err(Error::Request {
-            message: match given {
-                Some(list) => format!("all frames are of one class, but --class {list} names {}", classes.len()),
-                None => format!("all frames are of one class, and {run} has {} classes", classes.len()),
-            },
-            hint: "choose one with --class, such as --class 0".into(),
-        }),
+/// Checks the number of frames of an animation through `images` images, and returns it.
+fn check_frames(images: usize, frames: u64) -> Result<u64> {
+    let count = images as u64 * frames;
+    if count <= MAX_FRAMES {
+        return Ok(count);
+    }
+    Err(Error::Request {
+        message: format!("{images} images with {frames} frames each are {count} frames: the limit is {MAX_FRAMES}"),
+        hint: "give fewer --seeds, --class or --frames".into(),
+    })
+}
+
+/// The images that an animation passes through, two or more.
+#[derive(Debug, PartialEq, Eq)]
+struct Waypoints {
+    /// The seed of each image.
+    seeds: Vec<u64>,
+    /// The class of each image, for conditional models only.
+    classes: Option<Vec<u8>>,
+}
+
+impl Waypoints {
+    /// The images that are requested of a run.
+    fn of(arguments: &InterpolateArguments, checkpoint: &Checkpoint) -> Result<Self> {
+        let seeds = arguments.seeds.seeds();
+        match RequestedClasses::parse(arguments.class.as_deref(), checkpoint, arguments.run.path())? {
+            None => Self::new(seeds, None),
+            Some(RequestedClasses::Drawn(distribution)) => {
+                Self::new(seeds, Some(&seeds.iter().map(|&seed| distribution.draw(seed)).collect::<Vec<_>>()))
+            }
+            Some(RequestedClasses::Listed(classes)) => Self::new(seeds, Some(&classes)),
+        }
+    }
+
+    /// Pairs seeds with classes. If there is one seed or one class, all images have it.
+    ///
+    /// # Errors
+    ///
+    /// If there is only one image, or both lists have several entries, and not equally many.
+    fn new(seeds: &[u64], classes: Option<&[u8]>) -> Result<Self> {
+        let (count, of_classes) = (seeds.len(), classes.map_or(1, <[u8]>::len));
+        if count > 1 && of_classes > 1 && count != of_classes {
+            return Err(Error::Request {
+                message: format!("{count} seeds and {of_classes} classes cannot be paired"),
+                hint: "give one seed, one class, or a class for each seed".into(),
+            });
+        }
+        let images = count.max(of_classes);
+        if images < 2 {
+            return Err(Error::Request {
+                message: "interpolation needs at least 2 images, but 1 is given".into(),
+                hint: "give two seeds or more, such as --seeds 3,7,12, or several classes of a conditional run, such as --class 3,8; \
+                       for one image use `gpu-gan sample`"
+                    .into(),
+            });
+        }
+        Ok(Self {
+            seeds: seeds.iter().copied().cycle().take(images).collect(),
+            classes: classes.map(|classes| classes.iter().copied().cycle().take(images).collect()),
+        })
+    }
+
+    /// The input of each frame: `frames` from each image to the next, and from the last back to the first.
+    fn inputs(&self, checkpoint: &Checkpoint, frames: usize, truncation: TruncationArgument) -> Vec<GeneratorInput> {
+        let latent = |&seed: &u64| truncation.apply(latent(seed, checkpoint.model.latent));
+        let latents: Vec<Vec<f32>> = self.seeds.iter().map(latent).collect();
+        let class = |number: usize| {
+            let classes = self.classes.as_ref()?;
+            let image = number / frames;
+            let share = (number % frames) as f32 / frames as f32;
+            Some(ClassMix { from: classes[image], to: classes[(image + 1) % classes.len()], share })
+        };
+        let inputs = loop_through(&latents, frames).into_iter().enumerate();
+        inputs.map(|(number, latent)| GeneratorInput { latent, class: class(number) }).collect()
     }
 }
 
@@ -259,6 +314,22 @@ mod tests {
         for other in ["walk.webp", "walk.mp4"] {
             assert!(format(other).unwrap_err().contains("ffmpeg"));
         }
+    }
+
+    #[test]
+    fn one_seed_or_one_class_is_that_of_all_images_and_lists_of_equal_lengths_are_paired() {
+        let pairs = |seeds: &[u64], classes: &[u8]| -> Result<Vec<(u64, u8)>> {
+            let Waypoints { seeds, classes } = Waypoints::new(seeds, Some(classes))?;
+            Ok(seeds.into_iter().zip(classes.unwrap()).collect())
+        };
+        assert_eq!(pairs(&[5], &[3, 8]).unwrap(), [(5, 3), (5, 8)]);
+        assert_eq!(pairs(&[5, 6], &[3]).unwrap(), [(5, 3), (6, 3)]);
+        assert_eq!(pairs(&[5, 6, 7], &[3, 8, 3]).unwrap(), [(5, 3), (6, 8), (7, 3)]);
+        assert_eq!(Waypoints::new(&[1, 2], None).unwrap().classes, None);
+        let error = pairs(&[1, 2, 3], &[4, 5]).unwrap_err();
+        assert_eq!(error.to_string(), "3 seeds and 2 classes cannot be paired");
+        assert!(pairs(&[1], &[2]).unwrap_err().to_string().contains("at least 2 images"));
+        assert!(Waypoints::new(&[1], None).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod shard_argument;
 mod signals;
 mod summary;
 mod train;
+mod truncation;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use clap::value_parser;
 use serde::Serialize;
 
 use super::Outcome;
-use super::classes::parse_classes;
+use super::classes::RequestedClasses;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::run_argument::RunArgument;
@@ -15,13 +15,14 @@ use super::sample_folder::{self, SampleOrigin};
 use super::sample_parts::{self, SamplePart};
 use super::seeds::SeedList;
 use super::shard_argument::ShardArgument;
+use super::truncation::TruncationArgument;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Console;
 use crate::report::{ImageBytes, arrays, sheet};
 use crate::shard::Shard;
 use crate::train::classes::{columns, usual_seeds};
-use crate::train::{GeneratorInput, Sampler, latent};
+use crate::train::{ClassMix, GeneratorInput, Sampler, latent};
 
 /// The largest number of images in a folder or an array.
 const MAX_IMAGES: u64 = 1_000_000;
@@ -37,10 +38,10 @@ pub(super) struct SampleArguments {
     #[command(flatten)]
     run: RunArgument,
 
-    /// Number of seeds 0, 1, 2, ...: images, or images of each class [default: 64]
+    /// Number of images, with the seeds 0, 1, 2, ... [default: 64]
     ///
-    /// Seed k always gives the same image. For a conditional run, each seed gives one image of each class of --class, and the
-    /// default is the number of seeds on the sheets of the run.
+    /// Seed k always gives the same image. For a conditional run without --class, the seed also draws the class, each class as often as it
+    /// occurs in the training images.
     #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = value_parser!(u64).range(1..=MAX_IMAGES))]
     count: Option<u64>,
 
@@ -52,15 +53,19 @@ pub(super) struct SampleArguments {
     #[arg(long, value_name = "NPY", conflicts_with_all = ["count", "seeds"])]
     latents: Option<PathBuf>,
 
-    /// Classes of a conditional run, such as 7, 0-9 or cats,dogs [default: all]
+    /// Classes of a conditional run, such as 7, cats,dogs or all [default: drawn by the seeds]
     ///
-    /// Each seed gives one image of each of these classes.
+    /// With several classes, each seed gives one image of each class: a row of a sheet, with a column for each class. --count is still the
+    /// number of images. Its default is then the number of whole rows on a sheet.
     #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
     class: Option<String>,
 
+    #[command(flatten)]
+    truncation: TruncationArgument,
+
     /// Draw only the images of shard I of N: I/N, auto, or auto/N
     ///
-    /// Splits the seeds into N equal parts and draws the I-th part, I from 1 to N, so that N processes share the work. Each writes an array
+    /// Splits the images into N equal parts and draws the I-th part, I from 1 to N, so that N processes share the work. Each writes an array
     /// of its own, to be joined by --join, or images into a folder, which may be the same for all. `auto` is for job arrays: I and N are
     /// read from `SLURM_ARRAY_TASK_ID` and `SLURM_ARRAY_TASK_COUNT`. In an indexed Job of Kubernetes, `auto/N` reads I from
     /// `JOB_COMPLETION_INDEX`.
@@ -70,13 +75,15 @@ pub(super) struct SampleArguments {
     /// Join the arrays of all shards to the array --out, instead of drawing
     ///
     /// The result has the bytes of an array that one process drew. PARTS are the .npy files that --shard wrote, in any order. Arrays of
-    /// --save-latents are joined, too.
+    /// --save-latents and --save-classes are joined, too.
     #[arg(
         long,
         value_name = "PARTS",
         num_args = 1..,
         help_heading = "Clusters",
-        conflicts_with_all = ["run", "best", "raw", "count", "seeds", "latents", "class", "shard", "save_latents"]
+        conflicts_with_all = [
+            "run", "best", "raw", "count", "seeds", "latents", "class", "truncation", "shard", "save_latents", "save_classes",
+        ]
     )]
     join: Vec<PathBuf>,
 
@@ -89,10 +96,14 @@ pub(super) struct SampleArguments {
 
     /// Write the latents to a NumPy array of shape (N, LATENT), f32
     ///
-    /// Other programs that are given this array (see `gpu-gan export`) make the same images. Of a conditional run it has a row for
-    /// each seed, not for each class.
+    /// Other programs that are given this array (see `gpu-gan export`) make the same images; of a conditional run, they also need the
+    /// array of --save-classes.
     #[arg(long, value_name = "NPY", help_heading = "Output")]
     save_latents: Option<PathBuf>,
+
+    /// Write the class of each image of a conditional run to a NumPy array of shape (N), i64
+    #[arg(long, value_name = "NPY", help_heading = "Output")]
+    save_classes: Option<PathBuf>,
 
     #[command(flatten)]
     format: ResultFormat,
@@ -170,47 +181,75 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         (None, Some(count)) => Some((0..count).collect()),
         (None, None) => None,
     };
-    check_count(*form, seeds.as_ref().map_or(1, Vec::len))?;
+    check_count(*form, seeds.as_ref().map_or(1, Vec::len))?; // before the run is read
     match form {
         SampleForm::Folder => files::check_folder(out)?,
         SampleForm::Sheet | SampleForm::Array => files::check_file(out)?,
     }
-    arguments.save_latents.as_deref().map_or(Ok(()), files::check_file)?;
+    for array in [&arguments.save_latents, &arguments.save_classes].into_iter().flatten() {
+        files::check_file(array)?;
+    }
     let (path, checkpoint) = arguments.run.open()?;
-    let classes = parse_classes(arguments.class.as_deref(), &checkpoint, arguments.run.path())?;
-    let per_seed = classes.as_ref().map_or(1, Vec::len);
+    let classes = RequestedClasses::parse(arguments.class.as_deref(), &checkpoint, arguments.run.path())?;
+    let per_seed = match &classes {
+        Some(RequestedClasses::Listed(classes)) => classes.len(),
+        Some(RequestedClasses::Drawn(_)) | None => 1,
+    };
     let latent_size = checkpoint.model.latent;
     let latents = match (&arguments.latents, seeds) {
         (Some(file), _) => Latents::File(arrays::read_matrix(file, latent_size, MAX_IMAGES as usize)?, latent_size),
         (None, Some(seeds)) => Latents::Seeds(seeds),
         (None, None) => Latents::Seeds((0..usual_seeds(per_seed) as u64).collect()),
     };
-    check_count(*form, latents.len() * per_seed)?;
-    shard.map_or(Ok(()), |shard| shard.check(latents.len(), latents.plural()))?;
-    let chosen = shard.unwrap_or(Shard::WHOLE).range(latents.len());
-    let numbers = chosen.start * per_seed..chosen.end * per_seed;
+    if let (Some(file), Some(RequestedClasses::Drawn(_))) = (&arguments.latents, &classes) {
+        return Err(Error::Request {
+            message: format!("the latents of {} have no seeds, which draw the classes of images", file.display()),
+            hint: "choose classes with --class, such as --class 0 or --class all".into(),
+        });
+    }
+    if arguments.save_classes.is_some() && classes.is_none() {
+        return Err(Error::Request {
+            message: format!("--save-classes: {} is not conditional", arguments.run.path().display()),
+            hint: "leave out --save-classes".into(),
+        });
+    }
+    let all = arguments.count.map_or(latents.len() * per_seed, |count| count as usize);
+    check_count(*form, all)?;
+    shard.map_or(Ok(()), |shard| shard.check(all, "images"))?;
+    let numbers = shard.unwrap_or(Shard::WHOLE).range(all);
     let count = numbers.len();
-    // Each latent gives one image of each class.
-    let class = |number: usize| classes.as_ref().map(|classes| classes[number % per_seed]);
-    let input =
-        |number: usize| GeneratorInput { latent: latents.latent(number / per_seed, latent_size), class: class(number) };
+    let class = |number: usize| match &classes {
+        Some(RequestedClasses::Listed(classes)) => Some(classes[number % per_seed]),
+        Some(RequestedClasses::Drawn(distribution)) => latents.seed(number).map(|seed| distribution.draw(seed)),
+        None => None,
+    };
+    let latent = |number: usize| arguments.truncation.apply(latents.latent(number / per_seed, latent_size));
+    let input = |number: usize| GeneratorInput { latent: latent(number), class: class(number).map(ClassMix::from) };
     let (device, which) = arguments.device.open(console)?;
     console.message(&format!("device      {which}"));
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
     let part = shard.map(|shard| {
-        let origin = SampleOrigin::of(&checkpoint, arguments.run.raw());
-        SamplePart::new(shard, device.description(), origin, latents.len(), &latents.bytes())
+        let origin = SampleOrigin::of(&checkpoint, arguments.run.raw(), arguments.truncation);
+        let listed = match &classes {
+            Some(RequestedClasses::Listed(classes)) => Some(classes.clone()),
+            Some(RequestedClasses::Drawn(_)) | None => None,
+        };
+        SamplePart::new(shard, device.description(), origin, all, &latents.bytes(), listed).to_text()
     });
     if let Some(file) = &arguments.save_latents {
-        let rows: Vec<f32> = chosen.flat_map(|row| latents.latent(row, latent_size)).collect();
-        arrays::write_matrix(file, &rows, latent_size, part.as_ref().map(SamplePart::to_text).as_deref())?;
+        let rows: Vec<f32> = numbers.clone().flat_map(latent).collect();
+        arrays::write_matrix(file, &rows, latent_size, part.as_deref())?;
+    }
+    if let Some(file) = &arguments.save_classes {
+        let labels: Vec<i64> = numbers.clone().filter_map(class).map(i64::from).collect();
+        arrays::write_vector(file, &labels, part.as_deref())?;
     }
 
     let shape = checkpoint.model.image;
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
     let task = console.task("drawing images", count as u64);
     if *form == SampleForm::Folder {
-        sample_folder::prepare(out, &checkpoint, arguments.run.raw())?;
+        sample_folder::prepare(out, &checkpoint, arguments.run.raw(), arguments.truncation)?;
         sampler.generate(numbers, input, |numbers, bytes| {
             let images = ImageBytes::new(bytes, shape)?;
             task.advance(numbers.len() as u64);
@@ -229,10 +268,7 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         })?;
         let images = ImageBytes::new(&all, shape)?;
         match form {
-            SampleForm::Array => {
-                let note = part.map(|part| part.of_images(classes.as_ref()).to_text());
-                arrays::write_npy(out, &images, note.as_deref())?;
-            }
+            SampleForm::Array => arrays::write_npy(out, &images, part.as_deref())?,
             _ => sheet::write_sheet(out, &sheet::lay_out(&images, columns(per_seed))?)?,
         }
     }
@@ -240,9 +276,13 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
     let step = checkpoint.step;
     let device = device.description();
     arguments.format.print(&SampleResult { images: count, shard, out, checkpoint: &path, step, device })?;
+    let known = checkpoint.settings.classes.as_ref();
     if per_seed > 1 {
-        let classes = checkpoint.settings.classes.map_or_else(String::new, |classes| format!(" (of {classes})"));
+        let classes = known.map_or_else(String::new, |classes| format!(" (of {classes})"));
         console.message(&format!("each seed gives {per_seed} images, one of each class{classes}"));
+    } else if matches!(classes, Some(RequestedClasses::Drawn(_))) && known.is_none_or(|known| known.images.is_empty()) {
+        console
+            .message("classes are equally frequent, since this checkpoint does not have the frequencies of the data");
     }
     Ok(Outcome::Done)
 }
@@ -260,7 +300,7 @@ fn check_count(form: SampleForm, images: usize) -> Result<()> {
         },
         SampleForm::Array | SampleForm::Folder => Error::Request {
             message: format!("{images} images are too many: the limit is {most}"),
-            hint: "request fewer seeds or classes".into(),
+            hint: "request fewer images, seeds or classes".into(),
         },
     })
 }
@@ -288,14 +328,6 @@ impl Latents {
         }
     }
 
-    /// What the latents are made of, in the plural.
-    fn plural(&self) -> &'static str {
-        match self {
-            Self::Seeds(_) => "seeds",
-            Self::File(..) => "latents",
-        }
-    }
-
     /// The bytes that determine all latents: the seeds, or the values from the file.
     fn bytes(&self) -> Vec<u8> {
         match self {
@@ -309,6 +341,14 @@ impl Latents {
         match self {
             Self::Seeds(seeds) => latent(seeds[number], size),
             Self::File(values, size) => values[number * size..][..*size].to_vec(),
+        }
+    }
+
+    /// The seed of the latent with this index, if it has one.
+    fn seed(&self, number: usize) -> Option<u64> {
+        match self {
+            Self::Seeds(seeds) => Some(seeds[number]),
+            Self::File(..) => None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::truncation::TruncationArgument;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::Checkpoint;
@@ -19,24 +20,27 @@ pub(super) struct SampleOrigin {
     pub(super) raw: bool,
     /// The CRC-32 of all weights, in hexadecimal.
     pub(super) weights: String,
+    /// The factor of the latents.
+    #[serde(default)]
+    pub(super) truncation: TruncationArgument,
 }
 
 impl SampleOrigin {
     /// The origin of images of a checkpoint.
-    pub(super) fn of(checkpoint: &Checkpoint, raw: bool) -> Self {
-        Self { step: checkpoint.step, raw, weights: checkpoint.fingerprint() }
+    pub(super) fn of(checkpoint: &Checkpoint, raw: bool, truncation: TruncationArgument) -> Self {
+        Self { step: checkpoint.step, raw, weights: checkpoint.fingerprint(), truncation }
     }
 }
 
-/// Creates the folder, or checks that the images in it are from the same checkpoint.
+/// Creates the folder, or checks that the images in it are from the same checkpoint, with the same truncation.
 ///
 /// # Errors
 ///
-/// If the folder has images of another or an unknown checkpoint.
-pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Result<()> {
+/// If the folder has images of another or an unknown checkpoint, or of another truncation.
+pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool, truncation: TruncationArgument) -> Result<()> {
     files::create_folder(folder)?;
     files::remove_abandoned(folder, files::SHARED_AGE);
-    let origin = SampleOrigin::of(checkpoint, raw);
+    let origin = SampleOrigin::of(checkpoint, raw, truncation);
     let path = folder.join(files::OUTPUT_FOLDER_FILE);
     let is_sample = |name: &str| {
         ["seed-", "latent-", "frame-"].iter().find_map(|prefix| name.strip_prefix(prefix)).is_some_and(|rest| {
@@ -57,6 +61,7 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool) -> Resu
                 format!("another checkpoint (step {step}, not {})", origin.step)
             }
             SampleOrigin { raw, .. } if raw != origin.raw => "the same step with other weights (see --raw)".into(),
+            SampleOrigin { weights, .. } if weights == origin.weights => "another --truncation".into(),
             _ => "another run".into(),
         });
         let images = if count == 1 { "image" } else { "images" };

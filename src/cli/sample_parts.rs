@@ -32,20 +32,25 @@ pub(super) struct SamplePart {
     /// The checkpoint.
     #[serde(flatten)]
     origin: SampleOrigin,
-    /// The number of latents of all shards.
-    latents: usize,
+    /// The number of images of all shards, which is the number of rows of the array.
+    images: usize,
     /// The CRC-32 of the seeds of all shards, or of the latents from a file, in hexadecimal.
     inputs: String,
-    /// The requested classes, for conditional models only.
+    /// The listed classes. `None` if the model is not conditional, or seeds draw the classes.
     classes: Option<Vec<u8>>,
-    /// The number of rows of the array for each latent: 1 for latents, the number of classes for images of a conditional run.
-    rows: usize,
 }
 
 impl SamplePart {
-    /// The note of an array with a row for each of the `latents` latents, of which this process draws a shard. `inputs` are the bytes that
-    /// determine all latents.
-    pub(super) fn new(shard: Shard, device: String, origin: SampleOrigin, latents: usize, inputs: &[u8]) -> Self {
+    /// The note of an array with a row for each of `images` images, of which this process draws a shard. `inputs` are the bytes that
+    /// determine all latents, `classes` the listed classes.
+    pub(super) fn new(
+        shard: Shard,
+        device: String,
+        origin: SampleOrigin,
+        images: usize,
+        inputs: &[u8],
+        classes: Option<Vec<u8>>,
+    ) -> Self {
         let mut crc = Crc::new();
         crc.update(inputs);
         Self {
@@ -54,16 +59,10 @@ impl SamplePart {
             shard,
             device,
             origin,
-            latents,
+            images,
             inputs: format!("{:08x}", crc.sum()),
-            classes: None,
-            rows: 1,
+            classes,
         }
-    }
-
-    /// The note of the images of these classes, if the model is conditional.
-    pub(super) fn of_images(self, classes: Option<&Vec<u8>>) -> Self {
-        Self { rows: classes.map_or(1, Vec::len), classes: classes.cloned(), ..self }
     }
 
     /// The note as text.
@@ -73,13 +72,14 @@ impl SamplePart {
 
     /// What must be equal in all parts of an array.
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let SampleOrigin { step, raw, weights } = &self.origin;
+        let SampleOrigin { step, raw, weights, truncation } = &self.origin;
         vec![
             ("the version of gpu-gan", self.version.clone()),
             ("the training step of the checkpoint", step.to_string()),
             ("--raw", if *raw { "given" } else { "not given" }.into()),
             ("the weights of the checkpoint (CRC-32)", weights.clone()),
-            ("the number of seeds", self.latents.to_string()),
+            ("--truncation", truncation.to_string()),
+            ("the number of images", self.images.to_string()),
             ("the seeds (CRC-32)", self.inputs.clone()),
             ("the classes", format!("{:?}", self.classes.as_deref().unwrap_or_default())),
         ]
@@ -133,8 +133,7 @@ fn read(path: &Path) -> Result<ShardFile<(ArrayPart, SamplePart)>> {
         let what = format!("gpu-gan {} wrote it in format {}, and this is format {FORMAT}", part.version, part.format);
         return Err(damaged(path, &what));
     }
-    let rows = part.shard.range(part.latents).len().checked_mul(part.rows);
-    if rows.map(|rows| rows as u64) != Some(array.rows()) {
+    if part.shard.range(part.images).len() as u64 != array.rows() {
         return Err(damaged(
             path,
             &format!("it has {} rows, which are not those of shard {}", array.rows(), part.shard),

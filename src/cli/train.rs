@@ -113,7 +113,8 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
     let device_argument = DeviceArgument::from(start.settings.device.clone());
     let (device, which) = device_argument.open(console)?;
     let placement = ImagePlacement::new(device.as_ref(), &start.model, &start.settings, resumed.is_some());
-    introduce(&start, &images, &which, placement.as_ref().ok(), time, console);
+    let is_default = resumed.is_none() && recipe.model.conditional.is_none() && recipe.model.init.is_none();
+    introduce(&start, &images, &which, placement.as_ref().ok(), time, is_default, console);
     let capacity = placement?.capacity;
     if arguments.dry_run {
         print(&Summary::new(&start.model).to_string())?;
@@ -166,10 +167,10 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
             }
         }));
     }
-    let (classes, device) = (training.start.model.classes, training.start.settings.device_flag());
+    let device = training.start.settings.device_flag();
     let clock = Instant::now();
     let ending = train(training)?;
-    let result = TrainResult::new(&ending, &folder, first_step, clock.elapsed(), classes, &device);
+    let result = TrainResult::new(&ending, &folder, first_step, clock.elapsed(), &device);
     arguments.format.print(&result)?;
     Ok(if ending.complete || ending.flat.is_some() { Outcome::Done } else { signals.outcome() })
 }
@@ -225,8 +226,8 @@ fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
 fn say_complete(run: &Path, checkpoint: &Checkpoint, arguments: &TrainArguments) -> Result<Outcome> {
     let (folder, settings, step) = (RunFolder::reopen(run), &checkpoint.settings, checkpoint.step);
     let ending = Ending::of_run(&folder, checkpoint)?;
-    let (classes, device) = (checkpoint.model.classes, settings.device_flag());
-    let mut result = TrainResult::new(&ending, &folder, step, Duration::ZERO, classes, &device);
+    let device = settings.device_flag();
+    let mut result = TrainResult::new(&ending, &folder, step, Duration::ZERO, &device);
     result.text = format!("{} is complete: {step} steps are done", run.display());
     arguments.format.print(&result)?;
     Ok(Outcome::Done)
@@ -262,16 +263,8 @@ struct TrainResult<'a> {
 
 impl<'a> TrainResult<'a> {
     /// The result of a run that trained for `took`; `device` is the flag of the device in proposed commands.
-    fn new(
-        ending: &'a Ending,
-        folder: &'a RunFolder,
-        first_step: u64,
-        took: Duration,
-        classes: Option<usize>,
-        device: &str,
-    ) -> Self {
+    fn new(ending: &'a Ending, folder: &'a RunFolder, first_step: u64, took: Duration, device: &str) -> Self {
         let run = shell_quoted(folder.path());
-        let last_seed = 99 + crate::train::classes::usual_seeds(classes.unwrap_or(1));
         let steps = match ending.step - first_step {
             1 => "1 step".to_string(),
             steps => format!("{steps} steps"),
@@ -293,7 +286,7 @@ impl<'a> TrainResult<'a> {
             )
         } else if ending.complete {
             format!(
-                "\n{steps} in {time}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-{last_seed} --out more.png{device}"
+                "\n{steps} in {time}. {look}\nMore images:  gpu-gan sample {run} --seeds 100-163 --out more.png{device}"
             )
         } else {
             format!(
@@ -373,13 +366,14 @@ fn best_of(ending: &Ending) -> String {
     format!("\nBest:         step {}, {behind}, distance {:.1}{than_last}", best.step, best.distance)
 }
 
-/// Prints the settings of the run before it begins.
+/// Prints the settings of the run before it begins. `conditional_by_default` says that the person did not request a model with classes.
 fn introduce(
     start: &Checkpoint,
     images: &ImageSet,
     device: &str,
     placement: Option<&ImagePlacement>,
     time: Option<Duration>,
+    conditional_by_default: bool,
     console: &Console,
 ) {
     let Settings { batch_size, d_steps, steps, seed, adam, objective, rates, augment, diff_augment, data, .. } =
@@ -398,7 +392,8 @@ fn introduce(
     let chunks = chunks.unwrap_or_default();
     console.message(&format!("data           {data}: {} images of {h} x {w} x {c}{chunks}", images.count()));
     if let Some(classes) = &start.settings.classes {
-        console.message(&format!("classes        {classes}"));
+        let why = if conditional_by_default { ", the default for labelled images (see --unconditional)" } else { "" };
+        console.message(&format!("classes        {classes}{why}"));
     }
     console.message(&format!("model          {}", start.model.name));
     console.message(&format!(

@@ -230,17 +230,27 @@ fn split_of(name: &str) -> Option<(Split, &str)> {
     }
 }
 
+/// Whether the name of a folder is that of a part of a data set, a split (`train`, `test`) or a shard (`shard-0`, `00001`), so that it may
+/// not be a class.
+pub fn names_a_part(name: &str) -> bool {
+    let is_padded = name.len() >= 3 && name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
+    split_of(name).is_some() || is_called_shard(name) || is_padded
+}
+
+/// Whether the name of a folder says that it is a shard, such as `shard-0` or `part_3`.
+fn is_called_shard(name: &str) -> bool {
+    let stem = name.to_lowercase();
+    let number = stem.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let word = stem[..stem.len() - number.len()].trim_end_matches(['-', '_', ' ', '.']).to_string();
+    !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && ["shard", "part", "batch", "chunk"].contains(&word.as_str())
+}
+
 /// Whether folders are shards: their names say so (`shard-0`, `part_3`), or are numbers with leading zeros and no file name
 /// occurs twice. Class folders repeat file names (`00007/00000.png`), or are numbers without leading zeros.
 fn are_shards(names: &BTreeSet<&String>, files: &[&String]) -> bool {
-    let called_so = names.iter().all(|name| {
-        let stem = name.to_lowercase();
-        let number = stem.trim_start_matches(|c: char| !c.is_ascii_digit());
-        let word = stem[..stem.len() - number.len()].trim_end_matches(['-', '_', ' ', '.']).to_string();
-        !number.is_empty()
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && ["shard", "part", "batch", "chunk"].contains(&word.as_str())
-    });
+    let called_so = names.iter().all(|name| is_called_shard(name));
     let width = names.first().map_or(0, |name| name.len());
     let numbered =
         width >= 3 && names.iter().all(|name| name.len() == width && name.bytes().all(|byte| byte.is_ascii_digit()));

@@ -23,6 +23,7 @@ use resize::Resize;
 
 pub(crate) use arrays::{MAX_HEADER, npy_header};
 pub use image_set::ImageSet;
+pub use labels::names_a_part;
 pub use source::{Background, Fit, Frames, Source, Tiles, absolute, is_built_in};
 
 pub mod aerial;

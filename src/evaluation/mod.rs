@@ -21,7 +21,9 @@ use crate::metrics::{DigitReader, FeatureExtractor, LabelledImages, RealSelectio
 use crate::program::Device;
 use crate::progress::Console;
 use crate::shard::Shard;
-use crate::train::{Checkpoint, FIRST_EVALUATED, GeneratorInput, Sampler, Settings, classes, latent};
+use crate::train::{
+    Checkpoint, ClassDistribution, ClassMix, Classes, FIRST_EVALUATED, GeneratorInput, Sampler, Settings, latent,
+};
 
 /// The number of images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
 const MODES_COUNT: usize = 26_000;
@@ -162,7 +164,7 @@ impl<'a> Measuring<'a> {
         let shard = self.part.about.shard;
         let mut generator = self.begin(path, checkpoint)?;
         let evaluated = self.part.about.real.count();
-        let training = generator.classes.is_some().then_some(training_count);
+        let training = generator.distribution.is_some().then_some(training_count);
         let counted = self.reader.is_some().then_some(MODES_COUNT);
         let drawn = shard.range([training, counted].into_iter().flatten().fold(evaluated, usize::max));
         let pixels = generator.draw(drawn.clone())?;
@@ -188,13 +190,13 @@ impl<'a> Measuring<'a> {
             let found = NearestTrainingImages::find(images, self.test, &pixels, file, console)?;
             self.part.neighbours = Some(found);
         }
-        if let (Some(training), Some(classes)) = (training, &generator.classes) {
+        if let (Some(training), Some(distribution)) = (training, &generator.distribution) {
             let test = LabelledImages::test_of(images, self.test);
             self.part.about.conditional = Some(ConditionalCounts { training: training_count, test: test.labels.len() });
             self.part.conditional = Some(ConditionalImages {
                 generated: LabelledImages {
                     pixels: training.into_owned(),
-                    labels: classes[shard.range(training_count)].to_vec(),
+                    labels: shard.range(training_count).map(|number| distribution.draw(seed_of(number))).collect(),
                     image: images.image_shape(),
                 },
                 test: test.part(shard.range(test.labels.len())),
@@ -207,16 +209,17 @@ impl<'a> Measuring<'a> {
 
     /// Adds a checkpoint to the evaluated ones, and opens its generator.
     fn begin(&mut self, path: &Path, checkpoint: &Checkpoint) -> Result<EvaluatedGenerator<'a>> {
-        let Evaluation { device, images, training_count, raw, console, .. } = *self.options;
+        let Evaluation { device, images, raw, console, .. } = *self.options;
         console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
         self.part.about.checkpoints.push(EvaluatedCheckpoint {
             path: text_of(path),
             step: checkpoint.step,
             weights: checkpoint.fingerprint(),
         });
-        let classes =
-            checkpoint.model.classes.map(|_| classes::like_the_real_ones(images, training_count.max(MODES_COUNT)));
-        Ok(EvaluatedGenerator { sampler: Sampler::new(device, checkpoint, raw)?, classes, console })
+        // The frequencies are those of the real images, which checkpoints of earlier versions do not have.
+        let of_images = Classes::of(images);
+        let distribution = checkpoint.model.classes.map(|count| ClassDistribution::new(count, of_images.as_ref()));
+        Ok(EvaluatedGenerator { sampler: Sampler::new(device, checkpoint, raw)?, distribution, console })
     }
 
     /// The numbers of the shard's part of the evaluated images.
@@ -232,12 +235,17 @@ impl<'a> Measuring<'a> {
     }
 }
 
+/// The seed of an evaluated image.
+fn seed_of(number: usize) -> u64 {
+    FIRST_EVALUATED + number as u64
+}
+
 /// The generator of an evaluated checkpoint.
 struct EvaluatedGenerator<'a> {
     /// The generator.
     sampler: Sampler,
-    /// The requested classes of a conditional run by the numbers of the images.
-    classes: Option<Vec<u8>>,
+    /// The classes that the seeds of a conditional run draw.
+    distribution: Option<ClassDistribution>,
     /// The console for progress.
     console: &'a Console,
 }
@@ -246,10 +254,11 @@ impl EvaluatedGenerator<'_> {
     /// Generates images, bytes (N, H, W, C). Image 0 has the seed [`FIRST_EVALUATED`].
     fn draw(&mut self, numbers: Range<usize>) -> Result<Vec<u8>> {
         let task = self.console.task("generating images", numbers.len() as u64);
-        let (size, classes) = (self.sampler.latent_size(), &self.classes);
-        let input = |number: usize| GeneratorInput {
-            latent: latent(FIRST_EVALUATED + number as u64, size),
-            class: classes.as_ref().map(|classes| classes[number]),
+        let (size, distribution) = (self.sampler.latent_size(), &self.distribution);
+        let input = |number: usize| {
+            let seed = seed_of(number);
+            let class = distribution.as_ref().map(|distribution| ClassMix::from(distribution.draw(seed)));
+            GeneratorInput { latent: latent(seed, size), class }
         };
         let mut pixels = Vec::new();
         self.sampler.generate(numbers, input, |numbers, bytes| {
@@ -283,7 +292,8 @@ pub fn training_images(
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.image_shape() != model.image {
         return Err(changed(format!("the images of {source} are not those that the run was trained on")));
     }
-    if Settings::classes_of(model, &images, &source)? != settings.classes {
+    let classes = Settings::classes_of(model, &images, &source)?;
+    if !Classes::are_equal(classes.as_ref(), settings.classes.as_ref()) {
         return Err(changed(format!("the classes of {source} are not those that the run was trained on")));
     }
     Ok(images)

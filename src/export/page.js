@@ -10,7 +10,6 @@ const page = (() => {
     const { gan } = manifest;
     const { player: parts, image, range, latent, classes, history } = gan;
     const [height, width, channels] = image;
-    const { images: SHEET, columns: COLUMNS } = gan.sheet;
     // Times in milliseconds: between two looks at the losses, between two sheets, and of one submission, so that the page responds.
     const [LOOK, REDRAW, SUBMISSION] = [250, 1000, 60];
     // The most images with the discriminator's opinion, and the most points of a curve.
@@ -27,7 +26,7 @@ const page = (() => {
     let busy = Promise.resolve();
     let losses = 0;
     let isLost = false;
-    // What is drawn: the first seed, the class (null for all), the factor of every latent, the two picked places, the plane; and the
+    // What is drawn: the first seed, the class (null for the one that each seed draws, 'all' for each of them), the factor of every latent, the two picked places, the plane; and the
     // images of the sheet, and when the first ones were drawn.
     const view = { seed: 0, class: null, truncation: 1, picked: [0, 1], plane: { seed: 1000, x: 0, y: 0 }, values: null, firstImage: null };
     // What is being trained (null for nothing), the number of times that it changed, steps before this page and on it, the kind of each step that no look has seen yet,
@@ -82,21 +81,31 @@ const page = (() => {
         canvas.getContext('2d').putImageData(pixelsOf(values, index), 0, 0);
     }
 
+    // The numbers of images and of columns of the sheet. With all classes, each class has a column.
+    function layout() {
+        return view.class === 'all' ? classes.sheet : gan.sheet;
+    }
+
+    // The class of the image of a seed.
+    function classOf(seed) {
+        return classes && (view.class ?? GpuGan.classOf(seed, classes));
+    }
+
     // The seed and the class of each place of the sheet. With all classes, each seed is followed by all classes, as in `gpu-gan sample`.
     function places() {
-        return Array.from({ length: SHEET }, (_, place) => {
-            if (!classes) {
-                return { seed: view.seed + place };
+        return Array.from({ length: layout().images }, (_, place) => {
+            if (view.class === 'all') {
+                const count = classes.names.length;
+                return { seed: view.seed + Math.floor(place / count), class: place % count };
             }
-            return view.class === null
-                ? { seed: view.seed + Math.floor(place / classes.length), class: place % classes.length }
-                : { seed: view.seed + place, class: view.class };
+            const seed = view.seed + place;
+            return { seed, class: classOf(seed) };
         });
     }
 
     // The seeds of a sheet.
     function seedsShown() {
-        return classes && view.class === null ? Math.max(1, Math.floor(SHEET / classes.length)) : SHEET;
+        return view.class === 'all' ? Math.max(1, Math.floor(layout().images / classes.names.length)) : layout().images;
     }
 
     function latentOf({ seed }) {
@@ -104,14 +113,16 @@ const page = (() => {
     }
 
     function corner(place) {
-        return [place % COLUMNS, Math.floor(place / COLUMNS)].map((at, axis) => MARGIN + at * ([width, height][axis] + MARGIN));
+        const { columns } = layout();
+        return [place % columns, Math.floor(place / columns)].map((at, axis) => MARGIN + at * ([width, height][axis] + MARGIN));
     }
 
     function layOut(canvas, values) {
-        canvas.width = COLUMNS * (width + MARGIN) + MARGIN;
-        canvas.height = Math.ceil(SHEET / COLUMNS) * (height + MARGIN) + MARGIN;
+        const { images, columns } = layout();
+        canvas.width = columns * (width + MARGIN) + MARGIN;
+        canvas.height = Math.ceil(images / columns) * (height + MARGIN) + MARGIN;
         const context = canvas.getContext('2d');
-        for (let place = 0; place < SHEET; place++) {
+        for (let place = 0; place < images; place++) {
             context.putImageData(pixelsOf(values, place), ...corner(place));
         }
         return context;
@@ -180,7 +191,7 @@ const page = (() => {
         const weights = [Math.cos(x) * Math.cos(y), Math.sin(x), Math.sin(y)];
         const factor = view.truncation / Math.hypot(...weights);
         const point = a.map((value, index) => factor * (weights[0] * value + weights[1] * b[index] + weights[2] * c[index]));
-        paint($('live'), await drawFew([point], view.class));
+        paint($('live'), await drawFew([point], view.class === 'all' ? 0 : classOf(seed)));
         const canvas = $('plane');
         const context = canvas.getContext('2d');
         context.clearRect(0, 0, canvas.width, canvas.height);
@@ -514,12 +525,13 @@ const page = (() => {
         });
         if (classes) {
             $('classes').hidden = false;
-            [null, ...classes.keys()].forEach((index) => {
+            [null, 'all', ...classes.names.keys()].forEach((index) => {
                 const button = $('classes').appendChild(element('button'));
-                button.textContent = index === null ? 'all' : classes[index];
+                button.textContent = index === null ? 'by seed' : (classes.names[index] ?? index);
                 button.setAttribute('aria-pressed', index === view.class);
                 button.addEventListener('click', () => {
                     view.class = index;
+                    view.picked = [0, 1];
                     $('classes').querySelectorAll('button').forEach((other) => other.setAttribute('aria-pressed', other === button));
                     redraw();
                 });
@@ -527,10 +539,11 @@ const page = (() => {
         }
         on('sheet', 'click', (event) => {
             const box = $('sheet').getBoundingClientRect();
-            const rows = Math.ceil(SHEET / COLUMNS);
-            const column = Math.floor(((event.clientX - box.left) / box.width) * COLUMNS);
-            const place = column + COLUMNS * Math.floor(((event.clientY - box.top) / box.height) * rows);
-            if (place < SHEET) {
+            const { images, columns } = layout();
+            const rows = Math.ceil(images / columns);
+            const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
+            const place = column + columns * Math.floor(((event.clientY - box.top) / box.height) * rows);
+            if (place < images) {
                 view.picked = [view.picked[1], place];
                 redraw();
             }

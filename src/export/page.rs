@@ -16,7 +16,7 @@ use crate::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::{ImageBytes, evenly, sheet};
-use crate::train::classes::{columns, of_sheet};
+use crate::train::classes::of_sheet;
 use crate::train::{Checkpoint, Sampler};
 
 /// The page without its contents.
@@ -121,14 +121,14 @@ fn sheets(source: ExportSource<'_>) -> Result<Vec<InlineSheet>> {
         }
     }
     if found.is_empty() {
-        let requests = of_sheet(model.classes);
+        let requests = of_sheet();
         let mut bytes = Vec::new();
         let mut sampler = Sampler::new(&CpuDevice::<f32>::new(), checkpoint, false)?;
         sampler.draw(&requests, |_, images| {
             bytes.extend_from_slice(images);
             Ok(())
         })?;
-        let image = sheet::lay_out(&ImageBytes::new(&bytes, model.image)?, model.classes.and_then(columns))?;
+        let image = sheet::lay_out(&ImageBytes::new(&bytes, model.image)?, None)?;
         let png = sheet::to_png(&image).expect("a sheet has a PNG form");
         found.push(InlineSheet::new(format!("Generated images, step {step}"), &png));
     }

@@ -77,6 +77,18 @@ globalThis.GpuGan = (() => {
         return values;
     }
 
+    // The class that a seed draws: class k with a probability proportional to its weight, an integer. It is that of gpu-gan, bit for bit.
+    function classOf(seed, { weights, stream }) {
+        const [word] = philox([0, 0, stream, 0], [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0]);
+        const all = weights.reduce((sum, weight) => sum + weight, 0);
+        let rest = Number((BigInt(word >>> 0) * BigInt(all)) >> 32n);
+        return weights.findIndex((weight) => {
+            const holds = rest < weight;
+            rest -= weight;
+            return holds;
+        });
+    }
+
     class Player {
         // Makes the buffers of a program on a WebGPU device and fills them with their initial values. With `poison`, buffers
         // of floats that have none begin with NaN instead of zero, so that a test sees a kernel that reads what nothing wrote.
@@ -308,5 +320,5 @@ globalThis.GpuGan = (() => {
         return unit * Math.ceil(bytes / unit);
     }
 
-    return { Player, normals, length };
+    return { Player, normals, classOf, length };
 })();

@@ -18,7 +18,7 @@ use crate::program::random::stream;
 use crate::program::{Decay, Device, Executor, Program, RoutineId, TensorId, Values};
 use crate::recipe::Rates;
 use crate::report::evenly;
-use crate::train::classes::{columns, of_sheet, sheet_inputs};
+use crate::train::classes::{ClassDistribution, columns, sheet_inputs, usual_seeds};
 use crate::train::{Checkpoint, Gan, HISTORY_NAMES, HISTORY_ROWS, ImageRoutine, SHEET_IMAGES};
 
 /// The default number of training images in an exported file.
@@ -110,7 +110,7 @@ impl<'a> Exported<'a> {
         if let (Some(tensor), Some(labels)) = (gan.labels, &self.images.labels) {
             memory.upload(tensor, Values::U8(labels))?;
         }
-        let (latents, classes) = sheet_inputs(model);
+        let (latents, classes) = sheet_inputs(self.checkpoint);
         memory.upload(gan.sheet.latents, Values::F32(&latents))?;
         if let Some(tensor) = gan.sheet.classes {
             memory.upload(tensor, Values::U32(&classes))?;
@@ -167,10 +167,6 @@ impl<'a> Exported<'a> {
                 "fake_logits": tensor("fake_logits", gan.fake_logits),
             },
         });
-        let classes = settings.classes.as_ref().map(|classes| -> Vec<String> {
-            let name = |class: usize| classes.name(class).map_or_else(|| class.to_string(), Into::into);
-            (0..classes.count).map(name).collect()
-        });
         let about = json!({
             "model": model.name,
             "data": settings.data.name,
@@ -182,16 +178,28 @@ impl<'a> Exported<'a> {
             "latent": model.latent,
             "sample_stream": stream::SAMPLE,
             "score": settings.objective.loss.score(),
-            "classes": classes,
-            "sheet": {
-                "images": of_sheet(model.classes).len(),
-                "columns": model.classes.and_then(columns).unwrap_or(SHEET_IMAGES.isqrt()),
-            },
+            "classes": self.classes(),
+            "sheet": { "images": SHEET_IMAGES, "columns": SHEET_IMAGES.isqrt() },
             "history": { "rows": HISTORY_ROWS, "names": HISTORY_NAMES },
             "player": player,
         });
         let fresh = fresh(&gan, &mut writer, self.checkpoint);
         Ok(writer.finish(&about, &fresh))
+    }
+
+    /// The classes of a conditional model, and the layout of a sheet with a column for each.
+    fn classes(&self) -> Option<Value> {
+        let distribution = ClassDistribution::of(self.checkpoint)?;
+        let (weights, known) = (distribution.weights(), self.checkpoint.settings.classes.as_ref());
+        let name = |class: usize| known.and_then(|classes| classes.name(class));
+        let name = |class: usize| name(class).map_or_else(|| class.to_string(), Into::into);
+        let images = SHEET_IMAGES.min(usual_seeds(weights.len()) * weights.len());
+        Some(json!({
+            "names": (0..weights.len()).map(name).collect::<Vec<String>>(),
+            "weights": weights,
+            "stream": stream::CLASS,
+            "sheet": { "images": images, "columns": columns(weights.len()) },
+        }))
     }
 
     /// Whether f16 weights change no image of the sheet by more than [`LARGEST_CHANGE`]: computed on the CPU.
@@ -201,7 +209,7 @@ impl<'a> Exported<'a> {
         let generator = Network::generator(&mut program, model);
         let routine = ImageRoutine::add(&mut program, &generator, model, "draw", SHEET_IMAGES);
         let mut cpu = CpuDevice::<f32>::new().build(&program)?;
-        let (latents, classes) = sheet_inputs(model);
+        let (latents, classes) = sheet_inputs(self.checkpoint);
         let mut draw = |rounded: &dyn Fn(Vec<f32>) -> Vec<f32>| {
             for (tensor, source) in [(generator.params(), gan.ema.params()), (generator.running(), gan.ema.running())] {
                 cpu.upload(tensor, Values::F32(&rounded(memory.floats(source))))?;

@@ -44,6 +44,9 @@ pub struct Model {
     pub latent: usize,
     /// Number of classes of a class-conditional model; `None` for an unconditional model.
     pub classes: Option<usize>,
+    /// Whether a run on images with classes is conditional if nothing else is requested. Models of published recipes, which have no classes,
+    /// are not.
+    pub conditional_by_default: bool,
     /// Layers from [`Self::generator_input`] to an image.
     pub generator: Vec<Layer>,
     /// Number of images that the discriminator sees at once, concatenated along their channels; all are real or all are generated
@@ -137,6 +140,7 @@ impl Model {
             image,
             latent,
             classes,
+            conditional_by_default: read_model::conditional_by_default(&top)?,
             pac: read_model::pac(&top)?,
             generator,
             discriminator,

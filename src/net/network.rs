@@ -252,7 +252,8 @@ impl Network {
         }
     }
 
-    /// Appends a forward pass over `x` (N, H, W, C). For a conditional generator `x` holds the latents without the class.
+    /// Appends a forward pass over `x` (N, H, W, C). For a conditional generator `x` holds the latents without the class, or the latents
+    /// with a weight of each class after them; then the network needs no labels.
     /// `label` distinguishes the tensors of this pass from those of other passes: `discriminator.3.y (both)`.
     ///
     /// # Panics
@@ -281,8 +282,11 @@ impl Network {
         Some(conditioning.labels.unwrap_or_else(|| panic!("the {} is conditional and has no labels", self.name)))
     }
 
-    /// Appends the one-hot vector of the class to the input of a conditional generator.
+    /// Appends the one-hot vector of the class to the input of a conditional generator, unless the input has weights of the classes.
     fn append_class(&self, program: &mut Program, x: TensorId, label: &str) -> TensorId {
+        if program.nhwc(x)[1..] == self.input {
+            return x;
+        }
         let Some(labels) = self.labels_at(ConditioningPoint::Input) else { return x };
         let [h, w, c] = self.input;
         let y = program.tensor(format!("{}.input ({label})", self.name), &[program.nhwc(x)[0], h, w, c]);

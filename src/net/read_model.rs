@@ -11,7 +11,7 @@ use crate::recipe::MAX_PAC;
 const MODEL: AllowedKeys = AllowedKeys {
     of: "a model (before its first [section])",
     required: &["name", "image", "latent", "generator", "discriminator", "training", "initial"],
-    optional: &["about", "classes", "pac"],
+    optional: &["about", "classes", "conditional-by-default", "pac"],
 };
 
 /// The keys of `image`.
@@ -54,6 +54,11 @@ pub(super) fn latent(top: &TomlTable<'_>) -> Result<usize> {
 /// Number of classes of a conditional model.
 pub(super) fn classes(top: &TomlTable<'_>) -> Result<Option<usize>> {
     top.or("classes", None, |top, key| top.size(key, CLASSES).map(Some))
+}
+
+/// Whether runs on images with classes are conditional if nothing else is requested.
+pub(super) fn conditional_by_default(top: &TomlTable<'_>) -> Result<bool> {
+    top.or("conditional-by-default", true, TomlTable::flag)
 }
 
 /// Position of the number of classes in the file, and the text to write before the number.

@@ -23,7 +23,12 @@ struct OffSwitch {
 const OFF_SWITCHES: [OffSwitch; 8] = [
     OffSwitch { key: "upscale", name: "no-upscale", group: "Data", help: None },
     OffSwitch { key: "normalise", name: "no-normalise", group: "Data", help: None },
-    OffSwitch { key: "conditional", name: "no-conditional", group: "Model", help: None },
+    OffSwitch {
+        key: "conditional",
+        name: "unconditional",
+        group: "Model",
+        help: Some("Train a model without classes, even if the images have labels"),
+    },
     OffSwitch {
         key: "flip",
         name: "no-flip",
@@ -58,10 +63,11 @@ const ON_BY_DEFAULT: [&str; 2] = ["autotune", "tensorboard"];
 const SHOWN_DEFAULTS: [&str; 5] = ["seed", "sample-every", "checkpoint-every", "keep-checkpoints", "eval-every"];
 
 /// The options in the short help: those that people need first.
-const FIRST_OPTIONS: [&str; 12] = [
+const FIRST_OPTIONS: [&str; 13] = [
     "data",
     "model",
     "conditional",
+    "unconditional",
     "epochs",
     "time",
     "seed",
@@ -137,7 +143,7 @@ fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
         .overrides_with(option.get_id().clone())
         .help(help.unwrap_or_default())
         .hide(help.is_none())
-        .hide_short_help(true)
+        .hide_short_help(!FIRST_OPTIONS.contains(name))
         .help_heading(*group);
     vec![option.overrides_with(*name).hide(ON_BY_DEFAULT.contains(&key)), off]
 }

@@ -75,7 +75,7 @@ impl Recipe {
         let once_an_epoch = Interval::Epochs(1);
         Self {
             data: DataOptions { upscale: Some(false), ..DataOptions::default() },
-            model: ModelOptions { conditional: Some(false), ..ModelOptions::default() },
+            model: ModelOptions::default(),
             training: TrainingOptions {
                 epochs: Some(10),
                 min_steps: Some(1),

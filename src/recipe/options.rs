@@ -100,7 +100,8 @@ pub struct ModelOptions {
     ///
     /// The model is that of INIT, unless --model gives another one. Layers whose number, kind and shapes fit are taken, of a
     /// conditional model the classes of the same names; the others start fresh. The optimiser and the learning-rate schedule begin
-    /// anew. A conditional model stays conditional, unless --no-conditional is given.
+    /// anew. A conditional model stays conditional, unless --unconditional is given, and an unconditional one stays unconditional, unless
+    /// --conditional or --model is given.
     #[arg(long, value_name = "INIT", value_parser = values::path())]
     pub init: Option<String>,
 
@@ -108,9 +109,11 @@ pub struct ModelOptions {
     #[arg(long, value_name = "N", value_parser = channels)]
     pub channels: Option<usize>,
 
-    /// Train a class-conditional model, which draws images of a requested class
+    /// Train a class-conditional model, which draws images of a requested class [default: where images have classes]
     ///
-    /// The classes are the labels of the images: those in the IDX file of labels, or the folders that the images lie in.
+    /// The classes are the labels of the images: those in the IDX file of labels, or the folders that the images lie in. By default, a model
+    /// is conditional on 2 to 256 classes with 200 images or more in each, unless names are those of splits or shards, the discriminator
+    /// sees several images at once, or the model file says `conditional-by-default = false`, as those of published recipes do.
     #[arg(long, num_args = 0, default_missing_value = "true")]
     pub conditional: Option<bool>,
 

@@ -47,8 +47,7 @@ impl ArrayPart {
         let length = file.metadata().map_err(failed())?.len();
         let (header, offset) = header_at(&mut file, 0).map_err(failed())?.map_err(|what| broken(&what))?;
         let (element, shape) = elements_of(&header).ok_or_else(|| broken("it is not an array of images or latents"))?;
-        let size = if element == ElementType::U8 { 1 } else { 4 };
-        let bytes = shape.iter().try_fold(size, |bytes: u64, &size| bytes.checked_mul(size));
+        let bytes = shape.iter().try_fold(element.size(), |bytes: u64, &size| bytes.checked_mul(size));
         let end = bytes.and_then(|bytes| offset.checked_add(bytes)).filter(|&end| end <= length);
         let (Some(bytes), Some(end)) = (bytes, end) else {
             return Err(broken(&format!("it is truncated: its header asks for more than its {length} bytes")));
@@ -132,7 +131,8 @@ fn header_at(file: &mut File, offset: u64) -> io::Result<Result<(npyz::NpyHeader
 fn elements_of(header: &npyz::NpyHeader) -> Option<(ElementType, Vec<u64>)> {
     let npyz::DType::Plain(kind) = header.dtype() else { return None };
     let kind = kind.to_string();
-    let element = [ElementType::U8, ElementType::F32].into_iter().find(|element| element.name() == kind)?;
+    let element =
+        [ElementType::U8, ElementType::F32, ElementType::I64].into_iter().find(|element| element.name() == kind)?;
     let shape = header.shape().to_vec();
     (header.order() == npyz::Order::C && !shape.is_empty()).then_some((element, shape))
 }

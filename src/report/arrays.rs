@@ -1,4 +1,4 @@
-//! NumPy files (`.npy`) of images and of latents.
+//! NumPy files (`.npy`) of images, of latents and of classes.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -20,6 +20,21 @@ pub fn write_matrix(path: &Path, values: &[f32], width: usize, note: Option<&str
     let shape = [values.len() / width, width].map(|size| size as u64);
     let write = |out: &mut BufWriter<File>| {
         write_header(out, ElementType::F32, &shape)?;
+        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
+        note.map_or(Ok(()), |note| write_note(out, note))
+    };
+    files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
+}
+
+/// Writes `values` as an `.npy` file of i64 with the shape (N). The file is written whole or not at all. A `note` makes it a part of an
+/// array (see [`array_part`](super::array_part)).
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_vector(path: &Path, values: &[i64], note: Option<&str>) -> Result<()> {
+    let write = |out: &mut BufWriter<File>| {
+        write_header(out, ElementType::I64, &[values.len() as u64])?;
         values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
         note.map_or(Ok(()), |note| write_note(out, note))
     };
@@ -81,6 +96,8 @@ pub(super) enum ElementType {
     U8,
     /// 32-bit floats, little-endian.
     F32,
+    /// 64-bit integers, little-endian.
+    I64,
 }
 
 impl ElementType {
@@ -89,6 +106,16 @@ impl ElementType {
         match self {
             Self::U8 => "|u1",
             Self::F32 => "<f4",
+            Self::I64 => "<i8",
+        }
+    }
+
+    /// The size of an element, in bytes.
+    pub(super) fn size(self) -> u64 {
+        match self {
+            Self::U8 => 1,
+            Self::F32 => 4,
+            Self::I64 => 8,
         }
     }
 }

@@ -9,16 +9,11 @@ const GAP: u32 = 24;
 /// The height of the captions above the sheets, in pixels.
 const HEADER: u32 = 44;
 
-/// Draws real images on the left and generated images on the right, under captions. Both sheets show the same number of images, in
-/// `columns` columns. Without `columns`, each sheet is a square.
-pub fn real_versus_fake(
-    reals: &ImageBytes,
-    fakes: &ImageBytes,
-    columns: Option<usize>,
-) -> Result<DynamicImage, RenderError> {
+/// Draws real images on the left and generated images on the right, under captions. Both sheets show the same number of images.
+pub fn real_versus_fake(reals: &ImageBytes, fakes: &ImageBytes) -> Result<DynamicImage, RenderError> {
     let count = reals.count().min(fakes.count());
     let laid_out = |images: &ImageBytes| {
-        sheet::lay_out(&images.first(count), columns).map_err(|error| RenderError(error.to_string()))
+        sheet::lay_out(&images.first(count), None).map_err(|error| RenderError(error.to_string()))
     };
     side_by_side(&laid_out(reals)?, &laid_out(fakes)?)
 }
@@ -91,7 +86,7 @@ mod tests {
             let shape = [8, 8, channels];
             let (reals, fakes) = (flat(10, 40, shape), flat(240, 64, shape));
             let [reals, fakes] = [&reals, &fakes].map(|bytes| ImageBytes::new(bytes, shape).unwrap());
-            let image = real_versus_fake(&reals, &fakes, None).unwrap();
+            let image = real_versus_fake(&reals, &fakes).unwrap();
             assert_eq!(usize::from(image.color().channel_count()), channels);
             let one = sheet::lay_out(&reals, None).unwrap();
             assert_eq!((image.width(), image.height()), (2 * one.width() + GAP, one.height() + HEADER));

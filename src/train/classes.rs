@@ -1,22 +1,23 @@
-//! The classes of a conditional run, sample requests, and the layout of sheets.
+//! The classes of a conditional run, the classes that seeds draw, sample requests, and the layout of sheets.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SHEET_IMAGES, latent};
-use crate::data::ImageSet;
+use super::{Checkpoint, SHEET_IMAGES, latent};
+use crate::data::{ImageSet, names_a_part};
 use crate::net::Model;
-use crate::program::random::shuffled;
+use crate::program::random::{key, philox, stream};
 
 /// The largest number of columns of a sheet with a column for each class. Further classes continue in the next row.
 const MAX_COLUMNS: usize = 16;
 /// The largest number of rows of a sheet with a column for each class.
 const MAX_ROWS: usize = 8;
+/// A model is conditional by default only if each class has as many images. On a hundred images in each class, conditional models collapse
+/// where unconditional ones do not (Shahbazi et al. 2022, "Collapse by conditioning: training class-conditional GANs with limited data").
+const MIN_IMAGES_OF_CLASS: u64 = 200;
 /// The largest number of class names in a sentence.
 const MAX_NAMED: usize = 16;
-/// The seed of the order of real images whose classes are requested for evaluations. It is fixed, so that metrics of runs compare.
-const SEED: u64 = 0;
 
 /// The classes of a conditional run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Classes {
     /// The names of the classes by label. Empty if the classes have no names.
     #[serde(default)]
     pub names: Vec<String>,
+    /// The number of real images of each class, by label. Empty in checkpoints of earlier versions, which did not save it.
+    #[serde(default)]
+    pub images: Vec<u64>,
     /// The fingerprint of the labels, with which a resumed run detects changed labels.
     pub fingerprint: String,
 }
@@ -35,7 +39,7 @@ pub struct Classes {
 pub struct SampleRequest {
     /// The seed of the latent.
     pub seed: u64,
-    /// The requested class, for conditional models only.
+    /// The requested class, for conditional models only. Without one, the seed draws the class ([`ClassDistribution::draw`]).
     pub class: Option<u8>,
 }
 
@@ -49,9 +53,26 @@ impl Classes {
     /// The classes of labelled images. `None` if the images do not have labels of at least two classes.
     pub fn of(images: &ImageSet) -> Option<Self> {
         let count = images.classes()?;
+        let labels = images.labels.as_deref()?;
         let mut crc = flate2::Crc::new();
-        crc.update(images.labels.as_deref()?);
-        Some(Self { count, names: images.label_names.clone(), fingerprint: format!("{:08x}", crc.sum()) })
+        crc.update(labels);
+        let mut of_class = vec![0; count];
+        for &label in labels {
+            of_class[usize::from(label)] += 1;
+        }
+        Some(Self {
+            count,
+            names: images.label_names.clone(),
+            images: of_class,
+            fingerprint: format!("{:08x}", crc.sum()),
+        })
+    }
+
+    /// Whether two runs have equal classes and equal labels of all images, or both have no classes. It ignores [`Self::images`], which
+    /// follows from the labels.
+    pub fn are_equal(one: Option<&Self>, other: Option<&Self>) -> bool {
+        let parts = |classes: &'_ Self| (classes.count, classes.names.clone(), classes.fingerprint.clone());
+        one.map(parts) == other.map(parts)
     }
 
     /// The name of a class, if it has one.
@@ -72,13 +93,72 @@ impl fmt::Display for Classes {
     }
 }
 
-/// Requests an image of each class for each seed. On a sheet, they form a row for each seed and a column for each class.
-pub fn seeds_by_classes(seeds: &[u64], classes: &[u8]) -> Vec<SampleRequest> {
-    let request = |&seed| classes.iter().map(move |&class| SampleRequest { seed, class: Some(class) });
-    seeds.iter().flat_map(request).collect()
+/// The distribution of the classes that seeds draw: each class is drawn as often as it occurs among the real images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassDistribution {
+    /// The weight of each class: the number of its real images.
+    weights: Vec<u64>,
 }
 
-/// The number of seeds that fill a sheet with images of `classes` classes.
+impl ClassDistribution {
+    /// The distribution of a model with `count` classes. If the numbers of real images are unknown, all classes are equally frequent.
+    pub fn new(count: usize, classes: Option<&Classes>) -> Self {
+        let known = classes.map(|classes| &classes.images).filter(|images| !images.is_empty());
+        Self { weights: known.cloned().unwrap_or_else(|| vec![1; count]) }
+    }
+
+    /// The distribution of the classes of a run. `None` if its model is not conditional.
+    pub fn of(checkpoint: &Checkpoint) -> Option<Self> {
+        checkpoint.model.classes.map(|count| Self::new(count, checkpoint.settings.classes.as_ref()))
+    }
+
+    /// The number of real images of each class, or ones if these numbers are unknown.
+    pub fn weights(&self) -> &[u64] {
+        &self.weights
+    }
+
+    /// The class that a seed draws. With a random 32-bit word w of the seed and n images in all, it is the class of image floor(w n / 2^32)
+    /// in the order of labels. Only integers are used, so the class is the same on every device and in every language.
+    pub fn draw(&self, seed: u64) -> u8 {
+        let [word, ..] = philox([0, 0, stream::CLASS, 0], key(seed));
+        let all: u64 = self.weights.iter().sum();
+        let mut rest = (u64::from(word) * all) >> u32::BITS;
+        let holds_the_image = |&weight: &u64| {
+            let holds = rest < weight;
+            rest = rest.saturating_sub(weight);
+            holds
+        };
+        self.weights.iter().position(holds_the_image).expect("the image is one of all") as u8
+    }
+}
+
+/// The model that a run on these images has if nothing is requested: conditional if the images have labels that are clearly classes.
+///
+/// # Errors
+///
+/// The reason why the classes of labelled images are not used.
+pub(super) fn model_by_default(model: &Model, images: &ImageSet) -> Result<Model, String> {
+    let Some(Classes { count, names, images, .. }) = Classes::of(images).filter(|_| model.classes.is_none()) else {
+        return Ok(model.clone());
+    };
+    let name = |class: usize| names.get(class).map_or_else(|| class.to_string(), |name| format!("`{name}`"));
+    if !model.conditional_by_default {
+        return Err(format!("the recipe of {} has no classes", model.name));
+    }
+    if model.pac > 1 {
+        return Err(format!("the discriminator sees {} images at once", model.pac));
+    }
+    if let Some(class) = names.iter().position(|name| names_a_part(name)) {
+        return Err(format!("the class {} may be a split or a shard of the data", name(class)));
+    }
+    if let Some((class, few)) = images.iter().enumerate().find(|(_, images)| **images < MIN_IMAGES_OF_CLASS) {
+        let images = if *few == 1 { "image" } else { "images" };
+        return Err(format!("class {} has {few} {images}, fewer than {MIN_IMAGES_OF_CLASS}", name(class)));
+    }
+    model.with_classes(count).map_err(|error| error.to_string())
+}
+
+/// The number of seeds that fill a sheet with an image of each of `classes` classes for each seed.
 pub fn usual_seeds(classes: usize) -> usize {
     if classes == 1 { SHEET_IMAGES } else { (SHEET_IMAGES / classes).clamp(1, MAX_ROWS) }
 }
@@ -89,19 +169,14 @@ pub fn columns(classes: usize) -> Option<usize> {
     (classes > 1).then(|| classes.div_ceil(classes.div_ceil(MAX_COLUMNS)))
 }
 
-/// The requests of a sheet that is drawn during training: the seeds 0 to 63, or for each class the seeds from 0 on. With more than 64
-/// classes, the sheet shows seed 0 of the first 64. `gpu-gan sample` draws the same images for the same requests.
-pub fn of_sheet(classes: Option<usize>) -> Vec<SampleRequest> {
-    let Some(classes) = classes else { return (0..SHEET_IMAGES as u64).map(SampleRequest::from).collect() };
-    let seeds: Vec<u64> = (0..usual_seeds(classes) as u64).collect();
-    let mut requests = seeds_by_classes(&seeds, &all(classes));
-    requests.truncate(SHEET_IMAGES);
-    requests
+/// The requests of a sheet that is drawn during training: the seeds 0 to 63. `gpu-gan sample` draws the same images.
+pub fn of_sheet() -> Vec<SampleRequest> {
+    (0..SHEET_IMAGES as u64).map(SampleRequest::from).collect()
 }
 
 /// The latents (64, latent) and the classes (64) of a sheet that is drawn during training.
-pub fn sheet_inputs(model: &Model) -> (Vec<f32>, Vec<u32>) {
-    inputs(&of_sheet(model.classes), model.latent, SHEET_IMAGES)
+pub fn sheet_inputs(checkpoint: &Checkpoint) -> (Vec<f32>, Vec<u32>) {
+    inputs(&of_sheet(), checkpoint.model.latent, SHEET_IMAGES, ClassDistribution::of(checkpoint).as_ref())
 }
 
 /// The labels of `classes` classes: 0, 1, ...
@@ -109,44 +184,23 @@ pub fn all(classes: usize) -> Vec<u8> {
     (0..classes).map(|class| class as u8).collect()
 }
 
-/// The classes of the first `count` real images in shuffled order. Generated images of these classes have the class frequencies of the real
-/// images.
-///
-/// # Panics
-///
-/// If the images have no labels.
-pub fn like_the_real_ones(images: &ImageSet, count: usize) -> Vec<u8> {
-    let labels = images.labels.as_ref().expect("images of classes have labels");
-    (0..count as u32).map(|g| labels[shuffled(SEED, g, labels.len() as u32) as usize]).collect()
-}
-
-/// The latents and the classes of requests, padded with zeros to `places` images. The class of a request without a class is 0.
-pub(super) fn inputs(requests: &[SampleRequest], latent_size: usize, places: usize) -> (Vec<f32>, Vec<u32>) {
+/// The latents and the classes of requests, padded with zeros to `places` images. `distribution` is that of a conditional model; without
+/// it, all classes are 0.
+pub(super) fn inputs(
+    requests: &[SampleRequest],
+    latent_size: usize,
+    places: usize,
+    distribution: Option<&ClassDistribution>,
+) -> (Vec<f32>, Vec<u32>) {
     let mut latents: Vec<f32> = requests.iter().flat_map(|request| latent(request.seed, latent_size)).collect();
     latents.resize(places * latent_size, 0.0);
-    let mut classes: Vec<u32> = requests.iter().map(|request| request.class.unwrap_or(0).into()).collect();
+    let class = |request: &SampleRequest| {
+        let drawn = || distribution.map(|distribution| distribution.draw(request.seed));
+        request.class.or_else(drawn).unwrap_or(0).into()
+    };
+    let mut classes: Vec<u32> = requests.iter().map(class).collect();
     classes.resize(places, 0);
     (latents, classes)
-}
-
-/// A real image for each request of a sheet, (N, H, W, C). It has the class of the request; images of a class are taken in the order of
-/// training. If a class has no image, its places are black.
-pub(super) fn reals_of_sheet(images: &ImageSet, requests: &[SampleRequest], seed: u64) -> Vec<u8> {
-    let labels = images.labels.as_ref().expect("images of classes have labels");
-    let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); 1 << u8::BITS];
-    for image in (0..labels.len() as u32).map(|g| shuffled(seed, g, labels.len() as u32) as usize) {
-        let found = &mut of_class[usize::from(labels[image])];
-        if found.len() < SHEET_IMAGES {
-            found.push(image);
-        }
-    }
-    let black = vec![0; images.image_shape().iter().product()];
-    let real = |request: &SampleRequest| {
-        let found = &of_class[usize::from(request.class.unwrap_or(0))];
-        let place = (request.seed as usize).checked_rem(found.len());
-        place.map_or(&black[..], |place| images.image(found[place]))
-    };
-    requests.iter().flat_map(real).copied().collect()
 }
 
 #[cfg(test)]
@@ -166,62 +220,60 @@ mod tests {
     }
 
     #[test]
-    fn a_training_sheet_has_a_column_for_each_class_and_a_row_for_each_seed() {
-        let sheet = of_sheet(Some(10));
-        assert_eq!((sheet.len(), columns(10)), (60, Some(10)));
-        for (place, request) in sheet.iter().enumerate() {
-            assert_eq!((request.seed, request.class), (place as u64 / 10, Some((place % 10) as u8)), "place {place}");
-        }
-        assert_eq!(of_sheet(None), (0..64).map(SampleRequest::from).collect::<Vec<_>>());
-    }
-
-    #[test]
     fn classes_that_do_not_fit_in_a_row_continue_in_the_next_one() {
-        let layout = |classes| (of_sheet(Some(classes)).len(), columns(classes));
-        assert_eq!(layout(2), (16, Some(2)));
-        assert_eq!(layout(16), (64, Some(16)));
-        assert_eq!(layout(17), (51, Some(9)));
-        assert_eq!(layout(26), (52, Some(13)));
-        assert_eq!(layout(64), (64, Some(16)));
-        assert_eq!(layout(100), (64, Some(15)));
-        assert_eq!(layout(256), (64, Some(16)));
-        assert_eq!((usual_seeds(1), columns(1)), (64, None));
-        for classes in 2..=256 {
-            assert!(
-                of_sheet(Some(classes)).iter().all(|request| usize::from(request.class.unwrap()) < classes),
-                "{classes}"
-            );
-        }
+        let layout = |classes| (usual_seeds(classes), columns(classes));
+        assert_eq!(layout(1), (64, None));
+        assert_eq!(layout(2), (8, Some(2)));
+        assert_eq!(layout(10), (6, Some(10)));
+        assert_eq!(layout(16), (4, Some(16)));
+        assert_eq!(layout(17), (3, Some(9)));
+        assert_eq!(layout(26), (2, Some(13)));
+        assert_eq!(layout(100), (1, Some(15)));
+        assert_eq!(layout(256), (1, Some(16)));
     }
 
     #[test]
-    fn the_classes_of_generated_images_are_as_frequent_as_those_of_real_images() {
-        let labels: Vec<u8> = (0..100).map(|i| u8::from(i < 80)).collect();
-        let images = images(&labels, &[]);
-        let ones = |count| like_the_real_ones(&images, count).into_iter().map(usize::from).sum::<usize>();
-        assert_eq!([ones(100), ones(200)], [80, 160]);
-        assert!((30..=48).contains(&ones(50)), "{}", ones(50));
+    fn seeds_draw_classes_as_often_as_real_images_have_them_and_never_a_class_without_images() {
+        let labels: Vec<u8> = (0..100).map(|i| if i < 70 { 0 } else { 2 + u8::from(i < 80) }).collect();
+        let classes = Classes::of(&images(&labels, &[])).unwrap();
+        assert_eq!(classes.images, [70, 0, 20, 10]);
+        let distribution = ClassDistribution::new(4, Some(&classes));
+        let mut drawn = [0_u32; 4];
+        (0..10_000).for_each(|seed| drawn[usize::from(distribution.draw(seed))] += 1);
+        // Four standard deviations of a binomial distribution are at most 184 of 10,000.
+        for (drawn, expected) in drawn.into_iter().zip([7000, 0, 2000, 1000]) {
+            assert!(drawn.abs_diff(expected) <= 184 * u32::from(expected > 0), "{drawn} instead of {expected}");
+        }
+        assert_eq!(distribution.draw(u64::MAX), distribution.draw(u64::MAX));
     }
 
     #[test]
-    fn real_images_of_a_sheet_have_the_requested_classes_and_missing_classes_are_black() {
-        let labels: Vec<u8> = (0..40).map(|i| [0, 3, 0, 1][i % 4]).collect();
-        let images = images(&labels, &[]);
-        let classes = Classes::of(&images).unwrap();
-        assert_eq!((classes.count, classes.to_string().as_str()), (4, "4: 0 to 3"));
-        let requests = of_sheet(Some(4));
-        let reals = reals_of_sheet(&images, &requests, 7);
-        assert_eq!(reals.len(), requests.len());
-        for (real, request) in reals.iter().zip(&requests) {
-            match request.class {
-                Some(2) => assert_eq!(*real, 0),
-                class => assert_eq!(Some(labels[usize::from(real - 100)]), class),
-            }
-        }
-        let mut zeros: Vec<u8> = reals.iter().step_by(4).copied().collect();
-        zeros.sort_unstable();
-        zeros.dedup();
-        assert_eq!(zeros.len(), 8, "a real image is shown twice");
+    fn the_classes_of_the_first_seeds_are_pinned() {
+        let drawn = |weights: &[u64]| -> Vec<u8> {
+            let distribution = ClassDistribution { weights: weights.to_vec() };
+            (0..16).map(|seed| distribution.draw(seed)).collect()
+        };
+        assert_eq!(drawn(&[1; 10]), [7, 9, 6, 4, 0, 4, 6, 2, 8, 5, 2, 8, 2, 7, 4, 8]);
+        // Equal frequencies give equal classes, whatever the number of images.
+        assert_eq!(drawn(&[6000; 10]), drawn(&[1; 10]));
+    }
+
+    #[test]
+    fn without_known_frequencies_all_classes_are_equally_frequent() {
+        let mut classes = Classes::of(&images(&[0, 0, 0, 1], &[])).unwrap();
+        assert_eq!(ClassDistribution::new(2, Some(&classes)).weights(), [3, 1]);
+        classes.images.clear();
+        assert_eq!(ClassDistribution::new(2, Some(&classes)).weights(), [1, 1]);
+        assert_eq!(ClassDistribution::new(3, None).weights(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_requested_class_takes_precedence_over_the_drawn_one() {
+        let distribution = ClassDistribution { weights: vec![0, 5] };
+        let requests = [SampleRequest::from(7), SampleRequest { seed: 7, class: Some(0) }];
+        let (latents, classes) = inputs(&requests, 2, 3, Some(&distribution));
+        assert_eq!(classes, [1, 0, 0]);
+        assert_eq!([&latents[..2], &latents[4..]], [&latents[2..4], &[0.0, 0.0]]);
     }
 
     #[test]
@@ -232,8 +284,12 @@ mod tests {
             (classes.to_string().as_str(), classes.name(1), classes.name(2)),
             ("2: cats, dogs", Some("dogs"), None)
         );
-        assert_ne!(classes, of(&[0, 0, 1], &["cats", "dogs"]));
-        assert_ne!(classes, of(&[0, 1, 1], &["cats", "mice"]));
+        assert_eq!(of(&[0, 3, 1], &[]).to_string(), "4: 0 to 3");
+        let are_equal = |other: Classes| Classes::are_equal(Some(&classes), Some(&other));
+        assert!(!are_equal(of(&[0, 0, 1], &["cats", "dogs"])));
+        assert!(!are_equal(of(&[0, 1, 1], &["cats", "mice"])));
+        assert!(are_equal(Classes { images: Vec::new(), ..classes.clone() }));
+        assert!(Classes::are_equal(None, None) && !Classes::are_equal(Some(&classes), None));
         assert_eq!(Classes::of(&images(&[1, 1, 1], &[])), None);
         assert_eq!(Classes::of(&ImageSet { labels: None, ..images(&[0, 1], &[]) }), None);
     }

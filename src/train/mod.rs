@@ -29,14 +29,14 @@ mod start;
 mod stop;
 mod trainer;
 
-/// The number of places on a sheet: images of the seeds 0 to 63, or of a conditional run a column for each class.
+/// The number of images of a sheet that is drawn during training, which are those of the seeds 0 to 63.
 pub const SHEET_IMAGES: usize = 64;
 
 pub use background_evaluator::{BackgroundEvaluator, Evaluate, FIRST_EVALUATED};
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::EMA as EMA_PREFIX;
 pub use chunks::{ChunkLoader, capacity, with_fewer_images};
-pub use classes::{Classes, SampleRequest};
+pub use classes::{ClassDistribution, Classes, SampleRequest};
 pub use gan::Gan;
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
@@ -44,7 +44,7 @@ pub use losses::{HISTORY_NAMES, HISTORY_ROWS, Losses};
 pub use placement::ImagePlacement;
 pub use quality::Measured;
 pub use run_folder::{RunFolder, Sheet};
-pub use sampler::{GeneratorInput, ImageRoutine, Sampler};
+pub use sampler::{ClassMix, GeneratorInput, ImageRoutine, Sampler};
 pub use settings::{Augment, FEW_IMAGES, Facts, InitSource, OutputSettings, Settings};
 pub(crate) use shared_paths::shown_path;
 pub use start::{Extension, Requeued, begin, model_for, read_config, requeued, resume, usual_options};

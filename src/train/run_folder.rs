@@ -114,6 +114,12 @@ impl RunFolder {
         Ok(Self { lock: Some(lock), ..self })
     }
 
+    /// Whether the run of a `config.toml` is conditional. `None` if the file does not tell, since no run wrote it.
+    pub(super) fn was_conditional(config: &Path) -> Option<bool> {
+        let table: toml::Table = fs::read_to_string(config).ok()?.parse().ok()?;
+        Some(table.get(RUN)?.get("classes").is_some())
+    }
+
     /// What a person should know about the lock, if anything.
     pub fn warning(&self) -> Option<&str> {
         self.lock.as_ref().and_then(|lock| lock.warning())

@@ -9,7 +9,7 @@ use image::DynamicImage;
 use rayon::prelude::*;
 
 use super::budget::SHARE_OF_DRAWING;
-use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, classes, shared_paths, shown_path};
+use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, shared_paths, shown_path};
 use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
 use crate::files;
@@ -38,14 +38,12 @@ pub(super) struct RunReport {
     device: String,
     /// The course of the logged values.
     history: Traces,
-    /// Randomly chosen training images, (N, H, W, C). In a conditional run they have the classes of a sheet.
+    /// Randomly chosen training images, (N, H, W, C).
     reals: Vec<u8>,
     /// The images of the newest sheet, (N, H, W, C).
     fakes: Vec<u8>,
     /// Height, width and channels of an image.
     shape: [usize; 3],
-    /// The number of columns of a sheet, if its columns are classes.
-    columns: Option<usize>,
     /// The alarms of the run, in sentences.
     alarms: Vec<String>,
     /// The last step that was recorded.
@@ -90,12 +88,8 @@ impl RunReport {
     ) -> Self {
         let count = images.count() as u32;
         let seed = start.settings.seed;
-        let reals = if start.model.classes.is_some() {
-            classes::reals_of_sheet(images, &classes::of_sheet(start.model.classes), seed)
-        } else {
-            let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(seed, g, count) as usize);
-            chosen.flat_map(|index| images.image(index)).copied().collect()
-        };
+        let chosen = (0..count.min(SHEET_IMAGES as u32)).map(|g| shuffled(seed, g, count) as usize);
+        let reals = chosen.flat_map(|index| images.image(index)).copied().collect();
         let mut report = Self {
             folder: folder.clone(),
             settings: start.settings.clone(),
@@ -105,7 +99,6 @@ impl RunReport {
             reals,
             fakes: Vec::new(),
             shape: images.image_shape(),
-            columns: start.model.classes.and_then(classes::columns),
             alarms: Vec::new(),
             last_step: start.step,
             drawn: None,
@@ -155,7 +148,7 @@ impl RunReport {
     /// Writes the sheet of real images.
     pub(super) fn write_reals(&self) -> Result<()> {
         let images = ImageBytes::new(&self.reals, self.shape)?;
-        sheet::write_sheet(&self.folder.reals(), &sheet::lay_out(&images, self.columns)?)
+        sheet::write_sheet(&self.folder.reals(), &sheet::lay_out(&images, None)?)
     }
 
     /// Draws everything but the animation, as of `step`. Does nothing if the last drawing is too recent for its share of the time.
@@ -206,7 +199,7 @@ impl RunReport {
         let plots = self.write_plots(progress)?;
         let (reals, fakes) = (ImageBytes::new(&self.reals, self.shape)?, ImageBytes::new(&self.fakes, self.shape)?);
         let comparison = self.folder.comparison();
-        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes, self.columns), progress) {
+        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes), progress) {
             sheet::write_sheet(&comparison, &image)?;
         }
         let page = self.folder.report();
@@ -249,7 +242,7 @@ impl RunReport {
             ("Device", self.device.clone()),
         ];
         if let Some(classes) = &self.settings.classes {
-            numbers.push(("Classes, as columns of a sheet", classes.to_string()));
+            numbers.push(("Classes", classes.to_string()));
         }
         let Traces { images: taken, seconds, .. } = self.history;
         if seconds > 0.0 {
@@ -289,7 +282,7 @@ impl RunReport {
             numbers,
             alarms: &self.alarms,
             sheets: self.folder.sheets(step, &self.settings)?.into_iter().map(|at| (at.name, at.path)).collect(),
-            sheet_images: classes::of_sheet(self.settings.classes.as_ref().map(|classes| classes.count)).len(),
+            sheet_images: SHEET_IMAGES,
             comparison,
             plots,
             summary: &self.summary,

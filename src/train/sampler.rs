@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::checkpoint::EMA;
-use super::classes::inputs;
+use super::classes::{ClassDistribution, inputs};
 use super::{Checkpoint, SampleRequest, latent};
 use crate::error::Result;
 use crate::net::{Mode, Model, Network};
@@ -26,7 +26,7 @@ pub struct ImageRoutine {
     pub images: TensorId,
     /// The number of images per batch.
     pub batch: usize,
-    /// The length of a latent.
+    /// The length of a row of `latents`.
     pub latent_size: usize,
     /// The number of values of an image.
     pub image_len: usize,
@@ -38,24 +38,48 @@ impl ImageRoutine {
     /// Adds a routine that draws `batch` images of a generator in evaluation mode. `name` is its name and begins those of its tensors.
     pub(crate) fn add(program: &mut Program, generator: &Network, model: &Model, name: &str, batch: usize) -> Self {
         let classes = model.classes.map(|_| program.tensor_of(Element::U32, format!("{name}.classes"), &[batch]));
+        Self::write(program, &generator.with_labels(classes), model, name, [batch, model.latent], classes)
+    }
+
+    /// Adds a routine that draws `batch` images of whole inputs of a generator: latents, and in a conditional model after each of them the
+    /// weights of all classes.
+    fn of_whole_inputs(program: &mut Program, generator: &Network, model: &Model, name: &str, batch: usize) -> Self {
+        let [_, _, size] = model.generator_input();
+        Self::write(program, generator, model, name, [batch, size], None)
+    }
+
+    fn write(
+        program: &mut Program,
+        generator: &Network,
+        model: &Model,
+        name: &str,
+        [batch, latent_size]: [usize; 2],
+        classes: Option<TensorId>,
+    ) -> Self {
         let routine = program.begin(name);
-        let latents = program.tensor(format!("{name}.latents"), &[batch, 1, 1, model.latent]);
-        let images = generator.with_labels(classes).forward(program, latents, Mode::Evaluate, name).y;
+        let latents = program.tensor(format!("{name}.latents"), &[batch, 1, 1, latent_size]);
+        let images = generator.forward(program, latents, Mode::Evaluate, name).y;
         Self {
             routine,
             latents,
             classes,
             images,
             batch,
-            latent_size: model.latent,
+            latent_size,
             image_len: model.image.iter().product(),
             range: model.range(),
         }
     }
 
-    /// Draws the images of at most `batch` requests. Returns (N, H, W, C) with values in `range`.
-    pub(super) fn draw(&self, executor: &mut dyn Executor, requests: &[SampleRequest]) -> Result<Vec<f32>> {
-        let (latents, classes) = inputs(requests, self.latent_size, self.batch);
+    /// Draws the images of at most `batch` requests. Returns (N, H, W, C) with values in `range`. `distribution` is that of the classes of
+    /// a conditional model.
+    pub(super) fn draw(
+        &self,
+        executor: &mut dyn Executor,
+        requests: &[SampleRequest],
+        distribution: Option<&ClassDistribution>,
+    ) -> Result<Vec<f32>> {
+        let (latents, classes) = inputs(requests, self.latent_size, self.batch, distribution);
         self.draw_inputs(executor, &latents, &classes, requests.len())
     }
 
@@ -84,15 +108,48 @@ pub struct GeneratorInput {
     /// The latent, of [`Sampler::latent_size`] values.
     pub latent: Vec<f32>,
     /// The class, for conditional models only.
-    pub class: Option<u8>,
+    pub class: Option<ClassMix>,
+}
+
+/// A class, or a linear interpolation of the one-hot vectors of two classes. That interpolates the weights which the first layer of a
+/// generator has for each class, as Brock et al. 2019 ("Large scale GAN training for high fidelity natural image synthesis") do with
+/// embeddings of classes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassMix {
+    /// The class at share 0.
+    pub from: u8,
+    /// The class at share 1.
+    pub to: u8,
+    /// The share of `to`, 0 to 1.
+    pub share: f32,
+}
+
+impl From<u8> for ClassMix {
+    fn from(class: u8) -> Self {
+        Self { from: class, to: class, share: 0.0 }
+    }
+}
+
+impl ClassMix {
+    /// Writes the weights of all classes, which sum up to 1.
+    fn write(self, weights: &mut [f32]) {
+        let Self { from, to, share } = self;
+        weights.fill(0.0);
+        weights[usize::from(from)] = 1.0 - share;
+        weights[usize::from(to)] = if from == to { 1.0 } else { share };
+    }
 }
 
 /// A generator in evaluation mode on a device.
 pub struct Sampler {
     /// Runs the generator.
     executor: Box<dyn Executor>,
-    /// The routine that draws images.
+    /// The routine that draws images of whole inputs: latents, followed by the weights of all classes if the model is conditional.
     routine: ImageRoutine,
+    /// The length of a latent.
+    latent_size: usize,
+    /// The classes that seeds draw, if the model is conditional.
+    distribution: Option<ClassDistribution>,
 }
 
 impl Sampler {
@@ -101,35 +158,36 @@ impl Sampler {
         let model = &checkpoint.model;
         let mut program = Program::new();
         let generator = Network::generator(&mut program, model);
-        let routine = ImageRoutine::add(&mut program, &generator, model, "draw", BATCH);
+        let routine = ImageRoutine::of_whole_inputs(&mut program, &generator, model, "draw", BATCH);
         device.check(&program)?;
         let mut executor = device.build(&program)?;
         let params = checkpoint.buffer(if raw { "" } else { EMA }, generator.params_layout())?;
         executor.upload(generator.params(), Values::F32(&params))?;
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
-        Ok(Self { executor, routine })
+        Ok(Self { executor, routine, latent_size: model.latent, distribution: ClassDistribution::of(checkpoint) })
     }
 
     /// The length of a latent.
     pub fn latent_size(&self) -> usize {
-        self.routine.latent_size
+        self.latent_size
     }
 
     /// Draws the images of seeds or sample requests. `each` gets the requests and images of a batch, bytes (N, H, W, C).
     ///
     /// # Panics
     ///
-    /// If the model is conditional and a request has no class, or the other way round.
+    /// If a request has a class and the model is not conditional.
     pub fn draw<R: Copy + Into<SampleRequest>>(
         &mut self,
         requests: &[R],
         mut each: impl FnMut(&[R], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let size = self.routine.latent_size;
+        let (size, distribution) = (self.latent_size, self.distribution.clone());
         let input = |number: usize| {
             let SampleRequest { seed, class } = requests[number].into();
-            GeneratorInput { latent: latent(seed, size), class }
+            let drawn = || distribution.as_ref().map(|distribution| distribution.draw(seed));
+            GeneratorInput { latent: latent(seed, size), class: class.or_else(drawn).map(ClassMix::from) }
         };
         self.generate(0..requests.len(), input, |numbers, bytes| each(&requests[numbers], bytes))
     }
@@ -152,20 +210,23 @@ impl Sampler {
         input: impl Fn(usize) -> GeneratorInput,
         mut each: impl FnMut(Range<usize>, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let size = self.routine.latent_size;
+        let whole = self.routine.latent_size;
         let mut first = numbers.start;
         while first < numbers.end {
             let batch = first - first % BATCH;
             let drawn = first..numbers.end.min(batch + BATCH);
-            let (mut latents, mut classes) = (vec![0.0; BATCH * size], [0; BATCH]);
+            let mut inputs = vec![0.0; BATCH * whole];
             for number in drawn.clone() {
                 let GeneratorInput { latent, class } = input(number);
-                assert_eq!(class.is_some(), self.routine.classes.is_some(), "the class of input {number}");
-                let place = number - batch;
-                latents[place * size..][..size].copy_from_slice(&latent);
-                classes[place] = u32::from(class.unwrap_or(0));
+                assert_eq!(class.is_some(), self.distribution.is_some(), "the class of input {number}");
+                let place = &mut inputs[(number - batch) * whole..][..whole];
+                let (of_latent, of_classes) = place.split_at_mut(self.latent_size);
+                of_latent.copy_from_slice(&latent);
+                if let Some(class) = class {
+                    class.write(of_classes);
+                }
             }
-            let values = self.routine.draw_inputs(self.executor.as_mut(), &latents, &classes, drawn.end - batch)?;
+            let values = self.routine.draw_inputs(self.executor.as_mut(), &inputs, &[], drawn.end - batch)?;
             let values = &values[(first - batch) * self.routine.image_len..];
             first = drawn.end;
             each(drawn, &pixels::to_bytes(values, self.routine.range)?)?;

@@ -354,6 +354,7 @@ impl Settings {
             model: ModelOptions {
                 model: Some(self.model.clone()),
                 init: self.init.as_ref().map(|init| init.path.clone()),
+                conditional: Some(self.classes.is_some()),
                 ..ModelOptions::default()
             },
             training: TrainingOptions {
@@ -468,6 +469,19 @@ impl Settings {
                 hint: "use the model file that the run began with".into(),
             });
         }
+        if let Some(Classes { count, images, .. }) = self.classes.as_ref().filter(|classes| !classes.images.is_empty())
+        {
+            let all = images.iter().try_fold(0_u64, |all, images| all.checked_add(*images)).unwrap_or(u64::MAX);
+            if images.len() != *count || !(1..=u64::from(u32::MAX)).contains(&all) {
+                return Err(Error::Request {
+                    message: format!(
+                        "the run has {count} classes, but the numbers of images of {}, which sum up to {all}",
+                        images.len()
+                    ),
+                    hint: "use the settings that the run began with".into(),
+                });
+            }
+        }
         let [height, width, _] = model.image;
         if self.augment.quarter_turns && height != width {
             return Err(Error::Request {
@@ -504,7 +518,7 @@ pub(super) fn without_classes(data: &Source) -> Error {
         message: format!("the images of {} have no labels of two classes or more", data.name),
         hint:
             "put the images of each class into a folder of its own, or a file of labels beside the IDX file; or train \
-               without classes, with --no-conditional"
+               without classes, with --unconditional"
                 .into(),
     }
 }

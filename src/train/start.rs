@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use super::classes::model_by_default;
 use super::initial_weights::TrainedWeights;
 use super::quality::flat_for;
 use super::run_folder::CONFIG;
 use super::settings::without_classes;
-use super::{Checkpoint, Row, RunFolder, Settings, shared_paths};
+use super::{Checkpoint, Classes, Row, RunFolder, Settings, shared_paths};
 use crate::data::{self, ImageSet, Source, aerial, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files::{shell_quoted, text_of};
@@ -36,6 +37,7 @@ pub fn read_config(path: &Path) -> Result<Recipe> {
     let from_folder = |name: String| text_of(&folder.join(name));
     if path.ends_with(CONFIG) {
         recipe = shared_paths::found(recipe, folder);
+        recipe.model.conditional = recipe.model.conditional.or(RunFolder::was_conditional(path));
     }
     let Recipe { data, model, .. } = &mut recipe;
     data.data = data.data.take().map(|name| if data::is_built_in(&name) { name } else { from_folder(name) });
@@ -80,10 +82,23 @@ pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result
         model = model.with_pac(pac)?;
     }
     let images = data::open(&source, model.image, cache, console)?;
-    let stays_conditional = trained.is_some_and(|trained| trained.classes.is_some());
-    if recipe.model.conditional.unwrap_or(stays_conditional) {
-        model = model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?;
-    }
+    let stays = trained.map(|trained| trained.classes.is_some());
+    model = match recipe.model.conditional.or(stays) {
+        Some(true) => model.with_classes(images.classes().ok_or_else(|| without_classes(&source))?)?,
+        Some(false) => {
+            if recipe.model.conditional.is_none() && images.classes().is_some() {
+                console.message("classes        not used, since the trained model has none (see --conditional)");
+            }
+            model.without_classes()?
+        }
+        None => match model_by_default(&model, &images) {
+            Ok(model) => model,
+            Err(reason) => {
+                console.message(&format!("classes        not used, since {reason} (see --conditional)"));
+                model
+            }
+        },
+    };
     let recipe = recipe.over(&usual_options(&source, &model));
     let settings = Settings::with_recipe(&recipe, &model, &images, source)?;
     let settings = Settings { init: init.as_ref().map(TrainedWeights::source), ..settings };
@@ -172,7 +187,8 @@ pub fn resume(
             hint: format!("restore the images, or begin a new run; {}", if_moved()),
         });
     }
-    if Settings::classes_of(&checkpoint.model, &images, &settings.data)? != settings.classes {
+    let classes = Settings::classes_of(&checkpoint.model, &images, &settings.data)?;
+    if !Classes::are_equal(classes.as_ref(), settings.classes.as_ref()) {
         return Err(Error::Request {
             message: format!(
                 "the classes of the images of {} are not those that the run began with",
@@ -181,6 +197,7 @@ pub fn resume(
             hint: "restore the labels or the names of the folders, or begin a new run".into(),
         });
     }
+    checkpoint.settings.classes = classes; // checkpoints of earlier versions do not have the number of images of each class
     Ok((checkpoint, images))
 }
 

@@ -14,15 +14,13 @@ use std::path::{Path, PathBuf};
 
 use super::alarms::{Alarms, RaisedAlarm};
 use super::background_evaluator::{BackgroundEvaluator, PendingEvaluation};
+use super::classes::ClassDistribution;
 use super::events::RunEvents;
 use super::log::{Log, OpenedLog};
 use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
 use super::quality::{Measured, flat_for};
 use super::run_report::RunReport;
-use super::{
-    Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, SampleRequest, Settings, StopRequest, classes,
-    with_fewer_images,
-};
+use super::{Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, Settings, StopRequest, with_fewer_images};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files::shell_quoted;
@@ -177,8 +175,8 @@ struct Run<'r, 'a> {
     executor: Box<dyn Executor>,
     /// Uploads the training images.
     chunks: ChunkLoader<'a>,
-    /// The requests of a sheet.
-    sheet: Vec<SampleRequest>,
+    /// The classes that seeds draw, if the model is conditional.
+    distribution: Option<ClassDistribution>,
     /// The log files.
     log: Log,
     /// The report of the run.
@@ -226,7 +224,7 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         let chunks = ChunkLoader::new(images, &start.settings, capacity);
         gan.load(executor.as_mut(), start)?;
-        let sheet = classes::of_sheet(start.model.classes);
+        let distribution = ClassDistribution::of(start);
         let OpenedLog { log, rows, warning } = Log::open(folder.path(), start.step)?;
         if let Some(warning) = warning {
             progress.line(&format!("log         {warning}"));
@@ -241,7 +239,7 @@ impl<'r, 'a> Run<'r, 'a> {
             gan,
             executor,
             chunks,
-            sheet,
+            distribution,
             log,
             report,
             events,

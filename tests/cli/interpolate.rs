@@ -107,7 +107,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         interpolate(&place, arguments).misused().remarks(error);
     }
     for (arguments, error, hint) in [
-        ("--seeds 3", "interpolation needs at least 2 seeds, but 1 is given", "two seeds or more"),
+        ("--seeds 3", "interpolation needs at least 2 images, but 1 is given", "two seeds or more"),
         ("--seeds 0-99999", "3000000 frames: the limit is 10000", "fewer --seeds"),
         ("--seeds 0-999 --frames 100", "100000 frames: the limit is 10000", "fewer --seeds"),
         ("--seeds 1,2 --scale 513", "--scale 513 is out of range 1..=512", "choose 1 to 512"),
@@ -116,15 +116,6 @@ fn values_out_of_range_are_refused_with_the_range() {
         interpolate(&place, arguments).refused().error(error).hint(hint);
     }
     place.gpu_gan("interpolate nothing --seeds 1,2").refused().error("no run or checkpoint at nothing");
-}
-
-#[test]
-fn the_number_of_classes_is_that_of_the_run() {
-    let place = Place::with_run("--steps 1 --conditional");
-    let call = |class: &str| place.gpu_gan(&format!("interpolate run --seeds 1,2 --frames 2 --device cpu {class}"));
-    call("--class 3,8").refused().error("all frames are of one class, but --class 3,8 names 2");
-    call("").refused().error("all frames are of one class, and run has 10 classes").hint("--class 0");
-    call("--class 3").succeeds();
 }
 
 #[test]

@@ -41,22 +41,23 @@ fn joined_shards_have_the_bytes_of_one_run_in_any_order_of_the_parts() {
 }
 
 #[test]
-fn shards_of_a_conditional_run_have_all_classes_of_their_seeds_and_latents_are_joined_too() {
+fn shards_of_a_conditional_run_have_the_classes_of_their_images_and_latents_and_classes_are_joined_too() {
     let place = Place::with_run("--conditional --eval-every never --steps 3");
-    place.sample("run", "--count 13 --class 4,7,1 --out whole.npy --save-latents latents.npy").succeeds();
-    let draw = |index: usize| {
-        let arguments = format!(
-            "--count 13 --class 4,7,1 --shard {index}/4 --out images-{index}.npy --save-latents latents-{index}.npy"
-        );
-        place.sample("run", &arguments).succeeds().prints(&format!("(shard {index}/4)"));
+    let all = |end: &str| {
+        format!("--out images{end}.npy --save-latents latents{end}.npy --save-classes classes{end}.npy --truncation 0.9")
     };
-    (1..=4).for_each(draw);
-    for name in ["images", "latents"] {
-        let parts: Vec<String> = (1..=4).map(|index| format!("{name}-{index}.npy")).collect();
-        join(&place, &parts, &format!("joined-{name}.npy")).succeeds();
+    for classes in ["", "--class 4,7,1"] {
+        place.sample("run", &format!("--count 13 {classes} {}", all(""))).succeeds();
+        for index in 1..=4 {
+            let arguments = format!("--count 13 {classes} --shard {index}/4 {}", all(&format!("-{index}")));
+            place.sample("run", &arguments).succeeds().prints(&format!("(shard {index}/4)"));
+        }
+        for name in ["images", "latents", "classes"] {
+            let parts: Vec<String> = (1..=4).map(|index| format!("{name}-{index}.npy")).collect();
+            join(&place, &parts, &format!("joined-{name}.npy")).succeeds();
+            assert!(place.read(&format!("joined-{name}.npy")) == place.read(&format!("{name}.npy")), "{name}, {classes}");
+        }
     }
-    assert!(place.read("joined-images.npy") == place.read("whole.npy"));
-    assert!(place.read("joined-latents.npy") == place.read("latents.npy"));
     // The latents of a file are split like seeds.
     place.sample("run", "--latents latents.npy --class 4,7,1 --out whole.npy").succeeds();
     let parts = drawn(&place, "--latents latents.npy --class 4,7,1", "part", 2);
@@ -120,7 +121,7 @@ fn shards_that_do_not_exist_are_refused() {
         place.sample("run", &format!("--shard {shard} --out part.npy")).misused().remarks(error);
     }
     let said = place.sample("run", "--count 3 --shard 1/4 --out part.npy").refused();
-    said.error("--shard 1/4: 4 shards are too many for 3 seeds").hint("use at most 3 shards");
+    said.error("--shard 1/4: 4 shards are too many for 3 images").hint("use at most 3 shards");
     place.sample("run", "--shard 1/4").refused().error("shard 1/4 of a sheet cannot be drawn").hint("--out part.npy");
     place.sample("run", "--shard 1/4 --join a.npy --out b.npy").misused().remarks("cannot be used with");
     place.gpu_gan("sample").misused().remarks("<RUN>");
@@ -161,7 +162,7 @@ fn parts_that_are_not_all_parts_of_one_array_are_not_joined() {
         ),
         (
             with(1, other("more", "run", "--count 21 --shard 2/4")),
-            "differ in the number of seeds: 20 and 21",
+            "differ in the number of images: 20 and 21",
             "settings",
         ),
         (with(1, other("seeds", "run", "--seeds 1-20 --shard 2/4")), "differ in the seeds (CRC-32)", "settings"),

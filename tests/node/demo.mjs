@@ -46,7 +46,8 @@ try {
     await changed('a seed', 'sheet', () => tab.fill('#seed', '12').then(() => tab.press('#seed', 'Enter')));
     await changed('truncation', 'sheet', () => tab.fill('#truncation', '0.5'));
     await changed('class', 'sheet', () => tab.click('#classes button:nth-of-type(3)'));
-    await changed('all classes', 'sheet', () => tab.click('#classes button:nth-of-type(1)'));
+    await changed('all classes', 'sheet', () => tab.click('#classes button:nth-of-type(2)'));
+    await changed('classes of seeds', 'sheet', () => tab.click('#classes button:nth-of-type(1)'));
     await changed('picking', 'first', () => tab.click('#sheet', { position: { x: 60, y: 60 } }));
     await changed('way', 'between', () => tab.fill('#way', '0.1'));
     const plane = await tab.locator('#plane').boundingBox();

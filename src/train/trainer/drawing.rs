@@ -4,12 +4,13 @@ use super::Run;
 use crate::error::Result;
 use crate::program::Values;
 use crate::report::{ImageBytes, pixels, sheet};
-use crate::train::{SHEET_IMAGES, SampleRequest, Settings, classes};
+use crate::train::classes::of_sheet;
+use crate::train::{SHEET_IMAGES, SampleRequest, Settings};
 
 impl Run<'_, '_> {
     /// Generates the images of at most [`SHEET_IMAGES`] requests, as bytes (N, H, W, C).
     pub(super) fn generate(&mut self, requests: &[SampleRequest]) -> Result<Vec<u8>> {
-        let values = self.gan.sheet.draw(self.executor.as_mut(), requests)?;
+        let values = self.gan.sheet.draw(self.executor.as_mut(), requests, self.distribution.as_ref())?;
         if values.iter().any(|value| value.is_nan()) {
             return Err(self.diverged(self.step, "an image"));
         }
@@ -38,11 +39,11 @@ impl Run<'_, '_> {
 
     /// Writes the sheet of this step.
     pub(super) fn write_sheet(&mut self) -> Result<()> {
-        let bytes = self.generate(&self.sheet.clone())?;
+        let bytes = self.generate(&of_sheet())?;
         let model = &self.training.start.model;
         let images = ImageBytes::new(&bytes, model.image)?;
         let path = self.training.folder.sheet(self.step, self.settings());
-        sheet::write_sheet(&path, &sheet::lay_out(&images, model.classes.and_then(classes::columns))?)?;
+        sheet::write_sheet(&path, &sheet::lay_out(&images, None)?)?;
         self.training.progress.line(&format!("images      {}", path.display()));
         if let Some(events) = &mut self.events {
             events.write_sheet(self.step, &path)?;

@@ -8,7 +8,7 @@ use crate::metrics::QuickMetrics;
 use crate::train::alarms::RaisedAlarm;
 use crate::train::background_evaluator::{BackgroundEvaluator, FIRST_EVALUATED, PendingEvaluation};
 use crate::train::quality::{Measured, flat_for};
-use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest, classes};
+use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest};
 
 /// How long a run that must end within seconds waits for an evaluation in progress.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -135,16 +135,10 @@ impl Run<'_, '_> {
         Ok((flat >= patience).then_some(flat))
     }
 
-    /// Generates the images of `count` seeds, bytes (N, H, W, C). The images of a conditional model have the classes of real images.
-    /// `None` if the run is urgently asked to end meanwhile.
+    /// Generates the images of `count` seeds, bytes (N, H, W, C). `None` if the run is urgently asked to end meanwhile.
     fn images_of_seeds(&mut self, first: u64, count: usize) -> Result<Option<Vec<u8>>> {
         let model = &self.training.start.model;
-        let classes = model.classes.map(|_| classes::like_the_real_ones(self.training.images, count));
-        let request = |number: usize| SampleRequest {
-            seed: first + number as u64,
-            class: classes.as_ref().map(|classes| classes[number]),
-        };
-        let requests: Vec<SampleRequest> = (0..count).map(request).collect();
+        let requests: Vec<SampleRequest> = (first..).take(count).map(SampleRequest::from).collect();
         let mut bytes = Vec::with_capacity(count * model.image.iter().product::<usize>());
         for requests in requests.chunks(SHEET_IMAGES) {
             if self.training.stop.urgent_for().is_some() {

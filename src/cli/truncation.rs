@@ -1,0 +1,75 @@
+//! The argument `--truncation`: the factor of the latents.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The largest factor.
+const MAX_TRUNCATION: f64 = 2.0;
+
+/// The argument that scales latents towards 0, the mean of their distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
+#[serde(transparent)]
+pub(super) struct TruncationArgument {
+    /// Factor PSI of every latent: below 1 for more typical images that differ less
+    ///
+    /// The latent of a seed is z from N(0, I), and the image is that of PSI z, which is distributed as N(0, PSI^2 I): the reduced
+    /// temperature of Kingma and Dhariwal 2018 (Glow), and the truncation of Karras et al. 2019 about the mean latent, which is 0. At 0, all images of a class are equal; 1 is the distribution of training. The range is 0 to 2.
+    #[arg(long, value_name = "PSI", default_value_t = 1.0, value_parser = parse, allow_negative_numbers = true)]
+    truncation: f64,
+}
+
+impl Default for TruncationArgument {
+    fn default() -> Self {
+        Self { truncation: 1.0 }
+    }
+}
+
+impl fmt::Display for TruncationArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.truncation.fmt(f)
+    }
+}
+
+impl TruncationArgument {
+    /// The scaled latent. At a factor of 1 it has the same bits.
+    pub(super) fn apply(self, mut latent: Vec<f32>) -> Vec<f32> {
+        for value in &mut latent {
+            *value = (f64::from(*value) * self.truncation) as f32;
+        }
+        latent
+    }
+}
+
+fn parse(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if (0.0..=MAX_TRUNCATION).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{value} is out of range 0..={MAX_TRUNCATION}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_of_a_latent_is_multiplied_and_a_factor_of_one_keeps_its_bits() {
+        let latent = vec![0.1, -2.5, 1e-30];
+        let scaled = |truncation| TruncationArgument { truncation }.apply(latent.clone());
+        assert_eq!(scaled(1.0), latent);
+        assert_eq!(scaled(0.5), [0.05, -1.25, 5e-31]);
+        assert_eq!(scaled(0.0), [0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn factors_are_numbers_from_0_to_2() {
+        for (text, value) in [("0", 0.0), ("0.7", 0.7), ("2", 2.0_f64)] {
+            assert_eq!(parse(text).unwrap().to_bits(), value.to_bits());
+        }
+        for text in ["-0.1", "2.1", "nan", "inf", "much"] {
+            parse(text).unwrap_err();
+        }
+    }
+}
