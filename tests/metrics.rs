@@ -105,7 +105,7 @@ fn a_trained_generator_is_judged_better_than_noise_and_worse_than_other_real_ima
         order("nearness", |figures| 1.0 / figures.frechet, 1.5);
         order("coverage", |figures| figures.overlap.coverage, 1.2);
         order("recall", |figures| figures.overlap.recall, 1.2);
-        assert_eq!(evaluator.quick_metrics(&made).frechet.to_bits(), made_figures.frechet.to_bits());
+        assert_eq!(evaluator.quick_metrics(&made).frechet.distance.to_bits(), made_figures.frechet.to_bits());
         // Different images of the same data set overlap. The distance of a set to itself would be 0.
         assert!(real.frechet > 1.0, "{real:?}");
         assert!(real.overlap.coverage > 0.9 && real.overlap.precision > 0.6 && real.overlap.recall > 0.6, "{real:?}");

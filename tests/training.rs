@@ -10,7 +10,7 @@ use common::{aloud, apart, gpu};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
-use gpu_gan::metrics::QuickMetrics;
+use gpu_gan::metrics::{FrechetEstimate, QuickMetrics};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
@@ -430,7 +430,11 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             Ok(Box::new(move |made: &[u8]| {
                 assert_eq!(made.len(), 7 * 28 * 28);
                 thread::sleep(Duration::from_millis(milliseconds));
-                Ok(QuickMetrics { frechet: distances.next().unwrap(), spread: 1.0, classes: None })
+                Ok(QuickMetrics {
+                    frechet: FrechetEstimate { distance: distances.next().unwrap(), standard_error: 1.0 },
+                    spread: 1.0,
+                    classes: None,
+                })
             }))
         });
         let plan = Plan { total_steps: 10, start_step: 0, steps_per_epoch: 9, batch_size: 6 };
@@ -467,11 +471,13 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
         assert_eq!(rows.len(), 1 + 10);
         let steps: Vec<&str> = rows[1..].iter().map(|row| row.split(',').next().unwrap()).collect();
         assert!(steps.iter().map(|step| step.parse::<u64>().unwrap()).eq(1..=10), "{steps:?}");
-        let distances: Vec<&str> = rows[1..].iter().map(|row| row.rsplit(',').next().unwrap()).collect();
-        let expected = ["", "30.0", "", "20.0", "", "40.0", "", "40.0", "", "40.0"];
+        let distances: Vec<String> =
+            rows[1..].iter().map(|row| row.split(',').skip(7).collect::<Vec<_>>().join(" ± ")).collect();
+        let expected = ["", "30.0", "", "20.0", "", "40.0", "", "40.0", "", "40.0"]
+            .map(|distance| if distance.is_empty() { " ± ".to_string() } else { format!("{distance} ± 1.0") });
         assert_eq!(distances, expected);
-        assert_eq!(best, Some(Measured { step: 4, distance: 20.0 }));
-        assert_eq!((last, end), (Some(Measured { step: 10, distance: 40.0 }), (10, None)));
+        assert_eq!(best, Some(Measured { step: 4, distance: 20.0, standard_error: 1.0 }));
+        assert_eq!((last, end), (Some(Measured { step: 10, distance: 40.0, standard_error: 1.0 }), (10, None)));
         let names: Vec<_> = files.iter().map(|(name, _)| name.to_str().unwrap()).collect();
         let steps = [4, 8, 10].map(|step| format!("step-{step:08}.safetensors"));
         assert_eq!(names, [&["best.safetensors".to_string()][..], &steps].concat());

@@ -53,9 +53,10 @@ pub(super) struct EvalArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
 
-    /// Use the checkpoint with the lowest Fréchet distance instead of the newest
+    /// Use the checkpoint with the best Fréchet distance instead of the newest
     ///
-    /// The distance is measured during training (see `gpu-gan train --eval-every`).
+    /// The distance is measured during training (see `gpu-gan train --eval-every`). The best checkpoint is the newest one whose distance is
+    /// not above the lowest by more than twice the standard error of the difference.
     #[arg(long)]
     best: bool,
 

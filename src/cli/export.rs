@@ -40,7 +40,7 @@ pub(super) struct ExportArguments {
     )]
     list: bool,
 
-    /// Use the checkpoint with the lowest Fréchet distance instead of the newest
+    /// Use the checkpoint with the best Fréchet distance instead of the newest
     #[arg(long)]
     best: bool,
 

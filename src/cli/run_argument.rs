@@ -15,9 +15,10 @@ pub(super) struct RunArgument {
     #[arg(value_name = "RUN", required = true)]
     run: Option<PathBuf>,
 
-    /// Use the checkpoint with the lowest Fréchet distance instead of the newest
+    /// Use the checkpoint with the best Fréchet distance instead of the newest
     ///
-    /// The distance is measured during training (see `gpu-gan train --eval-every`).
+    /// The distance is measured during training (see `gpu-gan train --eval-every`). The best checkpoint is the newest one whose distance is
+    /// not above the lowest by more than twice the standard error of the difference.
     #[arg(long)]
     best: bool,
 

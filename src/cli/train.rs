@@ -252,7 +252,7 @@ struct TrainResult<'a> {
     sheet: &'a Path,
     /// The report of the run.
     report: PathBuf,
-    /// The step with the lowest Fréchet distance, and that distance.
+    /// The best step, and its Fréchet distance.
     best: Option<Measured>,
     /// The last step that was evaluated, and its Fréchet distance.
     last_evaluated: Option<Measured>,
@@ -361,9 +361,9 @@ fn best_of(ending: &Ending) -> String {
         ", the last that was measured".into()
     } else {
         let more = 100.0 * (last.distance / best.distance - 1.0);
-        format!("; after step {} it was {:.1}, {more:.0} % more. --best draws from the best", last.step, last.distance)
+        format!("; after step {} it was {last}, {more:.0} % more. --best draws from the best", last.step)
     };
-    format!("\nBest:         step {}, {behind}, distance {:.1}{than_last}", best.step, best.distance)
+    format!("\nBest:         step {}, {behind}, distance {best}{than_last}", best.step)
 }
 
 /// Prints the settings of the run before it begins. `conditional_by_default` says that the person did not request a model with classes.

@@ -219,9 +219,10 @@ fn table(columns: &[(&str, &Metrics)], extractor: ExtractorKind) -> Vec<String> 
         ExtractorKind::Classifier { classes, .. } => format!("high, up to {classes}"),
         ExtractorKind::Random => String::new(),
     };
-    let rows: [MetricRow; 6] = [
+    let rows: [MetricRow; 7] = [
         ("classifier score", |metrics| metrics.score, 2, &most),
         ("Fréchet distance", |metrics| Some(metrics.frechet), 2, "low, down to 0"),
+        ("standard error", |metrics| Some(metrics.frechet_se), 2, "of the distance"),
         ("precision", |metrics| Some(metrics.overlap.precision), 3, "high: images look real"),
         ("recall", |metrics| Some(metrics.overlap.recall), 3, "high: all kinds of images"),
         ("density", |metrics| Some(metrics.overlap.density), 3, "high, about 1"),

@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use super::extractor::ExtractorKind;
 use super::feature_network::ImageFeatures;
-use super::{Features, Gaussian, NEAREST, Neighbourhoods, Overlap, classifier_score, frechet, histogram};
+use super::{
+    Features, FrechetEstimate, Gaussian, NEAREST, Neighbourhoods, Overlap, classifier_score, frechet_of_images,
+    histogram,
+};
 use crate::data::ImageSet;
 use crate::error::Result;
 
@@ -29,8 +32,10 @@ pub struct Metrics {
     pub reals: usize,
     /// [`classifier_score`], if the feature extractor is a classifier.
     pub score: Option<f64>,
-    /// Fréchet distance ([`frechet`]) between the features of the images and of the real images.
+    /// Fréchet distance ([`frechet`](super::frechet())) between the features of the images and of the real images.
     pub frechet: f64,
+    /// The standard error of the distance ([`frechet_of_images`]).
+    pub frechet_se: f64,
     /// Precision, recall, density and coverage.
     #[serde(flatten)]
     pub overlap: Overlap,
@@ -41,8 +46,8 @@ pub struct Metrics {
 /// The metrics that are quick to compute, for use during training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuickMetrics {
-    /// Fréchet distance ([`frechet`]) between the features of the images and of the real images.
-    pub frechet: f64,
+    /// Fréchet distance between the features of the images and of the real images, and its standard error ([`frechet_of_images`]).
+    pub frechet: FrechetEstimate,
     /// The [`Gaussian::spread`] of the features divided by that of the real images: about 1 for equal distributions, 0 for identical
     /// images.
     pub spread: f64,
@@ -108,7 +113,7 @@ impl Reference {
             histogram(logits).into_iter().enumerate().map(|(class, count)| (count, share(class))).collect()
         });
         Ok(QuickMetrics {
-            frechet: frechet(&self.gaussian, &gaussian)?,
+            frechet: frechet_of_images(&self.gaussian, &features)?,
             spread: gaussian.spread() / self.gaussian.spread(),
             classes,
         })
@@ -117,11 +122,13 @@ impl Reference {
 
 /// The metrics of images against real images.
 fn metrics(reals: &Gaussian, neighbourhoods: &Neighbourhoods, images: &ImageFeatures) -> Result<Metrics> {
+    let FrechetEstimate { distance, standard_error } = frechet_of_images(reals, &images.features)?;
     Ok(Metrics {
         images: images.features.rows(),
         reals: neighbourhoods.len(),
         score: images.logits.as_ref().map(classifier_score),
-        frechet: frechet(reals, &Gaussian::of(&images.features)?)?,
+        frechet: distance,
+        frechet_se: standard_error,
         overlap: neighbourhoods.overlap(&Neighbourhoods::new(&images.features, NEAREST)?),
         classes: images.logits.as_ref().map(histogram),
     })

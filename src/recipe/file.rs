@@ -15,6 +15,8 @@ const OF_MODELS: [&str; 3] = ["Training", "Regularisation", "Augmentation"];
 
 /// The table in a run's `config.toml` with the results of the options, which is not an option.
 pub(crate) const RUN: &str = "run";
+/// The table of the classes of a run in its table [`RUN`]. Earlier versions wrote it beside that table.
+pub(crate) const CLASSES: &str = "classes";
 
 /// Largest configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -31,7 +33,7 @@ pub struct Mistake {
 }
 
 impl Recipe {
-    /// Reads the options of a configuration file. Its table `[run]`, if it has one, is not read.
+    /// Reads the options of a configuration file. Its tables `[run]` and `[classes]`, if it has them, are not read.
     ///
     /// # Errors
     ///
@@ -59,7 +61,7 @@ impl Recipe {
             let at = error.span().and_then(|span| line(span.start));
             wrong(at, error.message(), "correct that line; https://toml.io shows how TOML is written")
         })?;
-        Self::of_table(&text, table.get_ref(), |key| key != RUN, |_| true)
+        Self::of_table(&text, table.get_ref(), |key| ![RUN, CLASSES].contains(&key), |_| true)
             .map_err(|Mistake { at, message, hint }| wrong(line(at.start), &format!("it {message}"), &hint))
     }
 

@@ -15,7 +15,7 @@ mod training;
 mod values;
 
 pub use file::Mistake;
-pub(crate) use file::RUN;
+pub(crate) use file::{CLASSES, RUN};
 pub use flags::Flags;
 pub use interval::{EvalInterval, Interval, KeptCheckpoints, TimeLimit};
 pub use options::{

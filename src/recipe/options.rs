@@ -109,7 +109,7 @@ pub struct ModelOptions {
     #[arg(long, value_name = "N", value_parser = channels)]
     pub channels: Option<usize>,
 
-    /// Train a class-conditional model, which draws images of a requested class [default: where images have classes]
+    /// Train a class-conditional model, which draws images of a requested class
     ///
     /// The classes are the labels of the images: those in the IDX file of labels, or the folders that the images lie in. By default, a model
     /// is conditional on 2 to 256 classes with 200 images or more in each, unless names are those of splits or shards, the discriminator
@@ -306,7 +306,7 @@ pub struct OutputOptions {
 
     /// Interval between evaluations, or never
     ///
-    /// As for --sample-every. An evaluation is the Fréchet distance of 2000 generated images to real images. With labelled images, a
+    /// As for --sample-every. An evaluation is the Fréchet distance of 2000 generated images to real images, with its standard error. With labelled images, a
     /// classifier is trained for it once, in about half a minute, beside training.
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
@@ -315,8 +315,8 @@ pub struct OutputOptions {
 
     /// End the run if the images improve no more
     ///
-    /// N evaluations without a lower Fréchet distance end it; without a number, 5. A distance is lower if it fell by 2 % or more. 0 never
-    /// ends the run, as does leaving this option out. A learning rate that decays with the length of the run is still high then, which
+    /// N evaluations without a lower Fréchet distance end it; without a number, 5. A distance is lower if it fell by more than twice the
+    /// standard error of the difference. 0 never ends the run, as does leaving this option out. A learning rate that decays with the length of the run is still high then, which
     /// costs quality. Where the time is known, use --time.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = whole::<usize>(0..=1_000_000))]
     pub stop_when_flat: Option<usize>,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::quality::Measured;
 use super::{Row, Settings};
 use crate::error::{Error, Result};
 use crate::files;
@@ -31,8 +32,6 @@ const WON_LOSS: f64 = 0.05;
 const LOST_GAP: f64 = 0.005;
 /// The discriminator has lost only if its accuracy differs from 1/2 by at most this value.
 const LOST_ACCURACY: f64 = 0.02;
-/// The Fréchet distance falls if it is below this share of the lowest earlier distance. Then the discriminator has not lost.
-const FALLING: f32 = 0.95;
 /// A class is lost if fewer generated images than this share of the expected number show it.
 const MIN_CLASS_SHARE: f64 = 0.2;
 /// The smallest expected number of images of a class that can be lost. With a smaller number, few images may be random.
@@ -115,8 +114,8 @@ struct AlarmDetector {
     /// The rows of the last [`STEPS`] steps.
     recent: VecDeque<Row>,
     /// The lowest Fréchet distance so far.
-    lowest: Option<f32>,
-    /// Whether the last Fréchet distance is well below all earlier distances.
+    lowest: Option<Measured>,
+    /// Whether the last Fréchet distance is below all earlier distances beyond their uncertainty. Then the discriminator has not lost.
     is_falling: bool,
     /// The kinds that were raised before.
     raised: Vec<AlarmKind>,
@@ -135,9 +134,9 @@ impl AlarmDetector {
 
     /// Checks the row of a step.
     fn observe_step(&mut self, row: &Row) -> Option<Alarm> {
-        if let Some(distance) = row.fd {
-            self.is_falling = self.lowest.is_some_and(|lowest| distance < FALLING * lowest);
-            self.lowest = Some(self.lowest.map_or(distance, |lowest| lowest.min(distance)));
+        if let Some(measured) = Measured::of(row) {
+            self.is_falling = self.lowest.is_some_and(|lowest| measured.is_lower_than(&lowest));
+            self.lowest = self.lowest.filter(|lowest| lowest.distance <= measured.distance).or(Some(measured));
         }
         if self.recent.len() == STEPS {
             self.recent.pop_front();
@@ -411,6 +410,7 @@ impl Alarms {
 mod tests {
     use super::super::settings::tests::settings;
     use super::*;
+    use crate::metrics::FrechetEstimate;
     use crate::program::random::philox;
 
     /// A pseudo-random number in [-1, 1).
@@ -429,6 +429,7 @@ mod tests {
             d_fake: 0.49 + 0.02 * random(step, 3),
             d_accuracy: 0.57 + 0.1 * random(step, 4),
             fd: None,
+            fd_se: None,
             images_per_second: 1.0,
         }
     }
@@ -454,7 +455,11 @@ mod tests {
     }
 
     fn metrics(spread: f64, counts: [u64; 10]) -> QuickMetrics {
-        QuickMetrics { frechet: 9.0, spread, classes: Some(counts.map(|count| (count, 0.1)).into()) }
+        QuickMetrics {
+            frechet: FrechetEstimate { distance: 9.0, standard_error: 0.1 },
+            spread,
+            classes: Some(counts.map(|count| (count, 0.1)).into()),
+        }
     }
 
     #[test]
@@ -500,7 +505,7 @@ mod tests {
         let rows = |distances: [f32; 3]| {
             (1..=2400_u64).map(move |step| {
                 let fd = step.is_multiple_of(800).then(|| distances[step as usize / 800 - 1]);
-                Row { fd, ..if step < 1500 { healthy(step) } else { lost(step) } }
+                Row { fd, fd_se: fd.map(|_| 1.0), ..if step < 1500 { healthy(step) } else { lost(step) } }
             })
         };
         let steps = |distances| alarms(AdversarialLoss::NonSaturating, rows(distances));

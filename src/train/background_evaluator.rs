@@ -139,6 +139,7 @@ pub(super) struct PendingEvaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::FrechetEstimate;
 
     /// Waits for a result that comes soon.
     fn result(evaluator: &BackgroundEvaluator) -> Result<QuickMetrics> {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     fn metrics(frechet: f64) -> QuickMetrics {
-        QuickMetrics { frechet, spread: 1.0, classes: None }
+        QuickMetrics { frechet: FrechetEstimate { distance: frechet, standard_error: 0.5 }, spread: 1.0, classes: None }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) const ADAM_M: &str = "adam.m.";
 /// The prefix of the names of Adam's second moments.
 pub(super) const ADAM_V: &str = "adam.v.";
 
-/// The file name of the best checkpoint: the one with the lowest Fréchet distance.
+/// The file name of the best checkpoint: the newest one whose Fréchet distance is not measurably above the lowest.
 pub(super) const BEST: &str = "best.safetensors";
 
 /// The name of the entry of the metadata.

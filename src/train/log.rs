@@ -28,6 +28,8 @@ pub struct Row {
     pub d_accuracy: f32,
     /// The Fréchet distance after this step, if it was computed. `None` is an empty cell or null.
     pub fd: Option<f32>,
+    /// The standard error of the Fréchet distance, if it was computed. `None` is an empty cell or null.
+    pub fd_se: Option<f32>,
     /// The number of real images per second, as a moving average.
     pub images_per_second: f32,
 }
@@ -44,8 +46,10 @@ impl Row {
 }
 
 /// The columns of `losses.csv`, which are the fields of [`Row`].
-const COLUMNS: [&str; 9] =
-    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "images_per_second"];
+const COLUMNS: [&str; 10] =
+    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "fd_se", "images_per_second"];
+/// The columns that logs of earlier versions may lack.
+const LATER_COLUMNS: [&str; 2] = ["fd", "fd_se"];
 
 /// The file name of the log for spreadsheets.
 const CSV: &str = "losses.csv";
@@ -150,8 +154,8 @@ fn whole_lines(text: &str) -> &str {
 fn rows_of_csv(text: &str) -> Result<Vec<Row>, String> {
     let mut reader = csv::Reader::from_reader(whole_lines(text).as_bytes());
     let header = reader.headers().map_err(|error| error.to_string())?;
-    if let Some(column) = COLUMNS.iter().find(|column| **column != "fd" && !header.iter().any(|name| name == **column))
-    {
+    let lacks = |column: &&&str| !LATER_COLUMNS.contains(column) && !header.iter().any(|name| name == **column);
+    if let Some(column) = COLUMNS.iter().find(lacks) {
         // A file that ends in its first line has no rows.
         return if header.is_empty() { Ok(Vec::new()) } else { Err(format!("it has no column {column}")) };
     }
@@ -193,6 +197,7 @@ mod tests {
             d_fake: 0.25,
             d_accuracy: 0.75,
             fd: None,
+            fd_se: None,
             images_per_second: 1000.0,
         }
     }
@@ -222,14 +227,14 @@ mod tests {
     fn rows_are_written_under_the_names_of_their_columns() {
         let folder = tempfile::tempdir().unwrap();
         let OpenedLog { mut log, .. } = Log::open(folder.path(), 0).unwrap();
-        let rows = [row(1), Row { fd: Some(12.5), ..row(2) }];
+        let rows = [row(1), Row { fd: Some(12.5), fd_se: Some(0.5), ..row(2) }];
         rows.iter().try_for_each(|row| log.write(row)).unwrap();
         log.flush().unwrap();
         let csv = fs::read_to_string(folder.path().join("losses.csv")).unwrap();
         let expected = [
-            "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,images_per_second\n",
-            "1,1,1.25,0.1,0.5,0.25,0.75,,1000.0\n",
-            "2,1,1.25,0.1,0.5,0.25,0.75,12.5,1000.0\n",
+            "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,fd_se,images_per_second\n",
+            "1,1,1.25,0.1,0.5,0.25,0.75,,,1000.0\n",
+            "2,1,1.25,0.1,0.5,0.25,0.75,12.5,0.5,1000.0\n",
         ];
         assert_eq!(csv, expected.concat());
         let json = fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
@@ -238,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_the_column_of_distances_loads() {
+    fn a_log_without_the_columns_of_distances_loads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("losses.csv");
         let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second\n";
         fs::write(&path, format!("{header}1,1,1.25,0.1,0.5,0.25,0.75,1000.0\n")).unwrap();
         assert_eq!(Log::open(folder.path(), 1).unwrap().rows, [row(1)]);
-        assert!(fs::read_to_string(&path).unwrap().ends_with("0.75,,1000.0\n"));
+        assert!(fs::read_to_string(&path).unwrap().ends_with("0.75,,,1000.0\n"));
         assert_eq!(serde_json::from_str::<Row>(r#"{"step":1,"epoch":1,"d_loss":1.25,"g_loss":0.1,"d_real":0.5,"d_fake":0.25,"d_accuracy":0.75,"images_per_second":1000.0}"#).unwrap(), row(1));
     }
 

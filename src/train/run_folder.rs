@@ -8,13 +8,14 @@
 //! samples/                  reals.png, the sheets: epoch-0001.png, epoch-0002-step-000500.png; progress.gif, all of them
 //! real-vs-fake.png          real images and the images of the newest sheet, side by side
 //! plots/                    each as .svg and .png: losses-by-step, losses-by-epoch, judgement, accuracy, quality
-//! checkpoints/              step-00000469.safetensors; best.safetensors, of the step with the lowest distance
+//! checkpoints/              step-00000469.safetensors; best.safetensors, of the best step
 //! report.html               the report page, which embeds all images
 //! run.lock                  the process that trains in the folder, while there is one
 //! ```
 //!
 //! Plots, `real-vs-fake.png` and `report.html` are drawn again from time to time, `progress.gif` when a run ends.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use super::{Checkpoint, Settings, shared_paths};
 use crate::error::{Error, Result};
 use crate::files::{self, FolderLock};
 use crate::net::Model;
-use crate::recipe::RUN;
+use crate::recipe::{CLASSES, RUN};
 use crate::report::page;
 
 /// The name of the configuration file of a run.
@@ -117,7 +118,7 @@ impl RunFolder {
     /// Whether the run of a `config.toml` is conditional. `None` if the file does not tell, since no run wrote it.
     pub(super) fn was_conditional(config: &Path) -> Option<bool> {
         let table: toml::Table = fs::read_to_string(config).ok()?.parse().ok()?;
-        Some(table.get(RUN)?.get("classes").is_some())
+        Some(table.get(RUN)?.get(CLASSES).is_some() || table.contains_key(CLASSES))
     }
 
     /// What a person should know about the lock, if anything.
@@ -213,8 +214,8 @@ impl RunFolder {
         let mut recipe = shared_paths::shared(settings.recipe(), &self.path);
         recipe.model.model = Some(MODEL.into());
         let run = RunTable { version: env!("CARGO_PKG_VERSION"), device_name: device, facts: settings.facts() };
-        let run = toml::to_string(&run).expect("plain data has a TOML form");
-        let config = format!("{CONFIG_HEADER}\n{}\n[{RUN}]\n{run}", recipe.to_toml());
+        let run = toml::to_string(&BTreeMap::from([(RUN, run)])).expect("plain data has a TOML form");
+        let config = format!("{CONFIG_HEADER}\n{}\n{run}", recipe.to_toml());
         for (name, text) in [(CONFIG, config.as_str()), (MODEL, model.to_toml())] {
             let path = self.path.join(name);
             files::write_atomically(&path, |file| {
@@ -295,7 +296,7 @@ impl RunFolder {
         self.path.join("checkpoints").join(format!("step-{step:08}.safetensors"))
     }
 
-    /// The file of the best checkpoint, the one with the lowest Fréchet distance.
+    /// The file of the best checkpoint: the newest one whose Fréchet distance is not measurably above the lowest.
     pub fn best_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints").join(BEST)
     }

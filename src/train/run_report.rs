@@ -273,7 +273,10 @@ impl RunReport {
             ));
         }
         if self.folder.best_checkpoint().exists() {
-            files.push(("checkpoints/best.safetensors".into(), "the checkpoint with the lowest Fréchet distance"));
+            files.push((
+                "checkpoints/best.safetensors".into(),
+                "the newest checkpoint whose Fréchet distance is not measurably above the lowest",
+            ));
         }
         Ok(Page {
             subtitle: format!("{model} on {shown_data}, {images} images"),

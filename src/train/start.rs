@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::classes::model_by_default;
 use super::initial_weights::TrainedWeights;
-use super::quality::flat_for;
+use super::quality::{Measured, flat_for};
 use super::run_folder::CONFIG;
 use super::settings::without_classes;
 use super::{Checkpoint, Classes, Row, RunFolder, Settings, shared_paths};
@@ -332,8 +332,8 @@ pub fn requeued(run: &Path, asked: &Recipe) -> Result<Requeued> {
     let changed = with_changes(settings, &changes)?;
     let ended_flat = || -> Result<bool> {
         let Some(patience) = changed.output.stop_when_flat else { return Ok(false) };
-        let distances =
-            Row::all_of(run)?.into_iter().filter(|row| row.step <= checkpoint.step).filter_map(|row| row.fd);
+        let rows = Row::all_of(run)?;
+        let distances = rows.iter().filter(|row| row.step <= checkpoint.step).filter_map(Measured::of);
         Ok(flat_for(distances) >= patience && is_ended(&path, checkpoint.step))
     };
     if is_complete(&path, checkpoint.step, changed.steps) || (changed.steps == settings.steps && ended_flat()?) {

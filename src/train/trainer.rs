@@ -18,7 +18,7 @@ use super::classes::ClassDistribution;
 use super::events::RunEvents;
 use super::log::{Log, OpenedLog};
 use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
-use super::quality::{Measured, flat_for};
+use super::quality::{BestStep, Measured, flat_for};
 use super::run_report::RunReport;
 use super::{Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, Settings, StopRequest, with_fewer_images};
 use crate::data::ImageSet;
@@ -94,9 +94,9 @@ impl Ending {
             complete,
             checkpoint: Checkpoint::find(folder.path())?,
             sheet: folder.sheet(*step, settings),
-            best: measured.iter().copied().min_by(|a, b| a.distance.total_cmp(&b.distance)),
+            best: BestStep::among(measured.iter().copied()).best(),
             last_measured: measured.last().copied(),
-            flat: (!complete).then(|| flat_for(measured.iter().map(|measured| measured.distance))),
+            flat: (!complete).then(|| flat_for(measured.iter().copied())),
         })
     }
 }
@@ -196,7 +196,7 @@ struct Run<'r, 'a> {
     /// The distances of all evaluations so far.
     distances: Vec<Measured>,
     /// The best step so far.
-    best: Option<Measured>,
+    best: BestStep,
     /// The alarms of the run.
     alarms: Alarms,
     /// The last sheet and its step.
@@ -344,6 +344,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 d_fake: losses.d_fake,
                 d_accuracy: losses.d_accuracy,
                 fd: None,
+                fd_se: None,
                 images_per_second: images_per_second as f32,
             };
             if step == self.next_evaluated {
@@ -419,7 +420,7 @@ impl<'r, 'a> Run<'r, 'a> {
             complete: self.step == self.settings().steps,
             checkpoint: path(&self.last_checkpoint),
             sheet: path(&self.last_sheet),
-            best: self.best,
+            best: self.best.best(),
             last_measured: self.distances.last().copied(),
             flat,
         })

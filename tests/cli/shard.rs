@@ -44,7 +44,9 @@ fn joined_shards_have_the_bytes_of_one_run_in_any_order_of_the_parts() {
 fn shards_of_a_conditional_run_have_the_classes_of_their_images_and_latents_and_classes_are_joined_too() {
     let place = Place::with_run("--conditional --eval-every never --steps 3");
     let all = |end: &str| {
-        format!("--out images{end}.npy --save-latents latents{end}.npy --save-classes classes{end}.npy --truncation 0.9")
+        format!(
+            "--out images{end}.npy --save-latents latents{end}.npy --save-classes classes{end}.npy --truncation 0.9"
+        )
     };
     for classes in ["", "--class 4,7,1"] {
         place.sample("run", &format!("--count 13 {classes} {}", all(""))).succeeds();
@@ -55,7 +57,10 @@ fn shards_of_a_conditional_run_have_the_classes_of_their_images_and_latents_and_
         for name in ["images", "latents", "classes"] {
             let parts: Vec<String> = (1..=4).map(|index| format!("{name}-{index}.npy")).collect();
             join(&place, &parts, &format!("joined-{name}.npy")).succeeds();
-            assert!(place.read(&format!("joined-{name}.npy")) == place.read(&format!("{name}.npy")), "{name}, {classes}");
+            assert!(
+                place.read(&format!("joined-{name}.npy")) == place.read(&format!("{name}.npy")),
+                "{name}, {classes}"
+            );
         }
     }
     // The latents of a file are split like seeds.

@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::error::{Error, Result};
-use crate::train::quality::Measured;
+use crate::train::quality::{BestStep, Measured};
 use crate::train::{Checkpoint, Row, RunFolder};
 
 impl Run<'_, '_> {
@@ -43,18 +43,14 @@ impl Run<'_, '_> {
     }
 }
 
-/// The step and the distance of the best checkpoint. If the log has no distance of its step, it belongs to a later step than the one that
-/// the run resumes from. Then it is removed, because the resumed run may have another best step.
-pub(super) fn best_of(folder: &RunFolder, rows: &[Row]) -> Result<Option<Measured>> {
+/// The best step so far. If the best checkpoint is of another step, it is of a later step than the one that the run resumes from, or the
+/// run of an earlier version chose it by other rules. Then it is removed, because the resumed run may have another best step.
+pub(super) fn best_of(folder: &RunFolder, rows: &[Row]) -> Result<BestStep> {
+    let found = BestStep::among(rows.iter().filter_map(Measured::of));
     let path = folder.best_checkpoint();
-    if !path.exists() {
-        return Ok(None);
-    }
-    let best = Checkpoint::read(&path)
-        .ok()
-        .and_then(|checkpoint| rows.iter().filter_map(Measured::of).find(|measured| measured.step == checkpoint.step));
-    if best.is_none() {
+    let is_of = |step: u64| Checkpoint::read(&path).is_ok_and(|checkpoint| checkpoint.step == step);
+    if path.exists() && !found.best().is_some_and(|best| is_of(best.step)) {
         std::fs::remove_file(&path).map_err(Error::file("remove", &path))?;
     }
-    Ok(best)
+    Ok(found)
 }

@@ -94,18 +94,28 @@ impl Run<'_, '_> {
                 None
             }
         };
-        let measured = metrics.as_ref().map(|metrics| Measured { step, distance: metrics.frechet as f32 });
-        let best = measured.filter(|new| self.best.is_none_or(|best| new.distance < best.distance));
-        if let Some(Measured { distance, .. }) = measured {
+        let measured = metrics.as_ref().map(|QuickMetrics { frechet, .. }| Measured {
+            step,
+            distance: frechet.distance as f32,
+            standard_error: frechet.standard_error as f32,
+        });
+        let is_best = measured.is_some_and(|measured| self.best.observe(measured));
+        if let Some(measured) = measured {
             let count = self.training.evaluator.as_ref().map_or(0, BackgroundEvaluator::count);
-            let lowest = if best.is_some() { ", the lowest so far" } else { "" };
-            let what = format!("distance    {distance:.1} to real images ({count}) after step {step}{lowest}");
+            let verdict = match (is_best, self.best.lowest() == Some(measured)) {
+                (true, true) => ", the lowest so far",
+                (true, false) => ", not measurably above the lowest",
+                (false, _) => "",
+            };
+            let what = format!("distance    {measured} to real images ({count}) after step {step}{verdict}");
             self.training.progress.line(&what);
         }
         for row in rows {
             let is_measured = row.step == step;
-            let fd = measured.filter(|_| is_measured).map(|measured| measured.distance);
-            self.write_row(&Row { fd, ..row })?;
+            let measured = measured.filter(|_| is_measured);
+            let fd = measured.map(|measured| measured.distance);
+            let fd_se = measured.map(|measured| measured.standard_error);
+            self.write_row(&Row { fd, fd_se, ..row })?;
             if let Some(metrics) = metrics.as_ref().filter(|_| is_measured) {
                 let Checkpoint { settings, model, .. } = &checkpoint;
                 let raised = self.alarms.observe_metrics(step, metrics, settings, model)?.map(RaisedAlarm::lines);
@@ -114,9 +124,8 @@ impl Run<'_, '_> {
         }
         self.log.flush()?;
         self.distances.extend(measured);
-        if best.is_some() {
+        if is_best {
             checkpoint.write(&self.training.folder.best_checkpoint())?;
-            self.best = best;
         }
         if is_due { self.keep(checkpoint) } else { Ok(()) }
     }
@@ -131,7 +140,7 @@ impl Run<'_, '_> {
             return Ok(None);
         }
         self.finish_evaluation()?;
-        let flat = flat_for(self.distances.iter().map(|measured| measured.distance));
+        let flat = flat_for(self.distances.iter().copied());
         Ok((flat >= patience).then_some(flat))
     }
 
