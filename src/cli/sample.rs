@@ -22,7 +22,7 @@ use crate::progress::Console;
 use crate::report::{ImageBytes, arrays, sheet};
 use crate::shard::Shard;
 use crate::train::classes::{columns, usual_seeds};
-use crate::train::{ClassMix, GeneratorInput, Sampler, latent};
+use crate::train::{Checkpoint, ClassMix, GeneratorInput, Sampler, latent};
 
 /// The largest number of images in a folder or an array.
 const MAX_IMAGES: u64 = 1_000_000;
@@ -190,72 +190,39 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         files::check_file(array)?;
     }
     let (path, checkpoint) = arguments.run.open()?;
-    let classes = RequestedClasses::parse(arguments.class.as_deref(), &checkpoint, arguments.run.path())?;
-    let per_seed = match &classes {
-        Some(RequestedClasses::Listed(classes)) => classes.len(),
-        Some(RequestedClasses::Drawn(_)) | None => 1,
-    };
-    let latent_size = checkpoint.model.latent;
-    let latents = match (&arguments.latents, seeds) {
-        (Some(file), _) => Latents::File(arrays::read_matrix(file, latent_size, MAX_IMAGES as usize)?, latent_size),
-        (None, Some(seeds)) => Latents::Seeds(seeds),
-        (None, None) => Latents::Seeds((0..usual_seeds(per_seed) as u64).collect()),
-    };
-    if let (Some(file), Some(RequestedClasses::Drawn(_))) = (&arguments.latents, &classes) {
-        return Err(Error::Request {
-            message: format!("the latents of {} have no seeds, which draw the classes of images", file.display()),
-            hint: "choose classes with --class, such as --class 0 or --class all".into(),
-        });
-    }
-    if arguments.save_classes.is_some() && classes.is_none() {
-        return Err(Error::Request {
-            message: format!("--save-classes: {} is not conditional", arguments.run.path().display()),
-            hint: "leave out --save-classes".into(),
-        });
-    }
-    let all = arguments.count.map_or(latents.len() * per_seed, |count| count as usize);
-    check_count(*form, all)?;
-    shard.map_or(Ok(()), |shard| shard.check(all, "images"))?;
-    let numbers = shard.unwrap_or(Shard::WHOLE).range(all);
+    let requested = RequestedImages::of(arguments, &checkpoint, seeds)?;
+    check_count(*form, requested.count)?;
+    shard.map_or(Ok(()), |shard| shard.check(requested.count, "images"))?;
+    let numbers = shard.unwrap_or(Shard::WHOLE).range(requested.count);
     let count = numbers.len();
-    let class = |number: usize| match &classes {
-        Some(RequestedClasses::Listed(classes)) => Some(classes[number % per_seed]),
-        Some(RequestedClasses::Drawn(distribution)) => latents.seed(number).map(|seed| distribution.draw(seed)),
-        None => None,
-    };
-    let latent = |number: usize| arguments.truncation.apply(latents.latent(number / per_seed, latent_size));
-    let input = |number: usize| GeneratorInput { latent: latent(number), class: class(number).map(ClassMix::from) };
     let (device, which) = arguments.device.open(console)?;
     console.message(&format!("device      {which}"));
     console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
     let part = shard.map(|shard| {
         let origin = SampleOrigin::of(&checkpoint, arguments.run.raw(), arguments.truncation);
-        let listed = match &classes {
-            Some(RequestedClasses::Listed(classes)) => Some(classes.clone()),
-            Some(RequestedClasses::Drawn(_)) | None => None,
-        };
-        SamplePart::new(shard, device.description(), origin, all, &latents.bytes(), listed).to_text()
+        let (inputs, listed) = (requested.latents.bytes(), requested.listed().map(<[u8]>::to_vec));
+        SamplePart::new(shard, device.description(), origin, requested.count, &inputs, listed).to_text()
     });
     if let Some(file) = &arguments.save_latents {
-        let rows: Vec<f32> = numbers.clone().flat_map(latent).collect();
-        arrays::write_matrix(file, &rows, latent_size, part.as_deref())?;
+        let rows: Vec<f32> = numbers.clone().flat_map(|number| requested.latent(number)).collect();
+        arrays::write_matrix(file, &rows, requested.latent_size, part.as_deref())?;
     }
     if let Some(file) = &arguments.save_classes {
-        let labels: Vec<i64> = numbers.clone().filter_map(class).map(i64::from).collect();
+        let labels: Vec<i64> = numbers.clone().filter_map(|number| requested.class(number)).map(i64::from).collect();
         arrays::write_vector(file, &labels, part.as_deref())?;
     }
 
     let shape = checkpoint.model.image;
     let mut sampler = Sampler::new(device.as_ref(), &checkpoint, arguments.run.raw())?;
     let task = console.task("drawing images", count as u64);
+    let input = |number: usize| requested.input(number);
     if *form == SampleForm::Folder {
         sample_folder::prepare(out, &checkpoint, arguments.run.raw(), arguments.truncation)?;
         sampler.generate(numbers, input, |numbers, bytes| {
             let images = ImageBytes::new(bytes, shape)?;
             task.advance(numbers.len() as u64);
             for (i, number) in numbers.enumerate() {
-                let name = file_name(&latents.name(number / per_seed), class(number));
-                sheet::write_png(&out.join(name), &sheet::single(&images, i))?;
+                sheet::write_png(&out.join(requested.file_name(number)), &sheet::single(&images, i))?;
             }
             Ok(())
         })?;
@@ -269,20 +236,15 @@ pub(super) fn run(arguments: &SampleArguments, console: &Console) -> Result<Outc
         let images = ImageBytes::new(&all, shape)?;
         match form {
             SampleForm::Array => arrays::write_npy(out, &images, part.as_deref())?,
-            _ => sheet::write_sheet(out, &sheet::lay_out(&images, columns(per_seed))?)?,
+            _ => sheet::write_sheet(out, &sheet::lay_out(&images, columns(requested.per_seed))?)?,
         }
     }
     drop(task);
     let step = checkpoint.step;
     let device = device.description();
     arguments.format.print(&SampleResult { images: count, shard, out, checkpoint: &path, step, device })?;
-    let known = checkpoint.settings.classes.as_ref();
-    if per_seed > 1 {
-        let classes = known.map_or_else(String::new, |classes| format!(" (of {classes})"));
-        console.message(&format!("each seed gives {per_seed} images, one of each class{classes}"));
-    } else if matches!(classes, Some(RequestedClasses::Drawn(_))) && known.is_none_or(|known| known.images.is_empty()) {
-        console
-            .message("classes are equally frequent, since this checkpoint does not have the frequencies of the data");
+    if let Some(note) = requested.note(&checkpoint) {
+        console.message(&note);
     }
     Ok(Outcome::Done)
 }
@@ -305,10 +267,98 @@ fn check_count(form: SampleForm, images: usize) -> Result<()> {
     })
 }
 
-/// The file name of an image in a folder, such as `seed-000007.png` or `seed-000007-class-003.png`.
-fn file_name(latent: &str, class: Option<u8>) -> String {
-    let class = class.map_or_else(String::new, |class| format!("-class-{class:03}"));
-    format!("{latent}{class}.png")
+/// The images that a command requests of a run.
+struct RequestedImages {
+    /// The latents.
+    latents: Latents,
+    /// The classes, for conditional models only.
+    classes: Option<RequestedClasses>,
+    /// The number of images of each latent: the number of listed classes, or 1.
+    per_seed: usize,
+    /// The number of images.
+    count: usize,
+    /// The length of a latent.
+    latent_size: usize,
+    /// The factor of the latents.
+    truncation: TruncationArgument,
+}
+
+impl RequestedImages {
+    /// The images of `seeds`, or if there are none, of latents from a file, or of the seeds that fill a sheet.
+    fn of(arguments: &SampleArguments, checkpoint: &Checkpoint, seeds: Option<Vec<u64>>) -> Result<Self> {
+        let classes = RequestedClasses::parse(arguments.class.as_deref(), checkpoint, arguments.run.path())?;
+        let per_seed = match &classes {
+            Some(RequestedClasses::Listed(classes)) => classes.len(),
+            Some(RequestedClasses::Drawn(_)) | None => 1,
+        };
+        let latent_size = checkpoint.model.latent;
+        let latents = match (&arguments.latents, seeds) {
+            (Some(file), _) => Latents::File(arrays::read_matrix(file, latent_size, MAX_IMAGES as usize)?, latent_size),
+            (None, Some(seeds)) => Latents::Seeds(seeds),
+            (None, None) => Latents::Seeds((0..usual_seeds(per_seed) as u64).collect()),
+        };
+        if let (Some(file), Some(RequestedClasses::Drawn(_))) = (&arguments.latents, &classes) {
+            return Err(Error::Request {
+                message: format!("the latents of {} have no seeds, which draw the classes of images", file.display()),
+                hint: "choose classes with --class, such as --class 0 or --class all".into(),
+            });
+        }
+        if arguments.save_classes.is_some() && classes.is_none() {
+            return Err(Error::Request {
+                message: format!("--save-classes: {} is not conditional", arguments.run.path().display()),
+                hint: "leave out --save-classes".into(),
+            });
+        }
+        let count = arguments.count.map_or(latents.len() * per_seed, |count| count as usize);
+        Ok(Self { latents, classes, per_seed, count, latent_size, truncation: arguments.truncation })
+    }
+
+    /// The listed classes. `None` if the model is not conditional, or seeds draw the classes.
+    fn listed(&self) -> Option<&[u8]> {
+        match &self.classes {
+            Some(RequestedClasses::Listed(classes)) => Some(classes),
+            Some(RequestedClasses::Drawn(_)) | None => None,
+        }
+    }
+
+    /// The class of an image, for conditional models only.
+    fn class(&self, number: usize) -> Option<u8> {
+        match &self.classes {
+            Some(RequestedClasses::Listed(classes)) => Some(classes[number % self.per_seed]),
+            Some(RequestedClasses::Drawn(classes)) => self.latents.seed(number).map(|seed| classes.draw(seed)),
+            None => None,
+        }
+    }
+
+    /// The latent of an image. All listed classes of a seed have the same one.
+    fn latent(&self, number: usize) -> Vec<f32> {
+        self.truncation.apply(self.latents.latent(number / self.per_seed, self.latent_size))
+    }
+
+    fn input(&self, number: usize) -> GeneratorInput {
+        GeneratorInput { latent: self.latent(number), class: self.class(number).map(ClassMix::from) }
+    }
+
+    /// The file name of an image in a folder, such as `seed-000007.png` or `seed-000007-class-003.png`.
+    fn file_name(&self, number: usize) -> String {
+        let class = self.class(number).map_or_else(String::new, |class| format!("-class-{class:03}"));
+        format!("{}{class}.png", self.latents.name(number / self.per_seed))
+    }
+
+    /// What a person should know about the classes of the images, if anything.
+    fn note(&self, checkpoint: &Checkpoint) -> Option<String> {
+        let known = checkpoint.settings.classes.as_ref();
+        match &self.classes {
+            Some(RequestedClasses::Listed(classes)) if classes.len() > 1 => {
+                let all = known.map_or_else(String::new, |known| format!(" (of {known})"));
+                Some(format!("each seed gives {} images, one of each class{all}", classes.len()))
+            }
+            Some(RequestedClasses::Drawn(_)) if known.is_none_or(|known| known.images.is_empty()) => Some(
+                "classes are equally frequent, since this checkpoint does not have the frequencies of the data".into(),
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// The latents of the images.
