@@ -93,7 +93,8 @@ impl Run {
         gan.load(cpu.as_mut(), &self.checkpoint).unwrap();
         cpu.upload(gan.data, Values::U8(&self.images.pixels)).unwrap();
         cpu.upload(gan.labels.unwrap(), Values::U8(self.images.labels.as_ref().unwrap())).unwrap();
-        let (latents, classes) = sheet_inputs(&self.checkpoint);
+        let (latents, classes) =
+            sheet_inputs(self.checkpoint.model.latent, self.checkpoint.class_distribution().as_ref());
         cpu.upload(gan.sheet.latents, Values::F32(&latents)).unwrap();
         cpu.upload(gan.sheet.classes.unwrap(), Values::U32(&classes)).unwrap();
         Twin { gan, cpu }

@@ -30,7 +30,7 @@ impl RequestedClasses {
     ///
     /// If a class does not exist, or a list is given for a model that is not conditional.
     pub(super) fn parse(list: Option<&str>, checkpoint: &Checkpoint, run: &Path) -> Result<Option<Self>> {
-        match (ClassDistribution::of(checkpoint), list) {
+        match (checkpoint.class_distribution(), list) {
             (None, None) => Ok(None),
             (None, Some(list)) => Err(Error::Request {
                 message: format!("--class {list}: {} is not conditional", run.display()),

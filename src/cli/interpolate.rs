@@ -42,7 +42,7 @@ pub(super) struct InterpolateArguments {
     #[arg(long, value_name = "SEEDS")]
     seeds: SeedList,
 
-    /// Class of all images, or a class for each of them, such as 3,8 [default: drawn by the seeds]
+    /// Class of all images or of each, such as 3,8 [default: drawn by the seeds]
     ///
     /// For a conditional run. With one seed, the animation passes through these classes, or through all of them with `all`. Between two
     /// classes, the weights of the generator's first layer that belong to them are interpolated linearly.

@@ -53,9 +53,9 @@ pub(super) struct SampleArguments {
     #[arg(long, value_name = "NPY", conflicts_with_all = ["count", "seeds"])]
     latents: Option<PathBuf>,
 
-    /// Classes of a conditional run, such as 7, cats,dogs or all [default: drawn by the seeds]
+    /// Classes, such as 7, cats,dogs or all [default: drawn by the seeds]
     ///
-    /// With several classes, each seed gives one image of each class: a row of a sheet, with a column for each class. --count is still the
+    /// For a conditional run. With several classes, each seed gives one image of each class: a row of a sheet, with a column for each class. --count is still the
     /// number of images. Its default is then the number of whole rows on a sheet.
     #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
     class: Option<String>,
@@ -101,7 +101,7 @@ pub(super) struct SampleArguments {
     #[arg(long, value_name = "NPY", help_heading = "Output")]
     save_latents: Option<PathBuf>,
 
-    /// Write the class of each image of a conditional run to a NumPy array of shape (N), i64
+    /// Write the classes to a NumPy array of shape (N), i64
     #[arg(long, value_name = "NPY", help_heading = "Output")]
     save_classes: Option<PathBuf>,
 

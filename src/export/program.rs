@@ -18,7 +18,7 @@ use crate::program::random::stream;
 use crate::program::{Decay, Device, Executor, Program, RoutineId, TensorId, Values};
 use crate::recipe::Rates;
 use crate::report::evenly;
-use crate::train::classes::{ClassDistribution, columns, sheet_inputs, usual_seeds};
+use crate::train::classes::{columns, sheet_inputs, usual_seeds};
 use crate::train::{Checkpoint, Gan, HISTORY_NAMES, HISTORY_ROWS, ImageRoutine, SHEET_IMAGES};
 
 /// The default number of training images in an exported file.
@@ -110,7 +110,7 @@ impl<'a> Exported<'a> {
         if let (Some(tensor), Some(labels)) = (gan.labels, &self.images.labels) {
             memory.upload(tensor, Values::U8(labels))?;
         }
-        let (latents, classes) = sheet_inputs(self.checkpoint);
+        let (latents, classes) = self.sheet_inputs();
         memory.upload(gan.sheet.latents, Values::F32(&latents))?;
         if let Some(tensor) = gan.sheet.classes {
             memory.upload(tensor, Values::U32(&classes))?;
@@ -187,9 +187,14 @@ impl<'a> Exported<'a> {
         Ok(writer.finish(&about, &fresh))
     }
 
+    /// The latents and the classes of a sheet.
+    fn sheet_inputs(&self) -> (Vec<f32>, Vec<u32>) {
+        sheet_inputs(self.checkpoint.model.latent, self.checkpoint.class_distribution().as_ref())
+    }
+
     /// The classes of a conditional model, and the layout of a sheet with a column for each.
     fn classes(&self) -> Option<Value> {
-        let distribution = ClassDistribution::of(self.checkpoint)?;
+        let distribution = self.checkpoint.class_distribution()?;
         let (weights, known) = (distribution.weights(), self.checkpoint.settings.classes.as_ref());
         let name = |class: usize| known.and_then(|classes| classes.name(class));
         let name = |class: usize| name(class).map_or_else(|| class.to_string(), Into::into);
@@ -209,7 +214,7 @@ impl<'a> Exported<'a> {
         let generator = Network::generator(&mut program, model);
         let routine = ImageRoutine::add(&mut program, &generator, model, "draw", SHEET_IMAGES);
         let mut cpu = CpuDevice::<f32>::new().build(&program)?;
-        let (latents, classes) = sheet_inputs(self.checkpoint);
+        let (latents, classes) = self.sheet_inputs();
         let mut draw = |rounded: &dyn Fn(Vec<f32>) -> Vec<f32>| {
             for (tensor, source) in [(generator.params(), gan.ema.params()), (generator.running(), gan.ema.running())] {
                 cpu.upload(tensor, Values::F32(&rounded(memory.floats(source))))?;

@@ -1,6 +1,6 @@
 //! A device that runs a program with the WGSL shaders of `shaders/`, through wgpu: Vulkan, Metal, DX12 or OpenGL.
 //!
-//! The only room that names wgpu. [`adapters`] lists the adapters of this machine, [`GpuDevice`] is an open adapter, and
+//! The only room that names wgpu. [`adapters()`] lists the adapters of this machine, [`GpuDevice`] is an open adapter, and
 //! [`GpuExecutor`] is a program on it.
 
 mod adapters;

@@ -70,7 +70,7 @@ impl Gaussian {
 ///
 /// If `a` and `b` have different numbers of features.
 pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<f64> {
-    Ok(Comparison::of(a, b)?.distance(a, b))
+    Ok(CovarianceRoots::of(a, b)?.distance(a, b))
 }
 
 /// The Fréchet distance ([`frechet`]) of the features of generated images from those of real images, and its standard error.
@@ -89,10 +89,10 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<f64> {
 /// If there are fewer than two images, and those of [`frechet`].
 pub fn frechet_of_images(reals: &Gaussian, generated: &Features) -> Result<FrechetEstimate> {
     let gaussian = Gaussian::of(generated)?;
-    let comparison = Comparison::of(reals, &gaussian)?;
+    let roots = CovarianceRoots::of(reals, &gaussian)?;
     let (n, width) = (generated.rows(), generated.width());
     let centred = centred(generated, gaussian.mean.as_slice());
-    let curvature = DMatrix::identity(width, width) - comparison.transport();
+    let curvature = DMatrix::identity(width, width) - roots.transport();
     let curvature: Vec<f64> = curvature.iter().copied().collect(); // it is symmetric, so the order of storage does not matter
     let mut curved = vec![0.0; n * width];
     let rows = Matrix::new(&centred, n, width);
@@ -105,20 +105,20 @@ pub fn frechet_of_images(reals: &Gaussian, generated: &Features) -> Result<Frech
     let mean = influences.iter().sum::<f64>() / n as f64;
     let squares: f64 = influences.iter().map(|influence| (influence - mean).powi(2)).sum();
     Ok(FrechetEstimate {
-        distance: comparison.distance(reals, &gaussian),
+        distance: roots.distance(reals, &gaussian),
         standard_error: (squares / (n as f64 * (n - 1) as f64)).sqrt(),
     })
 }
 
-/// What the Fréchet distance of two distributions and its derivative have in common.
-struct Comparison {
+/// The roots of covariances that the Fréchet distance of two distributions and its derivative have in common.
+struct CovarianceRoots {
     /// `C^(1/2)`, the root of the covariance of the first distribution.
     root: DMatrix<f64>,
     /// The eigenvectors and eigenvalues of `C^(1/2) C' C^(1/2)`.
     middle: SymmetricEigen<f64, nalgebra::Dyn>,
 }
 
-impl Comparison {
+impl CovarianceRoots {
     fn of(a: &Gaussian, b: &Gaussian) -> Result<Self> {
         assert_eq!(a.mean.len(), b.mean.len(), "both sets have equal numbers of features");
         let of_a = eigen(a.covariance.clone())?;

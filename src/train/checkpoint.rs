@@ -17,6 +17,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::classes::ClassDistribution;
 use super::settings::Facts;
 use super::{Settings, shared_paths};
 use crate::error::{Error, Result};
@@ -111,6 +112,11 @@ impl Checkpoint {
     pub(super) fn buffer(&self, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
         let named = layout.tensors().filter_map(|(name, _)| self.tensors.get(&format!("{prefix}{name}")));
         layout.pack(&named.cloned().collect::<Vec<_>>())
+    }
+
+    /// The distribution of the classes that seeds draw. `None` if the model is not conditional.
+    pub fn class_distribution(&self) -> Option<ClassDistribution> {
+        self.model.classes.map(|count| ClassDistribution::new(count, self.settings.classes.as_ref()))
     }
 
     /// All tensors, by name.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, SHEET_IMAGES, latent};
+use super::{SHEET_IMAGES, latent};
 use crate::data::{ImageSet, names_a_part};
 use crate::net::Model;
 use crate::program::random::{key, philox, stream};
@@ -107,11 +107,6 @@ impl ClassDistribution {
         Self { weights: known.cloned().unwrap_or_else(|| vec![1; count]) }
     }
 
-    /// The distribution of the classes of a run. `None` if its model is not conditional.
-    pub fn of(checkpoint: &Checkpoint) -> Option<Self> {
-        checkpoint.model.classes.map(|count| Self::new(count, checkpoint.settings.classes.as_ref()))
-    }
-
     /// The number of real images of each class, or ones if these numbers are unknown.
     pub fn weights(&self) -> &[u64] {
         &self.weights
@@ -174,9 +169,9 @@ pub fn of_sheet() -> Vec<SampleRequest> {
     (0..SHEET_IMAGES as u64).map(SampleRequest::from).collect()
 }
 
-/// The latents (64, latent) and the classes (64) of a sheet that is drawn during training.
-pub fn sheet_inputs(checkpoint: &Checkpoint) -> (Vec<f32>, Vec<u32>) {
-    inputs(&of_sheet(), checkpoint.model.latent, SHEET_IMAGES, ClassDistribution::of(checkpoint).as_ref())
+/// The latents (64, latent) and the classes (64) of a sheet that is drawn during training. `distribution` is that of a conditional model.
+pub fn sheet_inputs(latent_size: usize, distribution: Option<&ClassDistribution>) -> (Vec<f32>, Vec<u32>) {
+    inputs(&of_sheet(), latent_size, SHEET_IMAGES, distribution)
 }
 
 /// The labels of `classes` classes: 0, 1, ...

@@ -165,7 +165,7 @@ impl Sampler {
         executor.upload(generator.params(), Values::F32(&params))?;
         let running = checkpoint.buffer("", generator.running_layout())?;
         executor.upload(generator.running(), Values::F32(&running))?;
-        Ok(Self { executor, routine, latent_size: model.latent, distribution: ClassDistribution::of(checkpoint) })
+        Ok(Self { executor, routine, latent_size: model.latent, distribution: checkpoint.class_distribution() })
     }
 
     /// The length of a latent.

@@ -224,7 +224,7 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         let chunks = ChunkLoader::new(images, &start.settings, capacity);
         gan.load(executor.as_mut(), start)?;
-        let distribution = ClassDistribution::of(start);
+        let distribution = start.class_distribution();
         let OpenedLog { log, rows, warning } = Log::open(folder.path(), start.step)?;
         if let Some(warning) = warning {
             progress.line(&format!("log         {warning}"));
