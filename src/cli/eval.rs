@@ -74,7 +74,7 @@ pub(super) struct EvalArguments {
     #[arg(long)]
     neighbours: bool,
 
-    /// File of --shard or --neighbours [default: neighbours.png in the run folder]
+    /// File of --shard or --neighbours [default: neighbours.png in the run]
     ///
     /// The name ends in .safetensors with --shard, and in .png with --neighbours.
     #[arg(short, long, value_name = "FILE", requires = "written")]
