@@ -8,7 +8,7 @@ mod lock;
 mod path_text;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,6 +66,15 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
     temporary.persist(&path).map_err(|kept| failed()(kept.error))?;
     drop(file);
     sync_folder(folder).map_err(failed())
+}
+
+/// Writes `bytes` as the file at `path`, atomically, as [`write_atomically`] does.
+///
+/// # Errors
+///
+/// If the file cannot be written, or `path` is not a regular file.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, |out| out.write_all(bytes).map_err(Error::file("write", path)))
 }
 
 /// Removes the temporary files in `folder` that processes left behind which no longer run, and nothing else. Those of a process
@@ -202,12 +211,10 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn write_text(path: &Path, text: &str) -> Result<()> {
-        write_atomically(path, |out| out.write_all(text.as_bytes()).map_err(Error::file("write", path)))
+        write_bytes(path, text.as_bytes())
     }
 
     fn names_in(folder: &Path) -> Vec<String> {

@@ -47,6 +47,8 @@
 //! which modules may use each other.
 
 pub mod bench;
+// For the program and its tests, which parse commands. It is no part of the API.
+#[doc(hidden)]
 pub mod cli;
 pub mod cpu;
 pub mod data;

@@ -22,9 +22,14 @@ use gpu_gan::verify::{Case, Tolerance, awkward, long, of_models, pattern};
 
 #[track_caller]
 fn assert_agrees(gpu: &GpuDevice, case: &Case) {
-    for (letter, comparison) in case.run(gpu).unwrap() {
-        if let Some(complaint) = comparison.complaint {
-            panic!("{letter} of {} on {}: {complaint}", case.op().name(), case.shapes());
+    let twin = case.integer_twin();
+    let mut executor = gpu.executor(case.program()).unwrap();
+    for (case, integers) in [(case, "")].into_iter().chain(twin.iter().map(|twin| (twin, ", integers"))) {
+        executor.poison();
+        for (letter, comparison) in case.try_on(&mut executor).unwrap() {
+            if let Some(complaint) = comparison.complaint {
+                panic!("{letter} of {} on {}{integers}: {complaint}", case.op().name(), case.shapes());
+            }
         }
     }
 }

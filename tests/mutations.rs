@@ -1,14 +1,18 @@
-//! `verify` detects broken kernels: in each shader, one `+` at a time is replaced by a `-`.
+//! `verify` detects broken kernels: in each shader, one `+` at a time is replaced by a `-`. It writes the cases that fail, and a replay
+//! of them finds the smallest shapes that fail.
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 
 use common::{aloud, gpu};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
-use gpu_gan::verify::{Case, awkward, long};
+use gpu_gan::progress::Console;
+use gpu_gan::verify::{Case, KnownFailures, Replay, Scope, SmallestCase, VerifyOptions, awkward, long, verify};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 /// The number of mutations of a short file.
@@ -109,4 +113,119 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     aloud(&format!("not broken, as this adapter does not run them: {}", others.join(", ")));
     aloud(&table);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+}
+
+/// The elements of a file of a NumPy array of f32, or of f64 rounded to f32, and its shape.
+fn array(path: &Path) -> (Vec<f32>, Vec<u64>) {
+    let read = || npyz::NpyFile::new(fs::File::open(path).unwrap()).unwrap();
+    let values = read()
+        .into_vec::<f32>()
+        .unwrap_or_else(|_| read().into_vec::<f64>().unwrap().into_iter().map(|value| value as f32).collect());
+    (values, read().shape().to_vec())
+}
+
+#[test]
+fn a_failing_case_is_written_and_a_replay_shrinks_it_on_a_broken_device_and_passes_on_a_correct_one() {
+    let Some(gpu) = gpu() else { return };
+    // Every element of the first batch from the fortieth on becomes 0.
+    let concat = SHADERS.iter().find(|shader| shader.name == "concat").unwrap();
+    let source = concat.source.replace("y[i] = a[i];", "y[i] = select(a[i], 0.0, i >= 40u);");
+    assert_ne!(source, concat.source);
+    let broken = gpu.clone().replacing("concat", &source);
+    let folder = tempfile::tempdir().unwrap();
+    let [dump, smaller] = ["dump", "smaller"].map(|name| folder.path().join(name));
+    let options = |dump: &Path| VerifyOptions {
+        scope: Scope::Quick,
+        filter: Some("^concat/a=(1|3)x3x3x5".parse().unwrap()),
+        seed: 3,
+        known_failures: KnownFailures::default(),
+        dump: Some(dump.to_path_buf()),
+    };
+    let report = verify(gpu, &options(&dump), &Console::silent()).unwrap();
+    assert!(report.passed && !dump.exists(), "{report}");
+    let report = verify(&broken, &options(&dump), &Console::silent()).unwrap();
+    let failed: Vec<&str> =
+        report.results.iter().filter(|result| !result.complaints.is_empty()).map(|result| &*result.name).collect();
+    assert_eq!(failed, ["concat/a=1x3x3x5,b=1x3x3x5,y=2x3x3x5", "concat/a=3x3x3x5,b=5x3x3x5,y=8x3x3x5"], "{report}");
+
+    let case = dump.join("0002-concat");
+    let (a, _) = array(&case.join("inputs/0-a.npy"));
+    let (b, _) = array(&case.join("inputs/1-b.npy"));
+    let (got, shape) = array(&case.join("got/2-y.npy"));
+    let (wanted, _) = array(&case.join("wanted/2-y.npy"));
+    assert_eq!(shape, [8, 3, 3, 5]);
+    assert_eq!(wanted, [&a[..], &b].concat());
+    assert_eq!(got, [&a[..40], &[0.0; 95], &b].concat());
+    let text = fs::read_to_string(case.join("case.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let dispatch = &file["dispatches"][0];
+    assert_eq!((&file["name"], &file["seed"]), (&failed[1].into(), &3.into()), "{text}");
+    assert_eq!(dispatch["overrides"], serde_json::json!({ "LEN_A": 135.0, "LEN_B": 225.0 }), "{text}");
+    assert_eq!(dispatch["bindings"]["y"], "2-y from element 0", "{text}");
+    assert_eq!(file["adapter"]["name"], gpu.adapter().name, "{text}");
+    assert!(file["complaints"][0].as_str().unwrap().contains("95 of 360 elements are wrong"), "{text}");
+    assert_eq!(fs::read_to_string(case.join("concat.wgsl")).unwrap(), source);
+    assert_eq!(dispatch["spirv"].is_string(), gpu.adapter().backend == "Vulkan", "{text}");
+    if let Some(spirv) = dispatch["spirv"].as_str() {
+        let words = fs::read(case.join(spirv)).unwrap();
+        assert_eq!(words[..4], 0x0723_0203_u32.to_le_bytes(), "the magic number of SPIR-V");
+    }
+
+    let replay = Replay::read(&dump, None).unwrap();
+    let correct = replay.run(gpu, Some(&smaller), &Console::silent()).unwrap();
+    assert!(correct.passed && correct.cases.len() == 2 && !smaller.exists(), "{correct}");
+    let found = replay.run(&broken, Some(&smaller), &Console::silent()).unwrap();
+    let smallest = |number: usize| found.cases[number].smallest.as_ref().expect("it fails");
+    assert!(!found.passed, "{found}");
+    // Every axis that is shorter by one leaves at most forty elements in the first batch; the second one is not broken.
+    assert_eq!(smallest(0).name, "concat/a=1x3x3x5,b=1x3x3x5,y=2x3x3x5", "{found}");
+    assert_eq!(smallest(1).name, "concat/a=3x1x3x5,b=1x1x3x5,y=4x1x3x5", "{found}");
+    assert!(found.to_string().contains("smallest failing shapes, after "), "{found}");
+
+    // The smallest case is a dump, too: it fails again, and cannot become smaller.
+    let again = Replay::read(&smaller.join("0002-concat"), None).unwrap();
+    let again = again.run(&broken, None, &Console::silent()).unwrap();
+    let SmallestCase { name, complaints, .. } = again.cases[0].smallest.as_ref().unwrap();
+    assert_eq!((name, complaints), (&smallest(1).name, &smallest(1).complaints));
+    assert_eq!(again.cases[0].complaints, *complaints, "{again}");
+}
+
+#[test]
+fn a_replay_refuses_a_case_that_this_version_does_not_have() {
+    let Some(gpu) = gpu() else { return };
+    let pick = SHADERS.iter().find(|shader| shader.name == "class").unwrap();
+    let broken = gpu.clone().replacing("class", &pick.source.replace("+ logits", "- logits"));
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("dump");
+    let name = "pick_logit/logits=6x1x1x4,labels=2,y=6x1x1x1";
+    let options = VerifyOptions {
+        scope: Scope::Quick,
+        filter: Some(format!("^{name}$").parse().unwrap()),
+        seed: 0,
+        known_failures: KnownFailures::default(),
+        dump: Some(dump.clone()),
+    };
+    assert!(!verify(&broken, &options, &Console::silent()).unwrap().passed);
+    let case = dump.join("0001-pick_logit");
+    let path = case.join("case.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for (right, wrong, problem) in [
+        (name, "pick_logit/y=1", "this version of gpu-gan has no case of this name: pick_logit/y=1"),
+        ("4\n      ]", "5\n      ]", "the shapes of its operands are not those of the case, nor smaller ones"),
+        ("PickLogit {", "PickLogit2 {", "this version of gpu-gan has other operations under this name"),
+    ] {
+        assert!(text.contains(right), "{right:?} is not in {text}");
+        fs::write(&path, text.replacen(right, wrong, 1)).unwrap();
+        let error = Replay::read(&case, None).unwrap().run(gpu, None, &Console::silent()).unwrap_err();
+        assert!(error.to_string().contains(problem), "{error}");
+        assert!(error.hint().contains("with the version of gpu-gan that wrote it, "), "{}", error.hint());
+    }
+    for (right, wrong, problem) in [
+        ("gpu-gan verify case 1", "gpu-gan verify case 2", "its format is \"gpu-gan verify case 2\""),
+        ("\"seed\"", "\"sead\"", "missing field `seed`"),
+    ] {
+        fs::write(&path, text.replacen(right, wrong, 1)).unwrap();
+        let error = Replay::read(&dump, None).unwrap_err();
+        assert!(error.to_string().contains(problem) && error.to_string().contains("case.json"), "{error}");
+    }
 }

@@ -1,15 +1,14 @@
 //! `gpu-gan verify`: checks that a GPU and its driver compute correctly.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Outcome;
 use super::device::DeviceArgument;
 use super::output::{ResultFormat, print};
 use crate::error::{Error, Result};
-use crate::files::{check_file, write_atomically};
+use crate::files::{check_file, write_bytes};
 use crate::progress::Console;
-use crate::verify::{CaseFilter, KnownFailures, Scope, VerifyOptions, VerifyReport, case_names, verify};
+use crate::verify::{CaseFilter, KnownFailures, Replay, Scope, VerifyOptions, VerifyReport, case_names, verify};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArguments {
@@ -32,8 +31,15 @@ pub(super) struct VerifyArguments {
     filter: Option<CaseFilter>,
 
     /// Print the names of the cases and run none
-    #[arg(long, conflicts_with_all = ["junit", "summary", "expect", "json"])]
+    #[arg(long, conflicts_with_all = ["junit", "summary", "expect", "json", "dump"])]
     list: bool,
+
+    /// Run the cases of a dump again, and shrink those that fail
+    ///
+    /// Finds the smallest shapes at which each case fails. DIR is a folder that `--dump` wrote, on this device or on another, or the folder of one case in it. With `--dump`, the
+    /// smallest failing cases are written into another folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "full", "list", "seed", "expect", "junit", "summary"])]
+    replay: Option<PathBuf>,
 
     /// Seed of the operands' values
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -54,6 +60,14 @@ pub(super) struct VerifyArguments {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     summary: Option<PathBuf>,
 
+    /// Write each failing case with its arrays and kernels
+    ///
+    /// Each case is a folder with NumPy arrays of the inputs, the results (got) and the references (wanted), the shaders in WGSL,
+    /// the kernels in SPIR-V if the device is a Vulkan device, and a case.json with the operations, dispatches, overrides and
+    /// adapter. Known failures are not written. DIR must be empty or new.
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    dump: Option<PathBuf>,
+
     #[command(flatten)]
     format: ResultFormat,
 
@@ -66,11 +80,20 @@ pub(super) fn run(arguments: &VerifyArguments, console: &Console) -> Result<Outc
     if arguments.list {
         return list(scope, arguments.filter.as_ref());
     }
+    if let Some(folder) = &arguments.replay {
+        return run_again(folder, arguments, console);
+    }
     [&arguments.junit, &arguments.summary].into_iter().flatten().try_for_each(|path| check_file(path))?;
     let known_failures = arguments.expect.as_deref().map(KnownFailures::read).transpose()?.unwrap_or_default();
     let (gpu, which) = arguments.device.open_gpu()?;
     console.message(&format!("device  {which}"));
-    let options = VerifyOptions { scope, filter: arguments.filter.clone(), seed: arguments.seed, known_failures };
+    let options = VerifyOptions {
+        scope,
+        filter: arguments.filter.clone(),
+        seed: arguments.seed,
+        known_failures,
+        dump: arguments.dump.clone(),
+    };
     let report = verify(&gpu, &options, console)?;
     arguments.format.print(&report)?;
     save("junit  ", arguments.junit.as_deref(), console, || report.junit())?;
@@ -93,9 +116,19 @@ fn list(scope: Scope, filter: Option<&CaseFilter>) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Runs the failing cases of a dump again.
+fn run_again(folder: &Path, arguments: &VerifyArguments, console: &Console) -> Result<Outcome> {
+    let replay = Replay::read(folder, arguments.filter.as_ref())?;
+    let (gpu, which) = arguments.device.open_gpu()?;
+    console.message(&format!("device  {which}"));
+    let report = replay.run(&gpu, arguments.dump.as_deref(), console)?;
+    arguments.format.print(&report)?;
+    if report.passed { Ok(Outcome::Done) } else { Err(wrong_results(&report.device)) }
+}
+
 fn save(label: &str, path: Option<&Path>, console: &Console, text: impl FnOnce() -> String) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
-    write_atomically(path, |out| out.write_all(text().as_bytes()).map_err(Error::file("write", path)))?;
+    write_bytes(path, text().as_bytes())?;
     console.message(&format!("{label} {}", path.display()));
     Ok(())
 }
@@ -110,10 +143,14 @@ fn failure(report: &VerifyReport) -> Error {
             hint: "remove them from the file given with --expect".into(),
         };
     }
+    wrong_results(&report.device)
+}
+
+fn wrong_results(device: &str) -> Error {
     Error::Device {
-        message: format!("{} does not compute correctly", report.device),
+        message: format!("{device} does not compute correctly"),
         hint: "update its driver; until then choose another with --device, or use --device cpu. If the driver is up to date, \
-               please report the table above"
+               please report the table above, with the folder that --dump DIR writes"
             .into(),
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use super::adapters::{Adapter, AdapterKind, Limits};
 use super::driver_errors::DriverErrors;
 use super::lower::{self, Dispatch, KernelSet, MAX_TILE_SHAPES, lower};
+use super::shaders::{Reflection, Shader};
+use super::spirv::Spirv;
 use super::submission;
 use super::tuner::Tuner;
 use crate::error::{Error, Result};
@@ -22,6 +24,8 @@ pub struct GpuDevice {
     pub(super) queue: wgpu::Queue,
     pub(super) name: String,
     driver: String,
+    /// The adapter that was opened.
+    adapter: Arc<Adapter>,
     errors: DriverErrors,
     pub(super) kernels: KernelSet,
     pub(super) tile_choice: TileChoice,
@@ -180,6 +184,7 @@ impl GpuDevice {
             queue,
             name,
             driver,
+            adapter: Arc::new(adapter.clone()),
             errors,
             kernels,
             tile_choice: TileChoice::default(),
@@ -191,6 +196,33 @@ impl GpuDevice {
             },
             created: Arc::default(),
         })
+    }
+
+    /// The adapter that was opened.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// The WGSL of a shader, as this device compiles it.
+    ///
+    /// # Panics
+    ///
+    /// If no shader has that name.
+    pub fn wgsl(&self, shader: &str) -> &str {
+        match self.compilation.replaced.get(shader) {
+            Some(replaced) => replaced,
+            None => Shader::named(shader).source,
+        }
+    }
+
+    /// The SPIR-V of a dispatch's kernel, as a Vulkan driver receives it; `None` for other graphics APIs, and for a kernel that naga
+    /// does not accept.
+    pub fn spirv(&self, dispatch: &Dispatch) -> Option<Vec<u32>> {
+        if self.device.adapter_info().backend != wgpu::Backend::Vulkan {
+            return None;
+        }
+        let reflection = Reflection::of_source(dispatch.shader, self.wgsl(dispatch.shader)).ok()?;
+        Some(Spirv::of(&reflection, dispatch).ok()?.words)
     }
 
     /// Name and version of the adapter's driver, in the driver's own words: `llvmpipe Mesa 22.3.6 (LLVM 15.0.6)`.

@@ -529,9 +529,8 @@ impl Pipelines {
 }
 
 fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
-    let source = gpu.compilation.replaced.get(shader.name).map_or(shader.source, |replaced| &**replaced);
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+    let source = wgpu::ShaderSource::Wgsl(gpu.wgsl(shader.name).into());
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name), source };
     if gpu.compilation.checked {
         return gpu.device.create_shader_module(descriptor);
     }

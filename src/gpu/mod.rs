@@ -10,6 +10,7 @@ mod executor;
 mod listing;
 mod lower;
 mod shaders;
+mod spirv;
 mod statistics;
 mod submission;
 mod timestamps;

@@ -108,13 +108,22 @@ pub(super) struct Reflection {
 
 impl Reflection {
     pub(super) fn of(shader: &Shader) -> Self {
-        let module = naga::front::wgsl::parse_str(shader.source)
-            .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(shader.source, shader.name)));
+        Self::of_source(shader.name, shader.source).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A source as naga understands it.
+    ///
+    /// # Errors
+    ///
+    /// naga's message with the place in the source, if it is invalid.
+    pub(super) fn of_source(name: &str, source: &str) -> Result<Self, String> {
+        let module =
+            naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string_with_path(source, name))?;
         let capabilities = Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
-            .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(shader.source, shader.name)));
-        Self { module, info }
+            .map_err(|error| error.emit_to_string_with_path(source, name))?;
+        Ok(Self { module, info })
     }
 
     /// The entry points, in the order of the file.

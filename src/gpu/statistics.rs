@@ -8,14 +8,10 @@ use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 
 use ash::vk;
-use naga::back::pipeline_constants::process_overrides;
-use naga::back::spv;
-use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
-use naga::valid::GlobalUse;
-use naga::{AddressSpace, ShaderStage};
 
 use super::lower::Dispatch;
 use super::shaders::{Reflection, Shader};
+use super::spirv::Spirv;
 use crate::error::{Error, Result};
 
 /// What a driver says about kernels.
@@ -126,7 +122,7 @@ pub fn compiled_kernels(device: Option<&str>, dispatches: &[Dispatch]) -> Result
     let kernels = dispatches.iter().map(|dispatch| {
         let reflection =
             modules.entry(dispatch.shader).or_insert_with(|| Reflection::of(Shader::named(dispatch.shader)));
-        let spirv = Spirv::of(reflection, dispatch);
+        let spirv = Spirv::of(reflection, dispatch).unwrap_or_else(|error| panic!("{}: {error}", dispatch.kernel()));
         Ok(CompiledKernel {
             kernel: dispatch.label(),
             overrides: dispatch.overrides.iter().map(|&(name, value)| (name.to_string(), value)).collect(),
@@ -136,50 +132,6 @@ pub fn compiled_kernels(device: Option<&str>, dispatches: &[Dispatch]) -> Result
         })
     });
     Ok(CompiledKernels { kernels: kernels.collect::<Result<_>>()?, device: vulkan.name.clone() })
-}
-
-/// A kernel in SPIR-V.
-struct Spirv {
-    /// The module.
-    words: Vec<u32>,
-    /// The binding numbers of its buffers.
-    bindings: Vec<u32>,
-    /// The bytes of workgroup memory that it declares.
-    workgroup_memory: u32,
-}
-
-impl Spirv {
-    /// Written as wgpu writes it for shaders that need no checks.
-    fn of(Reflection { module, info }: &Reflection, dispatch: &Dispatch) -> Self {
-        let entry_point = (ShaderStage::Compute, dispatch.entry);
-        let constants = dispatch.overrides.iter().map(|&(name, value)| (name.to_string(), value)).collect();
-        let (module, info) = process_overrides(module, info, Some(entry_point), &constants)
-            .unwrap_or_else(|error| panic!("{}: {error}", dispatch.kernel()));
-        let unchecked = BoundsCheckPolicies {
-            index: BoundsCheckPolicy::Unchecked,
-            buffer: BoundsCheckPolicy::Unchecked,
-            image_load: BoundsCheckPolicy::Unchecked,
-            binding_array: BoundsCheckPolicy::Unchecked,
-        };
-        let options = spv::Options {
-            lang_version: (1, 3),
-            flags: spv::WriterFlags::empty(),
-            bounds_check_policies: unchecked,
-            zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
-            force_loop_bounding: false,
-            ..Default::default()
-        };
-        let pipeline =
-            spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: dispatch.entry.to_string() };
-        let words = spv::write_vec(&module, &info, &options, Some(&pipeline))
-            .unwrap_or_else(|error| panic!("{}: {error}", dispatch.kernel()));
-        let uses = info.get_entry_point(0);
-        let used = || module.global_variables.iter().filter(|(handle, _)| uses[*handle] != GlobalUse::empty());
-        let bindings = used().filter_map(|(_, variable)| variable.binding.as_ref().map(|binding| binding.binding));
-        let shared = used().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
-        let workgroup_memory = shared.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum();
-        Self { words, bindings: bindings.collect(), workgroup_memory }
-    }
 }
 
 /// A Vulkan device that compiles.

@@ -1,10 +1,10 @@
-//! NumPy files (`.npy`) of images, of latents and of classes.
+//! NumPy files (`.npy`) of images, of latents, of classes and of tensors.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use npyz::WriterBuilder;
+use npyz::{AutoSerialize, WriterBuilder};
 
 use super::ImageBytes;
 use crate::error::{Error, Result};
@@ -39,6 +39,24 @@ pub fn write_vector(path: &Path, values: &[i64], note: Option<&str>) -> Result<(
         note.map_or(Ok(()), |note| write_note(out, note))
     };
     files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
+}
+
+/// Writes `values` as an `.npy` file of their type, with a shape of as many elements, in C order. The file is written whole or not at
+/// all.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_array<T: AutoSerialize + Copy>(path: &Path, values: &[T], shape: &[usize]) -> Result<()> {
+    let shape: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
+    files::write_atomically(path, |out| {
+        let header = npyz::WriteOptions::<T>::new().default_dtype().shape(&shape).writer(&mut *out).begin_nd();
+        let write = |mut writer: npyz::NpyWriter<T, _>| {
+            writer.extend(values.iter().copied())?;
+            writer.finish()
+        };
+        header.and_then(write).map_err(Error::file("write", path))
+    })
 }
 
 /// Reads an `.npy` file of f32 or f64 with the shape (N, `width`), where N is 1 to `max_rows`. Returns the values in C order.

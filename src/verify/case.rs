@@ -1,11 +1,12 @@
 //! Comparison of one operation, or of a few that a GPU may fuse, on a GPU and in f64 on the CPU.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::bounds::{largest_exact_integer, rounded_buffers, tolerance_in_f16, tolerance_of};
 use super::{Comparison, Tolerance};
 use crate::cpu::CpuExecutor;
 use crate::error::Result;
-use crate::gpu::{Dispatch, GpuDevice, KernelSet, lower};
+use crate::gpu::{Dispatch, GpuDevice, GpuExecutor, KernelSet, lower};
 use crate::program::random::{philox, uniform};
 use crate::program::{Access, Element, Executor, Op, Operand, Program, RoutineId, TensorId, Values};
 
@@ -15,6 +16,7 @@ const GUARD: f32 = 12_345.0;
 const GUARD_LEN: usize = 130;
 
 /// A program of one operation, or of a few consecutive ones, with guard elements after each tensor of floats.
+#[derive(Clone)]
 pub struct Case {
     /// The program with the operations.
     program: Program,
@@ -32,6 +34,32 @@ pub struct Case {
     given: Vec<(&'static str, Vec<f32>)>,
     /// The seed of all other values.
     seed: u64,
+    /// The largest magnitude of the values of an integer twin; `None` for real values.
+    largest_integer: Option<usize>,
+}
+
+/// The values of an operand, by its element type.
+pub(super) enum OperandValues {
+    /// Real numbers, or integers in an integer twin.
+    F32(Vec<f32>),
+    /// Step numbers or classes.
+    U32(Vec<u32>),
+    /// Pixels or classes of the data set.
+    U8(Vec<u8>),
+}
+
+/// A tensor that a case has written, with its reference.
+pub(super) struct WrittenTensor {
+    /// The index of the operand in [`Case::operands`].
+    pub(super) operand: usize,
+    /// The letter of the operand.
+    pub(super) name: &'static str,
+    /// The elements on the device.
+    pub(super) got: Vec<f32>,
+    /// The elements of the reference, in f64.
+    pub(super) wanted: Vec<f64>,
+    /// The comparison of both.
+    pub(super) comparison: Comparison,
 }
 
 impl Case {
@@ -98,6 +126,7 @@ impl Case {
             operands,
             given: Vec::new(),
             seed: 0,
+            largest_integer: None,
         }
     }
 
@@ -134,9 +163,55 @@ impl Case {
         self
     }
 
+    /// The same operations on small integers, if one of them is a matrix product: its integer twin. The results of products, and of
+    /// sums over them, are then integers below 2^24, which f32 holds exactly in any order of the terms. The factors are exact in f16,
+    /// too. So every device must compute these results exactly, up to the sign of zero. Other results of the twin are not compared.
+    pub fn integer_twin(&self) -> Option<Self> {
+        let largest = largest_exact_integer(self.ops(), &self.program)?;
+        Some(Self { largest_integer: Some(largest), given: Vec::new(), ..self.clone() })
+    }
+
     /// The operation, or the last one of several, on the case's own tensors.
     pub fn op(&self) -> &Op {
-        self.program.routine(self.run).ops.last().expect("a case has an operation")
+        self.ops().last().expect("a case has an operation")
+    }
+
+    /// The operations, in the order in which they run.
+    pub(super) fn ops(&self) -> &[Op] {
+        &self.program.routine(self.run).ops
+    }
+
+    /// The same operations where some tensors have other shapes, of the same number of dimensions. `None` if the shapes do not fit
+    /// together, or a tensor that lies in another one would change.
+    pub(super) fn resized(&self, shapes: &BTreeMap<TensorId, Vec<usize>>) -> Option<Self> {
+        let mut tensors: Vec<TensorId> =
+            self.ops().iter().flat_map(Op::operands).map(|operand| operand.tensor).collect();
+        // A tensor comes before those that lie in it.
+        tensors.sort_by_key(|&tensor| (std::cmp::Reverse(self.program.info(tensor).len()), tensor));
+        tensors.dedup();
+        let mut source = Program::new();
+        let mut copies: BTreeMap<TensorId, TensorId> = BTreeMap::new();
+        for &tensor in &tensors {
+            let info = self.program.info(tensor);
+            let shape = shapes.get(&tensor).unwrap_or(&info.shape);
+            let mut in_buffer = tensors.iter().filter(|&&other| self.program.info(other).buffer == info.buffer);
+            let whole = *in_buffer.next().expect("the tensor itself lies in its buffer");
+            if (whole != tensor || in_buffer.next().is_some()) && *shape != info.shape {
+                return None;
+            }
+            let copy = if whole == tensor {
+                source.tensor_of(self.program.element(tensor), info.name.as_str(), shape)
+            } else {
+                source.part(copies[&whole], info.offset - self.program.info(whole).offset, info.name.as_str(), shape)
+            };
+            copies.insert(tensor, copy);
+        }
+        let ops: Vec<Op> = self.ops().iter().map(|op| op.on(|operand| copies[&operand.tensor])).collect();
+        if ops.iter().any(|op| op.check(&source).is_err()) {
+            return None;
+        }
+        let Self { given, seed, largest_integer, .. } = self.clone();
+        Some(Self { given, seed, largest_integer, ..Self::of_ops(&ops, &source, self.step) })
     }
 
     /// The program with the operation.
@@ -151,12 +226,12 @@ impl Case {
 
     /// The dispatches of the case with a set of kernels, in order.
     pub fn dispatches(&self, kernels: KernelSet) -> Vec<Dispatch> {
-        lower(&self.program.routine(self.run).ops, &self.program, kernels)
+        lower(self.ops(), &self.program, kernels)
     }
 
     /// The dispatches of the case on a device, in order.
     pub fn dispatches_on(&self, gpu: &GpuDevice) -> Vec<Dispatch> {
-        gpu.dispatches_of(&self.program.routine(self.run).ops, &self.program)
+        gpu.dispatches_of(self.ops(), &self.program)
     }
 
     /// The entry points of the case on a device, as (shader, entry point), in order.
@@ -164,14 +239,31 @@ impl Case {
         self.dispatches_on(gpu).iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect()
     }
 
+    /// The name of the row of the case in a report: that of its last operation, or that of the product of an integer twin.
+    pub(super) fn row(&self) -> String {
+        let ops = self.ops();
+        match ops.iter().find(|op| op.flops(&self.program) > 0) {
+            Some(product) if self.largest_integer.is_some() => format!("{} (integers)", product.name()),
+            _ => self.op().name().to_string(),
+        }
+    }
+
+    /// Each operand with the tensor over it and its guard, in the order of [`Self::name`].
+    pub(super) fn operands(&self) -> &[(Operand, TensorId)] {
+        &self.operands
+    }
+
     /// The tolerance of the results, on a device with or without mixed precision.
     pub fn tolerance(&self, mixed_precision: bool) -> Tolerance {
+        if self.largest_integer.is_some() {
+            return Tolerance::EXACT_INTEGERS;
+        }
         self.in_f16.filter(|_| mixed_precision).unwrap_or(self.tolerance)
     }
 
     /// The operations and the shapes of their operands: `conv+activation/x=2x28x28x1,w=4x4x1x16,...`.
     pub fn name(&self) -> String {
-        let ops: Vec<_> = self.program.routine(self.run).ops.iter().map(Op::name).collect();
+        let ops: Vec<_> = self.ops().iter().map(Op::name).collect();
         let operands = self.operands.iter().map(|(operand, _)| {
             let sides: Vec<_> = self.program.shape(operand.tensor).iter().map(usize::to_string).collect();
             format!("{}={}", operand.name, sides.join("x"))
@@ -197,6 +289,23 @@ impl Case {
         let mut on_gpu = gpu.executor(&self.program)?;
         on_gpu.poison();
         self.try_on(&mut on_gpu)
+    }
+
+    /// Runs the case on a GPU like [`Self::run`]. `executor` is one of this case's program, or `None`, which is then filled: cases of
+    /// the same program share it.
+    ///
+    /// # Errors
+    ///
+    /// If the tensors do not fit into memory, or the GPU is lost.
+    pub(super) fn outcome(&self, gpu: &GpuDevice, executor: &mut Option<GpuExecutor>) -> Result<Vec<WrittenTensor>> {
+        let executor = match executor {
+            Some(executor) => executor,
+            None => executor.insert(gpu.executor(&self.program)?),
+        };
+        executor.poison();
+        self.fill(executor)?;
+        executor.run(self.run, 1)?;
+        self.written(executor)
     }
 
     /// The bits of all tensors that the operations write on a device.
@@ -234,27 +343,44 @@ impl Case {
     ///
     /// If the executor's device is lost, or the reference does not fit into memory.
     pub fn compare(&self, on_gpu: &mut dyn Executor) -> Result<Vec<(&'static str, Comparison)>> {
+        Ok(self.written(on_gpu)?.into_iter().map(|tensor| (tensor.name, tensor.comparison)).collect())
+    }
+
+    /// The tensors that the case wrote and that are compared, as for [`Self::compare`].
+    ///
+    /// # Errors
+    ///
+    /// If the executor's device is lost, or the reference does not fit into memory.
+    pub(super) fn written(&self, on_gpu: &mut dyn Executor) -> Result<Vec<WrittenTensor>> {
         let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut in_f64)?;
         in_f64.run(self.run, 1)?;
         let tolerance = self.tolerance(on_gpu.mixed_precision());
-        let mut comparisons = Vec::new();
-        for (operand, whole) in self.operands.iter().filter(|(operand, _)| operand.access != Access::Read) {
-            if self.program.element(operand.tensor) == Element::U32 {
+        let ops = self.ops();
+        let rounded = self.largest_integer.map(|_| rounded_buffers(ops, &self.program)).unwrap_or_default();
+        let compared = |operand: &Operand| {
+            operand.access != Access::Read && !rounded.contains(&self.program.info(operand.tensor).buffer)
+        };
+        let mut tensors = Vec::new();
+        for (index, (operand, whole)) in self.operands.iter().enumerate().filter(|(_, (operand, _))| compared(operand))
+        {
+            let (got, wanted, comparison) = if self.program.element(operand.tensor) == Element::U32 {
                 let got: Vec<f32> = on_gpu.counters(*whole)?.into_iter().map(|counter| counter as f32).collect();
-                let want: Vec<f64> = in_f64.counters(*whole)?.into_iter().map(f64::from).collect();
-                comparisons.push((operand.name, Comparison::new(&got, &want, Tolerance::EXACT)));
-                continue;
-            }
-            let got = on_gpu.download(*whole)?;
-            let (got, guard) = got.split_at(self.program.info(operand.tensor).len());
-            let mut comparison = Comparison::new(got, &in_f64.read(operand.tensor), tolerance);
-            if guard.iter().any(|&value| value != GUARD) {
-                comparison.complaint = Some("elements after the end of the tensor were overwritten".into());
-            }
-            comparisons.push((operand.name, comparison));
+                let wanted: Vec<f64> = in_f64.counters(*whole)?.into_iter().map(f64::from).collect();
+                let comparison = Comparison::new(&got, &wanted, Tolerance::EXACT);
+                (got, wanted, comparison)
+            } else {
+                let (mut got, wanted) = (on_gpu.download(*whole)?, in_f64.read(operand.tensor));
+                let guard = got.split_off(self.program.info(operand.tensor).len());
+                let mut comparison = Comparison::new(&got, &wanted, tolerance);
+                if guard.iter().any(|&value| value != GUARD) {
+                    comparison.complaint = Some("elements after the end of the tensor were overwritten".into());
+                }
+                (got, wanted, comparison)
+            };
+            tensors.push(WrittenTensor { operand: index, name: operand.name, got, wanted, comparison });
         }
-        Ok(comparisons)
+        Ok(tensors)
     }
 
     /// Uploads the operands: values for read tensors, NaN for written tensors, and the guards.
@@ -264,21 +390,26 @@ impl Case {
     /// If the executor's device is lost.
     pub fn fill(&self, executor: &mut dyn Executor) -> Result<()> {
         for (operand, whole) in &self.operands {
-            let len = self.program.info(operand.tensor).len();
-            match self.program.element(operand.tensor) {
-                Element::U32 => executor.upload(operand.tensor, Values::U32(&self.counters(operand)))?,
-                Element::U8 => {
-                    let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + i / 251) as u8).collect();
-                    executor.upload(operand.tensor, Values::U8(&bytes))?;
-                }
-                Element::F32 => {
-                    let mut values = self.values(operand);
+            match self.values_of(operand) {
+                OperandValues::U32(values) => executor.upload(operand.tensor, Values::U32(&values))?,
+                OperandValues::U8(values) => executor.upload(operand.tensor, Values::U8(&values))?,
+                OperandValues::F32(mut values) => {
                     values.resize(self.program.info(*whole).len(), GUARD);
                     executor.upload(*whole, Values::F32(&values))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The first values of an operand, without its guard; NaN for a tensor that the operations write.
+    pub(super) fn values_of(&self, operand: &Operand) -> OperandValues {
+        let len = self.program.info(operand.tensor).len();
+        match self.program.element(operand.tensor) {
+            Element::U32 => OperandValues::U32(self.counters(operand)),
+            Element::U8 => OperandValues::U8((0..len).map(|i| (i * 7 + i / 251) as u8).collect()),
+            Element::F32 => OperandValues::F32(self.floats(operand)),
+        }
     }
 
     /// The values of a u32 operand: the step, or the class of each row. A written tensor starts with an invalid class.
@@ -295,9 +426,16 @@ impl Case {
         (0..len).map(|row| (row * 7 % classes) as u32).collect()
     }
 
-    /// Values of an operand; NaN for a tensor that the operations write.
-    fn values(&self, operand: &Operand) -> Vec<f32> {
+    /// The values of an operand of f32; NaN for a tensor that the operations write.
+    fn floats(&self, operand: &Operand) -> Vec<f32> {
         let mut values = seeded_pattern(self.seed, operand.name, self.program.info(operand.tensor).len());
+        if let Some(largest) = self.largest_integer {
+            // Each integer with the same probability; 1 itself would round to the integer after the largest one.
+            let steps = (2 * largest + 1) as f32;
+            for value in &mut values {
+                *value = ((*value + 1.0) * (steps / 2.0)).floor().min(steps - 1.0) - largest as f32;
+            }
+        }
         let product = matches!(self.op(), Op::Conv { .. } | Op::ConvGradWeight { .. });
         match operand.name {
             _ if operand.access == Access::Write => values.fill(f32::NAN),
@@ -324,7 +462,7 @@ impl Case {
                     *value = (*value * 3.5).trunc();
                 }
             }
-            "logits" | "x" if !product => {
+            "logits" | "x" if !product && self.largest_integer.is_none() => {
                 for value in &mut values {
                     *value *= 3.0;
                 }
@@ -332,29 +470,25 @@ impl Case {
             _ => {}
         }
         for (_, given) in self.given.iter().filter(|(letter, _)| *letter == operand.name) {
-            values[..given.len()].copy_from_slice(given);
+            let len = given.len().min(values.len());
+            values[..len].copy_from_slice(&given[..len]);
         }
         values
     }
 }
 
-/// The tolerance of operations with a product whose factors are rounded to f16. It grows with the length of the product's sums, and
-/// with the length of sums over its results. `None` if a device of mixed precision rounds no product of the operations.
-fn tolerance_in_f16(ops: &[Op], program: &Program) -> Option<Tolerance> {
-    let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
-    let (columns, length) = ops.iter().find_map(|op| match *op {
-        Op::Conv { w, .. } => Some((program.nhwc(w)[3], program.nhwc(w)[..3].iter().product())),
-        Op::ConvGradInput { w, .. } => {
-            let [k, _, c_in, c_out] = program.nhwc(w);
-            Some((c_in, k * k * c_out))
+/// What is wrong with the outcome of a case, a sentence each; nothing if it passed.
+pub(super) fn complaints_of(outcome: &Result<Vec<WrittenTensor>>) -> Vec<String> {
+    match outcome {
+        Err(error) => vec![error.to_string()],
+        Ok(tensors) => {
+            let complaint = |tensor: &WrittenTensor| {
+                let complaint = tensor.comparison.complaint.as_ref();
+                complaint.map(|complaint| format!("{}: {complaint}", tensor.name))
+            };
+            tensors.iter().filter_map(complaint).collect()
         }
-        Op::ConvGradWeight { dy, dw, .. } => Some((program.nhwc(dw)[3], rows(dy))),
-        _ => None,
-    })?;
-    let adding = ops.iter().find_map(|op| if let Op::BatchNormGrad { dy, .. } = *op { Some(rows(dy)) } else { None });
-    // With several operations the values of x are three times as large.
-    let size = if ops.len() > 1 { 3 } else { 1 };
-    (columns > 32).then(|| Tolerance::of_sum_in_f16(size * size * length * adding.unwrap_or(1)))
+    }
 }
 
 /// The largest operand that contains the given operand; without one, the given operand.
@@ -371,59 +505,6 @@ fn containing(operand: Operand, ops: &[Op], program: &Program) -> Operand {
     holders.max_by_key(|containing| program.info(containing.tensor).len()).unwrap_or(operand)
 }
 
-/// The tolerance of an operation in f32, by the length of its sums.
-fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
-    let rows = |tensor: TensorId| program.nhwc(tensor)[..3].iter().product::<usize>();
-    match *op {
-        Op::Tick { .. }
-        | Op::Labels { .. }
-        | Op::AppendClass { .. }
-        | Op::PickLogitGrad { .. }
-        | Op::Augment { rotate: 0.0, .. }
-        | Op::Concat { .. }
-        | Op::Pack { .. }
-        | Op::PackGrad { .. }
-        | Op::Fill { .. }
-        | Op::Upsample { .. }
-        | Op::MaxPool { .. } => Tolerance::EXACT,
-        Op::Conv { w, .. } => {
-            let [k, _, c_in, _] = program.nhwc(w);
-            Tolerance::of_sum(k * k * c_in)
-        }
-        Op::SpectralNormGrad { y, .. } => Tolerance::of_sum(2 * program.info(y).len()),
-        Op::ConvGradInput { w, .. } => {
-            let [k, _, _, c_out] = program.nhwc(w);
-            Tolerance::of_sum(k * k * c_out)
-        }
-        Op::ConvGradWeight { dy, .. } | Op::BiasGrad { dy, .. } | Op::BatchNormGrad { dy, .. } => {
-            Tolerance::of_sum(3 * rows(dy))
-        }
-        Op::MinibatchDeviation { x, .. } => {
-            let [_, h, w, c] = program.nhwc(x);
-            let why = "a mean of positive numbers, of which each invocation adds one in 256: 6e-8 for each addition";
-            Tolerance { absolute: 2e-6, relative: 2e-6 + 6e-8 * (h * w * c / 256) as f64, why }
-        }
-        Op::UpsampleGrad { dy, dx } => Tolerance::of_sum(rows(dy) / rows(dx)),
-        Op::Augment { x, .. } => {
-            let [_, h, w, _] = program.nhwc(x);
-            let why = "the rounding of a position, some tens of pixels times an angle, times the steepest slope between two \
-                       pixels of [-3, 3]";
-            Tolerance { absolute: 2e-6 + 1e-6 * (h + w) as f64, relative: 2e-6, why }
-        }
-        Op::DiffAugment { changes, .. } | Op::DiffAugmentGrad { changes, .. } if changes.colour => {
-            Tolerance { absolute: 8e-6, relative: 2e-6, why: "a few roundings of terms up to 9" }
-        }
-        Op::DiffAugment { .. } | Op::DiffAugmentGrad { .. } => Tolerance::EXACT,
-        Op::Adam { .. } => Tolerance {
-            absolute: 2e-6,
-            relative: 1e-5,
-            why: "a few roundings, amplified by divisions by 1 - beta^t and by a small root",
-        },
-        Op::Batch { .. } => Tolerance { absolute: 0.0, relative: 2e-7, why: "two roundings" },
-        _ => Tolerance::ROUNDING,
-    }
-}
-
 /// Pseudo-random numbers in [-1, 1], which depend on the name.
 pub fn pattern(name: &str, len: usize) -> Vec<f32> {
     seeded_pattern(0, name, len)
@@ -437,4 +518,78 @@ fn seeded_pattern(seed: u64, name: &str, len: usize) -> Vec<f32> {
         .map(|word| (2.0 * uniform(word) - 1.0) as f32)
         .take(len)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{awkward, long};
+    use super::*;
+
+    /// The complaints about a case on the CPU in f32. `change` may change the first values of the operands.
+    fn complaints(case: &Case, change: impl Fn(&str, &mut Vec<f32>)) -> Vec<String> {
+        let mut executor = CpuExecutor::<f32>::new(&case.program).unwrap();
+        case.fill(&mut executor).unwrap();
+        for (operand, _) in case.operands().iter().filter(|(operand, _)| operand.element == Element::F32) {
+            if let (OperandValues::F32(mut values), true) = (case.values_of(operand), operand.access != Access::Write) {
+                change(operand.name, &mut values);
+                executor.upload(operand.tensor, Values::F32(&values)).unwrap();
+            }
+        }
+        executor.run(case.run, 1).unwrap();
+        complaints_of(&case.written(&mut executor))
+    }
+
+    #[test]
+    fn integer_twins_are_exact_in_f32_and_their_operands_in_f16() {
+        let mut products = std::collections::BTreeMap::new();
+        for case in awkward().into_iter().chain(long()) {
+            let Some(twin) = case.integer_twin() else {
+                assert!(case.ops().iter().all(|op| op.flops(&case.program) == 0), "{} has no twin", case.name());
+                continue;
+            };
+            *products.entry(twin.row()).or_insert(0) += 1;
+            let products = twin.ops().iter().filter(|op| op.flops(&twin.program) > 0);
+            let factors: Vec<Operand> = products.flat_map(Op::operands).collect();
+            let is_factor = |operand: &Operand| {
+                operand.access == Access::Read && factors.iter().any(|factor| factor.tensor == operand.tensor)
+            };
+            for (operand, _) in twin.operands().iter().filter(|(operand, _)| is_factor(operand)) {
+                let OperandValues::F32(values) = twin.values_of(operand) else { continue };
+                assert!(
+                    values.iter().all(|&value| half::f16::from_f32(value).to_f32().to_bits() == value.to_bits()),
+                    "{}",
+                    twin.name()
+                );
+            }
+            assert_eq!(complaints(&twin, |_, _| ()), Vec::<String>::new(), "{}", twin.name());
+        }
+        let counts: Vec<_> = products.into_iter().collect();
+        let products = ["conv (integers)", "conv_grad_input (integers)", "conv_grad_weight (integers)"];
+        assert!(
+            counts.len() == 3 && counts.iter().zip(products).all(|((row, n), name)| row == name && *n >= 25),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn an_integer_twin_detects_operands_that_are_shifted_by_one_element() {
+        let mut shifted = 0;
+        for twin in awkward().iter().filter_map(Case::integer_twin) {
+            for operand in ["x", "w", "dy"] {
+                let reads = |(known, _): &(Operand, TensorId)| known.name == operand && known.access == Access::Read;
+                // The operands of some activations and statistics have the same letters.
+                let of_product = twin.operands().iter().take(2).any(reads);
+                if of_product && twin.ops().len() == 1 && twin.program.flops(twin.run) > 10_000 {
+                    let shift = |name: &str, values: &mut Vec<f32>| {
+                        if name == operand {
+                            values.rotate_right(1);
+                        }
+                    };
+                    assert!(!complaints(&twin, shift).is_empty(), "{operand} of {}", twin.name());
+                    shifted += 1;
+                }
+            }
+        }
+        assert!(shifted > 50, "{shifted}");
+    }
 }

@@ -2,18 +2,29 @@
 //! repeated runs.
 //!
 //! A [`Case`] is a program of one operation, or of a few consecutive ones, with guards after its tensors and NaN in its results.
-//! [`awkward`] lists cases at shapes that no tile size divides, [`of_models`] cases at the shapes of models. The tests of the
-//! shaders run the same cases as `gpu-gan verify`.
+//! [`awkward`] lists cases at shapes that no tile size divides, [`of_models`] cases at the shapes of models. Each case with a matrix
+//! product has an [integer twin](Case::integer_twin), which must be exact. The tests of the shaders run the same cases as
+//! `gpu-gan verify`.
+//!
+//! [`VerifyOptions::dump`] writes failing cases as files. [`Replay`] runs them again and shrinks them.
 
+mod axes;
+mod bounds;
 mod case;
+mod case_file;
 mod cases;
+mod dump;
 mod export;
 mod known_failures;
+mod plan;
+mod replay;
 mod report;
+mod shrink;
 mod steps;
 mod tolerance;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -22,17 +33,25 @@ use regex_lite::Regex;
 pub use case::{Case, pattern};
 pub use cases::{awkward, long, of_models};
 pub use known_failures::KnownFailures;
+pub use plan::cases_of;
+pub use replay::{Replay, ReplayReport, ReplayedCase, SmallestCase};
 pub use report::{CaseResult, OperationSummary, Verdict, VerifyReport};
 pub use steps::{StepComparison, one_step, repeats};
 pub use tolerance::{Comparison, Tolerance};
 
+use case_file::CaseKey;
+use dump::Dump;
+use plan::{groups, planned, repeat_name, step_batch, step_name, stepped};
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::gpu::{self, GpuDevice};
-use crate::net::{Model, Summary};
+use crate::net::Model;
 use crate::progress::Console;
 
 /// The scope of [`verify`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Awkward shapes, the models' shapes at small batch sizes, and one whole step of the default model.
     Quick,
@@ -51,6 +70,9 @@ pub struct VerifyOptions {
     pub seed: u64,
     /// The failures that are expected.
     pub known_failures: KnownFailures,
+    /// The folder into which every failing case is written, other than known failures; `None` to write none. It is created if a case
+    /// fails.
+    pub dump: Option<PathBuf>,
 }
 
 /// A regular expression of the names of cases.
@@ -72,39 +94,8 @@ impl FromStr for CaseFilter {
     }
 }
 
-/// The model whose whole step [`Scope::Quick`] checks.
-const QUICK_MODEL: &str = "dcgan-fast";
-
-/// The largest number of floating-point operations in the step of a model whose operations [`Scope::Quick`] checks.
-const QUICK_FLOPS: u64 = 1_000_000_000;
-
-/// The largest number of floating-point operations of a checked whole step; larger models use a smaller batch.
-const STEP_FLOPS: u64 = 7_000_000_000;
-
-/// A case with its name, unique among the cases of a scope.
-struct NamedCase {
-    /// The name.
-    name: String,
-    /// The case.
-    case: Case,
-    /// Whether the case is also run on variants of the device: other kernels and other tile shapes.
-    on_variants: bool,
-}
-
-/// A case on the device or on a variant of it.
-struct PlannedCase<'a> {
-    /// The case with its name.
-    named: &'a NamedCase,
-    /// The kernels or the tile shape of the variant; none for the device itself.
-    variant: Option<String>,
-    /// The device or its variant.
-    gpu: GpuDevice,
-}
-
-/// Every case of a scope.
-pub fn cases_of(models: &[Model], scope: Scope) -> Vec<Case> {
-    named_cases(models, scope).into_iter().map(|named| named.case).collect()
-}
+/// The number of steps of each of two runs that must give the same bits.
+const REPEATED_STEPS: usize = 3;
 
 /// The names of all cases of a scope, in the order in which they run.
 ///
@@ -113,7 +104,7 @@ pub fn cases_of(models: &[Model], scope: Scope) -> Vec<Case> {
 /// If a built-in model is invalid, which is a bug in this program.
 pub fn case_names(scope: Scope) -> Result<Vec<String>> {
     let models = built_in_models()?;
-    let names = named_cases(&models, scope).into_iter().map(|named| named.name);
+    let names = groups(&models, scope, 0).into_iter().flat_map(|group| group.cases).map(|named| named.name);
     let steps = stepped(&models, scope).flat_map(|model| [step_name(model), repeat_name(model)]);
     Ok(names.chain(steps).collect())
 }
@@ -122,41 +113,54 @@ pub fn case_names(scope: Scope) -> Result<Vec<String>> {
 ///
 /// # Errors
 ///
-/// If no case matches the filter, or a built-in model is invalid, which is a bug in this program.
+/// If no case matches the filter, if a failing case cannot be written, or if a built-in model is invalid, which is a bug in this
+/// program.
 pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Result<VerifyReport> {
     let start = Instant::now();
     let scope = options.scope;
     let models = built_in_models()?;
     let selected = |name: &str| options.filter.as_ref().is_none_or(|filter| filter.matches(name));
-    let named: Vec<NamedCase> = named_cases(&models, scope)
-        .into_iter()
-        .map(|named| NamedCase { case: named.case.with_seed(options.seed), ..named })
-        .collect();
-    let cases = planned(&named, gpu, scope, &selected);
+    let groups = groups(&models, scope, options.seed);
+    let planned = planned(&groups, gpu, scope, &selected);
     let (stepped_models, repeated_models): (Vec<_>, Vec<_>) = (
         stepped(&models, scope).filter(|model| selected(&step_name(model))).collect(),
         stepped(&models, scope).filter(|model| selected(&repeat_name(model))).collect(),
     );
-    if cases.is_empty() && stepped_models.is_empty() && repeated_models.is_empty() {
+    if planned.is_empty() && stepped_models.is_empty() && repeated_models.is_empty() {
         return Err(Error::Request {
             message: "no case matches the filter".into(),
             hint: "`gpu-gan verify --list` prints the names of all cases; --full has more cases".into(),
         });
     }
+    let mut dump = options.dump.as_deref().map(Dump::new).transpose()?;
+
+    let key_of = |failure: &CaseResult| CaseKey {
+        name: failure.name.clone(),
+        scope,
+        seed: options.seed,
+        variant: failure.variant.clone(),
+    };
 
     let mut report = VerifyReport::new(gpu, options);
     let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
     let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
-    let task = console.task("operations", cases.len() as u64);
-    for PlannedCase { named, variant, gpu } in &cases {
-        task.rename(named.case.op().name());
-        let begin = Instant::now();
-        let outcome = named.case.run(gpu);
-        report.add(&named.name, variant.as_deref(), &named.case, gpu, outcome, begin.elapsed());
-        for (shader, entry) in named.case.entry_points(gpu) {
+    let task = console.task("operations", planned.iter().map(|group| group.cases.len() as u64).sum());
+    for group in &planned {
+        let mut executor = None;
+        for named in &group.cases {
+            task.rename(named.case.op().name());
+            let begin = Instant::now();
+            let outcome = named.case.outcome(&group.gpu, &mut executor);
+            let failure = report.add(named, group, &outcome, begin.elapsed());
+            if let (Some(dump), Some(failure)) = (&mut dump, failure) {
+                let written = outcome.as_deref().unwrap_or_default();
+                dump.add_case(&key_of(failure), &failure.complaints, &named.case, &group.gpu, written)?;
+            }
+            task.advance(1);
+        }
+        for (shader, entry) in group.cases[0].case.entry_points(&group.gpu) {
             missing.remove(&(shader, entry.to_string()));
         }
-        task.advance(1);
     }
     drop(task);
     // With a filter, the remaining cases need not reach all entry points.
@@ -169,98 +173,32 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
         task.rename(&format!("a step of {}", model.name));
         let begin = Instant::now();
         let outcome = one_step(gpu, model, step_batch(model));
-        report.add_steps(&step_name(model), outcome, begin.elapsed());
+        let failure = report.add_steps(&step_name(model), outcome, begin.elapsed());
+        if let (Some(dump), Some(failure)) = (&mut dump, failure) {
+            dump.add_step(&key_of(failure), &failure.complaints, gpu)?;
+        }
         task.advance(1);
     }
     for model in repeated_models {
         task.rename(&format!("two runs of {}", model.name));
         let begin = Instant::now();
-        let outcome = repeats(gpu, model, step_batch(model), 3);
-        report.add_repeat(&repeat_name(model), &model.name, outcome, begin.elapsed());
+        let outcome = repeats(gpu, model, step_batch(model), REPEATED_STEPS);
+        let failure = report.add_repeat(&repeat_name(model), &model.name, outcome, begin.elapsed());
+        if let (Some(dump), Some(failure)) = (&mut dump, failure) {
+            dump.add_step(&key_of(failure), &failure.complaints, gpu)?;
+        }
         task.advance(1);
     }
     drop(task);
+    if let Some(dump) = dump {
+        dump.finish(console);
+    }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
 
 fn built_in_models() -> Result<Vec<Model>> {
     Model::built_in().map(Model::named).collect()
-}
-
-fn named_cases(models: &[Model], scope: Scope) -> Vec<NamedCase> {
-    let extremely_long = if scope == Scope::Full { long() } else { Vec::new() };
-    let own_shapes = awkward().into_iter().chain(extremely_long).map(|case| (case, true));
-    let flops = if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX };
-    let models_shapes = of_models(models, flops).into_iter().map(|case| (case, false));
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    let named = own_shapes.chain(models_shapes).map(|(case, on_variants)| {
-        let shapes = case.name();
-        let count = counts.entry(shapes.clone()).or_default();
-        *count += 1;
-        let name = if *count == 1 { shapes } else { format!("{shapes}#{count}") };
-        NamedCase { name, case, on_variants }
-    });
-    named.collect()
-}
-
-/// The selected cases, on the device and on each variant of it that runs other dispatches.
-fn planned<'a>(
-    named: &'a [NamedCase],
-    gpu: &GpuDevice,
-    scope: Scope,
-    selected: &dyn Fn(&str) -> bool,
-) -> Vec<PlannedCase<'a>> {
-    let label = |variant: GpuDevice, label: String| (Some(label).filter(|label| !label.is_empty()), variant);
-    let kernels = gpu.variants().into_iter().enumerate();
-    let kernels: Vec<_> = kernels
-        .map(|(number, variant)| label(variant, if number == 0 { "" } else { "portable kernels" }.to_string()))
-        .collect();
-    let tile_shapes = gpu.tile_shape_variants().into_iter().enumerate();
-    let tile_shapes: Vec<_> =
-        tile_shapes.map(|(number, variant)| label(variant, format!("tile shape {}", number + 1))).collect();
-
-    let mut cases = Vec::new();
-    for (number, named) in named.iter().enumerate().filter(|(_, named)| selected(&named.name)) {
-        if !named.on_variants {
-            cases.push(PlannedCase { named, variant: None, gpu: gpu.clone() });
-            continue;
-        }
-        // The quick scope runs one case of four with one of the other tile shapes, in turn.
-        let tile_shapes = match scope {
-            Scope::Quick if number % 4 == 0 => &tile_shapes[number / 4 % tile_shapes.len()..][..1],
-            Scope::Quick => &[],
-            Scope::Full => &tile_shapes[..],
-        };
-        let mut known = Vec::new();
-        for (variant, gpu) in kernels.iter().chain(tile_shapes) {
-            let dispatches = named.case.dispatches_on(gpu);
-            if !known.contains(&dispatches) {
-                known.push(dispatches);
-                cases.push(PlannedCase { named, variant: variant.clone(), gpu: gpu.clone() });
-            }
-        }
-    }
-    cases
-}
-
-/// The models whose whole steps a scope checks.
-fn stepped(models: &[Model], scope: Scope) -> impl Iterator<Item = &Model> {
-    models.iter().filter(move |model| scope == Scope::Full || model.name == QUICK_MODEL)
-}
-
-fn step_name(model: &Model) -> String {
-    format!("step/{}", model.name)
-}
-
-fn repeat_name(model: &Model) -> String {
-    format!("repeat/{}", model.name)
-}
-
-/// The number of real images in a checked step.
-fn step_batch(model: &Model) -> usize {
-    let batch_size = (STEP_FLOPS / Summary::new(model).step_flops).clamp(2, 16) as usize;
-    batch_size.next_multiple_of(model.batch_multiple())
 }
 
 #[cfg(test)]

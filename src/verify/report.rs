@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{Case, Comparison, KnownFailures, Scope, StepComparison, VerifyOptions};
+use super::case::{WrittenTensor, complaints_of};
+use super::plan::{NamedCase, PlannedGroup};
+use super::{KnownFailures, Scope, StepComparison, Tolerance, VerifyOptions};
 use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::program::Device;
+
+/// The complaint about two runs that differ.
+pub(super) const DIFFERENT_BITS: &str = "two runs from the same seed differ in their bits";
 
 /// The largest number of failing cases of an operation that are described; the others are counted.
 const MAX_DESCRIBED: usize = 5;
@@ -56,11 +61,11 @@ impl PartialEq for Known {
     }
 }
 
-/// The summary of one operation's cases.
+/// The summary of one operation's cases, or of its integer twins.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OperationSummary {
-    /// The operation's name.
-    pub operation: &'static str,
+    /// The operation's name: `conv`, or `conv (integers)` for its integer twins.
+    pub operation: String,
     /// The number of cases.
     pub cases: usize,
     /// The largest difference of an element from f64.
@@ -137,23 +142,23 @@ impl VerifyReport {
         }
     }
 
-    /// Adds the outcome of a case.
+    /// Adds the outcome of a case. Returns the result if it is a failure.
     pub(super) fn add(
         &mut self,
-        name: &str,
-        variant: Option<&str>,
-        case: &Case,
-        gpu: &GpuDevice,
-        outcome: Result<Vec<(&'static str, Comparison)>>,
+        named: &NamedCase,
+        group: &PlannedGroup<'_>,
+        outcome: &Result<Vec<WrittenTensor>>,
         time: Duration,
-    ) {
-        let operation = case.op().name();
-        let index = self.operations.iter().position(|summary| summary.operation == operation).unwrap_or_else(|| {
-            self.operations.push(OperationSummary::new(case, gpu));
+    ) -> Option<&CaseResult> {
+        let row = named.case.row();
+        let mixed_precision = group.gpu.mixed_precision();
+        let index = self.operations.iter().position(|summary| summary.operation == row).unwrap_or_else(|| {
+            self.operations.push(OperationSummary::new(row, named.case.tolerance(mixed_precision)));
             self.operations.len() - 1
         });
-        let complaints = self.operations[index].measure(case, gpu, outcome);
-        let verdict = self.record(name, variant, complaints.clone(), time);
+        self.operations[index].measure(named.case.tolerance(mixed_precision), outcome);
+        let complaints = complaints_of(outcome);
+        let verdict = self.record(&named.name, group.variant.as_deref(), complaints.clone(), time);
         let summary = &mut self.operations[index];
         match verdict {
             Verdict::Passed => {}
@@ -162,8 +167,9 @@ impl VerifyReport {
             Verdict::UnexpectedPass => summary.unexpected_passes += 1,
         }
         if verdict == Verdict::Failed && summary.complaints.len() < MAX_DESCRIBED {
-            summary.complaints.push(format!("{} on {}", complaints.join("; "), case.shapes()));
+            summary.complaints.push(format!("{} on {}", complaints.join("; "), named.case.shapes()));
         }
+        self.last_failure()
     }
 
     pub(super) fn add_missing_entry_points(&mut self, entry_points: impl Iterator<Item = String>) {
@@ -171,7 +177,13 @@ impl VerifyReport {
         self.passed &= self.entry_points_not_reached.is_empty();
     }
 
-    pub(super) fn add_steps(&mut self, name: &str, outcome: Result<StepComparison>, time: Duration) {
+    /// Adds the outcome of a whole step. Returns the result if it is a failure.
+    pub(super) fn add_steps(
+        &mut self,
+        name: &str,
+        outcome: Result<StepComparison>,
+        time: Duration,
+    ) -> Option<&CaseResult> {
         match outcome {
             Ok(steps) => {
                 self.record(name, None, steps.complaints.clone(), time);
@@ -179,17 +191,31 @@ impl VerifyReport {
             }
             Err(error) => self.complain(name, &error.to_string(), time),
         }
+        self.last_failure()
     }
 
-    pub(super) fn add_repeat(&mut self, name: &str, model: &str, outcome: Result<bool>, time: Duration) {
+    /// Adds the outcome of two runs of a model. Returns the result if it is a failure.
+    pub(super) fn add_repeat(
+        &mut self,
+        name: &str,
+        model: &str,
+        outcome: Result<bool>,
+        time: Duration,
+    ) -> Option<&CaseResult> {
         match outcome {
             Ok(true) => {
                 self.record(name, None, Vec::new(), time);
                 self.repeated.push(model.to_string());
             }
-            Ok(false) => self.complain(name, "two runs from the same seed differ in their bits", time),
+            Ok(false) => self.complain(name, DIFFERENT_BITS, time),
             Err(error) => self.complain(name, &error.to_string(), time),
         }
+        self.last_failure()
+    }
+
+    /// The newest result, if it is a failure that was not expected.
+    fn last_failure(&self) -> Option<&CaseResult> {
+        self.results.last().filter(|result| result.verdict == Verdict::Failed)
     }
 
     /// The results with a verdict.
@@ -225,12 +251,12 @@ impl VerifyReport {
     }
 
     /// The reasons of the bounds, each once, with the operations that have this bound.
-    fn bounds(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+    fn bounds(&self) -> Vec<(&'static str, Vec<&str>)> {
         let mut bounds: Vec<(&str, Vec<&str>)> = Vec::new();
         for summary in &self.operations {
             match bounds.iter_mut().find(|(why, _)| *why == summary.why) {
-                Some((_, operations)) => operations.push(summary.operation),
-                None => bounds.push((summary.why, vec![summary.operation])),
+                Some((_, operations)) => operations.push(&summary.operation),
+                None => bounds.push((summary.why, vec![&summary.operation])),
             }
         }
         bounds
@@ -238,15 +264,15 @@ impl VerifyReport {
 }
 
 impl OperationSummary {
-    fn new(case: &Case, gpu: &GpuDevice) -> Self {
+    fn new(operation: String, tolerance: Tolerance) -> Self {
         Self {
-            operation: case.op().name(),
+            operation,
             cases: 0,
             largest_absolute: 0.0,
             largest_relative: 0.0,
             normalised: 0.0,
             bound: 0.0,
-            why: case.tolerance(gpu.mixed_precision()).why,
+            why: tolerance.why,
             share: 0.0,
             failed: 0,
             known_failures: 0,
@@ -255,28 +281,16 @@ impl OperationSummary {
         }
     }
 
-    /// Adds the errors of a case, and returns its complaints.
-    fn measure(
-        &mut self,
-        case: &Case,
-        gpu: &GpuDevice,
-        outcome: Result<Vec<(&'static str, Comparison)>>,
-    ) -> Vec<String> {
+    /// Adds the errors of a case.
+    fn measure(&mut self, tolerance: Tolerance, outcome: &Result<Vec<WrittenTensor>>) {
         self.cases += 1;
-        self.bound = self.bound.max(case.tolerance(gpu.mixed_precision()).absolute);
-        let comparisons = match outcome {
-            Ok(comparisons) => comparisons,
-            Err(error) => return vec![error.to_string()],
-        };
-        let mut complaints = Vec::new();
-        for (letter, comparison) in comparisons {
+        self.bound = self.bound.max(tolerance.absolute);
+        for WrittenTensor { comparison, .. } in outcome.iter().flatten() {
             self.largest_absolute = self.largest_absolute.max(comparison.largest_absolute);
             self.largest_relative = self.largest_relative.max(comparison.largest_relative);
             self.normalised = self.normalised.max(comparison.normalised);
             self.share = self.share.max(comparison.share);
-            complaints.extend(comparison.complaint.map(|complaint| format!("{letter}: {complaint}")));
         }
-        complaints
     }
 
     /// `ok`, or the numbers of failures, known failures and unexpected passes.
@@ -311,14 +325,14 @@ impl fmt::Display for VerifyReport {
         if !self.operations.is_empty() {
             writeln!(
                 f,
-                "{:<24} {:>6} {:>9} {:>9} {:>10} {:>9} {:>6}",
+                "{:<26} {:>6} {:>9} {:>9} {:>10} {:>9} {:>6}",
                 "operation", "cases", "absolute", "relative", "normalised", "bound", "share"
             )?;
         }
         for summary in &self.operations {
             writeln!(
                 f,
-                "{:<24} {:>6} {:>9.1e} {:>9.1e} {:>10.1e} {:>9.1e} {:>5.0}%  {}",
+                "{:<26} {:>6} {:>9.1e} {:>9.1e} {:>10.1e} {:>9.1e} {:>5.0}%  {}",
                 summary.operation,
                 summary.cases,
                 summary.largest_absolute,

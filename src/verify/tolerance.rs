@@ -20,6 +20,10 @@ impl Tolerance {
     /// The tolerance of values that are copied.
     pub const EXACT: Self = Self { absolute: 0.0, relative: 0.0, why: "copies" };
 
+    /// The tolerance of sums of products of integers that f32 holds exactly, whatever the order of their terms.
+    pub const EXACT_INTEGERS: Self =
+        Self { absolute: 0.0, relative: 0.0, why: "integers below 2^24, which f32 holds exactly" };
+
     /// The tolerance of sums of `length` products of numbers in [-1, 1]. Each addition rounds a partial sum, about sqrt(k) / 3 in
     /// size, by at most 2^-24 of it. The rounding errors add up like a random walk, to a standard deviation of 6e-9 * length. Sums that
     /// happen to be large have larger errors at every addition. So the tail at t standard deviations is about exp(-1.1 t), far

@@ -93,3 +93,29 @@ fn a_broken_list_of_known_failures_is_refused() {
     said.error("known.toml is not a list of known failures").hint("[[failure]]");
     place.gpu_gan("verify --expect nosuch.toml").refused().error("cannot read nosuch.toml");
 }
+
+#[test]
+fn a_replay_of_a_folder_without_failing_cases_is_refused() {
+    let place = Place::empty();
+    place.gpu_gan("verify --replay nosuch").refused().error("cannot read the folder nosuch").hint("spelling");
+    place.write("other/notes.txt", b"mine");
+    let hint = "give a folder that `gpu-gan verify --dump DIR` wrote";
+    place.gpu_gan("verify --replay other").refused().error("other has no failing case").hint(hint);
+    place.write("other/case.json", b"{}");
+    place.gpu_gan("verify --replay other").refused().error("case.json does not describe a case of").hint(hint);
+    place.gpu_gan("verify --replay other --seed 3").misused().error("cannot be used with");
+}
+
+#[test]
+fn a_dump_into_a_folder_with_files_is_refused_and_without_failures_none_is_written() {
+    if without_gpu() {
+        return;
+    }
+    let place = Place::empty();
+    place.write("mine/notes.txt", b"mine");
+    let said = place.gpu_gan(&format!("verify --device gpu {FILTER} --dump mine")).refused();
+    said.error("mine already exists and is not empty").hint("--dump");
+    let said = place.gpu_gan(&format!("verify --device gpu {FILTER} --dump dump")).succeeds();
+    said.remarks("no case failed, so dump was not written");
+    assert!(!place.path("dump").exists());
+}

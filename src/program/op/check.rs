@@ -10,7 +10,7 @@ impl Op {
     ///
     /// A sentence with the shapes or the value.
     #[expect(clippy::too_many_lines, reason = "a table with one entry for each operation")]
-    pub(in crate::program) fn check(&self, program: &Program) -> Result<(), String> {
+    pub(crate) fn check(&self, program: &Program) -> Result<(), String> {
         let shape = |tensor: TensorId| program.shape(tensor);
         let channels = |tensor: TensorId| shape(tensor).last().copied().unwrap_or(0);
         let same = |a: TensorId, b: TensorId| equal("shapes", shape(a), shape(b));
