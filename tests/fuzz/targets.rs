@@ -18,6 +18,7 @@ use gpu_gan::report::array_part::{ArrayPart, join};
 use gpu_gan::report::arrays::{write_matrix, write_npy};
 use gpu_gan::shard::Shard;
 use gpu_gan::train::{Checkpoint, Row, Settings, read_config};
+use gpu_gan::verify::{KnownFailures, Replay};
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 /// A fuzz target.
@@ -31,7 +32,7 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 17] = [
+pub(crate) const TARGETS: [Target; 19] = [
     Target { name: "idx", run: idx, seeds: idx_seeds },
     Target { name: "idx_labels", run: idx_labels, seeds: idx_label_seeds },
     Target { name: "image", run: image_file, seeds: image_seeds },
@@ -49,6 +50,8 @@ pub(crate) const TARGETS: [Target; 17] = [
     Target { name: "run_log", run: run_log, seeds: run_log_seeds },
     Target { name: "class_list", run: class_list, seeds: class_list_seeds },
     Target { name: "interval", run: interval, seeds: interval_seeds },
+    Target { name: "failing_case", run: failing_case, seeds: failing_case_seeds },
+    Target { name: "known_failures", run: known_failures, seeds: known_failures_seeds },
 ];
 
 const SHAPE: [usize; 3] = [4, 4, 1];
@@ -407,4 +410,30 @@ fn interval_seeds() -> Vec<Vec<u8>> {
     ["5epochs", "1epoch", "500steps", "20times", "#336699", "white", "1h30m", "never", "cutout,colour", "0-63,100"]
         .map(|text| text.as_bytes().to_vec())
         .into()
+}
+
+fn failing_case(folder: &Path, bytes: &[u8]) {
+    write(folder, "case.json", bytes);
+    if let Err(error) = Replay::read(folder, None) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+fn failing_case_seeds() -> Vec<Vec<u8>> {
+    let case = r#"{"format":"gpu-gan verify case 1","version":"0.1.0","name":"fill/y=255","scope":"quick","seed":0,"variant":null,
+        "complaints":["y: 1 of 255 elements are wrong"],"adapter":{"name":"a"},"mixed_precision":false,"operations":["Fill"],
+        "operands":[{"array":"0-y","tensor":1,"shape":[255],"access":"write"}],"dispatches":[{"wgsl":"fill.wgsl","spirv":null,
+        "entry":"constant","overrides":{"LEN":255.0},"workgroups":[1,1,1],"bindings":{"y":"0-y from element 0"}}],"arrays":true}"#;
+    vec![case.as_bytes().to_vec()]
+}
+
+fn known_failures(folder: &Path, bytes: &[u8]) {
+    if let Err(error) = KnownFailures::read(&write(folder, "known.toml", bytes)) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+fn known_failures_seeds() -> Vec<Vec<u8>> {
+    let text = "[[failure]]\nvendor = '0x10de'\ndevice = 'GeForce'\ndriver = '^550'\ncase = '^conv/'\nreason = 'bug'\n";
+    vec![text.as_bytes().to_vec()]
 }
