@@ -1,6 +1,7 @@
 //! The Fréchet distance between two sets of features, each modelled as a normal distribution, and its standard error.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use serde::{Deserialize, Serialize};
 
 use super::Features;
 use crate::cpu::product::{Cores, Matrix, product};
@@ -9,6 +10,52 @@ use crate::error::{Error, Result};
 /// Eigenvalues of a covariance below this share of the largest one count as 0.
 const NEGLIGIBLE: f64 = 1e-10;
 
+/// The number of blocks of images in [`FrechetBlocks`].
+const BLOCKS: usize = 20;
+
+/// The influence of blocks of generated images on a Fréchet distance: image i is in block i modulo 20, and the mean of all blocks is 0. It is
+/// written as twenty numbers with spaces between them.
+///
+/// If two generators draw the same latents, much of the noise of their distances is the same. The differences of their blocks are without it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FrechetBlocks([f32; BLOCKS]);
+
+impl FrechetBlocks {
+    /// The blocks of the influences of images.
+    fn of(influences: &[f64]) -> Self {
+        let mut sums = [0.0; BLOCKS];
+        for (image, influence) in influences.iter().enumerate() {
+            sums[image % BLOCKS] += influence;
+        }
+        Self(sums.map(|sum| (sum * BLOCKS as f64 / influences.len() as f64) as f32))
+    }
+
+    /// The standard error of the difference of two distances, of generators that drew the same latents.
+    pub fn error_of_difference(&self, other: &Self) -> f32 {
+        let differences: Vec<f64> = self.0.iter().zip(&other.0).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+        let mean = differences.iter().sum::<f64>() / BLOCKS as f64;
+        let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+        (squares / (BLOCKS * (BLOCKS - 1)) as f64).sqrt() as f32
+    }
+}
+
+impl From<FrechetBlocks> for String {
+    fn from(FrechetBlocks(blocks): FrechetBlocks) -> Self {
+        blocks.map(|influence| influence.to_string()).join(" ")
+    }
+}
+
+impl TryFrom<String> for FrechetBlocks {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let numbers: Option<Vec<f32>> = text.split(' ').map(|number| number.parse().ok()).collect();
+        let blocks = numbers.and_then(|numbers| <[f32; BLOCKS]>::try_from(numbers).ok());
+        blocks.map(Self).ok_or_else(|| format!("`{text}` is not {BLOCKS} numbers"))
+    }
+}
+
 /// A Fréchet distance of generated images, and its standard error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FrechetEstimate {
@@ -16,6 +63,8 @@ pub struct FrechetEstimate {
     pub distance: f64,
     /// The standard error of the distance: the standard deviation over other sets of as many generated images, for the same real images.
     pub standard_error: f64,
+    /// The influence of each block of images on the distance.
+    pub blocks: FrechetBlocks,
 }
 
 /// Mean and covariance of features.
@@ -82,7 +131,7 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<f64> {
 ///
 /// minus the mean of that. The derivative of the trace of a root is that of Dowson and Landau's formula; T is the optimal transport from the
 /// generated to the real distribution. The standard error is the standard deviation of these influences divided by the root of the number
-/// of images. Near a distance of 0, where the distance is quadratic instead of linear, it is too large by up to a half.
+/// of images. Near a distance of 0, where the distance is quadratic instead of linear, it is too large, by a factor of up to 2.
 ///
 /// # Errors
 ///
@@ -101,11 +150,15 @@ pub fn frechet_of_images(reals: &Gaussian, generated: &Features) -> Result<Frech
     let influence = |(x, curved): (&[f64], &[f64])| -> f64 {
         x.iter().zip(curved).zip(slope.iter()).map(|((x, curved), slope)| x * (slope + curved)).sum()
     };
-    let influences: Vec<f64> = centred.chunks_exact(width).zip(curved.chunks_exact(width)).map(influence).collect();
+    let mut influences: Vec<f64> = centred.chunks_exact(width).zip(curved.chunks_exact(width)).map(influence).collect();
     let mean = influences.iter().sum::<f64>() / n as f64;
-    let squares: f64 = influences.iter().map(|influence| (influence - mean).powi(2)).sum();
+    for influence in &mut influences {
+        *influence -= mean;
+    }
+    let squares: f64 = influences.iter().map(|influence| influence.powi(2)).sum();
     Ok(FrechetEstimate {
         distance: roots.distance(reals, &gaussian),
+        blocks: FrechetBlocks::of(&influences),
         standard_error: (squares / (n as f64 * (n - 1) as f64)).sqrt(),
     })
 }
@@ -300,11 +353,37 @@ mod tests {
     }
 
     #[test]
+    fn the_error_of_a_difference_is_its_spread_over_many_sets_of_the_same_latents() {
+        let reals = Gaussian::of(&gaussian(1000, 2000, 12)).unwrap();
+        let differences: Vec<[f64; 3]> = (0..80)
+            .map(|seed| {
+                let of = |scale, shift| frechet_of_images(&reals, &samples(seed, 400, 12, scale, shift)).unwrap();
+                let (a, b) = (of(1.2, 0.3), of(1.25, 0.3));
+                let independent = a.standard_error.hypot(b.standard_error);
+                [b.distance - a.distance, f64::from(a.blocks.error_of_difference(&b.blocks)), independent]
+            })
+            .collect();
+        let [[_, spread], [error, _], [independent, _]] =
+            [0, 1, 2].map(|at| moments(&differences.iter().map(|all| all[at]).collect::<Vec<_>>()));
+        assert!((0.8..=1.25).contains(&(error / spread)), "{error} for a spread of {spread}");
+        assert!(independent > 4.0 * spread, "{independent}: equal latents have common noise");
+    }
+
+    #[test]
+    fn blocks_are_read_as_they_were_written() {
+        let blocks = FrechetBlocks::of(&[0.1, -2.5e-9, 3e12, 7.0 / 3.0]);
+        assert_eq!(FrechetBlocks::try_from(String::from(blocks)), Ok(blocks));
+        for text in ["", "1 2 3", "a b"] {
+            FrechetBlocks::try_from(text.to_string()).unwrap_err();
+        }
+    }
+
+    #[test]
     fn the_error_of_few_or_constant_features_is_finite() {
         let reals = Gaussian::of(&gaussian(3, 200, 64)).unwrap();
         let constant = Features::new(vec![2.0; 640], 64).unwrap();
         for features in [gaussian(4, 10, 64), constant] {
-            let FrechetEstimate { distance, standard_error } = frechet_of_images(&reals, &features).unwrap();
+            let FrechetEstimate { distance, standard_error, .. } = frechet_of_images(&reals, &features).unwrap();
             assert!(distance > 1.0 && standard_error.is_finite() && standard_error >= 0.0, "{standard_error}");
         }
     }

@@ -25,7 +25,7 @@ pub use conditional::ConditionalScores;
 pub use extractor::{ExtractorKind, FeatureExtractor};
 pub use feature_network::ImageFeatures;
 pub use features::Features;
-pub use frechet::{FrechetEstimate, Gaussian, frechet, frechet_of_images};
+pub use frechet::{FrechetBlocks, FrechetEstimate, Gaussian, frechet, frechet_of_images};
 pub use modes::{DigitReader, Modes};
 pub use nearest::{MemorisationScores, NearestImage, memorisation, nearest};
 pub use neighbours::{NEAREST, Neighbourhoods, Overlap};

@@ -122,7 +122,7 @@ impl Reference {
 
 /// The metrics of images against real images.
 fn metrics(reals: &Gaussian, neighbourhoods: &Neighbourhoods, images: &ImageFeatures) -> Result<Metrics> {
-    let FrechetEstimate { distance, standard_error } = frechet_of_images(reals, &images.features)?;
+    let FrechetEstimate { distance, standard_error, .. } = frechet_of_images(reals, &images.features)?;
     Ok(Metrics {
         images: images.features.rows(),
         reals: neighbourhoods.len(),

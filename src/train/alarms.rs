@@ -410,7 +410,7 @@ impl Alarms {
 mod tests {
     use super::super::settings::tests::settings;
     use super::*;
-    use crate::metrics::FrechetEstimate;
+    use crate::metrics::{FrechetBlocks, FrechetEstimate};
     use crate::program::random::philox;
 
     /// A pseudo-random number in [-1, 1).
@@ -430,6 +430,7 @@ mod tests {
             d_accuracy: 0.57 + 0.1 * random(step, 4),
             fd: None,
             fd_se: None,
+            fd_blocks: None,
             images_per_second: 1.0,
         }
     }
@@ -456,7 +457,11 @@ mod tests {
 
     fn metrics(spread: f64, counts: [u64; 10]) -> QuickMetrics {
         QuickMetrics {
-            frechet: FrechetEstimate { distance: 9.0, standard_error: 0.1 },
+            frechet: FrechetEstimate {
+                distance: 9.0,
+                standard_error: 0.1,
+                blocks: FrechetBlocks::try_from(["0"; 20].join(" ")).unwrap(),
+            },
             spread,
             classes: Some(counts.map(|count| (count, 0.1)).into()),
         }

@@ -139,7 +139,7 @@ pub(super) struct PendingEvaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::FrechetEstimate;
+    use crate::metrics::{FrechetBlocks, FrechetEstimate};
 
     /// Waits for a result that comes soon.
     fn result(evaluator: &BackgroundEvaluator) -> Result<QuickMetrics> {
@@ -147,7 +147,12 @@ mod tests {
     }
 
     fn metrics(frechet: f64) -> QuickMetrics {
-        QuickMetrics { frechet: FrechetEstimate { distance: frechet, standard_error: 0.5 }, spread: 1.0, classes: None }
+        let blocks = FrechetBlocks::try_from(["0"; 20].join(" ")).unwrap();
+        QuickMetrics {
+            frechet: FrechetEstimate { distance: frechet, standard_error: 0.5, blocks },
+            spread: 1.0,
+            classes: None,
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::metrics::FrechetBlocks;
 
 /// The log row of a step. A resumed run writes the same rows as a run that was not stopped, except for the speed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Row {
     pub fd: Option<f32>,
     /// The standard error of the Fréchet distance, if it was computed. `None` is an empty cell or null.
     pub fd_se: Option<f32>,
+    /// The influence of blocks of images on the Fréchet distance, if it was computed. `None` is an empty cell or null.
+    pub fd_blocks: Option<FrechetBlocks>,
     /// The number of real images per second, as a moving average.
     pub images_per_second: f32,
 }
@@ -46,10 +49,21 @@ impl Row {
 }
 
 /// The columns of `losses.csv`, which are the fields of [`Row`].
-const COLUMNS: [&str; 10] =
-    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "fd_se", "images_per_second"];
+const COLUMNS: [&str; 11] = [
+    "step",
+    "epoch",
+    "d_loss",
+    "g_loss",
+    "d_real",
+    "d_fake",
+    "d_accuracy",
+    "fd",
+    "fd_se",
+    "fd_blocks",
+    "images_per_second",
+];
 /// The columns that logs of earlier versions may lack.
-const LATER_COLUMNS: [&str; 2] = ["fd", "fd_se"];
+const LATER_COLUMNS: [&str; 3] = ["fd", "fd_se", "fd_blocks"];
 
 /// The file name of the log for spreadsheets.
 const CSV: &str = "losses.csv";
@@ -198,6 +212,7 @@ mod tests {
             d_accuracy: 0.75,
             fd: None,
             fd_se: None,
+            fd_blocks: None,
             images_per_second: 1000.0,
         }
     }
@@ -227,14 +242,16 @@ mod tests {
     fn rows_are_written_under_the_names_of_their_columns() {
         let folder = tempfile::tempdir().unwrap();
         let OpenedLog { mut log, .. } = Log::open(folder.path(), 0).unwrap();
-        let rows = [row(1), Row { fd: Some(12.5), fd_se: Some(0.5), ..row(2) }];
+        let blocks = ["0.5"; 20].join(" ");
+        let fd_blocks = Some(FrechetBlocks::try_from(blocks.clone()).unwrap());
+        let rows = [row(1), Row { fd: Some(12.5), fd_se: Some(0.5), fd_blocks, ..row(2) }];
         rows.iter().try_for_each(|row| log.write(row)).unwrap();
         log.flush().unwrap();
         let csv = fs::read_to_string(folder.path().join("losses.csv")).unwrap();
         let expected = [
-            "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,fd_se,images_per_second\n",
-            "1,1,1.25,0.1,0.5,0.25,0.75,,,1000.0\n",
-            "2,1,1.25,0.1,0.5,0.25,0.75,12.5,0.5,1000.0\n",
+            "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,fd,fd_se,fd_blocks,images_per_second\n",
+            "1,1,1.25,0.1,0.5,0.25,0.75,,,,1000.0\n",
+            &format!("2,1,1.25,0.1,0.5,0.25,0.75,12.5,0.5,{blocks},1000.0\n"),
         ];
         assert_eq!(csv, expected.concat());
         let json = fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
@@ -249,7 +266,7 @@ mod tests {
         let header = "step,epoch,d_loss,g_loss,d_real,d_fake,d_accuracy,images_per_second\n";
         fs::write(&path, format!("{header}1,1,1.25,0.1,0.5,0.25,0.75,1000.0\n")).unwrap();
         assert_eq!(Log::open(folder.path(), 1).unwrap().rows, [row(1)]);
-        assert!(fs::read_to_string(&path).unwrap().ends_with("0.75,,,1000.0\n"));
+        assert!(fs::read_to_string(&path).unwrap().ends_with("0.75,,,,1000.0\n"));
         assert_eq!(serde_json::from_str::<Row>(r#"{"step":1,"epoch":1,"d_loss":1.25,"g_loss":0.1,"d_real":0.5,"d_fake":0.25,"d_accuracy":0.75,"images_per_second":1000.0}"#).unwrap(), row(1));
     }
 

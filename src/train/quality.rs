@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Row;
+use crate::metrics::FrechetBlocks;
 
 /// A distance is lower than another one if it is lower by more than this number of standard errors of their difference. Of two equally
 /// good steps, one is called better in one case of forty.
@@ -22,19 +23,26 @@ pub struct Measured {
     pub distance: f32,
     /// The standard error of the distance.
     pub standard_error: f32,
+    /// The influence of blocks of images on the distance. `None` in logs of earlier versions.
+    #[serde(skip)]
+    pub blocks: Option<FrechetBlocks>,
 }
 
 impl Measured {
     /// The distance in a row of the log, if it has one.
     pub(super) fn of(row: &Row) -> Option<Self> {
         let distance = row.fd?;
-        Some(Self { step: row.step, distance, standard_error: row.fd_se.unwrap_or(UNKNOWN_ERROR * distance) })
+        let standard_error = row.fd_se.unwrap_or(UNKNOWN_ERROR * distance);
+        Some(Self { step: row.step, distance, standard_error, blocks: row.fd_blocks })
     }
 
-    /// Whether the distance is lower than another one beyond their uncertainty. Both errors count as independent. As images of the same seeds
-    /// are compared with the same real images, they are not quite, so the difference is more certain than that.
+    /// Whether the distance is lower than another one beyond the uncertainty of their difference. All steps of a run are evaluated by images
+    /// of the same seeds, so the difference is more certain than the distances. Without their blocks, both errors count as independent.
     pub(super) fn is_lower_than(&self, other: &Self) -> bool {
-        let error = self.standard_error.hypot(other.standard_error);
+        let error = match (&self.blocks, &other.blocks) {
+            (Some(ours), Some(theirs)) => ours.error_of_difference(theirs),
+            _ => self.standard_error.hypot(other.standard_error),
+        };
         other.distance - self.distance > CERTAINTY * error
     }
 }
@@ -113,7 +121,7 @@ mod tests {
     use super::*;
 
     fn measured(distances: &[f32], standard_error: f32) -> Vec<Measured> {
-        let of = |(step, &distance): (u64, &f32)| Measured { step, distance, standard_error };
+        let of = |(step, &distance): (u64, &f32)| Measured { step, distance, standard_error, blocks: None };
         (1..).zip(distances).map(of).collect()
     }
 
@@ -127,6 +135,20 @@ mod tests {
         assert_eq!(of_row(Some(50.0), None).as_deref(), Some("50.00 ± 1.00"));
         assert_eq!(of_row(Some(50.0), Some(3.0)).as_deref(), Some("50.00 ± 3.00"));
         assert_eq!(of_row(None, None), None);
+    }
+
+    #[test]
+    fn the_common_noise_of_two_distances_is_left_out() {
+        let with = |distance: f32, blocks: [f32; 20]| {
+            let text = blocks.map(|block| block.to_string()).join(" ");
+            Measured { blocks: Some(FrechetBlocks::try_from(text).unwrap()), ..measured(&[distance], 5.0)[0] }
+        };
+        let common: [f32; 20] = std::array::from_fn(|block| if block % 2 == 0 { 20.0 } else { -20.0 });
+        let mut other = common;
+        (other[0], other[1]) = (21.0, -21.0); // an error of the difference of 0.07
+        assert!(with(9.8, common).is_lower_than(&with(10.0, other)));
+        assert!(!with(9.9, common).is_lower_than(&with(10.0, other)));
+        assert!(!with(9.8, common).is_lower_than(&Measured { blocks: None, ..with(10.0, other) }));
     }
 
     fn row() -> Row {

@@ -345,6 +345,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 d_accuracy: losses.d_accuracy,
                 fd: None,
                 fd_se: None,
+                fd_blocks: None,
                 images_per_second: images_per_second as f32,
             };
             if step == self.next_evaluated {

@@ -5,19 +5,26 @@ use crate::place::Place;
 
 const BEST: &str = "checkpoints/best.safetensors";
 
-/// A step of `losses.csv` with a distance and its standard error.
-type Measured = (u64, f32, f32);
+/// A step of `losses.csv` with a distance, its standard error, and the influences of blocks of images.
+type Measured = (u64, f32, f32, [f64; 20]);
 
 fn measured(place: &Place, run: &str) -> Vec<Measured> {
     let text = place.text(&format!("{run}/losses.csv"));
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let rows = reader.records().map(Result::unwrap).filter(|row| !row[7].is_empty());
-    rows.map(|row| (row[0].parse().unwrap(), row[7].parse().unwrap(), row[8].parse().unwrap())).collect()
+    let blocks = |text: &str| -> [f64; 20] {
+        text.split(' ').map(|block| block.parse().unwrap()).collect::<Vec<f64>>().try_into().unwrap()
+    };
+    rows.map(|row| (row[0].parse().unwrap(), row[7].parse().unwrap(), row[8].parse().unwrap(), blocks(&row[9])))
+        .collect()
 }
 
 /// Whether a distance is lower than another one by more than two standard errors of the difference.
 fn is_lower(a: Measured, b: Measured) -> bool {
-    b.1 - a.1 > 2.0 * a.2.hypot(b.2)
+    let differences: Vec<f64> = a.3.iter().zip(&b.3).map(|(a, b)| a - b).collect();
+    let mean = differences.iter().sum::<f64>() / 20.0;
+    let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+    f64::from(b.1 - a.1) > 2.0 * (squares / (20.0 * 19.0)).sqrt()
 }
 
 /// The newest step whose distance is not measurably above the lowest.
@@ -33,7 +40,7 @@ fn the_best_checkpoint_is_kept_beside_the_newest_and_images_can_be_drawn_from_it
     let arguments = "--steps 40 --lr 0.3 --eval-every 4steps --checkpoint-every 1step --keep-checkpoints all --out run";
     let said = place.train(arguments).succeeds();
     let measured = measured(&place, "run");
-    let ((step, distance, error), last) = (best(&measured), measured.last().unwrap());
+    let ((step, distance, error, _), last) = (best(&measured), measured.last().unwrap());
     assert!(measured.len() == 10 && step != 40, "{measured:?} have their best at the end, so the test shows nothing");
     assert_same_bits(
         &place.read(&format!("run/{BEST}")),

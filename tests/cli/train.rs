@@ -8,8 +8,19 @@ use safetensors::Dtype;
 use crate::checkpoint::{Checkpoint, assert_same_bits, assert_same_tensors};
 use crate::place::{IMAGES, Place, TINY, contents, shapes};
 
-const COLUMNS: [&str; 10] =
-    ["step", "epoch", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy", "fd", "fd_se", "images_per_second"];
+const COLUMNS: [&str; 11] = [
+    "step",
+    "epoch",
+    "d_loss",
+    "g_loss",
+    "d_real",
+    "d_fake",
+    "d_accuracy",
+    "fd",
+    "fd_se",
+    "fd_blocks",
+    "images_per_second",
+];
 
 #[test]
 fn a_run_is_a_folder_with_everything_about_it() {

@@ -98,6 +98,7 @@ impl Run<'_, '_> {
             step,
             distance: frechet.distance as f32,
             standard_error: frechet.standard_error as f32,
+            blocks: Some(frechet.blocks),
         });
         let is_best = measured.is_some_and(|measured| self.best.observe(measured));
         if let Some(measured) = measured {
@@ -115,7 +116,8 @@ impl Run<'_, '_> {
             let measured = measured.filter(|_| is_measured);
             let fd = measured.map(|measured| measured.distance);
             let fd_se = measured.map(|measured| measured.standard_error);
-            self.write_row(&Row { fd, fd_se, ..row })?;
+            let fd_blocks = measured.and_then(|measured| measured.blocks);
+            self.write_row(&Row { fd, fd_se, fd_blocks, ..row })?;
             if let Some(metrics) = metrics.as_ref().filter(|_| is_measured) {
                 let Checkpoint { settings, model, .. } = &checkpoint;
                 let raised = self.alarms.observe_metrics(step, metrics, settings, model)?.map(RaisedAlarm::lines);
