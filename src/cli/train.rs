@@ -45,7 +45,9 @@ pub(super) struct TrainArguments {
     #[arg(long, value_name = "RUN", conflicts_with = "init", help_heading = "Run")]
     resume: Option<PathBuf>,
 
-    /// Learning rates of a run that is made longer: keep the last rate, which is the default, or restart the schedule
+    /// Learning rates of a run that is made longer: keep the last rate, or restart the schedule
+    ///
+    /// By default the last rate is kept, unless it is 0: then the schedule restarts.
     #[arg(long, value_name = "HOW", requires = "resume", value_enum, hide_short_help = true, help_heading = "Run")]
     extend: Option<Extension>,
 

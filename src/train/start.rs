@@ -16,7 +16,7 @@ use crate::program::Decay;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Recipe};
 
-/// The learning-rate schedule of a run that is extended.
+/// The learning-rate schedule of a run that is extended. Without a choice, the rate is kept; a schedule that ends at 0 is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Extension {
     /// The schedule stays as it was; the steps behind its end have its last rate.
@@ -259,23 +259,28 @@ fn extend(settings: &mut Settings, planned: &Settings, step: u64, extension: Opt
             None => Ok(()),
         };
     }
-    if extension == Some(Extension::RestartSchedule) {
-        settings.rates.restart = Some(step);
-        settings.rates.decay_steps = None;
-        return Ok(());
-    }
-    settings.rates.decay_steps = Some(end);
-    if rates.last == 0.0 && settings.steps > end {
-        return Err(Error::Request {
+    // Steps at a rate of 0 would change nothing.
+    let ends_at_zero = rates.last == 0.0 && settings.steps > end;
+    let extension = extension.unwrap_or(if ends_at_zero { Extension::RestartSchedule } else { Extension::KeepRate });
+    match extension {
+        Extension::KeepRate if ends_at_zero => Err(Error::Request {
             message: format!(
                 "the learning rate of this run is 0 after step {end}, so that steps {} to {} would change nothing",
                 end.max(step) + 1,
                 settings.steps
             ),
-            hint: "add --extend restart-schedule to begin again with the full learning rate, or begin a new run".into(),
-        });
+            hint: "leave out --extend to begin again with the full learning rate, or begin a new run".into(),
+        }),
+        Extension::KeepRate => {
+            settings.rates.decay_steps = Some(end);
+            Ok(())
+        }
+        Extension::RestartSchedule => {
+            settings.rates.restart = Some(step);
+            settings.rates.decay_steps = None;
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// What is left to do for a command that may have begun its run before, as a job that a scheduler started again.
