@@ -14,7 +14,7 @@ if [ "${1:-}" = --quick ]; then
     echo 'quick: leaving out all tests that need a GPU, a browser, Node.js or Python'
     export GPU_GAN_SKIP_GPU=1 GPU_GAN_SKIP_TRANSLATIONS=1 GPU_GAN_SKIP_VALIDATION=1 GPU_GAN_SKIP_GL=1 \
         GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1 GPU_GAN_SKIP_PYTHON=1
-    exec cargo test --release --locked --lib --test cli --test documents --test packages --test rooms "$@"
+    exec cargo test --release --locked --lib --test api --test cli --test documents --test packages --test rooms "$@"
 fi
 
 # Not piped into grep, which may end before the list does; that would be an error.
