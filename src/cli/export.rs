@@ -64,7 +64,7 @@ pub(super) struct ExportArguments {
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MAX_IMAGES))]
     images: Option<u64>,
 
-    /// Real images in a training step of a .html or .json file
+    /// Batch size of training in a .html or .json file
     ///
     /// [default: that of the run, in a .html file 16 if the run has more]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MAX_BATCH))]

@@ -80,7 +80,7 @@ enum Command {
     Interpolate(interpolate::InterpolateArguments),
     /// Measure the quality of a trained model's images
     Eval(eval::EvalArguments),
-    /// Export a trained network to ONNX or PyTorch
+    /// Export a trained network to ONNX, PyTorch or a web page
     Export(export::ExportArguments),
     /// List the built-in models
     Models(models::ModelsArguments),

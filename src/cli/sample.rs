@@ -40,8 +40,8 @@ pub(super) struct SampleArguments {
 
     /// Number of images, with the seeds 0, 1, 2, ... [default: 64]
     ///
-    /// Seed k always gives the same image. For a conditional run without --class, the seed also draws the class, each class as often as it
-    /// occurs in the training images.
+    /// With the same checkpoint and the same options, a seed always gives the same image. Without --class, the seed of a conditional run
+    /// also draws the class, each class as often as it occurs in the training images.
     #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = value_parser!(u64).range(1..=MAX_IMAGES))]
     count: Option<u64>,
 
@@ -55,8 +55,8 @@ pub(super) struct SampleArguments {
 
     /// Classes, such as 7, cats,dogs or all [default: drawn by the seeds]
     ///
-    /// For a conditional run. With several classes, each seed gives one image of each class: a row of a sheet, with a column for each class. --count is still the
-    /// number of images. Its default is then the number of whole rows on a sheet.
+    /// For a conditional run. With several classes, each seed gives one image of each class: a row of a sheet, with a column for each
+    /// class. --count counts images, not rows. By default there are as many images as fill whole rows of a sheet of 64.
     #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
     class: Option<String>,
 

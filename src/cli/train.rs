@@ -39,9 +39,9 @@ pub(super) struct TrainArguments {
     ///
     /// `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER.
     ///
-    /// The run continues exactly as if it had not stopped, with its own options. Given with it may be: --epochs or --steps, which
-    /// count from the beginning of the run; --extend; --data-memory; and all options under Output and Device, such as
-    /// --sample-every. They are saved with the run. DATA is the path of the images, if they moved.
+    /// The run continues exactly as if it had not stopped, with its own options. These options may be added, and are saved with the run:
+    /// --epochs or --steps, which count from the beginning of the run; --extend; --data-memory; and all options under Output and
+    /// Device, such as --sample-every. DATA is the path of the images, if they moved.
     #[arg(long, value_name = "RUN", conflicts_with = "init", help_heading = "Run")]
     resume: Option<PathBuf>,
 

@@ -98,9 +98,9 @@ pub struct ModelOptions {
 
     /// Start from the trained weights of INIT, a run or one of its checkpoints (transfer learning)
     ///
-    /// The model is that of INIT, unless --model gives another one. Layers whose number, kind and shapes fit are taken, of a
-    /// conditional model the classes of the same names; the others start fresh. The optimiser and the learning-rate schedule begin
-    /// anew. A conditional model stays conditional, unless --unconditional is given, and an unconditional one stays unconditional, unless
+    /// The model is that of INIT, unless --model gives another one. Layers with the same position, kind and shapes are copied; the others
+    /// start fresh. Classes of conditional models are matched by their names. The optimiser and the learning-rate schedule start fresh. A
+    /// conditional model stays conditional, unless --unconditional is given, and an unconditional one stays unconditional, unless
     /// --conditional or --model is given.
     #[arg(long, value_name = "INIT", value_parser = values::path())]
     pub init: Option<String>,
@@ -111,9 +111,9 @@ pub struct ModelOptions {
 
     /// Train a class-conditional model, which draws images of a requested class
     ///
-    /// The classes are the labels of the images: those in the IDX file of labels, or the folders that the images lie in. By default, a model
-    /// is conditional on 2 to 256 classes with 200 images or more in each, unless names are those of splits or shards, the discriminator
-    /// sees several images at once, or the model file says `conditional-by-default = false`, as those of published recipes do.
+    /// The classes are the labels of the images: those in the IDX file of labels, or the folders that the images lie in. This is the
+    /// default for 2 to 256 classes with 200 images or more in each. It is not the default if a class has the name of a split or a shard (train,
+    /// shard-0), with --pac 2 or more, or if the model file has `conditional-by-default = false`, as those of published recipes have.
     #[arg(long, num_args = 0, default_missing_value = "true")]
     pub conditional: Option<bool>,
 
@@ -208,11 +208,12 @@ pub struct TrainingOptions {
     #[arg(long, value_name = "EPS", value_parser = number(MIN_EPS..=1.0))]
     pub eps: Option<f64>,
 
-    /// Half-life of the EMA of the generator's weights, in real images; shorter during the first images
+    /// Half-life of the EMA of the generator's weights, in real images shown
     ///
     /// The EMA (exponential moving average) of the weights draws the sheets of images, and all images that are drawn later. After
-    /// this many real images, an old value of a weight counts half as much in it. The half-life is at most a twentieth of the images
-    /// shown so far. By default the model's.
+    /// IMAGES real images, an old value of a weight counts half as much in it. Early in training the half-life is shorter, at most a
+    /// twentieth of the images shown so far. By default the model's; the built-in models have --ema-decay 0.999 instead, a half-life of
+    /// 693 steps.
     #[arg(long, value_name = "IMAGES", conflicts_with = "ema_decay", value_parser = whole::<u64>(1..=MAX_HALF_LIFE))]
     pub ema_half_life: Option<u64>,
 
@@ -306,8 +307,8 @@ pub struct OutputOptions {
 
     /// Interval between evaluations, or never
     ///
-    /// As for --sample-every. An evaluation is the Fréchet distance of 2000 generated images to real images, with its standard error. With labelled images, a
-    /// classifier is trained for it once, in about half a minute, beside training.
+    /// As for --sample-every. An evaluation is the Fréchet distance of 2000 generated images to real images, with its standard error. With
+    /// labelled images, a classifier is trained for it once, in about half a minute, beside training.
     #[arg(long, value_name = "INTERVAL")]
     #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -316,8 +317,8 @@ pub struct OutputOptions {
     /// End the run if the images improve no more
     ///
     /// N evaluations without a lower Fréchet distance end it; without a number, 5. A distance is lower if it fell by more than twice the
-    /// standard error of the difference. 0 never ends the run, as does leaving this option out. A learning rate that decays with the length of the run is still high then, which
-    /// costs quality. Where the time is known, use --time.
+    /// standard error of the difference. 0 never ends the run, as does leaving this option out. A run that ends early has not finished its
+    /// learning-rate decay, which lowers quality. If you know how long the run may take, use --time instead.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = whole::<usize>(0..=1_000_000))]
     pub stop_when_flat: Option<usize>,
 
