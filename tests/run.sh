@@ -5,6 +5,7 @@
 #
 #     tests/run.sh                    all tests
 #     tests/run.sh --quick            what needs no GPU and no other program: unit tests, the binary, documents, packages
+#     tests/run.sh --vendors          compiles all kernels with the compilers of GPU vendors' drivers, and runs none (tests/vendors.rs)
 #     tests/run.sh --test kernels     other arguments go to `cargo test`
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +16,43 @@ if [ "${1:-}" = --quick ]; then
     export GPU_GAN_SKIP_GPU=1 GPU_GAN_SKIP_TRANSLATIONS=1 GPU_GAN_SKIP_VALIDATION=1 GPU_GAN_SKIP_GL=1 \
         GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1 GPU_GAN_SKIP_PYTHON=1
     exec cargo test --release --locked --lib --test api --test cli --test documents --test packages --test rooms "$@"
+fi
+
+if [ "${1:-}" = --vendors ]; then
+    shift
+    folder="$(realpath -m "${CARGO_TARGET_DIR:-target}/vendors")"
+    # Mesa's drivers of a newer Debian and all libraries that they need, once. They are unpacked and not installed, so nothing on the
+    # system changes, and this needs no root.
+    unpack() {
+        local key=/usr/share/keyrings/debian-archive-keyring.gpg mirror package
+        # shellcheck disable=SC2016 # apt-get replaces the name
+        mirror="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$')" || return 1
+        [ -f "$key" ] || return 1
+        rm -rf "$folder"
+        mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial"
+        printf "deb [signed-by=$key] $mirror %s main\n" trixie trixie-backports >"$folder/apt/sources"
+        local options=(-qq -o Dir::Etc::sourcelist="$folder/apt/sources" -o Dir::Etc::sourceparts=- -o Dir::State::status=/dev/null
+            -o Dir::State::lists="$folder/apt/lists" -o Dir::Cache="$folder/apt/cache" -o APT::Sandbox::User=
+            -o APT::Architecture=amd64 -o APT::Architectures=amd64 -o Debug::NoLocking=1)
+        apt-get "${options[@]}" update &&
+            apt-get "${options[@]}" --no-install-recommends --yes --download-only install \
+                mesa-drm-shim/trixie-backports mesa-vulkan-drivers/trixie-backports libvulkan1 libc6 >/dev/null || return 1
+        for package in "$folder"/apt/cache/archives/*.deb; do
+            dpkg-deb --extract "$package" "$folder" || return 1
+        done
+        rm -rf "$folder/apt" "$folder/usr/share/doc"
+        touch "$folder/complete"
+    }
+    if ! [ -f "$folder/complete" ]; then
+        echo "unpacking drivers of GPU vendors into $folder"
+        if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ] || ! unpack; then
+            echo "error: the drivers of GPU vendors cannot be unpacked into $folder" >&2
+            echo 'hint:  that needs Linux on x86-64, apt and dpkg-deb of Debian, and a mirror of Debian that can be reached' >&2
+            exit 1
+        fi
+    fi
+    export GPU_GAN_VENDORS="$folder"
+    exec cargo test --release --locked --test vendors -- --ignored --nocapture "$@"
 fi
 
 # Not piped into grep, which may end before the list does; that would be an error.

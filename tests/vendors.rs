@@ -1,0 +1,163 @@
+//! Every kernel of the shipped models, compiled by the compilers of GPU vendors' drivers on a machine without their GPUs.
+//!
+//! Mesa's drivers open behind a "no-op DRM shim", a library that plays the kernel's part of the driver: they report the real GPU
+//! and compile to its instructions, and what is submitted does nothing. Nothing of that is run, so this says nothing of numbers.
+//! `tests/run.sh --vendors` unpacks Debian's packages of a newer Mesa into `target/vendors`, with all libraries that they need, and runs
+//! this test; nothing on the system changes. The test runs itself again under the loader of those packages, once for each GPU. The
+//! packages are of Linux on x86-64, and so is this test.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::aloud;
+use gpu_gan::gpu::{CompiledKernel, CompiledKernels, Dispatch, KernelSet, compiled_kernels, lower};
+use gpu_gan::net::Model;
+use gpu_gan::recipe::Penalty;
+use gpu_gan::train::{Gan, Settings};
+use rayon::prelude::*;
+
+/// A GPU that a driver of Mesa pretends to have.
+struct Gpu {
+    /// What a person calls it.
+    name: &'static str,
+    /// The variable that chooses it, and its value there.
+    chosen_by: (&'static str, &'static str),
+    /// The library that plays the kernel, and the driver's description, without their endings.
+    files: (&'static str, &'static str),
+    /// Most vector registers of an invocation.
+    registers: f64,
+    /// Least subgroups on a SIMD (AMD) or a multiprocessor (NVIDIA) of a product.
+    occupancy: f64,
+}
+
+const fn amd(name: &'static str, id: &'static str, occupancy: f64) -> Gpu {
+    let files = ("libamdgpu_noop_drm_shim", "radeon_icd");
+    Gpu { name, chosen_by: ("AMDGPU_GPU_ID", id), files, registers: 128.0, occupancy }
+}
+
+const fn nvidia(name: &'static str, id: &'static str) -> Gpu {
+    let files = ("libnouveau_noop_drm_shim", "nouveau_icd");
+    Gpu { name, chosen_by: ("NOUVEAU_CHIPSET", id), files, registers: 128.0, occupancy: 16.0 }
+}
+
+/// Six generations of AMD, three of NVIDIA. The fewest subgroups are those of Mesa 26.1.6: with them, a kernel that needs more registers
+/// or more workgroup memory fails the test. On RDNA, products of at most 16 columns have few, since their workgroups are small.
+const GPUS: [Gpu; 9] = [
+    amd("AMD RX 580 (GCN 4)", "polaris10", 2.0),
+    amd("AMD Vega 10 (GCN 5)", "vega10", 2.0),
+    amd("AMD RX 5700 XT (RDNA 1)", "navi10", 3.0),
+    amd("AMD RX 6800 (RDNA 2)", "navi21", 3.0),
+    amd("AMD RX 7900 XTX (RDNA 3)", "navi31", 3.0),
+    amd("AMD RX 9070 XT (RDNA 4)", "gfx1201", 3.0),
+    nvidia("NVIDIA Volta", "140"),
+    nvidia("NVIDIA Turing", "162"),
+    nvidia("NVIDIA Ampere", "172"),
+];
+
+/// Set in a process that compiles, to the number of its first kernel; it prints what the driver says.
+const CHILD: &str = "GPU_GAN_VENDORS_CHILD";
+
+/// The number of kernels that a process compiles: the library that plays the kernel's part of AMD's driver gives no memory back, and ends
+/// a process that compiles more than a few hundred.
+const KERNELS_OF_A_PROCESS: usize = 40;
+
+/// The kernels of a training step of every shipped model, each once.
+fn kernels() -> Vec<Dispatch> {
+    let mut kernels = BTreeMap::new();
+    for model in Model::built_in().map(|name| Model::named(name).unwrap()) {
+        let mut settings = Settings::bare(&model, 10, model.training.batch_size);
+        if model.check_penalty().is_ok() {
+            settings.objective.penalty = Penalty { r1: 1.0, r2: 0.0, gp: 0.0, every: 2 };
+        }
+        let program = Gan::new(&model, &settings, 10).program;
+        for dispatch in program.routines().iter().flat_map(|routine| lower(&routine.ops, &program, KernelSet::Portable))
+        {
+            kernels.entry(dispatch.kernel()).or_insert(dispatch);
+        }
+    }
+    kernels.into_values().collect()
+}
+
+/// Where `tests/run.sh --vendors` has unpacked the packages.
+fn folder() -> PathBuf {
+    let folder = std::env::var_os("GPU_GAN_VENDORS").map(PathBuf::from);
+    folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/vendors"))
+}
+
+/// Compiles some kernels for a GPU, from the one with this number on, in a process of its own.
+fn compile_for(gpu: &Gpu, first: usize) -> Vec<CompiledKernel> {
+    let (folder, (shim, driver)) = (folder(), gpu.files);
+    let libraries = folder.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(&libraries);
+    command.arg("--preload").arg(libraries.join(format!("{shim}.so")));
+    command.arg(std::env::current_exe().unwrap());
+    command.args([
+        "every_kernel_compiles_without_spills_for_the_gpus_of_vendors",
+        "--exact",
+        "--ignored",
+        "--nocapture",
+    ]);
+    command
+        .env(CHILD, first.to_string())
+        .env(gpu.chosen_by.0, gpu.chosen_by.1)
+        .env("MESA_SHADER_CACHE_DISABLE", "true");
+    command.env("VK_DRIVER_FILES", folder.join(format!("usr/share/vulkan/icd.d/{driver}.json")));
+    let output = command.output().unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let answer = stdout.lines().find(|line| line.starts_with('{'));
+    let answer = answer.unwrap_or_else(|| panic!("{}: no answer ({}):\n{stdout}\n{stderr}", gpu.name, output.status));
+    serde_json::from_str::<CompiledKernels>(answer).unwrap().kernels
+}
+
+#[test]
+#[ignore = "needs the drivers that `tests/run.sh --vendors` unpacks"]
+fn every_kernel_compiles_without_spills_for_the_gpus_of_vendors() {
+    let kernels = kernels();
+    if let Ok(first) = std::env::var(CHILD) {
+        let first: usize = first.parse().unwrap();
+        let some = &kernels[first..kernels.len().min(first + KERNELS_OF_A_PROCESS)];
+        let compiled = compiled_kernels(None, some).unwrap_or_else(|error| panic!("{error}"));
+        println!("\n{}", serde_json::to_string(&compiled).unwrap());
+        return;
+    }
+    let unpacked = folder().join("usr/share/vulkan/icd.d/radeon_icd.json");
+    assert!(
+        unpacked.is_file(),
+        "{} does not exist: run `tests/run.sh --vendors`, which unpacks Mesa's drivers",
+        unpacked.display()
+    );
+    let expected = kernels.len();
+    let compile_all =
+        |gpu| (0..expected).step_by(KERNELS_OF_A_PROCESS).flat_map(|first| compile_for(gpu, first)).collect();
+    let compiled: Vec<Vec<CompiledKernel>> = GPUS.par_iter().map(compile_all).collect();
+    let (mut table, mut complaints) = (String::new(), Vec::new());
+    for (gpu, compiled) in GPUS.iter().zip(compiled) {
+        assert_eq!(compiled.len(), expected, "{}", gpu.name);
+        let (mut registers, mut occupancy) = (0.0f64, f64::INFINITY);
+        for kernel in &compiled {
+            let executable = kernel.executables.first().expect("Mesa's drivers tell");
+            let told = |value: Option<f64>| value.expect("Mesa's drivers tell");
+            let [used, spilled, resident] =
+                [executable.registers(), executable.spills(), executable.occupancy()].map(told);
+            let too_few = kernel.kernel.starts_with("conv.") && resident < gpu.occupancy;
+            if spilled > 0.0 || used > gpu.registers || too_few {
+                complaints.push(format!(
+                    "{}: {} has {used} registers (at most {}), {spilled} spills (none), {resident} subgroups (at least {}): {:?}",
+                    gpu.name, kernel.kernel, gpu.registers, gpu.occupancy, kernel.overrides
+                ));
+            }
+            registers = registers.max(used);
+            occupancy = occupancy.min(resident);
+        }
+        writeln!(table, "{:26} {registers:9} {occupancy:9}", gpu.name).unwrap();
+    }
+    aloud(&format!("{expected} kernels; most registers, fewest subgroups on a SIMD or multiprocessor:\n{table}"));
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
