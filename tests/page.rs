@@ -82,7 +82,8 @@ impl Run {
         rates.schedule(steps, 1).at(1)
     }
 
-    /// The same on the CPU device, with the images of the data set in its program. Exported programs have constant learning rates; these are
+    /// The same on the CPU device, with the images of the data set in its program. Exported programs have constant learning rates; these
+    /// are
     /// `rate` of those of the run.
     fn on_the_cpu(&self, rate: f64) -> Twin {
         let mut settings = self.checkpoint.settings.clone();

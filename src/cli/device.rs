@@ -172,7 +172,8 @@ impl Choice {
     }
 }
 
-/// The choice of `--device auto`: a hardware GPU, or the CPU device if there is none. A software adapter also computes on the CPU, but slower.
+/// The choice of `--device auto`: a hardware GPU, or the CPU device if there is none. A software adapter also computes on the CPU, but
+/// slower.
 pub(super) fn automatic(adapters: &[Adapter]) -> Choice {
     let software = adapters.iter().find(|adapter| !adapter.kind.is_hardware());
     match (best(adapters), software) {

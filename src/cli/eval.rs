@@ -29,8 +29,8 @@ const DEFAULT_COUNT: usize = 10_000;
 pub(super) struct EvalArguments {
     /// Folder of a run, a checkpoint file, or a data set
     ///
-    /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER. Of a data set, given as for `train`, the metrics of other real images and of noise
-    /// are shown: the best and the worst that are possible.
+    /// Of a folder, the newest checkpoint is used. `latest` is the newest run in runs/, and FOLDER/latest the newest in FOLDER. Of a data
+    /// set, given as for `train`, the metrics of other real images and of noise are shown: the best and the worst that are possible.
     #[arg(value_name = "RUN", value_parser = path_value(), required_unless_present = "merge")]
     run: Option<String>,
 
@@ -48,8 +48,8 @@ pub(super) struct EvalArguments {
 
     /// Images to generate and to compare with as many real ones [default: 10000]
     ///
-    /// At most the size of the data set. Their seeds are 1000000, 1000001, and so on. For a conditional run, a classifier is also trained on N generated images and
-    /// tested on real ones; for it, N is the size of the data set by default.
+    /// At most the size of the data set. Their seeds are 1000000, 1000001, and so on. For a conditional run, a classifier is also trained
+    /// on N generated images and tested on real ones; for it, N is the size of the data set by default.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<i128>,
 

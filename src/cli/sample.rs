@@ -65,9 +65,9 @@ pub(super) struct SampleArguments {
 
     /// Draw only the images of shard I of N: I/N, auto, or auto/N
     ///
-    /// Splits the images into N equal parts and draws the I-th part, I from 1 to N, so that N processes share the work. Each writes an array
-    /// of its own, to be joined by --join, or images into a folder, which may be the same for all. `auto` is for job arrays: I and N are
-    /// read from `SLURM_ARRAY_TASK_ID` and `SLURM_ARRAY_TASK_COUNT`. In an indexed Job of Kubernetes, `auto/N` reads I from
+    /// Splits the images into N equal parts and draws the I-th part, I from 1 to N, so that N processes share the work. Each writes an
+    /// array of its own, to be joined by --join, or images into a folder, which may be the same for all. `auto` is for job arrays: I and N
+    /// are read from `SLURM_ARRAY_TASK_ID` and `SLURM_ARRAY_TASK_COUNT`. In an indexed Job of Kubernetes, `auto/N` reads I from
     /// `JOB_COMPLETION_INDEX`.
     #[arg(long, value_name = "I/N", help_heading = "Clusters")]
     shard: Option<ShardArgument>,

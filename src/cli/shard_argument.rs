@@ -116,7 +116,7 @@ fn of_slurm(task: usize, count: Option<usize>, min: usize, max: Option<usize>, w
     let is_consecutive = max.is_none_or(|max| max.checked_sub(min) == count.checked_sub(1));
     let index = task.checked_sub(min).filter(|&place| is_consecutive && place < count);
     let Some(place) = index else {
-        let last = max.unwrap_or((min + count).saturating_sub(1));
+        let last = max.unwrap_or(min.saturating_add(count).saturating_sub(1));
         return Err(refused(
             format!(
                 "task {task} of a job array of {count} tasks from {min} to {last}: the numbers are not consecutive"

@@ -30,8 +30,9 @@ pub(super) struct SummaryArguments {
 
     /// List the GPU dispatches of a training step, at the model's batch size
     ///
-    /// The step is that of a run on 60,000 images. For each dispatch: the kernel, the operations that it computes, workgroups, floating-point operations, bytes that it reads and writes at
-    /// least, the overrides that say how it divides its work, and shapes. No GPU is needed.
+    /// The step is that of a run on 60,000 images. For each dispatch: the kernel, the operations that it computes, workgroups,
+    /// floating-point operations, bytes that it reads and writes at least, the overrides that say how it divides its work, and shapes. No
+    /// GPU is needed.
     #[arg(long)]
     dispatches: bool,
 

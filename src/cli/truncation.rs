@@ -13,8 +13,9 @@ const MAX_TRUNCATION: f64 = 2.0;
 pub(super) struct TruncationArgument {
     /// Factor of every latent; below 1, images are more typical
     ///
-    /// Images also differ less. The latent of a seed is z from N(0, I), and the image is that of PSI z, which is distributed as N(0, PSI^2 I): the reduced
-    /// temperature of Kingma and Dhariwal 2018 (Glow), and the truncation of Karras et al. 2019 about the mean latent, which is 0. At 0, all images of a class are equal; 1 is the distribution of training. The range is 0 to 2.
+    /// Images also differ less. The latent of a seed is z from N(0, I), and the image is that of PSI z, which is distributed as N(0, PSI^2
+    /// I): the reduced temperature of Kingma and Dhariwal 2018 (Glow), and the truncation of Karras et al. 2019 about the mean latent,
+    /// which is 0. At 0, all images of a class are equal; 1 is the distribution of training. The range is 0 to 2.
     #[arg(long, value_name = "PSI", default_value_t = 1.0, value_parser = parse, allow_negative_numbers = true)]
     truncation: f64,
 }

@@ -36,8 +36,8 @@ pub(super) struct VerifyArguments {
 
     /// Run the cases of a dump again, and shrink those that fail
     ///
-    /// Finds the smallest shapes at which each case fails. DIR is a folder that `--dump` wrote, on this device or on another, or the folder of one case in it. With `--dump`, the
-    /// smallest failing cases are written into another folder.
+    /// Finds the smallest shapes at which each case fails. DIR is a folder that `--dump` wrote, on this device or on another, or the folder
+    /// of one case in it. With `--dump`, the smallest failing cases are written into another folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "full", "list", "seed", "expect", "junit", "summary"])]
     replay: Option<PathBuf>,
 
@@ -47,8 +47,9 @@ pub(super) struct VerifyArguments {
 
     /// File of known failures, in TOML
     ///
-    /// A known failure does not fail the run, and a known failure that passes does. The file has [[failure]] tables with the keys case (a regular expression of names), reason, and optionally vendor (a PCI
-    /// number such as "0x10de"), device and driver (regular expressions).
+    /// A known failure does not fail the run, and a known failure that passes does. The file has [[failure]] tables with the keys case (a
+    /// regular expression of names), reason, and optionally vendor (a PCI number such as "0x10de"), device and driver (regular
+    /// expressions).
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
 

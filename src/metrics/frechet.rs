@@ -13,10 +13,11 @@ const NEGLIGIBLE: f64 = 1e-10;
 /// The number of blocks of images in [`FrechetBlocks`].
 const BLOCKS: usize = 20;
 
-/// The influence of blocks of generated images on a Fréchet distance: image i is in block i modulo 20, and the mean of all blocks is 0. It is
-/// written as twenty numbers with spaces between them.
+/// The influence of blocks of generated images on a Fréchet distance: image i is in block i modulo 20, and the mean of all blocks is 0. It
+/// is written as twenty numbers with spaces between them.
 ///
-/// If two generators draw the same latents, much of the noise of their distances is the same. The differences of their blocks are without it.
+/// If two generators draw the same latents, much of the noise of their distances is the same. The differences of their blocks are without
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FrechetBlocks([f32; BLOCKS]);
@@ -129,9 +130,9 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<f64> {
 ///
 /// `2 (m' - m) (x - m') + (x - m')^T (I - T) (x - m')`, with `T = C^(1/2) (C^(1/2) C' C^(1/2))^(-1/2) C^(1/2)`,
 ///
-/// minus the mean of that. The derivative of the trace of a root is that of Dowson and Landau's formula; T is the optimal transport from the
-/// generated to the real distribution. The standard error is the standard deviation of these influences divided by the root of the number
-/// of images. Near a distance of 0, where the distance is quadratic instead of linear, it is too large, by a factor of up to 2.
+/// minus the mean of that. The derivative of the trace of a root is that of Dowson and Landau's formula; T is the optimal transport from
+/// the generated to the real distribution. The standard error is the standard deviation of these influences divided by the root of the
+/// number of images. Near a distance of 0, where the distance is quadratic instead of linear, it is too large, by a factor of up to 2.
 ///
 /// # Errors
 ///

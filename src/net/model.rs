@@ -44,8 +44,8 @@ pub struct Model {
     pub latent: usize,
     /// Number of classes of a class-conditional model; `None` for an unconditional model.
     pub classes: Option<usize>,
-    /// Whether a run on images with classes is conditional if nothing else is requested. Models of published recipes, which have no classes,
-    /// are not.
+    /// Whether a run on images with classes is conditional if nothing else is requested. Models of published recipes, which have no
+    /// classes, are not.
     pub conditional_by_default: bool,
     /// Layers from [`Self::generator_input`] to an image.
     pub generator: Vec<Layer>,

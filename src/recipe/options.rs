@@ -112,8 +112,9 @@ pub struct ModelOptions {
     /// Train a class-conditional model, which draws images of a requested class
     ///
     /// The classes are the labels of the images: those in the IDX file of labels, or the folders that the images lie in. This is the
-    /// default for 2 to 256 classes with 200 images or more in each. It is not the default if a class has the name of a split or a shard (train,
-    /// shard-0), with --pac 2 or more, or if the model file has `conditional-by-default = false`, as those of published recipes have.
+    /// default for 2 to 256 classes with 200 images or more in each. It is not the default if a class has the name of a split or a shard
+    /// (train, shard-0), with --pac 2 or more, or if the model file has `conditional-by-default = false`, as those of published recipes
+    /// have.
     #[arg(long, num_args = 0, default_missing_value = "true")]
     pub conditional: Option<bool>,
 

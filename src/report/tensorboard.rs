@@ -1,7 +1,7 @@
 //! TensorBoard event files: scalars, images and texts of a run.
 //!
-//! An event file is a sequence of records (`TFRecord`): the length of the data (u64, little-endian), its masked CRC-32C (u32), the data, and
-//! the masked CRC-32C of the data. The data is a protobuf message `Event` of TensorBoard's
+//! An event file is a sequence of records (`TFRecord`): the length of the data (u64, little-endian), its masked CRC-32C (u32), the data,
+//! and the masked CRC-32C of the data. The data is a protobuf message `Event` of TensorBoard's
 //! [event.proto](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
 
 use std::fs::{self, File, OpenOptions};

@@ -208,7 +208,7 @@ mod tests {
             height: 1,
             width: 1,
             channels: 1,
-            pixels: (0..labels.len() as u8).map(|i| 100 + i).collect(),
+            pixels: vec![100; labels.len()],
             labels: Some(labels.to_vec()),
             label_names: names.iter().map(|name| (*name).to_string()).collect(),
         }
@@ -260,6 +260,30 @@ mod tests {
         classes.images.clear();
         assert_eq!(ClassDistribution::new(2, Some(&classes)).weights(), [1, 1]);
         assert_eq!(ClassDistribution::new(3, None).weights(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn models_are_conditional_by_default_on_clear_classes_alone() {
+        let model = Model::named("dcgan-fast").unwrap();
+        let by_default = |model: &Model, counts: [usize; 2], names: [&str; 2]| {
+            let labels: Vec<u8> = (0..2).flat_map(|label| vec![label; counts[usize::from(label)]]).collect();
+            model_by_default(model, &images(&labels, &names)).map(|model| model.classes)
+        };
+        assert_eq!(by_default(&model, [200, 201], ["cats", "dogs"]), Ok(Some(2)));
+        for (counts, names, reason) in [
+            ([200, 199], ["cats", "dogs"], "class `dogs` has 199 images, fewer than 200"),
+            ([1, 300], ["cats", "dogs"], "class `cats` has 1 image, fewer than 200"),
+            ([200, 200], ["cats", "test"], "the class `test` may be a split or a shard of the data"),
+            ([200, 200], ["shard-0", "dogs"], "the class `shard-0` may be a split or a shard of the data"),
+            ([200, 200], ["00001", "dogs"], "the class `00001` may be a split or a shard of the data"),
+        ] {
+            assert_eq!(by_default(&model, counts, names), Err(reason.to_string()));
+        }
+        let published = Model::named("dcgan-small").unwrap();
+        assert_eq!(
+            by_default(&published, [200, 200], ["cats", "dogs"]),
+            Err("the recipe of dcgan-small has no classes".into())
+        );
     }
 
     #[test]

@@ -181,8 +181,8 @@ impl Gan {
         Ok(checkpoint)
     }
 
-    /// The state that a step changes and the next step needs, except for the clock: the prefix of the names in a checkpoint, the buffer, and
-    /// its layout.
+    /// The state that a step changes and the next step needs, except for the clock: the prefix of the names in a checkpoint, the buffer,
+    /// and its layout.
     fn state(&self) -> [(&'static str, TensorId, &Layout); 9] {
         let (g, d) = (&self.generator, &self.discriminator);
         [

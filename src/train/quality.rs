@@ -36,8 +36,9 @@ impl Measured {
         Some(Self { step: row.step, distance, standard_error, blocks: row.fd_blocks })
     }
 
-    /// Whether the distance is lower than another one beyond the uncertainty of their difference. All steps of a run are evaluated by images
-    /// of the same seeds, so the difference is more certain than the distances. Without their blocks, both errors count as independent.
+    /// Whether the distance is lower than another one beyond the uncertainty of their difference. All steps of a run are evaluated by
+    /// images of the same seeds, so the difference is more certain than the distances. Without their blocks, both errors count as
+    /// independent.
     pub(super) fn is_lower_than(&self, other: &Self) -> bool {
         let error = match (&self.blocks, &other.blocks) {
             (Some(ours), Some(theirs)) => ours.error_of_difference(theirs),
@@ -54,9 +55,10 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Finds the best step among steps that are observed in order: the newest step whose distance is not measurably above the lowest one. A step
-/// is better than a later one only beyond the uncertainty, since the learning rates and the EMA of later steps are further on. (Breiman et
-/// al. 1984, "Classification and regression trees", choose the simplest model within a standard error of the lowest in the same way.)
+/// Finds the best step among steps that are observed in order: the newest step whose distance is not measurably above the lowest one. A
+/// step is better than a later one only beyond the uncertainty, since the learning rates and the EMA of later steps are further on.
+/// (Breiman et al. 1984, "Classification and regression trees", choose the simplest model within a standard error of the lowest in the same
+/// way.)
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct BestStep {
     /// The step with the lowest distance.
@@ -101,8 +103,8 @@ impl BestStep {
     }
 }
 
-/// The number of distances since the distance last fell beyond the uncertainty. Each distance is compared with the last one that had fallen;
-/// the first one counts as fallen.
+/// The number of distances since the distance last fell beyond the uncertainty. Each distance is compared with the last one that had
+/// fallen; the first one counts as fallen.
 pub(super) fn flat_for(distances: impl IntoIterator<Item = Measured>) -> usize {
     let mut fallen: Option<Measured> = None;
     let mut flat = 0;

@@ -180,7 +180,8 @@ fn link_neighbours(nodes: &mut [PlanNode], program: &Program, kernels: KernelSet
     }
 }
 
-/// The most elements of the scratch memory of gradients in partial sums: half of what every adapter lets a dispatch access. A gradient that finds no room is reduced at once.
+/// The most elements of the scratch memory of gradients in partial sums: half of what every adapter lets a dispatch access. A gradient that
+/// finds no room is reduced at once.
 const MAX_GRADIENT_PARTIALS: usize = 16 << 20;
 /// The most gradients in partial sums that one Adam takes. For each element it searches them for the one that holds it, and
 /// then adds its partial sums: both loops stay short of the iterations after which Mesa before 25.1 ends loops.

@@ -132,8 +132,8 @@ impl Run<'_, '_> {
         if is_due { self.keep(checkpoint) } else { Ok(()) }
     }
 
-    /// The number of evaluations in which the distance did not fall, if the run ends because of it. It waits for the evaluation in progress,
-    /// so that the run always ends at the same step.
+    /// The number of evaluations in which the distance did not fall, if the run ends because of it. It waits for the evaluation in
+    /// progress, so that the run always ends at the same step.
     pub(super) fn is_flat(&mut self) -> Result<Option<usize>> {
         let Some(patience) = self.settings().output.stop_when_flat.filter(|_| self.training.evaluator.is_some()) else {
             return Ok(None);
