@@ -354,6 +354,25 @@ mod tests {
     }
 
     #[test]
+    fn the_influence_of_a_block_is_what_the_distance_loses_without_it() {
+        let reals = Gaussian::of(&gaussian(1000, 2000, 8)).unwrap();
+        let generated = samples(7, 4000, 8, 1.3, 0.2);
+        let without: Vec<f64> = (0..BLOCKS)
+            .map(|block| {
+                let kept = generated.iter().enumerate().filter(|(row, _)| row % BLOCKS != block);
+                let kept = Features::new(kept.flat_map(|(_, row)| row.iter()).copied().collect(), 8).unwrap();
+                frechet(&reals, &Gaussian::of(&kept).unwrap()).unwrap()
+            })
+            .collect();
+        let [mean, _] = moments(&without);
+        let FrechetBlocks(blocks) = frechet_of_images(&reals, &generated).unwrap().blocks;
+        let influences = without.iter().map(|distance| (BLOCKS - 1) as f64 * (mean - distance));
+        let differences: f64 = influences.zip(blocks).map(|(a, b)| (a - f64::from(b)).powi(2)).sum();
+        let squares: f64 = blocks.iter().map(|&influence| f64::from(influence).powi(2)).sum();
+        assert!(differences < 0.01 * squares, "{differences} of {squares}");
+    }
+
+    #[test]
     fn the_error_of_a_difference_is_its_spread_over_many_sets_of_the_same_latents() {
         let reals = Gaussian::of(&gaussian(1000, 2000, 12)).unwrap();
         let differences: Vec<[f64; 3]> = (0..80)
