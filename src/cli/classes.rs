@@ -4,6 +4,7 @@ use std::path::Path;
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::data::listed_names;
 use crate::error::{Error, Result, nearest};
 use crate::train::{Checkpoint, ClassDistribution, classes};
 
@@ -55,7 +56,7 @@ impl RequestedClasses {
 pub fn parse_list(list: &str, count: usize, names: &[String]) -> Result<Vec<u8>> {
     let there_are = match names {
         [] => format!("0 to {}", count - 1),
-        names => format!("0 to {} ({})", count - 1, names.join(", ")),
+        names => format!("0 to {} ({})", count - 1, listed_names(names)),
     };
     let nearest_to = |word: &str| nearest(word, names.iter().map(String::as_str));
     let wrong = |what: String, nearest: Option<&str>| Error::Request {
@@ -142,6 +143,7 @@ mod tests {
     fn names_may_have_commas_spaces_hyphens_and_accents() {
         let names = ["Größe, XL", "a-b", "b", "caf\u{e9} noir", "x"].map(String::from);
         assert_eq!(parse_list("Größe, XL,b", 5, &names).unwrap(), [0, 2]);
+        assert!(parse_list("c", 5, &names).unwrap_err().hint().contains("(`Größe, XL`, "));
         assert_eq!(parse_list("b,Größe, XL-a-b", 5, &names).unwrap(), [2, 0, 1]);
         assert_eq!(parse_list("cafe\u{301} noir", 5, &names).unwrap(), [3]);
         assert_eq!(parse_list(" a-b - x ", 5, &names).unwrap(), [1, 2, 3, 4]);

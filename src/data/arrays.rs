@@ -1,17 +1,18 @@
-//! Images in NumPy arrays: `.npy` files, and `.npz` archives of them. The arrays hold unsigned bytes and have the shape
-//! `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`; `(N, C, H, W)` is transposed. The labels are a second array of integers,
-//! `(N)`, in the same archive or in a file beside it.
+//! Images in NumPy arrays: `.npy` files, and `.npz` archives of them. The arrays hold numbers and have the shape
+//! `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`; `(N, C, H, W)` is transposed. The labels are a second array of numbers or text,
+//! `(N)`, or one-hot, `(N, K)`, in the same archive or in a file beside it.
 
 use std::fs;
-use std::io::Cursor;
 use std::path::Path;
 
-use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar};
+use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 
 use super::archive::zip_files;
+use super::array_values::{ArrayLayout, NumberType, texts};
 use super::file_data::FileData;
 use super::format::{FileFormat, format_of, start_of};
 use super::idx::{self, MAX_BYTES, MAX_SIDE};
+use super::labels::{Labels, MAX_CLASSES};
 use super::listing::shown;
 use super::location::LabelledFile;
 use super::{ImageSet, data_error};
@@ -24,12 +25,15 @@ pub(crate) const MAX_HEADER: usize = 4096;
 /// The largest number of brackets in an array's header; an array of numbers needs two pairs.
 const MAX_BRACKETS: usize = 6;
 
+/// The largest size of a label that is text, in bytes.
+const MAX_TEXT: usize = 4096;
+
 /// From this height on, in pixels, the default model is the one for large images.
 const LARGE_SIDE: u64 = 48;
 
 /// The hint on how to save an array of images.
-const WHAT_IS_READ: &str = "save images as bytes 0 to 255, (N, H, W) or (N, H, W, 3): `numpy.save('images.npy', array)` after \
-                            `array = (array * 255).astype('uint8')` for values 0 to 1";
+const WHAT_IS_READ: &str = "save images as bytes 0 to 255 or floats 0 to 1, of shape (N, H, W) or (N, H, W, 3), such as with \
+                            `numpy.save('images.npy', array.reshape(-1, 28, 28))`";
 
 /// The names of arrays of training images in `.npz` files, the most common first.
 const IMAGE_NAMES: [&str; 6] = ["x_train", "train_images", "images", "imgs", "x", "data"];
@@ -53,21 +57,28 @@ pub(super) fn is_large(file: &LabelledFile) -> Result<bool> {
     Ok(images.header.shape().get(1).is_some_and(|&height| height >= LARGE_SIDE))
 }
 
-/// Reads the images, and the labels that are in the same archive or beside it, as numbers.
+/// What a file of arrays holds.
+pub(super) struct ArrayData {
+    /// The images, without labels.
+    pub(super) images: ImageSet,
+    /// The labels of the images.
+    pub(super) labels: Option<Labels>,
+    /// Remarks on what was converted or not used.
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads the images, and the labels that are in the same archive or beside it.
 ///
 /// # Errors
 ///
 /// If the file has no array of images, or the array has another type or shape, or is too large.
-pub(super) fn read(file: &LabelledFile) -> Result<(ImageSet, Option<Vec<i64>>)> {
+pub(super) fn read(file: &LabelledFile) -> Result<ArrayData> {
     let (images, labels) = arrays_of(file)?;
     let shape = images.header.shape().to_vec();
     let refused = |what: &str| data_error(format!("the array {} {what}", images.name), WHAT_IS_READ);
-    if !images.is_of_bytes() {
-        return Err(refused(&format!(
-            "has the type {}; arrays of images must have the type |u1 (bytes)",
-            images.type_name()
-        )));
-    }
+    let Some(kind) = images.number_type() else {
+        return Err(refused(&format!("has the type {}; arrays of images hold numbers", images.type_name())));
+    };
     let channels_first = matches!(shape[..], [_, 1 | 3, _, last] if last != 1 && last != 3);
     let (count, height, width, channels) = match shape[..] {
         [n, h, w] => (n, h, w, 1),
@@ -86,53 +97,58 @@ pub(super) fn read(file: &LabelledFile) -> Result<(ImageSet, Option<Vec<i64>>)> 
             "has images of {height} x {width} pixels; at most {MAX_SIDE} x {MAX_SIDE} are supported"
         )));
     }
-    let image = height * width * channels;
-    let bytes = count.checked_mul(image).filter(|&bytes| bytes <= MAX_BYTES as u64);
-    let Some(bytes) = bytes.filter(|&bytes| bytes <= memory::available()) else {
+    let bytes = count.checked_mul(height * width * channels * kind.size() as u64);
+    let limit = (MAX_BYTES as u64).min(memory::available());
+    let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
         return Err(refused(&format!(
-            "has {count} images of {height} x {width} x {channels}; at most {} are supported",
-            bytes_for_people((MAX_BYTES as u64).min(memory::available()))
+            "has {count} images of {height} x {width} x {channels} values of {} bytes; at most {} are supported",
+            kind.size(),
+            bytes_for_people(limit)
         )));
     };
-    if images.header.order() == Order::Fortran {
-        return Err(data_error(
-            format!("the array {} is in Fortran order", images.name),
-            "save it in C order: `numpy.save('images.npy', numpy.ascontiguousarray(array))`",
-        ));
-    }
-    let mut pixels = images.bytes(bytes)?;
-    if channels_first && channels == 3 {
-        pixels = channels_last(&pixels, image as usize);
-    }
-    let set = ImageSet {
-        name: file.name.clone(),
-        height: height as usize,
-        width: width as usize,
-        channels: channels as usize,
-        pixels,
-        labels: None,
-        label_names: Vec::new(),
+    let (pixels, note) = kind.pixels(images.bytes(bytes)?).map_err(|what| refused(&what))?;
+    let [count, height, width, channels] = [count, height, width, channels].map(|size| size as usize);
+    let layout = ArrayLayout {
+        shape: [count, height, width, channels],
+        channels_first,
+        is_fortran: images.header.order() == Order::Fortran,
     };
+    let pixels = layout.channels_last(pixels);
+    let name = file.name.clone();
+    let set = ImageSet { name, height, width, channels, pixels, labels: None, label_names: Vec::new() };
+    let mut notes: Vec<_> = note.into_iter().collect();
     let labels = match (labels, &file.labels) {
-        (Some(labels), _) => Some(labels.numbers(count)?),
-        (None, Some(path)) => Some(read_labels(path, count)?),
+        (Some(labels), _) => {
+            let read = labels.labels(count as u64)?;
+            if read.is_none() {
+                notes.push(format!("{}, so the images have no classes", labels.what_is_no_label()));
+            }
+            read
+        }
+        (None, Some(path)) => Some(read_labels(path, count as u64)?),
         (None, None) => None,
     };
-    Ok((set, labels))
+    Ok(ArrayData { images: set, labels, notes })
 }
 
 /// Reads a file of labels, which is an array or in IDX format.
-pub(super) fn read_labels(path: &Path, count: u64) -> Result<Vec<i64>> {
-    match format_of(&start_of(path).map_err(Error::file("read", path))?) {
-        FileFormat::Npy => npy(path)?.numbers(count),
+pub(super) fn read_labels(path: &Path, count: u64) -> Result<Labels> {
+    let labels = match format_of(&start_of(path).map_err(Error::file("read", path))?) {
+        FileFormat::Npy => npy(path)?,
         FileFormat::Zip => {
             let mut arrays = npz(path)?;
-            let found = arrays.iter().position(|array| array.are_labels(count));
-            let labels = found.map(|i| arrays.swap_remove(i));
-            labels.map_or_else(|| Err(no_array(path, &arrays, "labels")), |labels| labels.numbers(count))
+            let found = arrays.iter().position(|array| array.may_be_labels(count));
+            let Some(found) = found else { return Err(no_array(path, &arrays, "labels")) };
+            arrays.swap_remove(found)
         }
-        _ => idx::read_labels(path),
-    }
+        _ => return idx::read_labels(path).map(Labels::Numbers),
+    };
+    labels.labels(count)?.ok_or_else(|| {
+        data_error(
+            format!("{}, but there are {count} images", labels.what_is_no_label()),
+            "save one whole number for each image: `numpy.save('labels.npy', labels.astype('uint8'))`",
+        )
+    })
 }
 
 /// The array of images, and the array of labels in the same archive.
@@ -150,8 +166,13 @@ fn arrays_of(file: &LabelledFile) -> Result<(Array, Option<Array>)> {
     let Some(images) = images else { return Err(no_array(path, &arrays, "images")) };
     let images = arrays.remove(images);
     let count = images.header.shape()[0];
-    let labels =
-        (0..arrays.len()).filter(|&i| arrays[i].are_labels(count)).min_by_key(|&i| (rank(&LABEL_NAMES, &arrays[i]), i));
+    // An array of another name and several columns is something else, such as boxes in the images.
+    let labels = (0..arrays.len())
+        .filter(|&i| arrays[i].may_be_labels(count))
+        .map(|i| (rank(&LABEL_NAMES, &arrays[i]), i))
+        .filter(|&(rank, i)| rank < LABEL_NAMES.len() || arrays[i].has_one_column())
+        .min()
+        .map(|(_, i)| i);
     Ok((images, labels.map(|i| arrays.remove(i))))
 }
 
@@ -196,20 +217,18 @@ impl Array {
         self.header.dtype().descr().trim_matches('\'').to_string()
     }
 
-    fn type_of_numbers(&self) -> Option<(TypeChar, u64)> {
-        match self.header.dtype() {
-            DType::Plain(kind) => Some((kind.type_char(), kind.size_field())),
-            _ => None,
-        }
+    /// The type of the array's elements, if they are numbers.
+    fn number_type(&self) -> Option<NumberType> {
+        NumberType::of(&self.header.dtype())
     }
 
-    fn is_of_bytes(&self) -> bool {
-        matches!(self.type_of_numbers(), Some((TypeChar::Uint, 1)))
+    /// Whether the array has one element or one row for each of `count` images.
+    fn may_be_labels(&self, count: u64) -> bool {
+        matches!(self.header.shape(), [n] | [n, _] if *n == count)
     }
 
-    fn are_labels(&self, count: u64) -> bool {
-        let is_one_column = matches!(self.header.shape(), [n] | [n, 1] if *n == count);
-        is_one_column && matches!(self.type_of_numbers(), Some((TypeChar::Uint | TypeChar::Int, 1 | 2 | 4 | 8)))
+    fn has_one_column(&self) -> bool {
+        matches!(self.header.shape(), [_] | [_, 1])
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -241,38 +260,46 @@ impl Array {
         Ok(bytes)
     }
 
-    /// The numbers of an array of labels for `count` images.
-    fn numbers(&self, count: u64) -> Result<Vec<i64>> {
-        if !self.are_labels(count) {
-            return Err(data_error(
-                format!(
-                    "the labels {} have the shape {:?} and the type {}, but there are {count} images",
-                    self.name,
-                    self.header.shape(),
-                    self.type_name()
-                ),
-                "save one whole number for each image: `numpy.save('labels.npy', labels.astype('uint8'))`",
-            ));
-        }
-        let (_, size) = self.type_of_numbers().unwrap_or((TypeChar::Uint, 1));
-        let limit = count * size + MAX_HEADER as u64 + 16;
-        let failed = |error: std::io::Error| {
-            data_error(format!("the labels {} cannot be read: {error}", self.name), "download or copy the file again")
+    /// The labels of `count` images: whole numbers or text, one for each image, or one-hot rows. None if the array has another shape or type.
+    ///
+    /// # Errors
+    ///
+    /// If the elements cannot be read.
+    fn labels(&self, count: u64) -> Result<Option<Labels>> {
+        let columns = match *self.header.shape() {
+            [n] | [n, 1] if n == count => 1,
+            [n, columns] if n == count && columns <= MAX_CLASSES as u64 => columns as usize,
+            _ => return Ok(None),
         };
-        let bytes = self.data.read(limit).map_err(failed)?;
-        let file = || NpyFile::new(Cursor::new(&bytes[..])).map_err(failed);
-        Ok(match self.type_of_numbers() {
-            Some((TypeChar::Uint, 1)) => wide(file()?.into_vec::<u8>().map_err(failed)?),
-            Some((TypeChar::Uint, 2)) => wide(file()?.into_vec::<u16>().map_err(failed)?),
-            Some((TypeChar::Uint, 4)) => wide(file()?.into_vec::<u32>().map_err(failed)?),
-            Some((TypeChar::Uint, _)) => {
-                file()?.into_vec::<u64>().map_err(failed)?.into_iter().map(|n| n as i64).collect()
+        if self.header.order() == Order::Fortran && columns > 1 {
+            return Ok(None);
+        }
+        let elements = |size: usize| self.bytes(count * (columns * size) as u64);
+        if let Some(kind) = self.number_type() {
+            let bytes = elements(kind.size())?;
+            let labels = if columns == 1 { kind.labels(&bytes) } else { kind.one_hot_labels(&bytes, columns) };
+            return Ok(labels.map(Labels::Numbers));
+        }
+        let DType::Plain(text) = self.header.dtype() else { return Ok(None) };
+        let is_wide = text.type_char() == TypeChar::UnicodeStr;
+        let size = text.num_bytes().filter(|size| (1..=MAX_TEXT).contains(size));
+        match size.filter(|_| columns == 1 && (is_wide || text.type_char() == TypeChar::ByteStr)) {
+            None => Ok(None),
+            Some(size) => {
+                Ok(texts(&elements(size)?, size, is_wide, text.endianness() == Endianness::Big).map(Labels::Names))
             }
-            Some((TypeChar::Int, 1)) => wide(file()?.into_vec::<i8>().map_err(failed)?),
-            Some((TypeChar::Int, 2)) => wide(file()?.into_vec::<i16>().map_err(failed)?),
-            Some((TypeChar::Int, 4)) => wide(file()?.into_vec::<i32>().map_err(failed)?),
-            _ => file()?.into_vec::<i64>().map_err(failed)?,
-        })
+        }
+    }
+
+    /// What an array is that is not labels, as the beginning of a sentence.
+    fn what_is_no_label(&self) -> String {
+        let shape: Vec<_> = self.header.shape().iter().map(ToString::to_string).collect();
+        format!(
+            "the array {} has the shape ({}) and the type {}, and is not whole numbers, text or one-hot rows",
+            self.name,
+            shape.join(", "),
+            self.type_name()
+        )
     }
 }
 
@@ -298,17 +325,4 @@ pub(super) fn header_in(start: &[u8]) -> Result<NpyHeader, String> {
 pub(crate) fn npy_header(start: &[u8]) -> Result<(NpyHeader, usize), String> {
     let header = header_in(start)?;
     Ok((header, Array::data_offset(start).ok_or("it is truncated")?))
-}
-
-/// `(N, H, W, C)` from `(N, C, H, W)`, with three channels.
-fn channels_last(pixels: &[u8], image: usize) -> Vec<u8> {
-    let plane = image / 3;
-    let turned =
-        |image: &[u8]| (0..plane).flat_map(|i| [image[i], image[plane + i], image[2 * plane + i]]).collect::<Vec<_>>();
-    pixels.chunks_exact(image).flat_map(turned).collect()
-}
-
-/// Widens integers to 64 bits.
-fn wide<T: Into<i64>>(values: Vec<T>) -> Vec<i64> {
-    values.into_iter().map(Into::into).collect()
 }

@@ -113,6 +113,16 @@ const DICOM: UnreadableFormat = UnreadableFormat {
     name: "a DICOM image",
     hint: "convert DICOM images to 16-bit PNG, such as with `dcm2pnm` or pydicom",
 };
+/// The entry for a `NIfTI` image.
+const NIFTI: UnreadableFormat = UnreadableFormat {
+    name: "a NIfTI image",
+    hint: "save the slices of a NIfTI image as .npy, such as with nibabel and `numpy.save`",
+};
+/// The entry for a safetensors file.
+const SAFETENSORS: UnreadableFormat = UnreadableFormat {
+    name: "a safetensors file, as trained networks are",
+    hint: "name the images to train on; `--init FILE` starts from the weights of a checkpoint, and `gpu-gan sample FILE` draws with them",
+};
 /// The entry for a FITS image.
 const FITS: UnreadableFormat =
     UnreadableFormat { name: "a FITS image", hint: "convert FITS images to 16-bit PNG or TIFF, such as with astropy" };
@@ -194,7 +204,7 @@ const ZSTD: UnreadableFormat = UnreadableFormat {
 };
 
 /// Unsupported formats by their extensions, in lower case. Only formats that may hold images are listed.
-const UNREADABLE_ENDINGS: [(&[&str], UnreadableFormat); 20] = [
+const UNREADABLE_ENDINGS: [(&[&str], UnreadableFormat); 22] = [
     (&["heic", "heif", "hif"], HEIC),
     (&["avif"], AVIF),
     (&["jxl"], JPEG_XL),
@@ -209,6 +219,8 @@ const UNREADABLE_ENDINGS: [(&[&str], UnreadableFormat); 20] = [
     (&["pdf"], PDF),
     (&["ico"], ICON),
     (&["dcm", "dicom"], DICOM),
+    (&["nii"], NIFTI),
+    (&["safetensors"], SAFETENSORS),
     (&["fits", "fit"], FITS),
     (&["h5", "hdf5"], HDF5),
     (&["mat"], MATLAB),
@@ -232,6 +244,9 @@ pub(super) fn unreadable_by_name(path: &Path) -> Option<UnreadableFormat> {
         && ending_of(path).is_some_and(|ending| ending == "bin")
     {
         return Some(CIFAR_BINARY);
+    }
+    if name.ends_with(".nii.gz") {
+        return Some(NIFTI);
     }
     let ending = ending_of(path)?;
     if ["pt", "pth"].contains(&ending.as_str()) {

@@ -370,22 +370,61 @@ fn insert(labels: &mut HashMap<String, String>, file: Option<String>, label: Opt
     }
 }
 
-/// Class indices from 0 on, and the names of the classes, which are the given numbers. There are no names if the numbers are
-/// already 0, 1, 2 and so on.
-///
-/// # Errors
-///
-/// A sentence, if the numbers have more than [`MAX_CLASSES`] different values.
-pub(super) fn compact(numbers: &[i64]) -> Result<(Vec<u8>, Vec<String>), String> {
-    let distinct: Vec<i64> = numbers.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+/// The labels of images in an array or an IDX file, one for each image.
+pub(super) enum Labels {
+    /// Whole numbers.
+    Numbers(Vec<i64>),
+    /// Names.
+    Names(Vec<String>),
+}
+
+impl Labels {
+    /// The number of labels.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Numbers(numbers) => numbers.len(),
+            Self::Names(names) => names.len(),
+        }
+    }
+
+    /// Class indices from 0 on, and the names of the classes, in order. There are no names if the labels are the numbers 0, 1, 2 and so on.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if the labels have more than [`MAX_CLASSES`] different values.
+    pub(super) fn compact(&self) -> Result<(Vec<u8>, Vec<String>), String> {
+        match self {
+            Self::Numbers(numbers) => {
+                let distinct = distinct(numbers)?;
+                let is_contiguous = distinct.iter().enumerate().all(|(i, number)| *number == i as i64);
+                let names = if is_contiguous { Vec::new() } else { distinct.iter().map(ToString::to_string).collect() };
+                let label = |number| distinct.binary_search(number).unwrap_or_default() as u8;
+                Ok((numbers.iter().map(label).collect(), names))
+            }
+            Self::Names(labels) => {
+                let mut names = distinct(labels)?;
+                sort_names(&mut names);
+                let indices: HashMap<&str, u8> = names.iter().map(String::as_str).zip(0..).collect();
+                Ok((labels.iter().map(|label| indices[label.as_str()]).collect(), names.clone()))
+            }
+        }
+    }
+}
+
+/// The different values of labels, in order.
+fn distinct<T: Ord + Clone>(labels: &[T]) -> Result<Vec<T>, String> {
+    let distinct: Vec<T> = labels.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
     if distinct.len() > MAX_CLASSES {
         let count = distinct.len();
         return Err(format!("the labels have {count} different values, more than the limit of {MAX_CLASSES} classes"));
     }
-    let is_contiguous = distinct.iter().enumerate().all(|(i, number)| *number == i as i64);
-    let names = if is_contiguous { Vec::new() } else { distinct.iter().map(ToString::to_string).collect() };
-    let label = |number| distinct.binary_search(number).unwrap_or_default() as u8;
-    Ok((numbers.iter().map(label).collect(), names))
+    Ok(distinct)
+}
+
+/// Names of classes in a sentence. A name with a comma in it is quoted.
+pub(crate) fn listed_names(names: &[String]) -> String {
+    let quoted = |name: &String| if name.contains(',') { format!("`{name}`") } else { name.clone() };
+    names.iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// Sorts the names of classes: numerically if all are integers, else alphabetically.

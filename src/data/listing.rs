@@ -156,9 +156,22 @@ pub(super) fn list_folder(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Whether a file or folder is hidden, or is the folder that macOS adds to archives.
+/// Names of files and folders that systems add: macOS to archives; Synology's thumbnails, and its bin; Windows' bin, thumbnails and
+/// settings of folders; a Unix disk's recovered files.
+const SYSTEM_NAMES: [&str; 8] = [
+    "__MACOSX",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "Thumbs.db",
+    "desktop.ini",
+    "lost+found",
+];
+
+/// Whether a file or folder is hidden or added by a system.
 pub(super) fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
+    name.as_encoded_bytes().starts_with(b".") || SYSTEM_NAMES.iter().any(|system| name.eq_ignore_ascii_case(system))
 }
 
 /// Whether this program fills a folder with its output: a run, also one without a first step, or drawn images.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::data_error;
 use super::decode::ImageTraits;
 use super::format::UnreadableFormat;
+use super::labels::listed_names;
 use super::resize::Resize;
 use super::source::{Background, Fit};
 use crate::error::{Error, Result};
@@ -171,7 +172,11 @@ impl LoadReport {
         if few.is_empty() {
             return;
         }
-        let named: Vec<_> = few.iter().take(MAX_NAMED).map(|(name, count)| format!("{name} ({count})")).collect();
+        let named: Vec<_> = few
+            .iter()
+            .take(MAX_NAMED)
+            .map(|(name, count)| format!("{} ({count})", listed_names(&[name.clone()])))
+            .collect();
         let more = if few.len() > MAX_NAMED { ", ..." } else { "" };
         let (count, all, have) = (few.len(), counts.len(), if few.len() == 1 { "has" } else { "have" });
         self.note(format!(

@@ -75,8 +75,21 @@ pub(super) fn locate(name: &str) -> Result<Location> {
     let path = path.as_path();
     match type_of(path)? {
         FileType::Nothing => {
+            if name.contains("://") {
+                return Err(data_error(
+                    format!("`{name}` is an address, and gpu-gan reads only files of this machine"),
+                    "download the file first, such as with `curl -L -O ADDRESS`, and name it",
+                ));
+            }
             let built_in = nearest(name, [mnist::NAME, stacked_mnist::NAME, aerial::NAME]);
-            let meant = built_in.map_or_else(|| files::meant_instead(path), |name| format!("did you mean {name}? "));
+            let meant = match built_in {
+                Some(name) => format!("did you mean {name}? "),
+                None if name.starts_with("~/") => {
+                    "a shell replaces ~ only outside quotes: write \"$HOME/...\"; ".into()
+                }
+                None if name.contains(['*', '?']) => "give one path, not a pattern: the folder of the images; ".into(),
+                None => files::meant_instead(path),
+            };
             Err(data_error(format!("`{name}` does not exist"), format!("{meant}{WHAT_TO_NAME}")))
         }
         FileType::Other => Err(data_error(format!("{name} is neither a file nor a folder"), WHAT_TO_NAME)),
@@ -106,6 +119,9 @@ fn locate_file(path: &Path) -> Result<Location> {
     Ok(match format_of(&start) {
         FileFormat::Image => Location::Image(path.to_path_buf()),
         FileFormat::Npy => Location::Npy(with_labels()?),
+        FileFormat::Zip | FileFormat::Gzip | FileFormat::Unknown if unreadable_by_name(path).is_some() => {
+            return Err(unreadable_by_name(path).map(unreadable).expect("the format is known"));
+        }
         FileFormat::Zip if is_named(&[".npz"]) => Location::Npy(with_labels()?),
         FileFormat::Zip => Location::Zip(path.to_path_buf()),
         FileFormat::Tar => Location::Tar(path.to_path_buf()),
@@ -113,8 +129,16 @@ fn locate_file(path: &Path) -> Result<Location> {
         FileFormat::Unreadable(format) if !is_named(&["ubyte", ".idx", ".gz"]) => return Err(unreadable(format)),
         FileFormat::Unknown if is_named(&[".tar"]) => Location::Tar(path.to_path_buf()),
         FileFormat::Unknown if has_image_name(path) => Location::Image(path.to_path_buf()),
-        FileFormat::Unknown if unreadable_by_name(path).is_some() => {
-            return Err(unreadable_by_name(path).map(unreadable).expect("the format is known"));
+        FileFormat::Unknown if !is_named(&["ubyte", ".gz"]) && !name.contains("idx") => {
+            let start: Vec<_> = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            return Err(data_error(
+                format!(
+                    "{} is not an image, an array, an archive or an IDX file: it starts with the bytes {}",
+                    path.display(),
+                    start.join(" ")
+                ),
+                WHAT_TO_NAME,
+            ));
         }
         FileFormat::Idx | FileFormat::Gzip | FileFormat::Unreadable(_) | FileFormat::Unknown => {
             Location::Idx(with_labels()?)

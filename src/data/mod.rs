@@ -15,7 +15,7 @@ use cache::CacheEntry;
 use collection::{Collection, InputImage};
 use decode::ImageData;
 use file_data::FileData;
-use labels::ImageClasses;
+use labels::{ImageClasses, Labels};
 use listing::Listing;
 use load_report::{LoadReport, MIN_IMAGES};
 use location::{LabelledFile, Location};
@@ -23,11 +23,13 @@ use resize::Resize;
 
 pub(crate) use arrays::{MAX_HEADER, npy_header};
 pub use image_set::ImageSet;
+pub(crate) use labels::listed_names;
 pub use labels::names_a_part;
 pub use source::{Background, Fit, Frames, Source, Tiles, absolute, is_built_in};
 
 pub mod aerial;
 mod archive;
+mod array_values;
 mod arrays;
 mod cache;
 mod collection;
@@ -126,9 +128,9 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
             return convert(set, notes, &resize, source, console);
         }
         Location::Npy(file) => {
-            let (set, labels) = arrays::read(&file)?;
-            let (set, notes) = with_labels(set, labels, &file)?;
-            return convert(set, notes, &resize, source, console);
+            let array = arrays::read(&file)?;
+            let (set, notes) = with_labels(array.images, array.labels, &file)?;
+            return convert(set, [array.notes, notes].concat(), &resize, source, console);
         }
     };
     collect(&collection_of(listing, source)?, &resize, source, cache, console)
@@ -189,20 +191,20 @@ fn image(path: &Path) -> Result<Collection<'static>> {
 }
 
 /// The set with its labels as class indices from 0 on, and remarks on them.
-fn with_labels(mut set: ImageSet, labels: Option<Vec<i64>>, file: &LabelledFile) -> Result<(ImageSet, Vec<String>)> {
-    let Some(numbers) = labels else { return Ok((set, Vec::new())) };
-    if numbers.len() != set.count() {
+fn with_labels(mut set: ImageSet, labels: Option<Labels>, file: &LabelledFile) -> Result<(ImageSet, Vec<String>)> {
+    let Some(labels) = labels else { return Ok((set, Vec::new())) };
+    if labels.count() != set.count() {
         return Err(data_error(
             format!(
                 "{} holds {} images, but the file of labels beside it holds {}",
                 file.images.display(),
                 set.count(),
-                numbers.len()
+                labels.count()
             ),
             "replace the file of labels by that of these images, or move it away to train without labels",
         ));
     }
-    Ok(match labels::compact(&numbers) {
+    Ok(match labels.compact() {
         Ok((labels, names)) => {
             set.labels = Some(labels);
             set.label_names = names;

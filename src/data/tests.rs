@@ -174,6 +174,12 @@ fn a_path_that_does_not_exist_is_refused() {
         let error = assert_refused(open(source), &["does not exist", source]);
         assert!(error.hint().contains("`mnist`"));
     }
+    for (source, hint) in [("~/cats", "$HOME"), ("cats/*.png", "not a pattern")] {
+        let error = assert_refused(open(source), &["does not exist", source]);
+        assert!(error.hint().contains(hint), "{}", error.hint());
+    }
+    let error = assert_refused(open("https://example.com/cats.zip"), &["is an address"]);
+    assert!(error.hint().contains("download"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct DataOptions {
     ///
     /// Built in are `mnist` (digits), `stacked-mnist` (three digits in the colours of one image) and `aerial` (forests from the
     /// air). A folder holds PNG, JPEG, WebP, BMP, TIFF or GIF images; so does a .zip or .tar archive. NumPy arrays (.npy, .npz) hold
-    /// u8 images. IDX files may be gzipped.
+    /// bytes, other integers or floats. IDX files may be gzipped.
     #[arg(value_name = "DATA", value_parser = values::path())]
     pub data: Option<String>,
 

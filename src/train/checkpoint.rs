@@ -21,7 +21,7 @@ use super::classes::ClassDistribution;
 use super::settings::Facts;
 use super::{Settings, shared_paths};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, shell_quoted};
 use crate::net::Model;
 use crate::net::parameters::{self, Layout, StoredTensor};
 use crate::recipe::Recipe;
@@ -181,7 +181,15 @@ impl Checkpoint {
             return Err(broken(format!("it is {} large", crate::error::bytes_for_people(length))));
         }
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(format!("{error}")))?;
+        let is_named = path.extension().is_some_and(|ending| ending == "safetensors");
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| match is_named {
+            true => broken(format!("{error}")),
+            false => Error::Checkpoint {
+                message: format!("{} is not a checkpoint", path.display()),
+                hint: "name the folder of a run, such as runs/mnist-0001, or a .safetensors file in its folder checkpoints"
+                    .into(),
+            },
+        })?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(format!("{error}")))?;
         let metadata = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
         let metadata = metadata.ok_or_else(|| broken("gpu-gan did not write it".into()))?;
@@ -288,10 +296,13 @@ impl Checkpoint {
                 } else {
                     format!("there is no run or checkpoint at {}", run.display())
                 },
-                hint: format!(
-                    "{}name a folder that `gpu-gan train` made, such as runs/mnist-0001, or a .safetensors file in it",
-                    if run.exists() { String::new() } else { files::meant_instead(run) }
-                ),
+                hint: match run.parent().filter(|parent| parent.join("checkpoints").is_dir()) {
+                    Some(parent) if run.is_dir() => format!("name the run itself: {}", shell_quoted(parent)),
+                    _ => format!(
+                        "{}name a folder that `gpu-gan train` made, such as runs/mnist-0001, or a .safetensors file in it",
+                        if run.exists() { String::new() } else { files::meant_instead(run) }
+                    ),
+                },
             });
         }
         let mut found: Vec<PathBuf> = fs::read_dir(&folder)

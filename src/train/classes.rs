@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{SHEET_IMAGES, latent};
-use crate::data::{ImageSet, names_a_part};
+use crate::data::{ImageSet, listed_names, names_a_part};
 use crate::net::Model;
 use crate::program::random::{key, philox, stream};
 
@@ -87,8 +87,8 @@ impl fmt::Display for Classes {
         let Self { count, names, .. } = self;
         match &names[..] {
             [] => write!(f, "{count}: 0 to {}", count - 1),
-            names if names.len() <= MAX_NAMED => write!(f, "{count}: {}", names.join(", ")),
-            names => write!(f, "{count}: {}, ...", names[..MAX_NAMED].join(", ")),
+            names if names.len() <= MAX_NAMED => write!(f, "{count}: {}", listed_names(names)),
+            names => write!(f, "{count}: {}, ...", listed_names(&names[..MAX_NAMED])),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use super::checkpoint::{ADAM_M, ADAM_V, EMA};
 use super::settings::InitSource;
 use super::{Checkpoint, Classes, RunFolder};
+use crate::data::listed_names;
 use crate::error::{Error, Result};
 use crate::files::{path_of, text_of};
 use crate::net::parameters::StoredTensor;
@@ -292,7 +293,7 @@ fn listed_classes(classes: &[String]) -> String {
     const MOST: usize = 8;
     match classes {
         [one] => format!("class {one}"),
-        few if few.len() <= MOST => format!("classes {}", few.join(", ")),
+        few if few.len() <= MOST => format!("classes {}", listed_names(few)),
         many => format!("{} classes", many.len()),
     }
 }

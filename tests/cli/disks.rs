@@ -138,16 +138,18 @@ fn whichever_write_finds_the_disk_full_the_run_is_resumed_when_there_is_room_and
     let step = if every { 1 } else { needed / 12 };
     // More than the files take in the end, as a new file lies beside the old one until it is complete.
     let sizes: Vec<u64> = (2..needed + 30).step_by(step as usize).map(|pages| pages * PAGE).collect();
-    let list: Vec<String> = sizes.iter().map(u64::to_string).collect();
-    // The disk is full the first time, and has room the second time.
-    let script = format!(
-        "for size in {}; do mount -t tmpfs -o size=${{size}}k none disk; \"$0\" \"$@\" > seen/$size.out 2> seen/$size.err; \
-         echo $? > seen/$size.code; ls -a disk disk/run disk/run/* > seen/$size.left 2> /dev/null; \
-         mount -o remount,size=64m disk; \"$0\" \"$@\" > seen/$size.again 2>&1 || {{ cat seen/$size.again >&2; exit 9; }}; \
-         cp -R disk/run seen/$size; umount disk; done",
-        list.join(" ")
-    );
-    place.shell(&in_namespace(&script), &format!("{run} disk/run")).succeeds();
+    // The disk is full the first time, and has room the second time. A command has a minute, which is enough for twenty sizes.
+    for some in sizes.chunks(20) {
+        let list: Vec<String> = some.iter().map(u64::to_string).collect();
+        let script = format!(
+            "for size in {}; do mount -t tmpfs -o size=${{size}}k none disk; \"$0\" \"$@\" > seen/$size.out 2> seen/$size.err; \
+             echo $? > seen/$size.code; ls -a disk disk/run disk/run/* > seen/$size.left 2> /dev/null; \
+             mount -o remount,size=64m disk; \"$0\" \"$@\" > seen/$size.again 2>&1 || {{ cat seen/$size.again >&2; exit 9; }}; \
+             cp -R disk/run seen/$size; umount disk; done",
+            list.join(" ")
+        );
+        place.shell(&in_namespace(&script), &format!("{run} disk/run")).succeeds();
+    }
     let last = "checkpoints/step-00000006.safetensors";
     let rows =
         |log: &str| -> Vec<String> { log.lines().map(|row| row.rsplit_once(',').unwrap().0.to_string()).collect() };

@@ -207,4 +207,6 @@ fn other_files_than_runs_are_refused() {
     ] {
         place.sample(run, "").refused().error(error);
     }
+    place.sample("run/checkpoints", "").refused().error("is not a run").hint("name the run itself: run");
+    place.sample("tiny.toml", "").refused().hint("name the folder of a run");
 }

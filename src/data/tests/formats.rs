@@ -102,6 +102,95 @@ fn archives_of_arrays_are_read_with_their_labels() {
     assert_refused(open_path(&dir.path("n.npz"), GREY), &["no array of images", "y.npy [20]"]);
 }
 
+/// An array of 20 images of 8 x 8 numbers, each of which `encode` writes for a byte of a pixel.
+fn array_of(kind: &str, pixels: &[u8], encode: impl Fn(f64) -> Vec<u8>) -> Vec<u8> {
+    npy(kind, "20, 8, 8", &pixels.iter().flat_map(|&pixel| encode(pixel.into())).collect::<Vec<u8>>())
+}
+
+#[test]
+fn arrays_of_other_numbers_than_bytes_are_mapped_to_bytes() {
+    let dir = ImageDir::empty();
+    let pixels: Vec<u8> = (0..20 * 64).map(|i| (i * 7 % 256) as u8).collect();
+    let half = |value: f64| half::f16::from_f64(value).to_le_bytes().to_vec();
+    let cases: [(&str, Vec<u8>, &str); 12] = [
+        ("f64", array_of("<f8", &pixels, |p| (p / 255.0).to_le_bytes().to_vec()), "0 to 1 is mapped to 0 to 255"),
+        ("f32", array_of("<f4", &pixels, |p| (p as f32 / 255.0).to_le_bytes().to_vec()), "0 to 1 is mapped"),
+        ("f16", array_of("<f2", &pixels, |p| half(p / 255.0)), "0 to 1 is mapped"),
+        ("big-endian", array_of(">f4", &pixels, |p| (p as f32 / 255.0).to_be_bytes().to_vec()), "0 to 1 is mapped"),
+        ("overshoot", array_of("<f8", &pixels, |p| (p / 255.0 * 1.001).to_le_bytes().to_vec()), "0 to 1 is mapped"),
+        ("signed", array_of("<f8", &pixels, |p| (p / 127.5 - 1.0).to_le_bytes().to_vec()), "-1 to 1 is mapped"),
+        ("to-255", array_of("<f4", &pixels, |p| (p as f32).to_le_bytes().to_vec()), ""),
+        ("i64", array_of("<i8", &pixels, |p| (p as i64).to_le_bytes().to_vec()), ""),
+        ("i16", array_of(">i2", &pixels, |p| (p as i16).to_be_bytes().to_vec()), ""),
+        ("u16", array_of("<u2", &pixels, |p| (p as u16).to_le_bytes().to_vec()), ""),
+        ("u16-full", array_of("<u2", &pixels, |p| (p as u16 * 257).to_le_bytes().to_vec()), "0 to 65535 is mapped"),
+        ("u64", array_of("<u8", &pixels, |p| (p as u64).to_le_bytes().to_vec()), ""),
+    ];
+    for (name, bytes, remark) in cases {
+        dir.write("a.npy", &bytes);
+        let (set, said) = open_recorded(&Source::from(dir.path("a.npy").to_str().unwrap()), GREY, None);
+        assert_eq!(set.unwrap().pixels, pixels, "{name}");
+        assert!(said.contains(remark) && said.contains("is mapped") == !remark.is_empty(), "{name}: {said}");
+    }
+    let bits: Vec<u8> = pixels.iter().map(|p| p % 2).collect();
+    dir.write("a.npy", &npy("|b1", "20, 8, 8", &bits));
+    let expected: Vec<u8> = bits.iter().map(|bit| 255 * bit).collect();
+    assert_eq!(open_path(&dir.path("a.npy"), GREY).unwrap().pixels, expected);
+}
+
+#[test]
+fn arrays_in_fortran_order_give_the_same_images() {
+    let dir = ImageDir::empty();
+    let fortran = |shape: &str, elements: &[u8]| {
+        let mut bytes = npy("|u1", shape, elements);
+        let at = bytes.windows(5).position(|word| word == b"False").unwrap();
+        bytes[at..at + 5].copy_from_slice(b"True ");
+        bytes
+    };
+    let pixel = |n: usize, y: usize, x: usize, c: usize| (n * 11 + y * 31 + x * 3 + c * 101) as u8;
+    let images: Vec<u8> = (0..20 * 192).map(|i| pixel(i / 192, i / 24 % 8, i / 3 % 8, i % 3)).collect();
+    let last: Vec<u8> = (0..20 * 192).map(|i| pixel(i % 20, i / 20 % 8, i / 160 % 8, i / 1280)).collect();
+    dir.write("last.npy", &fortran("20, 8, 8, 3", &last));
+    assert_eq!(open_path(&dir.path("last.npy"), COLOUR).unwrap().pixels, images);
+    let first: Vec<u8> = (0..20 * 192).map(|i| pixel(i % 20, i / 60 % 8, i / 480, i / 20 % 3)).collect();
+    dir.write("first.npy", &fortran("20, 3, 8, 8", &first));
+    assert_eq!(open_path(&dir.path("first.npy"), COLOUR).unwrap().pixels, images);
+}
+
+#[test]
+fn labels_in_arrays_are_numbers_text_or_one_hot_and_other_arrays_are_named() {
+    let dir = ImageDir::empty();
+    let images = npy("|u1", "20, 8, 8", &(0..20 * 64).map(|i| (i * 7 % 251) as u8).collect::<Vec<u8>>());
+    let classes = || (0..20_u8).map(|i| i % 3);
+    let wide =
+        |text: &str| (0..4).flat_map(|i| text.chars().nth(i).map_or(0, u32::from).to_be_bytes()).collect::<Vec<u8>>();
+    let floats: Vec<u8> = classes().flat_map(|class| f32::from(class).to_le_bytes()).collect();
+    let fractions: Vec<u8> = classes().flat_map(|class| (f32::from(class) + 0.5).to_le_bytes()).collect();
+    let one_hot: Vec<u8> = classes().flat_map(|class| (0..3_u8).map(move |k| u8::from(k == class))).collect();
+    let text: Vec<u8> = classes().flat_map(|class| *[b"dog\0", b"cat\0", b"bird"][usize::from(class)]).collect();
+    let wide_text: Vec<u8> = classes().flat_map(|class| wide(["dög", "cat", "bird"][usize::from(class)])).collect();
+    let named = |kind: &str, shape: &str, elements: &[u8], name: &str| {
+        let labels = npy(kind, shape, elements);
+        dir.write("a.npz", &zip(&[("x.npy", &images), (name, &labels)], zip::CompressionMethod::Stored));
+        let (set, said) = open_recorded(&Source::from(dir.path("a.npz").to_str().unwrap()), GREY, None);
+        let set = set.unwrap();
+        (set.labels.map(|labels| labels[..3].to_vec()), set.label_names.join(" "), said)
+    };
+    let found = |labels: [u8; 3], names: &str| (Some(labels.to_vec()), names.to_string(), String::new());
+    assert_eq!(named("<f4", "20,", &floats, "y.npy"), found([0, 1, 2], ""));
+    assert_eq!(named("|u1", "20, 3", &one_hot, "labels.npy"), found([0, 1, 2], ""));
+    assert_eq!(named("|S4", "20,", &text, "y.npy"), found([2, 1, 0], "bird cat dog"));
+    assert_eq!(named(">U4", "20, 1", &wide_text, "names.npy"), found([2, 1, 0], "bird cat dög"));
+    for (kind, shape, elements) in [("<f4", "20,", &fractions), ("|u1", "20, 3", &vec![1; 60])] {
+        let (labels, _, said) = named(kind, shape, elements, "y.npy");
+        assert!(
+            labels.is_none() && said.contains("the array y.npy has the shape (20") && said.contains("no classes"),
+            "{said}"
+        );
+    }
+    assert_eq!(named("|u1", "20, 3", &[1; 60], "boxes.npy"), (None, String::new(), String::new()));
+}
+
 #[test]
 fn unsupported_arrays_are_refused_with_a_hint() {
     let dir = ImageDir::empty();
@@ -110,7 +199,14 @@ fn unsupported_arrays_are_refused_with_a_hint() {
         let error = assert_refused(open_path(&dir.path("a.npy"), GREY), parts);
         assert!(error.hint().contains("numpy") || error.hint().contains("again"), "{}", error.hint());
     };
-    refused(&npy("<f4", "20, 8, 8", &[0; 20 * 64 * 4]), &["has the type <f4"]);
+    refused(&npy("<c8", "20, 8, 8", &[0; 20 * 64 * 8]), &["has the type <c8"]);
+    let floats = |first: f32| [first.to_le_bytes().to_vec(), vec![0; 20 * 64 * 4 - 4]].concat();
+    refused(&npy("<f4", "20, 8, 8", &floats(f32::NAN)), &["has 1 values that are not finite"]);
+    refused(
+        &npy("<f4", "20, 8, 8", &floats(-3.0)),
+        &["has values from -3 to 0; they must be 0 to 1, or -1 to 1, or 0 to 255"],
+    );
+    refused(&npy("|i1", "20, 8, 8", &[0xff; 20 * 64]), &["has values from -1 to -1; they must be 0 to 255"]);
     refused(&npy("|u1", "20, 64", &[0; 20 * 64]), &["has the shape (20, 64)"]);
     refused(&npy("|u1", "20, 8, 8", &[0; 100]), &["100 bytes follow its header, but its shape needs 1280"]);
     refused(&npy("|u1", "20, 8, 8", &[0; 1281]), &["cannot be read"]);
@@ -122,6 +218,24 @@ fn unsupported_arrays_are_refused_with_a_hint() {
     refused(&npy("|O", "20, 8, 8", &[0; 1280]), &["has the type"]);
     // A parser whose time doubles with each nested bracket would never end.
     refused(&npy("|u1", &"[".repeat(400), &[]), &["more than a type and a shape"]);
+}
+
+#[test]
+fn a_file_that_is_named_itself_and_cannot_be_read_is_called_what_it_is() {
+    let dir = ImageDir::empty();
+    let zipped = zip(&[("archive/data.pkl", b"\x80\x02}")], zip::CompressionMethod::Stored);
+    let cases: [(&str, Vec<u8>, &str, &str); 5] = [
+        ("images.pt", zipped, "is a PyTorch file", "torch.load"),
+        ("brain.nii.gz", compressed(&[0x5c, 1, 0, 0]), "is a NIfTI image", "nibabel"),
+        ("step-00000004.safetensors", b"\x02\0\0\0\0\0\0\0{}".to_vec(), "is a safetensors file", "--init"),
+        ("images.h5", b"\x89HDF\r\n\x1a\n".to_vec(), "is an HDF5 file", "h5py"),
+        ("images.dat", vec![1, 2, 3, 0xfe, 5], "starts with the bytes 01 02 03 fe", "name a folder"),
+    ];
+    for (name, bytes, what, hint) in cases {
+        dir.write(name, &bytes);
+        let error = assert_refused(open_path(&dir.path(name), GREY), &[name, what]);
+        assert!(error.hint().contains(hint), "{name}: {}", error.hint());
+    }
 }
 
 /// Twenty images in two folders, as archives hold them.

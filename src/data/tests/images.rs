@@ -330,7 +330,9 @@ fn images_are_in_path_order_with_any_number_of_threads() {
 #[test]
 fn folders_are_classes() {
     let dir = ImageDir::empty();
-    for (folder, count) in [("dogs", 9), ("cats", 7), ("cats/black", 2), (".hidden", 3), ("empty", 0)] {
+    for (folder, count) in
+        [("dogs", 9), ("cats", 7), ("cats/black", 2), (".hidden", 3), ("@eaDir/cats", 2), ("empty", 0)]
+    {
         fs::create_dir_all(dir.path(folder)).unwrap();
         (0..count).for_each(|i| dir.write(&format!("{folder}/{i}.png"), &png(&numbered(i))));
     }
