@@ -9,8 +9,9 @@ targets=("$@")
 # One thread for each process, and files in memory: most targets read a file of a few hundred bytes.
 export RAYON_NUM_THREADS=1
 [ -d /dev/shm ] && export TMPDIR=/dev/shm
-GPU_GAN_FUZZ_SEEDS=target/fuzz-corpus cargo test --release --locked --quiet --test fuzz no_file
+GPU_GAN_FUZZ_SEEDS=target/fuzz-corpus cargo test --release --locked --quiet --test fuzz no_fuzzed_file
 for target in "${targets[@]}"; do
+    [ -n "$(ls "target/fuzz-corpus/$target")" ] || { echo "error: $target has no seeds" >&2; exit 1; }
     echo "== $target"
     # The limits of tests/fuzz.rs: 10 s, and 1 GiB in one allocation.
     cargo +nightly fuzz run --sanitizer none "$target" "target/fuzz-corpus/$target" -- -runs="$runs" -max_total_time="$seconds" -timeout=10 -malloc_limit_mb=1025 \

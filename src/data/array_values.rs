@@ -86,10 +86,10 @@ impl NumberType {
     /// The labels in `bytes` of `classes` columns, of which each row has a single 1, at the place of the label, and else 0
     /// (one-hot).
     pub(super) fn one_hot_labels(self, bytes: &[u8], classes: usize) -> Option<Vec<i64>> {
-        let numbers: Vec<f64> = bytes.chunks_exact(self.bytes).map(|element| self.number(element)).collect();
-        let label = |row: &[f64]| {
-            let place = row.iter().position(|&number| number == 1.0)?;
-            row.iter().enumerate().all(|(i, &number)| i == place || number == 0.0).then_some(place as i64)
+        let numbers = self.labels(bytes)?;
+        let label = |row: &[i64]| {
+            let place = row.iter().position(|&number| number == 1)?;
+            row.iter().enumerate().all(|(i, &number)| i == place || number == 0).then_some(place as i64)
         };
         numbers.chunks_exact(classes).map(label).collect()
     }

@@ -175,7 +175,7 @@ impl LoadReport {
         let named: Vec<_> = few
             .iter()
             .take(MAX_NAMED)
-            .map(|(name, count)| format!("{} ({count})", listed_names(&[name.clone()])))
+            .map(|(name, count)| format!("{} ({count})", listed_names(std::slice::from_ref(name))))
             .collect();
         let more = if few.len() > MAX_NAMED { ", ..." } else { "" };
         let (count, all, have) = (few.len(), counts.len(), if few.len() == 1 { "has" } else { "have" });

@@ -181,14 +181,15 @@ impl Checkpoint {
             return Err(broken(format!("it is {} large", crate::error::bytes_for_people(length))));
         }
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
-        let is_named = path.extension().is_some_and(|ending| ending == "safetensors");
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| match is_named {
-            true => broken(format!("{error}")),
-            false => Error::Checkpoint {
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+            if path.extension().is_some_and(|ending| ending == "safetensors") {
+                return broken(format!("{error}"));
+            }
+            Error::Checkpoint {
                 message: format!("{} is not a checkpoint", path.display()),
                 hint: "name the folder of a run, such as runs/mnist-0001, or a .safetensors file in its folder checkpoints"
                     .into(),
-            },
+            }
         })?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(format!("{error}")))?;
         let metadata = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
