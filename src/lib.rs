@@ -46,8 +46,10 @@
 //! The folder `examples/` has more. `docs/ARCHITECTURE.md` is the map of the code: the purpose of each module, and the order in
 //! which modules may use each other.
 
+#[cfg(feature = "gpu")]
 pub mod bench;
 // For the program and its tests, which parse commands. It is no part of the API.
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 pub mod cpu;
@@ -56,6 +58,7 @@ pub mod error;
 pub mod evaluation;
 pub mod export;
 pub mod files;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 mod memory;
 pub mod metrics;
@@ -67,6 +70,7 @@ pub mod recipe;
 pub mod report;
 pub mod shard;
 pub mod train;
+#[cfg(feature = "gpu")]
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -2,6 +2,14 @@
 //!
 //! On a terminal a task has a progress bar. Otherwise (a pipe, a file, a notebook) it prints plain lines at intervals. Functions of
 //! this file return no errors: if standard error is closed (`2>&1 | head`), the work continues without output.
+//!
+//! A build without the feature `cli` has no progress bars: it prints plain lines on a terminal, too.
+
+#[cfg(feature = "cli")]
+mod bars;
+#[cfg(not(feature = "cli"))]
+#[path = "progress/bars_disabled.rs"]
+mod bars;
 
 use std::env;
 use std::fmt;
@@ -10,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use bars::{Bar, BarLayout, Bars};
 
 /// The longest time between two plain lines of a task.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -49,7 +57,7 @@ enum Sink {
     /// Messages are dropped.
     Nowhere,
     /// A terminal with progress bars.
-    Terminal(MultiProgress),
+    Terminal(Bars),
     /// A writer of plain lines.
     Plain(Arc<Mutex<dyn Write + Send>>),
 }
@@ -57,12 +65,10 @@ enum Sink {
 impl Console {
     /// A console on standard error, with bars on a terminal, else with plain lines.
     pub fn stderr(verbosity: Verbosity) -> Self {
-        let terminal = ProgressDrawTarget::stderr();
         let in_notebook = NOTEBOOK_VARIABLES.iter().any(|name| env::var_os(name).is_some());
-        if terminal.is_hidden() || in_notebook {
-            Self::plain(io::stderr(), verbosity)
-        } else {
-            Self::terminal(terminal, verbosity)
+        match Bars::on_stderr().filter(|_| !in_notebook) {
+            Some(bars) => Self { verbosity, sink: Sink::Terminal(bars) },
+            None => Self::plain(io::stderr(), verbosity),
         }
     }
 
@@ -74,10 +80,6 @@ impl Console {
     /// A console that drops every message, for library users and background work.
     pub fn silent() -> Self {
         Self { verbosity: Verbosity::Quiet, sink: Sink::Nowhere }
-    }
-
-    fn terminal(target: ProgressDrawTarget, verbosity: Verbosity) -> Self {
-        Self { verbosity, sink: Sink::Terminal(MultiProgress::with_draw_target(target)) }
     }
 
     /// Prints a line above all bars, unless the verbosity is [`Verbosity::Quiet`].
@@ -101,39 +103,27 @@ impl Console {
         }
         match &self.sink {
             Sink::Nowhere => {}
-            Sink::Terminal(bars) => {
-                let _ = bars.println(text);
-            }
+            Sink::Terminal(bars) => bars.print(text),
             Sink::Plain(out) => print_line(out, text),
         }
     }
 
     /// Shows a task of `total` equal pieces, with a name, a bar and the remaining time.
     pub fn task(&self, name: &str, total: u64) -> Task {
-        self.begin(name, total, 0, ("{prefix}  {wide_bar:.cyan/dim} {percent:>3} %  {eta}", ProgressFinish::AndClear))
+        self.begin(name, total, 0, BarLayout::OneLine)
     }
 
     /// Shows a task that reports its numbers by [`Task::describe`]. `first` of the `total` pieces were done before. The bar stays when
     /// the task ends.
     pub fn task_with_details(&self, name: &str, first: u64, total: u64) -> Task {
-        // The details have a separate line, which fits into 80 columns.
-        let template = "{wide_bar:.cyan/dim} {percent:>3} %  {prefix}\n{wide_msg}";
-        self.begin(name, total, first, (template, ProgressFinish::Abandon))
+        self.begin(name, total, first, BarLayout::WithDetails)
     }
 
-    fn begin(&self, name: &str, total: u64, first: u64, (template, finish): (&str, ProgressFinish)) -> Task {
+    fn begin(&self, name: &str, total: u64, first: u64, layout: BarLayout) -> Task {
         let view = match &self.sink {
             _ if self.verbosity == Verbosity::Quiet => View::Hidden,
             Sink::Nowhere => View::Hidden,
-            Sink::Terminal(bars) => {
-                let style =
-                    ProgressStyle::with_template(template).expect("the template is a constant, and a test draws it");
-                let bar = ProgressBar::hidden().with_style(style.progress_chars("━╸─")).with_finish(finish);
-                bar.set_length(total);
-                bar.set_position(first);
-                bar.set_prefix(name.to_string());
-                View::Bar(bars.add(bar))
-            }
+            Sink::Terminal(bars) => View::Bar(bars.begin(name, total, first, layout)),
             Sink::Plain(out) => {
                 let state = LineState { printed_at: Instant::now(), printed_piece: first, unprinted: None };
                 View::Lines { out: Arc::clone(out), state: Mutex::new(state), interval: LINE_INTERVAL }
@@ -173,7 +163,7 @@ enum View {
     /// No display.
     Hidden,
     /// A progress bar on a terminal.
-    Bar(ProgressBar),
+    Bar(Bar),
     /// Plain lines at intervals.
     Lines {
         /// The destination of the lines.
@@ -206,7 +196,7 @@ impl Task {
         let done = (self.done.fetch_add(pieces, Ordering::Relaxed) + pieces).min(self.total);
         match &self.view {
             View::Hidden => {}
-            View::Bar(bar) => bar.set_position(done),
+            View::Bar(bar) => bar.set_done(done),
             View::Lines { out, state, interval } => {
                 let mut state = lock(state);
                 if state.printed_at.elapsed() >= *interval {
@@ -221,7 +211,7 @@ impl Task {
     /// Replaces the task's name in the bar, for example by the name of the current piece.
     pub fn rename(&self, name: &str) {
         if let View::Bar(bar) = &self.view {
-            bar.set_prefix(name.to_string());
+            bar.set_name(name);
         }
     }
 
@@ -231,9 +221,9 @@ impl Task {
         match &self.view {
             View::Hidden => {}
             View::Bar(bar) => {
-                bar.set_message(details.to_string());
-                bar.set_prefix(speed.to_string());
-                bar.set_position(done);
+                bar.set_details(details);
+                bar.set_name(speed);
+                bar.set_done(done);
             }
             View::Lines { out, state, interval } => {
                 let mut state = lock(state);
@@ -256,7 +246,7 @@ impl Drop for Task {
     fn drop(&mut self) {
         match &self.view {
             View::Hidden => return,
-            View::Bar(bar) => bar.finish_using_style(),
+            View::Bar(bar) => bar.finish(),
             View::Lines { out, state, .. } => {
                 if let Some(line) = lock(state).unprinted.take() {
                     print_line(out, line.trim_end());
@@ -303,16 +293,14 @@ fn with_remainder(amount: u64, per_unit: u64, [unit, smaller]: [&str; 2]) -> Str
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use indicatif::TermLike;
-
     use super::*;
 
-    /// A writer and a terminal of 80 columns that records what is written to it.
+    /// A writer that records what is written to it. For bars it is a terminal of 80 columns.
     #[derive(Clone, Debug, Default)]
     pub(crate) struct Recording(Arc<Mutex<String>>);
 
     impl Recording {
-        fn append(&self, text: &str) {
+        pub(crate) fn append(&self, text: &str) {
             self.0.lock().unwrap().push_str(text);
         }
 
@@ -336,51 +324,6 @@ pub(crate) mod tests {
         }
     }
 
-    impl TermLike for Recording {
-        fn width(&self) -> u16 {
-            80
-        }
-
-        fn write_line(&self, text: &str) -> io::Result<()> {
-            self.append(&format!("{text}\n"));
-            Ok(())
-        }
-
-        fn write_str(&self, text: &str) -> io::Result<()> {
-            self.append(text);
-            Ok(())
-        }
-
-        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn clear_line(&self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn flush(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// A console that draws bars on the recording.
-    pub(crate) fn terminal(recording: &Recording) -> Console {
-        Console::terminal(ProgressDrawTarget::term_like(Box::new(recording.clone())), Verbosity::Normal)
-    }
-
     /// Sets the interval between two lines of a task.
     fn at_interval(mut task: Task, time: Duration) -> Task {
         if let View::Lines { interval, .. } = &mut task.view {
@@ -396,17 +339,6 @@ pub(crate) mod tests {
         pieces.into_iter().for_each(|piece| task.describe(piece, &piece.to_string(), ""));
         drop(task);
         recording.text().lines().map(|line| line.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_bar_shows_the_name_and_the_share_that_is_done() {
-        let recording = Recording::default();
-        let task = terminal(&recording).task("reading", 8);
-        task.advance(2);
-        let View::Bar(bar) = &task.view else { panic!("no bar on a terminal") };
-        bar.force_draw();
-        let shown = recording.text();
-        assert!(shown.contains("reading  ━") && shown.contains(" 25 %"), "{shown}");
     }
 
     #[test]
@@ -428,23 +360,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages_are_printed_at_once_and_above_the_bar() {
+    fn messages_are_printed_at_once() {
         let recording = Recording::default();
         recording.console().message("saved epoch-0001.png");
         assert_eq!(recording.text(), "saved epoch-0001.png\n");
-
-        let recording = Recording::default();
-        let console = terminal(&recording);
-        let task = console.task_with_details("training", 0, 4690);
-        task.describe(2345, "step 2345/4690", "1312 images/s");
-        console.message("saved epoch-0001.png");
-        drop(task);
-        let text: Vec<char> = recording.text().chars().filter(|&letter| letter != '\n').collect();
-        let rows: Vec<String> = text.chunks(80).map(|row| row.iter().collect()).collect(); // each is filled to its end
-        assert!(rows.iter().any(|row| row.trim_end() == "saved epoch-0001.png"), "{rows:?}");
-        let [.., bar, details] = &rows[..] else { panic!("too little was drawn: {rows:?}") };
-        assert!(bar.contains("━╸─") && bar.ends_with("  50 %  1312 images/s"), "{bar}");
-        assert_eq!(details.trim_end(), "step 2345/4690");
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl Api {
 
     /// Adds a module, whose modules lie in `folder`.
     fn add(&mut self, module: Module, items: Vec<Item>, folder: &Path) {
-        let items: Vec<Item> = items.into_iter().filter(|item| !is_hidden(attributes(item))).collect();
+        let items: Vec<Item> =
+            items.into_iter().flat_map(declared).filter(|item| !is_hidden(attributes(item))).collect();
         for item in &items {
             let Item::Mod(child) = item else { continue };
             let name = child.ident.to_string();
@@ -205,6 +206,16 @@ impl Api {
                 }
             }
         }
+    }
+}
+
+/// The item, or the items in a call of the macro `options`, which passes them on.
+fn declared(item: Item) -> Vec<Item> {
+    match item {
+        Item::Macro(call) if call.mac.path.is_ident("options") => {
+            syn::parse2::<syn::File>(call.mac.tokens).expect("the macro is given items").items
+        }
+        item => vec![item],
     }
 }
 

@@ -1,4 +1,4 @@
-//! The packages for crates.io: their size and their completeness.
+//! The packages for crates.io and the container image: their size and their completeness.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,4 +62,62 @@ fn the_package_has_all_files_that_the_code_includes() {
     let included: Vec<PathBuf> = included.into_iter().chain(shaders).collect();
     let missing: Vec<_> = included.iter().filter(|path| !packed.contains(*path)).collect();
     assert!(missing.is_empty(), "add these to `include` in Cargo.toml: {missing:?}");
+}
+
+/// The files of the repository that `.dockerignore` lets into the build of the container image. Its patterns are `*` and, behind `!`, paths
+/// whose last part may have one `*`.
+fn container_context() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ignore = std::fs::read_to_string(root.join(".dockerignore")).unwrap();
+    let mut lines = ignore.lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(lines.next(), Some("*"), "everything is left out first");
+    let patterns: Vec<&str> = lines.map(|line| line.strip_prefix('!').expect("a path to take")).collect();
+    let takes = |file: &str| {
+        patterns.iter().any(|pattern| match pattern.split_once('*') {
+            Some((start, end)) => {
+                file.strip_prefix(start).is_some_and(|rest| rest.ends_with(end) && !rest.contains('/'))
+            }
+            None => file == *pattern || file.starts_with(&format!("{pattern}/")),
+        })
+    };
+    for pattern in &patterns {
+        let path = root.join(pattern.split('*').next().expect("a first part"));
+        assert!(path.exists() || pattern.contains('*'), "{pattern} does not exist");
+    }
+    let output = Command::new("git").args(["ls-files"]).current_dir(root).output().expect("git runs");
+    assert!(output.status.success(), "this is not a checkout of the repository");
+    String::from_utf8(output.stdout).unwrap().lines().filter(|file| takes(file)).map(PathBuf::from).collect()
+}
+
+#[test]
+fn the_container_image_is_built_from_files_that_suffice() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let context = container_context();
+    for file in &context {
+        let copy = folder.path().join(file);
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(root.join(file), copy).unwrap();
+    }
+    // Cargo reads the manifests, and looks for the files of all packages, binaries, examples and benchmarks.
+    let manifest = folder.path().join("Cargo.toml");
+    let manifest = manifest.to_str().unwrap();
+    cargo(&["metadata", "--locked", "--no-deps", "--format-version", "1", "--manifest-path", manifest]);
+    let code = context.iter().filter(|file| file.extension().is_some_and(|ending| ending == "rs"));
+    for included in code.flat_map(|file| included_by(&root.join(file))) {
+        let file = included.strip_prefix(root.canonicalize().unwrap()).unwrap();
+        assert!(context.iter().any(|taken| taken == file), "add {} to .dockerignore", file.display());
+    }
+
+    // What the Dockerfile copies from the context, and the program that it builds.
+    let text = std::fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let copied =
+        text.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|files| !files.starts_with("--from"));
+    for files in copied {
+        let files: Vec<&str> = files.split_whitespace().collect();
+        for file in &files[..files.len() - 1] {
+            assert!(folder.path().join(file).exists(), "the Dockerfile copies {file}, which .dockerignore leaves out");
+        }
+    }
+    assert!(text.contains("--bin gpu-gan") && text.contains("/source/target/release/gpu-gan /usr/local/bin/"));
 }

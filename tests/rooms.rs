@@ -1,5 +1,5 @@
 //! The structure of the code: a room uses only rooms below it in the code map of `docs/ARCHITECTURE.md`, the files of a room do not use
-//! each other in circles, and type names are unique.
+//! each other in circles, type names are unique, and code names the crates of a feature only where it asks for that feature.
 
 #[path = "rooms/source.rs"]
 mod source;
@@ -77,4 +77,38 @@ fn type_names_are_unique() {
     let code = Crate::read(&root().join("src"));
     let several: BTreeMap<_, _> = code.types().into_iter().filter(|(_, files)| files.len() > 1).collect();
     assert_eq!(several, BTreeMap::new());
+}
+
+/// The optional crates with the features that bring each of them, directly or through another feature.
+fn optional_crates() -> BTreeMap<String, BTreeSet<String>> {
+    let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let features = manifest["features"].as_table().expect("a table");
+    let listed = |feature: &str| -> Vec<String> {
+        let list = features[feature].as_array().expect("a list").iter();
+        list.map(|entry| entry.as_str().expect("a text").to_owned()).collect()
+    };
+    let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for feature in features.keys().filter(|feature| *feature != "default") {
+        let mut open = vec![feature.clone()];
+        while let Some(entry) = open.pop() {
+            match entry.strip_prefix("dep:") {
+                Some(name) => drop(crates.entry(name.replace('-', "_")).or_default().insert(feature.clone())),
+                None => open.extend(listed(&entry)),
+            }
+        }
+    }
+    crates
+}
+
+#[test]
+fn code_names_the_crates_of_a_feature_only_where_it_asks_for_the_feature() {
+    let code = Crate::read(&root().join("src"));
+    let crates = optional_crates();
+    assert!(crates["wgpu"].contains("gpu") && crates["wgpu"].contains("cli") && !crates["wgpu"].contains("report"));
+    for (name, features) in crates {
+        let crates = BTreeSet::from([name]);
+        // A crate that no code names could go.
+        assert_ne!(code.names_without(&crates, &BTreeSet::new()), BTreeSet::new(), "{crates:?} is not used");
+        assert_eq!(code.names_without(&crates, &features), BTreeSet::new());
+    }
 }

@@ -20,7 +20,8 @@ const WIDTHS: [usize; 5] = [25, 50, 100, 200, 400];
 const PATIENCE: f64 = 20.0;
 
 /// What a sweep varies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum SweepOver {
     /// Batches of 1, 2, 4 and so on up to 4096 images

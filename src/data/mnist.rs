@@ -1,23 +1,42 @@
 //! The handwritten digits of the MNIST database, built into the program: 28 x 28 pixels, ten classes. `data/README.md` names
 //! the origin and the licence of the files.
 
-use gpu_gan_mnist_test as test_files;
-use gpu_gan_mnist_train as train_files;
-
 use super::{ImageSet, idx};
 use crate::error::Result;
 
 /// The name of the built-in training images on the command line.
 pub const NAME: &str = "mnist";
 
+/// The gzipped IDX files of a part of the database.
+struct BuiltInFiles {
+    images: &'static [u8],
+    labels: &'static [u8],
+}
+
+/// The training images and the test images.
+#[cfg(feature = "mnist")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without the images returns an error")]
+fn files() -> Result<[BuiltInFiles; 2]> {
+    Ok([
+        BuiltInFiles { images: gpu_gan_mnist_train::IMAGES, labels: gpu_gan_mnist_train::LABELS },
+        BuiltInFiles { images: gpu_gan_mnist_test::IMAGES, labels: gpu_gan_mnist_test::LABELS },
+    ])
+}
+
+#[cfg(not(feature = "mnist"))]
+fn files() -> Result<[BuiltInFiles; 2]> {
+    Err(super::not_built_in(NAME))
+}
+
 /// The 60 000 training images with their labels.
 ///
 /// # Errors
 ///
-/// If the built-in files are damaged, which is a bug in this program.
+/// If this build has no feature `mnist`, or the built-in files are damaged, which is a bug in this program.
 pub fn train() -> Result<ImageSet> {
-    let images = idx::images_in("the built-in train-images-idx3-ubyte", train_files::IMAGES)?;
-    let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", train_files::LABELS)?;
+    let [train, _] = files()?;
+    let images = idx::images_in("the built-in train-images-idx3-ubyte", train.images)?;
+    let labels = idx::labels_in("the built-in train-labels-idx1-ubyte", train.labels)?;
     Ok(ImageSet::from_idx(NAME.into(), images, Some(digits(labels))))
 }
 
@@ -30,14 +49,15 @@ fn digits(labels: Vec<i64>) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// If the built-in files are damaged, which is a bug in this program.
+/// If this build has no feature `mnist`, or the built-in files are damaged, which is a bug in this program.
 pub fn test() -> Result<ImageSet> {
-    let images = idx::images_in("the built-in t10k-images-idx3-ubyte", test_files::IMAGES)?;
-    let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", test_files::LABELS)?;
+    let [_, test] = files()?;
+    let images = idx::images_in("the built-in t10k-images-idx3-ubyte", test.images)?;
+    let labels = idx::labels_in("the built-in t10k-labels-idx1-ubyte", test.labels)?;
     Ok(ImageSet::from_idx(format!("{NAME}-test"), images, Some(digits(labels))))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "mnist"))]
 mod tests {
     use std::io::Read;
 
@@ -53,11 +73,12 @@ mod tests {
 
     #[test]
     fn the_files_are_the_original_ones() {
+        let [train, test] = files().unwrap();
         for (file, md5) in [
-            (train_files::IMAGES, "6bbc9ace898e44ae57da46a324031adb"),
-            (train_files::LABELS, "a25bea736e30d166cdddb491f175f624"),
-            (test_files::IMAGES, "2646ac647ad5339dbf082846283269ea"),
-            (test_files::LABELS, "27ae3e4e09519cfbb04c329615203637"),
+            (train.images, "6bbc9ace898e44ae57da46a324031adb"),
+            (train.labels, "a25bea736e30d166cdddb491f175f624"),
+            (test.images, "2646ac647ad5339dbf082846283269ea"),
+            (test.labels, "27ae3e4e09519cfbb04c329615203637"),
         ] {
             assert_eq!(md5_unpacked(file), md5);
         }

@@ -95,7 +95,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
         ));
     }
     let listing = match location {
-        Location::Aerial => return collect(&built_in_images(), &resize, source, cache, console),
+        Location::Aerial => return collect(&built_in_images()?, &resize, source, cache, console),
         Location::Image(path) => return collect(&image(&path)?, &resize, source, cache, console),
         Location::Folder(path) => {
             let listing = listing::list_folder(&path)?;
@@ -166,15 +166,24 @@ fn collection_of(mut listing: Listing, source: &Source) -> Result<Collection<'st
 }
 
 /// The built-in aerial images.
-fn built_in_images() -> Collection<'static> {
-    let images = aerial::IMAGES
+fn built_in_images() -> Result<Collection<'static>> {
+    let images = aerial::images()?
         .map(|(name, bytes)| InputImage { name: name.into(), data: ImageData::File(FileData::BuiltIn(bytes)) });
-    Collection {
+    Ok(Collection {
         name: aerial::NAME.into(),
         report: LoadReport::new(images.len(), MIN_IMAGES),
         images: images.into(),
         classes: ImageClasses::None,
-    }
+    })
+}
+
+/// The error for a built-in data set whose feature, which has its name, this build lacks.
+#[cfg(not(all(feature = "aerial", feature = "mnist")))]
+fn not_built_in(name: &str) -> Error {
+    data_error(
+        format!("the images of {name} are not in this build of gpu-gan"),
+        format!("build gpu-gan with the feature `{name}`, or name a folder or a file of images"),
+    )
 }
 
 /// The collection of one image file.

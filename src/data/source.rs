@@ -44,7 +44,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The conversion of an image to the model's aspect ratio.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
     /// Cropped in its middle to the model's shape, then scaled.
@@ -57,7 +58,8 @@ pub enum Fit {
 }
 
 /// The frames of animated images, and pages of TIFF files, that are used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Frames {
     /// The first one.

@@ -64,7 +64,7 @@ impl NearestTrainingImages {
         let columns = 1 + SHOWN.min(training.count());
         let image = with_neighbours(&ImageBytes::new(&rows, shape)?, columns).map_err(|error| Error::Request {
             message: format!("{} could not be drawn: {error}", path.display()),
-            hint: "leave out --neighbours, and please report this bug".into(),
+            hint: "leave out --neighbours; if this build has the feature `report`, please report the bug".into(),
         })?;
         sheet::write_sheet(path, &image)?;
         Ok(Self { memorisation, image: path.to_path_buf() })

@@ -3,10 +3,14 @@
 //! The ending of a file name decides its format; [`FORMATS`] is the list of them.
 
 mod graph;
+#[cfg(feature = "gpu")]
 mod halves;
+#[cfg(feature = "gpu")]
 mod manifest;
 mod onnx;
+#[cfg(feature = "gpu")]
 mod page;
+#[cfg(feature = "gpu")]
 mod program;
 mod pytorch;
 mod weights;
@@ -64,8 +68,8 @@ pub struct ExportOptions {
     pub batch_size: Option<usize>,
 }
 
-/// All formats.
-pub const FORMATS: [ExportFormat; 4] = [
+/// All formats; those of a browser need the feature `gpu`.
+pub const FORMATS: &[ExportFormat] = &[
     ExportFormat {
         ending: "onnx",
         about: "ONNX model for onnxruntime, Netron and other tools",
@@ -80,6 +84,7 @@ pub const FORMATS: [ExportFormat; 4] = [
         has_images: false,
         write: pytorch::write,
     },
+    #[cfg(feature = "gpu")]
     ExportFormat {
         ending: "html",
         about: "one page that draws images and trains on in a browser with WebGPU, without a network",
@@ -87,6 +92,7 @@ pub const FORMATS: [ExportFormat; 4] = [
         has_images: true,
         write: page::write,
     },
+    #[cfg(feature = "gpu")]
     ExportFormat {
         ending: "json",
         about: "the program of that page as data: shaders, buffers, dispatches (docs/program-format.md)",
@@ -137,6 +143,6 @@ impl ExportFormat {
 
 /// All endings in a sentence: `.onnx, .safetensors, .html or .json`.
 pub fn endings() -> String {
-    let endings = FORMATS.map(|format| format!(".{}", format.ending)).join(", ");
+    let endings = FORMATS.iter().map(|format| format!(".{}", format.ending)).collect::<Vec<_>>().join(", ");
     endings.rsplit_once(", ").map_or(endings.clone(), |(first, last)| format!("{first} or {last}"))
 }

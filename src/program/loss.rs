@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// The score of an image, logged as D(x) and D(G(z)), is between 0 (generated) and 1 (real): `sigmoid` of its logit, or with least
 /// squares the logit itself, clamped to that range. An image is classified as real where its score is above 1/2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum AdversarialLoss {
     /// The generator maximises the probability that its images are classified as real.

@@ -17,7 +17,8 @@ pub struct Schedule {
 }
 
 /// How the factor of a learning rate decreases from 1 to `last`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
     /// `1`: no decay.

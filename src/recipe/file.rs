@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table};
 
-use super::{ALTERNATIVES, Recipe, check_value, command, key_of};
+use super::{ALTERNATIVES, Recipe, check_value, declared};
 use crate::error::{Error, Result, nearest};
 
 /// Groups that a model file may set; see [`Recipe::of_model`].
@@ -67,17 +67,16 @@ impl Recipe {
 
     /// Writes the given options in groups, as [`Recipe::read`] reads them.
     pub fn to_toml(&self) -> String {
-        let (table, command) = (self.to_table(), command());
-        let (mut text, mut group) = (String::new(), None);
-        for argument in command.get_arguments() {
-            let key = key_of(argument);
-            let Some(value) = table.get(key) else { continue };
-            if group != argument.get_help_heading() {
-                group = argument.get_help_heading();
+        let table = self.to_table();
+        let (mut text, mut last_group) = (String::new(), None);
+        for option in declared() {
+            let Some(value) = table.get(&option.key) else { continue };
+            if last_group != Some(option.group) {
+                last_group = Some(option.group);
                 let space = if text.is_empty() { "" } else { "\n" };
-                let _ = writeln!(text, "{space}# {}", group.unwrap_or_default());
+                let _ = writeln!(text, "{space}# {}", option.group);
             }
-            let _ = writeln!(text, "{key} = {value}");
+            let _ = writeln!(text, "{} = {value}", option.key);
         }
         text
     }
@@ -92,7 +91,7 @@ impl Recipe {
     }
 
     /// Reads the keys for which `is_option` is true. They must be options of groups for which `takes` is true.
-    fn of_table(
+    pub(super) fn of_table(
         text: &str,
         table: &DeTable<'_>,
         is_option: impl Fn(&str) -> bool,
@@ -149,11 +148,9 @@ fn one_option(name: &str, written: &str, value: &Spanned<DeValue<'_>>) -> Result
     }
 }
 
-/// The keys of the options in the groups for which `takes` is true; a group is given by its heading in the help.
+/// The keys of the options in the groups for which `takes` is true.
 fn known_keys(takes: impl Fn(&str) -> bool) -> Vec<String> {
-    let command = command();
-    let taken = command.get_arguments().filter(|argument| argument.get_help_heading().is_some_and(&takes));
-    taken.map(|argument| key_of(argument).to_string()).collect()
+    declared().into_iter().filter(|option| takes(option.group)).map(|option| option.key).collect()
 }
 
 /// The first line of a value, for a message.

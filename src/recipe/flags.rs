@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Recipe, key_of};
+use super::Recipe;
 
 /// The flag that turns a switch off.
 struct OffSwitch {
@@ -148,6 +148,11 @@ fn with_negation(option: Arg, key: &str, defaults: &Table) -> Vec<Arg> {
     vec![option.overrides_with(*name).hide(ON_BY_DEFAULT.contains(&key)), off]
 }
 
+/// The key of a flag's option in files.
+fn key_of(argument: &Arg) -> &str {
+    argument.get_long().unwrap_or(argument.get_id().as_str())
+}
+
 /// Appends the default to the first paragraph of the option's help.
 fn with_default(option: Arg, default: &str) -> Arg {
     let short = option.get_help().map(|help| format!("{help} [default: {default}]")).unwrap_or_default();
@@ -155,5 +160,46 @@ fn with_default(option: Arg, default: &str) -> Arg {
     match long {
         Some(long) => option.help(short).long_help(long),
         None => option.help(short),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{DeclaredOption, declared};
+
+    #[test]
+    fn each_declared_option_has_a_flag_with_its_key_in_its_group() {
+        let command = Recipe::augment_args(Command::new("recipe"));
+        let flags = command.get_arguments().map(|argument| (key_of(argument), argument.get_help_heading()));
+        let options = declared();
+        let options = options.iter().map(|option| (option.key.as_str(), Some(option.group)));
+        assert_eq!(flags.collect::<Vec<_>>(), options.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn files_and_flags_take_the_same_numbers() {
+        let flag = |key: &str, number: &str| {
+            let command = Recipe::augment_args(Command::new("recipe").no_binary_name(true));
+            command.try_get_matches_from([format!("--{key}={number}")]).is_ok()
+        };
+        let file = |key: &str, number: &str| {
+            let text = format!("{key} = {number}");
+            let table = toml::de::DeTable::parse(&text).unwrap();
+            Recipe::of_table(&text, table.get_ref(), |_| true, |_| true).is_ok()
+        };
+        let numbers = ["-1", "0", "1", "2", "3", "0.3", "0.5", "101", "65537", "1000001", "9223372036854775807"];
+        let mut compared = 0;
+        for DeclaredOption { key, .. } in declared() {
+            // A text without quotes is a number in a file, which options of texts do not take.
+            if flag(&key, "nonsense") || !numbers.iter().any(|number| flag(&key, number)) {
+                continue;
+            }
+            for number in numbers {
+                assert_eq!(file(&key, number), flag(&key, number), "{key} = {number}");
+            }
+            compared += 1;
+        }
+        assert!(compared > 20, "{compared} options take numbers");
     }
 }

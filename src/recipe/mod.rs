@@ -8,6 +8,7 @@
 //! model file, then [`Recipe::built_in`].
 
 mod file;
+#[cfg(feature = "cli")]
 mod flags;
 mod interval;
 mod options;
@@ -16,6 +17,7 @@ mod values;
 
 pub use file::Mistake;
 pub(crate) use file::{CLASSES, RUN};
+#[cfg(feature = "cli")]
 pub use flags::Flags;
 pub use interval::{EvalInterval, Interval, KeptCheckpoints, TimeLimit};
 pub use options::{
@@ -24,11 +26,13 @@ pub use options::{
 };
 pub(crate) use options::{MAX_BATCH, MAX_PAC};
 pub use training::{Adam, Ema, Objective, Penalty, Rates, TrainingSettings};
+#[cfg(feature = "cli")]
 pub(crate) use values::path as path_value;
 
-use clap::{Arg, Args, Command};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+use options::DeclaredOption;
 
 use crate::error::{Error, Result};
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
@@ -37,35 +41,36 @@ use crate::program::{AdversarialLoss, Decay, DiffAugment};
 const ALTERNATIVES: [&[&str]; 2] = [&["epochs", "steps", "time"], &["ema-decay", "ema-half-life"]];
 
 /// Options of a run, each of which may be given or not, in groups. In files all keys are in one table, without groups.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Recipe {
     /// Options of the images.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub data: DataOptions,
     /// Options of the networks.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub model: ModelOptions,
     /// Options of the length of the run and of the optimiser.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub training: TrainingOptions,
     /// Options of regularisation.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub regularisation: RegularisationOptions,
     /// Options of random augmentation.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub augmentation: AugmentationOptions,
     /// Options of the run's output.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub output: OutputOptions,
     /// Options of the device.
     #[serde(flatten)]
-    #[command(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub device: DeviceOptions,
 }
 
@@ -143,7 +148,7 @@ impl Recipe {
 
     /// The keys of all options.
     pub fn all_keys() -> Vec<String> {
-        command().get_arguments().map(|argument| key_of(argument).to_string()).collect()
+        declared().into_iter().map(|option| option.key).collect()
     }
 
     /// Checks that each value is within its range.
@@ -172,35 +177,27 @@ impl Recipe {
     }
 }
 
-/// Checks that the flag of this key accepts a value.
+/// All options, in the order of their declaration.
+fn declared() -> Vec<DeclaredOption> {
+    [
+        DataOptions::declared(),
+        ModelOptions::declared(),
+        TrainingOptions::declared(),
+        RegularisationOptions::declared(),
+        AugmentationOptions::declared(),
+        OutputOptions::declared(),
+        DeviceOptions::declared(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Checks that a value, which has the type of its option, is within the range of the option.
 fn check_value(key: &str, value: &Value) -> Result<(), String> {
-    let text = match value {
-        Value::Boolean(_) => return Ok(()), // a switch, which has no other values
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
-    };
-    let command = command();
-    let argument = command.get_arguments().find(|argument| key_of(argument) == key).expect("keys are names of flags");
-    let words = if argument.is_positional() { ["--".into(), text] } else { [format!("--{key}={text}"), String::new()] };
-    let words = words.into_iter().filter(|word| !word.is_empty());
-    command.try_get_matches_from(words).map(drop).map_err(|error| reason(&error))
-}
-
-/// A command whose only arguments are the options.
-fn command() -> Command {
-    Recipe::augment_args(Command::new("recipe").no_binary_name(true).disable_help_flag(true))
-}
-
-/// The key of an option in files.
-fn key_of(argument: &Arg) -> &str {
-    argument.get_long().unwrap_or(argument.get_id().as_str())
-}
-
-/// The reason why clap rejects a value, without the name of the flag.
-fn reason(error: &clap::Error) -> String {
-    use clap::error::{ContextKind, ContextValue};
-    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidValue) {
-        return format!("choose one of {}", names.join(", "));
+    let option = declared().into_iter().find(|option| option.key == key).expect("keys are those of the options");
+    match value {
+        Value::String(text) => (option.check)(text),
+        value => (option.check)(&value.to_string()),
     }
-    std::error::Error::source(error).map_or_else(|| error.kind().to_string(), ToString::to_string)
 }

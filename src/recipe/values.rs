@@ -3,13 +3,9 @@
 use std::fmt::{self, Debug, Display};
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
-use std::path::Path;
 use std::str::FromStr;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::{Deserializer, Serializer, de};
-
-use crate::files::text_of;
 
 /// Reads a whole number within a range.
 pub(super) fn whole<T: TryFrom<u64>>(
@@ -41,8 +37,10 @@ pub(super) fn number(
 }
 
 /// Reads a path of any bytes as a text, of which [`crate::files::path_of`] makes the path again.
-pub(crate) fn path() -> impl TypedValueParser<Value = String> {
-    OsStringValueParser::new().map(|path| text_of(Path::new(&path)))
+#[cfg(feature = "cli")]
+pub(crate) fn path() -> impl clap::builder::TypedValueParser<Value = String> {
+    use clap::builder::{OsStringValueParser, TypedValueParser};
+    OsStringValueParser::new().map(|path| crate::files::text_of(std::path::Path::new(&path)))
 }
 
 /// Stores an optional value as its text, or as an integer if the text is one.

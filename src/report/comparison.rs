@@ -2,7 +2,7 @@
 
 use image::{DynamicImage, GenericImage, GrayImage, Luma, Rgb, RgbImage};
 
-use super::{ImageBytes, RenderError, raster, sheet};
+use super::{ImageBytes, RenderError, drawing, sheet};
 
 /// The width of the gap between two sheets, in pixels.
 const GAP: u32 = 24;
@@ -23,7 +23,7 @@ pub fn with_neighbours(rows: &ImageBytes, columns: usize) -> Result<DynamicImage
     let caption = "generated image, and its nearest training images";
     let sheet = sheet::lay_out(rows, Some(columns)).map_err(|error| RenderError(error.to_string()))?;
     let size = (f64::from(sheet.width()) / (0.55 * caption.len() as f64)).min(24.0);
-    let header = raster::rasterise(
+    let header = drawing::rasterise(
         &format!(
             "<svg xmlns='http://www.w3.org/2000/svg' width='{}' height='{HEADER}'><text x='{}' y='30' \
              font-family='sans-serif' font-size='{size:.1}' text-anchor='middle'>{caption}</text></svg>",
@@ -41,7 +41,7 @@ fn side_by_side(left: &DynamicImage, right: &DynamicImage) -> Result<DynamicImag
     let caption = |text: &str, middle: u32| {
         format!("<text x='{middle}' y='30' font-family='sans-serif' font-size='24' text-anchor='middle'>{text}</text>")
     };
-    let header = raster::rasterise(
+    let header = drawing::rasterise(
         &format!(
             "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{HEADER}'>{}{}</svg>",
             caption("real", left.width() / 2),

@@ -9,16 +9,21 @@ pub mod animation;
 pub mod array_part;
 pub mod arrays;
 pub mod comparison;
+#[cfg(feature = "report")]
+mod drawing;
+#[cfg(not(feature = "report"))]
+#[path = "drawing_disabled.rs"]
+mod drawing;
 pub mod page;
 pub mod pixels;
 pub mod plot;
 pub mod progress;
-mod raster;
 pub mod sheet;
 pub mod tensorboard;
 pub mod trace;
 
-/// A plot, page or image could not be rendered, because of a bug in this program or in a library. A run continues without it.
+/// A plot, page or image could not be rendered, because of a bug in this program or in a library, or because this build lacks the feature
+/// `report`. A run continues without it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RenderError(String);

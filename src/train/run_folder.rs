@@ -286,9 +286,9 @@ impl RunFolder {
         self.path.join("report.html")
     }
 
-    /// Whether the last report of the run was drawn after its last step, which ends a run.
+    /// Whether the last report of the run was drawn after its last step, which ends a run. A build without reports has none to draw.
     pub(super) fn is_drawn(&self, step: u64) -> bool {
-        fs::read_to_string(self.report()).is_ok_and(|html| page::is_final(&html, step))
+        !cfg!(feature = "report") || fs::read_to_string(self.report()).is_ok_and(|html| page::is_final(&html, step))
     }
 
     /// The checkpoint file of a step.

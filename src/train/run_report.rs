@@ -195,6 +195,9 @@ impl RunReport {
     }
 
     fn draw_now(&mut self, step: u64, live: bool, progress: &mut TrainingProgress) -> Result<()> {
+        if !cfg!(feature = "report") {
+            return Ok(());
+        }
         let begin = Instant::now();
         let plots = self.write_plots(progress)?;
         let (reals, fakes) = (ImageBytes::new(&self.reals, self.shape)?, ImageBytes::new(&self.fakes, self.shape)?);

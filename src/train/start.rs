@@ -17,7 +17,8 @@ use crate::progress::Console;
 use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Recipe};
 
 /// The learning-rate schedule of a run that is extended. Without a choice, the rate is kept; a schedule that ends at 0 is restarted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Extension {
     /// The schedule stays as it was; the steps behind its end have its last rate.
     KeepRate,

@@ -33,6 +33,8 @@ struct Mention {
     from: Module,
     path: Vec<String>,
     in_test: bool,
+    /// The features without which the mention is not compiled.
+    features: BTreeSet<String>,
 }
 
 /// All files of a crate.
@@ -43,12 +45,22 @@ pub(crate) struct Crate {
     names: BTreeMap<Module, BTreeMap<String, Vec<String>>>,
     /// Each type's name with the files that define it, tests left out.
     types: BTreeMap<String, Vec<String>>,
+    /// The features that the declaration of a module asks for.
+    features: BTreeMap<Module, BTreeSet<String>>,
 }
+
+/// The end of the name of a file that takes the place of another one in a build without its feature.
+const DISABLED: &str = "_disabled";
 
 impl Crate {
     /// Reads all files below a `src` folder.
     pub(crate) fn read(folder: &Path) -> Self {
-        let mut code = Self { mentions: BTreeMap::new(), names: BTreeMap::new(), types: BTreeMap::new() };
+        let mut code = Self {
+            mentions: BTreeMap::new(),
+            names: BTreeMap::new(),
+            types: BTreeMap::new(),
+            features: BTreeMap::new(),
+        };
         for path in rust_files(folder) {
             let text = std::fs::read_to_string(&path).unwrap();
             code.add(module_of(path.strip_prefix(folder).unwrap()), &text);
@@ -61,8 +73,21 @@ impl Crate {
         let syntax = syn::parse_file(text).unwrap_or_else(|error| panic!("{module:?}: {error}"));
         let in_test = module.last().is_some_and(|name| name == "tests") || module.iter().any(|name| name == "tests");
         let file = File(module.clone());
-        let mut reader = Reader { module, in_test, mentions: Vec::new(), names: Vec::new(), types: Vec::new() };
+        let is_disabled = module.last().is_some_and(|name| name.ends_with(DISABLED));
+        let mut reader = Reader {
+            module,
+            in_test,
+            mentions: Vec::new(),
+            names: Vec::new(),
+            types: Vec::new(),
+            features: BTreeSet::new(),
+            features_of_modules: Vec::new(),
+        };
         reader.visit_file(&syntax);
+        if is_disabled {
+            reader.types.clear(); // they are those of the file that it stands for
+        }
+        self.features.extend(reader.features_of_modules);
         for (module, name, path) in reader.names {
             self.names.entry(module).or_default().insert(name, path);
         }
@@ -80,6 +105,23 @@ impl Crate {
     /// Each type's name with the files that define it, tests left out.
     pub(crate) fn types(&self) -> BTreeMap<String, Vec<String>> {
         self.types.clone()
+    }
+
+    /// The files that name one of `crates` where neither the item nor the declaration of a module above it asks for one of `features`. Tests
+    /// and the program, which has its features in `Cargo.toml`, are left out.
+    pub(crate) fn names_without(&self, crates: &BTreeSet<String>, features: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut files = BTreeSet::new();
+        for (file, mentions) in self.mentions.iter().filter(|(file, _)| file.room() != "main") {
+            for mention in mentions.iter().filter(|mention| !mention.in_test) {
+                let names = mention.path.first().is_some_and(|first| crates.contains(first));
+                let above = (0..=mention.from.len()).filter_map(|depth| self.features.get(&mention.from[..depth]));
+                let has = above.flatten().chain(&mention.features).any(|feature| features.contains(feature));
+                if names && !has {
+                    files.insert(format!("{} names {}", file.path(), mention.path[0]));
+                }
+            }
+        }
+        files
     }
 
     fn uses(&self, tests: bool) -> BTreeSet<(&File, File)> {
@@ -195,11 +237,16 @@ struct Reader {
     mentions: Vec<Mention>,
     names: Vec<(Module, String, Vec<String>)>,
     types: Vec<String>,
+    /// The features that the current item asks for.
+    features: BTreeSet<String>,
+    /// The features that the declarations of modules in this file ask for.
+    features_of_modules: Vec<(Module, BTreeSet<String>)>,
 }
 
 impl Reader {
     fn mention(&mut self, path: Vec<String>) {
-        self.mentions.push(Mention { from: self.module.clone(), path, in_test: self.in_test });
+        let features = self.features.clone();
+        self.mentions.push(Mention { from: self.module.clone(), path, in_test: self.in_test, features });
     }
 
     fn define(&mut self, name: &syn::Ident) {
@@ -236,21 +283,52 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
+/// The feature in `#[cfg(feature = "...")]`.
+fn feature(attributes: &[syn::Attribute]) -> Option<String> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).find_map(|attribute| {
+        let condition = attribute.parse_args::<syn::MetaNameValue>().ok()?;
+        match condition.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(name), .. }) if condition.path.is_ident("feature") => {
+                Some(name.value())
+            }
+            _ => None,
+        }
+    })
+}
+
+impl Reader {
+    /// Visits an item within the conditions of its attributes.
+    fn within(&mut self, attributes: &[syn::Attribute], visit: impl FnOnce(&mut Self)) {
+        let (in_test, features) = (self.in_test, self.features.clone());
+        self.in_test |= is_test(attributes);
+        self.features.extend(feature(attributes));
+        visit(self);
+        (self.in_test, self.features) = (in_test, features);
+    }
+}
+
 impl<'ast> Visit<'ast> for Reader {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        let outside = self.in_test;
-        self.in_test |= is_test(&item.attrs);
-        self.module.push(item.ident.to_string());
-        visit::visit_item_mod(self, item);
-        self.module.pop();
-        self.in_test = outside;
+        self.within(&item.attrs, |reader| {
+            reader.module.push(item.ident.to_string());
+            if item.content.is_none() {
+                let of_module = reader.features_of_modules.iter().any(|(module, _)| *module == reader.module);
+                // The second declaration of a module is that of a build without the feature.
+                if !of_module {
+                    reader.features_of_modules.push((reader.module.clone(), reader.features.clone()));
+                }
+            }
+            visit::visit_item_mod(reader, item);
+            reader.module.pop();
+        });
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        let outside = self.in_test;
-        self.in_test |= is_test(&item.attrs);
-        self.name(&item.tree, &[]);
-        self.in_test = outside;
+        self.within(&item.attrs, |reader| reader.name(&item.tree, &[]));
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.within(&item.attrs, |reader| visit::visit_item_fn(reader, item));
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -258,6 +336,18 @@ impl<'ast> Visit<'ast> for Reader {
             self.mention(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         }
         visit::visit_path(self, path);
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        // The macro `options` passes on the items that it is given.
+        if item.mac.path.is_ident("options") {
+            let given: syn::File = syn::parse2(item.mac.tokens.clone()).expect("the macro is given items");
+            self.types.extend(given.items.iter().filter_map(|item| match item {
+                syn::Item::Struct(item) if !self.in_test => Some(item.ident.to_string()),
+                _ => None,
+            }));
+        }
+        visit::visit_item_macro(self, item);
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {

@@ -207,7 +207,7 @@ fn the_built_in_images_give_1541_tiles_of_their_own_pixels() {
     assert_eq!((set.name.as_str(), set.count(), set.image_shape()), ("aerial", 1541, [64, 64, 3]));
     assert_eq!((set.labels.as_ref(), set.label_names.len()), (None, 0));
     // The second tile of the last image starts 32 pixels to the right of the corner.
-    let last = image::load_from_memory(aerial::IMAGES[3].1).unwrap().into_rgb8();
+    let last = image::load_from_memory(aerial::images().unwrap()[3].1).unwrap().into_rgb8();
     assert_eq!(set.image(1541 - 121 + 1)[..3], last.get_pixel(32, 0).0);
     assert_eq!(set.image(1540)[64 * 64 * 3 - 3..], last.get_pixel(320 + 63, 320 + 63).0);
     assert_eq!(Source::new("aerial", Some(100), None, false).unwrap().tiles, Some(Tiles { side: 100, stride: 50 }));

@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use image::{DynamicImage, RgbImage};
 use resvg::{tiny_skia, usvg};
 
-use super::RenderError;
+use crate::report::RenderError;
 
 /// The Latin letters of Roboto; see data/README.md.
-const FONT: &[u8] = include_bytes!("../../data/fonts/Roboto-Regular-latin.ttf");
+const FONT: &[u8] = include_bytes!("../../../data/fonts/Roboto-Regular-latin.ttf");
 
 /// Draws an SVG on a white background, with `scale` pixels per SVG unit.
-pub(super) fn rasterise(svg: &str, scale: f32) -> Result<DynamicImage, RenderError> {
+pub(in crate::report) fn rasterise(svg: &str, scale: f32) -> Result<DynamicImage, RenderError> {
     let options = usvg::Options { fontdb: fonts(), ..usvg::Options::default() };
     let tree = usvg::Tree::from_str(svg, &options).map_err(|error| RenderError(error.to_string()))?;
     let size = tree.size().to_int_size().scale_by(scale);
