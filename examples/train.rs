@@ -2,35 +2,36 @@
 //!
 //!     cargo run --release --example train
 
+use std::ops::ControlFlow;
+
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::mnist;
 use gpu_gan::net::Model;
-use gpu_gan::program::{Device, Values};
-use gpu_gan::train::{Checkpoint, Gan, Losses, Settings};
-
-const STEPS: u64 = 1000;
+use gpu_gan::train::{Checkpoint, Settings, TrainingEvent, train_in_memory};
 
 fn main() -> gpu_gan::Result<()> {
     let images = mnist::train()?;
     let model = Model::named("dcgan-fast")?;
-    let settings = Settings { steps: STEPS, ..Settings::new(&model, &images, "mnist")? };
+    let settings = Settings { steps: 1000, ..Settings::new(&model, &images, "mnist")? };
+    let start = Checkpoint::initial(&model, &settings);
 
-    // The program describes a whole training step. Any device can run it.
-    let gan = Gan::new(&model, &settings, images.count());
-    let device = CpuDevice::<f32>::new();
-    let mut executor = device.build(&gan.program)?;
-    gan.load(executor.as_mut(), &Checkpoint::initial(&model, &settings))?;
-    executor.upload(gan.data, Values::U8(&images.pixels))?;
-
-    for done in (0..STEPS).step_by(100) {
-        gan.run(executor.as_mut(), done, 100)?;
-        let losses = Losses::of_step(&executor.download(gan.history)?, done + 100);
-        println!("step {:4}  D {:.3}  G {:.3}", done + 100, losses.d_loss(), losses.g_loss);
-    }
+    // A closure observes the run. `ControlFlow::Break(())` would end it.
+    let mut observer = |event: TrainingEvent<'_>| {
+        if let TrainingEvent::Step(row) = event
+            && row.step.is_multiple_of(100)
+        {
+            println!(
+                "step {:4}  D {:.3}  G {:.3}  {:.0} images/s",
+                row.step, row.d_loss, row.g_loss, row.images_per_second
+            );
+        }
+        ControlFlow::Continue(())
+    };
+    let trained = train_in_memory(&CpuDevice::<f32>::new(), &images, start, &mut observer)?;
 
     // The sampling example and `gpu-gan sample` read this file.
     let path = std::env::temp_dir().join("gpu-gan-example.safetensors");
-    gan.save(executor.as_mut(), &model, &settings, STEPS)?.write(&path)?;
+    trained.write(&path)?;
     println!("saved {}", path.display());
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use gpu_gan::gpu::{self, GpuDevice};
 use gpu_gan::progress::Console;
-use gpu_gan::verify::{KnownFailures, Replay, Scope, VerifyOptions, verify};
+use gpu_gan::verify::{Replay, VerifyOptions, verify};
 
 fn main() -> gpu_gan::Result<()> {
     let adapters = gpu::adapters();
@@ -16,13 +16,9 @@ fn main() -> gpu_gan::Result<()> {
 
     // Without a filter, the quick scope takes about a minute on a software adapter.
     let failures = std::env::temp_dir().join(format!("gpu-gan-failures-{}", std::process::id()));
-    let options = VerifyOptions {
-        scope: Scope::Quick,
-        filter: Some("^(upsample|concat)/".parse().expect("a regular expression")),
-        seed: 0,
-        known_failures: KnownFailures::default(),
-        dump: Some(failures.clone()),
-    };
+    let mut options = VerifyOptions::default();
+    options.filter = Some("^(upsample|concat)/".parse().expect("a regular expression"));
+    options.dump = Some(failures.clone());
     let report = verify(&device, &options, &Console::silent())?;
     println!("{report}");
     if !report.passed {

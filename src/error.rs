@@ -8,6 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error that a person can act on. `Display` is one sentence with the facts; [`Error::hint`] says what to do next.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]

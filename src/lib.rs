@@ -2,7 +2,8 @@
 //! [wgpu](https://wgpu.rs) supports, and on the CPU.
 //!
 //! A [`Program`](program::Program) is tensors and lists of operations over them, as data. A [`Device`](program::Device) runs it:
-//! [`GpuDevice`](gpu::GpuDevice) runs each operation as a WGSL kernel, [`CpuDevice`](cpu::CpuDevice) runs the same operation in Rust.
+//! [`GpuDevice`](gpu::GpuDevice) runs each operation as a WGSL kernel, [`CpuDevice`](cpu::CpuDevice) runs the same operation in Rust, and
+//! other crates can implement further devices.
 //!
 //! ```
 //! use gpu_gan::cpu::CpuDevice;
@@ -22,26 +23,68 @@
 //! # Ok::<(), gpu_gan::Error>(())
 //! ```
 //!
-//! [`Gan`](train::Gan) writes the program of a training step. This trains a model for 100 steps, without a run folder:
+//! # Training
+//!
+//! [`Settings`](train::Settings) are the options of a run, [`Checkpoint::initial`](train::Checkpoint::initial) is its state before the
+//! first step, and [`train_in_memory`](train::train_in_memory) runs the steps. An [`Observer`](train::Observer), such as a closure, sees
+//! each step and can end the run.
 //!
 //! ```no_run
+//! use std::ops::ControlFlow;
+//!
 //! use gpu_gan::cpu::CpuDevice;
 //! use gpu_gan::data::mnist;
 //! use gpu_gan::net::Model;
-//! use gpu_gan::program::{Device, Values};
-//! use gpu_gan::train::{Checkpoint, Gan, Losses, Settings};
+//! use gpu_gan::train::{Checkpoint, Settings, TrainingEvent, train_in_memory};
 //!
 //! let (images, model) = (mnist::train()?, Model::named("dcgan-fast")?);
 //! let settings = Settings { steps: 100, ..Settings::new(&model, &images, "mnist")? };
-//! let gan = Gan::new(&model, &settings, images.count());
-//! let mut executor = CpuDevice::<f32>::new().build(&gan.program)?;
-//! gan.load(executor.as_mut(), &Checkpoint::initial(&model, &settings))?;
-//! executor.upload(gan.data, Values::U8(&images.pixels))?;
-//! gan.run(executor.as_mut(), 0, 100)?;
-//! let losses = Losses::of_step(&executor.download(gan.history)?, 100);
-//! println!("D {}, G {}", losses.d_loss(), losses.g_loss);
+//! let start = Checkpoint::initial(&model, &settings);
+//! let trained = train_in_memory(&CpuDevice::<f32>::new(), &images, start, &mut |event: TrainingEvent<'_>| {
+//!     if let TrainingEvent::Step(row) = event {
+//!         println!("step {}: D {:.3}, G {:.3}", row.step, row.d_loss, row.g_loss);
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! trained.write("mnist.safetensors".as_ref())?;
 //! # Ok::<(), gpu_gan::Error>(())
 //! ```
+//!
+//! [`train`](train::train()) also writes a run folder, with sheets of images, a log, plots and a report, and evaluates the images.
+//! [`Sampler`](train::Sampler) generates images from a checkpoint:
+//!
+//! ```
+//! use gpu_gan::cpu::CpuDevice;
+//! use gpu_gan::data::ImageSet;
+//! use gpu_gan::net::Model;
+//! use gpu_gan::train::{Checkpoint, SampleRequest, Sampler, Settings};
+//!
+//! let model = Model::named("gan-mlp")?;
+//! let [height, width, channels] = model.image;
+//! let pixels = vec![128; 100 * height * width * channels];
+//! let (name, labels, label_names) = ("grey".into(), None, Vec::new());
+//! let images = ImageSet { name, height, width, channels, pixels, labels, label_names };
+//! let untrained = Checkpoint::initial(&model, &Settings::new(&model, &images, "grey")?);
+//!
+//! let mut drawn = Vec::new();
+//! let seeds: Vec<SampleRequest> = (0..3).map(SampleRequest::from).collect();
+//! Sampler::new(&CpuDevice::<f32>::new(), &untrained, false)?.draw(&seeds, |_, bytes| {
+//!     drawn.extend_from_slice(bytes);
+//!     Ok(())
+//! })?;
+//! assert_eq!(drawn.len(), 3 * height * width * channels);
+//! # Ok::<(), gpu_gan::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! All are on by default. Without them (`default-features = false`), the library trains on the CPU, samples, measures images, and exports
+//! ONNX and PyTorch files.
+//!
+//! - `gpu`: the GPU device, [`verify`](mod@verify), [`bench`](mod@bench), and the exports that run on WebGPU.
+//! - `report`: plots and the report page of a run.
+//! - `mnist`, `aerial`: the built-in data sets.
+//! - `cli`: the program `gpu-gan`, and progress bars; it needs `gpu` and `report`. The module of the command line is no part of the API.
 //!
 //! The folder `examples/` has more. `docs/ARCHITECTURE.md` is the map of the code: the purpose of each module, and the order in
 //! which modules may use each other.

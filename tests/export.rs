@@ -153,7 +153,8 @@ fn onnxruntime_computes_what_sample_computes_for_every_built_in_model() {
     let folder = tempfile::tempdir().unwrap();
     let mut cases = Cases { folder: folder.path(), cases: Vec::new() };
     let generator = ExportOptions::default();
-    let discriminator = ExportOptions { discriminator: true, ..generator };
+    let [mut discriminator, mut raw, mut uint8] = [generator; 3];
+    (discriminator.discriminator, raw.raw, uint8.uint8) = (true, true, true);
     for name in Model::built_in() {
         let checkpoint = checkpoint(&Model::named(name).unwrap());
         cases.add(name, &checkpoint, generator);
@@ -164,8 +165,8 @@ fn onnxruntime_computes_what_sample_computes_for_every_built_in_model() {
     for (name, checkpoint) in [("conditional", &conditional), ("odd", &odd)] {
         cases.add(name, checkpoint, generator);
         cases.add(&format!("{name}-discriminator"), checkpoint, discriminator);
-        cases.add(&format!("{name}-raw"), checkpoint, ExportOptions { raw: true, ..generator });
-        cases.add(&format!("{name}-uint8"), checkpoint, ExportOptions { uint8: true, ..generator });
+        cases.add(&format!("{name}-raw"), checkpoint, raw);
+        cases.add(&format!("{name}-uint8"), checkpoint, uint8);
     }
     std::fs::write(folder.path().join("cases.json"), serde_json::to_string(&cases.cases).unwrap()).unwrap();
     let said = common::python("tests/python/check_onnx.py").arg(folder.path()).output().unwrap();

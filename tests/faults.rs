@@ -11,7 +11,6 @@ use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
-use gpu_gan::report::progress::{Plan, TrainingProgress};
 use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
 use gpu_gan::{Error, Result};
 
@@ -151,12 +150,7 @@ impl Place {
             folder: &folder,
             resumed: start.is_some(),
             when_report_exists: None,
-            progress: TrainingProgress::silent(Plan {
-                total_steps: STEPS,
-                start_step: 0,
-                steps_per_epoch: 10,
-                batch_size: 4,
-            }),
+            observer: Box::new(()),
             evaluator: None,
             stop: &StopRequest::default(),
         });

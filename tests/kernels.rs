@@ -223,7 +223,9 @@ fn larger_products_agree_with_their_twin_in_mixed_precision_where_an_adapter_has
         aloud("no adapter here multiplies matrices of 16-bit numbers, so nothing is known of mixed precision");
         return;
     };
-    let mixed = GpuDevice::open_with(adapter, OpenOptions { mixed_precision: true, ..OpenOptions::default() }).unwrap();
+    let mut options = OpenOptions::default();
+    options.mixed_precision = true;
+    let mixed = GpuDevice::open_with(adapter, options).unwrap();
     let mut tried = 0;
     for case in awkward() {
         let entries = case.entry_points(&mixed);
@@ -569,10 +571,9 @@ fn the_clock_of_a_gpu_sees_what_the_host_waits_for() {
         None,
         "it was not opened to be timed"
     );
-    let mut executor = GpuDevice::open_with(adapter, OpenOptions { timestamps: true, ..OpenOptions::default() })
-        .unwrap()
-        .executor(&program)
-        .unwrap();
+    let mut options = OpenOptions::default();
+    options.timestamps = true;
+    let mut executor = GpuDevice::open_with(adapter, options).unwrap().executor(&program).unwrap();
     executor.run(heavy, 1).unwrap();
     executor.finish().unwrap();
     let begin = Instant::now();

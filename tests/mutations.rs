@@ -12,7 +12,7 @@ use std::path::Path;
 use common::{aloud, gpu};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
 use gpu_gan::progress::Console;
-use gpu_gan::verify::{Case, KnownFailures, Replay, Scope, SmallestCase, VerifyOptions, awkward, long, verify};
+use gpu_gan::verify::{Case, Replay, SmallestCase, VerifyOptions, awkward, long, verify};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 /// The number of mutations of a short file.
@@ -134,12 +134,12 @@ fn a_failing_case_is_written_and_a_replay_shrinks_it_on_a_broken_device_and_pass
     let broken = gpu.clone().replacing("concat", &source);
     let folder = tempfile::tempdir().unwrap();
     let [dump, smaller] = ["dump", "smaller"].map(|name| folder.path().join(name));
-    let options = |dump: &Path| VerifyOptions {
-        scope: Scope::Quick,
-        filter: Some("^concat/a=(1|3)x3x3x5".parse().unwrap()),
-        seed: 3,
-        known_failures: KnownFailures::default(),
-        dump: Some(dump.to_path_buf()),
+    let options = |dump: &Path| {
+        let mut options = VerifyOptions::default();
+        options.filter = Some("^concat/a=(1|3)x3x3x5".parse().unwrap());
+        options.seed = 3;
+        options.dump = Some(dump.to_path_buf());
+        options
     };
     let report = verify(gpu, &options(&dump), &Console::silent()).unwrap();
     assert!(report.passed && !dump.exists(), "{report}");
@@ -198,13 +198,9 @@ fn a_replay_refuses_a_case_that_this_version_does_not_have() {
     let folder = tempfile::tempdir().unwrap();
     let dump = folder.path().join("dump");
     let name = "pick_logit/logits=6x1x1x4,labels=2,y=6x1x1x1";
-    let options = VerifyOptions {
-        scope: Scope::Quick,
-        filter: Some(format!("^{name}$").parse().unwrap()),
-        seed: 0,
-        known_failures: KnownFailures::default(),
-        dump: Some(dump.clone()),
-    };
+    let mut options = VerifyOptions::default();
+    options.filter = Some(format!("^{name}$").parse().unwrap());
+    options.dump = Some(dump.clone());
     assert!(!verify(&broken, &options, &Console::silent()).unwrap().passed);
     let case = dump.join("0001-pick_logit");
     let path = case.join("case.json");

@@ -15,7 +15,6 @@ use gpu_gan::gpu::{GpuDevice, ResourceCounts};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
-use gpu_gan::report::progress::{Plan, TrainingProgress};
 use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
 
 /// The number of steps of the run.
@@ -173,12 +172,7 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
         folder: &folder,
         resumed: false,
         when_report_exists: None,
-        progress: TrainingProgress::silent(Plan {
-            total_steps: STEPS,
-            start_step: 0,
-            steps_per_epoch: 10,
-            batch_size: 4,
-        }),
+        observer: Box::new(()),
         evaluator: None,
         stop: &StopRequest::default(),
     })

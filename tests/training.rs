@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::thread;
 use std::time::Duration;
 
@@ -14,10 +16,9 @@ use gpu_gan::metrics::{FrechetBlocks, FrechetEstimate, QuickMetrics};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
-use gpu_gan::report::progress::{Plan, TrainingProgress};
 use gpu_gan::train::{
     Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings,
-    RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, capacity, latent, train,
+    RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, TrainingEvent, capacity, latent, train, train_in_memory,
 };
 
 /// Digits of MNIST to train on.
@@ -385,7 +386,6 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
     let place = tempfile::tempdir().unwrap();
     let run = |name: &str, device: &dyn Device| {
         let folder = RunFolder::create(Some(&place.path().join(name)), "digits").unwrap();
-        let plan = Plan { total_steps: 15, start_step: 0, steps_per_epoch: 9, batch_size: 6 };
         let ending = train(Training {
             device: Box::new(device),
             reopen: &|| panic!("nothing was lost"),
@@ -395,7 +395,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             folder: &folder,
             resumed: false,
             when_report_exists: None,
-            progress: TrainingProgress::silent(plan),
+            observer: Box::new(()),
             evaluator: None,
             stop: &StopRequest::default(),
         })?;
@@ -406,6 +406,89 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
     assert!(run("cramped", &Cramped(13 * 28 * 28)).unwrap() == roomy); // 50 images, 24, and 12
     let error = run("full", &Cramped(5 * 28 * 28)).unwrap_err();
     assert_eq!(error.to_string(), "cramped has not enough free memory for data (4.6 KiB)");
+}
+
+#[test]
+fn a_run_in_memory_has_the_weights_of_a_run_in_a_folder_and_its_observer_sees_and_ends_it() {
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(50));
+    let every_6 = Interval::Steps(6);
+    let output = OutputSettings { checkpoint_every: every_6, sample_every: every_6, ..OutputSettings::default() };
+    let settings = Settings { steps: 15, output, ..settings(&model, &images, 6) };
+    let device = CpuDevice::<f32>::new();
+    let start = || Checkpoint::initial(&model, &settings);
+
+    // The events, as words; an event after which the run is to end.
+    let words = RefCell::new(Vec::new());
+    let until = |last: &'static str| {
+        let words = &words;
+        words.borrow_mut().clear();
+        move |event: TrainingEvent<'_>| {
+            let word = match event {
+                TrainingEvent::Step(row) => {
+                    assert!(row.d_loss.is_finite() && row.images_per_second > 0.0);
+                    format!("step {}", row.step)
+                }
+                TrainingEvent::Sheet { step, .. } => format!("sheet {step}"),
+                TrainingEvent::Checkpoint { checkpoint, path } => {
+                    assert!(path.is_none_or(|path| Checkpoint::read(path).unwrap().tensors() == checkpoint.tensors()));
+                    format!("checkpoint {}", checkpoint.step)
+                }
+                TrainingEvent::End { step, complete } => format!("end {step} {complete}"),
+                _ => return ControlFlow::Continue(()),
+            };
+            let is_last = word == last;
+            words.borrow_mut().push(word);
+            if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    };
+    let steps = |range: RangeInclusive<u64>| range.map(|step| format!("step {step}")).collect::<Vec<_>>();
+    let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+
+    let trained = train_in_memory(&device, &images, start(), &mut until("")).unwrap();
+    let expected = [
+        steps(1..=6),
+        named(&["checkpoint 6"]),
+        steps(7..=12),
+        named(&["checkpoint 12"]),
+        steps(13..=15),
+        named(&["checkpoint 15", "end 15 true"]),
+    ];
+    assert_eq!(*words.borrow(), expected.concat());
+
+    let place = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(Some(&place.path().join("run")), "digits").unwrap();
+    let ending = train(Training {
+        device: Box::new(&device),
+        reopen: &|| panic!("nothing was lost"),
+        images: &images,
+        capacity: 50,
+        start: start(),
+        folder: &folder,
+        resumed: false,
+        when_report_exists: None,
+        observer: Box::new(until("")),
+        evaluator: None,
+        stop: &StopRequest::default(),
+    })
+    .unwrap();
+    assert!(Checkpoint::read(&ending.checkpoint).unwrap().tensors() == trained.tensors());
+    let expected = [
+        named(&["sheet 0"]),
+        steps(1..=6),
+        named(&["sheet 6", "checkpoint 6"]),
+        steps(7..=12),
+        named(&["sheet 12", "checkpoint 12"]),
+        steps(13..=15),
+        named(&["checkpoint 15", "sheet 15", "end 15 true"]),
+    ];
+    assert_eq!(*words.borrow(), expected.concat());
+
+    // The device may have steps in hand when the observer asks for the end; a resumed run goes on from there.
+    let stopped = train_in_memory(&device, &images, start(), &mut until("step 2")).unwrap();
+    assert!((2..=6).contains(&stopped.step), "{}", stopped.step);
+    let end = [format!("checkpoint {}", stopped.step), format!("end {} false", stopped.step)];
+    assert_eq!(*words.borrow(), [steps(1..=stopped.step), end.to_vec()].concat());
+    assert!(train_in_memory(&device, &images, stopped, &mut ()).unwrap() == trained);
 }
 
 #[test]
@@ -438,7 +521,6 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
                 })
             }))
         });
-        let plan = Plan { total_steps: 10, start_step: 0, steps_per_epoch: 9, batch_size: 6 };
         let ending = train(Training {
             device: Box::new(device),
             reopen: &|| panic!("nothing was lost"),
@@ -448,7 +530,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             folder: &folder,
             resumed: false,
             when_report_exists: None,
-            progress: TrainingProgress::silent(plan),
+            observer: Box::new(()),
             evaluator: Some(evaluator),
             stop: &StopRequest::default(),
         })

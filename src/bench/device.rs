@@ -24,6 +24,7 @@ pub enum BenchDevice {
 
 /// The clock of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub enum TimeSource {
     /// GPU timestamps: the kernels alone, without the host's work.
     #[serde(rename = "GPU timestamps")]

@@ -11,6 +11,7 @@ const SHAPE_WIDTH: usize = 44;
 
 /// The results of a benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct BenchReport {
     /// The version of this program.
     pub version: &'static str,

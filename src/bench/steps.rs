@@ -21,6 +21,7 @@ const COMPARED_FLOPS: u64 = 2_000_000_000;
 
 /// The durations of the start-up, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StartUp {
     /// Duration of writing the program.
     pub write: f64,
@@ -34,6 +35,7 @@ pub struct StartUp {
 
 /// The timing of a step of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StepTiming {
     /// The duration; the mean of steps with and without a gradient penalty, if there is one.
     #[serde(flatten)]

@@ -23,6 +23,7 @@ const PATIENCE: f64 = 20.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SweepOver {
     /// Batches of 1, 2, 4 and so on up to 4096 images
     Batch,
@@ -32,6 +33,7 @@ pub enum SweepOver {
 
 /// The timings of steps of growing work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Sweep {
     /// What the sweep varies.
     pub over: SweepOver,
@@ -43,6 +45,7 @@ pub struct Sweep {
 
 /// A point of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SweepPoint {
     /// Real images in a step.
     pub batch_size: usize,

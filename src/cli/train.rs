@@ -17,10 +17,9 @@ use crate::files::{self, shell_quoted};
 use crate::net::Summary;
 use crate::progress::{Console, duration_for_people};
 use crate::recipe::{Flags, Recipe};
-use crate::report::progress::{Plan, TrainingProgress};
 use crate::train::{
     BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, Measured, Requeued, RunFolder,
-    Settings, Training, begin, read_config, rehearse, requeued, resume, train, usual_options,
+    Settings, Training, TrainingProgress, begin, read_config, rehearse, requeued, resume, train, usual_options,
 };
 
 /// Flags of `gpu-gan train`.
@@ -136,7 +135,7 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
         reopen: &|| device_argument.reopen(&description, console),
         images: &images,
         capacity,
-        progress: TrainingProgress::silent(plan(&start)),
+        observer: Box::new(()),
         start,
         folder: &folder,
         resumed: resumed.is_some(),
@@ -161,7 +160,7 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
     }
     console.message("");
     folder.write_config(&training.start.settings, &training.start.model, &description)?;
-    training.progress = TrainingProgress::new(plan(&training.start), console);
+    training.observer = Box::new(TrainingProgress::new(&training.start, console));
     if arguments.open {
         training.when_report_exists = Some(Box::new(|report| {
             if let Err(error) = open::that_detached(report) {
@@ -339,16 +338,6 @@ fn with_flags(error: Error) -> Error {
             Error::OutOfMemory { tensor, bytes, device, hint: renamed(hint) }
         }
         other => other,
-    }
-}
-
-/// The extent of a run, for the display of its progress.
-fn plan(start: &Checkpoint) -> Plan {
-    Plan {
-        total_steps: start.settings.steps,
-        start_step: start.step,
-        steps_per_epoch: start.settings.steps_of(1),
-        batch_size: start.settings.images_per_step() as u64,
     }
 }
 

@@ -14,6 +14,7 @@ const BAR: f64 = 24.0;
 
 /// The result of `gpu-gan eval`.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct EvaluationReport {
     /// The version of this program.
     pub version: &'static str,
@@ -53,6 +54,7 @@ pub struct ModeCounts {
 
 /// The metrics of the images of a checkpoint.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct RunMetrics {
     /// The checkpoint file.
     pub checkpoint: PathBuf,
@@ -76,6 +78,7 @@ pub struct RunMetrics {
 
 /// The metrics of one of several evaluated checkpoints.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct CheckpointMetrics {
     /// The training step of the checkpoint.
     pub step: u64,

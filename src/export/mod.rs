@@ -55,6 +55,7 @@ impl<'a> From<&'a Checkpoint> for ExportSource<'a> {
 
 /// What to export of a checkpoint.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct ExportOptions {
     /// Export the discriminator instead of the generator.
     pub discriminator: bool,

@@ -7,6 +7,7 @@ use serde::Serialize;
 /// What kind of thing an adapter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum AdapterKind {
     /// A graphics card with its own memory.
     Discrete,
@@ -64,6 +65,7 @@ pub struct Adapter {
 
 /// The limits of an adapter that the kernels come near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Limits {
     /// The largest part of a buffer that a shader can access, in bytes (`max_storage_buffer_binding_size`).
     pub largest_binding: u64,
@@ -80,6 +82,7 @@ pub struct Limits {
 /// The optional features of an adapter that faster kernels and measurements use.
 #[expect(clippy::struct_excessive_bools, reason = "one flag for each feature")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct AdapterFeatures {
     /// The fewest and the most invocations of a subgroup; `None` where shaders have no subgroups.
     pub subgroups: Option<[u32; 2]>,

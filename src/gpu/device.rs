@@ -37,6 +37,7 @@ pub struct GpuDevice {
 
 /// How an adapter is opened.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// Whether to enable timestamp queries, if the adapter has them, for [`GpuExecutor::time_on_gpu`](super::GpuExecutor::time_on_gpu).
     pub timestamps: bool,

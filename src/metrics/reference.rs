@@ -25,6 +25,7 @@ pub struct Reference {
 
 /// All metrics of a set of images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Metrics {
     /// The number of evaluated images.
     pub images: usize,

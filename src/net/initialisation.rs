@@ -12,6 +12,7 @@ pub struct Initialisation {
 /// Distribution of initial weights and biases. A weight tensor of shape (K, K, `C_IN`, `C_OUT`) has `fan_in = K * K * C_IN` and
 /// `fan_out = K * K * C_OUT`. A transposed convolution has the fans of the convolution that it transposes, as in PyTorch.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum WeightInitialisation {
     /// Weights are normally distributed, biases 0.
     Normal(NormalDistribution),

@@ -9,6 +9,7 @@ pub type Shape = [usize; 3];
 
 /// One layer of a network, as the model file describes it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Layer {
     /// A fully connected layer.
     Linear {

@@ -4,6 +4,67 @@ use super::{Program, RoutineId, TensorId};
 use crate::error::Result;
 
 /// A machine that can run programs.
+///
+/// Other crates can implement it: a device reads the tensors, buffers and routines of a [`Program`], allocates, and runs the operations
+/// [`Op`](super::Op) of a routine in their order. The documentation of each operation is its definition, and [`CpuDevice`](crate::cpu::CpuDevice) its
+/// reference. New versions of this crate may add operations, so an implementation returns an error for those that it does not know. This
+/// device counts the steps that another one runs:
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// use gpu_gan::Result;
+/// use gpu_gan::cpu::CpuDevice;
+/// use gpu_gan::program::{Activation, Device, Executor, Op, Program, RoutineId, Snapshot, TensorId, Values};
+///
+/// struct Counted(CpuDevice<f32>, Rc<Cell<usize>>);
+///
+/// impl Device for Counted {
+///     fn description(&self) -> String {
+///         format!("{}, counted", self.0.description())
+///     }
+///     fn max_image_bytes(&self) -> u64 {
+///         self.0.max_image_bytes()
+///     }
+///     fn check(&self, program: &Program) -> Result<()> {
+///         self.0.check(program)
+///     }
+///     fn build(&self, program: &Program) -> Result<Box<dyn Executor>> {
+///         Ok(Box::new(CountedExecutor(self.0.build(program)?, Rc::clone(&self.1))))
+///     }
+/// }
+///
+/// struct CountedExecutor(Box<dyn Executor>, Rc<Cell<usize>>);
+///
+/// impl Executor for CountedExecutor {
+///     fn upload(&mut self, tensor: TensorId, values: Values<'_>) -> Result<()> {
+///         self.0.upload(tensor, values)
+///     }
+///     fn run(&mut self, routine: RoutineId, times: usize) -> Result<()> {
+///         self.1.set(self.1.get() + times);
+///         self.0.run(routine, times)
+///     }
+///     fn snapshot(&mut self, tensor: TensorId) -> Result<Snapshot> {
+///         self.0.snapshot(tensor)
+///     }
+///     fn collect(&mut self, snapshot: Snapshot) -> Result<Vec<f32>> {
+///         self.0.collect(snapshot)
+///     }
+///     fn counters(&mut self, tensor: TensorId) -> Result<Vec<u32>> {
+///         self.0.counters(tensor)
+///     }
+/// }
+///
+/// let mut program = Program::new();
+/// let (x, y) = (program.tensor("x", &[1]), program.tensor("y", &[1]));
+/// let routine = program.begin("routine");
+/// program.push(Op::Activation { kind: Activation::Tanh, x, y });
+/// let device = Counted(CpuDevice::new(), Rc::default());
+/// device.build(&program)?.run(routine, 3)?;
+/// assert_eq!(device.1.get(), 3);
+/// # Ok::<(), gpu_gan::Error>(())
+/// ```
 pub trait Device {
     /// A short description for people, such as `CPU, 2 threads`.
     fn description(&self) -> String;
@@ -114,6 +175,18 @@ pub trait Executor {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a snapshot holds memory until it is collected"]
 pub struct Snapshot(pub(crate) usize);
+
+impl Snapshot {
+    /// A handle with a number that an executor chooses, by which its [`Executor::collect`] finds the values.
+    pub fn new(number: usize) -> Self {
+        Self(number)
+    }
+
+    /// The number of the handle.
+    pub fn number(&self) -> usize {
+        self.0
+    }
+}
 
 /// Elements of a tensor, by their type.
 #[derive(Debug, Clone, Copy)]

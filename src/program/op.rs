@@ -18,6 +18,7 @@ operations! {
 ///
 /// Images are (N, H, W, C), and a row is the C channels of one pixel. Weights of a convolution are (K, K, `C_IN`, `C_OUT`).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Op {
     /// `clock += 1`. The first operation of a step, so that steps are counted from 1.
     Tick "tick" {

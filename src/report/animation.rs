@@ -28,6 +28,7 @@ const GREYS: u8 = 32;
 
 /// The file format of an animation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AnimationFormat {
     /// GIF: at most 256 colours in each frame, so grey images keep all their shades.
     Gif,

@@ -1,5 +1,4 @@
-//! Output for people and other programs: sheets of images, animations, plots, the report page, TensorBoard event files, NumPy arrays,
-//! and the progress of training.
+//! Output for people and other programs: sheets of images, animations, plots, the report page, TensorBoard event files, NumPy arrays.
 //!
 //! Images are bytes in the layout (N, H, W, C) with one or three channels. [`pixels`] converts them from and to the values of networks.
 
@@ -17,7 +16,6 @@ mod drawing;
 pub mod page;
 pub mod pixels;
 pub mod plot;
-pub mod progress;
 pub mod sheet;
 pub mod tensorboard;
 pub mod trace;

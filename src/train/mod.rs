@@ -1,7 +1,8 @@
 //! Training: the adversarial step, the loop around it, the run folder and its checkpoints.
 //!
 //! [`begin`] and [`resume`] decide the options of a run. [`Gan`] writes a training step as a program, and [`train`] runs it step
-//! after step and writes the results into a [`RunFolder`]. A [`Checkpoint`] holds all that a run needs to resume as if it had not
+//! after step and writes the results into a [`RunFolder`]; [`train_in_memory`] writes no file. An [`Observer`] sees what happens, and can
+//! end the run. A [`Checkpoint`] holds all that a run needs to resume as if it had not
 //! stopped, and all that a [`Sampler`] needs to draw images.
 
 mod adversarial;
@@ -17,7 +18,9 @@ mod initial_weights;
 mod latents;
 mod log;
 mod losses;
+mod observer;
 mod placement;
+mod progress;
 mod quality;
 mod run_folder;
 mod run_report;
@@ -41,7 +44,9 @@ pub use gan::Gan;
 pub use latents::{latent, loop_through, slerp};
 pub use log::Row;
 pub use losses::{HISTORY_NAMES, HISTORY_ROWS, Losses};
+pub use observer::{Observer, TrainingEvent};
 pub use placement::ImagePlacement;
+pub use progress::TrainingProgress;
 pub use quality::Measured;
 pub use run_folder::{RunFolder, Sheet};
 pub use sampler::{ClassMix, GeneratorInput, ImageRoutine, Sampler};
@@ -49,4 +54,4 @@ pub use settings::{Augment, FEW_IMAGES, Facts, InitSource, OutputSettings, Setti
 pub(crate) use shared_paths::shown_path;
 pub use start::{Extension, Requeued, begin, model_for, read_config, requeued, resume, usual_options};
 pub use stop::StopRequest;
-pub use trainer::{Ending, ReportCallback, Training, rehearse, train};
+pub use trainer::{Ending, ReportCallback, Training, rehearse, train, train_in_memory};

@@ -9,6 +9,7 @@ use image::DynamicImage;
 use rayon::prelude::*;
 
 use super::budget::SHARE_OF_DRAWING;
+use super::observer::Notifier;
 use super::{Checkpoint, Row, RunFolder, SHEET_IMAGES, Settings, shared_paths, shown_path};
 use crate::data::{ImageSet, Source};
 use crate::error::{Error, Result};
@@ -22,7 +23,6 @@ use crate::report::animation::write_animation;
 use crate::report::comparison::real_versus_fake;
 use crate::report::page::Page;
 use crate::report::plot::{Plot, Series, SeriesColour};
-use crate::report::progress::TrainingProgress;
 use crate::report::trace::Trace;
 use crate::report::{ImageBytes, RenderError, sheet};
 
@@ -156,36 +156,36 @@ impl RunReport {
     /// # Errors
     ///
     /// If a file cannot be written. A drawing that fails is only reported to the user.
-    pub(super) fn draw(&mut self, step: u64, progress: &mut TrainingProgress) -> Result<()> {
+    pub(super) fn draw(&mut self, step: u64, notifier: &mut Notifier<'_>) -> Result<()> {
         match self.drawn {
             Some((at, took)) if at.elapsed() < SHARE_OF_DRAWING * took => Ok(()),
-            _ => self.draw_now(step, true, progress),
+            _ => self.draw_now(step, true, notifier),
         }
     }
 
     /// Draws everything, as of the last step.
-    pub(super) fn finish(&mut self, step: u64, progress: &mut TrainingProgress) -> Result<()> {
+    pub(super) fn finish(&mut self, step: u64, notifier: &mut Notifier<'_>) -> Result<()> {
         let sheets: Vec<_> = self.folder.sheets(step, &self.settings)?.into_iter().map(|sheet| sheet.path).collect();
         let path = self.folder.progress();
         if let Some(animation) = write_animation(&path, &sheets)? {
             if animation.frames + animation.unreadable.len() < sheets.len() {
-                progress.line(&format!("animation   {} of {} sheets", animation.frames, sheets.len()));
+                notifier.remark(&format!("animation   {} of {} sheets", animation.frames, sheets.len()));
             }
             for sheet in animation.unreadable {
-                progress.line(&format!(
+                notifier.remark(&format!(
                     "{} cannot be read or has another size, and is left out of progress.gif",
                     sheet.display()
                 ));
             }
         }
-        self.draw_now(step, false, progress)
+        self.draw_now(step, false, notifier)
     }
 
     /// After training failed: draws everything again, so that the report no longer says that training is in progress. Errors are
     /// ignored, since the user is told the cause of the failure.
-    pub(super) fn end_live(&mut self, progress: &mut TrainingProgress) {
+    pub(super) fn end_live(&mut self, notifier: &mut Notifier<'_>) {
         if self.drawn.is_some() {
-            let _ = self.draw_now(self.last_step, false, progress);
+            let _ = self.draw_now(self.last_step, false, notifier);
         }
     }
 
@@ -194,19 +194,19 @@ impl RunReport {
         self.drawn.map_or(Duration::ZERO, |(_, took)| took)
     }
 
-    fn draw_now(&mut self, step: u64, live: bool, progress: &mut TrainingProgress) -> Result<()> {
+    fn draw_now(&mut self, step: u64, live: bool, notifier: &mut Notifier<'_>) -> Result<()> {
         if !cfg!(feature = "report") {
             return Ok(());
         }
         let begin = Instant::now();
-        let plots = self.write_plots(progress)?;
+        let plots = self.write_plots(notifier)?;
         let (reals, fakes) = (ImageBytes::new(&self.reals, self.shape)?, ImageBytes::new(&self.fakes, self.shape)?);
         let comparison = self.folder.comparison();
-        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes), progress) {
+        if let Some(image) = drawn(&comparison, real_versus_fake(&reals, &fakes), notifier) {
             sheet::write_sheet(&comparison, &image)?;
         }
         let page = self.folder.report();
-        if let Some(html) = drawn(&page, Page { live, ..self.page(step, &plots, &comparison)? }.html(), progress) {
+        if let Some(html) = drawn(&page, Page { live, ..self.page(step, &plots, &comparison)? }.html(), notifier) {
             write_text(&page, &html)?;
         }
         self.drawn = Some((Instant::now(), begin.elapsed()));
@@ -214,14 +214,14 @@ impl RunReport {
     }
 
     /// Writes all plots that have values. Returns their SVG texts.
-    fn write_plots(&self, progress: &mut TrainingProgress) -> Result<Vec<String>> {
+    fn write_plots(&self, notifier: &mut Notifier<'_>) -> Result<Vec<String>> {
         let plots = self.history.plots(&self.settings);
         let shown = plots.into_iter().filter(|(_, plot)| !plot.is_empty()).collect::<Vec<_>>();
         let drawings: Vec<_> = shown.par_iter().map(|(name, plot)| (*name, render(plot))).collect();
         let mut svgs = Vec::new();
         for (name, drawing) in drawings {
             let path = self.folder.plot(name, "svg");
-            if let Some((svg, pixels)) = drawn(&path, drawing, progress) {
+            if let Some((svg, pixels)) = drawn(&path, drawing, notifier) {
                 files::create_folder(path.parent().expect("plots are in a folder"))?; // runs of old versions have no folder of plots
                 write_text(&path, &svg)?;
                 sheet::write_sheet(&self.folder.plot(name, "png"), &pixels)?;
@@ -383,8 +383,8 @@ fn render(plot: &Plot) -> Result<(String, DynamicImage), RenderError> {
 }
 
 /// The result of a drawing. If it failed, `None`, and the user is told.
-fn drawn<T>(path: &Path, drawing: Result<T, RenderError>, progress: &mut TrainingProgress) -> Option<T> {
-    drawing.map_err(|error| progress.line(&format!("{} could not be drawn: {error}", path.display()))).ok()
+fn drawn<T>(path: &Path, drawing: Result<T, RenderError>, notifier: &mut Notifier<'_>) -> Option<T> {
+    drawing.map_err(|error| notifier.remark(&format!("{} could not be drawn: {error}", path.display()))).ok()
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Re
 /// The learning-rate schedule of a run that is extended. Without a choice, the rate is kept; a schedule that ends at 0 is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
 pub enum Extension {
     /// The schedule stays as it was; the steps behind its end have its last rate.
     KeepRate,

@@ -3,13 +3,14 @@
 mod checkpoints;
 mod drawing;
 mod evaluations;
+mod in_memory;
 mod pace;
 mod rehearsal;
+mod steps;
 
+pub use in_memory::train_in_memory;
 pub use rehearsal::rehearse;
 
-use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::alarms::{Alarms, RaisedAlarm};
@@ -17,18 +18,18 @@ use super::background_evaluator::{BackgroundEvaluator, PendingEvaluation};
 use super::classes::ClassDistribution;
 use super::events::RunEvents;
 use super::log::{Log, OpenedLog};
+use super::observer::Notifier;
 use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
 use super::quality::{BestStep, Measured, flat_for};
 use super::run_report::RunReport;
-use super::{Checkpoint, ChunkLoader, Gan, Losses, Row, RunFolder, Settings, StopRequest, with_fewer_images};
+use super::{Checkpoint, Observer, Row, RunFolder, Settings, StopRequest, TrainingEvent};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files::shell_quoted;
-use crate::program::{Device, Executor, Snapshot};
-use crate::report::progress::{Status, TrainingProgress};
+use crate::program::Device;
 
 use checkpoints::best_of;
-use pace::{BURSTS_AHEAD, BurstPace};
+use steps::StepRunner;
 
 /// Called with the path of a run's report.
 pub type ReportCallback<'a> = Box<dyn FnOnce(&Path) + 'a>;
@@ -51,16 +52,24 @@ pub struct Training<'a> {
     pub resumed: bool,
     /// The evaluator of generated images, if the run has evaluations.
     pub evaluator: Option<BackgroundEvaluator>,
-    /// The progress that is shown.
-    pub progress: TrainingProgress,
+    /// Sees what happens in the run, and can end it; such as a [`TrainingProgress`](super::TrainingProgress).
+    pub observer: Box<dyn Observer + 'a>,
     /// Called once, when the report of the run exists.
     pub when_report_exists: Option<ReportCallback<'a>>,
     /// Set from outside to end the run after the steps that the device has in hand.
     pub stop: &'a StopRequest,
 }
 
+impl Training<'_> {
+    /// Passes events to the observer.
+    fn notifier(&mut self) -> Notifier<'_> {
+        Notifier { observer: self.observer.as_mut(), stop: self.stop }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Ending {
     /// The last step of the run.
     pub step: u64,
@@ -115,14 +124,14 @@ pub fn train(mut training: Training) -> Result<Ending> {
         Err(lost @ Error::Lost { .. }) => lost,
         outcome => return outcome,
     };
-    training.progress.line(&format!("device      {lost}"));
+    training.notifier().remark(&format!("device      {lost}"));
     let (hint, step) = (way_on(&training), training.start.step);
     let Training { device, reopen, .. } = training;
     drop(device); // DX12 cannot open a device while a lost one exists
     let device = reopen()
         .map_err(|error| Error::Device { message: format!("{lost}, and cannot be opened again: {error}"), hint })?;
     let mut training = Training { device, ..training };
-    training.progress.line(&format!("device      reopened; the run continues after step {step}"));
+    training.notifier().remark(&format!("device      reopened; the run continues after step {step}"));
     attempt(&mut training).map_err(|error| match error {
         Error::Lost { device, reason, .. } => {
             Error::Lost { device, reason: format!("{reason}, again"), hint: way_on(&training) }
@@ -147,7 +156,7 @@ fn attempt(training: &mut Training) -> Result<Ending> {
     let events = run.events.as_mut().map_or(Ok(()), RunEvents::flush);
     let outcome = run.log.flush().and(events).and(outcome).and_then(|ending| settled.map(|()| ending));
     if outcome.is_err() {
-        run.report.end_live(&mut run.training.progress);
+        run.report.end_live(&mut run.training.notifier());
     }
     outcome
 }
@@ -169,12 +178,8 @@ fn way_on(training: &Training) -> String {
 struct Run<'r, 'a> {
     /// The inputs of the run.
     training: &'r mut Training<'a>,
-    /// The program of the GAN.
-    gan: Gan,
-    /// Runs the program on the device.
-    executor: Box<dyn Executor>,
-    /// Uploads the training images.
-    chunks: ChunkLoader<'a>,
+    /// The program of the GAN on its device.
+    runner: StepRunner<'a>,
     /// The classes that seeds draw, if the model is conditional.
     distribution: Option<ClassDistribution>,
     /// The log files.
@@ -183,10 +188,6 @@ struct Run<'r, 'a> {
     report: RunReport,
     /// The TensorBoard event file, unless it is disabled.
     events: Option<RunEvents>,
-    /// The last step that was submitted to the device.
-    step: u64,
-    /// The bursts in flight: their steps and the snapshots of their losses.
-    pending: VecDeque<(RangeInclusive<u64>, Snapshot)>,
     /// The next step after which images are evaluated.
     next_evaluated: u64,
     /// The row of the evaluated step, while its images are generated.
@@ -203,48 +204,36 @@ struct Run<'r, 'a> {
     last_sheet: Option<(u64, PathBuf)>,
     /// The last checkpoint and its step.
     last_checkpoint: Option<(u64, PathBuf)>,
-    /// Decides the number of steps of a burst.
-    pace: BurstPace,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
     fn begin(training: &'r mut Training<'a>) -> Result<Self> {
         let (images, folder) = (training.images, training.folder);
-        let Training { device, start, progress, capacity: wanted, .. } = &mut *training;
+        let Training { device, start, observer, stop, capacity: wanted, .. } = &mut *training;
+        let mut notifier = Notifier { observer: observer.as_mut(), stop };
         let device = device.as_ref();
-        let (capacity, (gan, mut executor)) = with_fewer_images(&start.settings, *wanted, |capacity| {
-            let gan = Gan::new(&start.model, &start.settings, capacity);
-            device.check(&gan.program)?;
-            let executor = device.build(&gan.program)?;
-            Ok((gan, executor))
-        })?;
+        let runner = StepRunner::new(device, images, start, *wanted)?;
+        let capacity = runner.capacity;
         if capacity < *wanted {
             let had_no_room = format!("no room for {wanted} of them on the device at a time");
-            progress.line(&format!("data        in chunks of {capacity} images: {had_no_room}"));
+            notifier.remark(&format!("data        in chunks of {capacity} images: {had_no_room}"));
         }
-        let chunks = ChunkLoader::new(images, &start.settings, capacity);
-        gan.load(executor.as_mut(), start)?;
         let distribution = start.class_distribution();
         let OpenedLog { log, rows, warning } = Log::open(folder.path(), start.step)?;
         if let Some(warning) = warning {
-            progress.line(&format!("log         {warning}"));
+            notifier.remark(&format!("log         {warning}"));
         }
         let events = start.settings.output.tensorboard.then(|| RunEvents::open(folder, start, &rows)).transpose()?;
         let mut report = RunReport::new(folder, start, device, images, &rows);
         let alarms = Alarms::open(folder.path(), &start.settings, start.step, &rows)?;
         report.set_alarms(alarms.paragraphs());
         let begins = start.step == 0 || !folder.reals().exists();
-        let step = start.step;
         let mut run = Self {
-            gan,
-            executor,
-            chunks,
+            runner,
             distribution,
             log,
             report,
             events,
-            step,
-            pending: VecDeque::new(),
             next_evaluated: u64::MAX,
             evaluated_row: None,
             pending_evaluation: None,
@@ -253,7 +242,6 @@ impl<'r, 'a> Run<'r, 'a> {
             distances: rows.iter().filter_map(Measured::of).collect(),
             last_sheet: None,
             last_checkpoint: None,
-            pace: BurstPace::new(),
             training,
         };
         if begins {
@@ -275,26 +263,26 @@ impl<'r, 'a> Run<'r, 'a> {
             open(&report);
         }
         let total = self.settings().steps;
-        self.pace.restart();
+        self.runner.pace.restart();
         self.prepare_evaluations();
-        while self.step < total && !self.training.stop.is_made() {
+        while self.runner.step < total && !self.training.stop.is_made() {
             let output = self.settings().output;
-            let sheet = output.sample_every.next_after(self.step, self.settings());
-            let checkpoint = output.checkpoint_every.next_after(self.step, self.settings());
+            let sheet = output.sample_every.next_after(self.runner.step, self.settings());
+            let checkpoint = output.checkpoint_every.next_after(self.runner.step, self.settings());
             let measure = self.next_evaluation();
             self.next_evaluated = measure;
             self.run_until(total.min(sheet).min(checkpoint).min(measure))?;
-            let is_measured = self.step == measure;
+            let is_measured = self.runner.step == measure;
             if is_measured {
-                self.evaluate(self.step == checkpoint)?;
+                self.evaluate(self.runner.step == checkpoint)?;
             }
-            if self.step == sheet {
+            if self.runner.step == sheet {
                 self.write_sheet()?;
             }
-            if self.step == checkpoint && !is_measured {
+            if self.runner.step == checkpoint && !is_measured {
                 self.write_checkpoint()?;
             }
-            if self.step == sheet {
+            if self.runner.step == sheet {
                 self.draw()?; // last, so that the checkpoint exists if drawing fails
             }
             if let Some(flat) = self.is_flat()? {
@@ -306,47 +294,23 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Runs steps up to `end`, or until the run is stopped, and logs the losses of all of them.
     fn run_until(&mut self, end: u64) -> Result<()> {
-        while self.step < end && !self.training.stop.is_made() {
-            let (data, labels) = (self.gan.data, self.gan.labels);
-            let provided = self.chunks.provide(self.executor.as_mut(), data, labels, self.step + 1)?;
-            let burst = self.pace.burst().min(end.min(provided) - self.step);
-            self.gan.run(self.executor.as_mut(), self.step, burst)?;
-            let snapshot = self.executor.snapshot(self.gan.history)?;
-            self.pending.push_back((self.step + 1..=self.step + burst, snapshot));
-            self.step += burst;
-            if self.pending.len() >= BURSTS_AHEAD {
+        while self.runner.step < end && !self.training.stop.is_made() {
+            self.runner.submit(end)?;
+            if self.runner.is_full() {
                 self.look_at_oldest()?;
             }
         }
-        while !self.pending.is_empty() {
-            self.look_at_oldest()?;
-        }
+        while self.look_at_oldest()? {}
         Ok(())
     }
 
-    /// Waits for the losses of the oldest burst and logs them.
-    fn look_at_oldest(&mut self) -> Result<()> {
-        let Some((steps, snapshot)) = self.pending.pop_front() else { return Ok(()) };
-        let history = self.executor.collect(snapshot)?;
-        let count = steps.end() - steps.start() + 1;
-        let images_per_second = self.pace.observe(count) * self.settings().images_per_step() as f64;
-        for step in steps {
-            let losses = Losses::of_step(&history, step);
-            if let Some(what) = losses.diverged() {
-                return Err(self.diverged(step, what));
-            }
-            let row = Row {
-                step,
-                epoch: self.settings().epoch_of(step),
-                d_loss: losses.d_loss(),
-                g_loss: losses.g_loss,
-                d_real: losses.d_real,
-                d_fake: losses.d_fake,
-                d_accuracy: losses.d_accuracy,
-                fd: None,
-                fd_se: None,
-                fd_blocks: None,
-                images_per_second: images_per_second as f32,
+    /// Waits for the losses of the oldest burst and logs them. Returns whether there was a burst.
+    fn look_at_oldest(&mut self) -> Result<bool> {
+        let Some(burst) = self.runner.collect(&self.training.start.settings)? else { return Ok(false) };
+        for step in burst.steps.clone() {
+            let row = match burst.row(step, self.settings()) {
+                Ok(row) => row,
+                Err(what) => return Err(self.diverged(step, what)),
             };
             if step == self.next_evaluated {
                 self.evaluated_row = Some(row);
@@ -355,15 +319,7 @@ impl<'r, 'a> Run<'r, 'a> {
             } else {
                 self.write_row(&row)?;
             }
-            self.training.progress.update(&Status {
-                step,
-                epoch: row.epoch,
-                d_loss: row.d_loss,
-                g_loss: row.g_loss,
-                d_real: row.d_real,
-                d_fake: row.d_fake,
-                images_per_second,
-            });
+            self.training.notifier().notify(TrainingEvent::Step(&row));
         }
         self.log.flush()?;
         if let Some(events) = &mut self.events {
@@ -371,8 +327,8 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         let evaluator = self.training.evaluator.as_ref().filter(|_| self.pending_evaluation.is_some());
         match evaluator.and_then(BackgroundEvaluator::result_so_far) {
-            Some(result) => self.record_evaluation(result),
-            None => Ok(()),
+            Some(result) => self.record_evaluation(result).map(|()| true),
+            None => Ok(true),
         }
     }
 
@@ -388,12 +344,10 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// Prints an alarm and shows it in the report.
+    /// Reports an alarm to the observer and shows it in the report.
     fn warn(&mut self, raised: Option<[String; 2]>) {
-        if let Some(lines) = raised {
-            for line in &lines {
-                self.training.progress.line(line);
-            }
+        if let Some([facts, hint]) = raised {
+            self.training.notifier().notify(TrainingEvent::Alarm { facts: &facts, hint: &hint });
             self.report.set_alarms(self.alarms.paragraphs());
         }
     }
@@ -408,17 +362,19 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Makes sure that the last step has its checkpoint and its sheet, and that the animation, the plots and the report page show them.
     fn end(&mut self, flat: Option<usize>) -> Result<Ending> {
         self.finish_evaluation()?;
-        if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.step) {
+        if self.last_checkpoint.as_ref().is_none_or(|(step, _)| *step != self.runner.step) {
             self.write_checkpoint()?;
         }
-        if self.last_sheet.as_ref().is_none_or(|(step, _)| *step != self.step) {
+        if self.last_sheet.as_ref().is_none_or(|(step, _)| *step != self.runner.step) {
             self.write_sheet()?;
         }
-        self.report.finish(self.step, &mut self.training.progress)?;
+        self.report.finish(self.runner.step, &mut self.training.notifier())?;
         let path = |last: &Option<(u64, PathBuf)>| last.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
+        let (step, complete) = (self.runner.step, self.runner.step == self.settings().steps);
+        self.training.notifier().notify(TrainingEvent::End { step, complete });
         Ok(Ending {
-            step: self.step,
-            complete: self.step == self.settings().steps,
+            step,
+            complete,
             checkpoint: path(&self.last_checkpoint),
             sheet: path(&self.last_sheet),
             best: self.best.best(),

@@ -50,17 +50,20 @@ use crate::net::Model;
 use crate::progress::Console;
 
 /// The scope of [`verify`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Scope {
     /// Awkward shapes, the models' shapes at small batch sizes, and one whole step of the default model.
+    #[default]
     Quick,
     /// Also very long sums, the models' shapes at their own batch sizes, and a whole step of every model.
     Full,
 }
 
-/// The options of [`verify`].
-#[derive(Debug, Clone)]
+/// The options of [`verify`]: by default all cases of the quick scope.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// The scope of the checks.
     pub scope: Scope,

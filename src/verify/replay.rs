@@ -30,6 +30,7 @@ pub struct Replay {
 
 /// The report of [`Replay::run`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ReplayReport {
     /// The adapter.
     pub device: String,
@@ -45,6 +46,7 @@ pub struct ReplayReport {
 
 /// A case that was run again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ReplayedCase {
     /// The folder of the case.
     pub folder: PathBuf,

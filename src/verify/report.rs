@@ -63,6 +63,7 @@ impl PartialEq for Known {
 
 /// The summary of one operation's cases, or of its integer twins.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct OperationSummary {
     /// The operation's name: `conv`, or `conv (integers)` for its integer twins.
     pub operation: String,
@@ -92,6 +93,7 @@ pub struct OperationSummary {
 
 /// The result of one case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CaseResult {
     /// The name of the case, as `gpu-gan verify --list` prints it.
     pub name: String,
@@ -110,6 +112,7 @@ pub struct CaseResult {
 /// Whether a case passed, and whether that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Verdict {
     /// The case passed, as expected.
     Passed,

@@ -68,6 +68,7 @@ impl Geometry {
 
 /// An activation function, applied to each element.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Activation {
     /// `x` where it is positive, else `slope * x`; ReLU is slope 0.
     LeakyRelu {

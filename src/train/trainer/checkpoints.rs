@@ -3,7 +3,7 @@
 use super::Run;
 use crate::error::{Error, Result};
 use crate::train::quality::{BestStep, Measured};
-use crate::train::{Checkpoint, Row, RunFolder};
+use crate::train::{Checkpoint, Row, RunFolder, TrainingEvent};
 
 impl Run<'_, '_> {
     /// Writes the checkpoint of this step. It waits for the evaluation in progress first, so that the log has the rows of all steps up to
@@ -17,9 +17,9 @@ impl Run<'_, '_> {
     /// The state of the run after this step.
     pub(super) fn checkpoint(&mut self) -> Result<Checkpoint> {
         let Checkpoint { model, settings, .. } = &self.training.start;
-        let checkpoint = self.gan.save(self.executor.as_mut(), model, settings, self.step)?;
+        let checkpoint = self.runner.gan.save(self.runner.executor.as_mut(), model, settings, self.runner.step)?;
         if checkpoint.not_finite().is_some() {
-            return Err(self.diverged(self.step, "a weight"));
+            return Err(self.diverged(self.runner.step, "a weight"));
         }
         Ok(checkpoint)
     }
@@ -29,16 +29,16 @@ impl Run<'_, '_> {
         let step = checkpoint.step;
         let path = self.training.folder.checkpoint(step);
         checkpoint.write(&path)?;
-        self.training.progress.line(&format!("checkpoint  {}", path.display()));
+        self.training.notifier().notify(TrainingEvent::Checkpoint { checkpoint: &checkpoint, path: Some(&path) });
         if let Some(keep) = self.settings().output.keep_checkpoints {
             // A failure to remove old checkpoints does not end the run.
             if let Err(error) = self.training.folder.remove_checkpoints_before(step, keep) {
-                self.training.progress.line(&format!("checkpoint  older checkpoints are not removed: {error}"));
+                self.training.notifier().remark(&format!("checkpoint  older checkpoints are not removed: {error}"));
             }
         }
         self.last_checkpoint = Some((step, path));
         self.training.start = checkpoint;
-        self.pace.restart();
+        self.runner.pace.restart();
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::metrics::QuickMetrics;
 use crate::train::alarms::RaisedAlarm;
 use crate::train::background_evaluator::{BackgroundEvaluator, FIRST_EVALUATED, PendingEvaluation};
 use crate::train::quality::{Measured, flat_for};
-use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest};
+use crate::train::{Checkpoint, Row, SHEET_IMAGES, SampleRequest, TrainingEvent};
 
 /// How long a run that must end within seconds waits for an evaluation in progress.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ impl Run<'_, '_> {
     /// The next step after which images are evaluated. `u64::MAX` if there is none.
     pub(super) fn next_evaluation(&self) -> u64 {
         let every = self.settings().output.eval_every.filter(|_| self.training.evaluator.is_some());
-        every.map_or(u64::MAX, |every| every.next_after(self.step, self.settings()))
+        every.map_or(u64::MAX, |every| every.next_after(self.runner.step, self.settings()))
     }
 
     /// Starts the preparation of the evaluator, which takes long, if the run has an evaluation.
@@ -28,7 +28,7 @@ impl Run<'_, '_> {
         if let Some(evaluator) = self.training.evaluator.as_ref().filter(|_| is_due) {
             evaluator.prepare();
             let slow = "distance    preparing evaluations beside training; with labels that takes half a minute, once";
-            self.training.progress.line(slow);
+            self.training.notifier().remark(slow);
         }
     }
 
@@ -45,7 +45,7 @@ impl Run<'_, '_> {
         evaluator.evaluate(images);
         self.pending_evaluation =
             Some(PendingEvaluation { checkpoint, is_due, rows: self.evaluated_row.take().into_iter().collect() });
-        self.pace.restart();
+        self.runner.pace.restart();
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Run<'_, '_> {
         let metrics = match result {
             Ok(metrics) => Some(metrics),
             Err(error) => {
-                self.training.progress.line(&format!("distance    not evaluated: {error}"));
+                self.training.notifier().remark(&format!("distance    not evaluated: {error}"));
                 self.training.evaluator = None;
                 None
             }
@@ -102,14 +102,10 @@ impl Run<'_, '_> {
         });
         let is_best = measured.is_some_and(|measured| self.best.observe(measured));
         if let Some(measured) = measured {
-            let count = self.training.evaluator.as_ref().map_or(0, BackgroundEvaluator::count);
-            let verdict = match (is_best, self.best.lowest() == Some(measured)) {
-                (true, true) => ", the lowest so far",
-                (true, false) => ", not measurably above the lowest",
-                (false, _) => "",
-            };
-            let what = format!("distance    {measured} to real images ({count}) after step {step}{verdict}");
-            self.training.progress.line(&what);
+            let images = self.training.evaluator.as_ref().map_or(0, BackgroundEvaluator::count);
+            let is_lowest = self.best.lowest() == Some(measured);
+            let event = TrainingEvent::Evaluation { measured, images, is_best, is_lowest };
+            self.training.notifier().notify(event);
         }
         for row in rows {
             let is_measured = row.step == step;

@@ -93,13 +93,13 @@ impl Run<'_, '_> {
     fn time_steps(&mut self, time: f64) -> Result<Option<f64>> {
         let enough = (SHARE * time).clamp(SECONDS[0], SECONDS[1]);
         self.run_until(1)?; // the first step may be slower
-        let (begin, first) = (Instant::now(), self.step);
+        let (begin, first) = (Instant::now(), self.runner.step);
         loop {
-            self.run_until(self.step + 4 * self.pace.burst())?;
+            self.run_until(self.runner.step + 4 * self.runner.pace.burst())?;
             if self.training.stop.is_made() {
                 return Ok(None);
             }
-            let (steps, seconds) = (self.step - first, begin.elapsed().as_secs_f64());
+            let (steps, seconds) = (self.runner.step - first, begin.elapsed().as_secs_f64());
             if (steps >= STEPS && seconds >= enough) || seconds >= MAX_SHARE * time {
                 return Ok(Some(seconds / steps as f64));
             }
@@ -110,8 +110,8 @@ impl Run<'_, '_> {
     fn time_all_else(&mut self) -> Result<Costs> {
         let sheet = timed(|| self.write_sheet())?;
         let checkpoint = timed(|| self.write_checkpoint())?;
-        let sheets = self.training.folder.sheets(self.step, self.settings())?.len().max(1) as f64;
-        let animation_and_drawing = timed(|| self.report.finish(self.step, &mut self.training.progress))?;
+        let sheets = self.training.folder.sheets(self.runner.step, self.settings())?.len().max(1) as f64;
+        let animation_and_drawing = timed(|| self.report.finish(self.runner.step, &mut self.training.notifier()))?;
         let drawing = self.report.took().as_secs_f64();
         remove(&self.training.folder.progress())?;
         for (_, path) in self.last_sheet.iter().chain(&self.last_checkpoint) {
