@@ -1,44 +1,47 @@
-// tile.wgsl: the product of two tiles in f32 registers. Compiled behind conv.wgsl.
+// tile.wgsl: the product of two tiles in f32 registers. Compiled after conv.wgsl.
 //
-//   products = products + A * B,  with A (8*TY, DEPTH) and B (DEPTH, 8*TX) in workgroup memory
+//   products = products + A * B,  with A (ROWS, DEPTH) and B (DEPTH, COLUMNS) in workgroup memory
 //
-// Mapping   each invocation computes 8 x 8 of the product
+// Mapping   Each invocation computes DOWN x ACROSS blocks of 4 x 4. A second block is half a tile further down or across, so that
+//           neighbouring invocations read neighbouring vectors.
 // Twin      src/cpu/conv.rs
 
-// Tile of A, depth after depth. After the last stage the epilogue shares sums in it.
-var<workgroup> tile_a: array<f32, DEPTH * LINE_A>;
-// Tile of B, depth after depth. After the last stage the epilogue shares sums in it.
-var<workgroup> tile_b: array<f32, DEPTH * LINE_B>;
+// Tile of A, depth after depth, in vectors of four rows. After the last stage the epilogue shares sums in it.
+var<workgroup> tile_a: array<vec4<f32>, DEPTH * LINE_A>;
+// Tile of B, depth after depth, in vectors of four columns. After the last stage the epilogue shares sums in it.
+var<workgroup> tile_b: array<vec4<f32>, DEPTH * LINE_B>;
+
+fn place_in(line: u32, depth: u32, vector: u32) -> u32 {
+    return depth * line + (vector ^ (select(0u, SWIZZLE, line % 8u == 0u) * (depth / 4u)));
+}
 
 // Stores four depths of a row of A.
 fn store_depths_of_a(depth: u32, row: u32, four: vec4<f32>) {
+    let at = place_in(LINE_A, depth, row / 4u);
     for (var d = 0u; d < 4u; d++) {
-        tile_a[(depth + d) * LINE_A + row] = four[d];
+        tile_a[at + d * LINE_A][row % 4u] = four[d];
     }
 }
 
 // Stores four depths of a column of B.
 fn store_depths_of_b(depth: u32, column: u32, four: vec4<f32>) {
+    let at = place_in(LINE_B, depth, column / 4u);
     for (var d = 0u; d < 4u; d++) {
-        tile_b[(depth + d) * LINE_B + column] = four[d];
+        tile_b[at + d * LINE_B][column % 4u] = four[d];
     }
 }
 
-// Stores four rows of a depth of A.
-fn store_rows_of_a(depth: u32, row: u32, four: vec4<f32>) {
-    for (var r = 0u; r < 4u; r++) {
-        tile_a[depth * LINE_A + row + r] = four[r];
-    }
+// Stores a vector of four rows of a depth of A.
+fn store_rows_of_a(depth: u32, vector: u32, four: vec4<f32>) {
+    tile_a[place_in(LINE_A, depth, vector)] = four;
 }
 
-// Stores four columns of a depth of B.
-fn store_columns_of_b(depth: u32, column: u32, four: vec4<f32>) {
-    for (var c = 0u; c < 4u; c++) {
-        tile_b[depth * LINE_B + column + c] = four[c];
-    }
+// Stores a vector of four columns of a depth of B.
+fn store_columns_of_b(depth: u32, vector: u32, four: vec4<f32>) {
+    tile_b[place_in(LINE_B, depth, vector)] = four;
 }
 
-// The 8 x 8 sums of an invocation in four quarters; column r of a matrix is row r of the quarter.
+// The blocks of an invocation; column r of a matrix is row r of a block.
 struct Products {
     top_left: mat4x4<f32>,
     top_right: mat4x4<f32>,
@@ -50,29 +53,24 @@ fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
 }
 
-fn four_of_a(at: u32) -> vec4<f32> {
-    return vec4<f32>(tile_a[at], tile_a[at + 1u], tile_a[at + 2u], tile_a[at + 3u]);
-}
-
-fn four_of_b(at: u32) -> vec4<f32> {
-    return vec4<f32>(tile_b[at], tile_b[at + 1u], tile_b[at + 2u], tile_b[at + 3u]);
-}
-
-// Adds the product of both tiles to the sums.
-fn multiply(products: ptr<function, Products>, lane: u32) {
-    let row = 8u * (lane / TX);
-    let column = 8u * (lane % TX);
-    for (var depth = 0u; depth < DEPTH; depth++) {
-        let at_a = depth * LINE_A + row;
-        let at_b = depth * LINE_B + column;
-        let top = four_of_a(at_a);
-        let bottom = four_of_a(at_a + 4u);
-        let left = four_of_b(at_b);
-        let right = four_of_b(at_b + 4u);
+// Adds the product of `depths` terms of both tiles to the sums.
+fn multiply(products: ptr<function, Products>, lane: u32, depths: u32) {
+    if !has_blocks(lane) { return; }
+    let row = row_of(lane, 0u) / 4u;
+    let column = column_of(lane, 0u) / 4u;
+    for (var depth = 0u; depth < depths; depth++) {
+        let top = tile_a[place_in(LINE_A, depth, row)];
+        let left = tile_b[place_in(LINE_B, depth, column)];
         (*products).top_left += outer(top, left);
-        (*products).top_right += outer(top, right);
-        (*products).bottom_left += outer(bottom, left);
-        (*products).bottom_right += outer(bottom, right);
+        if ACROSS == 2u {
+            let right = tile_b[place_in(LINE_B, depth, column + TX)];
+            (*products).top_right += outer(top, right);
+            if DOWN == 2u {
+                let bottom = tile_a[place_in(LINE_A, depth, row + TY)];
+                (*products).bottom_left += outer(bottom, left);
+                (*products).bottom_right += outer(bottom, right);
+            }
+        }
     }
 }
 
@@ -81,36 +79,34 @@ fn wait(products: ptr<function, Products>, lane: u32) {
     workgroupBarrier();
 }
 
-// A row of an invocation's 8 x 8 sums.
-fn product_row(products: ptr<function, Products>, lane: u32, row: u32) -> array<f32, 8> {
-    var left: vec4<f32>;
-    var right: vec4<f32>;
-    if row < 4u {
-        left = (*products).top_left[row];
-        right = (*products).top_right[row];
-    } else {
-        left = (*products).bottom_left[row - 4u];
-        right = (*products).bottom_right[row - 4u];
+// Four numbers of a row of a block of an invocation.
+fn four_of_row(products: ptr<function, Products>, lane: u32, down: u32, across: u32, r: u32) -> vec4<f32> {
+    if down == 0u {
+        if across == 0u { return (*products).top_left[r]; }
+        return (*products).top_right[r];
     }
-    return array<f32, 8>(left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w);
+    if across == 0u { return (*products).bottom_left[r]; }
+    return (*products).bottom_right[r];
 }
 
-// Shares a number with other lanes in memory A, after `wait`.
-fn share_in_a(at: u32, value: f32) {
-    tile_a[at] = value;
+// Shares the sum of a block with other lanes, after `wait`: in the tile that has room for a vector of each block.
+fn share_block(at: u32, four: vec4<f32>) {
+    if LINE_B <= DEPTH { tile_a[at] = four; } else { tile_b[at] = four; }
 }
 
-// Shares a number with other lanes in memory B, after `wait`.
-fn share_in_b(at: u32, value: f32) {
-    tile_b[at] = value;
-}
-
-// A number that a lane shared in memory A.
-fn shared_in_a(at: u32) -> f32 {
-    return tile_a[at];
-}
-
-// A number that a lane shared in memory B.
-fn shared_in_b(at: u32) -> f32 {
+// What a lane shared of a block.
+fn shared_block(at: u32) -> vec4<f32> {
+    if LINE_B <= DEPTH { return tile_a[at]; }
     return tile_b[at];
+}
+
+// Shares a total with other lanes, after `wait`: in the other tile.
+fn share_total(at: u32, four: vec4<f32>) {
+    if LINE_B <= DEPTH { tile_b[at] = four; } else { tile_a[at] = four; }
+}
+
+// A total that a lane shared.
+fn shared_total(at: u32) -> vec4<f32> {
+    if LINE_B <= DEPTH { return tile_b[at]; }
+    return tile_a[at];
 }

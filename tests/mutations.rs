@@ -74,7 +74,8 @@ fn chosen(places: &[usize], lines: usize) -> impl Iterator<Item = usize> {
 fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let Some(gpu) = gpu() else { return };
     let all: Vec<Case> = awkward().into_iter().chain(long()).collect();
-    let variants = gpu.variants();
+    // The tuner may choose any of the tile shapes.
+    let variants: Vec<GpuDevice> = gpu.variants().into_iter().chain(gpu.tile_shape_variants()).collect();
     let of = |shader: &Shader| -> Vec<(&Case, &GpuDevice)> {
         let pairs = variants.iter().flat_map(|variant| all.iter().map(move |case| (case, variant)));
         pairs.filter(|(case, gpu)| case.entry_points(gpu).iter().any(|(used, _)| *used == shader.name)).collect()

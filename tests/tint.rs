@@ -47,7 +47,7 @@ fn chosen(all: &[Case]) -> Vec<&Case> {
                 product.overrides.iter().find(|(constant, _)| *constant == name).map_or(0.0, |(_, value)| *value);
             (value as usize).min(most)
         };
-        let layout = [of("TX", 8), of("TY", 16), of("SPLITS", 2), of("HAS_BIAS", 1), of("STRIDE", 2)];
+        let layout = [of("TX", 16), of("ACROSS", 2), of("SPLITS", 2), of("HAS_BIAS", 1), of("STRIDE", 2)];
         layouts.insert((product.entry, layout))
     };
     all.iter().filter(small).filter(is_new).collect()

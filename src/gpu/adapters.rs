@@ -186,9 +186,11 @@ fn mixed_precision(handle: &wgpu::Adapter) -> Option<u32> {
     let matrices = handle.cooperative_matrix_properties().into_iter().filter(|matrix| {
         let square =
             matrix.m_size == matrix.n_size && matrix.n_size == matrix.k_size && [8, 16].contains(&matrix.m_size);
-        // A workgroup has two subgroups with matrices of 16 x 16, eight with those of 8 x 8.
-        let fits =
-            512 / (matrix.m_size * matrix.m_size) * subgroup <= handle.limits().max_compute_invocations_per_workgroup;
+        // A workgroup has two subgroups with matrices of 16 x 16, eight with those of 8 x 8. Its invocations share out the loads of a
+        // stage evenly, up to four vectors for each.
+        let invocations = 512 / (matrix.m_size * matrix.m_size) * subgroup;
+        let fits = [64, 128, 256].contains(&invocations)
+            && invocations <= handle.limits().max_compute_invocations_per_workgroup;
         let types = (matrix.ab_type, matrix.cr_type);
         square && fits && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
     });

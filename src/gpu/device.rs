@@ -144,7 +144,7 @@ impl GpuDevice {
         required_features.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps && adapter.features.timestamps);
         let kernels = KernelSet::of(adapter, options.mixed_precision)?;
         required_features |= match kernels {
-            KernelSet::Portable => wgpu::Features::empty(),
+            KernelSet::Portable | KernelSet::SmallTiles => wgpu::Features::empty(),
             KernelSet::Lanes => wgpu::Features::SUBGROUP,
             KernelSet::CooperativeMatrices { .. } => {
                 name.push_str(", mixed precision");

@@ -11,13 +11,14 @@ use crate::program::{Element, Op, Program, RoutineId};
 
 /// The overrides that say how a kernel divides its work and what it computes beside its result. The others repeat the shapes, or are
 /// numbers of the training recipe.
-const SHOWN_OVERRIDES: [&str; 22] = [
+const SHOWN_OVERRIDES: [&str; 23] = [
     "TX",
     "TY",
-    "PADDING",
     "DOWN",
     "ACROSS",
     "AHEAD",
+    "ROLLED",
+    "SWIZZLE",
     "LANES",
     "QUADS",
     "SWAPPED",

@@ -28,8 +28,10 @@ const LANES: u32 = 8;
 /// Which kernels a device runs, where there are several for an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelSet {
-    /// The kernels for every adapter: matrix products with tiles in workgroup memory.
+    /// The kernels for every adapter: matrix products with tiles in workgroup memory, by many invocations.
     Portable,
+    /// The same kernels with tiles of few invocations, for adapters that compute on the CPU and pay for each invocation at each barrier.
+    SmallTiles,
     /// Matrix products with tiles in registers, for adapters that compute on the CPU in vectors of eight; all else as
     /// [`KernelSet::Portable`].
     Lanes,
@@ -62,6 +64,7 @@ impl KernelSet {
                 hint: "leave out --mixed-precision; `gpu-gan devices` lists what each device can do".into(),
             }),
             (AdapterKind::Software, Some([LANES, LANES]), _) => Ok(Self::Lanes),
+            (AdapterKind::Software, ..) => Ok(Self::SmallTiles),
             _ => Ok(Self::Portable),
         }
     }

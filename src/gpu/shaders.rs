@@ -14,8 +14,6 @@ pub struct Shader {
     pub twin: &'static str,
     /// The adapters that run it.
     pub runs_on: RunsOn,
-    /// Entry points of its files that no program runs in this shader.
-    pub unused: &'static [&'static str],
 }
 
 /// Which adapters run a shader.
@@ -34,13 +32,12 @@ macro_rules! files {
 }
 
 macro_rules! shaders {
-    ($($name:literal from $($file:literal),+; twin $twin:literal; on $adapters:expr $(; without $($unused:literal),+)?;)+) => {
+    ($($name:literal from $($file:literal),+; twin $twin:literal; on $adapters:expr;)+) => {
         &[$(Shader {
             name: $name,
             source: files!($($file),+),
             twin: concat!("src/cpu/", $twin, ".rs"),
             runs_on: $adapters,
-            unused: &[$($($unused),+)?],
         }),+]
     };
 }
@@ -57,12 +54,10 @@ pub const SHADERS: &[Shader] = shaders! {
     "class" from "class"; twin "class"; on RunsOn::All;
     "clock" from "clock"; twin "clock"; on RunsOn::All;
     "concat" from "concat"; twin "concat"; on RunsOn::All;
-    "conv" from "function", "conv", "tile"; twin "conv"; on RunsOn::All;
+    "conv" from "function", "conv", "conv_epilogue", "conv_narrow", "tile"; twin "conv"; on RunsOn::All;
     "conv_lanes" from "function", "conv_lanes"; twin "conv"; on RunsOn::Software;
-    "conv_matrices_8" from "matrices_8", "function", "conv", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(8);
-        without "narrow_forward", "narrow_grad_input", "reduce_partials";
-    "conv_matrices_16" from "matrices_16", "function", "conv", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(16);
-        without "narrow_forward", "narrow_grad_input", "reduce_partials";
+    "conv_matrices_8" from "matrices_8", "function", "conv", "conv_epilogue", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(8);
+    "conv_matrices_16" from "matrices_16", "function", "conv", "conv_epilogue", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(16);
     "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on RunsOn::All;
     "diff_augment" from "random", "diff_augment"; twin "diff_augment"; on RunsOn::All;
     "dropout" from "random", "dropout"; twin "dropout"; on RunsOn::All;
@@ -157,7 +152,7 @@ pub fn entry_points() -> Vec<(&'static str, String, Vec<Binding>)> {
     let mut list = Vec::new();
     for shader in SHADERS {
         let reflection = Reflection::of(shader);
-        for entry in reflection.entry_points().filter(|entry| !shader.unused.contains(entry)) {
+        for entry in reflection.entry_points() {
             list.push((shader.name, entry.to_string(), reflection.bindings(entry)));
         }
     }
@@ -191,15 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_unused_entry_points_exist() {
+    fn names_are_unique() {
         let names: BTreeSet<&str> = SHADERS.iter().map(|shader| shader.name).collect();
         assert_eq!(names.len(), SHADERS.len());
-        for shader in SHADERS {
-            let reflection = Reflection::of(shader);
-            for unused in shader.unused {
-                assert!(reflection.entry_points().any(|entry| entry == *unused), "{} has no {unused}", shader.name);
-            }
-        }
     }
 
     #[test]

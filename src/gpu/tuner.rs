@@ -188,8 +188,8 @@ fn fastest(seconds: &[f64], correct: &[bool]) -> usize {
 
 /// About how many multiply-adds the workgroups of a product compute, up to a constant factor.
 fn multiply_adds(product: &Dispatch) -> f64 {
-    let depth = product.overrides.iter().find(|(name, _)| *name == "SPLIT_DEPTH").map_or(1.0, |&(_, depth)| depth);
-    product.workgroups.iter().product::<usize>() as f64 * depth
+    let factors = ["TX", "TY", "DOWN", "ACROSS", "SPLIT_DEPTH"].map(|name| product.value(name).unwrap_or(1.0));
+    product.workgroups.iter().product::<usize>() as f64 * factors.iter().product::<f64>()
 }
 
 fn read(path: &Path) -> Option<TuningFile> {

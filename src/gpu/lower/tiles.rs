@@ -43,13 +43,11 @@ pub(super) enum ProductLayout {
 impl ProductLayout {
     /// The layout of a product. Cooperative matrices are for products with enough columns for a square tile.
     pub(super) fn of(size: &ProductSize, kernels: KernelSet) -> Self {
-        let tile = WorkgroupTile::of(size.columns);
         match kernels {
             KernelSet::Lanes => Self::Lanes(LaneTile::of(size)),
-            KernelSet::CooperativeMatrices { side, subgroup } if tile == WorkgroupTile::SQUARE => {
-                Self::Matrices { side, subgroup }
-            }
-            KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => Self::Workgroup(tile),
+            KernelSet::CooperativeMatrices { side, subgroup } if size.columns > 32 => Self::Matrices { side, subgroup },
+            KernelSet::SmallTiles => Self::Workgroup(WorkgroupTile::of_few_invocations(size.columns)),
+            KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => Self::Workgroup(WorkgroupTile::of(size)),
         }
     }
 
@@ -65,16 +63,15 @@ impl ProductLayout {
 
     /// The number of partial sums of each element, and the terms of each but the last.
     pub(super) fn splits(&self, size: &ProductSize) -> (usize, usize) {
-        let rule = self.split_rule(size);
-        let workgroups = rule.tile.workgroups(size, 1).iter().product();
-        let depth = size.depth.div_ceil(rule.splits(workgroups, size.depth)).next_multiple_of(DEPTH);
+        let rule = self.split_rule();
+        let depth = size.depth.div_ceil(rule.splits(size)).next_multiple_of(DEPTH);
         (size.depth.div_ceil(depth), depth)
     }
 
-    fn split_rule(&self, size: &ProductSize) -> SplitRule {
+    fn split_rule(&self) -> SplitRule {
         match self {
-            Self::Workgroup(tile) => tile.split_rule(size),
-            Self::Matrices { .. } => WorkgroupTile::SQUARE.split_rule(size),
+            Self::Workgroup(tile) => tile.split_rule(),
+            Self::Matrices { .. } => WorkgroupTile::SQUARE.split_rule(),
             Self::Lanes(tile) => tile.split_rule(),
         }
     }
@@ -82,8 +79,8 @@ impl ProductLayout {
     /// Rows of a part, whose sums the kernels for batch normalisation write; none where there are no such kernels.
     pub(super) fn rows_of_part(&self) -> Option<usize> {
         match self {
-            Self::Workgroup(tile) => Some(8 * tile.y),
-            Self::Matrices { .. } => Some(8 * WorkgroupTile::SQUARE.y),
+            Self::Workgroup(tile) => Some(tile.covered().rows),
+            Self::Matrices { .. } => Some(WorkgroupTile::SQUARE.covered().rows),
             Self::Lanes(_) => None,
         }
     }
@@ -108,7 +105,8 @@ impl ProductLayout {
     ) -> Dispatch {
         match self {
             Self::Workgroup(tile) => {
-                let others = tile.alternatives(size).into_iter().filter(|other| (8 * other.y).is_multiple_of(part));
+                let others = tile.alternatives(size).into_iter();
+                let others = others.filter(|other| other.covered().rows.is_multiple_of(part));
                 let shapes = others.map(|other| TileShape {
                     overrides: other.overrides(),
                     workgroups: other.covered().workgroups(size, splits),
@@ -121,9 +119,9 @@ impl ProductLayout {
             &Self::Matrices { side, subgroup } => {
                 // A subgroup has eight matrices of the square tile.
                 let lanes = 64 * 64 / (8 * side * side) * subgroup;
-                let WorkgroupTile { x, y, padding } = WorkgroupTile::SQUARE;
-                let tile = [("TX", x), ("TY", y), ("LANES", lanes), ("PADDING", padding), ("SUBGROUP", subgroup)];
-                let kernel = kernel.overrides(&sizes(&tile));
+                let kernel = kernel
+                    .overrides(&WorkgroupTile::SQUARE_OF_64.overrides_of(lanes))
+                    .overrides(&sizes(&[("SUBGROUP", subgroup)]));
                 let kernel = kernel.overrides(&sizes(&[("SCALE_A", left), ("SCALE_B", right)]));
                 kernel.dispatch(entry, WorkgroupTile::SQUARE.covered().workgroups(size, splits))
             }
@@ -162,75 +160,113 @@ struct SplitRule {
 }
 
 impl SplitRule {
-    /// The number of partial sums of a sum of `depth` terms: where workgroups are few, until there are about as many as wanted, or
-    /// partial sums are short; and always enough that no invocation runs more than 40,000 iterations, as Mesa before 25.1 ends all
-    /// loops after 65,535.
-    fn splits(&self, workgroups: usize, depth: usize) -> usize {
-        let longest = 40_000 / self.iterations * DEPTH;
-        let wanted = (self.wanted / workgroups).clamp(1, depth.div_ceil(self.min_depth));
-        wanted.max(depth.div_ceil(longest))
+    /// The number of partial sums of each element: where workgroups are few, until there are about as many as wanted, or partial sums
+    /// are short; and always enough that no invocation runs more than 40,000 iterations, as Mesa before 25.1 ends all loops
+    /// after 65,535. It depends on the size alone, and not on which tile shape is chosen, so that all shapes give the same bits.
+    fn splits(&self, size: &ProductSize) -> usize {
+        let workgroups: usize = self.tile.workgroups(size, 1).iter().product();
+        let wanted = (self.wanted / workgroups).clamp(1, size.depth.div_ceil(self.min_depth));
+        wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
     }
 }
 
-/// The tile of a workgroup of `conv.wgsl`, whose invocations each compute 8 x 8 of it.
+/// The tile of a workgroup of `conv.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WorkgroupTile {
     /// Invocations along the columns.
     x: usize,
     /// Invocations along the rows.
     y: usize,
-    /// Unused elements of workgroup memory behind each depth.
-    padding: usize,
+    /// Blocks of 4 x 4 of an invocation: down and across. Two down only where there are two across.
+    blocks: [usize; 2],
+    /// Whether a stage is loaded before the one before it is multiplied.
+    ahead: bool,
+    /// Whether the number of terms of a stage is hidden from the compiler. Intel's spills registers where it unrolls them.
+    rolled: bool,
+    /// Whether the tile of A is moved against bank conflicts, which costs instructions.
+    swizzled: bool,
 }
 
 impl WorkgroupTile {
-    /// The default tile of most products, 64 x 64.
-    const SQUARE: Self = Self { x: 8, y: 8, padding: 0 };
-
-    /// The default tile: 64 x 64 where there are enough columns, else narrower and taller. No tile is taller than 128 rows, so that
-    /// both operands stay within 16 KiB of workgroup memory.
-    fn of(columns: usize) -> Self {
-        let x = columns.div_ceil(8).next_power_of_two().min(8);
-        Self { x, y: (64 / x).min(16), padding: 0 }
+    const fn new(x: usize, y: usize, blocks: [usize; 2]) -> Self {
+        Self { x, y, blocks, ahead: true, rolled: false, swizzled: false }
     }
 
-    /// Alternatives, which may be faster on one adapter or another: padded, against bank conflicts; wider and taller, with fewer loads
-    /// from global memory; smaller, with more workgroups.
+    /// 64 x 64 by 256 invocations of 4 x 4: the most subgroups, for products that do not fill a GPU.
+    const SQUARE: Self = Self::new(16, 16, [1, 1]);
+    /// 64 x 128 by 256 invocations of 4 x 8: fewer loads for each multiplication.
+    const WIDE: Self = Self::new(16, 16, [1, 2]);
+    /// 64 x 128 by 128 invocations of 8 x 8: the fewest loads from workgroup memory.
+    const WIDE_OF_128: Self = Self::new(16, 8, [2, 2]);
+    /// 64 x 64 by 64 invocations of 8 x 8: the fewest invocations.
+    const SQUARE_OF_64: Self = Self::new(8, 8, [2, 2]);
+
+    /// The fewest workgroups for which a product has the wide tile: about two for each core of a large GPU.
+    const MIN_WIDE: usize = 256;
+
+    /// The default tile of hardware. Where there are few columns, it is narrower and taller.
+    fn of(size: &ProductSize) -> Self {
+        let fits_wide = (size.columns - 1) % 128 >= 64;
+        match size.columns {
+            _ if fits_wide && Self::WIDE.workgroups(size) >= Self::MIN_WIDE => Self::WIDE,
+            33.. => Self::SQUARE,
+            17..=32 => Self::new(8, 32, [1, 1]),
+            9..=16 => Self::new(4, 32, [1, 1]),
+            _ => Self::new(2, 32, [1, 1]),
+        }
+    }
+
+    /// The default tile of adapters that pay for each invocation at each barrier: at most 64 invocations, of 8 x 8.
+    fn of_few_invocations(columns: usize) -> Self {
+        Self { x: columns.div_ceil(8).next_power_of_two().min(8), ahead: false, ..Self::SQUARE_OF_64 }
+    }
+
+    /// Alternatives, which may be faster on one adapter or another.
     fn alternatives(self, size: &ProductSize) -> Vec<Self> {
-        let padded = Self { padding: 4, ..self }; // rows stay aligned to vectors of four
-        let mut alternatives = vec![padded];
-        if size.columns > 8 * self.x {
-            alternatives.push(Self { x: 2 * self.x, ..padded });
+        let rolled = Self { rolled: true, ..self };
+        match self {
+            Self::WIDE => vec![Self::SQUARE, Self::WIDE_OF_128, Self::SQUARE_OF_64, rolled],
+            Self::SQUARE if size.columns > 64 => vec![Self::WIDE, Self::SQUARE_OF_64, rolled],
+            Self::SQUARE => vec![Self { swizzled: true, ..self }, Self::SQUARE_OF_64, rolled],
+            Self { ahead: true, .. } => vec![Self { swizzled: true, ..self }, rolled],
+            _ => Vec::new(),
         }
-        if size.rows > 8 * self.y && self.y < 16 {
-            alternatives.push(Self { y: 2 * self.y, ..padded });
-        }
-        if self.x * self.y > 32 {
-            alternatives.push(Self { y: self.y / 2, ..padded });
-        }
-        alternatives
+    }
+
+    /// Invocations of a workgroup. Those that load ahead have at most four vectors of a stage, so there is one for each row.
+    fn lanes(self) -> usize {
+        if self.ahead { (self.x * self.y).max(self.covered().rows) } else { self.x * self.y }
     }
 
     fn overrides(self) -> Vec<(&'static str, f64)> {
-        sizes(&[("TX", self.x), ("TY", self.y), ("LANES", self.x * self.y), ("PADDING", self.padding)])
+        self.overrides_of(self.lanes())
+    }
+
+    fn overrides_of(self, lanes: usize) -> Vec<(&'static str, f64)> {
+        let Self { x, y, blocks: [down, across], ahead, rolled, swizzled } = self;
+        let swizzle = if swizzled { 2 } else { 0 };
+        let tile = [("TX", x), ("TY", y), ("LANES", lanes), ("DOWN", down), ("ACROSS", across), ("SWIZZLE", swizzle)];
+        [sizes(&tile), vec![flag("AHEAD", ahead), flag("ROLLED", rolled)]].concat()
     }
 
     fn covered(self) -> CoveredBlock {
-        CoveredBlock { rows: 8 * self.y, columns: 8 * self.x }
+        let [down, across] = self.blocks;
+        CoveredBlock { rows: 4 * self.y * down, columns: 4 * self.x * across }
     }
 
-    /// Depends on the size of the product alone, and not on which tile shape is chosen, so that all shapes give the same bits.
-    fn split_rule(self, size: &ProductSize) -> SplitRule {
-        let default = Self::of(size.columns);
-        let iterations = default.alternatives(size).into_iter().chain([default]).map(Self::iterations).max();
-        let iterations = iterations.expect("at least the default one");
-        SplitRule { tile: self.covered(), wanted: 128, min_depth: 128, iterations }
-    }
-
-    /// For each [`DEPTH`] terms: the step itself, both loads, the product. A load is of four numbers, which are stored in a loop.
+    /// The most loop iterations of an invocation for each stage: the stage itself and one that it skips, the vectors that it loads, each of
+    /// up to four loads, and the product.
     fn iterations(self) -> usize {
-        let loads = |lanes: usize| 5 * (2 * DEPTH).div_ceil(lanes);
-        1 + loads(self.x) + loads(self.y) + DEPTH
+        let [a, b] = [self.covered().rows, self.covered().columns].map(|side| 4 * side.div_ceil(self.lanes()));
+        2 + 5 * a + 4 * b + DEPTH
+    }
+
+    fn workgroups(self, size: &ProductSize) -> usize {
+        self.covered().workgroups(size, 1).iter().product()
+    }
+
+    fn split_rule(self) -> SplitRule {
+        SplitRule { tile: self.covered(), wanted: 128, min_depth: 128, iterations: self.iterations() }
     }
 }
 
@@ -269,47 +305,69 @@ mod tests {
     use super::super::MESA_LIMIT;
     use super::*;
 
-    fn of_columns(columns: usize, depth: usize) -> ProductSize {
-        ProductSize { groups: 1, rows: 1000, columns, depth, phases: 1 }
+    /// The default tiles of hardware and of software, each with its alternatives.
+    fn tiles(size: &ProductSize) -> [(WorkgroupTile, Vec<WorkgroupTile>); 2] {
+        let defaults = [WorkgroupTile::of(size), WorkgroupTile::of_few_invocations(size.columns)];
+        defaults.map(|tile| (tile, tile.alternatives(size)))
     }
 
     #[test]
     fn tiles_fit_into_the_workgroup_memory_and_invocations_of_every_adapter() {
-        for columns in 1..=200 {
-            let size = of_columns(columns, 100);
-            let default = WorkgroupTile::of(columns);
-            let alternatives = default.alternatives(&size);
-            assert!((1..=MAX_TILE_SHAPES).contains(&alternatives.len()), "{columns} columns: {alternatives:?}");
-            for tile in alternatives.into_iter().chain([default]) {
-                let covered = tile.covered();
-                let origins = 16 * covered.rows; // a vec4 for each row
-                let bytes = 4 * DEPTH * (covered.rows + covered.columns + 2 * tile.padding) + origins;
-                assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {tile:?}");
-                assert!(tile.x * tile.y <= 256, "{columns} columns: {tile:?}");
-                assert!(covered.columns >= columns.min(64), "{columns} columns: {tile:?}");
-                // A lane adds up a column of a part, and there is room for what lanes share of it.
-                assert!(default.y >= 8 && tile.x <= 16 && tile.y <= 16, "{columns} columns: {tile:?}");
+        for columns in 1..=300 {
+            for rows in [1000, 100_000] {
+                let size = ProductSize { groups: 1, rows, columns, depth: 100, phases: 1 };
+                let default = WorkgroupTile::of(&size);
+                assert!((1..=MAX_TILE_SHAPES).contains(&default.alternatives(&size).len()), "{columns} columns");
+                assert!(WorkgroupTile::of_few_invocations(columns).lanes() <= 64, "{columns} columns");
+                for tile in tiles(&size).into_iter().flat_map(|(tile, others)| [vec![tile], others].concat()) {
+                    let (covered, lanes) = (tile.covered(), tile.lanes());
+                    let origins = 16 * covered.rows; // a vec4 for each row
+                    let bytes = 4 * DEPTH * (covered.rows + covered.columns) + origins;
+                    assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {tile:?}");
+                    assert!(lanes <= 256 && tile.x.is_multiple_of(tile.x.min(8)), "{columns} columns: {tile:?}");
+                    assert!(covered.columns >= columns.min(64), "{columns} columns: {tile:?}");
+                    // A lane that loads ahead has one, two or four vectors of A, and up to four of B.
+                    let [a, b] = [covered.rows, covered.columns].map(|side| side * DEPTH / 4);
+                    let each = [1, 2, 4].map(|each| each * lanes);
+                    assert!(!tile.ahead || each.contains(&a), "{columns} columns: {tile:?}");
+                    assert!(!tile.ahead || b < lanes || each.contains(&b), "{columns} columns: {tile:?}");
+                    // A tile has room for a vector of each block of 4 x 4, and the other one for the totals.
+                    let [line_a, line_b] = [covered.rows / 4, covered.columns / 4];
+                    assert!(line_b <= DEPTH || line_a <= DEPTH, "{columns} columns: {tile:?}");
+                    assert!(line_b * (covered.rows / 64) <= lanes.min(DEPTH * line_a), "{columns} columns: {tile:?}");
+                }
             }
         }
     }
 
     #[test]
     fn no_invocation_of_a_product_comes_near_mesas_limit_of_iterations() {
-        for columns in [1, 3, 8, 9, 64, 1000] {
+        for columns in [1, 3, 8, 9, 64, 128, 1000] {
             for depth in [1, 16, 4096, 65_536, 1 << 22] {
-                for workgroups in [1, 127, 128, 5000] {
-                    let size = of_columns(columns, depth);
-                    let tile = WorkgroupTile::of(columns);
-                    let steps = |rule: SplitRule| depth.div_ceil(rule.splits(workgroups, depth)).div_ceil(DEPTH);
-                    let tiles = tile.alternatives(&size).into_iter().chain([tile]);
-                    let of_tiles = tiles.map(|tile| steps(tile.split_rule(&size)) * tile.iterations());
-                    let lanes = LaneTile::of(&size);
-                    let of_lanes = steps(lanes.split_rule()) * lanes.split_rule().iterations;
-                    for iterations in of_tiles.chain([of_lanes]) {
+                for rows in [10, 1000, 100_000] {
+                    let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
+                    let stages = |rule: &SplitRule| depth.div_ceil(rule.splits(&size)).div_ceil(DEPTH);
+                    let of_tiles = tiles(&size).into_iter().flat_map(|(tile, others)| {
+                        let stages = stages(&tile.split_rule());
+                        others.into_iter().chain([tile]).map(move |tile| stages * tile.iterations())
+                    });
+                    let lanes = LaneTile::of(&size).split_rule();
+                    for iterations in of_tiles.chain([stages(&lanes) * lanes.iterations]) {
                         assert!(iterations + 200 < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn products_of_few_workgroups_are_split_until_a_gpu_is_busy() {
+        let splits = |rows, columns, depth| {
+            let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
+            ProductLayout::of(&size, KernelSet::Portable).splits(&size).0
+        };
+        assert_eq!(splits(128, 64, 2304), 18, "at least 128 terms each");
+        assert_eq!(splits(576, 256, 2048), 3, "36 workgroups become 108 of 128");
+        assert_eq!(splits(1152, 256, 2048), 1, "72 workgroups are more than half of 128");
     }
 }
