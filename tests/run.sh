@@ -161,5 +161,9 @@ fi
 # Without a desktop, Mesa's device selection layer prints errors of its own.
 [ -n "${XDG_RUNTIME_DIR:-}" ] || export NODEVICE_SELECT=1
 
-# In release, as `cargo run --release` builds it: the tests train networks.
+# In release, as `cargo run --release` builds it: the tests train networks. The examples are not built here; clippy compiles them.
+if [ $# = 0 ]; then
+    cargo test --release --locked --lib --test '*'
+    exec cargo test --release --locked --doc
+fi
 exec cargo test --release --locked "$@"
