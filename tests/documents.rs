@@ -79,17 +79,6 @@ fn commands_in_documents_are_accepted() {
 }
 
 #[test]
-fn the_example_model_files_are_valid() {
-    let folder = root().join("examples");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let models: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
-    assert!(!models.is_empty());
-    for model in models {
-        gpu_gan::net::Model::open(model.to_str().unwrap()).unwrap();
-    }
-}
-
-#[test]
 fn a_wrong_command_and_a_broken_link_are_seen() {
     let text =
         "Type `gpu-gan train mnist --no-such-flag`, see [there](none.md).\n\n```\n$ gpu-gan models    # a list\n```\n";

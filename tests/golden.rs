@@ -456,6 +456,16 @@ fn a_step_of_dcgan_fast_64_with_penalty_and_diff_augment_agrees_with_pytorch() {
 }
 
 #[test]
+fn a_step_of_dcgan_r1_with_penalty_agrees_with_pytorch() {
+    whole_steps(MODELS, "dcgan-r1", 1);
+}
+
+#[test]
+fn a_step_of_dcgan_r1_for_transparent_images_that_are_not_square_agrees_with_pytorch() {
+    whole_steps(MODELS, "dcgan-r1-20x16", 1);
+}
+
+#[test]
 fn a_step_of_dcgan_64_agrees_with_pytorch() {
     whole_steps(MODELS, "dcgan-64", 1);
 }
@@ -640,10 +650,14 @@ fn changes_of(names: &Value) -> DiffAugment {
     DiffAugment::named(names).unwrap()
 }
 
-/// A built-in model, or the model of a file beside the goldens; `NAME without KIND` leaves out the layers of one kind.
+/// A built-in model, `dcgan-r1 of HEIGHT x WIDTH x CHANNELS`, or the model of a file beside the goldens; `NAME without KIND` leaves out the layers of one kind.
 fn model_named(name: &str) -> Model {
     if Model::built_in().any(|shipped| shipped == name) {
         return Model::named(name).unwrap();
+    }
+    if let Some(shape) = name.strip_prefix("dcgan-r1 of ") {
+        let shape: Vec<usize> = shape.split(" x ").map(|size| size.parse().unwrap()).collect();
+        return Model::sized(shape.try_into().unwrap()).unwrap();
     }
     let (file, left_out) = name.split_once(" without ").unwrap_or((name, "nothing"));
     let path = format!("{}/tests/golden/{file}.toml", env!("CARGO_MANIFEST_DIR"));

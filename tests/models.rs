@@ -48,6 +48,7 @@ macro_rules! models {
 }
 
 models! {
+    dcgan_r1: "dcgan-r1", batch 16;
     gan_mlp: "gan-mlp", batch 16;
     dcgan_small: "dcgan-small", batch 16;
     dcgan_fast: "dcgan-fast", batch 16;

@@ -15,7 +15,7 @@ use crate::evaluation::{self, Evaluation, EvaluationPart, EvaluationReport, RunC
 use crate::files::{self, path_of};
 use crate::metrics::NEAREST;
 use crate::progress::Console;
-use crate::recipe::path_value;
+use crate::recipe::{ImageSize, ModelOptions, path_value};
 use crate::shard::Shard;
 use crate::train::{Checkpoint, RunFolder, model_for, shown_path};
 
@@ -39,6 +39,12 @@ pub(super) struct EvalArguments {
     /// A name that `gpu-gan models` lists, or a model file.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+
+    /// Image size, if RUN is a data set [default: as for train]
+    ///
+    /// In pixels: SIDE, or `WIDTHxHEIGHT`, as of the default model.
+    #[arg(long, value_name = "SIZE", conflicts_with = "model")]
+    size: Option<ImageSize>,
 
     /// Path of the run's images, if they moved
     ///
@@ -102,7 +108,7 @@ pub(super) struct EvalArguments {
         value_name = "PARTS",
         num_args = 1..,
         help_heading = "Clusters",
-        conflicts_with_all = ["run", "model", "data", "count", "best", "every_checkpoint", "raw", "written", "out"]
+        conflicts_with_all = ["run", "model", "size", "data", "count", "best", "every_checkpoint", "raw", "written", "out"]
     )]
     merge: Vec<PathBuf>,
 
@@ -124,7 +130,9 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
         (images, checkpoint.settings.data.clone())
     } else {
         let source = Source::new(run, None, None, false)?;
-        let model = model_for(&source, arguments.model.as_deref())?;
+        let EvalArguments { model, size, .. } = arguments;
+        let asked = ModelOptions { model: model.clone(), size: *size, ..ModelOptions::default() };
+        let model = model_for(&source, &asked)?;
         (data::open(&source, model.image, cache.as_deref(), console)?, source)
     };
     let count = match arguments.count {

@@ -89,7 +89,7 @@ pub(super) struct SampleArguments {
 
     /// Output file or folder; its ending decides the form
     ///
-    /// A .png is one sheet of all images. A .npy is a NumPy array of u8 with the shape (N, H, W), or (N, H, W, 3) for colour. Any
+    /// A .png is one sheet of all images. A .npy is a NumPy array of u8 with the shape (N, H, W), or (N, H, W, C) for colour. Any
     /// other name is a folder that gets one PNG for each image.
     #[arg(long, short, value_name = "PATH", default_value = "sample.png", value_parser = SampleOutput::parse, help_heading = "Output")]
     out: SampleOutput,

@@ -12,15 +12,20 @@ use super::output::ResultFormat;
 use crate::error::Result;
 use crate::gpu::{DispatchList, KernelSet};
 use crate::net::{Model, NetworkSummary, Summary};
+use crate::recipe::ImageSize;
 use crate::train::{Checkpoint, Gan, Settings};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SummaryArguments {
     /// Name of a built-in model, a model file (.toml), or a run
-    #[arg(value_name = "MODEL", default_value = "dcgan-fast")]
+    #[arg(value_name = "MODEL", default_value = Model::SIZED)]
     model: String,
 
-    /// Channels of the images: 1 (grey) or 3 (colour) [default: as in the model]
+    /// Image size in pixels, SIDE or `WIDTHxHEIGHT`, of dcgan-r1 [default: 28]
+    #[arg(long, value_name = "SIZE")]
+    size: Option<ImageSize>,
+
+    /// Channels: 1 (grey), 3 (colour) or 4 (alpha) [default: as in the model]
     #[arg(long, value_name = "N")]
     channels: Option<usize>,
 
@@ -47,11 +52,13 @@ pub(super) struct SummaryArguments {
 pub(super) fn run(arguments: &SummaryArguments) -> Result<Outcome> {
     let path = Path::new(&arguments.model);
     let is_run = path.is_dir() || path.extension().is_some_and(|ending| ending == "safetensors");
-    let mut model =
-        if is_run { Checkpoint::read(&Checkpoint::find(path)?)?.model } else { Model::open(&arguments.model)? };
-    if let Some(channels) = arguments.channels {
-        model = model.with_channels(channels)?;
-    }
+    let SummaryArguments { size, channels, .. } = *arguments;
+    let mut model = if is_run {
+        let model = Checkpoint::read(&Checkpoint::find(path)?)?.model;
+        channels.map_or_else(|| Ok(model.clone()), |channels| model.with_channels(channels))?
+    } else {
+        Model::open_for(&arguments.model, size, channels, Model::named(Model::SIZED)?.image)?
+    };
     if let Some(classes) = arguments.classes {
         model = model.with_classes(classes as usize)?;
     }

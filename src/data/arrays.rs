@@ -1,5 +1,5 @@
 //! Images in NumPy arrays: `.npy` files, and `.npz` archives of them. The arrays hold numbers and have the shape
-//! `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`; `(N, C, H, W)` is transposed. The labels are a second array of numbers or text,
+//! `(N, H, W)` or `(N, H, W, C)` with 1, 3 or 4 channels; `(N, C, H, W)` is transposed. The labels are a second array of numbers or text,
 //! `(N)`, or one-hot, `(N, K)`, in the same archive or in a file beside it.
 
 use std::fs;
@@ -32,7 +32,7 @@ const MAX_TEXT: usize = 4096;
 const LARGE_SIDE: u64 = 48;
 
 /// The hint on how to save an array of images.
-const WHAT_IS_READ: &str = "save images as bytes 0 to 255 or floats 0 to 1, of shape (N, H, W) or (N, H, W, 3), such as with \
+const WHAT_IS_READ: &str = "save images as bytes 0 to 255 or floats 0 to 1, of shape (N, H, W) or (N, H, W, 3) or (N, H, W, 4), such as with \
                             `numpy.save('images.npy', array.reshape(-1, 28, 28))`";
 
 /// The names of arrays of training images in `.npz` files, the most common first.
@@ -49,6 +49,25 @@ struct Array {
     data: FileData,
     /// The type, shape and order of the elements.
     header: NpyHeader,
+}
+
+/// `[count, height, width, channels]` of an array of this shape, if it can be one of images, and whether the order is `(N, C, H, W)`.
+fn sizes(shape: &[u64]) -> Option<([u64; 4], bool)> {
+    let channels_first = matches!(shape, [_, 1 | 3 | 4, _, last] if !matches!(last, 1 | 3 | 4));
+    let sizes = match *shape {
+        [n, h, w] => [n, h, w, 1],
+        [n, c, h, w] if channels_first => [n, h, w, c],
+        [n, h, w, c @ (1 | 3 | 4)] => [n, h, w, c],
+        _ => return None,
+    };
+    Some((sizes, channels_first))
+}
+
+/// `[height, width, channels]` of the images of an array, if it can be one of images.
+pub(super) fn image_shape(file: &LabelledFile) -> Result<Option<[usize; 3]>> {
+    let (images, _) = arrays_of(file)?;
+    let sizes = sizes(images.header.shape());
+    Ok(sizes.map(|([_, height, width, channels], _)| [height, width, channels].map(|size| size as usize)))
 }
 
 /// Whether the images are at least [`LARGE_SIDE`] pixels high.
@@ -79,15 +98,9 @@ pub(super) fn read(file: &LabelledFile) -> Result<ArrayData> {
     let Some(kind) = images.number_type() else {
         return Err(refused(&format!("has the type {}; arrays of images hold numbers", images.type_name())));
     };
-    let channels_first = matches!(shape[..], [_, 1 | 3, _, last] if last != 1 && last != 3);
-    let (count, height, width, channels) = match shape[..] {
-        [n, h, w] => (n, h, w, 1),
-        [n, c, h, w] if channels_first => (n, h, w, c),
-        [n, h, w, c @ (1 | 3)] => (n, h, w, c),
-        _ => {
-            let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(refused(&format!("has the shape ({shape})")));
-        }
+    let Some(([count, height, width, channels], channels_first)) = sizes(&shape) else {
+        let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(refused(&format!("has the shape ({shape})")));
     };
     if count == 0 || height == 0 || width == 0 {
         return Err(refused(&format!("holds no images: its shape is {count} x {height} x {width}")));

@@ -16,7 +16,7 @@ use image::error::{ImageError, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{
     AnimationDecoder, DynamicImage, Frame, GrayImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits,
-    RgbImage,
+    RgbImage, RgbaImage,
 };
 
 use super::file_data::FileData;
@@ -46,7 +46,7 @@ pub(super) enum ImageData<'a> {
         height: usize,
         /// Width in pixels.
         width: usize,
-        /// Values per pixel, 1 or 3.
+        /// Values per pixel: 1, 3 or 4.
         channels: usize,
         /// Values, `(H, W, C)`, from 0 to 255.
         pixels: &'a [u8],
@@ -56,7 +56,7 @@ pub(super) enum ImageData<'a> {
 /// How images are decoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DecodeOptions {
-    /// Values per pixel of the decoded image, 1 or 3.
+    /// Values per pixel of the decoded image: 1, 3, or 4 with transparency.
     pub(super) channels: usize,
     /// The colour behind transparent pixels.
     pub(super) background: Background,
@@ -198,7 +198,8 @@ impl ImageData<'_> {
                 let (width, height) = (*width as u32, *height as u32);
                 let image = match channels {
                     1 => GrayImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::ImageLuma8),
-                    _ => RgbImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::ImageRgb8),
+                    3 => RgbImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::ImageRgb8),
+                    _ => RgbaImage::from_raw(width, height, pixels.to_vec()).map(DynamicImage::ImageRgba8),
                 };
                 take(image.expect("an image of that size"), traits)
             }
@@ -404,7 +405,7 @@ fn is_grey(image: &DynamicImage) -> bool {
     }
 }
 
-/// Converts an image to 8 bits and the requested channels, in front of the background. Grey is the luma of ITU-R BT.709; a grey
+/// Converts an image to 8 bits and the requested channels, in front of the background unless its transparency is kept. Grey is the luma of ITU-R BT.709; a grey
 /// image converted to colour has three equal channels.
 fn convert(image: DynamicImage, options: DecodeOptions, traits: &mut ImageTraits) -> DynamicImage {
     let image = if let Some(range) = options.range {
@@ -413,6 +414,9 @@ fn convert(image: DynamicImage, options: DecodeOptions, traits: &mut ImageTraits
         traits.is_clipped |= has_values_outside(&image);
         image
     };
+    if options.channels == 4 {
+        return DynamicImage::ImageRgba8(with_background(image.into_rgba8(), options.background));
+    }
     let image = on_background(image, options.background, traits);
     match options.channels {
         1 => DynamicImage::ImageLuma8(image.into_luma8()),
@@ -470,8 +474,15 @@ fn in_range(image: &DynamicImage, range: ValueRange) -> DynamicImage {
             bytes.push((alpha * 255.0).round().clamp(0.0, 255.0) as u8);
         }
     }
-    let image = image::RgbaImage::from_raw(width, height, bytes);
+    let image = RgbaImage::from_raw(width, height, bytes);
     DynamicImage::ImageRgba8(image.expect("as many values as before"))
+}
+
+/// The image with the colour of the background in invisible pixels, whose own colour means nothing.
+fn with_background(mut image: RgbaImage, background: Background) -> RgbaImage {
+    let [red, green, blue] = background.0;
+    image.pixels_mut().filter(|pixel| pixel.0[3] == 0).for_each(|pixel| pixel.0 = [red, green, blue, 0]);
+    image
 }
 
 /// The image in front of a background.

@@ -56,6 +56,17 @@ pub fn read_images(path: &Path) -> Result<Images> {
     images_from(IdxReader::new(path, file, length)?)
 }
 
+/// Height and width of the images in a file of images.
+///
+/// # Errors
+///
+/// If the file cannot be read or is not an IDX file of images.
+pub fn image_size(path: &Path) -> Result<[usize; 2]> {
+    let (file, length) = open(path)?;
+    let [_, height, width] = IdxReader::new(path, file, length)?.image_header()?;
+    Ok([height, width])
+}
+
 /// Reads a file of labels: integers of any type. If the labels have several columns, the first one is read.
 ///
 /// # Errors

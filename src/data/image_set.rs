@@ -15,7 +15,7 @@ pub struct ImageSet {
     pub height: usize,
     /// Width of each image, in pixels.
     pub width: usize,
-    /// Values per pixel: 1 (grey) or 3 (red, green, blue).
+    /// Values per pixel: 1 (grey), 3 (red, green, blue) or 4 (red, green, blue, alpha).
     pub channels: usize,
     /// All pixels, `(N, H, W, C)`, from 0 (black) to 255 (white).
     pub pixels: Vec<u8>,

@@ -258,14 +258,16 @@ impl LoadReport {
     fn conversions(&self, resize: &Resize, background: Background) -> [(usize, String); 6] {
         let used = self.found.saturating_sub(self.unreadable.count + self.too_small.count);
         let converted = match resize.shape[2] {
-            3 => (self.grey, "grey; red, green and blue are made equal"),
+            3 | 4 => (self.grey, "grey; red, green and blue are made equal"),
             _ => (used.saturating_sub(self.grey), "in colour; the model sees the brightness only"),
         };
         [
             (converted.0, converted.1.to_string()),
             (
                 self.transparent - self.mostly_transparent.min(self.transparent),
-                format!("transparent in places; transparent pixels become {background} (see --background)"),
+                format!(
+                    "transparent in places; transparent pixels become {background} (see --background; --channels 4 keeps them)"
+                ),
             ),
             (
                 self.mostly_transparent,

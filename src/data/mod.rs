@@ -71,9 +71,22 @@ impl Source {
             | Location::GzippedTar(_) => true,
         })
     }
+
+    /// `[height, width, channels]` of the images of a file of arrays; `None` for other data sets.
+    ///
+    /// # Errors
+    ///
+    /// If the data set does not exist or its format is not supported.
+    pub fn array_shape(&self) -> Result<Option<[usize; 3]>> {
+        match location::locate(&self.name)? {
+            Location::Idx(file) => idx::image_size(&file.images).map(|[height, width]| Some([height, width, 1])),
+            Location::Npy(file) => arrays::image_shape(&file),
+            _ => Ok(None),
+        }
+    }
 }
 
-/// Reads the images of a data set as `[height, width, channels]`, with 1 channel or 3: each image, or each of its tiles, is
+/// Reads the images of a data set as `[height, width, channels]`, with 1, 3 or 4 channels: each image, or each of its tiles, is
 /// cropped at its centre, padded or stretched to that shape, and scaled. Labels come from a file beside the images, or from
 /// their folders.
 ///

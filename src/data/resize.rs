@@ -1,8 +1,8 @@
 //! Converts images of any size to the model's size: cuts them into tiles if requested, then crops, pads or stretches them to the
 //! model's shape, and scales them.
 
-use image::DynamicImage;
-use image::imageops::FilterType;
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, Rgba};
 
 use super::source::{Background, Fit};
 use super::{Source, Tiles, data_error};
@@ -32,10 +32,13 @@ impl Resize {
         let Source { tiles, upscale, fit, background, .. } = *source;
         let resize = Self { shape, tiles, upscale, fit, background };
         let [height, width, channels] = shape;
-        if !matches!(channels, 1 | 3) {
+        if !matches!(channels, 1 | 3 | 4) {
             return Err(data_error(
-                format!("images have 1 channel (grey) or 3 (red, green, blue), but the model's images have {channels}"),
-                "choose a model with 1 or 3 channels with --model",
+                format!(
+                    "images have 1 channel (grey), 3 (red, green, blue) or 4 (red, green, blue, alpha), but the model's \
+                     images have {channels}"
+                ),
+                "choose a model with 1, 3 or 4 channels with --model",
             ));
         }
         if let Some(Tiles { side, stride }) = tiles.filter(|tiles| tiles.side.min(tiles.stride) == 0) {
@@ -110,7 +113,7 @@ impl Resize {
             } else if [h, w] == [height, width] {
                 output.copy_from_slice(part.as_bytes());
             } else {
-                output.copy_from_slice(part.resize_exact(w, h, FILTER).as_bytes());
+                output.copy_from_slice(scaled(&part, w, h).as_bytes());
             }
         }
     }
@@ -122,12 +125,13 @@ impl Resize {
         let scaled = if [h, w] == [part.height() as usize, part.width() as usize] {
             part.clone()
         } else {
-            part.resize_exact(w as u32, h as u32, FILTER)
+            scaled(part, w as u32, h as u32)
         };
+        output.fill(0); // transparent
         for pixel in output.chunks_exact_mut(channels) {
             match channels {
                 1 => pixel[0] = self.background.luma(),
-                _ => pixel.copy_from_slice(&self.background.0),
+                _ => pixel[..3].copy_from_slice(&self.background.0),
             }
         }
         let (top, left) = ((height - h) / 2, (width - w) / 2);
@@ -176,6 +180,30 @@ impl Resize {
                 Fit::Stretch => height >= model_height && width >= model_width,
             }
     }
+}
+
+/// The scaled image. Colours are weighted by their alpha, so that those of transparent pixels do not appear at the edges of visible ones.
+fn scaled(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
+    if !image.color().has_alpha() {
+        return image.resize_exact(width, height, FILTER);
+    }
+    // The filter overshoots at edges and clips at 1. Half of the values leaves room for it.
+    let mut floats = image.to_rgba32f();
+    for Rgba([red, green, blue, alpha]) in floats.pixels_mut() {
+        *alpha /= 2.0;
+        for value in [red, green, blue] {
+            *value *= *alpha;
+        }
+    }
+    let mut floats = imageops::resize(&floats, width, height, FILTER);
+    for Rgba([red, green, blue, alpha]) in floats.pixels_mut() {
+        let divisor = if *alpha > 0.0 { *alpha } else { 1.0 };
+        for value in [red, green, blue] {
+            *value /= divisor;
+        }
+        *alpha *= 2.0;
+    }
+    DynamicImage::ImageRgba8(DynamicImage::ImageRgba32F(floats).into_rgba8())
 }
 
 /// `product / by`, rounded to an integer, and at least 1.

@@ -71,7 +71,8 @@ const page = (() => {
                 const value = values[start + place * channels + Math.min(channel, channels - 1)];
                 pixels.data[4 * place + channel] = Math.round(255 * ((value - low) / (high - low)));
             }
-            pixels.data[4 * place + 3] = 255;
+            const alpha = channels === 4 ? (values[start + place * channels + 3] - low) / (high - low) : 1;
+            pixels.data[4 * place + 3] = Math.round(255 * alpha);
         }
         return pixels;
     }

@@ -10,8 +10,6 @@ pub(super) const MAX_LAYERS: usize = 200;
 pub(super) const MAX_WIDTH: usize = 1 << 16;
 /// The largest kernel size, stride or pad, in pixels.
 pub(super) const MAX_KERNEL: usize = 1024;
-/// The largest height or width of generated images, in pixels.
-pub(super) const MAX_IMAGE: usize = 1024;
 /// The number of classes of a conditional model. Labels are bytes, so 256 is the most.
 pub(super) const CLASSES: RangeInclusive<usize> = 2..=256;
 /// The largest number of elements of an image between two layers, and of a weight tensor.

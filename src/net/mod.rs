@@ -5,7 +5,7 @@
 //! [`parameters`] converts parameters to PyTorch's names and layouts, and [`Summary`] shows a model as tables.
 //!
 //! The files in order, each of which uses only those before it: `limits`, `toml_table`, `layer`, `shape`,
-//! `training_section`, `initialisation`, `read_layers`, `read_model`, `model`, `width`, `parameters`, `pass`, `network`, `summary`.
+//! `training_section`, `initialisation`, `read_layers`, `read_model`, `sized`, `model`, `width`, `parameters`, `pass`, `network`, `summary`.
 
 mod initialisation;
 mod layer;
@@ -17,6 +17,7 @@ mod pass;
 mod read_layers;
 mod read_model;
 mod shape;
+mod sized;
 mod summary;
 mod toml_table;
 mod training_section;

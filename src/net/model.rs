@@ -14,12 +14,13 @@ use super::layer::{Layer, Shape};
 use super::limits::{CLASSES, MAX_FILE_BYTES};
 use super::read_layers::{NamedSizes, layers};
 use super::read_model;
+use super::sized;
 use super::toml_table::{ModelText, listed};
 use super::training_section;
 use crate::error::{Error, Result, nearest};
-use crate::recipe::{MAX_PAC, Recipe, TrainingSettings};
+use crate::recipe::{ImageSize, MAX_PAC, Recipe, TrainingSettings};
 
-/// Name and text of each built-in model file.
+/// Name and text of each built-in model file of one size.
 const BUILT_IN: [(&str, &str); 8] = [
     ("gan-mlp", include_str!("../../data/models/gan-mlp.toml")),
     ("dcgan-small", include_str!("../../data/models/dcgan-small.toml")),
@@ -67,17 +68,23 @@ pub struct Model {
 }
 
 impl Model {
+    /// Name of the default model, which is built for a size by [`Self::sized`].
+    pub const SIZED: &'static str = sized::NAME;
+
     /// Names of the built-in models.
     pub fn built_in() -> impl Iterator<Item = &'static str> {
-        BUILT_IN.iter().map(|(name, _)| *name)
+        std::iter::once(Self::SIZED).chain(BUILT_IN.iter().map(|(name, _)| *name))
     }
 
-    /// A built-in model.
+    /// A built-in model; [`Self::SIZED`] for grey images of 28 x 28 pixels.
     ///
     /// # Errors
     ///
     /// If there is no built-in model of this name.
     pub fn named(name: &str) -> Result<Self> {
+        if name == Self::SIZED {
+            return Self::sized(sized::DEFAULT_IMAGE);
+        }
         match BUILT_IN.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Self::parse(text, name),
             None => Err(Error::Model {
@@ -85,6 +92,15 @@ impl Model {
                 hint: format!("built-in models: {}", listed(&Self::built_in().collect::<Vec<_>>())),
             }),
         }
+    }
+
+    /// The model [`Self::SIZED`] for images of this height, width and number of channels.
+    ///
+    /// # Errors
+    ///
+    /// If the model has no network for the size: a side is out of range or divisible by too small a power of two.
+    pub fn sized(image: Shape) -> Result<Self> {
+        Self::parse(&sized::text(image)?, Self::SIZED)
     }
 
     /// A built-in model by its name, or the model file at a path.
@@ -118,6 +134,30 @@ impl Model {
             hint: "a model file is written in TOML, as plain text".into(),
         })?;
         Self::parse(&text, name_or_path)
+    }
+
+    /// [`Self::open`], with a requested size of the images, which only [`Self::SIZED`] can have, and a requested number of channels. The
+    /// images of [`Self::SIZED`] have the shape `default` if nothing is requested.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`], and if the model cannot have the size or the number of channels.
+    pub fn open_for(name: &str, size: Option<ImageSize>, channels: Option<usize>, default: Shape) -> Result<Self> {
+        let [height, width, of_default] = default;
+        if name == Self::SIZED {
+            let ImageSize { width, height } = size.unwrap_or(ImageSize { width, height });
+            let channels = channels.unwrap_or(of_default);
+            check_channels(channels)?;
+            return Self::sized([height, width, channels]);
+        }
+        let model = Self::open(name)?;
+        if let Some(size) = size {
+            return Err(Error::Request {
+                message: format!("the model {name} has one size, so it cannot have the size {size}"),
+                hint: format!("leave out --size, or choose the model {}, which is built for a size", Self::SIZED),
+            });
+        }
+        channels.map_or_else(|| Ok(model.clone()), |channels| model.with_channels(channels))
     }
 
     /// A model from the text of its file. `origin` is its name in messages.
@@ -167,19 +207,15 @@ impl Model {
         &self.source
     }
 
-    /// The same model for images with 1 channel (grey) or 3 (colour). Its text has the new number of channels.
+    /// The same model for images with 1 channel (grey), 3 (colour) or 4 (colour and transparency). Its text has the new number of
+    /// channels.
     ///
     /// # Errors
     ///
-    /// If `channels` is neither 1 nor 3, or the generator's layers give another number of channels: its last layer should have
+    /// If `channels` is another number, or the generator's layers give another number of channels: its last layer should have
     /// `channels = "image"`.
     pub fn with_channels(&self, channels: usize) -> Result<Self> {
-        if !matches!(channels, 1 | 3) {
-            return Err(Error::Request {
-                message: format!("images cannot have {channels} channels"),
-                hint: "choose 1 (grey) or 3 (red, green, blue)".into(),
-            });
-        }
+        check_channels(channels)?;
         let file = ModelText { origin: &self.name, text: &self.source };
         let place = read_model::image_channels_span(&read_model::top(file)?)?;
         let mut text = self.source.clone();
@@ -275,6 +311,17 @@ impl Model {
             ("discriminator", &self.discriminator, self.discriminator_input()),
         ]
     }
+}
+
+/// Refuses numbers of channels that images cannot have.
+fn check_channels(channels: usize) -> Result<()> {
+    if matches!(channels, 1 | 3 | 4) {
+        return Ok(());
+    }
+    Err(Error::Request {
+        message: format!("images cannot have {channels} channels"),
+        hint: "choose 1 (grey), 3 (red, green, blue) or 4 (red, green, blue, alpha)".into(),
+    })
 }
 
 fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {

@@ -2,10 +2,10 @@
 
 use super::initialisation::{Initialisation, NormalDistribution, WeightInitialisation};
 use super::layer::Shape;
-use super::limits::{CLASSES, MAX_IMAGE, MAX_WIDTH};
+use super::limits::{CLASSES, MAX_WIDTH};
 use super::toml_table::{AllowedKeys, ModelText, Span, TomlTable};
 use crate::error::Result;
-use crate::recipe::MAX_PAC;
+use crate::recipe::{MAX_IMAGE_SIDE, MAX_PAC};
 
 /// The keys of the outermost table.
 const MODEL: AllowedKeys = AllowedKeys {
@@ -83,7 +83,8 @@ pub(super) fn pac_span(top: &TomlTable<'_>) -> Result<Option<Span>> {
 
 pub(super) fn image(top: &TomlTable<'_>) -> Result<Shape> {
     let image = top.section("image", "image", &IMAGE)?;
-    Ok([image.size("height", 1..=MAX_IMAGE)?, image.size("width", 1..=MAX_IMAGE)?, image.size("channels", 1..=4)?])
+    let side = |key| image.size(key, 1..=MAX_IMAGE_SIDE);
+    Ok([side("height")?, side("width")?, image.size("channels", 1..=4)?])
 }
 
 /// Position of the number of image channels.

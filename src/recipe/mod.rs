@@ -10,6 +10,7 @@
 mod file;
 #[cfg(feature = "cli")]
 mod flags;
+mod image_size;
 mod interval;
 mod options;
 mod training;
@@ -19,6 +20,8 @@ pub use file::Mistake;
 pub(crate) use file::{CLASSES, RUN};
 #[cfg(feature = "cli")]
 pub use flags::Flags;
+pub use image_size::ImageSize;
+pub(crate) use image_size::MAX_IMAGE_SIDE;
 pub use interval::{EvalInterval, Interval, KeptCheckpoints, TimeLimit};
 pub use options::{
     AugmentationOptions, DataOptions, DeviceOptions, ModelOptions, OutputOptions, RegularisationOptions,

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::values::{self, number, whole};
-use super::{EvalInterval, Interval, KeptCheckpoints, TimeLimit};
+use super::{EvalInterval, ImageSize, Interval, KeptCheckpoints, TimeLimit};
 use crate::data::{Background, Fit, Frames};
 use crate::files::shell_quoted_text;
 use crate::program::{AdversarialLoss, Decay, DiffAugment};
@@ -148,20 +148,30 @@ options! {
     pub struct ModelOptions {
         /// Model: a name that `gpu-gan models` lists, or a model file (.toml)
         ///
-        /// By default dcgan-fast for digits, with --pac 2 for stacked-mnist, and dcgan-fast-64 for other images.
+        /// By default dcgan-r1: for colour images of 64 x 64 pixels with image files, and for arrays of images (mnist, IDX, NumPy) of up to
+        /// 64 x 64 pixels for their own shape. For stacked-mnist it is dcgan-fast with --pac 2.
         #[arg(long, value_name = "MODEL")]
         pub model: Option<String>,
 
         /// Start from the trained weights of INIT, a run or one of its checkpoints (transfer learning)
         ///
-        /// The model is that of INIT, unless --model gives another one. Layers with the same position, kind and shapes are copied; the others
+        /// The model is that of INIT, unless --model or --size gives another one. Layers with the same position, kind and shapes are copied; the others
         /// start fresh. Classes of conditional models are matched by their names. The optimiser and the learning-rate schedule start fresh. A
         /// conditional model stays conditional, unless --unconditional is given, and an unconditional one stays unconditional, unless
         /// --conditional or --model is given.
         #[arg(long, value_name = "INIT", value_parser = values::path())]
         pub init: Option<String>,
 
-        /// Channels of the images: 1 (grey) or 3 (colour) [default: the model's]
+        /// Size of the images in pixels: SIDE or `WIDTHxHEIGHT`, for the model dcgan-r1
+        ///
+        /// The model is built for the size: 64, 128 or 96x48, for example. Both sides are 16 to 1024 pixels and divisible by four; from 64
+        /// pixels on by eight, from 128 pixels on by 16, and so on.
+        #[serde(serialize_with = "values::serialize", deserialize_with = "values::deserialize")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[arg(long, value_name = "SIZE")]
+        pub size: Option<ImageSize>,
+
+        /// Channels of the images: 1 (grey), 3 (colour) or 4 (colour and transparency) [default: the model's]
         #[arg(long, value_name = "N")]
         #[check(channels)]
         pub channels: Option<usize>,
@@ -449,6 +459,7 @@ fn channels(text: &str) -> Result<usize, String> {
     match text {
         "1" => Ok(1),
         "3" => Ok(3),
-        _ => Err("choose 1 (grey) or 3 (red, green, blue)".into()),
+        "4" => Ok(4),
+        _ => Err("choose 1 (grey), 3 (red, green, blue) or 4 (red, green, blue, alpha)".into()),
     }
 }

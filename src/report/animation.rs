@@ -9,6 +9,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, GenericImageView, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
+use super::sheet;
 use crate::error::{Error, Result};
 use crate::files::{self, GIF_MARK, PNG_MARK};
 
@@ -53,7 +54,8 @@ enum Encoder<W: Write> {
 }
 
 impl<W: Write> AnimationWriter<W> {
-    /// Begins a file of `count` frames of the shape `[height, width, channels]`. `count` is at least 1; `channels` is 1 (grey) or 3.
+    /// Begins a file of `count` frames of the shape `[height, width, channels]`. `count` is at least 1; `channels` is 1 (grey), 3 or
+    /// 4. A GIF shows transparent images in front of white.
     pub fn begin(format: AnimationFormat, out: W, shape: [usize; 3], count: u32) -> io::Result<Self> {
         Self::with_greys(format, out, shape, count, 255)
     }
@@ -78,7 +80,11 @@ impl<W: Write> AnimationWriter<W> {
             }
             AnimationFormat::Png => {
                 let mut encoder = png::Encoder::new(out, width as u32, height as u32);
-                encoder.set_color(if channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
+                encoder.set_color(match channels {
+                    1 => png::ColorType::Grayscale,
+                    3 => png::ColorType::Rgb,
+                    _ => png::ColorType::Rgba,
+                });
                 encoder.set_animated(count, 0)?;
                 encoder.add_text_chunk(PNG_MARK.0.into(), PNG_MARK.1.into())?;
                 Encoder::Png(Box::new(encoder.write_header()?))
@@ -152,7 +158,7 @@ fn read_frame(path: &Path) -> Option<DynamicImage> {
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_READ_SIDE), Some(MAX_READ_SIDE));
     reader.limits(limits);
     let image = reader.decode().ok()?;
-    let image = if is_grey(&image) { image.to_luma8().into() } else { DynamicImage::from(image.to_rgb8()) };
+    let image = if is_grey(&image) { image.to_luma8().into() } else { DynamicImage::from(sheet::on_white(&image)) };
     let side = image.width().max(image.height());
     Some(if side <= MAX_SIDE { image } else { image.resize(MAX_SIDE, MAX_SIDE, FilterType::Triangle) })
 }
@@ -162,7 +168,7 @@ fn frame(image: &DynamicImage, steps: u8) -> io::Result<Frame<'_>> {
     let [height, width, _] = shape(image);
     let (width, height) = (gif_side(width)?, gif_side(height)?);
     if !is_grey(image) {
-        return Ok(Frame::from_rgb_speed(width, height, image.as_bytes(), COLOUR_EFFORT));
+        return Ok(Frame::from_rgb_speed(width, height, &sheet::on_white(image), COLOUR_EFFORT));
     }
     let nearest = |&grey: &u8| ((u16::from(grey) * u16::from(steps) + 127) / 255) as u8;
     let buffer = image.as_bytes().iter().map(nearest).collect::<Vec<_>>().into();
@@ -193,7 +199,7 @@ mod tests {
     use std::fs;
 
     use gif::{ColorOutput, DecodeOptions};
-    use image::{GrayImage, RgbImage};
+    use image::{GrayImage, RgbImage, RgbaImage};
 
     use super::*;
     use crate::report::sheet::write_png;
@@ -246,10 +252,20 @@ mod tests {
     }
 
     #[test]
+    fn a_gif_shows_transparent_images_in_front_of_white() {
+        let clear = RgbaImage::from_fn(4, 4, |x, _| image::Rgba([90, 60, 30, if x < 2 { 0 } else { 255 }])).into();
+        let (_, pixels, _) = decoded(&animated(AnimationFormat::Gif, &[clear]));
+        assert_eq!((&pixels[0][..3], &pixels[0][9..12]), (&[255, 255, 255][..], &[90, 60, 30][..]));
+    }
+
+    #[test]
     fn an_animated_png_keeps_every_pixel() {
         let colour: DynamicImage =
             RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x * y) as u8])).into();
-        for images in [vec![grey(0), grey(7)], vec![colour.clone(), colour.rotate180(), colour.fliph()]] {
+        let clear: DynamicImage =
+            RgbaImage::from_fn(9, 7, |x, y| image::Rgba([x as u8 * 9, y as u8, 3, (x * y * 4) as u8])).into();
+        for images in [vec![grey(0), grey(7)], vec![colour.clone(), colour.rotate180(), colour.fliph()], vec![clear; 2]]
+        {
             let file = animated(AnimationFormat::Png, &images);
             let mut reader = png::Decoder::new(io::Cursor::new(&file)).read_info().unwrap();
             let control = reader.info().animation_control.unwrap();

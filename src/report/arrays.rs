@@ -91,7 +91,7 @@ pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32
     }
 }
 
-/// Writes images as an `.npy` file of u8: (N, H, W) for grey images, (N, H, W, 3) for colour. The file is written whole or not at all. A
+/// Writes images as an `.npy` file of u8: (N, H, W) for grey images, (N, H, W, C) for others. The file is written whole or not at all. A
 /// `note` makes it a part of an array (see [`array_part`](super::array_part)).
 ///
 /// # Errors

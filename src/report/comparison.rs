@@ -61,7 +61,7 @@ fn pasted(width: u32, height: u32, parts: &[(&DynamicImage, u32, u32)]) -> Resul
         DynamicImage::from(RgbImage::from_pixel(width, height, Rgb([255; 3])))
     };
     for &(image, x, y) in parts {
-        let same_colours = if grey { image.to_luma8().into() } else { DynamicImage::from(image.to_rgb8()) };
+        let same_colours = if grey { image.to_luma8().into() } else { DynamicImage::from(sheet::on_white(image)) };
         match (&mut all, &same_colours) {
             (DynamicImage::ImageLuma8(all), DynamicImage::ImageLuma8(image)) => all.copy_from(image, x, y),
             (DynamicImage::ImageRgb8(all), DynamicImage::ImageRgb8(image)) => all.copy_from(image, x, y),

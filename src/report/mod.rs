@@ -1,6 +1,6 @@
 //! Output for people and other programs: sheets of images, animations, plots, the report page, TensorBoard event files, NumPy arrays.
 //!
-//! Images are bytes in the layout (N, H, W, C) with one or three channels. [`pixels`] converts them from and to the values of networks.
+//! Images are bytes in the layout (N, H, W, C) with one, three or four channels. [`pixels`] converts them from and to the values of networks.
 
 use crate::error::{Error, Result};
 
@@ -40,7 +40,7 @@ pub struct ImageBytes<'a> {
     height: usize,
     /// The width of an image, in pixels.
     width: usize,
-    /// The number of channels: 1 (grey) or 3 (red, green, blue).
+    /// The number of channels: 1 (grey), 3 (red, green, blue) or 4 (red, green, blue, alpha).
     channels: usize,
 }
 
@@ -49,16 +49,17 @@ impl<'a> ImageBytes<'a> {
     ///
     /// # Errors
     ///
-    /// If the images have no pixels, the number of channels is neither 1 nor 3, or `bytes` is empty.
+    /// If the images have no pixels, the number of channels is not 1, 3 or 4, or `bytes` is empty.
     ///
     /// # Panics
     ///
     /// If the length of `bytes` is not a multiple of the size of an image.
     pub fn new(bytes: &'a [u8], [height, width, channels]: [usize; 3]) -> Result<Self> {
-        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
+        if !matches!(channels, 1 | 3 | 4) || height == 0 || width == 0 {
             return Err(Error::Request {
                 message: format!("images of {height} x {width} pixels with {channels} channels cannot be shown"),
-                hint: "an image needs at least 1 x 1 pixel, and 1 channel (grey) or 3 channels (red, green, blue)"
+                hint: "an image needs at least 1 x 1 pixel, and 1 channel (grey), 3 (red, green, blue) or 4 (red, green, blue, \
+                       alpha)"
                     .into(),
             });
         }
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn images_that_cannot_be_shown_are_refused() {
         for (bytes, shape) in
-            [(8, [2, 2, 2]), (16, [2, 2, 4]), (4, [2, 2, 0]), (4, [0, 2, 1]), (4, [2, 0, 1]), (0, [2, 2, 1])]
+            [(8, [2, 2, 2]), (20, [2, 2, 5]), (4, [2, 2, 0]), (4, [0, 2, 1]), (4, [2, 0, 1]), (0, [2, 2, 1])]
         {
             let error = ImageBytes::new(&vec![0; bytes], shape).unwrap_err();
             assert!(matches!(&error, Error::Request { hint, .. } if !hint.is_empty()), "{error}");

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::{DynamicImage, GrayImage, Rgb, RgbImage, RgbaImage};
 
 use super::ImageBytes;
 use crate::error::{Error, Result};
@@ -29,7 +29,8 @@ const LEGIBLE_SIDE: usize = 700;
 pub fn lay_out(images: &ImageBytes, columns: Option<usize>) -> Result<DynamicImage> {
     let columns = columns.unwrap_or_else(|| square_side(images.count()));
     let grid = Grid::new(images, columns)?;
-    let mut sheet = vec![GAP_COLOUR; grid.height() * grid.width() * images.channels];
+    let gap = [GAP_COLOUR, GAP_COLOUR, GAP_COLOUR, u8::MAX];
+    let mut sheet = gap[..images.channels].repeat(grid.height() * grid.width());
     for i in 0..images.count() {
         grid.paste(&mut sheet, images.one(i), i);
     }
@@ -168,9 +169,22 @@ fn into_image(bytes: Vec<u8>, height: usize, width: usize, channels: usize) -> D
     let (height, width) = (height as u32, width as u32);
     let image = match channels {
         1 => GrayImage::from_raw(width, height, bytes).map(DynamicImage::from),
-        _ => RgbImage::from_raw(width, height, bytes).map(DynamicImage::from),
+        3 => RgbImage::from_raw(width, height, bytes).map(DynamicImage::from),
+        _ => RgbaImage::from_raw(width, height, bytes).map(DynamicImage::from),
     };
-    image.expect("there are height * width * channels bytes, and `ImageBytes` has 1 or 3 channels")
+    image.expect("there are height * width * channels bytes, and `ImageBytes` has 1, 3 or 4 channels")
+}
+
+/// The image in front of white, for files that have no transparency.
+pub(super) fn on_white(image: &DynamicImage) -> RgbImage {
+    if !image.color().has_alpha() {
+        return image.to_rgb8();
+    }
+    let image = image.to_rgba8();
+    RgbImage::from_fn(image.width(), image.height(), |x, y| {
+        let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);
+        Rgb([red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
+    })
 }
 
 #[cfg(test)]
@@ -232,6 +246,17 @@ mod tests {
         ] {
             assert_eq!(sheet.get_pixel(x, y).0, colour, "at {x}, {y}");
         }
+    }
+
+    #[test]
+    fn sheets_of_transparent_images_have_opaque_gaps() {
+        let bytes = [[255, 0, 0, 0], [0, 255, 0, 9]].concat();
+        let sheet = lay_out(&ImageBytes::new(&bytes, [1, 1, 4]).unwrap(), None).unwrap();
+        let pixel = |x: u32| sheet.as_rgba8().unwrap().get_pixel(x, GAP as u32).0;
+        assert_eq!(pixel(0), [GAP_COLOUR, GAP_COLOUR, GAP_COLOUR, 255]);
+        assert_eq!((pixel(GAP as u32), pixel(sheet.width() - 1 - GAP as u32)), ([255, 0, 0, 0], [0, 255, 0, 9]));
+        let flat = on_white(&single(&ImageBytes::new(&bytes, [1, 1, 4]).unwrap(), 1));
+        assert_eq!(flat.get_pixel(0, 0).0, [246, 255, 246]); // 9 of 255 green
     }
 
     #[test]

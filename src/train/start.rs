@@ -11,7 +11,7 @@ use super::{Checkpoint, Classes, Row, RunFolder, Settings, shared_paths};
 use crate::data::{self, ImageSet, Source, aerial, stacked_mnist};
 use crate::error::{Error, Result};
 use crate::files::{shell_quoted, text_of};
-use crate::net::Model;
+use crate::net::{Model, Shape};
 use crate::program::Decay;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, EvalInterval, ModelOptions, OutputOptions, Recipe};
@@ -50,6 +50,13 @@ pub fn read_config(path: &Path) -> Result<Recipe> {
     Ok(recipe)
 }
 
+/// The shape of the default model's images for image files.
+const IMAGE_FILES: Shape = [64, 64, 3];
+/// The shape of the default model's images for digits.
+const DIGITS: Shape = [28, 28, 1];
+/// Arrays of images of larger sides are scaled down by default.
+const MAX_OWN_SIDE: usize = 64;
+
 /// Begins a run: reads its images and decides every option that the recipe leaves open.
 ///
 /// # Errors
@@ -72,17 +79,12 @@ pub fn begin(recipe: &Recipe, cache: Option<&Path>, console: &Console) -> Result
         ..source
     };
     let init = recipe.model.init.as_deref().map(TrainedWeights::read).transpose()?;
-    let trained = init.as_ref().map(TrainedWeights::model).filter(|_| recipe.model.model.is_none());
+    let of_init = recipe.model.model.is_none() && recipe.model.size.is_none();
+    let trained = init.as_ref().map(TrainedWeights::model).filter(|_| of_init);
     let mut model = match trained {
-        Some(trained) => trained.without_classes()?,
-        None => model_for(&source, recipe.model.model.as_deref())?,
+        Some(trained) => with_options(&trained.without_classes()?, &recipe.model)?,
+        None => model_for(&source, &recipe.model)?,
     };
-    if let Some(channels) = recipe.model.channels {
-        model = model.with_channels(channels)?;
-    }
-    if let Some(pac) = recipe.model.pac {
-        model = model.with_pac(pac)?;
-    }
     let images = data::open(&source, model.image, cache, console)?;
     let stays = trained.map(|trained| trained.classes.is_some());
     model = match recipe.model.conditional.or(stays) {
@@ -123,18 +125,35 @@ pub fn usual_options(source: &Source, model: &Model) -> Recipe {
     usual
 }
 
-/// The requested model, or the default model of the data set.
+/// The requested model, or the default model of the data set, with the requested size, channels and [`Model::pac`].
 ///
 /// # Errors
 ///
-/// If the model does not exist or its file is invalid.
-pub fn model_for(source: &Source, asked: Option<&str>) -> Result<Model> {
-    match asked {
-        Some(model) => Model::open(model),
-        None if source.has_image_files()? => Model::named("dcgan-fast-64"),
-        None if source.name == stacked_mnist::NAME => Model::named("dcgan-fast")?.with_channels(3)?.with_pac(2),
-        None => Model::named("dcgan-fast"),
+/// If the model does not exist, its file is invalid, or it cannot have the size, channels or `pac`.
+pub fn model_for(source: &Source, asked: &ModelOptions) -> Result<Model> {
+    let ModelOptions { model, size, channels, pac, .. } = asked;
+    if source.name == stacked_mnist::NAME && model.is_none() && size.is_none() {
+        let model = Model::named("dcgan-fast")?.with_channels(channels.unwrap_or(3))?;
+        return model.with_pac(pac.unwrap_or(2));
     }
+    let name = model.as_deref().unwrap_or(Model::SIZED);
+    let model = Model::open_for(name, *size, *channels, default_shape(source)?)?;
+    pac.map_or_else(|| Ok(model.clone()), |pac| model.with_pac(pac))
+}
+
+/// The shape of the default model's images: the arrays' own shape if it is small and there is a network for it.
+fn default_shape(source: &Source) -> Result<Shape> {
+    let fits = |&shape: &Shape| shape[0].max(shape[1]) <= MAX_OWN_SIDE && Model::sized(shape).is_ok();
+    match source.array_shape()?.filter(fits) {
+        Some(own) => Ok(own),
+        None => Ok(if source.has_image_files()? { IMAGE_FILES } else { DIGITS }),
+    }
+}
+
+/// A model with the requested channels and [`Model::pac`].
+fn with_options(model: &Model, asked: &ModelOptions) -> Result<Model> {
+    let model = asked.channels.map_or_else(|| Ok(model.clone()), |channels| model.with_channels(channels))?;
+    asked.pac.map_or_else(|| Ok(model.clone()), |pac| model.with_pac(pac))
 }
 
 /// Resumes a run with its saved settings. `changes` may have options that do not change the steps that are done: the length of the run,
@@ -306,18 +325,13 @@ pub fn requeued(run: &Path, asked: &Recipe) -> Result<Requeued> {
     let checkpoint = Checkpoint::read(&path)?;
     let (settings, model) = (&checkpoint.settings, &checkpoint.model);
     let mut asked = asked.clone();
-    let ModelOptions { model: name, init, channels, pac, conditional } = std::mem::take(&mut asked.model);
-    let mut same = match (&name, &init, channels, pac) {
-        // Without a name, the model is that of the trained weights, which may have been trained on.
-        (None, None, None, None) | (None, Some(_), ..) => model.clone(),
-        _ => model_for(&settings.data, name.as_deref())?,
+    let of_model = std::mem::take(&mut asked.model);
+    let ModelOptions { model: ref name, ref init, size, channels, pac, conditional } = of_model;
+    let mut same = match (name, init, size, channels, pac) {
+        // Without a name and a size, the model is that of the trained weights, which may have been trained on.
+        (None, None, None, None, None) | (None, Some(_), None, ..) => with_options(model, &of_model)?,
+        _ => model_for(&settings.data, &of_model)?,
     };
-    if let Some(channels) = channels {
-        same = same.with_channels(channels)?;
-    }
-    if let Some(pac) = pac {
-        same = same.with_pac(pac)?;
-    }
     if let Some(classes) = model.classes.filter(|_| conditional != Some(false) && same.classes.is_none()) {
         same = same.with_classes(classes)?;
     }

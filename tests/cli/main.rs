@@ -37,6 +37,7 @@ mod resume;
 mod sample;
 mod shard;
 mod sharing;
+mod sizes;
 #[cfg(unix)]
 mod stop;
 mod summary;

@@ -5,8 +5,8 @@ use crate::place::Place;
 #[test]
 fn the_default_model_is_shown_if_none_is_named() {
     let place = Place::empty();
-    let said = place.gpu_gan("summary").succeeds().prints("dcgan-fast\n").prints("747393").prints("109281");
-    assert_eq!(said.stdout(), place.gpu_gan("summary dcgan-fast").succeeds().stdout());
+    let said = place.gpu_gan("summary").succeeds().prints("dcgan-r1\n").prints("549425").prints("109281");
+    assert_eq!(said.stdout(), place.gpu_gan("summary dcgan-r1").succeeds().stdout());
     assert_eq!(said.stderr(), "");
 }
 
@@ -27,9 +27,10 @@ fn every_model_that_is_listed_has_a_summary_with_the_same_numbers() {
     let place = Place::empty();
     let listed = place.gpu_gan("models").succeeds();
     let lines: Vec<String> = listed.stdout().lines().map(str::to_string).collect();
-    assert!(lines[0].starts_with("model ") && lines.len() == 9, "{lines:?}");
+    assert!(lines[0].starts_with("model ") && lines.len() == 10, "{lines:?}");
     for (name, parameters, layer) in [
         ("gan-mlp", ["1486352", "533505"], "leaky-relu, slope 0.2"),
+        ("dcgan-r1", ["549425", "109281"], "conv, kernel 3, stride 1, pad 1"),
         ("dcgan-small", ["747393", "64433"], "conv, kernel 5, stride 2"),
         ("dcgan-fast", ["747393", "109281"], "conv, kernel 3, stride 2, pad 1"),
         ("dcgan-28", ["2305472", "212865"], "transposed-conv, kernel 5, stride 2, pad same"),
@@ -56,7 +57,7 @@ fn a_model_is_shown_and_trained_for_other_channels_where_its_layers_follow() {
     let place = Place::new();
     place.gpu_gan("summary --channels 3").succeeds().prints("28 x 28 x 3");
     place.gpu_gan("summary dcgan-64 --channels 1").succeeds().prints("64 x 64 x 1");
-    place.gpu_gan("summary --channels 2").refused().error("images cannot have 2 channels").hint("1 (grey) or 3");
+    place.gpu_gan("summary --channels 2").refused().error("images cannot have 2 channels").hint("1 (grey), 3");
     place
         .gpu_gan("summary tiny.toml --channels 3")
         .refused()

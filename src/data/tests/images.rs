@@ -9,7 +9,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, Rgb
 use tempfile::TempDir;
 
 use super::super::resize::Resize;
-use super::super::{Tiles, aerial, open};
+use super::super::{Fit, Tiles, aerial, open};
 use super::{ImageSet, Source, assert_refused};
 use crate::error::Result;
 use crate::progress::Console;
@@ -567,10 +567,38 @@ fn tiles_with_a_side_or_stride_of_zero_are_refused() {
 }
 
 #[test]
-fn models_with_two_or_four_channels_are_refused() {
-    for channels in [2, 4] {
-        assert_refused(ImageDir::new().open([SIDE, SIDE, channels]), &["1 channel", "3", &channels.to_string()]);
+fn models_with_two_channels_are_refused() {
+    assert_refused(ImageDir::new().open([SIDE, SIDE, 2]), &["1 channel", "3", "images have 2"]);
+}
+
+#[test]
+fn models_with_four_channels_keep_transparency_without_the_colour_of_invisible_pixels() {
+    const RGBA: [usize; 3] = [8, 8, 4];
+    let dir = ImageDir::empty();
+    let half = RgbaImage::from_fn(8, 8, |x, _| Rgba([10, 20, 30, [255, 0, 127][x.min(2) as usize]]));
+    (0..8).for_each(|i| dir.write(&format!("a{i}.png"), &png(&half.clone().into())));
+    let opaque = RgbImage::from_pixel(8, 8, Rgb([1, 2, 3]));
+    (0..8).for_each(|i| dir.write(&format!("b{i}.png"), &png(&opaque.clone().into())));
+    // The left half is invisible green. Its colour must not appear at the edge of the red half when the image is made smaller.
+    let sharp = RgbaImage::from_fn(24, 24, |x, _| if x < 12 { Rgba([0, 255, 0, 0]) } else { Rgba([200, 0, 0, 255]) });
+    (0..8).for_each(|i| dir.write(&format!("c{i}.png"), &png(&sharp.clone().into())));
+    let set = dir.open(RGBA).unwrap();
+    assert_eq!(set.image(0)[..12], [10, 20, 30, 255, 255, 255, 255, 0, 10, 20, 30, 127]);
+    assert_eq!(set.image(8)[..4], [1, 2, 3, 255]);
+    for pixel in set.image(16).chunks(4).filter(|pixel| pixel[3] > 0) {
+        assert!(pixel[0].abs_diff(200) <= 1 && pixel[1] == 0, "{pixel:?}");
     }
+    assert!(!dir.remarks(RGBA).contains("transparent"), "{}", dir.remarks(RGBA));
+    // Around padded images is transparency.
+    let wide = DynamicImage::from(RgbImage::from_pixel(16, 8, Rgb([9, 9, 9])));
+    let wide_dir = ImageDir::empty();
+    (0..16).for_each(|i| wide_dir.write(&format!("{i}.png"), &png(&wide)));
+    let source = Source { fit: Fit::Pad, ..wide_dir.source() };
+    let padded = open(&source, RGBA, None, &Console::silent()).unwrap();
+    assert_eq!(
+        (&padded.image(0)[..4], &padded.image(0)[4 * 4 * 8..][..4]),
+        (&[255, 255, 255, 0][..], &[9, 9, 9, 255][..])
+    );
 }
 
 #[test]

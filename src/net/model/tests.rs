@@ -63,7 +63,7 @@ fn with_channels_gives_every_model_for_grey_and_colour_and_updates_its_text() {
     for name in Model::built_in() {
         let model = Model::named(name).unwrap();
         let [h, w, c] = model.image;
-        for channels in [1, 3] {
+        for channels in [1, 3, 4] {
             let other = model.with_channels(channels).unwrap();
             assert_eq!(other.image, [h, w, channels], "{name}");
             assert_eq!(Model::parse(other.to_toml(), name).unwrap(), other, "{name}");
@@ -161,10 +161,10 @@ fn with_pac_multiplies_the_discriminators_input_channels_and_restricts_the_batch
 #[test]
 fn invalid_numbers_of_channels_are_refused() {
     let model = Model::named("dcgan-small").unwrap();
-    for channels in [0, 2, 4, usize::MAX] {
+    for channels in [0, 2, 5, usize::MAX] {
         let error = model.with_channels(channels).unwrap_err();
         assert_eq!(error.to_string(), format!("images cannot have {channels} channels"));
-        assert_eq!(error.hint(), "choose 1 (grey) or 3 (red, green, blue)");
+        assert_eq!(error.hint(), "choose 1 (grey), 3 (red, green, blue) or 4 (red, green, blue, alpha)");
     }
     let fixed = model.to_toml().replace("channels = \"image\"", "channels = 1");
     let error = Model::parse(&fixed, "fixed.toml").unwrap().with_channels(3).unwrap_err();
@@ -176,7 +176,7 @@ fn invalid_numbers_of_channels_are_refused() {
 fn the_pixel_range_follows_the_generators_last_activation() {
     let ranges: Vec<[f64; 2]> = Model::built_in().map(|name| Model::named(name).unwrap().range()).collect();
     let (signed, unsigned) = ([-1.0, 1.0], [0.0, 1.0]);
-    assert_eq!(ranges, [signed, signed, signed, signed, signed, signed, unsigned, signed]);
+    assert_eq!(ranges, [signed, signed, signed, signed, signed, signed, signed, unsigned, signed]);
     let text = BUILT_IN[0].1.replace("\"tanh\"", "\"sigmoid\""); // before a reshape
     assert_eq!(vec![Model::parse(&text, "mlp").unwrap().range()], [unsigned]);
 }
@@ -187,7 +187,7 @@ fn an_unknown_model_name_is_refused_with_the_known_names() {
     assert_eq!(named.to_string(), "there is no built-in model called \"dcgan\"");
     assert_eq!(
         named.hint(),
-        "built-in models: gan-mlp, dcgan-small, dcgan-fast, dcgan-28, dcgan-fast-64, dcgan-64, upconv-64 and upconv-aerial"
+        "built-in models: dcgan-r1, gan-mlp, dcgan-small, dcgan-fast, dcgan-28, dcgan-fast-64, dcgan-64, upconv-64 and upconv-aerial"
     );
     for name in ["dcgan", "models/dcgan.json", "", "models/"] {
         let error = Model::open(name).unwrap_err();
