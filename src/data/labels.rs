@@ -421,12 +421,6 @@ fn distinct<T: Ord + Clone>(labels: &[T]) -> Result<Vec<T>, String> {
     Ok(distinct)
 }
 
-/// Names of classes in a sentence. A name with a comma in it is quoted.
-pub(crate) fn listed_names(names: &[String]) -> String {
-    let quoted = |name: &String| if name.contains(',') { format!("`{name}`") } else { name.clone() };
-    names.iter().map(quoted).collect::<Vec<_>>().join(", ")
-}
-
 /// Sorts the names of classes: numerically if all are integers, else alphabetically.
 pub(super) fn sort_names(names: &mut [String]) {
     let numbers: Option<Vec<i128>> = names.iter().map(|name| name.parse().ok()).collect();

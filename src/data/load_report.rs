@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::data_error;
 use super::decode::ImageTraits;
 use super::format::UnreadableFormat;
-use super::labels::listed_names;
 use super::resize::Resize;
 use super::source::{Background, Fit};
 use crate::error::{Error, Result};
@@ -404,4 +403,10 @@ pub(super) fn of(count: usize, all: usize) -> String {
         _ if count == all => format!("all {all} images are"),
         _ => format!("{count} of {all} images are"),
     }
+}
+
+/// Names of classes in a sentence. A name with a comma in it is quoted.
+pub(crate) fn listed_names(names: &[String]) -> String {
+    let quoted = |name: &String| if name.contains(',') { format!("`{name}`") } else { name.clone() };
+    names.iter().map(quoted).collect::<Vec<_>>().join(", ")
 }

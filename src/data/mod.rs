@@ -23,8 +23,8 @@ use resize::Resize;
 
 pub(crate) use arrays::{MAX_HEADER, npy_header};
 pub use image_set::ImageSet;
-pub(crate) use labels::listed_names;
 pub use labels::names_a_part;
+pub(crate) use load_report::listed_names;
 pub use source::{Background, Fit, Frames, Source, Tiles, absolute, is_built_in};
 
 pub mod aerial;
