@@ -123,15 +123,21 @@ impl NumberType {
             let slack = if self.kind == NumberKind::Float { SLACK * (high - low) } else { 0.0 };
             least >= low - slack && largest <= high + slack
         };
+        // A thousandth is enough for a person.
+        let [shown_least, shown_largest] = [least, largest].map(|number| (1000.0 * number).round() / 1000.0);
         let Some(&(low, high)) = ranges.iter().find(holds) else {
             let known: Vec<_> = ranges.iter().map(|(low, high)| format!("{low} to {high}")).collect();
-            return Err(format!("has values from {least} to {largest}; they must be {}", known.join(", or ")));
+            return Err(format!(
+                "has values from {shown_least} to {shown_largest}; they must be {}",
+                known.join(", or ")
+            ));
         };
         let byte = |number: f64| (255.0 * (number - low) / (high - low)).clamp(0.0, 255.0).round() as u8;
         let pixels = numbers().map(byte).collect();
         let is_obvious = self.kind == NumberKind::Bool || (low, high) == (0.0, 255.0);
-        let note =
-            format!("the values of the array are from {least} to {largest}; {low} to {high} is mapped to 0 to 255");
+        let note = format!(
+            "the values of the array are from {shown_least} to {shown_largest}; {low} to {high} is mapped to 0 to 255"
+        );
         Ok((pixels, (!is_obvious).then_some(note)))
     }
 }
