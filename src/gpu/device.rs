@@ -251,10 +251,10 @@ impl GpuDevice {
         self
     }
 
-    /// This device, and if it runs kernels for one kind of adapter, the same device with the portable kernels.
+    /// This device, and if it runs shaders for one kind of adapter, the same device with the portable kernels.
     pub fn variants(&self) -> Vec<Self> {
         let mut variants = vec![self.clone()];
-        if self.kernels != KernelSet::Portable {
+        if !matches!(self.kernels, KernelSet::Portable | KernelSet::SmallTiles) {
             variants.push(Self { kernels: KernelSet::Portable, ..self.clone() });
         }
         variants
@@ -279,14 +279,20 @@ impl GpuDevice {
         self
     }
 
-    /// This device with the portable kernels, once for each number of an alternative tile shape.
+    /// This device with the portable kernels, once for each number of an alternative tile shape. If this device has small tiles, the
+    /// default tile shapes of the portable kernels are alternatives, too.
     pub fn tile_shape_variants(&self) -> Vec<Self> {
+        let default = (self.kernels == KernelSet::SmallTiles).then(|| Self {
+            kernels: KernelSet::Portable,
+            tile_choice: TileChoice::Default,
+            ..self.clone()
+        });
         let with = |number| Self {
             kernels: KernelSet::Portable,
             tile_choice: TileChoice::Alternative(number),
             ..self.clone()
         };
-        (1..=MAX_TILE_SHAPES).map(with).collect()
+        default.into_iter().chain((1..=MAX_TILE_SHAPES).map(with)).collect()
     }
 
     /// The dispatches that run operations on this device, in order.
