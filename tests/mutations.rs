@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::ops::Range;
@@ -76,10 +76,19 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let all: Vec<Case> = awkward().into_iter().chain(long()).collect();
     // The tuner may choose any of the tile shapes.
     let variants: Vec<GpuDevice> = gpu.variants().into_iter().chain(gpu.tile_shape_variants()).collect();
-    let of = |shader: &Shader| -> Vec<(&Case, &GpuDevice)> {
-        let pairs = variants.iter().flat_map(|variant| all.iter().map(move |case| (case, variant)));
-        pairs.filter(|(case, gpu)| case.entry_points(gpu).iter().any(|(used, _)| *used == shader.name)).collect()
-    };
+    // Each case on all variants that run it differently, before the next case: a mutation of what only one variant runs is caught early, too.
+    let mut pairs: BTreeMap<&str, Vec<(&Case, &GpuDevice)>> = BTreeMap::new();
+    for case in &all {
+        let mut known = Vec::new();
+        for variant in &variants {
+            let dispatches = case.dispatches_on(variant);
+            if !known.contains(&dispatches) {
+                known.push(dispatches);
+                let used: BTreeSet<&str> = case.entry_points(variant).iter().map(|(shader, _)| *shader).collect();
+                used.into_iter().for_each(|shader| pairs.entry(shader).or_default().push((case, variant)));
+            }
+        }
+    }
     let broken = |source: &str, place: usize| format!("{}-{}", &source[..place], &source[place + 1..]);
     // A file can be part of several shaders.
     let mut users: BTreeMap<&str, Vec<(&Shader, Range<usize>)>> = BTreeMap::new();
@@ -100,7 +109,7 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let results = mutations.into_par_iter().map(|(file, text, place, users)| {
         let complaint = users
             .iter()
-            .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &of(shader)));
+            .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &pairs[shader.name]));
         (format!("{file}: {}", line_of(&broken(text, place), place)), complaint)
     });
     let (mut table, mut missed) = (String::new(), Vec::new());

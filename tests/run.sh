@@ -162,8 +162,26 @@ fi
 [ -n "${XDG_RUNTIME_DIR:-}" ] || export NODEVICE_SELECT=1
 
 # In release, as `cargo run --release` builds it: the tests train networks. The examples are not built here; clippy compiles them.
-if [ $# = 0 ]; then
-    cargo test --release --locked --lib --test '*'
-    exec cargo test --release --locked --doc
-fi
-exec cargo test --release --locked "$@"
+[ $# = 0 ] || exec cargo test --release --locked "$@"
+
+# Other drivers and browsers compile on one core, so their tests run beside the others. The tests of the binary come first and alone, as
+# some of them measure time.
+others=()
+for path in tests/*.rs; do
+    case "$(basename "$path" .rs)" in
+        drivers | page | tint) ;;
+        *) others+=(--test "$(basename "$path" .rs)") ;;
+    esac
+done
+cargo test --release --locked --no-run --lib --test '*'
+cargo test --release --locked --lib --test cli
+log="$(mktemp)"
+cargo test --release --locked --test drivers --test page --test tint >"$log" 2>&1 &
+beside=$!
+trap 'kill "$beside" 2>/dev/null || true; rm -f "$log"' EXIT
+status=0
+cargo test --release --locked "${others[@]}" || status=$?
+wait "$beside" || status=$?
+cat "$log"
+[ "$status" = 0 ] || exit "$status"
+cargo test --release --locked --doc
