@@ -85,7 +85,9 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
             if !known.contains(&dispatches) {
                 known.push(dispatches);
                 let used: BTreeSet<&str> = case.entry_points(variant).iter().map(|(shader, _)| *shader).collect();
-                used.into_iter().for_each(|shader| pairs.entry(shader).or_default().push((case, variant)));
+                for shader in used {
+                    pairs.entry(shader).or_default().push((case, variant));
+                }
             }
         }
     }
