@@ -72,10 +72,10 @@ impl<W: Write> AnimationWriter<W> {
             AnimationFormat::Gif => {
                 let palette = if channels == 1 { greys(steps) } else { Vec::new() };
                 let (width, height) = (gif_side(width)?, gif_side(height)?);
-                let mut encoder = gif::Encoder::new(out, width, height, &palette).map_err(io::Error::other)?;
-                encoder.set_repeat(Repeat::Infinite).map_err(io::Error::other)?;
+                let mut encoder = gif::Encoder::new(out, width, height, &palette).map_err(gif_error)?;
+                encoder.set_repeat(Repeat::Infinite).map_err(gif_error)?;
                 let comment = gif::AnyExtension(gif::Extension::Comment as u8);
-                encoder.write_raw_extension(comment, &[GIF_MARK.as_bytes()]).map_err(io::Error::other)?;
+                encoder.write_raw_extension(comment, &[GIF_MARK.as_bytes()]).map_err(gif_error)?;
                 Encoder::Gif(encoder)
             }
             AnimationFormat::Png => {
@@ -85,9 +85,9 @@ impl<W: Write> AnimationWriter<W> {
                     3 => png::ColorType::Rgb,
                     _ => png::ColorType::Rgba,
                 });
-                encoder.set_animated(count, 0)?;
-                encoder.add_text_chunk(PNG_MARK.0.into(), PNG_MARK.1.into())?;
-                Encoder::Png(Box::new(encoder.write_header()?))
+                encoder.set_animated(count, 0).map_err(png_error)?;
+                encoder.add_text_chunk(PNG_MARK.0.into(), PNG_MARK.1.into()).map_err(png_error)?;
+                Encoder::Png(Box::new(encoder.write_header().map_err(png_error)?))
             }
         };
         Ok(Self { encoder, steps })
@@ -98,11 +98,11 @@ impl<W: Write> AnimationWriter<W> {
         match &mut self.encoder {
             Encoder::Gif(encoder) => {
                 let frame = Frame { delay: hundredths, ..frame(image, self.steps)? };
-                encoder.write_frame(&frame).map_err(io::Error::other)
+                encoder.write_frame(&frame).map_err(gif_error)
             }
             Encoder::Png(encoder) => {
-                encoder.set_frame_delay(hundredths, 100)?;
-                Ok(encoder.write_image_data(image.as_bytes())?)
+                encoder.set_frame_delay(hundredths, 100).map_err(png_error)?;
+                encoder.write_image_data(image.as_bytes()).map_err(png_error)
             }
         }
     }
@@ -110,9 +110,25 @@ impl<W: Write> AnimationWriter<W> {
     /// Writes the end of the file.
     pub fn end(self) -> io::Result<()> {
         match self.encoder {
-            Encoder::Gif(encoder) => encoder.into_inner().map(drop).map_err(io::Error::other),
-            Encoder::Png(encoder) => Ok(encoder.finish()?),
+            Encoder::Gif(encoder) => encoder.into_inner().map(drop).map_err(gif_error),
+            Encoder::Png(encoder) => encoder.finish().map_err(png_error),
         }
+    }
+}
+
+/// The cause of an encoder's error. Errors of files keep their kind, which decides the hint: on a full disk, to free space.
+fn gif_error(error: gif::EncodingError) -> io::Error {
+    match error {
+        gif::EncodingError::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+/// As [`gif_error`].
+fn png_error(error: png::EncodingError) -> io::Error {
+    match error {
+        png::EncodingError::IoError(error) => error,
+        other => io::Error::other(other),
     }
 }
 
@@ -203,6 +219,39 @@ mod tests {
 
     use super::*;
     use crate::report::sheet::write_png;
+
+    /// A disk with room for some bytes.
+    struct SmallDisk(usize);
+
+    impl Write for SmallDisk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let written = bytes.len().min(self.0);
+            self.0 -= written;
+            if written == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(written) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whichever_byte_finds_the_disk_full_the_error_says_so() {
+        let image = DynamicImage::ImageRgb8(RgbImage::from_fn(4, 4, |x, y| [x as u8 * 60, y as u8 * 60, 7].into()));
+        for format in [AnimationFormat::Gif, AnimationFormat::Png] {
+            let write = |room: usize| {
+                let mut animation = AnimationWriter::begin(format, SmallDisk(room), [4, 4, 3], 2)?;
+                animation.add(&image, 40)?;
+                animation.add(&image, 40)?;
+                animation.end()
+            };
+            let needed = (0..10_000).find(|&room| write(room).is_ok()).expect("two small images need less");
+            assert!(needed > 100);
+            for room in 0..needed {
+                assert_eq!(write(room).unwrap_err().kind(), io::ErrorKind::StorageFull, "{format:?}, {room} bytes");
+            }
+        }
+    }
 
     /// Decodes a GIF: the delay and the RGB pixels of each frame, and the number of repetitions.
     fn decoded(gif: &[u8]) -> (Vec<u16>, Vec<Vec<u8>>, Repeat) {
