@@ -6,7 +6,7 @@ mod common;
 use std::cell::RefCell;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{aloud, apart, gpu};
 use gpu_gan::Error;
@@ -18,7 +18,8 @@ use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Progra
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::train::{
     Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings,
-    RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, TrainingEvent, capacity, latent, train, train_in_memory,
+    RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, TrainingEvent, capacity, latent, rehearse, train,
+    train_in_memory,
 };
 
 /// Digits of MNIST to train on.
@@ -457,7 +458,8 @@ fn a_run_in_memory_has_the_weights_of_a_run_in_a_folder_and_its_observer_sees_an
 
     let place = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(Some(&place.path().join("run")), "digits").unwrap();
-    let ending = train(Training {
+    let stop = StopRequest::default();
+    let mut training = Training {
         device: Box::new(&device),
         reopen: &|| panic!("nothing was lost"),
         images: &images,
@@ -468,9 +470,11 @@ fn a_run_in_memory_has_the_weights_of_a_run_in_a_folder_and_its_observer_sees_an
         when_report_exists: None,
         observer: Box::new(until("")),
         evaluator: None,
-        stop: &StopRequest::default(),
-    })
-    .unwrap();
+        stop: &stop,
+    };
+    assert!(rehearse(&mut training, Instant::now(), Duration::from_secs(20)).unwrap().is_some());
+    assert!(words.borrow().is_empty(), "a rehearsal was observed: {:?}", words.borrow());
+    let ending = train(training).unwrap();
     assert!(Checkpoint::read(&ending.checkpoint).unwrap().tensors() == trained.tensors());
     let expected = [
         named(&["sheet 0"]),

@@ -21,14 +21,16 @@ const STEPS: u64 = 8;
 const MAX_SHARE: f64 = 0.1;
 
 /// The number of steps with which the run is complete when `time` has passed since `began`. `None` if the run is stopped during the
-/// rehearsal.
+/// rehearsal. The observer sees nothing of it.
 ///
 /// # Errors
 ///
 /// [`Error::Request`] if not even one step fits, and the errors of training.
 pub fn rehearse(training: &mut Training, began: Instant, time: Duration) -> Result<Option<u64>> {
     let start = training.start.clone();
+    let observer = std::mem::replace(&mut training.observer, Box::new(()));
     let outcome = attempt(training, began, time.as_secs_f64());
+    training.observer = observer;
     training.start = start;
     outcome.map_err(|error| match error {
         Error::Lost { device, reason, .. } => Error::Lost { device, reason, hint: way_on(training) },
