@@ -167,10 +167,11 @@ fi
 # Other drivers and browsers compile on one core, so their tests run beside the others. The tests of the binary come first and alone, as
 # some of them measure time.
 others=()
-for path in tests/*.rs; do
-    case "$(basename "$path" .rs)" in
-        drivers | page | tint) ;;
-        *) others+=(--test "$(basename "$path" .rs)") ;;
+for path in tests/*.rs tests/*/main.rs; do
+    name="$(basename "${path%/main.rs}" .rs)"
+    case "$name" in
+        cli | drivers | page | tint) ;;
+        *) others+=(--test "$name") ;;
     esac
 done
 cargo test --release --locked --no-run --lib --test '*'
