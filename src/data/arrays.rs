@@ -281,7 +281,7 @@ impl Array {
     fn labels(&self, count: u64) -> Result<Option<Labels>> {
         let columns = match *self.header.shape() {
             [n] | [n, 1] if n == count => 1,
-            [n, columns] if n == count && columns <= MAX_CLASSES as u64 => columns as usize,
+            [n, columns] if n == count && (2..=MAX_CLASSES as u64).contains(&columns) => columns as usize,
             _ => return Ok(None),
         };
         if self.header.order() == Order::Fortran && columns > 1 {

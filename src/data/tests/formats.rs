@@ -181,7 +181,8 @@ fn labels_in_arrays_are_numbers_text_or_one_hot_and_other_arrays_are_named() {
     assert_eq!(named("|u1", "20, 3", &one_hot, "labels.npy"), found([0, 1, 2], ""));
     assert_eq!(named("|S4", "20,", &text, "y.npy"), found([2, 1, 0], "bird cat dog"));
     assert_eq!(named(">U4", "20, 1", &wide_text, "names.npy"), found([2, 1, 0], "bird cat dög"));
-    for (kind, shape, elements) in [("<f4", "20,", &fractions), ("|u1", "20, 3", &vec![1; 60])] {
+    let no_class = [("<f4", "20,", &fractions), ("|u1", "20, 3", &vec![1; 60]), ("|u1", "20, 0", &Vec::new())];
+    for (kind, shape, elements) in no_class {
         let (labels, _, said) = named(kind, shape, elements, "y.npy");
         assert!(
             labels.is_none() && said.contains("the array y.npy has the shape (20") && said.contains("no classes"),
