@@ -258,7 +258,11 @@ fn image_seeds() -> Vec<Vec<u8>> {
 }
 
 fn npy_bytes(shape: &str, elements: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}\n");
+    npy_of("|u1", "False", shape, elements)
+}
+
+fn npy_of(kind: &str, is_fortran: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{kind}', 'fortran_order': {is_fortran}, 'shape': ({shape}), }}\n");
     [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), elements].concat()
 }
 
@@ -268,6 +272,13 @@ fn npy_seeds() -> Vec<Vec<u8>> {
         npy_bytes("16, 4, 4", &pixels),
         npy_bytes("2, 4, 8, 3", &pixels[..192]),
         npy_bytes("4, 3, 4, 4", &pixels[..192]),
+        npy_of(
+            "<f4",
+            "True",
+            "16, 4, 4",
+            &(0..256).flat_map(|i| (i as f32 / 255.0).to_le_bytes()).collect::<Vec<u8>>(),
+        ),
+        npy_of(">i2", "False", "16, 4, 4", &(0..256_i16).flat_map(i16::to_be_bytes).collect::<Vec<u8>>()),
     ]
 }
 
@@ -282,8 +293,16 @@ fn zipped(files: &[(&str, Vec<u8>)], method: zip::CompressionMethod) -> Vec<u8> 
 }
 
 fn npz_seeds() -> Vec<Vec<u8>> {
-    let files = [("x_train.npy", npy_seeds().remove(0)), ("y_train.npy", npy_bytes("16,", &[1; 16]))];
-    [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated].map(|method| zipped(&files, method)).into()
+    let with = |labels: Vec<u8>| [("x_train.npy", npy_seeds().remove(0)), ("y_train.npy", labels)];
+    let files = with(npy_bytes("16,", &[1; 16]));
+    let one_hot: Vec<u8> = (0..32).map(|i| u8::from(i % 2 == i / 2 % 2)).collect();
+    let others = [
+        npy_bytes("16, 2", &one_hot),
+        npy_of("|S2", "False", "16,", &b"ab".repeat(16)),
+        npy_of("<U1", "False", "16,", &b"a\0\0\0".repeat(16)),
+    ];
+    let plain = [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated].map(|method| zipped(&files, method));
+    plain.into_iter().chain(others.map(|labels| zipped(&with(labels), zip::CompressionMethod::Stored))).collect()
 }
 
 fn archived_images() -> Vec<(&'static str, Vec<u8>)> {
