@@ -106,6 +106,7 @@ pub mod gpu;
 mod memory;
 pub mod metrics;
 pub mod net;
+mod npy;
 pub mod program;
 pub mod progress;
 mod protobuf;

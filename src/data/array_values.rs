@@ -1,85 +1,36 @@
 //! The elements of NumPy arrays: as bytes of pixels, and as labels.
 
-use half::f16;
-use npyz::{DType, Endianness, TypeChar};
+use crate::npy::{ElementKind, ElementType};
 
 /// How far numbers may lie outside a range, as a share of its width: rounding, and filters that overshoot.
 const SLACK: f64 = 0.005;
 
 /// The type of an array's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NumberType {
-    kind: NumberKind,
-    bytes: usize,
-    is_big_endian: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NumberKind {
-    Bool,
-    Unsigned,
-    Signed,
-    Float,
-}
+pub(super) struct NumberType(ElementType);
 
 impl NumberType {
-    /// The type of numbers that is called `dtype`. None for text, objects, complex numbers and records.
-    pub(super) fn of(dtype: &DType) -> Option<Self> {
-        let DType::Plain(text) = dtype else { return None };
-        let (kind, sizes): (_, &[u64]) = match text.type_char() {
-            TypeChar::Bool => (NumberKind::Bool, &[1]),
-            TypeChar::Uint => (NumberKind::Unsigned, &[1, 2, 4, 8]),
-            TypeChar::Int => (NumberKind::Signed, &[1, 2, 4, 8]),
-            TypeChar::Float => (NumberKind::Float, &[2, 4, 8]),
-            _ => return None,
-        };
-        let size = sizes.iter().find(|&&size| size == text.size_field())?;
-        Some(Self { kind, bytes: *size as usize, is_big_endian: text.endianness() == Endianness::Big })
+    /// The type of elements that are numbers. None for text.
+    pub(super) fn of(element: ElementType) -> Option<Self> {
+        use ElementKind::{Bool, Float, Signed, Unsigned};
+        matches!(element.kind, Bool | Unsigned | Signed | Float).then_some(Self(element))
     }
 
     /// Bytes of a number.
     pub(super) fn size(self) -> usize {
-        self.bytes
-    }
-
-    /// The integer in `bytes`, which are [`Self::size`] bytes.
-    fn integer(self, bytes: &[u8]) -> i64 {
-        let mut word = [0; 8];
-        for (place, byte) in word.iter_mut().zip(bytes) {
-            *place = *byte;
-        }
-        if self.is_big_endian {
-            word[..self.bytes].reverse();
-        }
-        let unused = 64 - 8 * self.bytes as u32;
-        match self.kind {
-            NumberKind::Signed => i64::from_le_bytes(word) << unused >> unused,
-            _ => i64::from_le_bytes(word),
-        }
-    }
-
-    /// The number in `bytes`, which are [`Self::size`] bytes.
-    fn number(self, bytes: &[u8]) -> f64 {
-        let bits = self.integer(bytes) as u64;
-        match (self.kind, self.bytes) {
-            (NumberKind::Float, 2) => f16::from_bits(bits as u16).to_f64(),
-            (NumberKind::Float, 4) => f32::from_bits(bits as u32).into(),
-            (NumberKind::Float, _) => f64::from_bits(bits),
-            (NumberKind::Unsigned, 8) => bits as f64,
-            _ => bits as i64 as f64,
-        }
+        self.0.size
     }
 
     /// The labels in `bytes`: integers, or other numbers if all are whole.
     pub(super) fn labels(self, bytes: &[u8]) -> Option<Vec<i64>> {
-        let elements = bytes.chunks_exact(self.bytes);
-        match self.kind {
-            NumberKind::Float => elements
+        let elements = bytes.chunks_exact(self.0.size);
+        match self.0.kind {
+            ElementKind::Float => elements
                 .map(|element| {
-                    Some(self.number(element)).filter(|n| n.fract() == 0.0 && n.abs() < 1e15).map(|n| n as i64)
+                    Some(self.0.number(element)).filter(|n| n.fract() == 0.0 && n.abs() < 1e15).map(|n| n as i64)
                 })
                 .collect(),
-            _ => Some(elements.map(|element| self.integer(element)).collect()),
+            _ => Some(elements.map(|element| self.0.integer(element)).collect()),
         }
     }
 
@@ -103,24 +54,24 @@ impl NumberType {
     /// What is wrong with the numbers, as the end of a sentence that begins with "the array": numbers that are not finite, or in none of the
     /// ranges.
     pub(super) fn pixels(self, bytes: Vec<u8>) -> Result<(Vec<u8>, Option<String>), String> {
-        if (self.kind, self.bytes) == (NumberKind::Unsigned, 1) {
+        if (self.0.kind, self.0.size) == (ElementKind::Unsigned, 1) {
             return Ok((bytes, None));
         }
-        let numbers = || bytes.chunks_exact(self.bytes).map(|element| self.number(element));
+        let numbers = || bytes.chunks_exact(self.0.size).map(|element| self.0.number(element));
         let not_finite = numbers().filter(|number| !number.is_finite()).count();
         if not_finite > 0 {
             return Err(format!("has {not_finite} values that are not finite numbers"));
         }
         let least = numbers().fold(f64::INFINITY, f64::min);
         let largest = numbers().fold(f64::NEG_INFINITY, f64::max);
-        let ranges: &[(f64, f64)] = match (self.kind, self.bytes) {
-            (NumberKind::Bool, _) => &[(0.0, 1.0)],
-            (NumberKind::Float, _) => &[(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)],
-            (NumberKind::Unsigned, 2) => &[(0.0, 255.0), (0.0, 65535.0)],
+        let ranges: &[(f64, f64)] = match (self.0.kind, self.0.size) {
+            (ElementKind::Bool, _) => &[(0.0, 1.0)],
+            (ElementKind::Float, _) => &[(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)],
+            (ElementKind::Unsigned, 2) => &[(0.0, 255.0), (0.0, 65535.0)],
             _ => &[(0.0, 255.0)],
         };
         let holds = |&&(low, high): &&(f64, f64)| {
-            let slack = if self.kind == NumberKind::Float { SLACK * (high - low) } else { 0.0 };
+            let slack = if self.0.kind == ElementKind::Float { SLACK * (high - low) } else { 0.0 };
             least >= low - slack && largest <= high + slack
         };
         // A thousandth is enough for a person.
@@ -134,7 +85,7 @@ impl NumberType {
         };
         let byte = |number: f64| (255.0 * (number - low) / (high - low)).clamp(0.0, 255.0).round() as u8;
         let pixels = numbers().map(byte).collect();
-        let is_obvious = self.kind == NumberKind::Bool || (low, high) == (0.0, 255.0);
+        let is_obvious = self.0.kind == ElementKind::Bool || (low, high) == (0.0, 255.0);
         let note = format!(
             "the values of the array are from {shown_least} to {shown_largest}; {low} to {high} is mapped to 0 to 255"
         );

@@ -5,8 +5,6 @@
 use std::fs;
 use std::path::Path;
 
-use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
-
 use super::archive::zip_files;
 use super::array_values::{ArrayLayout, NumberType, texts};
 use super::file_data::FileData;
@@ -18,12 +16,7 @@ use super::location::LabelledFile;
 use super::{ImageSet, data_error};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::memory;
-
-/// The largest size of an array's header, in bytes; NumPy writes 118 for an array of images.
-pub(crate) const MAX_HEADER: usize = 4096;
-
-/// The largest number of brackets in an array's header; an array of numbers needs two pairs.
-const MAX_BRACKETS: usize = 6;
+use crate::npy::{ElementKind, MAX_HEADER, NpyHeader};
 
 /// The largest size of a label that is text, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -66,14 +59,14 @@ fn sizes(shape: &[u64]) -> Option<([u64; 4], bool)> {
 /// `[height, width, channels]` of the images of an array, if it can be one of images.
 pub(super) fn image_shape(file: &LabelledFile) -> Result<Option<[usize; 3]>> {
     let (images, _) = arrays_of(file)?;
-    let sizes = sizes(images.header.shape());
+    let sizes = sizes(&images.header.shape);
     Ok(sizes.map(|([_, height, width, channels], _)| [height, width, channels].map(|size| size as usize)))
 }
 
 /// Whether the images are at least [`LARGE_SIDE`] pixels high.
 pub(super) fn is_large(file: &LabelledFile) -> Result<bool> {
     let (images, _) = arrays_of(file)?;
-    Ok(images.header.shape().get(1).is_some_and(|&height| height >= LARGE_SIDE))
+    Ok(images.header.shape.get(1).is_some_and(|&height| height >= LARGE_SIDE))
 }
 
 /// What a file of arrays holds.
@@ -93,10 +86,10 @@ pub(super) struct ArrayData {
 /// If the file has no array of images, or the array has another type or shape, or is too large.
 pub(super) fn read(file: &LabelledFile) -> Result<ArrayData> {
     let (images, labels) = arrays_of(file)?;
-    let shape = images.header.shape().to_vec();
+    let shape = images.header.shape.clone();
     let refused = |what: &str| data_error(format!("the array {} {what}", images.name), WHAT_IS_READ);
     let Some(kind) = images.number_type() else {
-        return Err(refused(&format!("has the type {}; arrays of images hold numbers", images.type_name())));
+        return Err(refused(&format!("has the type {}; arrays of images hold numbers", images.header.type_name)));
     };
     let Some(([count, height, width, channels], channels_first)) = sizes(&shape) else {
         let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -121,11 +114,8 @@ pub(super) fn read(file: &LabelledFile) -> Result<ArrayData> {
     };
     let (pixels, note) = kind.pixels(images.bytes(bytes)?).map_err(|what| refused(&what))?;
     let [count, height, width, channels] = [count, height, width, channels].map(|size| size as usize);
-    let layout = ArrayLayout {
-        shape: [count, height, width, channels],
-        channels_first,
-        is_fortran: images.header.order() == Order::Fortran,
-    };
+    let layout =
+        ArrayLayout { shape: [count, height, width, channels], channels_first, is_fortran: images.header.is_fortran };
     let pixels = layout.channels_last(pixels);
     let name = file.name.clone();
     let set = ImageSet { name, height, width, channels, pixels, labels: None, label_names: Vec::new() };
@@ -174,11 +164,11 @@ fn arrays_of(file: &LabelledFile) -> Result<(Array, Option<Array>)> {
     let rank =
         |names: &[&str], array: &Array| names.iter().position(|name| array.is_called(name)).unwrap_or(names.len());
     let images = (0..arrays.len())
-        .filter(|&i| arrays[i].header.shape().len() >= 3)
+        .filter(|&i| arrays[i].header.shape.len() >= 3)
         .min_by_key(|&i| (rank(&IMAGE_NAMES, &arrays[i]), i));
     let Some(images) = images else { return Err(no_array(path, &arrays, "images")) };
     let images = arrays.remove(images);
-    let count = images.header.shape()[0];
+    let count = images.header.shape[0];
     // An array of another name and several columns is something else, such as boxes in the images.
     let labels = (0..arrays.len())
         .filter(|&i| arrays[i].may_be_labels(count))
@@ -191,7 +181,7 @@ fn arrays_of(file: &LabelledFile) -> Result<(Array, Option<Array>)> {
 
 fn no_array(path: &Path, arrays: &[Array], what: &str) -> Error {
     let found: Vec<_> =
-        arrays.iter().take(10).map(|array| format!("{} {:?}", array.name, array.header.shape())).collect();
+        arrays.iter().take(10).map(|array| format!("{} {:?}", array.name, array.header.shape)).collect();
     let found = if found.is_empty() { "no array".into() } else { found.join(", ") };
     data_error(format!("{} has no array of {what}; it holds {found}", path.display()), WHAT_IS_READ)
 }
@@ -221,40 +211,27 @@ impl Array {
     /// Reads the header, after checking the length that it declares.
     fn open(name: String, data: FileData) -> Result<Self> {
         let refused = |what: &str| data_error(format!("the array {name} cannot be read: {what}"), WHAT_IS_READ);
-        let start = data.start(MAX_HEADER as u64 + 16).map_err(|error| refused(&error.to_string()))?;
-        let header = header_in(&start).map_err(|reason| refused(&reason))?;
+        let start = data.start(MAX_HEADER as u64).map_err(|error| refused(&error.to_string()))?;
+        let header = NpyHeader::parse(&start).map_err(|reason| refused(&reason))?;
         Ok(Self { name, data, header })
-    }
-
-    fn type_name(&self) -> String {
-        self.header.dtype().descr().trim_matches('\'').to_string()
     }
 
     /// The type of the array's elements, if they are numbers.
     fn number_type(&self) -> Option<NumberType> {
-        NumberType::of(&self.header.dtype())
+        self.header.element.and_then(NumberType::of)
     }
 
     /// Whether the array has one element or one row for each of `count` images.
     fn may_be_labels(&self, count: u64) -> bool {
-        matches!(self.header.shape(), [n] | [n, _] if *n == count)
+        matches!(self.header.shape[..], [n] | [n, _] if n == count)
     }
 
     fn has_one_column(&self) -> bool {
-        matches!(self.header.shape(), [_] | [_, 1])
+        matches!(self.header.shape[..], [_] | [_, 1])
     }
 
     fn is_called(&self, name: &str) -> bool {
         self.name.strip_suffix(".npy").unwrap_or(&self.name).eq_ignore_ascii_case(name)
-    }
-
-    /// The offset of the first element.
-    fn data_offset(start: &[u8]) -> Option<usize> {
-        let (length, after): (usize, usize) = match start.get(6)? {
-            1 => (usize::from(u16::from_le_bytes([*start.get(8)?, *start.get(9)?])), 10),
-            _ => (u32::from_le_bytes([*start.get(8)?, *start.get(9)?, *start.get(10)?, *start.get(11)?]) as usize, 12),
-        };
-        after.checked_add(length)
     }
 
     /// The bytes of the array, which must be exactly `count`.
@@ -262,9 +239,9 @@ impl Array {
         let failed = |what: &str| {
             data_error(format!("the array {} cannot be read: {what}", self.name), "download or copy the file again")
         };
-        let limit = count + MAX_HEADER as u64 + 16;
+        let offset = self.header.size;
+        let limit = count + MAX_HEADER as u64;
         let mut bytes = self.data.read(limit).map_err(|error| failed(&error.to_string()))?;
-        let offset = Self::data_offset(&bytes).unwrap_or(usize::MAX);
         let found = (bytes.len() as u64).saturating_sub(offset as u64);
         if offset > bytes.len() || found != count {
             return Err(failed(&format!("{found} bytes follow its header, but its shape needs {count}")));
@@ -279,12 +256,12 @@ impl Array {
     ///
     /// If the elements cannot be read.
     fn labels(&self, count: u64) -> Result<Option<Labels>> {
-        let columns = match *self.header.shape() {
+        let columns = match self.header.shape[..] {
             [n] | [n, 1] if n == count => 1,
             [n, columns] if n == count && (2..=MAX_CLASSES as u64).contains(&columns) => columns as usize,
             _ => return Ok(None),
         };
-        if self.header.order() == Order::Fortran && columns > 1 {
+        if self.header.is_fortran && columns > 1 {
             return Ok(None);
         }
         let elements = |size: usize| self.bytes(count * (columns * size) as u64);
@@ -293,49 +270,26 @@ impl Array {
             let labels = if columns == 1 { kind.labels(&bytes) } else { kind.one_hot_labels(&bytes, columns) };
             return Ok(labels.map(Labels::Numbers));
         }
-        let DType::Plain(text) = self.header.dtype() else { return Ok(None) };
-        let is_wide = text.type_char() == TypeChar::UnicodeStr;
-        let size = text.num_bytes().filter(|size| (1..=MAX_TEXT).contains(size));
-        match size.filter(|_| columns == 1 && (is_wide || text.type_char() == TypeChar::ByteStr)) {
+        let is_text = |kind| matches!(kind, ElementKind::ByteText | ElementKind::WideText);
+        let text =
+            self.header.element.filter(|element| is_text(element.kind) && (1..=MAX_TEXT).contains(&element.size));
+        match text.filter(|_| columns == 1) {
             None => Ok(None),
-            Some(size) => {
-                Ok(texts(&elements(size)?, size, is_wide, text.endianness() == Endianness::Big).map(Labels::Names))
+            Some(text) => {
+                let is_wide = text.kind == ElementKind::WideText;
+                Ok(texts(&elements(text.size)?, text.size, is_wide, text.is_big_endian).map(Labels::Names))
             }
         }
     }
 
     /// What an array is that is not labels, as the beginning of a sentence.
     fn what_is_no_label(&self) -> String {
-        let shape: Vec<_> = self.header.shape().iter().map(ToString::to_string).collect();
+        let shape: Vec<_> = self.header.shape.iter().map(ToString::to_string).collect();
         format!(
             "the array {} has the shape ({}) and the type {}, and is not whole numbers, text or one-hot rows",
             self.name,
             shape.join(", "),
-            self.type_name()
+            self.header.type_name
         )
     }
-}
-
-/// The header of an array in NumPy's format.
-pub(super) fn header_in(start: &[u8]) -> Result<NpyHeader, String> {
-    if !start.starts_with(b"\x93NUMPY") {
-        return Err("it is not in NumPy's format".into());
-    }
-    let end = Array::data_offset(start).ok_or("it is truncated")?;
-    if end > MAX_HEADER {
-        return Err(format!("its header has {end} bytes, more than the limit of {MAX_HEADER}"));
-    }
-    let header = start.get(..end).ok_or("it is truncated")?;
-    // The time of the header parser doubles with each nested bracket.
-    if header.iter().skip(10).filter(|byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
-        return Err("its header holds more than a type and a shape".into());
-    }
-    NpyHeader::from_reader(header).map_err(|error| error.to_string())
-}
-
-/// The header of an array in NumPy's format, and the number of bytes before the elements. Headers that NumPy would not write for an array
-/// of numbers are refused.
-pub(crate) fn npy_header(start: &[u8]) -> Result<(NpyHeader, usize), String> {
-    let header = header_in(start)?;
-    Ok((header, Array::data_offset(start).ok_or("it is truncated")?))
 }

@@ -21,7 +21,6 @@ use load_report::{LoadReport, MIN_IMAGES};
 use location::{LabelledFile, Location};
 use resize::Resize;
 
-pub(crate) use arrays::{MAX_HEADER, npy_header};
 pub use image_set::ImageSet;
 pub use labels::names_a_part;
 pub(crate) use load_report::listed_names;

@@ -7,23 +7,25 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::arrays::{ElementType, write_header};
-use crate::data::{MAX_HEADER, npy_header};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::npy::{NpyElement, NpyHeader, write_header};
 use crate::progress::Task;
 use crate::shard::damaged;
 
 /// The largest note, in bytes.
 const MAX_NOTE: u64 = 1 << 16;
 
+/// The types of the elements of parts: bytes of images, latents and classes.
+const TYPES: [&str; 3] = [u8::TYPE_NAME, f32::TYPE_NAME, i64::TYPE_NAME];
+
 /// A part whose header and note were read, but not its elements.
 #[derive(Debug)]
 pub struct ArrayPart {
     /// The file.
     path: PathBuf,
-    /// The type of the elements.
-    element: ElementType,
+    /// NumPy's name of the type of the elements.
+    type_name: String,
     /// The shape of the part. The first size is the number of rows.
     shape: Vec<u64>,
     /// The offset of the elements in the file, in bytes.
@@ -45,9 +47,11 @@ impl ArrayPart {
         let broken = |what: &str| damaged(path, what);
         let mut file = File::open(path).map_err(failed())?;
         let length = file.metadata().map_err(failed())?.len();
-        let (header, offset) = header_at(&mut file, 0).map_err(failed())?.map_err(|what| broken(&what))?;
-        let (element, shape) = elements_of(&header).ok_or_else(|| broken("it is not an array of images or latents"))?;
-        let bytes = shape.iter().try_fold(element.size(), |bytes: u64, &size| bytes.checked_mul(size));
+        let header = NpyHeader::read(&mut file, 0).map_err(failed())?.map_err(|what| broken(&what))?;
+        if !TYPES.contains(&header.type_name.as_str()) || header.is_fortran || header.shape.is_empty() {
+            return Err(broken("it is not an array of images or latents"));
+        }
+        let (bytes, offset) = (header.bytes(), header.size as u64);
         let end = bytes.and_then(|bytes| offset.checked_add(bytes)).filter(|&end| end <= length);
         let (Some(bytes), Some(end)) = (bytes, end) else {
             return Err(broken(&format!("it is truncated: its header asks for more than its {length} bytes")));
@@ -55,9 +59,10 @@ impl ArrayPart {
         if end == length {
             return Err(broken("it is a whole array, not one that `gpu-gan sample --shard` wrote"));
         }
-        let (header, header_size) = header_at(&mut file, end).map_err(failed())?.map_err(|what| broken(&what))?;
-        let note_size = match elements_of(&header) {
-            Some((ElementType::U8, shape)) if shape.len() == 1 && shape[0] <= MAX_NOTE => shape[0],
+        let note = NpyHeader::read(&mut file, end).map_err(failed())?.map_err(|what| broken(&what))?;
+        let header_size = note.size as u64;
+        let note_size = match note.shape[..] {
+            [size] if note.type_name == u8::TYPE_NAME && size <= MAX_NOTE => size,
             _ => return Err(broken("its second array is not a note")),
         };
         if length != end + header_size + note_size {
@@ -66,7 +71,7 @@ impl ArrayPart {
         let mut note = String::new();
         let read = file.seek(SeekFrom::Start(end + header_size)).and_then(|_| file.read_to_string(&mut note));
         read.map_err(failed())?;
-        Ok(Self { path: path.to_path_buf(), element, shape, offset, bytes, note })
+        Ok(Self { path: path.to_path_buf(), type_name: header.type_name, shape: header.shape, offset, bytes, note })
     }
 
     /// The note that says which part it is.
@@ -81,7 +86,7 @@ impl ArrayPart {
 
     /// The type and the shape of a row, such as `|u1 [28, 28]`. Only parts with equal rows can be joined.
     pub fn row(&self) -> String {
-        format!("{} {:?}", self.element.name(), &self.shape[1..])
+        format!("{} {:?}", self.type_name, &self.shape[1..])
     }
 
     /// Copies the elements.
@@ -109,32 +114,13 @@ pub fn join(path: &Path, parts: &[ArrayPart], task: &Task) -> Result<()> {
     let rows = parts.iter().map(ArrayPart::rows).sum();
     let shape: Vec<u64> = [rows].into_iter().chain(first.shape[1..].iter().copied()).collect();
     files::write_atomically(path, |out| {
-        write_header(out, first.element, &shape).map_err(Error::file("write", path))?;
+        write_header(out, &first.type_name, &shape).map_err(Error::file("write", path))?;
         parts.iter().try_for_each(|part| {
             part.copy_to(out)?;
             task.advance(1);
             Ok(())
         })
     })
-}
-
-/// Reads the header of the array that begins at `offset`. Returns it with its size in bytes. The inner error says what is wrong with the
-/// header.
-fn header_at(file: &mut File, offset: u64) -> io::Result<Result<(npyz::NpyHeader, u64), String>> {
-    let mut start = Vec::new();
-    file.seek(SeekFrom::Start(offset))?;
-    file.take(MAX_HEADER as u64 + 16).read_to_end(&mut start)?;
-    Ok(npy_header(&start).map(|(header, size)| (header, size as u64)))
-}
-
-/// The type and shape of an array in C order with elements of a known type.
-fn elements_of(header: &npyz::NpyHeader) -> Option<(ElementType, Vec<u64>)> {
-    let npyz::DType::Plain(kind) = header.dtype() else { return None };
-    let kind = kind.to_string();
-    let element =
-        [ElementType::U8, ElementType::F32, ElementType::I64].into_iter().find(|element| element.name() == kind)?;
-    let shape = header.shape().to_vec();
-    (header.order() == npyz::Order::C && !shape.is_empty()).then_some((element, shape))
 }
 
 #[cfg(test)]

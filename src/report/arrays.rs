@@ -1,14 +1,14 @@
 //! NumPy files (`.npy`) of images, of latents, of classes and of tensors.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-
-use npyz::{AutoSerialize, WriterBuilder};
 
 use super::ImageBytes;
 use crate::error::{Error, Result};
 use crate::files;
+pub use crate::npy::NpyElement;
+use crate::npy::{ElementKind, NpyHeader, write_header};
 
 /// Writes `values` as an `.npy` file of f32 with the shape (N, `width`). The file is written whole or not at all. A `note` makes it a
 /// part of an array (see [`array_part`](super::array_part)).
@@ -17,13 +17,7 @@ use crate::files;
 ///
 /// If the file cannot be written.
 pub fn write_matrix(path: &Path, values: &[f32], width: usize, note: Option<&str>) -> Result<()> {
-    let shape = [values.len() / width, width].map(|size| size as u64);
-    let write = |out: &mut BufWriter<File>| {
-        write_header(out, ElementType::F32, &shape)?;
-        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
-        note.map_or(Ok(()), |note| write_note(out, note))
-    };
-    files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
+    write(path, values, &[values.len() / width, width], note)
 }
 
 /// Writes `values` as an `.npy` file of i64 with the shape (N). The file is written whole or not at all. A `note` makes it a part of an
@@ -33,12 +27,7 @@ pub fn write_matrix(path: &Path, values: &[f32], width: usize, note: Option<&str
 ///
 /// If the file cannot be written.
 pub fn write_vector(path: &Path, values: &[i64], note: Option<&str>) -> Result<()> {
-    let write = |out: &mut BufWriter<File>| {
-        write_header(out, ElementType::I64, &[values.len() as u64])?;
-        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?;
-        note.map_or(Ok(()), |note| write_note(out, note))
-    };
-    files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
+    write(path, values, &[values.len()], note)
 }
 
 /// Writes `values` as an `.npy` file of their type, with a shape of as many elements, in C order. The file is written whole or not at
@@ -47,19 +36,22 @@ pub fn write_vector(path: &Path, values: &[i64], note: Option<&str>) -> Result<(
 /// # Errors
 ///
 /// If the file cannot be written.
-pub fn write_array<T: AutoSerialize + Copy>(path: &Path, values: &[T], shape: &[usize]) -> Result<()> {
-    let shape: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
-    files::write_atomically(path, |out| {
-        let header = npyz::WriteOptions::<T>::new().default_dtype().shape(&shape).writer(&mut *out).begin_nd();
-        let write = |mut writer: npyz::NpyWriter<T, _>| {
-            writer.extend(values.iter().copied())?;
-            writer.finish()
-        };
-        header.and_then(write).map_err(Error::file("write", path))
-    })
+pub fn write_array<T: NpyElement>(path: &Path, values: &[T], shape: &[usize]) -> Result<()> {
+    write(path, values, shape, None)
 }
 
-/// Reads an `.npy` file of f32 or f64 with the shape (N, `width`), where N is 1 to `max_rows`. Returns the values in C order.
+/// Writes `values` as an array of this shape, and a note after it.
+fn write<T: NpyElement>(path: &Path, values: &[T], shape: &[usize], note: Option<&str>) -> Result<()> {
+    let shape: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
+    let write = |out: &mut BufWriter<File>| {
+        write_header(out, T::TYPE_NAME, &shape)?;
+        values.iter().try_for_each(|value| out.write_all(value.bytes().as_ref()))?;
+        note.map_or(Ok(()), |note| write_note(out, note))
+    };
+    files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
+}
+
+/// Reads an `.npy` file of f16, f32 or f64 with the shape (N, `width`), where N is 1 to `max_rows`. Returns the values in C order.
 ///
 /// # Errors
 ///
@@ -69,22 +61,27 @@ pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32
         message: format!("{}: {what}", path.display()),
         hint: format!("give a NumPy array of f32 with the shape (N, {width}), as numpy.save writes it"),
     };
-    let file = File::open(path).map_err(Error::file("read", path))?;
-    let array = npyz::NpyFile::new(io::BufReader::new(file)).map_err(|error| wrong(format!("{error}")))?;
-    let shape = array.shape().to_vec();
+    let failed = || Error::file("read", path);
+    let mut file = File::open(path).map_err(failed())?;
+    let header = NpyHeader::read(&mut file, 0).map_err(failed())?.map_err(wrong)?;
+    let shape = &header.shape;
     if shape.len() != 2 || shape[1] != width as u64 || !(1..=max_rows as u64).contains(&shape[0]) {
         return Err(wrong(format!("its shape is {shape:?}, but (N, {width}) with N from 1 to {max_rows} is required")));
     }
-    if array.order() != npyz::Order::C {
+    if header.is_fortran {
         return Err(wrong("it is in Fortran order, but C order is required".into()));
     }
-    let is_double = matches!(array.dtype(), npyz::DType::Plain(kind) if kind.to_string().ends_with("f8"));
-    let values: Vec<f32> = if is_double {
-        let values = array.into_vec::<f64>().map_err(|error| wrong(format!("{error}")))?;
-        values.into_iter().map(|value| value as f32).collect()
-    } else {
-        array.into_vec::<f32>().map_err(|error| wrong(format!("{error}")))?
+    let Some(float) = header.element.filter(|element| element.kind == ElementKind::Float) else {
+        return Err(wrong(format!("its type is {}, but f32 or f64 is required", header.type_name)));
     };
+    let needed = header.bytes().unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(header.size as u64)).map_err(failed())?;
+    file.take(needed).read_to_end(&mut bytes).map_err(failed())?;
+    if bytes.len() as u64 != needed {
+        return Err(wrong(format!("{} bytes follow its header, but its shape needs {needed}", bytes.len())));
+    }
+    let values: Vec<f32> = bytes.chunks_exact(float.size).map(|value| float.number(value) as f32).collect();
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(wrong(format!("row {} has a value that is not finite", at / width))),
         None => Ok(values),
@@ -100,54 +97,16 @@ pub fn read_matrix(path: &Path, width: usize, max_rows: usize) -> Result<Vec<f32
 pub fn write_npy(path: &Path, images: &ImageBytes, note: Option<&str>) -> Result<()> {
     let shape = [images.count(), images.height, images.width, images.channels].map(|size| size as u64);
     let write = |out: &mut BufWriter<File>| {
-        write_header(out, ElementType::U8, if images.channels == 1 { &shape[..3] } else { &shape })?;
+        write_header(out, u8::TYPE_NAME, if images.channels == 1 { &shape[..3] } else { &shape })?;
         out.write_all(images.bytes)?; // already in C order
         note.map_or(Ok(()), |note| write_note(out, note))
     };
     files::write_atomically(path, |out| write(out).map_err(Error::file("write", path)))
 }
 
-/// The type of the elements of an array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ElementType {
-    /// Bytes.
-    U8,
-    /// 32-bit floats, little-endian.
-    F32,
-    /// 64-bit integers, little-endian.
-    I64,
-}
-
-impl ElementType {
-    /// NumPy's name of the type.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::U8 => "|u1",
-            Self::F32 => "<f4",
-            Self::I64 => "<i8",
-        }
-    }
-
-    /// The size of an element, in bytes.
-    pub(super) fn size(self) -> u64 {
-        match self {
-            Self::U8 => 1,
-            Self::F32 => 4,
-            Self::I64 => 8,
-        }
-    }
-}
-
-/// Writes the header of an array in C order, which its elements must follow.
-pub(super) fn write_header(out: &mut BufWriter<File>, element: ElementType, shape: &[u64]) -> io::Result<()> {
-    let kind = npyz::DType::Plain(element.name().parse().expect("a type of NumPy"));
-    npyz::WriteOptions::new_header_only().dtype(kind).shape(shape).writer(out).write_header_only()?;
-    Ok(())
-}
-
 /// Writes a text as a second array after the first one, as `numpy.save` does with an open file.
 fn write_note(out: &mut BufWriter<File>, note: &str) -> io::Result<()> {
-    write_header(out, ElementType::U8, &[note.len() as u64])?;
+    write_header(out, u8::TYPE_NAME, &[note.len() as u64])?;
     out.write_all(note.as_bytes())
 }
 
@@ -159,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.npy");
         write_npy(&path, &ImageBytes::new(bytes, shape).unwrap(), None).unwrap();
-        let npy = npyz::NpyFile::new(io::BufReader::new(File::open(&path).unwrap())).unwrap();
+        let npy = npyz::NpyFile::new(File::open(&path).unwrap()).unwrap();
         assert_eq!(npy.order(), npyz::Order::C);
         (npy.shape().to_vec(), npy.into_vec::<u8>().unwrap())
     }
@@ -187,8 +146,16 @@ mod tests {
         assert!(says(3, 1).contains("with N from 1 to 1 is"), "{}", says(3, 1));
         write_matrix(&path, &[1.0, f32::NAN], 1, None).unwrap();
         assert!(says(1, 9).contains("row 1 has a value that is not finite"), "{}", says(1, 9));
+        let mut whole = std::fs::read(&path).unwrap();
+        whole.pop();
+        std::fs::write(&path, whole).unwrap();
+        assert!(says(1, 9).contains("7 bytes follow its header, but its shape needs 8"), "{}", says(1, 9));
         std::fs::write(&path, b"hello").unwrap();
-        assert!(says(1, 9).contains("latents.npy"), "{}", says(1, 9));
+        assert!(says(1, 9).contains("latents.npy: it is not in NumPy's format"), "{}", says(1, 9));
+        write_array(&path, &[1_i64, 2], &[2, 1]).unwrap();
+        assert!(says(1, 9).contains("its type is <i8, but f32 or f64 is required"), "{}", says(1, 9));
+        write_array(&path, &[0.1_f64, 2.0], &[2, 1]).unwrap();
+        assert_eq!(read_matrix(&path, 1, 9).unwrap(), [0.1, 2.0]);
     }
 
     #[test]
