@@ -4,7 +4,7 @@
 //             probability 1/2 if FLIP, then rotated by 0 to 3 quarter turns if QUARTER_TURNS; counter-clockwise as seen
 //             y[i,a,e,c] = sum_{u,v in {0,1}} weight(u,v) * x[i, reflected(top + u), reflected(left + v), c]
 //             with (top, left) the pixel above and to the left of the source of (a, e), bilinear weights, and the words of
-//             philox(i, step, STREAM_AUGMENT, 0) as random draws
+//             philox(FIRST + i, step, STREAM_AUGMENT, 0) as random draws
 //
 // Shapes    clock (1), u32    x, y (N, H, W, C)
 // Mapping   one workgroup per image
@@ -22,6 +22,8 @@ override ROTATE: f32;
 override FLIP: bool;
 // Whether to rotate by random quarter turns; needs H == W.
 override QUARTER_TURNS: bool;
+// Number of the first image in the batch.
+override FIRST: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -67,7 +69,7 @@ fn forward(
 ) {
     let i = group.x;
     if lane == 0u {
-        turn = drawn(i, clock[0]);
+        turn = drawn(FIRST + i, clock[0]);
     }
     workgroupBarrier();
     let image = i * H * W * C;

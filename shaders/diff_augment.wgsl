@@ -5,8 +5,8 @@
 //   grad      dx = k * s * g + k * (1 - s) * mean_pixel(g) + (1 - k) * mean_image(g), with g = dy where y depends on x,
 //             translated back, and 0 elsewhere
 //             saturation s, contrast k and brightness b are 1, 1 and 0 without COLOUR, the translation is 0 without TRANSLATION,
-//             the rectangle is empty without CUTOUT; the random draws are the words of philox(i, step, STREAM, 0) and
-//             philox(i, step, STREAM, 1)
+//             the rectangle is empty without CUTOUT; the random draws are the words of philox(k, step, STREAM, 0) and
+//             philox(k, step, STREAM, 1) with k = FIRST + i
 //
 // Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)
 // Mapping   one workgroup per image; its lanes stride over the pixels
@@ -26,6 +26,8 @@ override TRANSLATION: bool;
 override CUTOUT: bool;
 // Whether brightness, saturation and contrast change.
 override COLOUR: bool;
+// Number of the first image in the batch.
+override FIRST: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -100,7 +102,7 @@ fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let change = drawn(group.x);
+    let change = drawn(FIRST + group.x);
     let image = group.x * H * W * C;
     var everywhere = change.brightness;
     if COLOUR {
@@ -139,7 +141,7 @@ fn grad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let change = drawn(group.x);
+    let change = drawn(FIRST + group.x);
     let image = group.x * H * W * C;
     var everywhere = 0.0;
     if COLOUR {

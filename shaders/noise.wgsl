@@ -1,6 +1,7 @@
 // noise.wgsl: standard normal random numbers. Compiled after random.wgsl.
 //
-//   normal    y ~ N(0, 1): Box-Muller transform (1958) of the words of philox(block, step, stream, 0)
+//   normal    y ~ N(0, 1): Box-Muller transform (1958) of the words of philox(block, step, stream, 0), with four
+//             positions per block; y[i] has the position FIRST + i
 //
 // Shapes    clock (1), u32    y (LEN)
 // Mapping   one invocation per block of four numbers, in a grid-stride loop
@@ -10,6 +11,8 @@
 override LEN: u32;
 // Random stream.
 override STREAM: u32;
+// Position of the first element.
+override FIRST: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -37,12 +40,14 @@ fn normal(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    for (var block = id.x; 4u * block < LEN; block += 64u * groups.x) {
-        let u = uniform_numbers(philox(vec4<u32>(block, clock[0], STREAM, 0u)));
-        let first = 4u * block;
+    // The first block may begin before the first element: then its index wraps around, and is not below LEN.
+    let offset = FIRST % 4u;
+    for (var block = id.x; 4u * block < LEN + offset; block += 64u * groups.x) {
+        let u = uniform_numbers(philox(vec4<u32>(FIRST / 4u + block, clock[0], STREAM, 0u)));
+        let first = 4u * block - offset;
         let z01 = box_muller(u.xy);
         let z23 = box_muller(u.zw);
-        y[first] = z01.x;
+        if first < LEN { y[first] = z01.x; }
         if first + 1u < LEN { y[first + 1u] = z01.y; }
         if first + 2u < LEN { y[first + 2u] = z23.x; }
         if first + 3u < LEN { y[first + 3u] = z23.y; }

@@ -78,12 +78,13 @@
 //!
 //! # Features
 //!
-//! All are on by default. Without them (`default-features = false`), the library trains on the CPU, samples, measures images, and exports
+//! All but `mpi` are on by default. Without them (`default-features = false`), the library trains on the CPU, samples, measures images, and exports
 //! ONNX and PyTorch files.
 //!
 //! - `gpu`: the GPU device, [`verify`](mod@verify), [`bench`](mod@bench), and the exports that run on WebGPU.
 //! - `report`: plots and the report page of a run.
 //! - `mnist`, `aerial`: the built-in data sets.
+//! - `mpi`: data-parallel training by several processes, over the machine's MPI.
 //! - `cli`: the program `gpu-gan`, and progress bars; it needs `gpu` and `report`. The module of the command line is no part of the API.
 //!
 //! The folder `examples/` has more. `docs/ARCHITECTURE.md` is the map of the code: the purpose of each module, and the order in
@@ -105,6 +106,8 @@ pub mod files;
 pub mod gpu;
 mod memory;
 pub mod metrics;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod net;
 mod npy;
 pub mod program;

@@ -11,7 +11,9 @@ use gpu_gan::gpu::{GpuDevice, adapters};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
-use gpu_gan::train::{Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
+use gpu_gan::train::{
+    Checkpoint, Ending, Gan, OutputSettings, RunFolder, Settings, SingleProcess, StopRequest, Training, train,
+};
 use gpu_gan::{Error, Result};
 
 const STEPS: u64 = 40;
@@ -153,6 +155,7 @@ impl Place {
             observer: Box::new(()),
             evaluator: None,
             stop: &StopRequest::default(),
+            ranks: &SingleProcess,
         });
         (outcome, count.get())
     }

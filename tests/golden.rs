@@ -245,8 +245,8 @@ fn diff_augment(case: &Case<'_>) {
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
     let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     let mut ops = vec![Op::Tick { clock }; step as usize];
-    ops.push(Op::DiffAugment { clock, x, y, seed, stream, changes });
-    ops.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes });
+    ops.push(Op::DiffAugment { clock, x, y, seed, stream, changes, first: 0 });
+    ops.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes, first: 0 });
     trial.run(ops);
 }
 
@@ -413,7 +413,7 @@ fn normal_numbers(case: &Case<'_>) {
     let clock = trial.clock();
     let y = trial.expected("z", want.clone());
     let mut ops = vec![Op::Tick { clock }; step as usize];
-    ops.push(Op::Normal { clock, y, seed, stream });
+    ops.push(Op::Normal { clock, y, seed, stream, first: 0 });
     trial.run(ops);
 }
 

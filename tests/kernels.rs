@@ -422,7 +422,7 @@ fn turned_images_stay_within_their_range_and_are_the_same_each_time() {
     let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[64, 9, 7, 1]));
     let run = program.begin("run");
     program.push(Op::Tick { clock });
-    program.push(Op::Augment { clock, x, y, seed: 8, rotate: 180.0, flip: true, quarter_turns: false });
+    program.push(Op::Augment { clock, x, y, seed: 8, rotate: 180.0, flip: true, quarter_turns: false, first: 0 });
     let values = pattern("x", 64 * 63);
     let step = |before: u32| {
         let mut executor = gpu.executor(&program).unwrap();

@@ -82,6 +82,11 @@ has_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null
 }
 
+has_mpi() {
+    # Building against MPI also needs libclang, which reads MPI's headers.
+    has_commands mpicc mpirun && { has_library libclang || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }
+}
+
 has_browser() {
     [ -x /usr/bin/chromium ] || [ -x /usr/bin/google-chrome ]
 }
@@ -122,6 +127,7 @@ if [ "$(uname -s)" = Linux ]; then
     need 'SWIFTSHADER TINT' chromium has_browser
     need 'TINT WORKFLOWS' nodejs has_commands node
     need PYTHON 'python3 python3-venv' has_venv
+    need MPI 'openmpi-bin libopenmpi-dev libclang-dev' has_mpi
     # Node.js from elsewhere than Debian brings npm.
     need 'TINT WORKFLOWS' npm has_commands npm
 fi
@@ -161,8 +167,16 @@ fi
 # Without a desktop, Mesa's device selection layer prints errors of its own.
 [ -n "${XDG_RUNTIME_DIR:-}" ] || export NODEVICE_SELECT=1
 
+# With the feature `mpi`, which builds only where there is an MPI: the program is otherwise the same.
+features=()
+if [ "$(uname -s)" = Linux ] && [ "${GPU_GAN_SKIP_MPI:-}" != 1 ]; then
+    features=(--features mpi)
+else
+    echo 'leaving out the tests of training by several processes (GPU_GAN_SKIP_MPI=1, or not Linux)'
+fi
+
 # In release, as `cargo run --release` builds it: the tests train networks. The examples are not built here; clippy compiles them.
-[ $# = 0 ] || exec cargo test --release --locked "$@"
+[ $# = 0 ] || exec cargo test --release --locked "${features[@]}" "$@"
 
 # Other drivers and browsers compile on one core, so their tests run beside the others. The tests of the binary come first and alone, as
 # some of them measure time.
@@ -174,15 +188,15 @@ for path in tests/*.rs tests/*/main.rs; do
         *) others+=(--test "$name") ;;
     esac
 done
-cargo test --release --locked --no-run --lib --test '*'
-cargo test --release --locked --lib --test cli
+cargo test --release --locked "${features[@]}" --no-run --lib --test '*'
+cargo test --release --locked "${features[@]}" --lib --test cli
 log="$(mktemp)"
-cargo test --release --locked --test drivers --test page --test tint >"$log" 2>&1 &
+cargo test --release --locked "${features[@]}" --test drivers --test page --test tint >"$log" 2>&1 &
 beside=$!
 trap 'kill "$beside" 2>/dev/null || true; rm -f "$log"' EXIT
 status=0
-cargo test --release --locked "${others[@]}" || status=$?
+cargo test --release --locked "${features[@]}" "${others[@]}" || status=$?
 wait "$beside" || status=$?
 cat "$log"
 [ "$status" = 0 ] || exit "$status"
-cargo test --release --locked --doc
+cargo test --release --locked "${features[@]}" --doc

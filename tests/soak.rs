@@ -15,7 +15,7 @@ use gpu_gan::gpu::{GpuDevice, ResourceCounts};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
-use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, StopRequest, Training, train};
+use gpu_gan::train::{Checkpoint, OutputSettings, RunFolder, Settings, SingleProcess, StopRequest, Training, train};
 
 /// The number of steps of the run.
 const STEPS: u64 = 10_000;
@@ -175,6 +175,7 @@ fn ten_thousand_steps_leave_memory_flat_and_make_no_buffer_bind_group_or_pipelin
         observer: Box::new(()),
         evaluator: None,
         stop: &StopRequest::default(),
+        ranks: &SingleProcess,
     })
     .unwrap();
     assert!(ending.complete && ending.step == STEPS);

@@ -17,9 +17,9 @@ use gpu_gan::net::Model;
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::train::{
-    Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings,
-    RunFolder, SHEET_IMAGES, Settings, StopRequest, Training, TrainingEvent, capacity, latent, rehearse, train,
-    train_in_memory,
+    Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings, Rank,
+    RunFolder, SHEET_IMAGES, Settings, SingleProcess, StopRequest, Training, TrainingEvent, capacity, latent, rehearse,
+    train, train_in_memory,
 };
 
 /// Digits of MNIST to train on.
@@ -391,7 +391,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             device: Box::new(device),
             reopen: &|| panic!("nothing was lost"),
             images: &images,
-            capacity: capacity(&model, &settings, device.max_image_bytes()).unwrap(),
+            capacity: capacity(&model, &settings, Rank::SINGLE, device.max_image_bytes()).unwrap(),
             start: Checkpoint::initial(&model, &settings),
             folder: &folder,
             resumed: false,
@@ -399,6 +399,7 @@ fn where_a_device_has_less_room_than_it_says_a_run_goes_through_in_windows() {
             observer: Box::new(()),
             evaluator: None,
             stop: &StopRequest::default(),
+            ranks: &SingleProcess,
         })?;
         assert!(ending.complete && ending.step == 15);
         Checkpoint::read(&ending.checkpoint)
@@ -471,6 +472,7 @@ fn a_run_in_memory_has_the_weights_of_a_run_in_a_folder_and_its_observer_sees_an
         observer: Box::new(until("")),
         evaluator: None,
         stop: &stop,
+        ranks: &SingleProcess,
     };
     assert!(rehearse(&mut training, Instant::now(), Duration::from_secs(20)).unwrap().is_some());
     assert!(words.borrow().is_empty(), "a rehearsal was observed: {:?}", words.borrow());
@@ -537,6 +539,7 @@ fn how_long_measuring_takes_beside_training_changes_nothing_of_log_and_checkpoin
             observer: Box::new(()),
             evaluator: Some(evaluator),
             stop: &StopRequest::default(),
+            ranks: &SingleProcess,
         })
         .unwrap();
         let csv = std::fs::read_to_string(folder.path().join("losses.csv")).unwrap();

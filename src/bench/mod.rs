@@ -6,6 +6,7 @@
 
 mod device;
 mod operations;
+mod ranks;
 mod report;
 mod steps;
 mod sweep;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use device::{BenchDevice, TimeSource, Timing};
 pub use operations::{Operation, Roofline};
+pub use ranks::{RankReport, measure_ranks};
 pub use report::BenchReport;
 pub use steps::{StartUp, StepTiming};
 pub use sweep::{Sweep, SweepOver, SweepPoint};

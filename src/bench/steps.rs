@@ -142,7 +142,7 @@ impl TimedModel {
 }
 
 /// Pixels of `len` bytes: a repeated block of noise.
-fn noise(len: usize) -> Vec<u8> {
+pub(super) fn noise(len: usize) -> Vec<u8> {
     let block: Vec<u8> = (0..4096).flat_map(|at| philox([at, 0, 0, 0], [11, 0])).flat_map(u32::to_le_bytes).collect();
     block.iter().copied().cycle().take(len).collect()
 }

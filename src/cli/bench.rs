@@ -10,13 +10,14 @@ use image::ImageFormat;
 use super::Outcome;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
+use super::ranks::Ranks;
 use super::signals::StopSignals;
-use crate::bench::{Bench, BenchReport, Sweep, SweepOver};
+use crate::bench::{Bench, BenchReport, Sweep, SweepOver, measure_ranks};
 use crate::error::{Error, Result};
 use crate::files::{check_file, write_atomically};
 use crate::gpu::{CompiledKernels, Dispatch, KernelSet, compiled_kernels, lower};
 use crate::net::Model;
-use crate::progress::Console;
+use crate::progress::{Console, Verbosity};
 use crate::report::RenderError;
 use crate::report::plot::Plot;
 use crate::train::{Gan, Settings};
@@ -24,6 +25,7 @@ use crate::train::{Gan, Settings};
 /// The default model, which is also the default for MNIST.
 const DEFAULT_MODEL: &str = "dcgan-fast";
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, clap::Args)]
 pub(super) struct BenchArguments {
     /// Name of a built-in model, or a model file (.toml)
@@ -52,6 +54,12 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "OVER")]
     sweep: Option<SweepOver>,
 
+    /// Compare steps of the ranks that a launcher started with steps of one process
+    ///
+    /// For `mpirun -n N gpu-gan bench --ranks`: the time of a step, of the exchange in it, and the scaling efficiency.
+    #[arg(long, conflicts_with_all = ["operations", "steps", "sweep", "kernels"])]
+    ranks: bool,
+
     /// Draw the sweep as an .svg or .png file
     #[arg(long, value_name = "FILE", requires = "sweep")]
     plot: Option<PathBuf>,
@@ -70,6 +78,10 @@ pub(super) struct BenchArguments {
 }
 
 pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outcome> {
+    if arguments.ranks {
+        let ranks = Ranks::join()?;
+        return compare_ranks(arguments, &ranks, console).map_err(|error| ranks.fail(error));
+    }
     let format = arguments.plot.as_deref().map(PlotFormat::of).transpose()?;
     arguments.plot.as_deref().map_or(Ok(()), check_file)?;
     let model = Model::open(&arguments.model)?;
@@ -94,6 +106,29 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     }
     check(&report, &arguments.device.flag())?;
     Ok(if signals.request.is_made() { signals.outcome() } else { Outcome::Done })
+}
+
+/// Measures the ranks that a launcher started. Rank 0 prints the report.
+fn compare_ranks(arguments: &BenchArguments, ranks: &Ranks, console: &Console) -> Result<Outcome> {
+    let rank = ranks.communicator().rank();
+    if rank.is_single() {
+        return Err(Error::Request {
+            message: "--ranks compares several processes with one, and there is one".into(),
+            hint: "start it with a launcher, as in `mpirun -n 2 gpu-gan bench --ranks` (see docs/clusters.md)".into(),
+        });
+    }
+    let model = Model::open(&arguments.model)?;
+    let batch_size = arguments.batch_size.map_or(model.training.batch_size, |batch_size| batch_size as usize);
+    rank.check(&model, &Settings::bare(&model, batch_size, batch_size))?;
+    let leads = rank.index == 0;
+    let console = if leads { console } else { &Console::stderr(Verbosity::Quiet) };
+    let (device, which) = arguments.device.clone().of_process(ranks.local().index).open(console)?;
+    console.message(&format!("device  {which}"));
+    let report = measure_ranks(device.as_ref(), &model, batch_size, arguments.seconds, ranks.communicator())?;
+    if leads {
+        arguments.format.print(&report)?;
+    }
+    Ok(Outcome::Done)
 }
 
 /// What a driver says about the kernels of a training step.

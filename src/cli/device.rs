@@ -20,15 +20,24 @@ const WORDS: [&str; 7] = ["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl"]
 pub(super) struct DeviceArgument {
     #[command(flatten)]
     options: Flags<DeviceOptions>,
+
+    /// The number of this process among those on this host, each of which takes another GPU by default
+    #[arg(skip)]
+    number: usize,
 }
 
 impl From<DeviceOptions> for DeviceArgument {
     fn from(options: DeviceOptions) -> Self {
-        Self { options: Flags(options) }
+        Self { options: Flags(options), number: 0 }
     }
 }
 
 impl DeviceArgument {
+    /// The same choice for one of several processes on this host: by default, each takes another GPU.
+    pub(super) fn of_process(self, number: usize) -> Self {
+        Self { number, ..self }
+    }
+
     /// Opens the chosen device. The text describes the device and the reason of the choice.
     pub(super) fn open(&self, console: &Console) -> Result<(Box<dyn Device>, String)> {
         let choice = self.choose()?;
@@ -127,7 +136,7 @@ impl DeviceArgument {
     fn choose(&self) -> Result<Choice> {
         match self.name().to_lowercase().as_str() {
             "cpu" => Ok(Choice::cpu("asked for")),
-            "auto" => Ok(automatic(&adapters())),
+            "auto" => Ok(automatic(&adapters(), self.number)),
             "gpu" => any_gpu(&adapters()),
             word => meant(&adapters(), word),
         }
@@ -173,12 +182,18 @@ impl Choice {
 }
 
 /// The choice of `--device auto`: a hardware GPU, or the CPU device if there is none. A software adapter also computes on the CPU, but
-/// slower.
-pub(super) fn automatic(adapters: &[Adapter]) -> Choice {
+/// slower. Of several processes on this host, the one of each `number` takes the next GPU.
+pub(super) fn automatic(adapters: &[Adapter], number: usize) -> Choice {
     let software = adapters.iter().find(|adapter| !adapter.kind.is_hardware());
     match (best(adapters), software) {
         (Some(adapter), _) if adapter.kind.is_hardware() => {
-            let reason = format!("the best of this machine's GPUs, {}", adapter.kind);
+            let listed: Vec<_> = adapters.iter().map(|adapter| (adapter.kind, adapter.backend.as_str())).collect();
+            let gpus = hardware_gpus(&listed, &adapter.backend);
+            let adapter = &adapters[gpus[number % gpus.len()]];
+            let reason = match number {
+                0 => format!("the best of this machine's GPUs, {}", adapter.kind),
+                _ => format!("GPU {} of {} for process {number} of this host", number % gpus.len() + 1, gpus.len()),
+            };
             Choice::gpu(adapter, reason)
         }
         (_, Some(software)) => {
@@ -187,6 +202,15 @@ pub(super) fn automatic(adapters: &[Adapter]) -> Choice {
         }
         _ => Choice::cpu("no GPU was found"),
     }
+}
+
+/// The hardware GPUs among adapters that are listed by their kind and backend, the best ones first. An adapter may be listed once for each
+/// backend, so only one backend counts.
+fn hardware_gpus(listed: &[(AdapterKind, &str)], backend: &str) -> Vec<usize> {
+    let is_gpu = |&number: &usize| listed[number].0.is_hardware() && listed[number].1 == backend;
+    let mut gpus: Vec<usize> = (0..listed.len()).filter(is_gpu).collect();
+    gpus.sort_by_key(|&number| preference(listed[number].0));
+    gpus
 }
 
 /// The choice of `--device gpu`: the best adapter, which may be a software adapter.
@@ -225,11 +249,36 @@ fn meant(adapters: &[Adapter], word: &str) -> Result<Choice> {
 
 /// The best adapter: the first one of the best kind.
 fn best(adapters: &[Adapter]) -> Option<&Adapter> {
-    adapters.iter().min_by_key(|adapter| match adapter.kind {
+    adapters.iter().min_by_key(|adapter| preference(adapter.kind))
+}
+
+/// The place of a kind in the order of preference.
+fn preference(kind: AdapterKind) -> u8 {
+    match kind {
         AdapterKind::Discrete => 0,
         AdapterKind::Integrated => 1,
         AdapterKind::Virtual => 2,
         AdapterKind::Unknown => 3,
         AdapterKind::Software => 4,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_a_host_take_its_hardware_gpus_in_turn_the_best_first_and_each_once() {
+        use AdapterKind::{Discrete, Integrated, Software};
+        let listed = [
+            (Integrated, "Vulkan"),
+            (Discrete, "Vulkan"),
+            (Software, "Vulkan"),
+            (Discrete, "Vulkan"),
+            (Discrete, "GL"),
+            (Integrated, "GL"),
+        ];
+        assert_eq!(hardware_gpus(&listed, "Vulkan"), [1, 3, 0]);
+        assert_eq!(hardware_gpus(&listed, "GL"), [4, 5]);
+    }
 }

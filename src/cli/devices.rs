@@ -20,7 +20,7 @@ pub(super) struct DevicesArguments {
 
 pub(super) fn run(arguments: &DevicesArguments) -> Result<Outcome> {
     let adapters = adapters();
-    let Choice { adapter, reason } = device::automatic(&adapters);
+    let Choice { adapter, reason } = device::automatic(&adapters, 0);
     arguments.format.print(&DeviceList {
         version: env!("CARGO_PKG_VERSION"),
         cpu: CpuDevice::<f32>::new().description(),

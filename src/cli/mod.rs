@@ -11,6 +11,11 @@ mod interpolate;
 mod man;
 mod models;
 mod output;
+#[cfg(feature = "mpi")]
+mod ranks;
+#[cfg(not(feature = "mpi"))]
+#[path = "ranks_disabled.rs"]
+mod ranks;
 mod run_argument;
 mod sample;
 mod sample_folder;

@@ -11,6 +11,8 @@ use crate::train::StopRequest;
 
 /// The number of SIGINT, which Ctrl-C sends.
 const INTERRUPT: i32 = 2;
+/// The number of SIGTERM, which schedulers send.
+const TERMINATE: i32 = 15;
 
 /// The signals that a command waits for from now on.
 pub(super) struct StopSignals {
@@ -59,6 +61,8 @@ impl StopSignals {
     /// How a command ended that was stopped.
     pub(super) fn outcome(&self) -> Outcome {
         let signal = match self.first.load(Ordering::Relaxed) {
+            // Another rank was asked.
+            0 if self.request.is_urgent() => TERMINATE,
             0 => INTERRUPT,
             signal => signal,
         };

@@ -9,17 +9,19 @@ use serde::Serialize;
 
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
+use super::ranks::Ranks;
 use super::signals::StopSignals;
 use super::{Outcome, print};
 use crate::data::ImageSet;
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files::{self, shell_quoted};
 use crate::net::Summary;
-use crate::progress::{Console, duration_for_people};
+use crate::progress::{Console, Verbosity, duration_for_people};
 use crate::recipe::{Flags, Recipe};
 use crate::train::{
     BackgroundEvaluator, Checkpoint, Ending, Extension, FEW_IMAGES, ImagePlacement, Measured, Requeued, RunFolder,
-    Settings, Training, TrainingProgress, begin, read_config, rehearse, requeued, resume, train, usual_options,
+    Settings, Training, TrainingProgress, begin, dismiss_followers, follow, read_config, rehearse, requeued, resume,
+    train, training_images, usual_options,
 };
 
 /// Flags of `gpu-gan train`.
@@ -84,10 +86,30 @@ pub(super) struct TrainArguments {
 }
 
 pub(super) fn run(arguments: &TrainArguments, console: &Console) -> Result<Outcome> {
-    train_or_resume(arguments, console).map_err(with_flags)
+    let ranks = Ranks::join()?;
+    let outcome = if ranks.communicator().rank().index == 0 {
+        let outcome = train_or_resume(arguments, &ranks, console);
+        outcome.and_then(|outcome| dismiss_followers(ranks.communicator()).map(|()| outcome))
+    } else {
+        follow_rank_0(&ranks, arguments.no_cache)
+    };
+    outcome.map_err(|error| ranks.fail(with_flags(error)))
 }
 
-fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outcome> {
+/// Trains as a rank other than 0. Rank 0 prints what a person needs to know.
+fn follow_rank_0(ranks: &Ranks, no_cache: bool) -> Result<Outcome> {
+    let console = Console::stderr(Verbosity::Quiet);
+    let signals = StopSignals::answer("asking rank 0 to save and end", &console)?;
+    follow(ranks.communicator(), &signals.request, &|start| {
+        let cache = if no_cache { None } else { files::cache_folder() };
+        let images = training_images(start, cache.as_deref(), &console)?;
+        let device = DeviceArgument::from(start.settings.device.clone()).of_process(ranks.local().index);
+        Ok((device.open(&console)?.0, images))
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn train_or_resume(arguments: &TrainArguments, ranks: &Ranks, console: &Console) -> Result<Outcome> {
     let began = Instant::now();
     let cache = if arguments.no_cache { None } else { files::cache_folder() };
     let flags = &arguments.recipe.0;
@@ -104,18 +126,22 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
             Requeued::Complete(checkpoint) => return say_complete(run, &checkpoint, arguments),
         }
     }
-    let (start, images) = match resumed {
+    let (mut start, images) = match resumed {
         Some(run) => resume(run, &recipe, arguments.extend, cache.as_deref(), console)?,
         None => begin(&recipe, cache.as_deref(), console)?,
     };
+    let rank = ranks.communicator().rank();
+    rank.check(&start.model, &start.settings)?;
+    let before = std::mem::replace(&mut start.settings.ranks, rank.count);
     let time = recipe.training.time.map(|time| time.0);
     let images = Arc::new(images);
     let evaluator = BackgroundEvaluator::of_run(&start.settings, &images, files::cache_folder());
-    let device_argument = DeviceArgument::from(start.settings.device.clone());
+    let device_argument = DeviceArgument::from(start.settings.device.clone()).of_process(ranks.local().index);
     let (device, which) = device_argument.open(console)?;
-    let placement = ImagePlacement::new(device.as_ref(), &start.model, &start.settings, resumed.is_some());
+    let placement = ImagePlacement::new(device.as_ref(), &start.model, &start.settings, rank, resumed.is_some());
     let is_default = resumed.is_none() && recipe.model.conditional.is_none() && recipe.model.init.is_none();
     introduce(&start, &images, &which, placement.as_ref().ok(), time, is_default, console);
+    introduce_ranks(ranks, &start, before, console);
     let capacity = placement?.capacity;
     if arguments.dry_run {
         print(&Summary::new(&start.model).to_string())?;
@@ -142,6 +168,7 @@ fn train_or_resume(arguments: &TrainArguments, console: &Console) -> Result<Outc
         evaluator,
         when_report_exists: None,
         stop: &signals.request,
+        ranks: ranks.communicator(),
     };
     if let Some(time) = time {
         console.message("time           timing the first steps, and what comes between them");
@@ -375,11 +402,12 @@ fn introduce(
     let epochs = (steps * start.settings.images_per_step() as u64) as f64 / images.count() as f64;
     let times = if *d_steps > 1 { format!("{d_steps} x ") } else { String::new() };
     console.message(&format!("device         {device}"));
-    let chunks =
-        placement.filter(|placement| placement.capacity < images.count()).map(|ImagePlacement { capacity, reason }| {
+    let chunks = placement.filter(|placement| start.settings.ranks == 1 && placement.capacity < images.count()).map(
+        |ImagePlacement { capacity, reason }| {
             let [part, all] = [*capacity, images.count()].map(|images| bytes_for_people((images * h * w * c) as u64));
             format!(", in chunks of {capacity} images ({part} of {all}), as {}", flags_in(reason))
-        });
+        },
+    );
     let chunks = chunks.unwrap_or_default();
     console.message(&format!("data           {data}: {} images of {h} x {w} x {c}{chunks}", images.count()));
     if let Some(classes) = &start.settings.classes {
@@ -422,6 +450,33 @@ fn introduce(
     }
     if let Some(schedule) = schedule_of(&start.settings) {
         console.message(&format!("schedule       {schedule}"));
+    }
+}
+
+/// Prints how the ranks share the work of the run, which `before` ranks trained before.
+fn introduce_ranks(ranks: &Ranks, start: &Checkpoint, before: usize, console: &Console) {
+    let rank = ranks.communicator().rank();
+    if !rank.is_single() {
+        let hosts = match ranks.hosts() {
+            1 => "1 host".to_string(),
+            hosts => format!("{hosts} hosts"),
+        };
+        let batch = start.settings.batch_size;
+        let part = rank.images_of(batch);
+        console.message(&format!(
+            "ranks          {} on {hosts}, each with a device like this one and {part} of the {batch} images of a batch",
+            rank.count
+        ));
+    }
+    if start.step > 0 && before != rank.count {
+        let [before, now] = [before, rank.count].map(|ranks| match ranks {
+            1 => "1 process".to_string(),
+            ranks => format!("{ranks} ranks"),
+        });
+        console.message(&format!(
+            "ranks          {before} trained the run so far, and {now} will continue it: rounding and the statistics of batches differ, so its \
+             bits are not those of a run that was not stopped"
+        ));
     }
 }
 

@@ -29,18 +29,19 @@ pub(super) struct Transform {
     pub(super) quarters: u32,
 }
 
-/// `y[i]` is the random transform of `x[i]`; both (N, H, W, C).
+/// `y[i]` is the random transform of `x[i]`; both (N, H, W, C). The draws are those of the image `first + i`.
 pub(super) fn forward<T: Scalar>(
     seed: u64,
     step: u32,
     settings: AugmentSettings,
+    first: u32,
     [_, h, w, c]: [usize; 4],
     x: &[T],
     y: &mut [T],
 ) {
     let len = h * w * c;
     let images = y.par_chunks_mut(len).zip(x.par_chunks(len)).enumerate().with_min_len(CHUNK / len);
-    images.for_each(|(i, (y, x))| Transform::drawn(seed, step, i as u32, settings).apply([h, w, c], x, y));
+    images.for_each(|(i, (y, x))| Transform::drawn(seed, step, first + i as u32, settings).apply([h, w, c], x, y));
 }
 
 impl Transform {

@@ -17,6 +17,8 @@ pub(super) struct Draws {
     pub(super) stream: u32,
     /// The number of the step.
     pub(super) step: u32,
+    /// The number of the first image in the batch.
+    pub(super) first: u32,
 }
 
 /// The augmentation of one image.
@@ -61,9 +63,9 @@ impl Change {
     pub(super) const NONE: Self =
         Self { brightness: 0.0, saturation: 1.0, contrast: 1.0, shift: [0; 2], hole: [[0; 2]; 2] };
 
-    /// The augmentation of image i of the batch.
-    pub(super) fn drawn(Draws { changes, seed, stream, step }: Draws, i: u32, sides: [usize; 2]) -> Self {
-        let [numbers, words] = [0, 1].map(|block| philox([i, step, stream, block], key(seed)));
+    /// The augmentation of image i.
+    pub(super) fn drawn(Draws { changes, seed, stream, step, first }: Draws, i: u32, sides: [usize; 2]) -> Self {
+        let [numbers, words] = [0, 1].map(|block| philox([first + i, step, stream, block], key(seed)));
         let numbers = numbers.map(uniform);
         // A whole number below n.
         let below = |word: u32, n: i64| (i64::from(word >> 16) * n) >> 16;

@@ -254,9 +254,9 @@ fn execute_fused<T: Scalar>(ops: &[Op], memory: &mut Memory<T>, scratch: &mut Sc
 fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratch: &mut Scratch<T>) {
     match *op {
         Op::Tick { clock } => clock::tick(memory.counter_mut(clock)),
-        Op::Normal { clock, y, seed, stream } => {
+        Op::Normal { clock, y, seed, stream, first } => {
             let step = memory.counter(clock);
-            memory.write([y], |_, [y]| noise::normal(seed, stream, step, y));
+            memory.write([y], |_, [y]| noise::normal(seed, stream, step, first, y));
         }
         Op::Batch { clock, images, y, seed, order, range } => {
             let step = memory.counter(clock);
@@ -265,19 +265,19 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
                 batch::forward(seed, order, step, n, range, memory.bytes(images), y);
             });
         }
-        Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns } => {
+        Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns, first } => {
             let (step, shape) = (memory.counter(clock), program.nhwc(x));
             let chances = augment::AugmentSettings { rotate, flip, quarter_turns };
-            memory.write([y], |memory, [y]| augment::forward(seed, step, chances, shape, memory.floats(x), y));
+            memory.write([y], |memory, [y]| augment::forward(seed, step, chances, first, shape, memory.floats(x), y));
         }
-        Op::DiffAugment { clock, x, y, seed, stream, changes } => {
+        Op::DiffAugment { clock, x, y, seed, stream, changes, first } => {
             let (step, shape) = (memory.counter(clock), program.nhwc(x));
-            let draws = diff_augment::Draws { changes, seed, stream, step };
+            let draws = diff_augment::Draws { changes, seed, stream, step, first };
             memory.write([y], |memory, [y]| diff_augment::forward(draws, shape, memory.floats(x), y));
         }
-        Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes } => {
+        Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes, first } => {
             let (step, shape) = (memory.counter(clock), program.nhwc(dy));
-            let draws = diff_augment::Draws { changes, seed, stream, step };
+            let draws = diff_augment::Draws { changes, seed, stream, step, first };
             memory.write([dx], |memory, [dx]| diff_augment::grad(draws, shape, memory.floats(dy), dx));
         }
         Op::Labels { clock, labels, y, seed, order } => {
@@ -427,10 +427,11 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
         }
         Op::Fill { y, value } => memory.write([y], |_, [y]| fill::constant(value, y)),
         Op::Accumulate { x, y } => memory.write([y], |memory, [y]| fill::accumulate(memory.floats(x), y)),
-        Op::Mix { clock, a, b, y, seed, stream } => {
+        Op::Mix { clock, a, b, y, seed, stream, first } => {
             let (step, n) = (memory.counter(clock), program.shape(y)[0]);
             memory.write([y], |memory, [y]| {
-                mix::forward(seed, stream, step, n, memory.floats(a), memory.floats(b), y);
+                let draw = |i: u32| crate::program::random::uniform_at(seed, stream, step, first + i);
+                mix::forward(draw, n, memory.floats(a), memory.floats(b), y);
             });
         }
         Op::CrossEntropy { clock, logits, labels, dlogits, history, column } => {

@@ -151,6 +151,21 @@ impl Program {
         self.routines.last_mut().expect("an operation belongs to a routine that was begun").ops.push(op);
     }
 
+    /// Cuts a routine before each operation that `begins_part` accepts. Returns the routines of the parts in their order. The first part keeps
+    /// the handle and the name of the whole.
+    pub fn cut(&mut self, routine: RoutineId, begins_part: impl Fn(&Op) -> bool) -> Vec<RoutineId> {
+        let whole = std::mem::take(&mut self.routines[routine.0].ops);
+        let mut parts = vec![routine];
+        for op in whole {
+            if begins_part(&op) {
+                let name = format!("{}, part {}", self.routines[routine.0].name, parts.len() + 1);
+                parts.push(self.begin(&name));
+            }
+            self.routines[parts[parts.len() - 1].0].ops.push(op);
+        }
+        parts
+    }
+
     /// WebGPU's rule on one dispatch: it reads a buffer, or it writes the buffer through one operand alone.
     fn check_aliases(&self, op: &Op) {
         let mut uses: HashMap<BufferId, (Access, &str)> = HashMap::new();

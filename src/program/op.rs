@@ -26,7 +26,8 @@ pub enum Op {
         update clock: U32,
     }
 
-    /// `y ~ N(0, 1)`, drawn by [`random::normal`](super::random::normal) from seed, stream, step and position.
+    /// `y ~ N(0, 1)`, drawn by [`random::normal`](super::random::normal) from seed, stream, step and position. Element i has the
+    /// position `first + i`.
     Normal "normal" {
         /// The number of the running step; shape (1).
         read clock: U32,
@@ -36,6 +37,8 @@ pub enum Op {
         set seed: u64,
         /// The random stream, see [`random::stream`](super::random::stream).
         set stream: u32,
+        /// The position of the first element; above 0 where other processes draw the numbers before it.
+        set first: u32,
     }
 
     /// The real images of this step: `y[i] = low + (high - low) * images[row(g)] / 255`. Here `g = (step - 1) * N + i` counts the
@@ -57,7 +60,7 @@ pub enum Op {
 
     /// Random rotations and mirrorings of real images. Each image is rotated about its centre, counter-clockwise as seen, by an
     /// angle from +-`rotate` degrees; then mirrored left to right with probability 1/2 if `flip`; then rotated by 0 to 3 quarter
-    /// turns if `quarter_turns`. The words of image i are the [`random::philox`] of (i, step,
+    /// turns if `quarter_turns`. The words of image i are the [`random::philox`] of (`first` + i, step,
     /// [`AUGMENT`](super::random::stream::AUGMENT), 0). The angle, in turns, is `rotate / 180 * (u - 1/2)` with `u` the
     /// [`random::uniform`] of the first word; the highest bit of the second word mirrors; the highest two bits of the third word
     /// are the quarter turns.
@@ -82,6 +85,8 @@ pub enum Op {
         set flip: bool,
         /// Whether images, which must be square, are rotated by quarter turns.
         set quarter_turns: bool,
+        /// The number of the first image in the batch; above 0 where other processes compute the images before it.
+        set first: u32,
     }
 
     /// Random augmentation of all images that the discriminator sees (Zhao et al. 2020). Each of these applies if `changes` has
@@ -98,8 +103,8 @@ pub enum Op {
     /// both means those of `x`: `y = k * s * x + k * (1 - s) * mean_pixel + (1 - k) * mean_image + b` where a pixel of `x` is visible, and
     /// 0 elsewhere.
     ///
-    /// For image i the three u are the [`random::uniform`] of the first words of the [`random::philox`] of (i, step, stream, 0).
-    /// The words of (i, step, stream, 1) give four integers: the moves down and right, and the row and the column of the centre.
+    /// For image i the three u are the [`random::uniform`] of the first words of the [`random::philox`] of (`first` + i, step, stream,
+    /// 0). The words of (`first` + i, step, stream, 1) give four integers: the moves down and right, and the row and the column of the centre.
     /// A word's integer below `n` is `(word >> 16) * n / 2^16`. Centres are in `0..=H` where half the side is even
     /// and in `0..H` where it is odd; the rectangle begins half of its side, rounded down, before its centre.
     ///
@@ -118,6 +123,8 @@ pub enum Op {
         set stream: u32,
         /// Which augmentations apply.
         set changes: DiffAugment,
+        /// The number of the first image in the batch; above 0 where other processes compute the images before it.
+        set first: u32,
     }
 
     /// The gradient of [`Op::DiffAugment`], which is linear in `x` apart from `b`: the same numbers are drawn again, and nothing
@@ -136,6 +143,8 @@ pub enum Op {
         set stream: u32,
         /// The augmentations of the forward pass.
         set changes: DiffAugment,
+        /// The number of the first image in the batch; above 0 where other processes compute the images before it.
+        set first: u32,
     }
 
     /// The classes of this step's real images: `y[i] = labels[row(g)]`, with g and row as in [`Op::Batch`].
@@ -527,7 +536,8 @@ pub enum Op {
     }
 
     /// Random interpolation between the images of `a` and `b` (Gulrajani et al. 2017, algorithm 1):
-    /// `y[i] = b[i] + u * (a[i] - b[i])`, where u is the [`random::uniform_at`](super::random::uniform_at) of image i.
+    /// `y[i] = b[i] + u * (a[i] - b[i])`, where u is the [`random::uniform_at`](super::random::uniform_at) of image
+    /// `first` + i.
     Mix "mix" {
         /// The number of the running step; shape (1).
         read clock: U32,
@@ -541,6 +551,8 @@ pub enum Op {
         set seed: u64,
         /// The random stream, see [`random::stream`](super::random::stream).
         set stream: u32,
+        /// The number of the first image in the batch; above 0 where other processes compute the images before it.
+        set first: u32,
     }
 
     /// Softmax cross-entropy: a row of class k has the loss `ln(sum_j exp(l_j - max)) + max - l_k`, and

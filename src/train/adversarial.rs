@@ -6,8 +6,8 @@ use crate::program::random::stream;
 use crate::program::{AdversarialLoss, Centre, Op, Program, TensorId};
 use crate::recipe::{Adam, Penalty};
 
-use super::Settings;
 use super::losses::{D_COLUMN, G_COLUMN};
+use super::{Rank, Settings};
 
 /// Stream of DiffAugment for real images.
 pub(super) const SEEN_REALS: u32 = stream::DIFF_AUGMENT;
@@ -48,12 +48,16 @@ pub(super) struct AdversarialStep<'a> {
     pub(super) take_classes: Option<Op>,
     /// Where the losses go.
     pub(super) history: TensorId,
+    /// The process that runs the step, which computes its part of each batch.
+    pub(super) rank: Rank,
+    /// The number of parts of a batch of real or of generated images that have batch statistics of their own.
+    pub(super) groups: usize,
 }
 
 impl AdversarialStep<'_> {
     /// Appends the step to the routine that was begun last. `g` has its weights' EMA in `ema`.
     pub(super) fn write(&self, program: &mut Program, g: &Network, ema: &Network, d: &Network) -> WrittenStep {
-        let (clock, seed, n) = (self.clock, self.settings.seed, self.settings.batch_size);
+        let (clock, seed, n) = (self.clock, self.settings.seed, self.rank.images_of(self.settings.batch_size));
         let [h, w, c] = self.model.discriminator_input();
         let latents = program.tensor("latents", &[n, 1, 1, self.model.latent]);
         let both = program.tensor("both", &[2 * (n / self.model.pac), h, w, c]);
@@ -65,7 +69,13 @@ impl AdversarialStep<'_> {
         let first = ops_so_far(program);
         program.push(Op::Tick { clock });
         push_all(program, self.take_classes.as_slice());
-        program.push(Op::Normal { clock, y: latents, seed, stream: stream::LATENTS });
+        program.push(Op::Normal {
+            clock,
+            y: latents,
+            seed,
+            stream: stream::LATENTS,
+            first: self.first(latents, program) * self.model.latent as u32,
+        });
         let fakes = g.forward(program, latents, self.training(1), "fakes"); // G(z), for both updates
         push_all(program, self.take_reals);
 
@@ -125,7 +135,8 @@ impl AdversarialStep<'_> {
         let shape = program.shape(fakes).to_vec();
         let name = if stream == SEEN_FAKES { "fakes.seen" } else { "fakes.seen anew" };
         let y = program.tensor(name, &shape);
-        program.push(Op::DiffAugment { clock: self.clock, x: fakes, y, seed: self.settings.seed, stream, changes });
+        let (clock, seed, first) = (self.clock, self.settings.seed, self.first(fakes, program));
+        program.push(Op::DiffAugment { clock, x: fakes, y, seed, stream, changes, first });
         y
     }
 
@@ -137,8 +148,8 @@ impl AdversarialStep<'_> {
         }
         let shape = program.shape(dy).to_vec();
         let dx = program.tensor("fakes.unseen.grad", &shape);
-        let (clock, seed) = (self.clock, self.settings.seed);
-        program.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream: SEEN_BY_GENERATOR, changes });
+        let (clock, seed, first) = (self.clock, self.settings.seed, self.first(dy, program));
+        program.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream: SEEN_BY_GENERATOR, changes, first });
         dx
     }
 
@@ -159,8 +170,8 @@ impl AdversarialStep<'_> {
         if gp > 0.0 {
             let shape = program.shape(fakes).to_vec();
             let mixed = program.tensor("mixed", &shape);
-            let (clock, seed) = (self.clock, self.settings.seed);
-            program.push(Op::Mix { clock, a: reals, b: fakes, y: mixed, seed, stream: stream::MIX });
+            let (clock, seed, first) = (self.clock, self.settings.seed, self.first(mixed, program));
+            program.push(Op::Mix { clock, a: reals, b: fakes, y: mixed, seed, stream: stream::MIX, first });
             add(program, mixed, "gp", Centre::One, gp);
         }
     }
@@ -176,8 +187,16 @@ impl AdversarialStep<'_> {
         packs
     }
 
-    fn training(&self, groups: usize) -> Mode {
-        Mode::Train { groups, rng: DropoutRng { clock: self.clock, seed: self.settings.seed } }
+    /// The mode of a pass over `parts` batches, one after the other.
+    fn training(&self, parts: usize) -> Mode {
+        // Ranks drop other elements of their parts of a batch.
+        let seed = self.settings.seed.wrapping_add((self.rank.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Mode::Train { groups: parts * self.groups, rng: DropoutRng { clock: self.clock, seed } }
+    }
+
+    /// The number, in its batch, of the first of the images of this rank.
+    fn first(&self, images: TensorId, program: &Program) -> u32 {
+        (self.rank.index * program.shape(images)[0]) as u32
     }
 
     /// Appends the discriminator's loss on reals, then fakes; returns its gradient for the logits.

@@ -147,11 +147,22 @@ impl Checkpoint {
 
     /// Writes the checkpoint, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
+        let bytes = self.encode(shared_paths::shared(self.settings.recipe(), &shared_paths::run_of(path)));
+        files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::file("write", path)))
+    }
+
+    /// The bytes of a file, for other ranks: with absolute paths.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.encode(self.settings.recipe())
+    }
+
+    /// The bytes of a file with the options `recipe`.
+    fn encode(&self, recipe: Recipe) -> Vec<u8> {
         let metadata = Metadata {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
-            recipe: shared_paths::shared(self.settings.recipe(), &shared_paths::run_of(path)),
+            recipe,
             run: self.settings.facts(),
             model: self.model.to_toml().into(),
         };
@@ -162,8 +173,7 @@ impl Checkpoint {
             let bytes = bytemuck::cast_slice(&tensor.values);
             (name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).expect("values fill their shape"))
         });
-        let bytes = safetensors::serialize(views, Some(metadata)).expect("names are unique and shapes fit");
-        files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::file("write", path)))
+        safetensors::serialize(views, Some(metadata)).expect("names are unique and shapes fit")
     }
 
     /// Reads a checkpoint and checks that it has all tensors of its model and that all values are finite.
@@ -181,7 +191,26 @@ impl Checkpoint {
             return Err(broken(format!("it is {} large", crate::error::bytes_for_people(length))));
         }
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+        Self::decode(&bytes, path, |recipe| shared_paths::found(recipe, &shared_paths::run_of(path)), &broken)
+    }
+
+    /// The checkpoint of [`Self::to_bytes`].
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let broken = |what: String| Error::Checkpoint {
+            message: format!("the checkpoint of rank 0 cannot be used: {what}"),
+            hint: "start all ranks with the same version of gpu-gan".into(),
+        };
+        Self::decode(bytes, Path::new("the checkpoint of rank 0"), |recipe| recipe, &broken)
+    }
+
+    /// The checkpoint with the bytes of a file. `found` finds its paths on this machine.
+    fn decode(
+        bytes: &[u8],
+        path: &Path,
+        found: impl Fn(Recipe) -> Recipe,
+        broken: &dyn Fn(String) -> Error,
+    ) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes).map_err(|error| {
             if path.extension().is_some_and(|ending| ending == "safetensors") {
                 return broken(format!("{error}"));
             }
@@ -191,13 +220,13 @@ impl Checkpoint {
                     .into(),
             }
         })?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(format!("{error}")))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(format!("{error}")))?;
         let metadata = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
         let metadata = metadata.ok_or_else(|| broken("gpu-gan did not write it".into()))?;
         let metadata: Value = serde_json::from_str(metadata).map_err(|error| broken(format!("{error}")))?;
         let format = metadata.get("format").and_then(Value::as_u64);
         let metadata = match format {
-            Some(2) => format_2::metadata(&metadata).map_err(&broken)?,
+            Some(2) => format_2::metadata(&metadata).map_err(broken)?,
             _ => metadata,
         };
         if !matches!(format, Some(2 | FORMAT)) {
@@ -209,8 +238,8 @@ impl Checkpoint {
             )));
         }
         let metadata: Metadata = serde_json::from_value(metadata).map_err(|error| broken(format!("{error}")))?;
-        let recipe = shared_paths::found(metadata.recipe, &shared_paths::run_of(path));
-        let settings = Settings::saved(&recipe, metadata.run).map_err(|error| broken(error.to_string()))?;
+        let settings =
+            Settings::saved(&found(metadata.recipe), metadata.run).map_err(|error| broken(error.to_string()))?;
         let model = Model::parse(&metadata.model, &format!("the model in {}", path.display()))?;
         let mut checkpoint = Self::empty(&model, &settings, metadata.step);
         for (name, view) in file.tensors() {
@@ -220,7 +249,7 @@ impl Checkpoint {
                 .tensors
                 .insert(name.clone(), StoredTensor { name: plain(&name), shape: view.shape().to_vec(), values });
         }
-        checkpoint.check(&broken)?;
+        checkpoint.check(broken)?;
         Ok(checkpoint)
     }
 

@@ -1,12 +1,12 @@
 //! Chunks of the data set: if the images do not fit on the device, they are uploaded in chunks.
 //!
 //! A chunk holds the next images in the shuffled order of training, which host and device compute equally ([`shuffled`]). It consists of
-//! whole batches, so all images of a step are in one chunk. The results are bitwise equal for every capacity, so a run can be resumed on
+//! whole batches, so all images of a step are in one chunk. Of several ranks, each has chunks of its own parts of the batches. The results are bitwise equal for every capacity, so a run can be resumed on
 //! a device with less memory.
 
 use rayon::prelude::*;
 
-use super::Settings;
+use super::{Rank, Settings};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::net::Model;
@@ -17,22 +17,28 @@ use crate::program::{Executor, TensorId, Values};
 const HALVINGS: usize = 6;
 
 /// The number of images of a run that fit into `bytes` bytes of a device: all images, or a multiple of the batch size. `None` if no batch
-/// fits.
-pub fn capacity(model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
+/// fits. Of several ranks, each holds parts of batches, at most those of an epoch.
+pub fn capacity(model: &Model, settings: &Settings, rank: Rank, bytes: u64) -> Option<usize> {
     let image = model.image.iter().product::<usize>() as u64;
     let fit = usize::try_from(bytes / image).unwrap_or(usize::MAX);
-    if fit >= settings.images { Some(settings.images) } else { whole_batches(settings, fit) }
+    if rank.is_single() && fit >= settings.images {
+        return Some(settings.images);
+    }
+    let step = images_of_step(settings, rank);
+    let epoch = (settings.images / rank.count).max(step);
+    whole_steps(fit.min(if rank.is_single() { fit } else { epoch }), step)
 }
 
 /// Calls `attempt` with `capacity` images. If it fails for lack of device memory, calls it again with half of the images. Returns the
 /// number of images of the successful attempt, and its result.
 pub fn with_fewer_images<T>(
     settings: &Settings,
+    rank: Rank,
     mut capacity: usize,
     mut attempt: impl FnMut(usize) -> Result<T>,
 ) -> Result<(usize, T)> {
     for _ in 0..HALVINGS {
-        match (attempt(capacity), whole_batches(settings, capacity / 2)) {
+        match (attempt(capacity), whole_steps(capacity / 2, images_of_step(settings, rank))) {
             (Err(Error::TooLarge { .. } | Error::OutOfMemory { .. }), Some(fewer)) => capacity = fewer,
             (outcome, _) => return outcome.map(|made| (capacity, made)),
         }
@@ -40,8 +46,14 @@ pub fn with_fewer_images<T>(
     attempt(capacity).map(|made| (capacity, made))
 }
 
-fn whole_batches(settings: &Settings, images: usize) -> Option<usize> {
-    Some(images / settings.images_per_step() * settings.images_per_step()).filter(|&images| images > 0)
+/// The number of real images of a step that a rank shows.
+fn images_of_step(settings: &Settings, rank: Rank) -> usize {
+    rank.images_of(settings.batch_size) * settings.d_steps as usize
+}
+
+/// The images of as many whole steps as `images` suffice for. `None` if they do not suffice for one.
+fn whole_steps(images: usize, step: usize) -> Option<usize> {
+    Some(images / step * step).filter(|&images| images > 0)
 }
 
 /// Uploads the images of a run to the device.
@@ -50,6 +62,10 @@ pub struct ChunkLoader<'a> {
     images: &'a ImageSet,
     /// The seed of the shuffled order.
     seed: u64,
+    /// The process whose parts of the batches are uploaded.
+    rank: Rank,
+    /// The number of images in a part of a batch.
+    part: usize,
     /// The number of images of a chunk.
     capacity: usize,
     /// The number of steps per chunk; `u64::MAX` if the device holds all images.
@@ -61,9 +77,15 @@ pub struct ChunkLoader<'a> {
 impl<'a> ChunkLoader<'a> {
     /// A loader for the program that [`Gan::new`](super::Gan::new) writes with the same settings and capacity.
     pub fn new(images: &'a ImageSet, settings: &Settings, capacity: usize) -> Self {
-        let chunks = capacity < settings.images;
-        let steps = if chunks { (capacity / settings.images_per_step()) as u64 } else { u64::MAX };
-        Self { images, seed: settings.seed, capacity, steps, loaded: None }
+        Self::of_rank(images, settings, capacity, Rank::SINGLE)
+    }
+
+    /// A loader for the program that [`Gan::of_rank`](super::Gan::of_rank) writes with the same settings, capacity and rank.
+    pub fn of_rank(images: &'a ImageSet, settings: &Settings, capacity: usize, rank: Rank) -> Self {
+        let chunks = capacity < settings.images || !rank.is_single();
+        let steps = if chunks { (capacity / images_of_step(settings, rank)) as u64 } else { u64::MAX };
+        let part = rank.images_of(settings.batch_size);
+        Self { images, seed: settings.seed, rank, part, capacity, steps, loaded: None }
     }
 
     /// Uploads the images of a step (counted from 1) to `data` and their classes to `labels`, unless their chunk is on the device. The
@@ -104,9 +126,14 @@ impl<'a> ChunkLoader<'a> {
     /// The indices of the images of a chunk, in shuffled order.
     fn chunk(&self, chunk: u64) -> Vec<usize> {
         let count = self.images.count() as u32;
-        let first = chunk * self.capacity as u64;
-        // After the last step of the run, the number may wrap around, as it does on the device.
-        let image = |row: usize| shuffled(self.seed, (first + row as u64) as u32, count) as usize;
+        let (first, part) = (chunk * self.capacity as u64, self.part as u64);
+        let Rank { index, count: ranks } = self.rank;
+        let image = |row: usize| {
+            let own = first + row as u64;
+            let shown = (own / part * ranks as u64 + index as u64) * part + own % part;
+            // After the last step of the run, the number may wrap around, as it does on the device.
+            shuffled(self.seed, shown as u32, count) as usize
+        };
         (0..self.capacity).into_par_iter().map(image).collect()
     }
 
@@ -143,7 +170,7 @@ mod tests {
             (100, 128, 100 * image - 1, None),
             (1000, 128, 0, None),
         ] {
-            let got = capacity(&model, &settings(images, batch_size), bytes);
+            let got = capacity(&model, &settings(images, batch_size), Rank::SINGLE, bytes);
             assert_eq!(got, expected, "{images} images, batches of {batch_size}, {bytes} bytes");
         }
     }
@@ -158,7 +185,7 @@ mod tests {
         };
         let attempts = |images, batch_size, room: usize| {
             let mut tried = Vec::new();
-            let outcome = with_fewer_images(&settings(images, batch_size), images, |capacity| {
+            let outcome = with_fewer_images(&settings(images, batch_size), Rank::SINGLE, images, |capacity| {
                 tried.push(capacity);
                 if capacity <= room { Ok(()) } else { Err(error("data")) }
             });
@@ -172,7 +199,7 @@ mod tests {
 
         // Other errors are returned at once.
         let mut tries = 0;
-        let outcome = with_fewer_images(&settings(1000, 128), 1000, |_| {
+        let outcome = with_fewer_images(&settings(1000, 128), Rank::SINGLE, 1000, |_| {
             tries += 1;
             Err::<(), _>(Error::Device { message: "broken".into(), hint: String::new() })
         });

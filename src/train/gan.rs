@@ -7,8 +7,9 @@ use crate::program::{Element, Executor, Op, Order, Program, RoutineId, TensorId,
 
 use super::adversarial::{AdversarialStep, SEEN_REALS, WrittenStep, push_all};
 use super::losses::{HISTORY_COLUMNS, HISTORY_ROWS};
+use super::ranks::exchange;
 use super::sampler::ImageRoutine;
-use super::{Augment, Checkpoint, SHEET_IMAGES, Settings, checkpoint};
+use super::{Augment, Checkpoint, Communicator, Rank, SHEET_IMAGES, Settings, checkpoint};
 
 /// A training step and the drawing of images, as routines of one program over the same parameters.
 pub struct Gan {
@@ -48,6 +49,18 @@ pub struct Gan {
     pub ema: Network,
     /// The discriminator.
     pub discriminator: Network,
+    /// The process that runs the program.
+    rank: Rank,
+    /// The parts of the step, and of the step with gradient penalties, of one of several ranks.
+    parts: [Vec<StepPart>; 2],
+}
+
+/// A part of a step, and the tensors whose mean over all ranks the next part needs.
+struct StepPart {
+    /// The routine.
+    routine: RoutineId,
+    /// The tensors: the gradients of a network, and behind the last gradients the running statistics.
+    averaged: Vec<TensorId>,
 }
 
 /// A step with a gradient penalty.
@@ -63,25 +76,60 @@ impl Gan {
     /// The program that trains a model with these settings, with `capacity` images on the device: all of them, or whole
     /// batches of fewer.
     pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
+        Self::write(model, settings, capacity, Rank::SINGLE, 1)
+    }
+
+    /// The program of one of several ranks, which computes its part of each batch; see [`Self::run_with`]. `capacity` is the number of
+    /// this rank's images on its device, whole parts of batches. A program of one process is that of [`Self::new`].
+    ///
+    /// # Panics
+    ///
+    /// If the number of ranks does not divide the batch size.
+    pub fn of_rank(model: &Model, settings: &Settings, capacity: usize, rank: Rank) -> Self {
+        assert!(settings.batch_size.is_multiple_of(rank.count), "{rank:?} and a batch of {}", settings.batch_size);
+        Self::write(model, settings, capacity, rank, 1)
+    }
+
+    /// The program of one process that computes what `groups` ranks compute: each of as many equal parts of a batch has batch statistics of
+    /// its own. Running statistics are updated by each part in turn, while ranks take their mean.
+    pub fn with_groups(model: &Model, settings: &Settings, capacity: usize, groups: usize) -> Self {
+        Self::write(model, settings, capacity, Rank::SINGLE, groups)
+    }
+
+    fn write(model: &Model, settings: &Settings, capacity: usize, rank: Rank, groups: usize) -> Self {
         let mut program = Program::new();
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
         let steps = if settings.d_steps > 1 { program.tensor_of(Element::U32, "steps", &[1]) } else { clock };
         let [h, w, c] = model.image;
         let data = program.tensor_of(Element::U8, "data", &[capacity, h, w, c]);
         let history = program.tensor("history", &[HISTORY_ROWS, HISTORY_COLUMNS]);
-        let [labels, classes] = classes(&mut program, model, settings.batch_size, capacity);
+        let batch_size = rank.images_of(settings.batch_size);
+        let [labels, classes] = classes(&mut program, model, batch_size, capacity);
         let generator = Network::generator(&mut program, model).with_labels(classes);
         let ema = generator.ema(&mut program);
         let discriminator = Network::discriminator(&mut program, model).with_labels(classes);
-        let (reals, take_reals) = reals(&mut program, model, settings, clock, data);
+        let order = if rank.is_single() { order(capacity, settings) } else { Order::Chunk };
+        let first = (rank.index * batch_size) as u32;
+        let (reals, take_reals) =
+            reals(&mut program, model, settings, RealImages { clock, data, order, batch_size, first });
 
         let step = program.begin("step");
         let take_classes = labels.zip(classes).map(|(labels, y)| {
-            let (seed, order) = (settings.seed, order(capacity, settings));
+            let seed = settings.seed;
             Op::Labels { clock, labels, y, seed, order }
         });
-        let draft =
-            AdversarialStep { model, settings, clock, steps, reals, take_reals: &take_reals, take_classes, history };
+        let draft = AdversarialStep {
+            model,
+            settings,
+            clock,
+            steps,
+            reals,
+            take_reals: &take_reals,
+            take_classes,
+            history,
+            rank,
+            groups,
+        };
         let WrittenStep { fakes, judged, logits, fake_logits, d_updates } =
             draft.write(&mut program, &generator, &ema, &discriminator);
         let penalty = settings.objective.penalty;
@@ -113,6 +161,12 @@ impl Gan {
             augmented
         });
 
+        let running = [generator.running(), discriminator.running()];
+        let parts = [Some(step), penalised_step.map(|penalised| penalised.step)].map(|step| match step {
+            Some(step) if !rank.is_single() => step_parts(&mut program, step, running),
+            _ => Vec::new(),
+        });
+
         Self {
             program,
             step,
@@ -132,6 +186,8 @@ impl Gan {
             generator,
             ema,
             discriminator,
+            rank,
+            parts,
         }
     }
 
@@ -152,6 +208,33 @@ impl Gan {
                 executor.run(step, 1)?;
             }
             done = due.min(end);
+        }
+        Ok(())
+    }
+
+    /// Runs `steps` steps, after `done` steps, as the rank of the communicator. All ranks call it with the same numbers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::run`], and if another rank does not answer.
+    pub fn run_with(
+        &self,
+        executor: &mut dyn Executor,
+        communicator: &dyn Communicator,
+        done: u64,
+        steps: u64,
+    ) -> Result<()> {
+        if self.rank.is_single() {
+            return self.run(executor, done, steps);
+        }
+        for step in done + 1..=done + steps {
+            let is_penalised = self.penalised_step.is_some_and(|penalised| step.is_multiple_of(penalised.every));
+            for StepPart { routine, averaged } in &self.parts[usize::from(is_penalised)] {
+                executor.run(*routine, 1)?;
+                if !averaged.is_empty() {
+                    exchange(communicator, executor, averaged)?;
+                }
+            }
         }
         Ok(())
     }
@@ -213,30 +296,54 @@ fn order(capacity: usize, settings: &Settings) -> Order {
     if capacity < settings.images { Order::Chunk } else { Order::Shuffled }
 }
 
-/// The tensor of the images that the discriminator sees as real, and the operations that write it.
-fn reals(
-    program: &mut Program,
-    model: &Model,
-    settings: &Settings,
+/// Cuts a step before each update by Adam, and names the tensors whose mean over all ranks the update needs. The last update also takes the
+/// running statistics along, which all forward passes of the step have changed by then.
+fn step_parts(program: &mut Program, step: RoutineId, running: [TensorId; 2]) -> Vec<StepPart> {
+    let adam = |op: &Op| if let Op::Adam { grad, .. } = op { Some(*grad) } else { None };
+    let gradients: Vec<TensorId> = program.routine(step).ops.iter().filter_map(adam).collect();
+    let routines = program.cut(step, |op| adam(op).is_some());
+    let last = gradients.len() - 1;
+    let averaged = gradients.into_iter().enumerate().map(|(update, gradient)| {
+        let running = if update == last { running.as_slice() } else { &[] };
+        [&[gradient], running].concat()
+    });
+    let averaged = averaged.chain([Vec::new()]);
+    routines.into_iter().zip(averaged).map(|(routine, averaged)| StepPart { routine, averaged }).collect()
+}
+
+/// Where real images come from.
+#[derive(Clone, Copy)]
+struct RealImages {
+    /// The number of batches of real images that were shown.
     clock: TensorId,
+    /// The images on the device.
     data: TensorId,
-) -> (TensorId, Vec<Op>) {
+    /// The order of the images in their tensor.
+    order: Order,
+    /// The number of images of a batch that this process computes.
+    batch_size: usize,
+    /// The number, in the batch, of the first of them.
+    first: u32,
+}
+
+/// The tensor of the images that the discriminator sees as real, and the operations that write it.
+fn reals(program: &mut Program, model: &Model, settings: &Settings, source: RealImages) -> (TensorId, Vec<Op>) {
+    let RealImages { clock, data, order, batch_size, first } = source;
     let [h, w, c] = model.image;
-    let shape = [settings.batch_size, h, w, c];
+    let shape = [batch_size, h, w, c];
     let seed = settings.seed;
-    let order = order(program.shape(data)[0], settings);
     let reals = program.tensor("reals", &shape);
     // The operations are collected from the last one, which writes `reals`, to the first one.
     let (mut y, mut ops) = (reals, Vec::new());
     if settings.diff_augment.is_on() {
         let x = program.tensor("unaugmented", &shape);
-        ops.push(Op::DiffAugment { clock, x, y, seed, stream: SEEN_REALS, changes: settings.diff_augment });
+        ops.push(Op::DiffAugment { clock, x, y, seed, stream: SEEN_REALS, changes: settings.diff_augment, first });
         y = x;
     }
     if settings.augment.is_on() {
         let x = program.tensor("originals", &shape);
         let Augment { rotate, flip, quarter_turns } = settings.augment;
-        ops.push(Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns });
+        ops.push(Op::Augment { clock, x, y, seed, rotate, flip, quarter_turns, first });
         y = x;
     }
     ops.push(Op::Batch { clock, images: data, y, seed, order, range: model.range() });

@@ -22,6 +22,7 @@ mod observer;
 mod placement;
 mod progress;
 mod quality;
+mod ranks;
 mod run_folder;
 mod run_report;
 mod sampler;
@@ -48,10 +49,13 @@ pub use observer::{Observer, TrainingEvent};
 pub use placement::ImagePlacement;
 pub use progress::TrainingProgress;
 pub use quality::Measured;
+pub use ranks::{Communicator, Rank, SingleProcess, mean_over_ranks};
 pub use run_folder::{RunFolder, Sheet};
 pub use sampler::{ClassMix, GeneratorInput, ImageRoutine, Sampler};
 pub use settings::{Augment, FEW_IMAGES, Facts, InitSource, OutputSettings, Settings};
 pub(crate) use shared_paths::shown_path;
-pub use start::{Extension, Requeued, begin, model_for, read_config, requeued, resume, usual_options};
+pub use start::{Extension, Requeued, begin, model_for, read_config, requeued, resume, training_images, usual_options};
 pub use stop::StopRequest;
-pub use trainer::{Ending, ReportCallback, Training, rehearse, train, train_in_memory};
+pub use trainer::{
+    Ending, Prepare, ReportCallback, Training, dismiss_followers, follow, rehearse, train, train_in_memory,
+};

@@ -1,6 +1,6 @@
 //! Placement of the images on a device: how many fit at once, and the largest batch size that fits.
 
-use super::{Gan, Settings, capacity, with_fewer_images};
+use super::{Gan, Rank, Settings, capacity, with_fewer_images};
 use crate::error::{Error, Result, bytes_for_people};
 use crate::net::Model;
 use crate::program::Device;
@@ -23,22 +23,22 @@ pub struct ImagePlacement {
 }
 
 impl ImagePlacement {
-    /// Decides how many images the device holds. `resumed` means that the batch size cannot be changed.
+    /// Decides how many images the device of a rank holds. `resumed` means that the batch size cannot be changed.
     ///
     /// # Errors
     ///
     /// If a batch or the model does not fit. The hint names the largest batch size that fits.
-    pub fn new(device: &dyn Device, model: &Model, settings: &Settings, resumed: bool) -> Result<Self> {
+    pub fn new(device: &dyn Device, model: &Model, settings: &Settings, rank: Rank, resumed: bool) -> Result<Self> {
         let (limit, asked) = (device.max_image_bytes(), settings.data_memory.map(|mebibytes| mebibytes << 20));
         let bytes = limit.min(asked.unwrap_or(u64::MAX));
         let by_request = bytes < limit;
-        let largest = || match largest_batch(device, model, settings, bytes) {
+        let largest = || match largest_batch(device, model, settings, rank, bytes) {
             _ if resumed => KEEPS_ITS_BATCH.into(),
             Some(size) => format!("use `batch-size` {size}, the largest that fits"),
             None => "no batch size fits: choose a smaller model, or --device cpu".into(),
         };
-        let Some(capacity) = capacity(model, settings, bytes) else {
-            let images = settings.images_per_step().min(settings.images);
+        let Some(capacity) = capacity(model, settings, rank, bytes) else {
+            let images = rank.images_of(settings.images_per_step()).min(settings.images);
             let batch = (images * model.image.iter().product::<usize>()) as u64;
             return Err(Error::Request {
                 message: format!(
@@ -54,8 +54,8 @@ impl ImagePlacement {
                 },
             });
         };
-        let check = |capacity| device.check(&Gan::new(model, settings, capacity).program);
-        let (fits, ()) = with_fewer_images(settings, capacity, check).map_err(|mut error| {
+        let check = |capacity| device.check(&Gan::of_rank(model, settings, capacity, rank).program);
+        let (fits, ()) = with_fewer_images(settings, rank, capacity, check).map_err(|mut error| {
             if let Error::TooLarge { hint, .. } | Error::Device { hint, .. } = &mut error {
                 *hint = largest();
             }
@@ -73,15 +73,15 @@ impl ImagePlacement {
 }
 
 /// The largest batch size, up to that of the settings, that fits on a device if images take at most `bytes` bytes.
-fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, bytes: u64) -> Option<usize> {
-    let unit = model.batch_multiple();
+fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, rank: Rank, bytes: u64) -> Option<usize> {
+    let unit = model.batch_multiple() * rank.count;
     let fits = |units: usize| {
         let batch_size = units * unit;
         let settings = Settings { batch_size, ..settings.clone() };
-        let check = |capacity| device.check(&Gan::new(model, &settings, capacity).program);
-        model.check_batch(batch_size).is_ok()
-            && capacity(model, &settings, bytes)
-                .is_some_and(|capacity| with_fewer_images(&settings, capacity, check).is_ok())
+        let check = |capacity| device.check(&Gan::of_rank(model, &settings, capacity, rank).program);
+        model.check_batch(rank.images_of(batch_size)).is_ok()
+            && capacity(model, &settings, rank, bytes)
+                .is_some_and(|capacity| with_fewer_images(&settings, rank, capacity, check).is_ok())
     };
     // The smallest batches may be too small for batch normalisation although larger ones fit.
     let most = settings.batch_size / unit;

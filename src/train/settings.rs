@@ -55,6 +55,8 @@ pub struct Settings {
     pub data_memory: Option<u64>,
     /// The requested device.
     pub device: DeviceOptions,
+    /// The number of ranks that train the run, or that trained it last.
+    pub ranks: usize,
 }
 
 /// The checkpoint that the initial weights of a run come from.
@@ -134,6 +136,9 @@ pub struct Facts {
     /// The step after which the learning-rate schedule was restarted, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_restart: Option<u64>,
+    /// The number of ranks that trained the run last, if there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
 }
 
 /// A model that asks for DiffAugment gets it on fewer images than these: the fewer images, the more it gains (Zhao et al. 2020,
@@ -267,6 +272,7 @@ impl Settings {
             output: OutputSettings::new(&all.output),
             data_memory: all.data.data_memory,
             device: all.device,
+            ranks: 1,
         };
         let whole_epochs = settings.steps_of(epochs);
         settings.steps = match (all.training.steps, recipe.training.epochs) {
@@ -326,6 +332,7 @@ impl Settings {
             output: OutputSettings::new(&all.output),
             data_memory,
             device: all.device,
+            ranks: facts.ranks.unwrap_or(1),
         })
     }
 
@@ -405,6 +412,7 @@ impl Settings {
             init_fingerprint: self.init.as_ref().map(|init| init.fingerprint.clone()),
             classes: self.classes.clone(),
             schedule_restart: self.rates.restart,
+            ranks: Some(self.ranks).filter(|&ranks| ranks > 1),
         }
     }
 
@@ -549,6 +557,7 @@ pub(super) mod tests {
             output: OutputSettings::default(),
             data_memory: None,
             device: Recipe::built_in().device,
+            ranks: 1,
         }
     }
 

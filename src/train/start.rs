@@ -194,14 +194,13 @@ pub fn resume(
         let (run, device) = (shell_quoted(run), settings.device_flag());
         format!("if they moved, name their new path: gpu-gan train PATH --resume {run}{device}")
     };
-    let images = data::open(&settings.data, checkpoint.model.image, cache, console).map_err(|error| match error {
+    let images = training_images(&checkpoint, cache, console).map_err(|error| match error {
         Error::Data { message, .. } => Error::Data {
             message: format!("the images that the run began with cannot be read: {message}"),
             hint: if_moved(),
         },
         other => other,
     })?;
-    let images = images.in_class_order(settings.classes.as_ref().map_or(&[], |classes| &classes.names));
     if format!("{:016x}", images.fingerprint()) != settings.data_fingerprint || images.count() != settings.images {
         return Err(Error::Request {
             message: format!("the images of {} are not those that the run began with", settings.data.name),
@@ -220,6 +219,16 @@ pub fn resume(
     }
     checkpoint.settings.classes = classes; // checkpoints of earlier versions do not have the number of images of each class
     Ok((checkpoint, images))
+}
+
+/// Reads the images of a run, with its classes in the order of the run.
+///
+/// # Errors
+///
+/// If the images cannot be read.
+pub fn training_images(run: &Checkpoint, cache: Option<&Path>, console: &Console) -> Result<ImageSet> {
+    let images = data::open(&run.settings.data, run.model.image, cache, console)?;
+    Ok(images.in_class_order(run.settings.classes.as_ref().map_or(&[], |classes| &classes.names)))
 }
 
 /// Whether nothing is left to do after the step of a checkpoint, if the run ends there. A run that was killed after its last checkpoint

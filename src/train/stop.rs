@@ -31,9 +31,31 @@ impl StopRequest {
         self.made.load(Ordering::Relaxed)
     }
 
+    /// Whether the run is asked to save and to end within a few seconds.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent_since.get().is_some()
+    }
+
     /// Becomes true when the run is asked to end.
     pub fn flag(&self) -> &AtomicBool {
         &self.made
+    }
+
+    /// How the run is asked to end: 0 not, 1 in its own time, 2 within seconds.
+    pub(super) fn urgency(&self) -> u8 {
+        match (self.urgent_since.get(), self.is_made()) {
+            (Some(_), _) => 2,
+            (None, made) => made.into(),
+        }
+    }
+
+    /// Asks as another rank was asked, with its [`Self::urgency`].
+    pub(super) fn raise(&self, urgency: u8) {
+        match urgency {
+            0 => {}
+            1 => self.make(),
+            _ => self.make_urgent(),
+        }
     }
 
     /// How long ago the run was urgently asked to end, if it was.

@@ -3,11 +3,14 @@
 mod checkpoints;
 mod drawing;
 mod evaluations;
+mod follower;
 mod in_memory;
 mod pace;
+mod rank_command;
 mod rehearsal;
 mod steps;
 
+pub use follower::{Prepare, dismiss_followers, follow};
 pub use in_memory::train_in_memory;
 pub use rehearsal::rehearse;
 
@@ -22,7 +25,7 @@ use super::observer::Notifier;
 use super::placement::{KEEPS_ITS_BATCH, SMALLER_BATCH};
 use super::quality::{BestStep, Measured, flat_for};
 use super::run_report::RunReport;
-use super::{Checkpoint, Observer, Row, RunFolder, Settings, StopRequest, TrainingEvent};
+use super::{Checkpoint, Communicator, Observer, Row, RunFolder, Settings, StopRequest, TrainingEvent};
 use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::files::shell_quoted;
@@ -58,6 +61,8 @@ pub struct Training<'a> {
     pub when_report_exists: Option<ReportCallback<'a>>,
     /// Set from outside to end the run after the steps that the device has in hand.
     pub stop: &'a StopRequest,
+    /// The communication with the ranks that [`follow`], or [`SingleProcess`](super::SingleProcess).
+    pub ranks: &'a dyn Communicator,
 }
 
 impl Training<'_> {
@@ -113,7 +118,8 @@ impl Ending {
 /// Runs the training loop until all steps are done or the run is stopped. The log has the losses of every step. The last step has a
 /// checkpoint and a sheet in either case.
 ///
-/// If the device is lost, it is reopened once, and the run continues from its last checkpoint, as if it had been resumed.
+/// If the device is lost, it is reopened once, and the run continues from its last checkpoint, as if it had been resumed. A run of several
+/// ranks ends instead.
 ///
 /// # Errors
 ///
@@ -121,7 +127,10 @@ impl Ending {
 /// again; the hint says how to resume.
 pub fn train(mut training: Training) -> Result<Ending> {
     let lost = match attempt(&mut training) {
-        Err(lost @ Error::Lost { .. }) => lost,
+        Err(lost @ Error::Lost { .. }) if training.ranks.rank().is_single() => lost,
+        Err(Error::Lost { device, reason, .. }) => {
+            return Err(Error::Lost { device, reason, hint: way_on(&training) });
+        }
         outcome => return outcome,
     };
     training.notifier().remark(&format!("device      {lost}"));
@@ -209,10 +218,10 @@ struct Run<'r, 'a> {
 impl<'r, 'a> Run<'r, 'a> {
     fn begin(training: &'r mut Training<'a>) -> Result<Self> {
         let (images, folder) = (training.images, training.folder);
-        let Training { device, start, observer, stop, capacity: wanted, .. } = &mut *training;
+        let Training { device, start, observer, stop, ranks, capacity: wanted, .. } = &mut *training;
         let mut notifier = Notifier { observer: observer.as_mut(), stop };
         let device = device.as_ref();
-        let runner = StepRunner::new(device, images, start, *wanted)?;
+        let runner = StepRunner::new(device, images, start, *wanted, *ranks, stop)?;
         let capacity = runner.capacity;
         if capacity < *wanted {
             let had_no_room = format!("no room for {wanted} of them on the device at a time");

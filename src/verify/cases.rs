@@ -183,6 +183,7 @@ pub fn long() -> Vec<Case> {
             y: program.tensor("y", &[LONG]),
             seed: 5,
             stream: 1,
+            first: 0,
         }),
         Case::single(3, |program| adam(program, LONG, (1e-3, 0.5, 0.9, 1e-3))),
         Case::single(30, |program| ema(program, LONG, RampUp::Steps)),
@@ -577,11 +578,11 @@ fn penalties() -> Vec<Case> {
                 weight,
             }));
         }
-        for (step, seed) in [(1, 0), (77, u64::MAX)] {
+        for (step, seed, first) in [(1, 0, 0), (77, u64::MAX, 33)] {
             cases.push(Case::single(step, |program| {
                 let clock = clock(program);
                 let [a, b, y] = ["a", "b", "y"].map(|name| program.tensor(name, &shape));
-                Op::Mix { clock, a, b, y, seed, stream: 4 }
+                Op::Mix { clock, a, b, y, seed, stream: 4, first }
             }));
         }
     }
@@ -878,13 +879,21 @@ fn gradients_before_adam() -> Vec<Case> {
 fn inputs() -> Vec<Case> {
     let mut cases: Vec<Case> =
         [0, 1, 41].map(|step| Case::single(step, |program| Op::Tick { clock: clock(program) })).into();
-    let draws = [(1, 1, 0, 0), (1001, 7, 0x1234_5678_9abc_def0, 3), (1 << 20, u32::MAX, u64::MAX, 1)];
-    for (len, step, seed, stream) in draws {
+    let draws = [
+        (1, 1, 0, 0, 0),
+        (1001, 7, 0x1234_5678_9abc_def0, 3, 0),
+        (1 << 20, u32::MAX, u64::MAX, 1, 0),
+        (1, 2, 7, 1, 3), // parts of a batch: they begin and end within blocks of four numbers
+        (1001, 2, 7, 1, 4002),
+        (70_000, 3, 9, 1, 1_000_001),
+    ];
+    for (len, step, seed, stream, first) in draws {
         cases.push(Case::single(step, |program| Op::Normal {
             clock: clock(program),
             y: program.tensor("y", &[len]),
             seed,
             stream,
+            first,
         }));
     }
     let (unit, around_zero) = ([0.0, 1.0], [-1.0, 1.0]);
@@ -920,7 +929,9 @@ fn inputs() -> Vec<Case> {
     }
     for shape @ [_, h, w, _] in [[3, 7, 9, 1], [5, 8, 8, 3], [2, 1, 1, 1], [4, 1, 6, 2], [130, 5, 5, 1], [2, 64, 33, 3]]
     {
-        for (step, seed, rotate) in [(1, 0, 20.0), (7, u64::MAX, 180.0), (u32::MAX, 99, 0.5), (3, 5, 0.0)] {
+        for (step, seed, rotate, first) in
+            [(1, 0, 20.0, 0), (7, u64::MAX, 180.0, 64), (u32::MAX, 99, 0.5, 0), (3, 5, 0.0, 7)]
+        {
             for flip in [false, true] {
                 cases.push(Case::single(step, |program| Op::Augment {
                     clock: clock(program),
@@ -930,6 +941,7 @@ fn inputs() -> Vec<Case> {
                     rotate,
                     flip,
                     quarter_turns: flip && h == w,
+                    first,
                 }));
             }
         }
@@ -980,11 +992,11 @@ fn diff_augments() -> Vec<Case> {
         DiffAugment::ALL,
     ];
     let mut cases = Vec::new();
-    for (shape, step, seed, stream) in [
-        ([3, 1, 1, 1], 1, 0, 50),
-        ([5, 9, 14, 3], 7, 0x1234_5678_9abc_def0, 51),
-        ([40, 7, 5, 2], u32::MAX, u64::MAX, u32::MAX),
-        ([3, 40, 33, 3], 3, 99, 52),
+    for (shape, step, seed, stream, first) in [
+        ([3, 1, 1, 1], 1, 0, 50, 0),
+        ([5, 9, 14, 3], 7, 0x1234_5678_9abc_def0, 51, 10),
+        ([40, 7, 5, 2], u32::MAX, u64::MAX, u32::MAX, 0),
+        ([3, 40, 33, 3], 3, 99, 52, 129),
     ] {
         for changes in chosen {
             cases.push(Case::single(step, |program| Op::DiffAugment {
@@ -994,6 +1006,7 @@ fn diff_augments() -> Vec<Case> {
                 seed,
                 stream,
                 changes,
+                first,
             }));
             cases.push(Case::single(step, |program| Op::DiffAugmentGrad {
                 clock: clock(program),
@@ -1002,6 +1015,7 @@ fn diff_augments() -> Vec<Case> {
                 seed,
                 stream,
                 changes,
+                first,
             }));
         }
     }

@@ -26,6 +26,8 @@ mod interpolate;
 #[cfg(unix)]
 mod kill;
 mod measure;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod neighbours;
 #[cfg(unix)]
 mod owner;

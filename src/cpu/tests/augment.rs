@@ -15,7 +15,7 @@ fn transform(turn: Transform, shape: [usize; 3], x: &[f64]) -> Vec<f64> {
 /// A batch in f32, augmented with the random numbers of step 7 and seed 3.
 fn augmented(settings: AugmentSettings, shape: [usize; 4], x: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.len()];
-    forward(3, 7, settings, shape, x, &mut y);
+    forward(3, 7, settings, 0, shape, x, &mut y);
     y
 }
 
@@ -197,7 +197,7 @@ fn f32_interpolation_agrees_with_f64() {
     let shape = [20, 13, 17, 3];
     let x = noise(5, shape.iter().product());
     let mut y = vec![f64::NAN; x.len()];
-    forward(3, 7, ROTATE, shape, &x, &mut y);
+    forward(3, 7, ROTATE, 0, shape, &x, &mut y);
     let rounded: Vec<f32> = x.iter().map(|&x| x as f32).collect();
     let got: Vec<f64> = augmented(ROTATE, shape, &rounded).into_iter().map(f64::from).collect();
     assert_close("y", &got, &y, 1e-6);

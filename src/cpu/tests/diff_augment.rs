@@ -13,7 +13,7 @@ fn changed(change: Change, shape: [usize; 3], x: &[f64]) -> Vec<f64> {
 }
 
 fn draws(changes: DiffAugment, count: u32) -> Vec<Change> {
-    let drawn = |i: u32| Draws { changes, seed: 3, stream: 50, step: 1 + i / 100 };
+    let drawn = |i: u32| Draws { changes, seed: 3, stream: 50, step: 1 + i / 100, first: 0 };
     (0..count).map(|i| Change::drawn(drawn(i), i % 100, SIDES)).collect()
 }
 
@@ -124,7 +124,7 @@ fn colour_changes_are_uniform_and_independent() {
 #[test]
 fn each_image_step_seed_and_stream_draws_its_own_changes_and_repeats_them() {
     let draw = |seed, stream, step| {
-        let draws = Draws { changes: DiffAugment::ALL, seed, stream, step };
+        let draws = Draws { changes: DiffAugment::ALL, seed, stream, step, first: 0 };
         (0..50).map(|i| Change::drawn(draws, i, SIDES).saturation).collect::<Vec<_>>()
     };
     let mut all = [draw(1, 50, 1), draw(1, 50, 2), draw(2, 50, 1), draw(1, 51, 1), draw(1 << 40, 50, 1)].concat();

@@ -44,7 +44,7 @@ impl TinyGan {
         let (groups, eps, momentum) = (2, 1e-5, 0.1);
         let saved = p.tensor("saved", &[groups, 2, 24]);
         let running = p.tensor("running", &[2, 24]);
-        p.push(Op::Normal { clock, y: z, seed: 1, stream: 1 });
+        p.push(Op::Normal { clock, y: z, seed: 1, stream: 1, first: 0 });
         p.push(Op::ConvGradInput { dy: z, w: g_w1, b: None, dx: x1, geometry: WHOLE });
         p.push(Op::BatchNorm { x: x1, affine: g_affine, y: x2, saved, running, groups, eps, momentum });
         p.push(Op::BatchNormEval { x: x1, affine: g_affine, running, y: eval, eps });

@@ -91,7 +91,7 @@ fn the_clock_counts_steps() {
     let y = program.tensor("y", &[3]);
     let step = program.begin("step");
     program.push(Op::Tick { clock });
-    program.push(Op::Normal { clock, y, seed: 5, stream: 2 });
+    program.push(Op::Normal { clock, y, seed: 5, stream: 2, first: 0 });
     let mut executor = CpuExecutor::<f64>::new(&program).unwrap();
     executor.upload(clock, Values::U32(&[40])).unwrap();
     executor.run(step, 2).unwrap();

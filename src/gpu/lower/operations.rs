@@ -89,21 +89,23 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
     let each_element = |tensor: TensorId| elementwise(program, tensor);
     let (shader, entry, overrides, workgroups) = match *op {
         Op::Tick { .. } => ("clock", "tick", vec![], [1, 1, 1]),
-        Op::Normal { y, seed, stream, .. } => {
-            let overrides = sizes(&[("LEN", len(y)), ("STREAM", stream as usize)]);
-            ("noise", "normal", seeded(seed, overrides), blocks_of_four(len(y)))
+        Op::Normal { y, seed, stream, first, .. } => {
+            let overrides = sizes(&[("LEN", len(y)), ("STREAM", stream as usize), ("FIRST", first as usize)]);
+            ("noise", "normal", seeded(seed, overrides), blocks_of_four(len(y) + first as usize % 4))
         }
         Op::Batch { y, .. } => ("batch", "gather", batch_overrides(op, program), [program.shape(y)[0], 1, 1]),
-        Op::Augment { x, seed, rotate, flip, quarter_turns, .. } => {
+        Op::Augment { x, seed, rotate, flip, quarter_turns, first, .. } => {
             let [n, h, w, c] = program.nhwc(x);
-            let mut overrides = sizes(&[("H", h), ("W", w), ("C", c)]);
+            let mut overrides = sizes(&[("H", h), ("W", w), ("C", c), ("FIRST", first as usize)]);
             overrides.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
             ("augment", "forward", seeded(seed, overrides), [n, 1, 1])
         }
-        Op::DiffAugment { x, seed, stream, changes, .. } | Op::DiffAugmentGrad { dy: x, seed, stream, changes, .. } => {
+        Op::DiffAugment { x, seed, stream, changes, first, .. }
+        | Op::DiffAugmentGrad { dy: x, seed, stream, changes, first, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             let DiffAugment { translation, cutout, colour } = changes;
             let mut overrides = sizes(&[("H", h), ("W", w), ("C", c), ("STREAM", stream as usize)]);
+            overrides.push(("FIRST", first.into()));
             overrides.extend([flag("TRANSLATION", translation), flag("CUTOUT", cutout), flag("COLOUR", colour)]);
             ("diff_augment", forward_or_grad(op), seeded(seed, overrides), [n, 1, 1])
         }
@@ -176,9 +178,9 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
         }
         Op::Fill { y, value } => ("fill", "constant", vec![("LEN", len(y) as f64), ("VALUE", value)], each_element(y)),
         Op::Accumulate { y, .. } => ("fill", "accumulate", sizes(&[("LEN", len(y))]), each_element(y)),
-        Op::Mix { y, seed, stream, .. } => {
+        Op::Mix { y, seed, stream, first, .. } => {
             let n = program.shape(y)[0];
-            let overrides = sizes(&[("LEN", len(y) / n), ("STREAM", stream as usize)]);
+            let overrides = sizes(&[("LEN", len(y) / n), ("STREAM", stream as usize), ("FIRST", first as usize)]);
             ("mix", "forward", seeded(seed, overrides), [n, 1, 1])
         }
         Op::CrossEntropy { logits, history, column, .. } => {

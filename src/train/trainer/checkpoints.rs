@@ -21,6 +21,7 @@ impl Run<'_, '_> {
         if checkpoint.not_finite().is_some() {
             return Err(self.diverged(self.runner.step, "a weight"));
         }
+        self.runner.compare_ranks(&checkpoint)?;
         Ok(checkpoint)
     }
 

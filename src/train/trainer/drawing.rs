@@ -24,7 +24,8 @@ impl Run<'_, '_> {
         let wanted = SHEET_IMAGES.min(self.training.images.count());
         let mut values = Vec::new();
         let Settings { batch_size, d_steps, .. } = *self.settings();
-        for batch in 1..=wanted.div_ceil(batch_size) as u32 {
+        let images = self.training.ranks.rank().images_of(batch_size);
+        for batch in 1..=wanted.div_ceil(images) as u32 {
             let step = batch.div_ceil(d_steps).into();
             self.runner.chunks.provide(
                 self.runner.executor.as_mut(),

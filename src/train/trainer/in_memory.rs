@@ -5,7 +5,7 @@ use crate::data::ImageSet;
 use crate::error::{Error, Result};
 use crate::program::Device;
 use crate::train::observer::Notifier;
-use crate::train::{Checkpoint, ImagePlacement, Observer, StopRequest, TrainingEvent};
+use crate::train::{Checkpoint, ImagePlacement, Observer, Rank, SingleProcess, StopRequest, TrainingEvent};
 
 /// Trains from the checkpoint `start` to the last step of its settings, and writes no file. Returns the last checkpoint.
 ///
@@ -48,8 +48,9 @@ pub fn train_in_memory(
 ) -> Result<Checkpoint> {
     let stop = StopRequest::default();
     let mut notifier = Notifier { observer, stop: &stop };
-    let capacity = ImagePlacement::new(device, &start.model, &start.settings, start.step > 0)?.capacity;
-    let mut runner = StepRunner::new(device, images, &start, capacity)?;
+    let resumed = start.step > 0;
+    let capacity = ImagePlacement::new(device, &start.model, &start.settings, Rank::SINGLE, resumed)?.capacity;
+    let mut runner = StepRunner::new(device, images, &start, capacity, &SingleProcess, &stop)?;
     let mut last = start;
     let diverged = |step, what| Error::Diverged { step, what, last_good: None };
     while last.step < last.settings.steps && !stop.is_made() {

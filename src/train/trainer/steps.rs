@@ -1,13 +1,16 @@
-//! Steps on a device: submitted in bursts, their losses read later.
+//! Steps on a device: submitted in bursts, their losses read later. Rank 0 has the same steps run by all ranks.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use super::pace::{BURSTS_AHEAD, BurstPace};
+use super::rank_command::RankCommand;
 use crate::data::ImageSet;
 use crate::error::Result;
 use crate::program::{Device, Executor, Snapshot};
-use crate::train::{Checkpoint, ChunkLoader, Gan, Losses, Row, Settings, with_fewer_images};
+use crate::train::{
+    Checkpoint, ChunkLoader, Communicator, Gan, Losses, Row, Settings, StopRequest, mean_over_ranks, with_fewer_images,
+};
 
 /// The program of a run on its device, with the steps in flight.
 pub(super) struct StepRunner<'a> {
@@ -23,8 +26,20 @@ pub(super) struct StepRunner<'a> {
     pub(super) step: u64,
     /// Decides the number of steps of a burst.
     pub(super) pace: BurstPace,
-    /// The bursts in flight: their steps and the snapshots of their losses.
-    pending: VecDeque<(RangeInclusive<u64>, Snapshot)>,
+    /// The communication with the other ranks.
+    ranks: &'a dyn Communicator,
+    /// Asks the run to end.
+    stop: &'a StopRequest,
+    /// The bursts in flight: their steps and their losses.
+    pending: VecDeque<(RangeInclusive<u64>, History)>,
+}
+
+/// The ring of losses after a burst.
+enum History {
+    /// On the device, which may still compute it.
+    Pending(Snapshot),
+    /// The means over all ranks.
+    Ready(Vec<f32>),
 }
 
 /// The losses of the steps of a burst.
@@ -39,11 +54,22 @@ pub(super) struct BurstLosses {
 
 impl<'a> StepRunner<'a> {
     /// Builds the program on a device and loads the checkpoint `start`. The device holds `capacity` images at once, or fewer if it lacks
-    /// memory.
-    pub(super) fn new(device: &dyn Device, images: &'a ImageSet, start: &Checkpoint, capacity: usize) -> Result<Self> {
+    /// memory. Rank 0 has the other ranks do the same.
+    pub(super) fn new(
+        device: &dyn Device,
+        images: &'a ImageSet,
+        start: &Checkpoint,
+        capacity: usize,
+        ranks: &'a dyn Communicator,
+        stop: &'a StopRequest,
+    ) -> Result<Self> {
+        let rank = ranks.rank();
+        if rank.index == 0 && !rank.is_single() {
+            RankCommand::Begin(start.to_bytes()).send(ranks)?;
+        }
         let Checkpoint { settings, model, step, .. } = start;
-        let (capacity, (gan, mut executor)) = with_fewer_images(settings, capacity, |capacity| {
-            let gan = Gan::new(model, settings, capacity);
+        let (capacity, (gan, mut executor)) = with_fewer_images(settings, rank, capacity, |capacity| {
+            let gan = Gan::of_rank(model, settings, capacity, rank);
             device.check(&gan.program)?;
             let executor = device.build(&gan.program)?;
             Ok((gan, executor))
@@ -52,24 +78,63 @@ impl<'a> StepRunner<'a> {
         Ok(Self {
             gan,
             executor,
-            chunks: ChunkLoader::new(images, settings, capacity),
+            chunks: ChunkLoader::of_rank(images, settings, capacity, rank),
             capacity,
             step: *step,
             pace: BurstPace::new(),
+            ranks,
+            stop,
             pending: VecDeque::new(),
         })
     }
 
     /// Submits the next burst, at most up to the step `end`.
     pub(super) fn submit(&mut self, end: u64) -> Result<()> {
-        let (data, labels) = (self.gan.data, self.gan.labels);
-        let provided = self.chunks.provide(self.executor.as_mut(), data, labels, self.step + 1)?;
-        let burst = self.pace.burst().min(end.min(provided) - self.step);
-        self.gan.run(self.executor.as_mut(), self.step, burst)?;
-        let snapshot = self.executor.snapshot(self.gan.history)?;
-        self.pending.push_back((self.step + 1..=self.step + burst, snapshot));
-        self.step += burst;
+        let history = if self.ranks.rank().is_single() {
+            let provided = self.provide()?;
+            let burst = self.pace.burst().min(end.min(provided) - self.step);
+            self.gan.run(self.executor.as_mut(), self.step, burst)?;
+            self.step += burst;
+            (self.step + 1 - burst..=self.step, History::Pending(self.executor.snapshot(self.gan.history)?))
+        } else {
+            let burst = self.pace.burst().min(end - self.step);
+            RankCommand::Run(burst).send(self.ranks)?;
+            let history = self.run_with_ranks(burst)?;
+            (self.step + 1 - burst..=self.step, History::Ready(history))
+        };
+        self.pending.push_back(history);
         Ok(())
+    }
+
+    /// Runs a burst together with the other ranks, and returns the losses: the means over all ranks. A rank that is asked to end asks the
+    /// others.
+    pub(super) fn run_with_ranks(&mut self, burst: u64) -> Result<Vec<f32>> {
+        let end = self.step + burst;
+        while self.step < end {
+            let steps = self.provide()?.min(end) - self.step;
+            self.gan.run_with(self.executor.as_mut(), self.ranks, self.step, steps)?;
+            self.step += steps;
+        }
+        let mut requests = vec![0.0; self.ranks.rank().count];
+        self.ranks.all_gather(&[self.stop.urgency().into()], &mut requests)?;
+        self.stop.raise(requests.into_iter().fold(0.0, f32::max) as u8);
+        let mut history = self.executor.download(self.gan.history)?;
+        mean_over_ranks(self.ranks, &mut history)?;
+        Ok(history)
+    }
+
+    /// Uploads the images of the next step, and returns the last step whose images are on the device.
+    fn provide(&mut self) -> Result<u64> {
+        let (data, labels) = (self.gan.data, self.gan.labels);
+        self.chunks.provide(self.executor.as_mut(), data, labels, self.step + 1)
+    }
+
+    /// Has the other ranks compare their weights with those of this checkpoint of rank 0.
+    pub(super) fn compare_ranks(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.ranks.rank().is_single() {
+            return Ok(());
+        }
+        RankCommand::Compare(checkpoint.fingerprint()).send(self.ranks)
     }
 
     /// Whether the device has enough bursts in hand, so that the losses of the oldest one should be read.
@@ -79,8 +144,11 @@ impl<'a> StepRunner<'a> {
 
     /// Waits for the losses of the oldest burst in flight. `None` if there is none.
     pub(super) fn collect(&mut self, settings: &Settings) -> Result<Option<BurstLosses>> {
-        let Some((steps, snapshot)) = self.pending.pop_front() else { return Ok(None) };
-        let history = self.executor.collect(snapshot)?;
+        let Some((steps, history)) = self.pending.pop_front() else { return Ok(None) };
+        let history = match history {
+            History::Pending(snapshot) => self.executor.collect(snapshot)?,
+            History::Ready(history) => history,
+        };
         let steps_per_second = self.pace.observe(steps.end() - steps.start() + 1);
         let images_per_second = steps_per_second * settings.images_per_step() as f64;
         Ok(Some(BurstLosses { steps, images_per_second, history }))
