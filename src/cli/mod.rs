@@ -11,6 +11,7 @@ mod interpolate;
 mod man;
 mod models;
 mod output;
+mod project;
 #[cfg(feature = "mpi")]
 mod ranks;
 #[cfg(not(feature = "mpi"))]
@@ -83,6 +84,8 @@ enum Command {
     Sample(sample::SampleArguments),
     /// Draw an animation of images that turn into one another
     Interpolate(interpolate::InterpolateArguments),
+    /// Find the latent of a given image
+    Project(project::ProjectArguments),
     /// Measure the quality of a trained model's images
     Eval(eval::EvalArguments),
     /// Export a trained network to ONNX, PyTorch or a web page
@@ -123,6 +126,7 @@ impl Cli {
             Command::Train(arguments) => train::run(&arguments, &console),
             Command::Sample(arguments) => sample::run(&arguments, &console),
             Command::Interpolate(arguments) => interpolate::run(&arguments, &console),
+            Command::Project(arguments) => project::run(&arguments, &console),
             Command::Eval(arguments) => eval::run(&arguments, &console),
             Command::Export(arguments) => export::run(&arguments, &console),
             Command::Models(arguments) => models::run(&arguments),

@@ -108,7 +108,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
     }
     let listing = match location {
         Location::Aerial => return collect(&built_in_images()?, &resize, source, cache, console),
-        Location::Image(path) => return collect(&image(&path)?, &resize, source, cache, console),
+        Location::Image(path) => return collect(&image(&path, MIN_IMAGES)?, &resize, source, cache, console),
         Location::Folder(path) => {
             let listing = listing::list_folder(&path)?;
             if listing.report.files() == 0 {
@@ -146,6 +146,18 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
         }
     };
     collect(&collection_of(listing, source)?, &resize, source, cache, console)
+}
+
+/// Reads one image file as `[height, width, channels]`: cropped, padded or stretched to that shape, and scaled.
+///
+/// # Errors
+///
+/// If the source is not an image file, or cannot be read.
+pub fn open_image(source: &Source, shape: [usize; 3], console: &Console) -> Result<ImageSet> {
+    match location::locate(&source.name)? {
+        Location::Image(path) => collect(&image(&path, 1)?, &Resize::new(shape, source)?, source, None, console),
+        _ => Err(data_error(format!("{} is not an image file", source.name), "name one image, such as face.png")),
+    }
 }
 
 /// The listing of an archive.
@@ -199,7 +211,7 @@ fn not_built_in(name: &str) -> Error {
 }
 
 /// The collection of one image file.
-fn image(path: &Path) -> Result<Collection<'static>> {
+fn image(path: &Path, min_images: usize) -> Result<Collection<'static>> {
     let about = std::fs::metadata(path).map_err(Error::file("read", path))?;
     let data = ImageData::File(FileData::on_disk(path.into(), &about));
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -207,7 +219,7 @@ fn image(path: &Path) -> Result<Collection<'static>> {
         images: vec![InputImage { name: listing::shown(path.file_name().unwrap_or_default().as_ref()), data }],
         name,
         classes: ImageClasses::None,
-        report: LoadReport::new(1, MIN_IMAGES),
+        report: LoadReport::new(1, min_images),
     })
 }
 

@@ -10,7 +10,8 @@ use super::model::Model;
 use super::parameters::{self, BufferTensor, Layout};
 use super::pass::{GradientTargets, LayerPass, LayerRecord, Mode, SpectralWeights, TrainingPass};
 use super::shape::{PlacedLayer, place};
-use crate::program::{Centre, Op, Program, TensorId};
+use crate::error::Result;
+use crate::program::{Centre, Executor, Op, Program, TensorId, Values};
 
 /// The layers of a network, and the tensors of a program that hold its parameters.
 ///
@@ -41,6 +42,8 @@ pub struct Network {
     running_layout: Layout,
     /// The use of the class; `None` for an unconditional model.
     conditioning: Option<Conditioning>,
+    /// Parameters and running statistics of the linear parts of batch normalisation in evaluation; see [`Network::with_linear_parts`].
+    linear: Option<[TensorGroup; 2]>,
 }
 
 /// How a network of a conditional model uses the class of each image.
@@ -168,6 +171,7 @@ impl Network {
             params: params_group,
             running: running_group,
             conditioning: None,
+            linear: None,
         }
     }
 
@@ -198,6 +202,53 @@ impl Network {
             .collect();
         let (whole, parts) = program.slices(&format!("{}.ema", self.name), &parts);
         Self { params: TensorGroup { whole, parts }, ..self.clone() }
+    }
+
+    /// The same network, whose passes in evaluation have the gradient for their input. Batch normalisation in evaluation is affine, so its
+    /// gradient is itself without the constants: with beta and the mean 0. These are in buffers of their own, which
+    /// [`Self::upload_linear_parts`] fills.
+    #[must_use]
+    pub fn with_linear_parts(&self, program: &mut Program) -> Self {
+        let linear = [(&self.params, "params"), (&self.running, "running")].map(|(group, name)| {
+            let parts: Vec<(String, Vec<usize>)> = group
+                .parts
+                .iter()
+                .map(|&part| (format!("{}.linear", program.info(part).name), program.shape(part).to_vec()))
+                .collect();
+            let (whole, parts) = program.slices(&format!("{}.{name}.linear", self.name), &parts);
+            TensorGroup { whole, parts }
+        });
+        Self { linear: Some(linear), ..self.clone() }
+    }
+
+    /// Fills the buffers of [`Self::with_linear_parts`] from the values of [`Self::params`] and [`Self::running`].
+    ///
+    /// # Errors
+    ///
+    /// If the device was lost.
+    ///
+    /// # Panics
+    ///
+    /// If the network has no linear parts.
+    pub fn upload_linear_parts(
+        &self,
+        program: &Program,
+        executor: &mut dyn Executor,
+        [mut params, mut running]: [Vec<f32>; 2],
+    ) -> Result<()> {
+        let [linear_params, linear_running] = self.linear.as_ref().expect("the network has linear parts");
+        for (number, layer) in self.layers.iter().enumerate() {
+            if !matches!(layer.placed.layer, Layer::BatchNorm { .. }) {
+                continue;
+            }
+            let affine = program.info(self.params_of(number, linear_params)[0]).range();
+            let statistics = program.info(linear_running.parts[layer.running.expect("running statistics")]).range();
+            let channels = affine.len() / 2;
+            params[affine][channels..].fill(0.0); // gamma, then beta
+            running[statistics][..channels].fill(0.0); // the mean, then the variance
+        }
+        executor.upload(linear_params.whole, Values::F32(&params))?;
+        executor.upload(linear_running.whole, Values::F32(&running))
     }
 
     /// Name of the network: `generator` or `discriminator`.
@@ -316,7 +367,8 @@ impl Network {
     ///
     /// # Panics
     ///
-    /// If the forward pass was not a training pass, or `wrt` requests the gradient for the input of a conditional generator.
+    /// If `wrt` requests more than the gradient for the input of a pass in evaluation, or the gradient for the input of a conditional
+    /// generator that appends the class to it.
     pub fn backward(&self, program: &mut Program, tape: &Tape, dy: TensorId, wrt: Wrt) -> Option<TensorId> {
         self.backward_all(program, tape, dy, wrt).input
     }
@@ -330,8 +382,11 @@ impl Network {
             Wrt::Input | Wrt::Both => Some(0),
         };
         let Some(lowest) = lowest else { return NetworkGradients { input: None, outputs } };
-        let training = tape.training(&self.name);
-        let appended = self.conditioning.is_some_and(|conditioning| conditioning.at == ConditioningPoint::Input);
+        let training = tape.mode.training();
+        assert!(training.is_some() || wrt == Wrt::Input, "{} ({}) was not a training pass", self.name, tape.label);
+        let appended = self
+            .conditioning
+            .is_some_and(|Conditioning { at, labels }| at == ConditioningPoint::Input && labels.is_some());
         assert!(!appended || wrt == Wrt::Params, "the input of a conditional {} has no gradient", self.name);
         let mut gradient = Some(self.pick_logit_grad(program, tape, dy));
         for (number, &record) in tape.records.iter().enumerate().skip(lowest).rev() {
@@ -396,7 +451,11 @@ impl Network {
             params[0] = y;
         }
         let name = placed.name(&self.name);
-        LayerPass { program, name, label, placed, params, running: self.running_of(number), spectral }
+        let linear = self.linear.as_ref().and_then(|[params, running]| {
+            let running = running.parts[self.layers[number].running?];
+            Some([*self.params_of(number, params).first()?, running])
+        });
+        LayerPass { program, name, label, placed, params, running: self.running_of(number), linear, spectral }
     }
 
     /// A layer's tensors in a group: weights and bias, or one tensor of gamma and beta.

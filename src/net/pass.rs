@@ -18,7 +18,8 @@ pub enum Mode {
         /// Source of the random numbers of dropout.
         rng: DropoutRng,
     },
-    /// Batch normalisation uses the running statistics, and dropout does nothing. The pass has no gradients.
+    /// Batch normalisation uses the running statistics, and dropout does nothing. Of the gradients, the pass has the one for its input, in a
+    /// network [`with_linear_parts`](super::Network::with_linear_parts).
     Evaluate,
 }
 
@@ -45,6 +46,8 @@ pub(super) struct LayerPass<'a> {
     pub(super) params: Vec<TensorId>,
     /// Running statistics, or singular vectors.
     pub(super) running: Option<TensorId>,
+    /// `affine` and `running` of the linear part of batch normalisation in evaluation, if the network has them.
+    pub(super) linear: Option<[TensorId; 2]>,
     /// The results of spectral normalisation.
     pub(super) spectral: Option<SpectralWeights>,
 }
@@ -78,6 +81,16 @@ enum SavedForBackward {
     Statistics(TensorId),
     /// Stream of the random numbers of dropout.
     Stream(u32),
+}
+
+impl Mode {
+    /// The training pass, if it is one.
+    pub(super) fn training(self) -> Option<TrainingPass> {
+        match self {
+            Self::Train { groups, rng } => Some((groups, rng)),
+            Self::Evaluate => None,
+        }
+    }
 }
 
 impl SavedForBackward {
@@ -163,7 +176,7 @@ impl LayerPass<'_> {
     pub(super) fn backward(
         &mut self,
         LayerRecord { x, y, saved }: LayerRecord,
-        (groups, rng): TrainingPass,
+        training: Option<TrainingPass>,
         dy: TensorId,
         targets: GradientTargets<'_>,
     ) -> Option<TensorId> {
@@ -197,7 +210,8 @@ impl LayerPass<'_> {
                     dx
                 })
             }
-            Layer::BatchNorm { .. } => {
+            Layer::BatchNorm { eps, .. } => {
+                let Some((groups, _)) = training else { return Some(self.linear_part(dy, eps)) };
                 // One operation computes both gradients, so the gradient for the input is written even if it is not requested.
                 let (affine, saved, daffine) =
                     (self.params[0], saved.statistics(), targets.params.map(|grads| grads[0]));
@@ -206,7 +220,10 @@ impl LayerPass<'_> {
                 targets.input.then_some(dx)
             }
             // The forward operation, applied to the gradient: it draws the same random numbers.
-            Layer::Dropout { rate } => targets.input.then(|| self.dropout("dx", dy, rate, rng, saved.stream())),
+            Layer::Dropout { rate } => targets.input.then(|| match training {
+                Some((_, rng)) => self.dropout("dx", dy, rate, rng, saved.stream()),
+                None => dy,
+            }),
             Layer::Upsample { .. } => targets.input.then(|| {
                 let dx = self.like("dx", x);
                 self.program.push(Op::UpsampleGrad { dy, dx });
@@ -265,6 +282,14 @@ impl LayerPass<'_> {
             | Layer::Tanh
             | Layer::Sigmoid => panic!("{} is not piecewise linear", self.name),
         }
+    }
+
+    /// Appends the gradient of batch normalisation in evaluation, which is affine: its linear part, applied to the gradient `dy`.
+    fn linear_part(&mut self, dy: TensorId, eps: f64) -> TensorId {
+        let [affine, running] = self.linear.unwrap_or_else(|| panic!("{} has no linear part", self.name));
+        let dx = self.like("dx", dy);
+        self.program.push(Op::BatchNormEval { x: dy, affine, running, y: dx, eps });
+        dx
     }
 
     /// Appends the convolution of `x`. A linear layer is a convolution of an image of one pixel.

@@ -32,6 +32,7 @@ mod neighbours;
 #[cfg(unix)]
 mod owner;
 mod pipes;
+mod project;
 mod recipe;
 mod refusals;
 mod report;
