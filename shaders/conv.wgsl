@@ -16,9 +16,8 @@
 //           partials (SPLITS, shape of the result), result, activated_y, activated, normalised_x (LEN)
 //           sums (GROUPS, PARTS, 2 * columns + 1), saved (GROUPS, 2, columns);  a part is PART_ROWS rows
 // Mapping   A workgroup computes a tile of ROWS rows and COLUMNS columns of  A (rows, depth) * B (depth, columns)  in stages of DEPTH
-//           terms that go through workgroup memory. With AHEAD, an invocation loads its vectors of the next stage, at most four of
-//           each tile, before it multiplies this one, so it waits for memory once. Without, it stores each vector before it loads the
-//           next one, which is less to compile: for adapters that compute on the CPU.
+//           terms that go through workgroup memory. An invocation loads its vectors of the next stage, at most four of each tile,
+//           before it multiplies this one, so it waits for memory once.
 //           The order of each sum, and so its bits, do not depend on the shape of the tile.
 //             forward       rows (n,i,j) of a group            depth (u,v,c)   columns o
 //             grad_input    rows (p,q,n) of a group, a phase   depth (u,v,o)   columns c;  phases are along z, too
@@ -70,15 +69,13 @@ override BACKWARD: bool = false;
 override TX: u32 = 16u;
 // Invocations along the rows of a tile.
 override TY: u32 = 16u;
-// Invocations of a workgroup: TX * TY, or more, which then only load. With AHEAD, tile A has one, two or four times as many vectors, and
-// tile B at most four times as many.
+// Invocations of a workgroup: TX * TY, or more, which then only load. Tile A has one, two or four times as many vectors, and tile B at
+// most four times as many.
 override LANES: u32 = 256u;
 // Blocks of four rows of an invocation, 1 or 2; 2 only where ACROSS is 2.
 override DOWN: u32 = 1u;
 // Blocks of four columns of an invocation, 1 or 2.
 override ACROSS: u32 = 1u;
-// Whether a stage is loaded before the one before it is multiplied.
-override AHEAD: bool = false;
 // Whether the number of terms of a stage is hidden from the compiler, so that it does not unroll them.
 override ROLLED: bool = false;
 // By how many vectors those of depths 4.., 8.. and 12.. of a tile are moved (by exclusive or): 2 keeps invocations that store depths of one
@@ -502,22 +499,13 @@ fn multiply_tile(product: u32, tile: Tile, lane: u32, products: ptr<function, Pr
     workgroupBarrier();
     var start = next_stage(product, tile, tile.first_depth);
     var stage = Stage();
-    if AHEAD && start < tile.end_depth { stage = load(product, tile, lane, start); }
+    if start < tile.end_depth { stage = load(product, tile, lane, start); }
     while start < tile.end_depth {
         workgroupBarrier();
-        if AHEAD {
-            put(product, lane, stage);
-        } else {
-            for (var number = lane; number < A_VECTORS; number += LANES) {
-                put_a(product, number, vector_of_a(product, tile, number, start));
-            }
-            for (var number = lane; number < B_VECTORS; number += LANES) {
-                put_b(product, number, vector_of_b(product, tile, number, start));
-            }
-        }
+        put(product, lane, stage);
         workgroupBarrier();
         let following = next_stage(product, tile, start + DEPTH);
-        if AHEAD && following < tile.end_depth { stage = load(product, tile, lane, following); }
+        if following < tile.end_depth { stage = load(product, tile, lane, following); }
         multiply(products, lane, select(DEPTH, min(DEPTH, tile.end_depth - start), ROLLED));
         start = following;
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use common::{aloud, gpu};
+use common::{aloud, gpu, with_every_kernel_set};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
 use gpu_gan::progress::Console;
 use gpu_gan::verify::{Case, Replay, SmallestCase, VerifyOptions, awkward, long, verify};
@@ -75,7 +75,7 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let Some(gpu) = gpu() else { return };
     let all: Vec<Case> = awkward().into_iter().chain(long()).collect();
     // The tuner may choose any of the tile shapes.
-    let variants: Vec<GpuDevice> = gpu.variants().into_iter().chain(gpu.tile_shape_variants()).collect();
+    let variants: Vec<GpuDevice> = with_every_kernel_set(gpu).into_iter().chain(gpu.tile_shape_variants()).collect();
     // Each case on all variants that run it differently, before the next case: a mutation of what only one variant runs is caught early, too.
     let mut pairs: BTreeMap<&str, Vec<(&Case, &GpuDevice)>> = BTreeMap::new();
     for case in &all {
@@ -94,7 +94,8 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let broken = |source: &str, place: usize| format!("{}-{}", &source[..place], &source[place + 1..]);
     // A file can be part of several shaders.
     let mut users: BTreeMap<&str, Vec<(&Shader, Range<usize>)>> = BTreeMap::new();
-    for shader in SHADERS.iter().filter(|shader| gpu.uses(shader.name)) {
+    let is_run = |shader: &str| variants.iter().any(|variant| variant.uses(shader));
+    for shader in SHADERS.iter().filter(|shader| is_run(shader.name)) {
         for (file, lies) in files(shader) {
             users.entry(file).or_default().push((shader, lies));
         }
@@ -121,7 +122,7 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
             None => missed.push(what),
         }
     }
-    let others: Vec<&str> = SHADERS.iter().map(|shader| shader.name).filter(|name| !gpu.uses(name)).collect();
+    let others: Vec<&str> = SHADERS.iter().map(|shader| shader.name).filter(|name| !is_run(name)).collect();
     aloud(&format!("not broken, as this adapter does not run them: {}", others.join(", ")));
     aloud(&table);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));

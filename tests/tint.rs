@@ -24,18 +24,25 @@ const LARGEST: usize = 2 << 20;
 /// The largest number of floating-point operations of a case.
 const MOST_FLOPS: u64 = 20_000_000;
 
+/// The sets of kernels that pages have.
+const KERNELS: [KernelSet; 2] = [KernelSet::Portable, KernelSet::Direct];
+
 /// The most cases of the same entry points that are not matrix products. Native drivers run all of them.
 const CASES_OF_AN_OPERATION: usize = 3;
 
-/// Small cases, a few for each list of entry points. SwiftShader compiles a matrix product in up to a second, so of these there is one
-/// case for each combination of tile shape, split, bias and stride.
-fn chosen(all: &[Case]) -> Vec<&Case> {
+/// Small cases with the kernels of GPUs, and products also with those that pages run on the CPU: a few for each list of entry points.
+/// SwiftShader compiles a matrix product in up to a second, so of these there is one case for each combination of tile shape, split,
+/// bias and stride.
+fn chosen(all: &[Case]) -> Vec<(&Case, KernelSet)> {
     let small = |case: &&Case| bytes_of(case) <= LARGEST && case.op().flops(case.program()) <= MOST_FLOPS;
     let mut layouts = BTreeSet::new();
     let mut counts = BTreeMap::new();
-    let is_new = |case: &&Case| {
-        let dispatches = case.dispatches(KernelSet::Portable);
+    let mut is_new = |case: &Case, kernels: KernelSet| {
+        let dispatches = case.dispatches(kernels);
         if case.op().flops(case.program()) == 0 {
+            if kernels == KernelSet::Direct {
+                return false; // the same dispatches
+            }
             let entries: Vec<_> = dispatches.iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect();
             let count = counts.entry(entries).or_insert(0);
             *count += 1;
@@ -48,9 +55,10 @@ fn chosen(all: &[Case]) -> Vec<&Case> {
             (value as usize).min(most)
         };
         let layout = [of("TX", 16), of("ACROSS", 2), of("SPLITS", 2), of("HAS_BIAS", 1), of("STRIDE", 2)];
-        layouts.insert((product.entry, layout))
+        layouts.insert((product.label(), layout))
     };
-    all.iter().filter(small).filter(is_new).collect()
+    let each = all.iter().filter(small).flat_map(|case| KERNELS.map(|kernels| (case, kernels)));
+    each.filter(|&(case, kernels)| is_new(case, kernels)).collect()
 }
 
 /// The memory of a program that the page runs.
@@ -120,11 +128,11 @@ impl Executor for Memory<'_> {
 }
 
 /// The dispatches and buffers of a case, for the page.
-fn plan(case: &Case, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value {
+fn plan(case: &Case, kernels: KernelSet, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value {
     let program = case.program();
     let (mut scratch, mut tables) = (BTreeMap::new(), BTreeMap::new());
     let mut dispatches = Vec::new();
-    for dispatch in case.dispatches(KernelSet::Portable) {
+    for dispatch in case.dispatches(kernels) {
         let Dispatch { shader, entry, overrides, bindings: resources, workgroups, .. } = dispatch;
         let mut bound = Vec::new();
         for Binding { name, number, .. } in &bindings[&(shader, entry.to_string())] {
@@ -174,12 +182,13 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
     let all = cases_of(&models, Scope::Quick);
     let cases = chosen(&all);
     let mut bindings = BTreeMap::new();
-    for (shader, entry, bound) in entry_points().into_iter().filter(|(shader, ..)| KernelSet::Portable.uses(shader)) {
+    let is_in_pages = |shader: &str| KERNELS.iter().any(|kernels| kernels.uses(shader));
+    for (shader, entry, bound) in entry_points().into_iter().filter(|(shader, ..)| is_in_pages(shader)) {
         bindings.insert((shader, entry), bound);
     }
     let reached: BTreeSet<_> = cases
         .iter()
-        .flat_map(|case| case.dispatches(KernelSet::Portable))
+        .flat_map(|(case, kernels)| case.dispatches(*kernels))
         .map(|dispatch| (dispatch.shader, dispatch.entry.to_string()))
         .collect();
     assert!(bindings.keys().eq(&reached), "every entry point has a case that is small enough");
@@ -187,11 +196,11 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
     let folder = tempfile::tempdir().unwrap();
     let mut before = BufWriter::new(File::create(folder.path().join("before.bin")).unwrap());
     let mut plans = Vec::new();
-    for case in &cases {
+    for (case, kernels) in &cases {
         let mut memory = Memory::poisoned(case.program());
         case.fill(&mut memory).unwrap();
         before.write_all(&memory.buffers.concat()).unwrap();
-        plans.push(plan(case, &bindings));
+        plans.push(plan(case, *kernels, &bindings));
     }
     before.flush().unwrap();
     // Cooperative matrices are an extension of naga, and not in WebGPU.
@@ -208,7 +217,7 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
 
     let mut after = std::io::BufReader::new(File::open(folder.path().join("after.bin")).unwrap());
     let mut complaints = Vec::new();
-    for case in &cases {
+    for (case, _) in &cases {
         let mut memory = Memory::read(case.program(), &mut after);
         for (letter, verify::Comparison { complaint, .. }) in case.compare(&mut memory).unwrap() {
             let name = format!("{letter} of {} on {}", case.op().name(), case.shapes());

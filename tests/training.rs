@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{aloud, apart, gpu};
+use common::{aloud, apart, gpu, with_every_kernel_set};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
@@ -602,7 +602,7 @@ fn a_step_of_the_small_model_is_at_most_sixty_dispatches() {
     let (model, images) = (Model::named("dcgan-small").unwrap(), digits(100));
     let program = Gan::new(&model, &settings(&model, &images, 128), 100).program;
     let ops = &program.routine(program.routine_named("step").unwrap()).ops;
-    for variant in gpu.variants() {
+    for variant in with_every_kernel_set(gpu) {
         let dispatches = variant.dispatches_of(ops, &program);
         let entries: Vec<_> = dispatches.iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect();
         let most = if entries.iter().any(|(shader, _)| *shader == "conv_lanes") { 57 } else { 60 };

@@ -39,6 +39,9 @@ mod webgpu_limits {
     pub(super) const BINDING: u64 = 128 << 20;
 }
 
+/// The kernels that need no optional feature of an adapter.
+const EVERYWHERE: &[KernelSet] = &[KernelSet::Portable, KernelSet::Direct];
+
 /// A model with layers and options that no shipped model has.
 fn model_with_rare_layers() -> Model {
     let model = Model::named("dcgan-small").unwrap().with_pac(2).unwrap();
@@ -123,7 +126,7 @@ fn globals(module: &Module, info: &ModuleInfo, space: impl Fn(AddressSpace) -> b
 
 #[test]
 fn every_kernel_translates_for_metal_and_dx12() {
-    let kernels = kernels(&programs(), &[KernelSet::Portable]);
+    let kernels = kernels(&programs(), EVERYWHERE);
     assert!(kernels.len() > 50, "{} kernels", kernels.len());
     kernels.par_iter().for_each(|dispatch| {
         let (module, info) = specialised(dispatch);
@@ -182,9 +185,8 @@ fn every_kernel_of_mixed_precision_translates_for_vulkan_and_metal() {
 #[test]
 fn every_kernel_is_valid_spir_v() {
     // The oldest version that Vulkan accepts, which has no subgroups, and the newest.
-    let everywhere = &[KernelSet::Portable][..];
-    let all = &[KernelSet::Portable, KernelSet::Lanes][..];
-    for (lang_version, environment, kinds) in [((1, 0), "vulkan1.0", everywhere), ((1, 6), "vulkan1.3", all)] {
+    let all = &[KernelSet::Portable, KernelSet::Direct, KernelSet::Lanes][..];
+    for (lang_version, environment, kinds) in [((1, 0), "vulkan1.0", EVERYWHERE), ((1, 6), "vulkan1.3", all)] {
         let options = spv::Options { lang_version, ..Default::default() };
         let tool =
             Tool { name: "spirv-val", package: "spirv-tools", arguments: &["--target-env", environment], at_once: 1 };
@@ -203,7 +205,7 @@ fn every_kernel_is_valid_spir_v() {
 fn every_kernel_is_valid_glsl() {
     for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
         let options = glsl::Options { version, ..Default::default() };
-        GLSLANG.accepts_all("comp", &[KernelSet::Portable], |dispatch| {
+        GLSLANG.accepts_all("comp", EVERYWHERE, |dispatch| {
             let (module, info) = specialised(dispatch);
             let pipeline = glsl::PipelineOptions {
                 shader_stage: ShaderStage::Compute,
@@ -290,7 +292,7 @@ fn an_invalid_file_among_valid_ones_is_rejected() {
 #[test]
 fn every_kernel_stays_within_the_limits_of_every_adapter() {
     let mut reached = BTreeSet::new();
-    let kernels = kernels(&programs(), &[KernelSet::Portable]);
+    let kernels = kernels(&programs(), EVERYWHERE);
     let tile_shapes =
         |dispatch: &Dispatch| (0..=dispatch.tile_shapes.len()).map(|number| dispatch.with_tile_shape(number)).collect();
     for dispatch in kernels.iter().flat_map::<Vec<_>, _>(tile_shapes) {
@@ -314,7 +316,8 @@ fn every_kernel_stays_within_the_limits_of_every_adapter() {
         );
         reached.insert((dispatch.shader, dispatch.entry.to_string()));
     }
-    let everywhere = entry_points().into_iter().filter(|(shader, ..)| KernelSet::Portable.uses(shader));
+    let is_everywhere = |shader: &str| EVERYWHERE.iter().any(|kernels| kernels.uses(shader));
+    let everywhere = entry_points().into_iter().filter(|(shader, ..)| is_everywhere(shader));
     let all: BTreeSet<_> = everywhere.map(|(shader, entry, _)| (shader, entry)).collect();
     assert_eq!(reached, all, "an entry point that no model uses");
 }
@@ -323,7 +326,7 @@ fn every_kernel_stays_within_the_limits_of_every_adapter() {
 fn every_buffer_can_be_bound_on_every_adapter() {
     for program in programs() {
         let buffers = program.buffers().iter().map(|buffer| (buffer.name.clone(), buffer.bytes()));
-        let dispatches: Vec<Dispatch> = dispatches(&program, KernelSet::Portable).collect();
+        let dispatches: Vec<Dispatch> = EVERYWHERE.iter().flat_map(|&kernels| dispatches(&program, kernels)).collect();
         let scratch = dispatches.iter().flat_map(|dispatch| dispatch.bindings.values()).filter_map(|source| {
             let Resource::Scratch(name, range) = source else { return None };
             Some((name.to_string(), 4 * range.end as u64))

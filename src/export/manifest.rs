@@ -141,6 +141,8 @@ pub(super) struct ManifestWriter<'a> {
     bindings: BTreeMap<(&'static str, String), BTreeMap<String, u32>>,
     knobs: BTreeMap<String, Vec<Value>>,
     routines: Map<String, Value>,
+    /// The same routines with the kernels for adapters that compute on the CPU.
+    cpu_routines: Map<String, Value>,
     tensors: Map<String, Value>,
 }
 
@@ -161,6 +163,7 @@ impl<'a> ManifestWriter<'a> {
             bindings: bindings.collect(),
             knobs: BTreeMap::new(),
             routines: Map::new(),
+            cpu_routines: Map::new(),
             tensors: Map::new(),
         };
         for (index, (buffer, initial)) in gan.program.buffers().iter().zip(&memory.buffers).enumerate() {
@@ -207,9 +210,16 @@ impl<'a> ManifestWriter<'a> {
         initial
     }
 
-    /// Adds the dispatches of a routine.
+    /// Adds the dispatches of a routine, for GPUs and for adapters that compute on the CPU.
     pub(super) fn routine(&mut self, name: &str, ops: &[Op]) {
-        let dispatches = gpu::lower(ops, &self.gan.program, KernelSet::Portable).into_iter().map(|dispatch| {
+        let dispatches = self.dispatches(ops, KernelSet::Portable);
+        self.routines.insert(name.into(), dispatches);
+        let dispatches = self.dispatches(ops, KernelSet::Direct);
+        self.cpu_routines.insert(name.into(), dispatches);
+    }
+
+    fn dispatches(&mut self, ops: &[Op], kernels: KernelSet) -> Value {
+        let dispatches = gpu::lower(ops, &self.gan.program, kernels).into_iter().map(|dispatch| {
             let kernel = self.kernel(&dispatch);
             let resources = &dispatch.bindings;
             let bound: Vec<String> = self.bindings_of(&dispatch).keys().cloned().collect();
@@ -222,8 +232,7 @@ impl<'a> ManifestWriter<'a> {
                 .collect();
             json!({ "kernel": kernel, "workgroups": dispatch.workgroups, "bind": bind })
         });
-        let dispatches: Vec<Value> = dispatches.collect();
-        self.routines.insert(name.into(), dispatches.into());
+        dispatches.collect()
     }
 
     fn bindings_of(&self, dispatch: &gpu::Dispatch) -> &BTreeMap<String, u32> {
@@ -319,6 +328,7 @@ impl<'a> ManifestWriter<'a> {
             "buffers": self.buffers,
             "blobs": self.blobs,
             "routines": self.routines,
+            "cpu_routines": self.cpu_routines,
             "tensors": self.tensors,
             "knobs": self.knobs,
             "fresh": fresh,

@@ -12,6 +12,8 @@ const page = (() => {
     const [height, width, channels] = image;
     // Times in milliseconds: between two looks at the losses, between two sheets, and of one submission, so that the page responds.
     const [LOOK, REDRAW, SUBMISSION] = [250, 1000, 60];
+    // While it trains, at most one part in this many of its time draws sheets.
+    const TRAINING_SHARE = 5;
     // The most images with the discriminator's opinion, and the most points of a curve.
     const [SHOWN, POINTS] = [8, 2000];
     // The space around each image of the sheet, in pixels of images.
@@ -30,8 +32,8 @@ const page = (() => {
     // images of the sheet, and when the first ones were drawn.
     const view = { seed: 0, class: null, truncation: 1, picked: [0, 1], plane: { seed: 1000, x: 0, y: 0 }, values: null, firstImage: null };
     // What is being trained (null for nothing), the number of times that it changed, steps before this page and on it, the kind of each step that no look has seen yet,
-    // and one point of the curves for each step.
-    const training = { playing: null, changes: 0, base: gan.step, steps: 0, kinds: new Map(), curves: [] };
+    // one point of the curves for each step, and the speed in words.
+    const training = { playing: null, changes: 0, base: gan.step, steps: 0, kinds: new Map(), curves: [], speed: '' };
 
     // One thing at a time on the GPU: what a person asks for waits for what is running.
     function queue(work) {
@@ -137,7 +139,7 @@ const page = (() => {
         if (classes) {
             player.write(tensors.classes, shown.map((place) => place.class));
         }
-        player.run(tensors.routine);
+        await player.runInParts(tensors.routine, SUBMISSION);
         [view.values] = await player.read(tensors.images);
         view.firstImage ??= performance.now();
         const context = layOut($('sheet'), view.values);
@@ -235,8 +237,9 @@ const page = (() => {
 
     // ---- training ----
 
-    // Runs `count` steps, or halves of steps, in one submission: with the penalty in every n-th one, as gpu-gan does.
-    function steps(kind, count) {
+    // Runs `count` steps, or halves of steps, and waits: with the penalty in every n-th one, as gpu-gan does. Several steps are one
+    // submission; one step may be several, with its progress on the page.
+    async function steps(kind, count) {
         const { plain, penalised } = parts.train.routines[kind];
         const routines = [];
         for (let done = 0; done < count; done++) {
@@ -244,7 +247,20 @@ const page = (() => {
             training.kinds.set(step, kind);
             routines.push(penalised && step % parts.train.every === 0 ? penalised : plain);
         }
-        player.run(...routines);
+        if (count > 1) {
+            player.run(...routines);
+            return player.finish();
+        }
+        const begun = performance.now();
+        return player.runInParts(routines[0], SUBMISSION, (done, total) => {
+            if (performance.now() - begun > LOOK) {
+                showSpeed(`step at ${Math.floor((100 * done) / total)} %`);
+            }
+        });
+    }
+
+    function showSpeed(progress = '') {
+        $('speed').textContent = [training.speed, progress].filter(Boolean).join(', ');
     }
 
     const scores = { sigmoid: (logit) => 1 / (1 + Math.exp(-logit)), clamp: (logit) => Math.min(1, Math.max(0, logit)) };
@@ -317,6 +333,9 @@ const page = (() => {
         const points = training.curves;
         const finite = points.flatMap((point) => names.map((name) => point[name])).filter(Number.isFinite);
         if (finite.length === 0) {
+            context.fillStyle = getComputedStyle(document.documentElement).color;
+            context.font = `${12 * devicePixelRatio}px system-ui`;
+            context.fillText('A curve begins with the first step.', 8 * devicePixelRatio, canvas.height / 2);
             return;
         }
         const [low, high] = bounds ?? [Math.min(0, ...finite), Math.max(0.1, ...finite)];
@@ -335,8 +354,8 @@ const page = (() => {
                 const x = 1 + (place / Math.max(1, points.length - 1)) * w;
                 const y = 2 + (1 - (point[name] - low) / (high - low)) * h;
                 // A single point is a short line.
-                isDown ? context.lineTo(x, y) : context.moveTo(x - 4, y);
-                context.lineTo(x, y);
+                isDown ? context.lineTo(x, y) : context.moveTo(x, y);
+                context.lineTo(points.length === 1 ? x + 8 * devicePixelRatio : x, y);
                 isDown = true;
             });
             context.stroke();
@@ -347,8 +366,10 @@ const page = (() => {
         context.fillText(low.toFixed(1), 4, h);
     }
 
-    async function prepareTraining() {
-        const routines = Object.values(parts.train.routines).flatMap(({ plain, penalised }) => [plain, penalised]);
+    // Compiles the kernels of some kinds of steps, or of all.
+    async function prepareTraining(...kinds) {
+        const chosen = kinds.length ? kinds.map((kind) => parts.train.routines[kind]) : Object.values(parts.train.routines);
+        const routines = chosen.flatMap(({ plain, penalised }) => [plain, penalised]);
         await player.prepare(routines.filter(Boolean), (done, total) => say(`Compiling the training kernels: ${done} of ${total}`));
         say(ready());
     }
@@ -356,25 +377,27 @@ const page = (() => {
     // Steps of one kind until another kind is played or none. A submission has as many steps as fit into its time.
     async function play(kind) {
         const { changes } = training;
-        await queue(prepareTraining);
-        let [count, lookedAt, drawnAt] = [1, 0, 0];
+        await queue(() => prepareTraining(kind));
+        let [count, lookedAt, drawnAt, drawing] = [1, 0, 0, 0];
         const [begun, before] = [performance.now(), training.steps];
         while (training.changes === changes) {
             await queue(async () => {
                 const start = performance.now();
-                steps(kind, count);
-                await player.finish();
+                await steps(kind, count);
                 const now = performance.now();
                 count = Math.max(1, Math.min(64, Math.round((count * SUBMISSION) / (now - start))));
                 if (now - lookedAt > LOOK) {
                     await look();
                     const perSecond = (1000 * (training.steps - before)) / (now - begun);
-                    $('speed').textContent = perSecond < 2 ? `${(60 * perSecond).toFixed(0)} steps/min` : `${perSecond.toFixed(0)} steps/s`;
+                    training.speed = perSecond < 2 ? `${(60 * perSecond).toFixed(0)} steps/min` : `${perSecond.toFixed(0)} steps/s`;
+                    showSpeed();
                     lookedAt = performance.now();
                 }
-                if (now - drawnAt > REDRAW) {
+                if (now - drawnAt > Math.max(REDRAW, (TRAINING_SHARE - 1) * drawing)) {
+                    const begunToDraw = performance.now();
                     await drawSheet();
                     drawnAt = performance.now();
+                    drawing = drawnAt - begunToDraw;
                 }
             });
         }
@@ -385,9 +408,10 @@ const page = (() => {
     }
 
     async function once(kind) {
-        await queue(prepareTraining);
+        await queue(() => prepareTraining(kind));
         await queue(async () => {
-            steps(kind, 1);
+            await steps(kind, 1);
+            showSpeed();
             await look();
             await drawEverything();
         });
@@ -416,6 +440,16 @@ const page = (() => {
         return training.playing ? play(kind) : busy;
     }
 
+    // Begins training at the weights of the program, which are the checkpoint's or fresh.
+    async function begin(isFresh) {
+        await setRates(isFresh ? 1 : Math.max(LEAST_RATE, gan.rate));
+        Object.assign(training, { base: isFresh ? 0 : gan.step, steps: 0, kinds: new Map(), curves: [], speed: '' });
+        showSpeed();
+        $('reals').replaceChildren();
+        $('fakes').replaceChildren();
+        await look();
+    }
+
     // Back to the checkpoint, or to fresh weights.
     function restart(isFresh) {
         stop();
@@ -426,12 +460,7 @@ const page = (() => {
                 player.write(parts.train.clock, [0]);
                 player.write(parts.train.steps, [0]);
             }
-            await setRates(isFresh ? 1 : Math.max(LEAST_RATE, gan.rate));
-            Object.assign(training, { base: isFresh ? 0 : gan.step, steps: 0, kinds: new Map(), curves: [] });
-            $('speed').textContent = '';
-            $('reals').replaceChildren();
-            $('fakes').replaceChildren();
-            await look();
+            await begin(isFresh);
             await drawEverything();
             say(ready());
         });
@@ -612,14 +641,15 @@ const page = (() => {
         gan.adapter = description || `${vendor} ${architecture}`.trim();
         device.addEventListener('uncapturederror', ({ error }) => fail(error));
         say('Unpacking weights and images…');
-        player = await GpuGan.Player.open(manifest, device);
+        // Older browsers have it at the adapter.
+        const isCpu = adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter ?? false;
+        player = await GpuGan.Player.open(manifest, device, { isCpu });
         device.lost.then(reopen);
-        // The sheet first: its kernels are the first that are needed.
-        for (const { routine } of [parts.sheet, parts.few]) {
-            await player.prepare([routine], (done, total) => say(`Compiling kernels: ${done} of ${total}`));
-            $('main').hidden = false;
-            await drawSheet();
-        }
+        const prepare = ({ routine }) => player.prepare([routine], (done, total) => say(`Compiling kernels: ${done} of ${total}`));
+        await prepare(parts.sheet);
+        $('main').hidden = false;
+        await drawSheet();
+        await prepare(parts.few);
     }
 
     // After the GPU was lost: opens it again, at the checkpoint.
@@ -646,7 +676,12 @@ const page = (() => {
         try {
             await open();
             connect();
-            await restart(false);
+            await queue(async () => {
+                await begin(false);
+                await drawPlane();
+                await drawWay();
+                say(ready());
+            });
         } catch (error) {
             say(`${error.message}.`, true);
             [$('main').hidden, $('fallback').hidden] = [true, false];

@@ -12,6 +12,9 @@ globalThis.GpuGan = (() => {
     // A quiet NaN: what a kernel reads before anything wrote it then shows in every result.
     const POISON = 0x7fc00000;
 
+    // The number of dispatches in the first submission of a routine that runs in parts.
+    const FIRST_PART = 8;
+
     // The first stream of random numbers for initial weights; each tensor has its own.
     const INITIAL = 100;
 
@@ -90,28 +93,32 @@ globalThis.GpuGan = (() => {
     }
 
     class Player {
-        // Makes the buffers of a program on a WebGPU device and fills them with their initial values. With `poison`, buffers
-        // of floats that have none begin with NaN instead of zero, so that a test sees a kernel that reads what nothing wrote.
-        static async open(manifest, device, { poison = false } = {}) {
+        // Makes the buffers of a program on a WebGPU device and fills them with their initial values. `isCpu` says that the device
+        // computes on the CPU: it then runs kernels that compile faster there. With `poison`, buffers of floats that have no
+        // initial values begin with NaN instead of zero, so that a test sees a kernel that reads what nothing wrote.
+        static async open(manifest, device, { isCpu = false, poison = false } = {}) {
             if (manifest.format !== 'gpu-gan program' || manifest.version !== 1) {
                 throw new Error(`the manifest is ${manifest.format} ${manifest.version}; this player reads gpu-gan program 1`);
             }
             const blobs = await Promise.all(manifest.blobs.map(unpack));
-            const player = new Player(manifest, device);
+            const player = new Player(manifest, device, isCpu);
             player.initial = manifest.buffers.map(({ bytes, initial }) => initial && decode(blobs[initial.blob], initial, bytes));
             player.poison = poison;
             player.reset();
             return player;
         }
 
-        constructor(manifest, device) {
+        constructor(manifest, device, isCpu) {
             this.manifest = manifest;
             this.device = device;
+            this.routines = isCpu ? manifest.cpu_routines : manifest.routines;
             this.modules = new Map();
             this.pipelines = new Map();
             this.bindGroups = new Map();
             // Other values for constants, by kernel: learning rates, for example.
             this.constants = new Map();
+            // The number of dispatches in a submission of `runInParts`, by routine.
+            this.parts = new Map();
             const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
             this.buffers = manifest.buffers.map(({ name, bytes }) =>
                 device.createBuffer({ label: name, size: roundUp(bytes, ALIGNMENT), usage }),
@@ -147,9 +154,30 @@ globalThis.GpuGan = (() => {
 
         // Runs routines one after the other, in one submission. Returns at once; `read` and `finish` wait.
         run(...routines) {
+            this.submit(routines.flatMap((name) => this.bound(name)));
+        }
+
+        // Runs a routine and waits until it is done. If it takes longer than `milliseconds`, it is divided into submissions of about that
+        // time, at least one dispatch each, so that the page and the desktop respond; `tell(done, total)` is called after each.
+        async runInParts(name, milliseconds, tell = () => {}) {
+            const dispatches = this.bound(name);
+            for (let done = 0; done < dispatches.length; ) {
+                const size = this.parts.get(name) ?? FIRST_PART;
+                const part = dispatches.slice(done, done + size);
+                const start = performance.now();
+                this.submit(part);
+                await this.finish();
+                const fitting = (part.length * milliseconds) / Math.max(1, performance.now() - start);
+                this.parts.set(name, Math.max(1, Math.min(2 * size, Math.floor(fitting))));
+                done += part.length;
+                tell(done, dispatches.length);
+            }
+        }
+
+        submit(dispatches) {
             const encoder = this.device.createCommandEncoder();
             const pass = encoder.beginComputePass();
-            for (const { pipeline, bindGroup, workgroups } of routines.flatMap((name) => this.bound(name))) {
+            for (const { pipeline, bindGroup, workgroups } of dispatches) {
                 pass.setPipeline(pipeline);
                 pass.setBindGroup(0, bindGroup);
                 pass.dispatchWorkgroups(...workgroups);
@@ -243,7 +271,7 @@ globalThis.GpuGan = (() => {
         }
 
         routine(name) {
-            const routine = this.manifest.routines[name];
+            const routine = this.routines[name];
             if (!routine) {
                 throw new Error(`the program has no routine ${name}`);
             }

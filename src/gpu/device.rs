@@ -144,7 +144,7 @@ impl GpuDevice {
         required_features.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps && adapter.features.timestamps);
         let kernels = KernelSet::of(adapter, options.mixed_precision)?;
         required_features |= match kernels {
-            KernelSet::Portable | KernelSet::SmallTiles => wgpu::Features::empty(),
+            KernelSet::Portable | KernelSet::Direct => wgpu::Features::empty(),
             KernelSet::Lanes => wgpu::Features::SUBGROUP,
             KernelSet::CooperativeMatrices { .. } => {
                 name.push_str(", mixed precision");
@@ -254,10 +254,16 @@ impl GpuDevice {
     /// This device, and if it runs shaders for one kind of adapter, the same device with the portable kernels.
     pub fn variants(&self) -> Vec<Self> {
         let mut variants = vec![self.clone()];
-        if !matches!(self.kernels, KernelSet::Portable | KernelSet::SmallTiles) {
-            variants.push(Self { kernels: KernelSet::Portable, ..self.clone() });
+        if self.kernels != KernelSet::Portable {
+            variants.push(self.with_kernels(KernelSet::Portable));
         }
         variants
+    }
+
+    /// The same device with other kernels: [`KernelSet::Portable`] or [`KernelSet::Direct`], which every adapter can run.
+    #[must_use]
+    pub fn with_kernels(&self, kernels: KernelSet) -> Self {
+        Self { kernels, ..self.clone() }
     }
 
     /// The same device with autotuning: each matrix product of a program is timed once with a handful of tile shapes, within
@@ -279,20 +285,11 @@ impl GpuDevice {
         self
     }
 
-    /// This device with the portable kernels, once for each number of an alternative tile shape. If this device has small tiles, the
-    /// default tile shapes of the portable kernels are alternatives, too.
+    /// This device with the portable kernels, once for each number of an alternative tile shape.
     pub fn tile_shape_variants(&self) -> Vec<Self> {
-        let default = (self.kernels == KernelSet::SmallTiles).then(|| Self {
-            kernels: KernelSet::Portable,
-            tile_choice: TileChoice::Default,
-            ..self.clone()
-        });
-        let with = |number| Self {
-            kernels: KernelSet::Portable,
-            tile_choice: TileChoice::Alternative(number),
-            ..self.clone()
-        };
-        default.into_iter().chain((1..=MAX_TILE_SHAPES).map(with)).collect()
+        let with =
+            |number| Self { tile_choice: TileChoice::Alternative(number), ..self.with_kernels(KernelSet::Portable) };
+        (1..=MAX_TILE_SHAPES).map(with).collect()
     }
 
     /// The dispatches that run operations on this device, in order.

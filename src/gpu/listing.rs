@@ -11,12 +11,11 @@ use crate::program::{Element, Op, Program, RoutineId};
 
 /// The overrides that say how a kernel divides its work and what it computes beside its result. The others repeat the shapes, or are
 /// numbers of the training recipe.
-const SHOWN_OVERRIDES: [&str; 23] = [
+const SHOWN_OVERRIDES: [&str; 22] = [
     "TX",
     "TY",
     "DOWN",
     "ACROSS",
-    "AHEAD",
     "ROLLED",
     "SWIZZLE",
     "LANES",

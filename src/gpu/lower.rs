@@ -30,8 +30,9 @@ const LANES: u32 = 8;
 pub enum KernelSet {
     /// The kernels for every adapter: matrix products with tiles in workgroup memory, by many invocations.
     Portable,
-    /// The same kernels with tiles of few invocations, for adapters that compute on the CPU and pay for each invocation at each barrier.
-    SmallTiles,
+    /// Matrix products without workgroup memory, for adapters that compute on the CPU and pay for each invocation at each barrier; all
+    /// else as [`KernelSet::Portable`].
+    Direct,
     /// Matrix products with tiles in registers, for adapters that compute on the CPU in vectors of eight; all else as
     /// [`KernelSet::Portable`].
     Lanes,
@@ -64,7 +65,7 @@ impl KernelSet {
                 hint: "leave out --mixed-precision; `gpu-gan devices` lists what each device can do".into(),
             }),
             (AdapterKind::Software, Some([LANES, LANES]), _) => Ok(Self::Lanes),
-            (AdapterKind::Software, ..) => Ok(Self::SmallTiles),
+            (AdapterKind::Software, ..) => Ok(Self::Direct),
             _ => Ok(Self::Portable),
         }
     }
@@ -73,7 +74,8 @@ impl KernelSet {
     pub fn uses(self, shader: &str) -> bool {
         match Shader::named(shader).runs_on {
             RunsOn::All => true,
-            RunsOn::Software => self == Self::Lanes,
+            RunsOn::SoftwareInLanes => self == Self::Lanes,
+            RunsOn::OtherSoftware => self == Self::Direct,
             RunsOn::CooperativeMatrices(of) => matches!(self, Self::CooperativeMatrices { side, .. } if side == of),
         }
     }

@@ -22,7 +22,9 @@ pub enum RunsOn {
     /// All adapters.
     All,
     /// Software adapters with subgroups of 8 lanes.
-    Software,
+    SoftwareInLanes,
+    /// Other software adapters.
+    OtherSoftware,
     /// Adapters that were opened with mixed precision, by the side of their cooperative matrices.
     CooperativeMatrices(usize),
 }
@@ -55,7 +57,8 @@ pub const SHADERS: &[Shader] = shaders! {
     "clock" from "clock"; twin "clock"; on RunsOn::All;
     "concat" from "concat"; twin "concat"; on RunsOn::All;
     "conv" from "function", "conv", "conv_epilogue", "conv_narrow", "tile"; twin "conv"; on RunsOn::All;
-    "conv_lanes" from "function", "conv_lanes"; twin "conv"; on RunsOn::Software;
+    "conv_lanes" from "function", "conv_lanes"; twin "conv"; on RunsOn::SoftwareInLanes;
+    "conv_direct" from "function", "conv_direct"; twin "conv"; on RunsOn::OtherSoftware;
     "conv_matrices_8" from "matrices_8", "function", "conv", "conv_epilogue", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(8);
     "conv_matrices_16" from "matrices_16", "function", "conv", "conv_epilogue", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(16);
     "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on RunsOn::All;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use gpu_gan::data::ImageSet;
-use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, adapters, matching, what_to_install};
+use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, KernelSet, adapters, matching, what_to_install};
 use gpu_gan::verify::{Comparison, Tolerance};
 
 /// A tiny model: grey images of 8 x 8, batches of four.
@@ -50,6 +50,15 @@ pub(crate) fn aloud(text: &str) {
 /// the first one. Opened once. None only where `GPU_GAN_SKIP_GPU=1` says, loudly, that these tests are to be left out.
 pub(crate) fn gpu() -> Option<&'static GpuDevice> {
     gpu_and_kind().map(|(device, _)| device)
+}
+
+/// The device with each set of kernels that it can run.
+pub(crate) fn with_every_kernel_set(gpu: &GpuDevice) -> Vec<GpuDevice> {
+    let mut variants = gpu.variants();
+    if !gpu.uses("conv_direct") {
+        variants.push(gpu.with_kernels(KernelSet::Direct));
+    }
+    variants
 }
 
 /// The adapter of the tests and its description. A software adapter is correct, but slow.

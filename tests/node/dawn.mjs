@@ -1,15 +1,15 @@
-// Replays an exported program in Dawn, without a browser: node dawn.mjs MANIFEST STEPS OUT
+// Replays an exported program in Dawn, without a browser: node dawn.mjs MANIFEST STEPS OUT [cpu]
 //
 // Buffers without initial values begin with NaN, so a kernel that reads what nothing wrote shows in the results. Writes OUT as
 // JSON: the adapter, the sheet before and after STEPS steps, the losses and the networks' buffers after them, and what each half of
-// a step changes.
+// a step changes. With `cpu` it runs the kernels for adapters that compute on the CPU.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { create, globals } from 'webgpu';
 
 import '../../src/export/player.js';
 
 Object.assign(globalThis, globals);
-const [path, steps, out] = process.argv.slice(2);
+const [path, steps, out, kind] = process.argv.slice(2);
 const manifest = JSON.parse(readFileSync(path, 'utf8'));
 const { train, sheet } = manifest.gan.player;
 
@@ -23,7 +23,7 @@ const device = await adapter.requestDevice();
 const problems = [];
 device.addEventListener('uncapturederror', ({ error }) => problems.push(error.message));
 
-const player = await GpuGan.Player.open(manifest, device, { poison: true });
+const player = await GpuGan.Player.open(manifest, device, { isCpu: kind === 'cpu', poison: true });
 const routines = Object.values(train.routines).flatMap(({ plain, penalised }) => [plain, penalised]);
 await player.prepare([sheet.routine, ...routines.filter(Boolean)]);
 

@@ -121,7 +121,7 @@ try {
         await tab.waitForFunction((steps) => page.training.steps > steps && page.training.kinds.size === 0, steps);
         await idle();
         const after = await weights();
-        return Math.max(...after.map((weight, index) => Math.abs(weight - before[index])));
+        return after.reduce((most, weight, index) => Math.max(most, Math.abs(weight - before[index])), 0);
     };
     const weightChanges = [await largestChange('0'), await largestChange('1')];
     await tab.click('#reset');

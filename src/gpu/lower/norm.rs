@@ -12,7 +12,7 @@ use crate::program::{Activation, Op, Program, TensorId};
 /// stays far from the iterations after which Mesa before 25.1 ends loops.
 fn max_rows_of_one_dispatch(kernels: KernelSet) -> usize {
     match kernels {
-        KernelSet::Portable | KernelSet::SmallTiles | KernelSet::CooperativeMatrices { .. } => 2048,
+        KernelSet::Portable | KernelSet::Direct | KernelSet::CooperativeMatrices { .. } => 2048,
         KernelSet::Lanes => 65_536,
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct ProductSize {
 pub(super) enum ProductLayout {
     /// Tiles in workgroup memory, in f32.
     Workgroup(WorkgroupTile),
+    /// Blocks in the registers of an invocation.
+    Direct,
     /// Tiles in the registers of a subgroup of 8 lanes.
     Lanes(LaneTile),
     /// Tiles in workgroup memory, multiplied as cooperative matrices of f16.
@@ -46,7 +48,7 @@ impl ProductLayout {
         match kernels {
             KernelSet::Lanes => Self::Lanes(LaneTile::of(size)),
             KernelSet::CooperativeMatrices { side, subgroup } if size.columns > 32 => Self::Matrices { side, subgroup },
-            KernelSet::SmallTiles => Self::Workgroup(WorkgroupTile::of_few_invocations(size.columns)),
+            KernelSet::Direct => Self::Direct,
             KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => Self::Workgroup(WorkgroupTile::of(size)),
         }
     }
@@ -55,6 +57,7 @@ impl ProductLayout {
     pub(super) fn shader(&self) -> &'static str {
         match self {
             Self::Workgroup(_) => "conv",
+            Self::Direct => "conv_direct",
             Self::Lanes(_) => "conv_lanes",
             Self::Matrices { side: 8, .. } => "conv_matrices_8",
             Self::Matrices { .. } => "conv_matrices_16",
@@ -72,6 +75,7 @@ impl ProductLayout {
         match self {
             Self::Workgroup(tile) => tile.split_rule(),
             Self::Matrices { .. } => WorkgroupTile::SQUARE.split_rule(),
+            Self::Direct => DIRECT_SPLIT_RULE,
             Self::Lanes(tile) => tile.split_rule(),
         }
     }
@@ -81,7 +85,7 @@ impl ProductLayout {
         match self {
             Self::Workgroup(tile) => Some(tile.covered().rows),
             Self::Matrices { .. } => Some(WorkgroupTile::SQUARE.covered().rows),
-            Self::Lanes(_) => None,
+            Self::Direct | Self::Lanes(_) => None,
         }
     }
 
@@ -124,6 +128,12 @@ impl ProductLayout {
                     .overrides(&sizes(&[("SUBGROUP", subgroup)]));
                 let kernel = kernel.overrides(&sizes(&[("SCALE_A", left), ("SCALE_B", right)]));
                 kernel.dispatch(entry, WorkgroupTile::SQUARE.covered().workgroups(size, splits))
+            }
+            Self::Direct => {
+                let blocks: usize = DIRECT_BLOCK.workgroups(size, 1)[..2].iter().product();
+                let workgroups = blocks.div_ceil(64);
+                let lines = workgroups.div_ceil(MAX_WORKGROUPS);
+                kernel.dispatch(entry, [workgroups.div_ceil(lines), lines, size.phases * splits])
             }
             Self::Lanes(tile) => {
                 let kernel = kernel.overrides(&sizes(&[("PRODUCT", number), ("QUADS", tile.quads)]));
@@ -170,6 +180,14 @@ impl SplitRule {
     }
 }
 
+/// What an invocation of `conv_direct.wgsl` computes.
+const DIRECT_BLOCK: CoveredBlock = CoveredBlock { rows: 4, columns: 4 };
+
+/// The split of `conv_direct.wgsl`: until all cores of a CPU have some workgroups. A term is up to two iterations: one of the loop over
+/// taps, and one of that over channels.
+const DIRECT_SPLIT_RULE: SplitRule =
+    SplitRule { tile: DIRECT_BLOCK, wanted: 1024, min_depth: 2048, iterations: 2 * DEPTH };
+
 /// The tile of a workgroup of `conv.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WorkgroupTile {
@@ -179,8 +197,6 @@ pub(super) struct WorkgroupTile {
     y: usize,
     /// Blocks of 4 x 4 of an invocation: down and across. Two down only where there are two across.
     blocks: [usize; 2],
-    /// Whether a stage is loaded before the one before it is multiplied.
-    ahead: bool,
     /// Whether the number of terms of a stage is hidden from the compiler. Intel's spills registers where it unrolls them.
     rolled: bool,
     /// Whether the tile of A is moved against bank conflicts, which costs instructions.
@@ -189,7 +205,7 @@ pub(super) struct WorkgroupTile {
 
 impl WorkgroupTile {
     const fn new(x: usize, y: usize, blocks: [usize; 2]) -> Self {
-        Self { x, y, blocks, ahead: true, rolled: false, swizzled: false }
+        Self { x, y, blocks, rolled: false, swizzled: false }
     }
 
     /// 64 x 64 by 256 invocations of 4 x 4: the most subgroups, for products that do not fill a GPU.
@@ -216,11 +232,6 @@ impl WorkgroupTile {
         }
     }
 
-    /// The default tile of adapters that pay for each invocation at each barrier: at most 64 invocations, of 8 x 8.
-    fn of_few_invocations(columns: usize) -> Self {
-        Self { x: columns.div_ceil(8).next_power_of_two().min(8), ahead: false, ..Self::SQUARE_OF_64 }
-    }
-
     /// Alternatives, which may be faster on one adapter or another.
     fn alternatives(self, size: &ProductSize) -> Vec<Self> {
         let rolled = Self { rolled: true, ..self };
@@ -228,14 +239,13 @@ impl WorkgroupTile {
             Self::WIDE => vec![Self::SQUARE, Self::WIDE_OF_128, Self::SQUARE_OF_64, rolled],
             Self::SQUARE if size.columns > 64 => vec![Self::WIDE, Self::SQUARE_OF_64, rolled],
             Self::SQUARE => vec![Self { swizzled: true, ..self }, Self::SQUARE_OF_64, rolled],
-            Self { ahead: true, .. } => vec![Self { swizzled: true, ..self }, rolled],
-            _ => Vec::new(),
+            _ => vec![Self { swizzled: true, ..self }, rolled],
         }
     }
 
-    /// Invocations of a workgroup. Those that load ahead have at most four vectors of a stage, so there is one for each row.
+    /// Invocations of a workgroup. Each loads at most four vectors of a stage, so there is one for each row.
     fn lanes(self) -> usize {
-        if self.ahead { (self.x * self.y).max(self.covered().rows) } else { self.x * self.y }
+        (self.x * self.y).max(self.covered().rows)
     }
 
     fn overrides(self) -> Vec<(&'static str, f64)> {
@@ -243,10 +253,10 @@ impl WorkgroupTile {
     }
 
     fn overrides_of(self, lanes: usize) -> Vec<(&'static str, f64)> {
-        let Self { x, y, blocks: [down, across], ahead, rolled, swizzled } = self;
+        let Self { x, y, blocks: [down, across], rolled, swizzled } = self;
         let swizzle = if swizzled { 2 } else { 0 };
         let tile = [("TX", x), ("TY", y), ("LANES", lanes), ("DOWN", down), ("ACROSS", across), ("SWIZZLE", swizzle)];
-        [sizes(&tile), vec![flag("AHEAD", ahead), flag("ROLLED", rolled)]].concat()
+        [sizes(&tile), vec![flag("ROLLED", rolled)]].concat()
     }
 
     fn covered(self) -> CoveredBlock {
@@ -305,10 +315,10 @@ mod tests {
     use super::super::MESA_LIMIT;
     use super::*;
 
-    /// The default tiles of hardware and of software, each with its alternatives.
-    fn tiles(size: &ProductSize) -> [(WorkgroupTile, Vec<WorkgroupTile>); 2] {
-        let defaults = [WorkgroupTile::of(size), WorkgroupTile::of_few_invocations(size.columns)];
-        defaults.map(|tile| (tile, tile.alternatives(size)))
+    /// The default tile and its alternatives.
+    fn tiles(size: &ProductSize) -> Vec<WorkgroupTile> {
+        let default = WorkgroupTile::of(size);
+        [vec![default], default.alternatives(size)].concat()
     }
 
     #[test]
@@ -318,19 +328,18 @@ mod tests {
                 let size = ProductSize { groups: 1, rows, columns, depth: 100, phases: 1 };
                 let default = WorkgroupTile::of(&size);
                 assert!((1..=MAX_TILE_SHAPES).contains(&default.alternatives(&size).len()), "{columns} columns");
-                assert!(WorkgroupTile::of_few_invocations(columns).lanes() <= 64, "{columns} columns");
-                for tile in tiles(&size).into_iter().flat_map(|(tile, others)| [vec![tile], others].concat()) {
+                for tile in tiles(&size) {
                     let (covered, lanes) = (tile.covered(), tile.lanes());
                     let origins = 16 * covered.rows; // a vec4 for each row
                     let bytes = 4 * DEPTH * (covered.rows + covered.columns) + origins;
                     assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {tile:?}");
                     assert!(lanes <= 256 && tile.x.is_multiple_of(tile.x.min(8)), "{columns} columns: {tile:?}");
                     assert!(covered.columns >= columns.min(64), "{columns} columns: {tile:?}");
-                    // A lane that loads ahead has one, two or four vectors of A, and up to four of B.
+                    // A lane loads one, two or four vectors of A, and up to four of B.
                     let [a, b] = [covered.rows, covered.columns].map(|side| side * DEPTH / 4);
                     let each = [1, 2, 4].map(|each| each * lanes);
-                    assert!(!tile.ahead || each.contains(&a), "{columns} columns: {tile:?}");
-                    assert!(!tile.ahead || b < lanes || each.contains(&b), "{columns} columns: {tile:?}");
+                    assert!(each.contains(&a), "{columns} columns: {tile:?}");
+                    assert!(b < lanes || each.contains(&b), "{columns} columns: {tile:?}");
                     // A tile has room for a vector of each block of 4 x 4, and the other one for the totals.
                     let [line_a, line_b] = [covered.rows / 4, covered.columns / 4];
                     assert!(line_b <= DEPTH || line_a <= DEPTH, "{columns} columns: {tile:?}");
@@ -347,12 +356,11 @@ mod tests {
                 for rows in [10, 1000, 100_000] {
                     let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
                     let stages = |rule: &SplitRule| depth.div_ceil(rule.splits(&size)).div_ceil(DEPTH);
-                    let of_tiles = tiles(&size).into_iter().flat_map(|(tile, others)| {
-                        let stages = stages(&tile.split_rule());
-                        others.into_iter().chain([tile]).map(move |tile| stages * tile.iterations())
-                    });
-                    let lanes = LaneTile::of(&size).split_rule();
-                    for iterations in of_tiles.chain([stages(&lanes) * lanes.iterations]) {
+                    let stages_of_tiles = stages(&WorkgroupTile::of(&size).split_rule());
+                    let of_tiles = tiles(&size).into_iter().map(|tile| stages_of_tiles * tile.iterations());
+                    let others = [DIRECT_SPLIT_RULE, LaneTile::of(&size).split_rule()];
+                    let of_others = others.iter().map(|rule| stages(rule) * rule.iterations);
+                    for iterations in of_tiles.chain(of_others) {
                         assert!(iterations + 200 < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
                     }
                 }
