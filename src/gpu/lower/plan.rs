@@ -86,12 +86,14 @@ fn first_node(ops: &[Op], program: &Program, kernels: KernelSet) -> (usize, Node
         (op @ (Op::Conv { .. } | Op::ConvGradInput { .. } | Op::ConvGradWeight { .. }), next) => {
             let mut product = Product::of(op, program, kernels);
             match next {
-                Some(&Op::Activation { kind, x, y }) if product.has_epilogues() && x == product.output.tensor => {
+                Some(&Op::Activation { kind, x, y })
+                    if product.has_epilogues() && are_same_elements(x, product.output.tensor, program) =>
+                {
                     product.epilogue = Epilogue::Activation { kind, y };
                     (2, NodeKind::Product(product))
                 }
                 Some(&Op::ActivationGrad { kind, y, dy, dx })
-                    if product.has_epilogues() && dy == product.output.tensor =>
+                    if product.has_epilogues() && are_same_elements(dy, product.output.tensor, program) =>
                 {
                     product.epilogue = Epilogue::ActivationGrad { kind, y, dx };
                     (2, NodeKind::Product(product))
@@ -119,11 +121,17 @@ fn first_node(ops: &[Op], program: &Program, kernels: KernelSet) -> (usize, Node
     }
 }
 
+/// Whether two tensors are the same elements, perhaps in another shape: a reshape gives a tensor a second name.
+fn are_same_elements(one: TensorId, other: TensorId, program: &Program) -> bool {
+    let [one, other] = [one, other].map(|tensor| program.info(tensor));
+    one.buffer == other.buffer && one.range() == other.range()
+}
+
 /// WebGPU's rule for one dispatch: it may read a buffer through several bindings, or write it through one.
 fn may_share_a_dispatch(ops: &[Op], program: &Program) -> bool {
     let mut operands: Vec<Operand> = Vec::new();
     for operand in ops.iter().flat_map(Op::operands) {
-        match operands.iter_mut().find(|other| other.tensor == operand.tensor) {
+        match operands.iter_mut().find(|other| are_same_elements(other.tensor, operand.tensor, program)) {
             Some(other) if operand.access != Access::Read => other.access = operand.access,
             Some(_) => {}
             None => operands.push(operand),
@@ -159,7 +167,8 @@ fn link_neighbours(nodes: &mut [PlanNode], program: &Program, kernels: KernelSet
             }
             NodeKind::NormGrad(norm) => {
                 let Epilogue::ActivationGrad { kind, y, dx } = product.epilogue else { continue };
-                if !norm.takes(dx) {
+                // A reshape before it gives it other channels than the product has columns.
+                if !norm.takes(dx) || program.shape(dx) != program.shape(product.output.tensor) {
                     continue;
                 }
                 if product.output.splits > 1 && norm.takes_partials(program, kernels) {
@@ -275,7 +284,7 @@ mod tests {
     use super::super::partials::GRADIENT_PARTIALS;
     use super::super::{MESA_LIMIT, Resource, lower};
     use super::*;
-    use crate::program::{Element, Geometry, Schedule};
+    use crate::program::{Activation, Element, Geometry, Schedule};
 
     /// Gradients of linear layers, which are computed in partial sums, in a buffer that Adam takes.
     struct GradientsForAdam {
@@ -324,6 +333,29 @@ mod tests {
             _ => None,
         });
         ranges.collect()
+    }
+
+    #[test]
+    fn an_activations_gradient_behind_a_reshape_is_an_epilogue_but_batch_normalisation_behind_it_has_other_channels() {
+        let mut program = Program::new();
+        let [dy, w, flat] = [("dy", [8, 1, 1, 3]), ("w", [1, 1, 36, 3]), ("flat", [8, 1, 1, 36])]
+            .map(|(name, shape)| program.tensor(name, &shape));
+        let [x, y, dz, dx] = ["x", "y", "dz", "dx"].map(|name| program.tensor(name, &[8, 3, 3, 4]));
+        let [affine, saved] = ["affine", "saved"].map(|name| program.tensor(name, &[2, 4]));
+        let image = program.reshaped(flat, &[8, 3, 3, 4]);
+        let ops = [
+            Op::ConvGradInput { dy, w, b: None, dx: flat, geometry: Geometry::POINT },
+            Op::ActivationGrad { kind: Activation::Tanh, y, dy: image, dx: dz },
+            Op::BatchNormGrad { x, dy: dz, affine, saved, dx, daffine: None, groups: 1 },
+        ];
+        let entries = |ops: &[Op]| -> Vec<&str> {
+            lower(ops, &program, KernelSet::Portable).iter().map(|dispatch| dispatch.entry).collect()
+        };
+        assert_eq!(entries(&ops[..2]), ["grad_input"]);
+        assert_eq!(entries(&ops), ["grad_input", "grad_whole"]);
+        // Another tensor of that size is not the product's.
+        let others = [ops[0].clone(), Op::ActivationGrad { kind: Activation::Tanh, y, dy: x, dx: dz }];
+        assert_eq!(entries(&others), ["grad_input", "grad"]);
     }
 
     #[test]
