@@ -17,7 +17,11 @@
 //                                                                       loss, so the derivatives are those of the whole
 //   D(x) = sigmoid(l), or l clamped to [0, 1] for least squares; D(x) > 1/2 counts as "real"
 //
-// Shapes    clock (1), u32    logits, dlogits (2*N) or (N)    reals (N)    history (HISTORY, COLUMNS)
+//   With SPLITS > 1 the product before it leaves the logits in partial sums, which are added here:
+//                   reduced = b + sum of partials[s] over all splits s, in order
+//
+// Shapes    clock (1), u32    logits, reduced, dlogits (2*N) or (N)    reals (N)    history (HISTORY, COLUMNS)
+//           partials (SPLITS, shape of the logits)    b (1)
 // Mapping   one workgroup; 256 lanes share the rows
 // Twin      src/cpu/loss.rs
 
@@ -33,6 +37,13 @@ override HISTORY: u32;
 override COLUMNS: u32;
 // First column that is written.
 override COLUMN: u32;
+
+// The number of partial sums of each logit.
+override SPLITS: u32 = 1u;
+// The number of logits.
+override LOGITS: u32 = 1u;
+// Whether the product before it has a bias.
+override HAS_BIAS: bool = false;
 
 // Value of KIND: non-saturating loss.
 const NON_SATURATING = 0u;
@@ -57,6 +68,9 @@ const GENERATED = 2u;
 @group(0) @binding(2) var<storage, read> reals: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
 @group(0) @binding(4) var<storage, read_write> history: array<f32>;
+@group(0) @binding(5) var<storage, read> partials: array<f32>;
+@group(0) @binding(6) var<storage, read> b: array<f32>;
+@group(0) @binding(7) var<storage, read_write> reduced: array<f32>;
 
 var<workgroup> lanes: array<vec3<f32>, 256>;
 
@@ -116,9 +130,19 @@ fn probability_real(l: f32) -> f32 {
     return sigmoid(l);
 }
 
+fn logit(at: u32) -> f32 {
+    if SPLITS == 1u { return logits[at]; }
+    var sum = 0.0;
+    for (var s = 0u; s < SPLITS; s++) {
+        sum += partials[s * LOGITS + at];
+    }
+    if HAS_BIAS { sum += b[0]; }
+    reduced[at] = sum;
+    return sum;
+}
+
 // Writes the gradient of one logit; returns its loss, D(x), and 1 where D(x) is on the wanted side.
-fn row(wanted: u32, at: u32, rival: f32) -> vec3<f32> {
-    let l = logits[at];
+fn row(wanted: u32, at: u32, l: f32, rival: f32) -> vec3<f32> {
     let loss_and_slope = loss(wanted, l, rival);
     dlogits[at] = loss_and_slope.y / f32(N);
     // Compares the logit itself, so that rounding of the sigmoid cannot move the threshold.
@@ -148,8 +172,10 @@ fn discriminator(@builtin(local_invocation_index) lane: u32) {
     var of_reals = vec3<f32>();
     var of_fakes = vec3<f32>();
     for (var i = lane; i < N; i += 256u) {
-        of_reals += row(REAL, i, logits[N + i]);
-        of_fakes += row(FAKE, N + i, logits[i]);
+        let real = logit(i);
+        let fake = logit(N + i);
+        of_reals += row(REAL, i, real, fake);
+        of_fakes += row(FAKE, N + i, fake, real);
     }
     write_means(lane, of_reals, COLUMN);
     write_means(lane, of_fakes, COLUMN + 3u);
@@ -159,7 +185,7 @@ fn discriminator(@builtin(local_invocation_index) lane: u32) {
 fn generator(@builtin(local_invocation_index) lane: u32) {
     var of_fakes = vec3<f32>();
     for (var i = lane; i < N; i += 256u) {
-        of_fakes += row(GENERATED, i, reals[i]);
+        of_fakes += row(GENERATED, i, logit(i), reals[i]);
     }
     write_means(lane, of_fakes, COLUMN);
 }

@@ -4,6 +4,7 @@
 //! adds up partial sums. Each node then says which entry points run it, with how many workgroups, and specialised how.
 
 mod kernel;
+mod loss;
 mod norm;
 mod operations;
 mod partials;

@@ -82,6 +82,7 @@ pub fn awkward() -> Vec<Case> {
         activations(),
         dropouts(),
         losses(),
+        losses_behind_products(),
         penalties(),
         extremes(),
         optimisers(),
@@ -521,6 +522,36 @@ fn activations() -> Vec<Case> {
             cases.push(Case::single(1, |program| {
                 let [y, dy, dx] = ["y", "dy", "dx"].map(|name| program.tensor(name, &shape));
                 Op::ActivationGrad { kind, y, dy, dx }
+            }));
+        }
+    }
+    cases
+}
+
+/// Losses of logits whose sums are split: the loss adds the partial sums.
+fn losses_behind_products() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (number, kind) in
+        [AdversarialLoss::NonSaturating, AdversarialLoss::Hinge, AdversarialLoss::Relativistic].into_iter().enumerate()
+    {
+        // The second is split for CPUs, too.
+        for depth in [301, 5000] {
+            let logits = |program: &mut Program, rows: usize| {
+                let [x, w, logits, b] = convolution(program, shape(rows, [1, 1], [depth, 1], [1, 1, 0]));
+                let product = Op::Conv { x, w, b: (number != 1).then_some(b), y: logits, geometry: Geometry::POINT };
+                let dlogits = program.tensor("dlogits", &[rows, 1, 1, 1]);
+                (product, clock(program), logits, dlogits, program.tensor("history", &[256, 9]))
+            };
+            cases.push(Case::sequence(2, |program| {
+                let (product, clock, logits, dlogits, history) = logits(program, 2 * 35);
+                let (smoothing, column) = (if kind.has_labels() { 0.1 } else { 0.0 }, 1);
+                vec![product, Op::DiscriminatorLoss { clock, logits, dlogits, history, kind, smoothing, column }]
+            }));
+            cases.push(Case::sequence(2, |program| {
+                let (product, clock, logits, dlogits, history) = logits(program, 35);
+                let is_relativistic = kind == AdversarialLoss::Relativistic;
+                let reals = is_relativistic.then(|| program.tensor("reals", &[35, 1, 1, 1]));
+                vec![product, Op::GeneratorLoss { clock, logits, reals, dlogits, history, kind, column: 3 }]
             }));
         }
     }

@@ -6,9 +6,7 @@ use super::kernel::{
 };
 use super::partials::{GRADIENT_PARTIALS, GradientPartials, ProductResult, Reduction};
 use super::{Dispatch, Resource};
-use crate::program::{
-    AdversarialLoss, Centre, Decay, DiffAugment, Op, Order, Program, RampUp, Schedule, TensorId, random,
-};
+use crate::program::{Centre, Decay, DiffAugment, Op, Order, Program, RampUp, Schedule, TensorId, random};
 
 /// Adam, and the EMA behind it if there is one.
 #[derive(Default)]
@@ -160,16 +158,6 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
             ];
             ("dropout", "forward", seeded(seed, overrides), blocks_of_four(len(x)))
         }
-        Op::DiscriminatorLoss { logits, history, kind, smoothing, column, .. } => {
-            let n = program.shape(logits)[0] / 2;
-            let mut overrides = loss_overrides(program, kind, n, history, column);
-            overrides.push(("SMOOTHING", smoothing));
-            ("loss", "discriminator", overrides, [1, 1, 1])
-        }
-        Op::GeneratorLoss { logits, history, kind, column, .. } => {
-            let overrides = loss_overrides(program, kind, program.shape(logits)[0], history, column);
-            ("loss", "generator", overrides, [1, 1, 1])
-        }
         Op::PenaltyDirection { g, centre, weight, .. } => {
             let n = program.shape(g)[0];
             let mut overrides = sizes(&[("N", n), ("LEN", len(g) / n)]);
@@ -230,15 +218,11 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
         | Op::BatchNorm { .. }
         | Op::BatchNormEval { .. }
         | Op::BatchNormGrad { .. }
+        | Op::DiscriminatorLoss { .. }
+        | Op::GeneratorLoss { .. }
         | Op::Adam { .. } => unreachable!("{} has a node of its own", op.name()),
     };
-    let kernel = Kernel::new(op, shader, overrides);
-    // Every variable of an entry point is bound: where the loss has no reals, these are any logits.
-    let kernel = match *op {
-        Op::GeneratorLoss { logits, reals: None, .. } => kernel.tensor("reals", logits),
-        _ => kernel,
-    };
-    vec![kernel.dispatch(entry, workgroups)]
+    vec![Kernel::new(op, shader, overrides).dispatch(entry, workgroups)]
 }
 
 /// The entry point of a shader that has one for an operation and one for its gradient.
@@ -253,26 +237,7 @@ fn seeded(seed: u64, mut overrides: Vec<(&'static str, f64)>) -> Vec<(&'static s
     overrides
 }
 
-/// The overrides of a loss of `n` images of each kind, whose means are written to a column of the history.
-fn loss_overrides(
-    program: &Program,
-    kind: AdversarialLoss,
-    n: usize,
-    history: TensorId,
-    column: usize,
-) -> Vec<(&'static str, f64)> {
-    let number = match kind {
-        AdversarialLoss::NonSaturating => 0,
-        AdversarialLoss::Minimax => 1,
-        AdversarialLoss::Hinge => 2,
-        AdversarialLoss::LeastSquares => 3,
-        AdversarialLoss::Wasserstein => 4,
-        AdversarialLoss::Relativistic => 5,
-    };
-    [sizes(&[("N", n), ("KIND", number)]), history_overrides(program, history, column)].concat()
-}
-
-fn history_overrides(program: &Program, history: TensorId, column: usize) -> Vec<(&'static str, f64)> {
+pub(super) fn history_overrides(program: &Program, history: TensorId, column: usize) -> Vec<(&'static str, f64)> {
     let [rows, columns] = program.shape(history).try_into().expect("a history has rows and columns");
     sizes(&[("HISTORY", rows), ("COLUMNS", columns), ("COLUMN", column)])
 }

@@ -4,6 +4,7 @@
 //! can take its operand as partial sums takes them where it comes next; else a dispatch behind the producer reduces them. The
 //! terms are added in the same order everywhere, so the bits do not depend on who adds them.
 
+use super::loss::{LogitPartials, Loss};
 use super::norm::{ActivationGrad, Norm, NormGrad, NormInput};
 use super::operations::{self, AdamStep, BiasGrad};
 use super::partials::{GradientPartials, ProductResult, Reduction};
@@ -57,6 +58,8 @@ enum NodeKind {
     NormGrad(NormGrad),
     /// The gradient of a bias.
     BiasGrad(BiasGrad),
+    /// An adversarial loss.
+    Loss(Loss),
     /// Adam and the EMA behind it.
     Adam(AdamStep),
     /// A batch and the concatenation behind it.
@@ -111,6 +114,9 @@ fn first_node(ops: &[Op], program: &Program, kernels: KernelSet) -> (usize, Node
             (2, NodeKind::NormGrad(NormGrad::of(norm, Some(ActivationGrad { kind, z, dy, dz }))))
         }
         (op @ Op::BatchNormGrad { .. }, _) => (1, NodeKind::NormGrad(NormGrad::of(op, None))),
+        (&Op::DiscriminatorLoss { logits, .. } | &Op::GeneratorLoss { logits, .. }, _) => {
+            (1, NodeKind::Loss(Loss::of(logits)))
+        }
         (&Op::BiasGrad { dy, db }, _) => (1, NodeKind::BiasGrad(BiasGrad::of(dy, db, program))),
         (&Op::Adam { param, .. }, Some(&Op::Ema { param: averaged, .. })) if averaged == param => {
             (2, NodeKind::Adam(AdamStep::default()))
@@ -145,14 +151,23 @@ fn may_share_a_dispatch(ops: &[Op], program: &Program) -> bool {
     })
 }
 
-/// Lets batch normalisation take what the product before it leaves: partial sums, or statistics.
+/// Lets batch normalisation take what the product before it leaves: partial sums, or statistics. A loss takes partial sums, too.
 fn link_neighbours(nodes: &mut [PlanNode], program: &Program, kernels: KernelSet) {
     for at in 1..nodes.len() {
         let (before, after) = nodes.split_at_mut(at);
         let (producer, consumer) = (&mut before[at - 1], &mut after[0]);
         let ops = [producer.ops, consumer.ops].concat();
         let NodeKind::Product(product) = &mut producer.kind else { continue };
-        if product.bias.is_some() || !may_share_a_dispatch(&ops, program) {
+        if !may_share_a_dispatch(&ops, program) {
+            continue;
+        }
+        if let NodeKind::Loss(loss) = &mut consumer.kind
+            && loss.takes(product, program)
+        {
+            product.output.reduction = Reduction::NextNode;
+            loss.partials = Some(LogitPartials { splits: product.output.splits, bias: product.bias });
+        }
+        if product.bias.is_some() {
             continue;
         }
         match &mut consumer.kind {
@@ -255,6 +270,7 @@ impl PlanNode<'_> {
         match &self.kind {
             NodeKind::Norm(norm) => !matches!(norm.input, NormInput::Complete),
             NodeKind::NormGrad(norm) => !matches!(norm.input, NormInput::Complete),
+            NodeKind::Loss(loss) => loss.partials.is_some(),
             _ => false,
         }
     }
@@ -268,6 +284,7 @@ impl PlanNode<'_> {
                 norm.dispatches(self.ops.last().expect("a node has operations"), program, kernels)
             }
             NodeKind::BiasGrad(bias) => bias.dispatches(op, program),
+            NodeKind::Loss(loss) => vec![loss.dispatch(op, program)],
             NodeKind::Adam(adam) => vec![adam.dispatch(op, self.ops.get(1), program)],
             NodeKind::BatchAndConcat => vec![operations::batch_and_concat(op, &self.ops[1], program)],
             NodeKind::Single => operations::dispatches(op, program),
