@@ -11,8 +11,11 @@ use std::path::Path;
 
 use common::{aloud, gpu, with_every_kernel_set};
 use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
+use gpu_gan::net::Model;
 use gpu_gan::progress::Console;
-use gpu_gan::verify::{Case, Replay, SmallestCase, VerifyOptions, awkward, long, verify};
+use gpu_gan::verify::{
+    Case, Replay, Scope, SmallestCase, Verdict, VerifyOptions, awkward, case_names, long, runs_of, verify,
+};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 /// The number of mutations of a short file.
@@ -73,11 +76,21 @@ fn chosen(places: &[usize], lines: usize) -> impl Iterator<Item = usize> {
 #[test]
 fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let Some(gpu) = gpu() else { return };
-    let all: Vec<Case> = awkward().into_iter().chain(long()).collect();
+    let models: Vec<Model> = Model::built_in().map(|name| Model::named(name).unwrap()).collect();
+    // What `verify --quick` runs, then what `verify --full` runs more.
+    let quick = runs_of(&models, Scope::Quick, gpu);
+    let all: Vec<Case> = long().into_iter().chain(awkward()).collect();
     // The tuner may choose any of the tile shapes.
     let variants: Vec<GpuDevice> = with_every_kernel_set(gpu).into_iter().chain(gpu.tile_shape_variants()).collect();
     // Each case on all variants that run it differently, before the next case: a mutation of what only one variant runs is caught early, too.
     let mut pairs: BTreeMap<&str, Vec<(&Case, &GpuDevice)>> = BTreeMap::new();
+    for (case, variant) in &quick {
+        let used: BTreeSet<&str> = case.entry_points(variant).iter().map(|(shader, _)| *shader).collect();
+        for shader in used {
+            pairs.entry(shader).or_default().push((case, variant));
+        }
+    }
+    let quick_runs: BTreeMap<&str, usize> = pairs.iter().map(|(shader, pairs)| (*shader, pairs.len())).collect();
     for case in &all {
         let mut known = Vec::new();
         for variant in &variants {
@@ -110,15 +123,22 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     }
     // Drivers compile a kernel on one core, so each core tries a mutation.
     let results = mutations.into_par_iter().map(|(file, text, place, users)| {
-        let complaint = users
-            .iter()
-            .find_map(|(shader, lies)| caught(shader, &broken(shader.source, lies.start + place), &pairs[shader.name]));
+        let caught_in = |is_quick: bool| {
+            users.iter().find_map(|(shader, lies)| {
+                let count = quick_runs.get(shader.name).copied().unwrap_or(0);
+                let (quick, others) = pairs[shader.name].split_at(count);
+                let cases = if is_quick { quick } else { others };
+                caught(shader, &broken(shader.source, lies.start + place), cases)
+            })
+        };
+        let by_quick = caught_in(true).map(|complaint| format!("caught by {complaint}"));
+        let complaint = by_quick.or_else(|| Some(format!("caught in the full scope by {}", caught_in(false)?)));
         (format!("{file}: {}", line_of(&broken(text, place), place)), complaint)
     });
     let (mut table, mut missed) = (String::new(), Vec::new());
     for (what, complaint) in results.collect::<Vec<_>>() {
         match complaint {
-            Some(complaint) => writeln!(table, "{what}\n    caught by {complaint}").unwrap(),
+            Some(complaint) => writeln!(table, "{what}\n    {complaint}").unwrap(),
             None => missed.push(what),
         }
     }
@@ -135,6 +155,24 @@ fn array(path: &Path) -> (Vec<f32>, Vec<u64>) {
         .into_vec::<f32>()
         .unwrap_or_else(|_| read().into_vec::<f64>().unwrap().into_iter().map(|value| value as f32).collect());
     (values, read().shape().to_vec())
+}
+
+#[test]
+fn a_case_that_cannot_run_fails_alone_and_results_are_in_order() {
+    let Some(gpu) = gpu() else { return };
+    // A device of its own: errors of a device stay.
+    let broken = GpuDevice::open(gpu.adapter()).unwrap().replacing("concat", "no WGSL");
+    let filter = "^(concat|fill|accumulate|append_class)/";
+    let mut options = VerifyOptions::default();
+    options.filter = Some(filter.parse().unwrap());
+    let report = verify(&broken, &options, &Console::silent()).unwrap();
+    let failed: Vec<bool> = report.results.iter().map(|result| result.verdict == Verdict::Failed).collect();
+    let expected: Vec<bool> = report.results.iter().map(|result| result.name.starts_with("concat/")).collect();
+    assert!(failed == expected && failed.contains(&true) && failed.contains(&false), "{:?}", report.results);
+    let names: Vec<&String> = report.results.iter().map(|result| &result.name).collect();
+    let all = case_names(Scope::Quick).unwrap();
+    let expected: Vec<&String> = all.iter().filter(|name| options.filter.as_ref().unwrap().matches(name)).collect();
+    assert_eq!(names, expected);
 }
 
 #[test]

@@ -12,13 +12,13 @@ use crate::verify::{CaseFilter, KnownFailures, Replay, Scope, VerifyOptions, Ver
 
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArguments {
-    /// Check small batches of every model, and one whole step (the default)
+    /// Check awkward shapes, some of the models' shapes, one step (the default)
     ///
     /// Takes about a minute on a software adapter.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 
-    /// Check the models' own batch sizes, very long sums, and a step of every model
+    /// Check all models' shapes and batch sizes, very long sums, every model's step
     ///
     /// Takes many minutes on a software adapter.
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! An open adapter: how it is opened, which kernels and tile shapes it runs, and whether a program fits into its limits.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::adapters::{Adapter, AdapterKind, Limits};
+use super::compiled::CompiledKernelCache;
 use super::driver_errors::DriverErrors;
 use super::lower::{self, Dispatch, KernelSet, MAX_TILE_SHAPES, lower};
 use super::shaders::{Reflection, Shader};
@@ -30,6 +31,8 @@ pub struct GpuDevice {
     pub(super) kernels: KernelSet,
     pub(super) tile_choice: TileChoice,
     pub(super) compilation: Compilation,
+    /// Whether experimental features of wgpu may be used.
+    experimental_features: wgpu::ExperimentalFeatures,
     /// How long a submission should take.
     pub(super) submission_target: Duration,
     pub(super) created: Arc<Created>,
@@ -101,9 +104,11 @@ impl Created {
 #[derive(Clone, Default)]
 pub(super) struct Compilation {
     /// Sources that replace those of [`SHADERS`](super::SHADERS), by the shader's name.
-    pub(super) replaced: HashMap<&'static str, Arc<str>>,
+    pub(super) replaced: BTreeMap<&'static str, Arc<str>>,
     /// Whether compiled code checks every index, loop and divisor.
     pub(super) checked: bool,
+    /// The kernels that programs share; none if each program compiles its own.
+    pub(super) shared: Option<Arc<CompiledKernelCache>>,
 }
 
 /// Compares an adapter with WebGPU's default limits, within which all kernels stay. Old versions of OpenGL allow less.
@@ -124,6 +129,37 @@ fn check_limits(adapter: &Adapter) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A device of an adapter with all its limits, its queue, and the errors that it reports.
+fn request_device(
+    adapter: &Adapter,
+    name: &str,
+    required_features: wgpu::Features,
+    experimental_features: wgpu::ExperimentalFeatures,
+) -> Result<(wgpu::Device, wgpu::Queue, DriverErrors)> {
+    let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
+        label: Some("gpu-gan"),
+        required_features,
+        required_limits: adapter.handle.limits(),
+        memory_hints: wgpu::MemoryHints::Performance,
+        experimental_features,
+        ..Default::default()
+    });
+    let (device, queue) = pollster::block_on(request).map_err(|error| Error::Device {
+        message: format!("{name} cannot be opened: {error}"),
+        hint: "update its driver, choose another with --device (see `gpu-gan devices`), or use --device cpu".into(),
+    })?;
+    let errors = DriverErrors::default();
+    let lost = errors.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // Only `lose` destroys a device that is in use.
+        let destroyed = reason == wgpu::DeviceLostReason::Destroyed;
+        lost.report_loss(if destroyed { "it was destroyed" } else { &message });
+    });
+    let uncaptured = errors.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(&error)));
+    Ok((device, queue, errors))
 }
 
 impl GpuDevice {
@@ -158,27 +194,7 @@ impl GpuDevice {
         } else {
             wgpu::ExperimentalFeatures::disabled()
         };
-        let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
-            label: Some("gpu-gan"),
-            required_features,
-            required_limits: adapter.handle.limits(),
-            memory_hints: wgpu::MemoryHints::Performance,
-            experimental_features,
-            ..Default::default()
-        });
-        let (device, queue) = pollster::block_on(request).map_err(|error| Error::Device {
-            message: format!("{name} cannot be opened: {error}"),
-            hint: "update its driver, choose another with --device (see `gpu-gan devices`), or use --device cpu".into(),
-        })?;
-        let errors = DriverErrors::default();
-        let lost = errors.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            // Only `lose` destroys a device that is in use.
-            let destroyed = reason == wgpu::DeviceLostReason::Destroyed;
-            lost.report_loss(if destroyed { "it was destroyed" } else { &message });
-        });
-        let uncaptured = errors.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(&error)));
+        let (device, queue, errors) = request_device(adapter, &name, required_features, experimental_features)?;
         let driver = format!("{} {}", adapter.driver, adapter.driver_version).trim().to_string();
         Ok(Self {
             device,
@@ -190,6 +206,7 @@ impl GpuDevice {
             kernels,
             tile_choice: TileChoice::default(),
             compilation: Compilation::default(),
+            experimental_features,
             submission_target: if adapter.kind == AdapterKind::Software {
                 submission::ON_SOFTWARE
             } else {
@@ -197,6 +214,33 @@ impl GpuDevice {
             },
             created: Arc::default(),
         })
+    }
+
+    /// Another device of the adapter with the same options: a queue of its own, and no errors yet.
+    ///
+    /// # Errors
+    ///
+    /// If the driver refuses.
+    pub(crate) fn reopened(&self) -> Result<Self> {
+        let (features, experimental_features) = (self.device.features(), self.experimental_features);
+        let (device, queue, errors) = request_device(&self.adapter, &self.name, features, experimental_features)?;
+        let shared = self.compilation.shared.as_ref().map(|_| Arc::default());
+        let compilation = Compilation { shared, ..self.compilation.clone() };
+        Ok(Self { device, queue, errors, compilation, ..self.clone() })
+    }
+
+    /// This variant of a device on the queue of another device of the same adapter.
+    #[must_use]
+    pub(crate) fn on_device_of(&self, other: &Self) -> Self {
+        let compilation = Compilation { shared: other.compilation.shared.clone(), ..self.compilation.clone() };
+        let (device, queue, errors) = (other.device.clone(), other.queue.clone(), other.errors.clone());
+        Self { device, queue, errors, compilation, ..self.clone() }
+    }
+
+    /// Whether several devices of the adapter can work at the same time. With OpenGL they share a lock, and wgpu panics where a thread
+    /// waits for it for six seconds.
+    pub(crate) fn opens_in_parallel(&self) -> bool {
+        self.device.adapter_info().backend != wgpu::Backend::Gl
     }
 
     /// The adapter that was opened.
@@ -248,6 +292,7 @@ impl GpuDevice {
     #[must_use]
     pub fn checked(mut self) -> Self {
         self.compilation.checked = true;
+        self.compilation.shared = None;
         self
     }
 

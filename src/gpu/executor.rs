@@ -2,16 +2,16 @@
 
 mod timing;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
-use rayon::prelude::*;
 
 use super::device::{Created, GpuDevice, buffer_size, create_buffer};
 use super::lower::{self, Dispatch, KernelSet, Resource, lower};
-use super::shaders::{Binding, Reflection, SHADERS, Shader};
+use super::pipelines::Pipelines;
+use super::shaders::Binding;
 use super::submission::SubmissionSize;
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Device, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};
@@ -491,67 +491,4 @@ fn encode<'a>(
         let [x, y, z] = dispatch.workgroups;
         compute.dispatch_workgroups(x, y, z);
     }
-}
-
-/// The pipelines of a program, one for each kernel: an entry point with the values of its overrides.
-struct Pipelines {
-    by_kernel: HashMap<String, wgpu::ComputePipeline>,
-    bindings: HashMap<(&'static str, &'static str), Vec<Binding>>,
-}
-
-impl Pipelines {
-    fn compile<'a>(gpu: &GpuDevice, dispatches: impl Iterator<Item = &'a Dispatch>) -> Result<Self> {
-        let mut kernels: BTreeMap<String, &Dispatch> = BTreeMap::new();
-        for dispatch in dispatches {
-            kernels.entry(dispatch.kernel()).or_insert(dispatch);
-        }
-        let mut modules: HashMap<&'static str, (wgpu::ShaderModule, Reflection)> = HashMap::new();
-        for shader in SHADERS.iter().filter(|shader| kernels.values().any(|kernel| kernel.shader == shader.name)) {
-            modules.insert(shader.name, (create_module(gpu, shader), Reflection::of(shader)));
-        }
-        let mut bindings = HashMap::new();
-        for kernel in kernels.values() {
-            bindings
-                .entry((kernel.shader, kernel.entry))
-                .or_insert_with(|| modules[kernel.shader].1.bindings(kernel.entry));
-        }
-        let by_kernel = kernels
-            .par_iter()
-            .map(|(name, kernel)| (name.clone(), create_pipeline(gpu, &modules[kernel.shader].0, kernel)))
-            .collect();
-        gpu.healthy()?;
-        Ok(Self { by_kernel, bindings })
-    }
-
-    fn of(&self, dispatch: &Dispatch) -> (&wgpu::ComputePipeline, &[Binding]) {
-        (&self.by_kernel[&dispatch.kernel()], &self.bindings[&(dispatch.shader, dispatch.entry)])
-    }
-}
-
-fn create_module(gpu: &GpuDevice, shader: &Shader) -> wgpu::ShaderModule {
-    let source = wgpu::ShaderSource::Wgsl(gpu.wgsl(shader.name).into());
-    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name), source };
-    if gpu.compilation.checked {
-        return gpu.device.create_shader_module(descriptor);
-    }
-    // SAFETY: the shaders are this crate's own. Every index into a buffer is compared with the sizes that the host
-    // derives from the bound tensors (`lower.rs`), every loop is bounded by a counter, no divisor is zero, and the tests run
-    // each kernel at awkward shapes, between guards. The checks would cost clamps in the innermost loops.
-    unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-}
-
-fn create_pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, dispatch: &Dispatch) -> wgpu::ComputePipeline {
-    Created::count(&gpu.created.pipelines);
-    gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(&dispatch.label()),
-        layout: None,
-        module,
-        entry_point: Some(dispatch.entry),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &dispatch.overrides,
-            // Every kernel writes workgroup memory before it reads it.
-            zero_initialize_workgroup_memory: gpu.compilation.checked,
-        },
-        cache: None,
-    })
 }

@@ -4,11 +4,13 @@
 //! [`GpuExecutor`] is a program on it.
 
 mod adapters;
+mod compiled;
 mod device;
 mod driver_errors;
 mod executor;
 mod listing;
 mod lower;
+mod pipelines;
 mod shaders;
 mod spirv;
 mod statistics;

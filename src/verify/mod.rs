@@ -22,6 +22,7 @@ mod report;
 mod shrink;
 mod steps;
 mod tolerance;
+mod workers;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ use regex_lite::Regex;
 pub use case::{Case, pattern};
 pub use cases::{awkward, long, of_models};
 pub use known_failures::KnownFailures;
-pub use plan::cases_of;
+pub use plan::{cases_of, runs_of};
 pub use replay::{Replay, ReplayReport, ReplayedCase, SmallestCase};
 pub use report::{CaseResult, OperationSummary, Verdict, VerifyReport};
 pub use steps::{StepComparison, one_step, repeats};
@@ -54,10 +55,10 @@ use crate::progress::Console;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scope {
-    /// Awkward shapes, the models' shapes at small batch sizes, and one whole step of the default model.
+    /// Awkward shapes, two of the models' shapes for each kind of operation, at small batch sizes, and one whole step of a model.
     #[default]
     Quick,
-    /// Also very long sums, the models' shapes at their own batch sizes, and a whole step of every model.
+    /// Also very long sums, all of the models' shapes, at their own batch sizes, and a whole step of every model.
     Full,
 }
 
@@ -120,6 +121,7 @@ pub fn case_names(scope: Scope) -> Result<Vec<String>> {
 /// program.
 pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Result<VerifyReport> {
     let start = Instant::now();
+    let gpu = &gpu.clone().sharing_pipelines();
     let scope = options.scope;
     let models = built_in_models()?;
     let selected = |name: &str| options.filter.as_ref().is_none_or(|filter| filter.matches(name));
@@ -148,13 +150,10 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
     let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
     let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
     let task = console.task("operations", planned.iter().map(|group| group.cases.len() as u64).sum());
-    for group in &planned {
-        let mut executor = None;
-        for named in &group.cases {
+    workers::run(&planned, gpu, |group, outcomes| {
+        for (named, (outcome, time)) in group.cases.iter().zip(outcomes) {
             task.rename(named.case.op().name());
-            let begin = Instant::now();
-            let outcome = named.case.outcome(&group.gpu, &mut executor);
-            let failure = report.add(named, group, &outcome, begin.elapsed());
+            let failure = report.add(named, group, &outcome, time);
             if let (Some(dump), Some(failure)) = (&mut dump, failure) {
                 let written = outcome.as_deref().unwrap_or_default();
                 dump.add_case(&key_of(failure), &failure.complaints, &named.case, &group.gpu, written)?;
@@ -164,7 +163,8 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
         for (shader, entry) in group.cases[0].case.entry_points(&group.gpu) {
             missing.remove(&(shader, entry.to_string()));
         }
-    }
+        Ok(())
+    })?;
     drop(task);
     // With a filter, the remaining cases need not reach all entry points.
     if options.filter.is_none() {

@@ -1,11 +1,12 @@
 //! The cases of a scope, their names, and the variants of a device on which they run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::cases::{awkward, long, of_models};
 use super::{Case, Scope};
-use crate::gpu::GpuDevice;
+use crate::gpu::{Dispatch, GpuDevice};
 use crate::net::{Model, Summary};
+use crate::program::Op;
 
 /// The model whose whole step [`Scope::Quick`] checks.
 const QUICK_MODEL: &str = "dcgan-fast";
@@ -15,6 +16,9 @@ const QUICK_FLOPS: u64 = 1_000_000_000;
 
 /// The largest number of floating-point operations of a checked whole step; larger models use a smaller batch.
 const STEP_FLOPS: u64 = 7_000_000_000;
+
+/// In how many cases [`Scope::Quick`] runs each choice in the code of a kernel on a variant of a device.
+const QUICK_CASES_ON_VARIANT: usize = 3;
 
 /// The end of the name of an integer twin, after the name of its case.
 const INTEGERS: &str = "/integers";
@@ -61,9 +65,51 @@ pub fn cases_of(models: &[Model], scope: Scope) -> Vec<Case> {
 fn unnamed(models: &[Model], scope: Scope) -> impl Iterator<Item = (Case, bool)> {
     let extremely_long = if scope == Scope::Full { long() } else { Vec::new() };
     let own_shapes = awkward().into_iter().chain(extremely_long).map(|case| (case, true));
-    let flops = if scope == Scope::Quick { QUICK_FLOPS } else { u64::MAX };
-    let models_shapes = of_models(models, flops).into_iter().map(|case| (case, false));
-    own_shapes.chain(models_shapes)
+    let models_shapes = match scope {
+        Scope::Quick => first_and_last_of_each_kind(of_models(models, QUICK_FLOPS)),
+        Scope::Full => of_models(models, u64::MAX),
+    };
+    own_shapes.chain(models_shapes.into_iter().map(|case| (case, false)))
+}
+
+/// The first and the last case of each kind of operation.
+fn first_and_last_of_each_kind(cases: Vec<Case>) -> Vec<Case> {
+    let kinds: Vec<String> = cases.iter().map(kind_of_operation).collect();
+    let is_an_end =
+        |number: usize| !kinds[..number].contains(&kinds[number]) || !kinds[number + 1..].contains(&kinds[number]);
+    cases.into_iter().enumerate().filter(|&(number, _)| is_an_end(number)).map(|(_, case)| case).collect()
+}
+
+/// The operation of a case without the sizes of its images: a product with its geometry, its bias, and whether one of its sides has few
+/// channels, as images have.
+fn kind_of_operation(case: &Case) -> String {
+    let (name, has_few_channels) =
+        (case.op().name(), |w| case.program().shape(w)[2..].iter().map(|&c| c <= 4).collect());
+    match *case.op() {
+        Op::Conv { w, b, geometry, .. } | Op::ConvGradInput { w, b, geometry, .. } => {
+            let few: Vec<bool> = has_few_channels(w);
+            format!("{name} {geometry:?} {} {few:?}", b.is_some())
+        }
+        Op::ConvGradWeight { dw, geometry, .. } => format!("{name} {geometry:?} {:?}", has_few_channels(dw)),
+        Op::Activation { kind, .. } | Op::ActivationGrad { kind, .. } => format!("{name} {kind:?}"),
+        _ => name.into(),
+    }
+}
+
+/// The entry point of a kernel with each choice in its code: of the epilogue, the operands and the tile.
+fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
+    const CHOICES: [&str; 14] = [
+        "HAS_BIAS", "KIND", "BACKWARD", "PRODUCT", "QUADS", "SWAPPED", "TX", "TY", "LANES", "DOWN", "ACROSS",
+        "SWIZZLE", "AHEAD", "ROLLED",
+    ];
+    const SIZES: [&str; 3] = ["K", "STRIDE", "SPLITS"];
+    let choices = CHOICES.iter().filter_map(|name| Some(format!("{name} = {}", dispatch.value(name)?)));
+    let sizes = SIZES.iter().filter_map(|name| Some(format!("{name} > 1: {}", dispatch.value(name)? > 1.0)));
+    choices
+        .chain(sizes)
+        .chain([String::new()])
+        .map(|choice| format!("{} {} {choice}", dispatch.shader, dispatch.entry))
+        .collect()
 }
 
 /// The cases of a scope in groups, with this seed of the operands' values.
@@ -81,7 +127,8 @@ pub(super) fn groups(models: &[Model], scope: Scope, seed: u64) -> Vec<CaseGroup
     named.collect()
 }
 
-/// The selected cases, on the device and on each variant of it that runs other dispatches.
+/// The selected cases, on the device and on each variant of it that runs other dispatches. The quick scope runs a case on a variant only
+/// if a kernel of it has a choice that few cases before it had.
 pub(super) fn planned<'a>(
     groups: &'a [CaseGroup],
     gpu: &GpuDevice,
@@ -94,6 +141,7 @@ pub(super) fn planned<'a>(
     let tile_shapes: Vec<_> =
         tile_shapes.map(|(number, gpu)| (Some(format!("{TILE_SHAPE}{}", number + 1)), gpu)).collect();
 
+    let mut runs: HashMap<(&Option<String>, String), usize> = HashMap::new();
     let mut planned = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         let cases: Vec<&NamedCase> = group.cases.iter().filter(|named| selected(&named.name)).collect();
@@ -111,13 +159,29 @@ pub(super) fn planned<'a>(
         let mut known = Vec::new();
         for (variant, gpu) in kernels.iter().chain(tile_shapes) {
             let dispatches = first.case.dispatches_on(gpu);
-            if !known.contains(&dispatches) {
-                known.push(dispatches);
+            if known.contains(&dispatches) {
+                continue;
+            }
+            let choices: BTreeSet<String> = dispatches.iter().flat_map(choices_of_kernel).collect();
+            known.push(dispatches);
+            let count = |choice: &String| runs.get(&(variant, choice.clone())).copied().unwrap_or(0);
+            let has_rare_choice = choices.iter().any(|choice| count(choice) < QUICK_CASES_ON_VARIANT);
+            if scope == Scope::Full || variant.is_none() || has_rare_choice {
+                for choice in choices {
+                    *runs.entry((variant, choice)).or_default() += 1;
+                }
                 planned.push(PlannedGroup { cases: cases.clone(), variant: variant.clone(), gpu: gpu.clone() });
             }
         }
     }
     planned
+}
+
+/// The cases of a scope on a device and on its variants, as `verify` runs them, without the integer twins and whole steps.
+pub fn runs_of(models: &[Model], scope: Scope, gpu: &GpuDevice) -> Vec<(Case, GpuDevice)> {
+    let groups = groups(models, scope, 0);
+    let planned = planned(&groups, gpu, scope, &|_| true);
+    planned.into_iter().map(|group| (group.cases[0].case.clone(), group.gpu)).collect()
 }
 
 /// The variant of a device that a label names; the device itself without a label, and where it has no such variant.

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::super::device::{TileChoice, create_buffer};
 use super::super::lower::{Dispatch, Resource};
+use super::super::pipelines::Pipelines;
 use super::super::timestamps::{self, TimestampQueries};
 use super::super::tuner::TileBenchmark;
-use super::{GpuExecutor, Pipelines, PreparedDispatch, encode};
+use super::{GpuExecutor, PreparedDispatch, encode};
 use crate::error::Result;
 use crate::program::{Element, RoutineId, random};
 
