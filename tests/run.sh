@@ -84,7 +84,7 @@ has_venv() {
 
 has_mpi() {
     # Building against MPI also needs libclang, which reads MPI's headers.
-    has_commands mpicc mpirun && { has_library libclang || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }
+    has_commands mpicc mpirun && { has_library libclang.so || compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null; }
 }
 
 has_browser() {
