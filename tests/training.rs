@@ -595,9 +595,10 @@ fn steps_on_the_gpu_make_no_new_buffers() {
     }
 }
 
-/// With the kernels of software adapters, and with those that run everywhere.
+/// On GPUs and with the kernels of software adapters. Products without workgroup memory leave no statistics behind, so batch normalisation
+/// has dispatches of its own for them.
 #[test]
-fn a_step_of_the_small_model_is_at_most_sixty_dispatches() {
+fn a_step_of_the_small_model_is_at_most_sixty_dispatches_and_nine_more_without_workgroup_memory() {
     let Some(gpu) = gpu() else { return };
     let (model, images) = (Model::named("dcgan-small").unwrap(), digits(100));
     let program = Gan::new(&model, &settings(&model, &images, 128), 100).program;
@@ -605,7 +606,8 @@ fn a_step_of_the_small_model_is_at_most_sixty_dispatches() {
     for variant in with_every_kernel_set(gpu) {
         let dispatches = variant.dispatches_of(ops, &program);
         let entries: Vec<_> = dispatches.iter().map(|dispatch| (dispatch.shader, dispatch.entry)).collect();
-        let most = if entries.iter().any(|(shader, _)| *shader == "conv_lanes") { 57 } else { 60 };
+        let has = |name: &str| entries.iter().any(|(shader, _)| *shader == name);
+        let most = if has("conv_lanes") { 57 } else { 60 + if has("conv_direct") { 9 } else { 0 } };
         assert!(entries.len() <= most, "{} dispatches: {entries:?}", entries.len());
         aloud(&format!("a step of dcgan-small is {} dispatches", entries.len()));
     }
