@@ -137,7 +137,9 @@ fn whichever_write_finds_the_disk_full_the_run_is_resumed_when_there_is_room_and
     let every = std::env::var(EVERY_SIZE).is_ok_and(|value| value == "1");
     let step = if every { 1 } else { needed / 12 };
     // More than the files take in the end, as a new file lies beside the old one until it is complete.
-    let sizes: Vec<u64> = (2..needed + 30).step_by(step as usize).map(|pages| pages * PAGE).collect();
+    // The last one has room in any case: what a run needs differs a little from one to the next.
+    let pages = (2..needed + 30).step_by(step as usize).chain([2 * needed]);
+    let sizes: Vec<u64> = pages.map(|pages| pages * PAGE).collect();
     // The disk is full the first time, and has room the second time. A command has a minute, which is enough for twenty sizes.
     for some in sizes.chunks(20) {
         let list: Vec<String> = some.iter().map(u64::to_string).collect();
