@@ -29,32 +29,6 @@
 //           fastest, so that a tile covers few pixels and skips the taps that all of them have beyond the edge.
 // Twin      src/cpu/conv.rs
 
-// Images.
-override N: u32;
-// Height of x.
-override H: u32;
-// Width of x.
-override W: u32;
-// Channels of x.
-override C_IN: u32;
-// Height of y.
-override H_OUT: u32;
-// Width of y.
-override W_OUT: u32;
-// Channels of y.
-override C_OUT: u32;
-// Height and width of the kernel.
-override K: u32;
-// Distance between neighbouring patches, in pixels of x.
-override STRIDE: u32;
-// Zeros around x, in pixels on each side.
-override PAD: u32;
-// Whether a bias is added.
-override HAS_BIAS: bool = false;
-// Split-K: into how many ranges the depth is cut.
-override SPLITS: u32 = 1u;
-// Terms of a range; a multiple of DEPTH.
-override SPLIT_DEPTH: u32 = 1u;
 // Numbers of the result, for reduce_partials.
 override LEN: u32 = 1u;
 // Channels of the result, for reduce_partials.
@@ -63,8 +37,6 @@ override BIAS_LEN: u32 = 1u;
 override GROUPS: u32 = 1u;
 // Entries of `sums` for each group.
 override PARTS: u32 = 1u;
-// Whether the epilogue multiplies by the derivative of the activation, instead of applying it.
-override BACKWARD: bool = false;
 // Invocations along the columns of a tile, a multiple of STRIP.
 override TX: u32 = 16u;
 // Invocations along the rows of a tile.

@@ -1,5 +1,5 @@
 // conv_direct.wgsl: the products of conv.wgsl without workgroup memory, for adapters that compute on the CPU and have no subgroups of 8
-// lanes. Compiled after function.wgsl.
+// lanes. Compiled after function.wgsl and conv_sizes.wgsl.
 //
 //   forward, grad_input, grad_weight   those of conv.wgsl, with the epilogue of forward and grad_input: bias, and activation or its
 //                                      derivative
@@ -13,35 +13,6 @@
 //           conv.wgsl. Blocks lie along x and y, those of a column block after one another; splits, and within them phases, along z.
 //           The depth is a loop over taps around one over channels, four at a time where their number is a multiple of four.
 // Twin      src/cpu/conv.rs
-
-// Images.
-override N: u32;
-// Height of x.
-override H: u32;
-// Width of x.
-override W: u32;
-// Channels of x.
-override C_IN: u32;
-// Height of y.
-override H_OUT: u32;
-// Width of y.
-override W_OUT: u32;
-// Channels of y.
-override C_OUT: u32;
-// Height and width of the kernel.
-override K: u32;
-// Distance between neighbouring patches, in pixels of x.
-override STRIDE: u32;
-// Zeros around x, in pixels on each side.
-override PAD: u32;
-// Whether a bias is added.
-override HAS_BIAS: bool = false;
-// Split-K: into how many ranges the depth is cut.
-override SPLITS: u32 = 1u;
-// Terms of a range; a multiple of four.
-override SPLIT_DEPTH: u32 = 1u;
-// Whether the epilogue multiplies by the derivative of the activation, instead of applying it.
-override BACKWARD: bool = false;
 
 @group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;

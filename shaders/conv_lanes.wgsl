@@ -1,5 +1,5 @@
 // conv_lanes.wgsl: the products of conv.wgsl for software adapters, which compute on the CPU in vectors of 8 lanes. Compiled after
-// function.wgsl.
+// function.wgsl and conv_sizes.wgsl.
 //
 //   product           FORWARD, GRAD_INPUT or GRAD_WEIGHT of conv.wgsl, as  left (rows, depth) * right (depth, columns),  and its
 //                     epilogue
@@ -18,34 +18,6 @@
 
 // Which product: one of the constants below.
 override PRODUCT: u32;
-// Images.
-override N: u32;
-// Height of x.
-override H: u32;
-// Width of x.
-override W: u32;
-// Channels of x.
-override C_IN: u32;
-// Height of y.
-override H_OUT: u32;
-// Width of y.
-override W_OUT: u32;
-// Channels of y.
-override C_OUT: u32;
-// Height and width of the kernel.
-override K: u32;
-// Distance between neighbouring patches, in pixels of x.
-override STRIDE: u32;
-// Zeros around x, in pixels on each side.
-override PAD: u32;
-// Whether a bias is added.
-override HAS_BIAS: bool = false;
-// Split-K: into how many ranges the depth is cut.
-override SPLITS: u32 = 1u;
-// Terms of a range.
-override SPLIT_DEPTH: u32 = 1u;
-// Whether the epilogue multiplies by the derivative of the activation, instead of applying it.
-override BACKWARD: bool = false;
 // Whether the rows lie along the lanes, instead of the columns.
 override SWAPPED: bool = false;
 // Groups of four rows, or of four columns where SWAPPED, that come by shuffles: 1 to 4.
