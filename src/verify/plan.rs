@@ -98,9 +98,9 @@ fn kind_of_operation(case: &Case) -> String {
 
 /// The entry point of a kernel with each choice in its code: of the epilogue, the operands and the tile.
 fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
-    const CHOICES: [&str; 14] = [
+    const CHOICES: [&str; 13] = [
         "HAS_BIAS", "KIND", "BACKWARD", "PRODUCT", "QUADS", "SWAPPED", "TX", "TY", "LANES", "DOWN", "ACROSS",
-        "SWIZZLE", "AHEAD", "ROLLED",
+        "SWIZZLE", "ROLLED",
     ];
     const SIZES: [&str; 3] = ["K", "STRIDE", "SPLITS"];
     let choices = CHOICES.iter().filter_map(|name| Some(format!("{name} = {}", dispatch.value(name)?)));
