@@ -20,12 +20,11 @@ pub type Prepare<'a> = dyn Fn(&Checkpoint) -> Result<(Box<dyn Device>, ImageSet)
 /// another rank does not answer. The caller then ends all ranks.
 pub fn follow(ranks: &dyn Communicator, stop: &StopRequest, prepare: &Prepare) -> Result<()> {
     let opened = OnceCell::new();
-    let mut runner: Option<StepRunner> = None;
-    let mut current: Option<Checkpoint> = None;
+    let mut run: Option<(StepRunner, Checkpoint)> = None;
     loop {
         match RankCommand::receive(ranks)? {
             RankCommand::Begin(bytes) => {
-                drop(runner.take());
+                drop(run.take()); // its memory is free before the next one needs some
                 let start = Checkpoint::from_bytes(&bytes)?;
                 if opened.get().is_none() {
                     let (device, images) = prepare(&start)?;
@@ -35,15 +34,14 @@ pub fn follow(ranks: &dyn Communicator, stop: &StopRequest, prepare: &Prepare) -
                 let (device, images): &(Box<dyn Device>, ImageSet) = opened.get().expect("it was opened");
                 let Checkpoint { model, settings, .. } = &start;
                 let capacity = ImagePlacement::new(device.as_ref(), model, settings, ranks.rank(), true)?.capacity;
-                runner = Some(StepRunner::new(device.as_ref(), images, &start, capacity, ranks, stop)?);
-                current = Some(start);
+                let runner = StepRunner::new(device.as_ref(), images, &start, capacity, ranks, stop)?;
+                run = Some((runner, start));
             }
             RankCommand::Run(steps) => {
-                runner.as_mut().ok_or_else(not_begun)?.run_with_ranks(steps)?;
+                run.as_mut().ok_or_else(not_begun)?.0.run_with_ranks(steps)?;
             }
             RankCommand::Compare(fingerprint) => {
-                let runner = runner.as_mut().ok_or_else(not_begun)?;
-                let Checkpoint { model, settings, .. } = current.as_ref().ok_or_else(not_begun)?;
+                let (runner, Checkpoint { model, settings, .. }) = run.as_mut().ok_or_else(not_begun)?;
                 let own = runner.gan.save(runner.executor.as_mut(), model, settings, runner.step)?;
                 if own.fingerprint() != fingerprint {
                     return Err(Error::Device {
