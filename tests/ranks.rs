@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::gpu;
+use common::{SMOOTH, drift, gpu};
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     AdversarialLoss, Device, DiffAugment, Executor, Program, RoutineId, Snapshot, TensorId, Values,
 };
-use gpu_gan::recipe::{Adam, Interval};
+use gpu_gan::recipe::Interval;
 use gpu_gan::train::{
     Augment, Checkpoint, ChunkLoader, Communicator, Ending, Gan, HISTORY_ROWS, Losses, OutputSettings, Rank, RunFolder,
     Settings, StopRequest, Training, capacity, dismiss_followers, follow, mean_over_ranks, train,
@@ -187,21 +187,6 @@ fn outcome(
     (checkpoint, (start.step + 1..=end).map(|step| Losses::of_step(history, step)).collect())
 }
 
-/// The distance of two checkpoints' tensors of one kind, relative to how far training has moved them from `start`. Running statistics have
-/// another definition in one process.
-fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f64 {
-    let (mut apart, mut moved) = (0.0, 0.0);
-    for name in a.tensors().keys().filter(|name| name.starts_with(prefix) && !name.contains("running")) {
-        let values = |checkpoint: &Checkpoint| checkpoint.tensors()[name].values.clone();
-        for ((a, b), start) in values(a).into_iter().zip(values(b)).zip(values(start)) {
-            apart += f64::from(a - b).powi(2);
-            moved += f64::from(b - start).powi(2);
-        }
-    }
-    assert!(moved > 0.0, "{prefix} has not moved");
-    (apart / moved).sqrt()
-}
-
 fn largest_difference(a: &[Losses], b: &[Losses]) -> f32 {
     let numbers = |losses: &Losses| {
         [losses.d_loss_real, losses.d_loss_fake, losses.g_loss, losses.d_real, losses.d_fake, losses.d_fake_for_g]
@@ -212,9 +197,6 @@ fn largest_difference(a: &[Losses], b: &[Losses]) -> f32 {
         largest.max(difference)
     })
 }
-
-/// A large eps, so that weights with a gradient close to 0 do not move by rounding alone.
-const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
 
 fn named(model: &str, is_conditional: bool) -> Model {
     let model = Model::named(model).unwrap();

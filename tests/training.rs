@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{aloud, apart, gpu, with_every_kernel_set};
+use common::{SMOOTH, aloud, apart, drift, gpu, with_every_kernel_set};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
@@ -183,24 +183,6 @@ fn largest_difference(a: &[Losses], b: &[Losses]) -> f32 {
         largest.max(difference)
     })
 }
-
-/// The distance of two checkpoints' tensors of one kind, relative to how far training has moved them from `start`.
-fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f64 {
-    let chosen = |name: &&String| name.starts_with(prefix) && !name.contains("running");
-    let (mut apart, mut moved) = (0.0, 0.0);
-    for name in a.tensors().keys().filter(chosen) {
-        let values = |checkpoint: &Checkpoint| checkpoint.tensors()[name].values.clone();
-        for ((a, b), start) in values(a).into_iter().zip(values(b)).zip(values(start)) {
-            apart += f64::from(a - b).powi(2);
-            moved += f64::from(b - start).powi(2);
-        }
-    }
-    (apart / moved).sqrt()
-}
-
-/// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. A large eps
-/// prevents that, and runs that differ in rounding stay together for longer.
-const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
 
 /// A value that crosses the kink of a leaky ReLU on one device only changes gradients at once, so over several steps the
 /// bounds allow for a few crossings: a thousandth of a loss, and a hundredth of the way that training went.

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use gpu_gan::data::ImageSet;
 use gpu_gan::gpu::{Adapter, AdapterKind, GpuDevice, KernelSet, adapters, matching, what_to_install};
+use gpu_gan::recipe::Adam;
+use gpu_gan::train::Checkpoint;
 use gpu_gan::verify::{Comparison, Tolerance};
 
 /// A tiny model: grey images of 8 x 8, batches of four.
@@ -40,6 +42,25 @@ pub(crate) fn apart(got: &[f32], want: &[f32]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     norm(&mut got.iter().zip(want).map(|(got, want)| got - want)) / norm(&mut want.iter().copied())
 }
+
+/// The distance of two checkpoints' tensors of one kind, relative to how far training has moved them from `start`. Without running
+/// statistics.
+pub(crate) fn drift(prefix: &str, a: &Checkpoint, b: &Checkpoint, start: &Checkpoint) -> f64 {
+    let (mut apart, mut moved) = (0.0, 0.0);
+    for name in a.tensors().keys().filter(|name| name.starts_with(prefix) && !name.contains("running")) {
+        let values = |checkpoint: &Checkpoint| checkpoint.tensors()[name].values.clone();
+        for ((a, b), start) in values(a).into_iter().zip(values(b)).zip(values(start)) {
+            apart += f64::from(a - b).powi(2);
+            moved += f64::from(b - start).powi(2);
+        }
+    }
+    assert!(moved > 0.0, "{prefix} has not moved");
+    (apart / moved).sqrt()
+}
+
+/// Adam divides a gradient by its own size, so that weights whose gradient is close to 0 move by rounding alone. A large eps
+/// prevents that, and runs that differ in rounding stay together for longer.
+pub(crate) const SMOOTH: Adam = Adam { lr: 1e-3, beta1: 0.5, beta2: 0.99, eps: 0.1 };
 
 /// Prints a line even if the test passes. The test harness would capture the output of `println!`.
 pub(crate) fn aloud(text: &str) {
