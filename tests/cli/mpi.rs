@@ -1,7 +1,7 @@
 //! Ranks that `mpirun` starts: training, resuming on other numbers of ranks, and faults. `ranks.rs` has what they compute.
 
-use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,26 +46,54 @@ fn succeed(place: &Place, ranks: usize, arguments: &str) -> [String; 2] {
     texts
 }
 
-/// Starts ranks, waits until they have logged more than `steps` steps, sends a signal to one of them, and waits for the end of all.
-#[track_caller]
-fn disturb(place: &Place, mut command: Command, steps: usize, (signal, rank): (&str, usize)) -> Output {
-    let child = command.spawn().expect("mpirun is there: install openmpi-bin");
-    let wait = |what: &str, ready: &mut dyn FnMut() -> bool| {
+/// Ranks that run in a place. Those that still run when this is dropped are killed, as after a failed assertion.
+struct Started<'a> {
+    place: &'a Place,
+    launcher: Child,
+}
+
+impl Started<'_> {
+    /// Waits until something is so.
+    #[track_caller]
+    fn wait(&mut self, limit: Duration, what: &str, mut ready: impl FnMut(&mut Child) -> bool) {
         let begin = Instant::now();
-        while !ready() {
-            assert!(begin.elapsed() < PATIENCE, "{what}");
+        while !ready(&mut self.launcher) {
+            assert!(begin.elapsed() < limit, "{what} within {limit:?}");
             thread::sleep(Duration::from_millis(5));
         }
-    };
-    wait("no step was logged", &mut || {
+    }
+
+    fn has_ended(launcher: &mut Child) -> bool {
+        launcher.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        if !Self::has_ended(&mut self.launcher) {
+            // A launcher that is killed leaves a frozen rank behind.
+            self.place.script("kill -KILL $(cat pid-*)", "").status().ok();
+            self.launcher.kill().ok();
+            self.launcher.wait().ok();
+        }
+    }
+}
+
+/// Starts ranks, waits until they have logged more than `steps` steps, sends a signal to one of them, and waits for the end of all. What
+/// they print goes to files, as a pipe that is full would stop them.
+#[track_caller]
+fn disturb(place: &Place, mut command: Command, steps: usize, (signal, rank): (&str, usize)) -> Output {
+    let file = |name: &str| File::create(place.path(name)).unwrap();
+    let launcher = command.stdout(file("stdout")).stderr(file("stderr")).spawn().expect("mpirun: install openmpi-bin");
+    let mut started = Started { place, launcher };
+    started.wait(PATIENCE, "no step was logged", |_| {
         fs::read_to_string(place.path("run/losses.csv")).is_ok_and(|text| text.lines().count() > 1 + steps)
     });
     let id = place.text(&format!("pid-{rank}"));
     assert!(Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status().unwrap().success());
-    let begin = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    assert!(begin.elapsed() < LIMIT, "{signal} of rank {rank}: all ended after {:?}", begin.elapsed());
-    output
+    started.wait(LIMIT, &format!("{signal} of rank {rank} did not end all"), Started::has_ended);
+    let status = started.launcher.wait().unwrap();
+    Output { status, stdout: place.read("stdout"), stderr: place.read("stderr") }
 }
 
 #[test]
