@@ -46,6 +46,18 @@ fn included_by(file: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A pattern without a first slash matches in all folders, also in those of other programs that git ignores.
+#[test]
+fn the_package_has_only_files_of_its_own_folders() {
+    let names = cargo(&["package", "--list", "--allow-dirty", "--package", "gpu-gan"]);
+    let folders = ["benches", "data", "docs", "examples", "shaders", "src"];
+    let others: Vec<&str> = names
+        .lines()
+        .filter(|name| name.split_once(['/', '\\']).is_some_and(|(folder, _)| !folders.contains(&folder)))
+        .collect();
+    assert!(names.lines().count() > 100 && others.is_empty(), "{others:?}");
+}
+
 #[test]
 fn the_package_has_all_files_that_the_code_includes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
