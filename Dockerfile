@@ -21,9 +21,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 # Without `graphics`, the NVIDIA Container Toolkit mounts no Vulkan driver.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=graphics,utility
-# The cache of images, classifiers and tuned kernels, for any user. A volume here keeps it.
+# The cache of images, classifiers and tuned kernels, and that of Mesa's drivers, for any user. A volume here keeps them.
 RUN mkdir --mode=1777 /cache /work
-ENV GPU_GAN_CACHE=/cache
+ENV GPU_GAN_CACHE=/cache XDG_CACHE_HOME=/cache
 COPY --from=build /source/target/release/gpu-gan /usr/local/bin/
 COPY LICENSE-MIT LICENSE-APACHE data/README.md /usr/local/share/doc/gpu-gan/
 WORKDIR /work
