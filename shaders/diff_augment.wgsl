@@ -7,8 +7,9 @@
 //             saturation s, contrast k and brightness b are 1, 1 and 0 without COLOUR, the translation is 0 without TRANSLATION,
 //             the rectangle is empty without CUTOUT; the random draws are the words of philox(k, step, STREAM, 0) and
 //             philox(k, step, STREAM, 1) with k = FIRST + i
+//             with RANDOM, an image is only changed if its fourth number is below the probability
 //
-// Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)
+// Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)    probability (1)
 // Mapping   one workgroup per image; its lanes stride over the pixels
 // Twin      src/cpu/diff_augment.rs
 
@@ -28,12 +29,15 @@ override CUTOUT: bool;
 override COLOUR: bool;
 // Number of the first image in the batch.
 override FIRST: u32;
+// Whether an image is changed with a probability, instead of always.
+override RANDOM: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<storage, read> probability: array<f32>;
 
 // The random draws for one image.
 struct Change {
@@ -60,6 +64,9 @@ fn drawn(i: u32) -> Change {
     let reach = (sides + 4u) / 8u;
     let length = (sides + 1u) / 2u;
     var change = Change(0.0, 1.0, 1.0, vec2<i32>(0), vec2<i32>(0), vec2<i32>(0));
+    if RANDOM && numbers.w >= probability[0] {
+        return change;
+    }
     if COLOUR {
         change.brightness = numbers.x - 0.5;
         change.saturation = 2.0 * numbers.y;

@@ -245,8 +245,8 @@ fn diff_augment(case: &Case<'_>) {
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
     let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
     let mut ops = vec![Op::Tick { clock }; step as usize];
-    ops.push(Op::DiffAugment { clock, x, y, seed, stream, changes, first: 0 });
-    ops.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes, first: 0 });
+    ops.push(Op::DiffAugment { clock, x, probability: None, y, seed, stream, changes, first: 0 });
+    ops.push(Op::DiffAugmentGrad { clock, dy, probability: None, dx, seed, stream, changes, first: 0 });
     trial.run(ops);
 }
 

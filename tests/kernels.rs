@@ -167,7 +167,7 @@ fn turned_images_agree_with_their_twin_and_without_an_angle_pixels_only_change_p
 
 #[test]
 fn images_changed_by_chance_and_their_gradients_agree_with_their_twin() {
-    agree(&["diff_augment", "diff_augment_grad"]);
+    agree(&["diff_augment", "diff_augment_grad", "adapt_augment"]);
 }
 
 #[test]

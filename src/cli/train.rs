@@ -284,6 +284,8 @@ struct TrainResult<'a> {
     best: Option<Measured>,
     /// The last step that was evaluated, and its Fréchet distance.
     last_evaluated: Option<Measured>,
+    /// The probability with which DiffAugment changed an image at last, where it is adapted.
+    augment_probability: Option<f32>,
     /// The text that is printed without `--json`.
     #[serde(skip)]
     text: String,
@@ -299,11 +301,14 @@ impl<'a> TrainResult<'a> {
         };
         let time = duration_for_people(took);
         let look = format!(
-            "Look at {}\nThe run:      {} and {}{}",
+            "Look at {}\nThe run:      {} and {}{}{}",
             ending.sheet.display(),
             folder.report().display(),
             folder.progress().display(),
-            best_of(ending)
+            best_of(ending),
+            ending.augment_probability.map_or_else(String::new, |probability| {
+                format!("\nDiffAugment:  of {:.0} % of the images at last", 100.0 * probability)
+            })
         );
         let ended_when_flat = ending.flat.filter(|_| !ending.complete);
         let text = if let Some(flat) = ended_when_flat {
@@ -334,6 +339,7 @@ impl<'a> TrainResult<'a> {
             report: folder.report(),
             best: ending.best,
             last_evaluated: ending.last_measured,
+            augment_probability: ending.augment_probability,
             text,
         }
     }
@@ -441,9 +447,12 @@ fn introduce(
     if diff_augment.is_on() {
         let asked_for = *diff_augment == start.model.training.diff_augment && start.settings.images < FEW_IMAGES;
         let why = if asked_for { format!(", as there are fewer than {FEW_IMAGES}") } else { String::new() };
-        console.message(&format!(
-            "diff-augment   {diff_augment} of all images that the discriminator sees{why} (see --diff-augment)"
-        ));
+        let (which, see) = if start.settings.adaptive_augment {
+            ("as many images as the discriminator needs", "--diff-augment and --no-adaptive-augment")
+        } else {
+            ("all images that the discriminator sees", "--diff-augment")
+        };
+        console.message(&format!("diff-augment   {diff_augment} of {which}{why} (see {see})"));
     }
     if start.step > 0 {
         console.message(&format!("resumed        after step {}", start.step));

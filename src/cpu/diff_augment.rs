@@ -19,6 +19,8 @@ pub(super) struct Draws {
     pub(super) step: u32,
     /// The number of the first image in the batch.
     pub(super) first: u32,
+    /// The probability with which an image is augmented.
+    pub(super) probability: f64,
 }
 
 /// The augmentation of one image.
@@ -34,6 +36,13 @@ pub(super) struct Change {
     pub(super) shift: [i64; 2],
     /// The first row and column of the rectangle that is set to 0, and the first row and column after it.
     pub(super) hole: [[i64; 2]; 2],
+}
+
+/// Moves the probability up or down by `rate`, as the share of real images that were classified as real is above or below the target.
+pub(super) fn adapt<T: Scalar>(share: T, target: f64, rate: f64, probability: &mut T) {
+    let share = share.to_f64();
+    let sign = f64::from(i8::from(share > target) - i8::from(share < target));
+    *probability = T::from_f64((probability.to_f64() + sign * rate).clamp(0.0, 1.0));
 }
 
 /// `y[i]` is the random augmentation of `x[i]`; both (N, H, W, C).
@@ -64,9 +73,13 @@ impl Change {
         Self { brightness: 0.0, saturation: 1.0, contrast: 1.0, shift: [0; 2], hole: [[0; 2]; 2] };
 
     /// The augmentation of image i.
-    pub(super) fn drawn(Draws { changes, seed, stream, step, first }: Draws, i: u32, sides: [usize; 2]) -> Self {
+    pub(super) fn drawn(draws: Draws, i: u32, sides: [usize; 2]) -> Self {
+        let Draws { changes, seed, stream, step, first, probability } = draws;
         let [numbers, words] = [0, 1].map(|block| philox([first + i, step, stream, block], key(seed)));
         let numbers = numbers.map(uniform);
+        if numbers[3] >= probability {
+            return Self::NONE;
+        }
         // A whole number below n.
         let below = |word: u32, n: i64| (i64::from(word >> 16) * n) >> 16;
         let mut change = Self::NONE;

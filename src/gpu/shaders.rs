@@ -48,6 +48,7 @@ macro_rules! shaders {
 #[rustfmt::skip]
 pub const SHADERS: &[Shader] = shaders! {
     "activation" from "function", "activation"; twin "activation"; on RunsOn::All;
+    "adapt_augment" from "adapt_augment"; twin "diff_augment"; on RunsOn::All;
     "adam" from "random", "share", "adam"; twin "adam"; on RunsOn::All;
     "augment" from "random", "augment"; twin "augment"; on RunsOn::All;
     "batch" from "random", "batch"; twin "batch"; on RunsOn::All;

@@ -142,6 +142,7 @@ batch-size = {batch_size}
 ema-decay = 0.999
 loss = "non-saturating"
 diff-augment = "{diff_augment}"
+adaptive-augment = true
 lr = {lr}
 beta1 = 0.0
 beta2 = 0.99

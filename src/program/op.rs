@@ -108,6 +108,8 @@ pub enum Op {
     /// A word's integer below `n` is `(word >> 16) * n / 2^16`. Centres are in `0..=H` where half the side is even
     /// and in `0..H` where it is odd; the rectangle begins half of its side, rounded down, before its centre.
     ///
+    /// With a `probability`, an image is only changed if the [`random::uniform`] of its fourth word of the first four is below it.
+    ///
     /// [`random::uniform`]: super::random::uniform
     /// [`random::philox`]: super::random::philox
     DiffAugment "diff_augment" {
@@ -115,6 +117,8 @@ pub enum Op {
         read clock: U32,
         /// The images; shape (N, H, W, C).
         read x: F32,
+        /// The probability with which an image is changed, present if not all images are; shape (1).
+        maybe_read probability: F32,
         /// The augmented images; shape (N, H, W, C).
         write y: F32,
         /// The run's seed.
@@ -135,6 +139,8 @@ pub enum Op {
         read clock: U32,
         /// The gradient for the augmented images; shape (N, H, W, C).
         read dy: F32,
+        /// The probability of the forward pass; shape (1).
+        maybe_read probability: F32,
         /// The gradient for the images; shape (N, H, W, C).
         write dx: F32,
         /// The seed of the forward pass.
@@ -145,6 +151,24 @@ pub enum Op {
         set changes: DiffAugment,
         /// The number of the first image in the batch; above 0 where other processes compute the images before it.
         set first: u32,
+    }
+
+    /// Adapts the probability of [`Op::DiffAugment`] to how well the discriminator recognises real images (Karras et al. 2020, "Training
+    /// generative adversarial networks with limited data", section 3): with `s` the share of the last batch's real images that it
+    /// classified as real, `probability` rises by `rate` if s is above `target`, falls by `rate` if s is below it, and stays in [0, 1].
+    AdaptAugment "adapt_augment" {
+        /// The number of the running step; shape (1).
+        read clock: U32,
+        /// The ring of recent losses, with s in `column`; shape (ROWS, COLUMNS).
+        read history: F32,
+        /// The probability; shape (1).
+        update probability: F32,
+        /// The share of real images that the discriminator may classify as real.
+        set target: f64,
+        /// The change of the probability in one step.
+        set rate: f64,
+        /// The column of `history` with the share.
+        set column: usize,
     }
 
     /// The classes of this step's real images: `y[i] = labels[row(g)]`, with g and row as in [`Op::Batch`].

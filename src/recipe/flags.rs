@@ -20,7 +20,7 @@ struct OffSwitch {
 }
 
 /// The flags that turn each switch off.
-const OFF_SWITCHES: [OffSwitch; 8] = [
+const OFF_SWITCHES: [OffSwitch; 9] = [
     OffSwitch { key: "upscale", name: "no-upscale", group: "Data", help: None },
     OffSwitch { key: "normalise", name: "no-normalise", group: "Data", help: None },
     OffSwitch {
@@ -40,6 +40,12 @@ const OFF_SWITCHES: [OffSwitch; 8] = [
         name: "no-quarter-turns",
         group: "Augmentation",
         help: Some("Do not turn real images; for aerial, where quarter turns are the default"),
+    },
+    OffSwitch {
+        key: "adaptive-augment",
+        name: "no-adaptive-augment",
+        group: "Augmentation",
+        help: Some("Let --diff-augment change all images; for dcgan-r1, which adapts their number"),
     },
     OffSwitch {
         key: "tensorboard",

@@ -80,7 +80,8 @@ pub struct Recipe {
 impl Recipe {
     /// The built-in defaults.
     pub fn built_in() -> Self {
-        let once_an_epoch = Interval::Epochs(1);
+        // After each epoch, or less often in runs of many short epochs.
+        let often = Interval::Times(100);
         Self {
             data: DataOptions { upscale: Some(false), ..DataOptions::default() },
             model: ModelOptions::default(),
@@ -113,10 +114,11 @@ impl Recipe {
                 quarter_turns: Some(false),
                 rotate: Some(0.0),
                 diff_augment: Some(DiffAugment::default()),
+                adaptive_augment: Some(false),
             },
             output: OutputOptions {
-                sample_every: Some(once_an_epoch),
-                checkpoint_every: Some(once_an_epoch),
+                sample_every: Some(often),
+                checkpoint_every: Some(often),
                 keep_checkpoints: Some(KeptCheckpoints(Some(3))),
                 eval_every: Some(EvalInterval(Some(Interval::Times(10)))),
                 stop_when_flat: Some(0),

@@ -367,6 +367,13 @@ options! {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[arg(long, value_name = "CHANGES")]
         pub diff_augment: Option<DiffAugment>,
+
+        /// Let --diff-augment change only as many images as the discriminator needs (ADA)
+        ///
+        /// At first, no image is changed. While the discriminator recognises more than 80 % of the real images, a sign that it memorises
+        /// them, more images are changed, and otherwise fewer.
+        #[arg(long, num_args = 0, default_missing_value = "true")]
+        pub adaptive_augment: Option<bool>,
     }
 }
 

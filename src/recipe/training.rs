@@ -26,6 +26,8 @@ pub struct TrainingSettings {
     pub rates: Rates,
     /// Random augmentation of all images that the discriminator sees.
     pub diff_augment: DiffAugment,
+    /// Whether it changes only as many images as the discriminator needs, instead of all.
+    pub adaptive_augment: bool,
 }
 
 impl TrainingSettings {
@@ -67,6 +69,7 @@ impl TrainingSettings {
                 restart: None,
             },
             diff_augment: given(augmentation.diff_augment),
+            adaptive_augment: given(augmentation.adaptive_augment),
         }
     }
 }

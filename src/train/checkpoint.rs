@@ -33,6 +33,9 @@ pub(super) const ADAM_M: &str = "adam.m.";
 /// The prefix of the names of Adam's second moments.
 pub(super) const ADAM_V: &str = "adam.v.";
 
+/// The name of the probability with which DiffAugment changes an image, where it is adapted.
+const AUGMENT_PROBABILITY: &str = "augment.probability";
+
 /// The file name of the best checkpoint: the newest one whose Fréchet distance is not measurably above the lowest.
 pub(super) const BEST: &str = "best.safetensors";
 
@@ -91,6 +94,9 @@ impl Checkpoint {
             checkpoint.put("", state.params);
             checkpoint.put("", state.running);
         }
+        if settings.adapts_augment() {
+            checkpoint.put_augment_probability(0.0);
+        }
         checkpoint
     }
 
@@ -112,6 +118,17 @@ impl Checkpoint {
     pub(super) fn buffer(&self, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
         let named = layout.tensors().filter_map(|(name, _)| self.tensors.get(&format!("{prefix}{name}")));
         layout.pack(&named.cloned().collect::<Vec<_>>())
+    }
+
+    /// The probability with which DiffAugment changes an image, where it is adapted.
+    pub(super) fn augment_probability(&self) -> Option<f32> {
+        self.tensors.get(AUGMENT_PROBABILITY).map(|tensor| tensor.values[0])
+    }
+
+    /// Adds the probability with which DiffAugment changes an image.
+    pub(super) fn put_augment_probability(&mut self, probability: f32) {
+        let name = AUGMENT_PROBABILITY.to_owned();
+        self.put("", vec![StoredTensor { name, shape: vec![1], values: vec![probability] }]);
     }
 
     /// The distribution of the classes that seeds draw. `None` if the model is not conditional.

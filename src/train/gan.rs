@@ -41,6 +41,8 @@ pub struct Gan {
     pub logits: TensorId,
     /// The discriminator's logits of the step's generated images in the update of the generator.
     pub fake_logits: TensorId,
+    /// The probability with which DiffAugment changes an image, where it is adapted; shape (1).
+    pub probability: Option<TensorId>,
     /// Where the update of the generator begins: the number of operations of [`Self::step`] before it.
     pub generator_update: usize,
     /// The generator.
@@ -110,8 +112,9 @@ impl Gan {
         let discriminator = Network::discriminator(&mut program, model).with_labels(classes);
         let order = if rank.is_single() { order(capacity, settings) } else { Order::Chunk };
         let first = (rank.index * batch_size) as u32;
-        let (reals, take_reals) =
-            reals(&mut program, model, settings, RealImages { clock, data, order, batch_size, first });
+        let probability = settings.adapts_augment().then(|| program.tensor("augment.probability", &[1]));
+        let source = RealImages { clock, data, order, batch_size, first, probability };
+        let (reals, take_reals) = reals(&mut program, model, settings, source);
 
         let step = program.begin("step");
         let take_classes = labels.zip(classes).map(|(labels, y)| {
@@ -125,6 +128,7 @@ impl Gan {
             steps,
             reals,
             take_reals: &take_reals,
+            probability,
             take_classes,
             history,
             rank,
@@ -161,9 +165,10 @@ impl Gan {
             augmented
         });
 
-        let running = [generator.running(), discriminator.running()];
+        let averaged: Vec<TensorId> =
+            [generator.running(), discriminator.running()].into_iter().chain(probability).collect();
         let parts = [Some(step), penalised_step.map(|penalised| penalised.step)].map(|step| match step {
-            Some(step) if !rank.is_single() => step_parts(&mut program, step, running),
+            Some(step) if !rank.is_single() => step_parts(&mut program, step, &averaged),
             _ => Vec::new(),
         });
 
@@ -182,6 +187,7 @@ impl Gan {
             fakes,
             logits,
             fake_logits,
+            probability,
             generator_update: d_updates.last().map_or(0, |update| update + 1),
             generator,
             ema,
@@ -244,6 +250,9 @@ impl Gan {
         for (prefix, tensor, layout) in self.state() {
             executor.upload(tensor, Values::F32(&checkpoint.buffer(prefix, layout)?))?;
         }
+        if let Some((tensor, probability)) = self.probability.zip(checkpoint.augment_probability()) {
+            executor.upload(tensor, Values::F32(&[probability]))?;
+        }
         let Checkpoint { step, ref settings, .. } = *checkpoint;
         executor.upload(self.steps, Values::U32(&[step as u32]))?;
         executor.upload(self.clock, Values::U32(&[step as u32 * settings.d_steps]))
@@ -261,10 +270,18 @@ impl Gan {
         for (prefix, tensor, layout) in self.state() {
             checkpoint.put(prefix, layout.unpack(&executor.download(tensor)?));
         }
+        if let Some(probability) = self.augment_probability(executor)? {
+            checkpoint.put_augment_probability(probability);
+        }
         Ok(checkpoint)
     }
 
-    /// The state that a step changes and the next step needs, except for the clock: the prefix of the names in a checkpoint, the buffer,
+    /// The probability with which DiffAugment changes an image, where it is adapted.
+    pub fn augment_probability(&self, executor: &mut dyn Executor) -> Result<Option<f32>> {
+        self.probability.map(|tensor| Ok(executor.download(tensor)?[0])).transpose()
+    }
+
+    /// The state that a step changes and the next step needs, except for the clock and the probability of augmentation: the prefix of the names in a checkpoint, the buffer,
     /// and its layout.
     fn state(&self) -> [(&'static str, TensorId, &Layout); 9] {
         let (g, d) = (&self.generator, &self.discriminator);
@@ -297,15 +314,15 @@ fn order(capacity: usize, settings: &Settings) -> Order {
 }
 
 /// Cuts a step before each update by Adam, and names the tensors whose mean over all ranks the update needs. The last update also takes the
-/// running statistics along, which all forward passes of the step have changed by then.
-fn step_parts(program: &mut Program, step: RoutineId, running: [TensorId; 2]) -> Vec<StepPart> {
+/// `others` along, such as running statistics, which the step has changed by then.
+fn step_parts(program: &mut Program, step: RoutineId, others: &[TensorId]) -> Vec<StepPart> {
     let adam = |op: &Op| if let Op::Adam { grad, .. } = op { Some(*grad) } else { None };
     let gradients: Vec<TensorId> = program.routine(step).ops.iter().filter_map(adam).collect();
     let routines = program.cut(step, |op| adam(op).is_some());
     let last = gradients.len() - 1;
     let averaged = gradients.into_iter().enumerate().map(|(update, gradient)| {
-        let running = if update == last { running.as_slice() } else { &[] };
-        [&[gradient], running].concat()
+        let others = if update == last { others } else { &[] };
+        [&[gradient], others].concat()
     });
     let averaged = averaged.chain([Vec::new()]);
     routines.into_iter().zip(averaged).map(|(routine, averaged)| StepPart { routine, averaged }).collect()
@@ -324,11 +341,13 @@ struct RealImages {
     batch_size: usize,
     /// The number, in the batch, of the first of them.
     first: u32,
+    /// The probability with which DiffAugment changes an image, where it is adapted.
+    probability: Option<TensorId>,
 }
 
 /// The tensor of the images that the discriminator sees as real, and the operations that write it.
 fn reals(program: &mut Program, model: &Model, settings: &Settings, source: RealImages) -> (TensorId, Vec<Op>) {
-    let RealImages { clock, data, order, batch_size, first } = source;
+    let RealImages { clock, data, order, batch_size, first, probability } = source;
     let [h, w, c] = model.image;
     let shape = [batch_size, h, w, c];
     let seed = settings.seed;
@@ -337,7 +356,8 @@ fn reals(program: &mut Program, model: &Model, settings: &Settings, source: Real
     let (mut y, mut ops) = (reals, Vec::new());
     if settings.diff_augment.is_on() {
         let x = program.tensor("unaugmented", &shape);
-        ops.push(Op::DiffAugment { clock, x, y, seed, stream: SEEN_REALS, changes: settings.diff_augment, first });
+        let changes = settings.diff_augment;
+        ops.push(Op::DiffAugment { clock, x, probability, y, seed, stream: SEEN_REALS, changes, first });
         y = x;
     }
     if settings.augment.is_on() {
@@ -349,4 +369,45 @@ fn reals(program: &mut Program, model: &Model, settings: &Settings, source: Real
     ops.push(Op::Batch { clock, images: data, y, seed, order, range: model.range() });
     ops.reverse();
     (reals, ops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::CpuDevice;
+    use crate::program::{Device, DiffAugment};
+
+    #[test]
+    fn the_adapted_probability_of_augmentation_is_a_part_of_the_state_that_is_saved_and_loaded() {
+        const IMAGES: usize = 12;
+        const BATCH: usize = 6;
+        let model = Model::named("dcgan-fast").unwrap();
+        let mut settings = Settings::bare(&model, IMAGES, BATCH);
+        (settings.diff_augment, settings.adaptive_augment) = (DiffAugment::ALL, true);
+        let gan = Gan::new(&model, &settings, IMAGES);
+        let device = CpuDevice::<f32>::new();
+        let after_a_step = |probability: f32| {
+            let mut state = Checkpoint::initial(&model, &settings);
+            assert_eq!(state.augment_probability(), Some(0.0));
+            state.put_augment_probability(probability);
+            let mut executor = device.build(&gan.program).unwrap();
+            gan.load(executor.as_mut(), &state).unwrap();
+            let images: Vec<u8> = (0..IMAGES * 28 * 28).map(|i| (i * i % 251) as u8).collect();
+            executor.upload(gan.data, Values::U8(&images)).unwrap();
+            gan.run(executor.as_mut(), 0, 1).unwrap();
+            let saved = gan.save(executor.as_mut(), &model, &settings, 1).unwrap();
+            (saved.augment_probability().unwrap(), executor.download(gan.reals).unwrap())
+        };
+        let [none, half, all] = [0.0, 0.5, 1.0].map(after_a_step);
+        assert!((half.0 - 0.5).abs() > 1e-5 && (half.0 - 0.5).abs() < 1e-3, "{}", half.0);
+        // Half of the images are changed, as if all were.
+        let images = half.1.chunks(28 * 28).zip(none.1.chunks(28 * 28)).zip(all.1.chunks(28 * 28));
+        let changed: Vec<bool> = images
+            .map(|((half, none), all)| {
+                assert!(half == none || half == all);
+                half != none
+            })
+            .collect();
+        assert!(changed.contains(&true) && changed.contains(&false), "{changed:?}");
+    }
 }

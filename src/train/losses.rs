@@ -20,6 +20,8 @@ pub const HISTORY_NAMES: [&str; 9] = [
 pub(super) const HISTORY_COLUMNS: usize = HISTORY_NAMES.len();
 /// The first column of the discriminator's loss.
 pub(super) const D_COLUMN: usize = 0;
+/// The share of real images that the discriminator classifies as real.
+pub(super) const D_ACCURACY_REAL_COLUMN: usize = D_COLUMN + 2;
 /// The first column of the generator's loss.
 pub(super) const G_COLUMN: usize = 6;
 

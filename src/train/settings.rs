@@ -49,6 +49,8 @@ pub struct Settings {
     pub classes: Option<Classes>,
     /// Random augmentation of all images that the discriminator sees.
     pub diff_augment: DiffAugment,
+    /// Whether it changes only as many images as the discriminator needs, instead of all.
+    pub adaptive_augment: bool,
     /// The output of the run and its intervals.
     pub output: OutputSettings,
     /// The device memory for images, in MiB. `None` means the largest buffer of the device.
@@ -235,6 +237,11 @@ impl Settings {
         }
     }
 
+    /// Whether the probability with which DiffAugment changes an image is adapted.
+    pub fn adapts_augment(&self) -> bool {
+        self.diff_augment.is_on() && self.adaptive_augment
+    }
+
     /// The default settings of a model on `images` unspecified images, with another batch size.
     pub fn bare(model: &Model, images: usize, batch_size: usize) -> Self {
         let mut recipe = Recipe::default();
@@ -249,8 +256,18 @@ impl Settings {
             of_model.augmentation.diff_augment = None;
         }
         let all = recipe.over(&of_model).over(&Recipe::built_in());
-        let TrainingSettings { epochs, min_steps, batch_size, ema, d_steps, adam, objective, rates, diff_augment } =
-            TrainingSettings::new(&all);
+        let TrainingSettings {
+            epochs,
+            min_steps,
+            batch_size,
+            ema,
+            d_steps,
+            adam,
+            objective,
+            rates,
+            diff_augment,
+            adaptive_augment,
+        } = TrainingSettings::new(&all);
         let AugmentationOptions { flip, quarter_turns, rotate, .. } = all.augmentation;
         let mut settings = Self {
             data: "".into(),
@@ -269,6 +286,7 @@ impl Settings {
             augment: Augment { rotate: given(rotate), flip: given(flip), quarter_turns: given(quarter_turns) },
             classes: None,
             diff_augment,
+            adaptive_augment,
             output: OutputSettings::new(&all.output),
             data_memory: all.data.data_memory,
             device: all.device,
@@ -329,6 +347,7 @@ impl Settings {
             augment: Augment { rotate: given(rotate), flip: given(flip), quarter_turns: given(quarter_turns) },
             classes: facts.classes,
             diff_augment: training.diff_augment,
+            adaptive_augment: training.adaptive_augment,
             output: OutputSettings::new(&all.output),
             data_memory,
             device: all.device,
@@ -397,6 +416,7 @@ impl Settings {
                 quarter_turns: Some(self.augment.quarter_turns),
                 rotate: Some(self.augment.rotate),
                 diff_augment: Some(self.diff_augment),
+                adaptive_augment: Some(self.adaptive_augment),
             },
             output: self.output.options(),
             device: self.device.clone(),
@@ -554,6 +574,7 @@ pub(super) mod tests {
             augment: Augment::default(),
             classes: None,
             diff_augment: DiffAugment::default(),
+            adaptive_augment: false,
             output: OutputSettings::default(),
             data_memory: None,
             device: Recipe::built_in().device,

@@ -54,7 +54,7 @@ pub(super) fn axes(op: &Op, program: &Program) -> Vec<Axis> {
         axes
     };
     match *op {
-        Op::Tick { .. } => Vec::new(),
+        Op::Tick { .. } | Op::AdaptAugment { .. } => Vec::new(),
         Op::Normal { y, .. } | Op::Fill { y, .. } => alike(&[y], 0),
         Op::Batch { images, y, .. } | Op::Labels { labels: images, y, .. } => {
             let mut axes = alike(&[images, y], 1);

@@ -1013,14 +1013,16 @@ fn classes() -> Vec<Case> {
     cases
 }
 
-/// Each augmentation alone and all together, for images of one pixel, of odd and even sides, and of more pixels than invocations.
+/// Each augmentation alone and all together, for images of one pixel, of odd and even sides, and of more pixels than invocations; of all
+/// images, and of an image with a probability. Then how the probability is adapted.
 fn diff_augments() -> Vec<Case> {
     let none = DiffAugment::default();
     let chosen = [
-        DiffAugment { translation: true, ..none },
-        DiffAugment { cutout: true, ..none },
-        DiffAugment { colour: true, ..none },
-        DiffAugment::ALL,
+        (DiffAugment { translation: true, ..none }, None),
+        (DiffAugment { cutout: true, ..none }, None),
+        (DiffAugment { colour: true, ..none }, None),
+        (DiffAugment::ALL, None),
+        (DiffAugment::ALL, Some(0.4)),
     ];
     let mut cases = Vec::new();
     for (shape, step, seed, stream, first) in [
@@ -1029,25 +1031,47 @@ fn diff_augments() -> Vec<Case> {
         ([40, 7, 5, 2], u32::MAX, u64::MAX, u32::MAX, 0),
         ([3, 40, 33, 3], 3, 99, 52, 129),
     ] {
-        for changes in chosen {
-            cases.push(Case::single(step, |program| Op::DiffAugment {
+        for (changes, value) in chosen {
+            let forward = Case::single(step, |program| Op::DiffAugment {
                 clock: clock(program),
                 x: program.tensor("x", &shape),
+                probability: value.map(|_| program.tensor("probability", &[1])),
                 y: program.tensor("y", &shape),
                 seed,
                 stream,
                 changes,
                 first,
-            }));
-            cases.push(Case::single(step, |program| Op::DiffAugmentGrad {
+            });
+            let grad = Case::single(step, |program| Op::DiffAugmentGrad {
                 clock: clock(program),
                 dy: program.tensor("dy", &shape),
+                probability: value.map(|_| program.tensor("probability", &[1])),
                 dx: program.tensor("dx", &shape),
                 seed,
                 stream,
                 changes,
                 first,
+            });
+            cases.extend([forward, grad].map(|case| match value {
+                Some(value) => case.with_values("probability", &[value]),
+                None => case,
             }));
+        }
+    }
+    // Shares above, at and below the target, and probabilities at both ends of their range.
+    for (step, share) in [(1, 0.75), (2, 0.5), (7, 0.25)] {
+        for probability in [0.0, 0.3, 0.999, 1.0] {
+            let case = Case::single(step, |program| Op::AdaptAugment {
+                clock: clock(program),
+                history: program.tensor("history", &[3, 2]),
+                probability: program.tensor("probability", &[1]),
+                target: 0.5,
+                rate: 0.01,
+                column: 1,
+            });
+            let history: Vec<f32> =
+                (0..3).flat_map(|row| [2.0, if row == (step - 1) % 3 { share } else { -1.0 }]).collect();
+            cases.push(case.with_values("history", &history).with_values("probability", &[probability]));
         }
     }
     cases

@@ -109,7 +109,12 @@ fn a_model_that_asks_for_diff_augment_gets_it_on_few_images_unless_told_otherwis
         other.contains("diff-augment   colour of all images that the discriminator sees (see --diff-augment)"),
         "{other}"
     );
-    assert!(!train("--diff-augment none").contains("diff-augment  "));
+    let adaptive = train("--adaptive-augment");
+    assert!(
+        adaptive.contains("as many images as the discriminator needs, as there are fewer than 20000 (see"),
+        "{adaptive}"
+    );
+    assert!(!train("--diff-augment none --adaptive-augment").contains("diff-augment  "));
     assert!(!place.train("--dry-run").succeeds().stderr().contains("diff-augment  "));
     // More images than a byte counts up to, each of 8 x 8 grey pixels.
     let many = [idx_header([0, 0, 8, 3], &[20_000, 8, 8]), vec![7; 20_000 * 64]].concat();
@@ -149,8 +154,10 @@ fn a_run_with_diff_augment_shows_what_is_seen_and_goes_on_as_if_it_had_not_stopp
     place.resume("run", "--steps 8 --diff-augment none").refused().error("--diff-augment").hint("leave it out");
     place.resume("run", "--steps 8").succeeds().remarks("diff-augment   translation of all images");
     place.train("--steps 8 --diff-augment translation --out whole").succeeds();
+    place.train("--steps 8 --diff-augment translation --adaptive-augment --out adaptive").succeeds();
     place.train("--steps 8 --out plain").succeeds();
-    let [run, whole, plain] = ["run", "whole", "plain"].map(|run| place.read(&format!("{run}/{LAST}")));
+    let [run, whole, adaptive, plain] =
+        ["run", "whole", "adaptive", "plain"].map(|run| place.read(&format!("{run}/{LAST}")));
     assert_same_bits(&run, &whole);
-    assert!(run != plain);
+    assert!(run != plain && run != adaptive);
 }

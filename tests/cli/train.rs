@@ -57,7 +57,7 @@ fn the_configuration_has_every_option() {
     for (key, value) in [("lr", 0.001), ("beta1", 0.25), ("beta2", 0.75), ("eps", 1e-8)] {
         assert_eq!(config[key].as_float(), Some(value), "{key}");
     }
-    for (key, value) in [("sample-every", "1epoch"), ("checkpoint-every", "1epoch"), ("eval-every", "10times")] {
+    for (key, value) in [("sample-every", "100times"), ("checkpoint-every", "100times"), ("eval-every", "10times")] {
         assert_eq!(config[key].as_str(), Some(value), "{key}");
     }
     assert_eq!(place.text("run/model.toml"), TINY);

@@ -351,9 +351,9 @@ fn diff_augment_gradient_agrees_with_central_differences_for_each_augmentation_a
         let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &shape));
         let (seed, stream) = (3, 50);
         let forward = program.begin("forward");
-        program.push(Op::DiffAugment { clock, x, y, seed, stream, changes, first: 0 });
+        program.push(Op::DiffAugment { clock, x, probability: None, y, seed, stream, changes, first: 0 });
         let backward = program.begin("backward");
-        program.push(Op::DiffAugmentGrad { clock, dy, dx, seed, stream, changes, first: 0 });
+        program.push(Op::DiffAugmentGrad { clock, dy, probability: None, dx, seed, stream, changes, first: 0 });
 
         let mut executor = with_noise(&program, &[x, dy]);
         executor.upload(clock, Values::U32(&[9])).unwrap();

@@ -98,14 +98,22 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
             overrides.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
             ("augment", "forward", seeded(seed, overrides), [n, 1, 1])
         }
-        Op::DiffAugment { x, seed, stream, changes, first, .. }
-        | Op::DiffAugmentGrad { dy: x, seed, stream, changes, first, .. } => {
+        Op::DiffAugment { clock, x, probability, seed, stream, changes, first, .. }
+        | Op::DiffAugmentGrad { clock, dy: x, probability, seed, stream, changes, first, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             let DiffAugment { translation, cutout, colour } = changes;
             let mut overrides = sizes(&[("H", h), ("W", w), ("C", c), ("STREAM", stream as usize)]);
-            overrides.push(("FIRST", first.into()));
+            overrides.extend([("FIRST", first.into()), flag("RANDOM", probability.is_some())]);
             overrides.extend([flag("TRANSLATION", translation), flag("CUTOUT", cutout), flag("COLOUR", colour)]);
-            ("diff_augment", forward_or_grad(op), seeded(seed, overrides), [n, 1, 1])
+            let kernel = Kernel::new(op, "diff_augment", seeded(seed, overrides));
+            // Every variable of an entry point is bound.
+            let kernel = kernel.tensor("probability", probability.unwrap_or(clock));
+            return vec![kernel.dispatch(forward_or_grad(op), [n, 1, 1])];
+        }
+        Op::AdaptAugment { history, target, rate, column, .. } => {
+            let mut overrides = history_overrides(program, history, column);
+            overrides.extend([("TARGET", target), ("RATE", rate)]);
+            ("adapt_augment", "adapt", overrides, [1, 1, 1])
         }
         Op::Labels { labels, y, seed, order, .. } => {
             let (count, n) = (len(labels), len(y));

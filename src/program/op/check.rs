@@ -32,9 +32,15 @@ impl Op {
                 let bounded = (0.0..=180.0).contains(&rotate);
                 if bounded { Ok(()) } else { Err(format!("angle {rotate} is out of range 0..=180 degrees")) }
             }
-            Self::DiffAugment { x, y, .. } | Self::DiffAugmentGrad { dy: x, dx: y, .. } => {
+            Self::DiffAugment { x, probability, y, .. } | Self::DiffAugmentGrad { dy: x, probability, dx: y, .. } => {
                 same(x, y)?;
+                probability.map_or(Ok(()), |probability| equal("probability", shape(probability), &[1]))?;
                 check_diff_augment(program, x)
+            }
+            Self::AdaptAugment { history, probability, column, .. } => {
+                equal("probability", shape(probability), &[1])?;
+                let columns = channels(history);
+                if column < columns { Ok(()) } else { Err(format!("column {column} of {columns}")) }
             }
             Self::Labels { labels, y, .. } => equal("dimensions", &[shape(labels).len(), shape(y).len()], &[1, 1]),
             Self::AppendClass { x, labels, y } => {
