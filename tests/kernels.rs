@@ -132,7 +132,7 @@ fn the_cross_entropy_its_gradient_and_its_statistics_agree_with_their_twin() {
 
 #[test]
 fn what_gradient_penalties_are_made_of_agrees_with_the_reference() {
-    agree(&["penalty_direction", "mix", "fill", "accumulate"]);
+    agree(&["penalty_direction", "mix", "fill", "accumulate", "horner"]);
 }
 
 #[test]

@@ -284,9 +284,7 @@ fn each_rank_draws_the_random_numbers_of_its_part_of_the_batch() {
 
 fn ranks_repeat_their_bits(device: &(dyn Device + Sync)) {
     let images = digits(50);
-    let mut start = start_of(&named("dcgan-fast", true), &images, 12);
-    // Ranks whose discriminators recognise other shares of their images would adapt it differently.
-    (start.settings.diff_augment, start.settings.adaptive_augment) = (DiffAugment::ALL, true);
+    let start = start_of(&named("dcgan-fast", true), &images, 12);
     let [first, second] = [(); 2].map(|()| trained(device, &start, &images, 3, 6));
     for (rank, (checkpoint, losses)) in first.iter().enumerate() {
         assert!(*checkpoint == first[0].0 && *losses == first[0].1, "rank {rank} has other bits than rank 0");
@@ -296,6 +294,24 @@ fn ranks_repeat_their_bits(device: &(dyn Device + Sync)) {
     let start = start_of(&named("dcgan-28", false), &images, 4);
     let ranks = trained(device, &start, &images, 2, 1);
     assert!(ranks[0] == ranks[1] && ranks[0].1[0].diverged().is_none());
+}
+
+/// Ranks whose discriminators recognise other shares of their images adapt it differently.
+#[test]
+fn the_adapted_probability_of_augmentation_is_the_mean_over_the_ranks() {
+    let images = digits(50);
+    let mut start = start_of(&named("dcgan-fast", true), &images, 12);
+    (start.settings.diff_augment, start.settings.adaptive_augment) = (DiffAugment::ALL, true);
+    // So that the discriminator soon recognises some real images and not others.
+    start.settings.objective.label_smoothing = 0.4;
+    start.settings.adam.lr = 1e-3;
+    let ranks = trained(&CpuDevice::<f32>::new(), &start, &images, 3, 3);
+    let probabilities: Vec<f32> =
+        ranks.iter().map(|(checkpoint, _)| checkpoint.tensors()["augment.probability"].values[0]).collect();
+    assert!(probabilities.iter().all(|probability| *probability == probabilities[0]), "{probabilities:?}");
+    // A rank alone changes it by whole rates.
+    let rates = probabilities[0] / (12.0 / 100_000.0);
+    assert!(rates > 0.1 && (rates - rates.round()).abs() > 0.1, "{rates}");
 }
 
 #[test]

@@ -7,28 +7,27 @@ use serde::Serialize;
 use super::Bench;
 use super::device::{BuiltProgram, Timing};
 use crate::error::Result;
-use crate::program::{Access, Element, Geometry, Op, Operand, Program, TensorId};
+use crate::program::{Access, Element, Op, Operand, Program, TensorId};
 use crate::train::{Gan, Settings};
 use crate::verify::Case;
 
 /// The number of floats in each of the two tensors of the measured copy: 32 MiB, more than most caches hold.
 const COPIED: usize = 8 << 20;
-/// The numbers of rows of the matrix products that measure the peak.
-const PRODUCTS: [usize; 3] = [256, 1024, 4096];
-/// The columns and the depth of these products.
-const PRODUCT_WIDTH: usize = 1024;
-/// A product that takes at least this share of the measurement's time is large enough; larger products are skipped.
-const ENOUGH: f64 = 0.1;
+/// The number of floats for which a polynomial is computed: 16 for each of 131,072 invocations.
+const POLYNOMIALS: usize = 2 << 20;
+/// The degree of the polynomial: 128 floating-point operations for each byte that is read or written, so that no memory limits it.
+const DEGREE: u32 = 512;
 
 /// The number of the step in which operations are timed. Some operations are special in the first step.
 const STEP: u32 = 3;
 
-/// The device's peak rates, measured with the same kernels.
+/// The device's peak rates, measured by kernels that do nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Roofline {
     /// The rate of a large copy, in 10^9 bytes per second, read and written.
     pub gigabytes_per_second: f64,
-    /// The rate of the fastest matrix product, in 10^9 floating-point operations per second.
+    /// The rate of independent multiply-adds in f32, in 10^9 floating-point operations per second, two for each of them. Matrix products of
+    /// mixed precision can be faster.
     pub gflops: f64,
 }
 
@@ -81,19 +80,12 @@ impl Bench<'_> {
     /// Times every distinct operation of the step, in the order of their first occurrence.
     pub(super) fn operations(&self) -> Result<(Roofline, Vec<Operation>)> {
         let operation_cases = self.operation_cases();
-        let task = self.console.task("operations", (operation_cases.len() + 1 + PRODUCTS.len()) as u64);
+        let task = self.console.task("operations", (operation_cases.len() + 2) as u64);
 
         let copy = self.measured(OperationCase::copy())?;
         task.advance(1);
-        let mut products = Vec::new();
-        for rows in PRODUCTS {
-            let takes = products.last().map_or(0.0, |last: &Operation| 1e-3 * last.timing.milliseconds);
-            // The roofline needs one product, even if the benchmark is to stop.
-            if products.is_empty() || takes < ENOUGH * self.seconds && !self.is_stopped() {
-                products.push(self.measured(OperationCase::product(rows))?);
-            }
-            task.advance(1);
-        }
+        let arithmetic = self.measured(OperationCase::arithmetic())?;
+        task.advance(1);
         let mut operations = Vec::new();
         for operation_case in operation_cases {
             if self.is_stopped() {
@@ -104,13 +96,12 @@ impl Bench<'_> {
         }
         drop(task);
 
-        let gflops = products.iter().chain(&operations).map(|operation| operation.gflops).fold(0.0, f64::max);
-        let roofline = Roofline { gigabytes_per_second: copy.gigabytes_per_second, gflops };
+        let roofline = Roofline { gigabytes_per_second: copy.gigabytes_per_second, gflops: arithmetic.gflops };
         for operation in &mut operations {
             operation.compare_with(roofline);
         }
-        // With a wrong copy or product the roofline would be invalid.
-        operations.extend([copy].into_iter().chain(products).filter(|operation| !operation.complaints.is_empty()));
+        // With a wrong copy or polynomial the roofline would be invalid.
+        operations.extend([copy, arithmetic].into_iter().filter(|operation| !operation.complaints.is_empty()));
         Ok((roofline, operations))
     }
 
@@ -187,14 +178,13 @@ impl OperationCase {
         })
     }
 
-    fn product(rows: usize) -> Self {
-        Self::single(|program| Op::Conv {
-            x: program.tensor("x", &[rows, 1, 1, PRODUCT_WIDTH]),
-            w: program.tensor("w", &[1, 1, PRODUCT_WIDTH, PRODUCT_WIDTH]),
-            b: None,
-            y: program.tensor("y", &[rows, 1, 1, PRODUCT_WIDTH]),
-            geometry: Geometry::POINT,
-        })
+    /// Independent multiply-adds.
+    fn arithmetic() -> Self {
+        let case = Self::single(|program| {
+            let [a, y] = ["a", "y"].map(|name| program.tensor(name, &[POLYNOMIALS]));
+            Op::Horner { a, y, degree: DEGREE }
+        });
+        Self { flops: 2 * u64::from(DEGREE) * POLYNOMIALS as u64, ..case }
     }
 }
 
@@ -300,12 +290,12 @@ mod tests {
 
     #[test]
     fn the_roofline_time_is_the_longer_of_memory_and_arithmetic() {
-        let operation_case = OperationCase::product(256);
-        assert_eq!((operation_case.flops, operation_case.bytes), (2 << 28, 4 * (2 * 256 * 1024 + 1024 * 1024)));
-        assert_eq!(operation_case.shape, "x [256, 1, 1, 1024] * w [1, 1, 1024, 1024]");
+        let operation_case = OperationCase::arithmetic();
+        assert_eq!((operation_case.flops, operation_case.bytes), (1 << 31, 1 << 24));
+        assert_eq!(operation_case.shape, "[2097152]");
         let timing = Timing {
-            milliseconds: 10.0,
-            fastest_milliseconds: 9.0,
+            milliseconds: 40.0,
+            fastest_milliseconds: 39.0,
             samples: 3,
             runs_per_sample: 1,
             clock: super::super::TimeSource::Wall,
@@ -325,7 +315,7 @@ mod tests {
         };
         operation.compare_with(Roofline { gigabytes_per_second: 100.0, gflops: 107.374_182_4 });
         assert!((operation.roofline_share - 0.5).abs() < 1e-9, "{}", operation.roofline_share);
-        operation.compare_with(Roofline { gigabytes_per_second: 1.0, gflops: 107.374_182_4 });
-        assert!((operation.roofline_share - 0.629_145_6).abs() < 1e-9, "{}", operation.roofline_share);
+        operation.compare_with(Roofline { gigabytes_per_second: 0.5, gflops: 107.374_182_4 });
+        assert!((operation.roofline_share - 0.838_860_8).abs() < 1e-9, "{}", operation.roofline_share);
     }
 }

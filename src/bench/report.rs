@@ -99,7 +99,7 @@ impl BenchReport {
         };
         writeln!(
             f,
-            "medians of {clock}; roofline: copy {:.1} GB/s, matrix product {:.1} GFLOP/s; error: share of its bound",
+            "medians of {clock}; roofline: copy {:.1} GB/s, multiply-adds {:.1} GFLOP/s; error: share of its bound",
             roofline.gigabytes_per_second, roofline.gflops
         )?;
         writeln!(f, "sum of all operations of a step: {:.3} ms", self.sum())

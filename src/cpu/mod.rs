@@ -22,6 +22,7 @@ mod dropout;
 mod ema;
 mod fill;
 mod functions;
+mod horner;
 mod labels;
 mod loss;
 mod max_pool;
@@ -42,6 +43,8 @@ mod words;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::error::{Error, Result, bytes_for_people};
 use crate::program::{Access, BufferId, Device, Executor, Op, Operand, Program, RoutineId, Snapshot, TensorId, Values};
@@ -436,6 +439,10 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             memory.write([t], |memory, [t]| penalty::direction(centre, weight, n, memory.floats(g), t));
         }
         Op::Fill { y, value } => memory.write([y], |_, [y]| fill::constant(value, y)),
+        Op::Horner { a, y, degree } => memory.write([y], |memory, [y]| {
+            let chunks = y.par_chunks_mut(CHUNK).zip(memory.floats(a).par_chunks(CHUNK));
+            chunks.for_each(|(y, a)| T::horner(degree, a, y));
+        }),
         Op::Accumulate { x, y } => memory.write([y], |memory, [y]| fill::accumulate(memory.floats(x), y)),
         Op::Mix { clock, a, b, y, seed, stream, first } => {
             let (step, n) = (memory.counter(clock), program.shape(y)[0]);

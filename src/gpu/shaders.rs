@@ -67,6 +67,7 @@ pub const SHADERS: &[Shader] = shaders! {
     "dropout" from "random", "dropout"; twin "dropout"; on RunsOn::All;
     "ema" from "share", "ema"; twin "ema"; on RunsOn::All;
     "fill" from "fill"; twin "fill"; on RunsOn::All;
+    "horner" from "horner"; twin "horner"; on RunsOn::All;
     "labels" from "random", "labels"; twin "labels"; on RunsOn::All;
     "loss" from "loss"; twin "loss"; on RunsOn::All;
     "max_pool" from "max_pool"; twin "max_pool"; on RunsOn::All;

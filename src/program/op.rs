@@ -559,6 +559,17 @@ pub enum Op {
         update y: F32,
     }
 
+    /// `y = a^0 + a^1 + ... + a^degree` by Horner's rule: `y = 1`, then `degree` times `y = y * a + 1`. No model has it: `bench` measures with
+    /// it how fast a device multiplies and adds.
+    Horner "horner" {
+        /// The numbers; any shape.
+        read a: F32,
+        /// The values of the polynomial; the shape of `a`.
+        write y: F32,
+        /// The degree, 1 to 65,534.
+        set degree: u32,
+    }
+
     /// Random interpolation between the images of `a` and `b` (Gulrajani et al. 2017, algorithm 1):
     /// `y[i] = b[i] + u * (a[i] - b[i])`, where u is the [`random::uniform_at`](super::random::uniform_at) of image
     /// `first` + i.

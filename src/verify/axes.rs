@@ -66,6 +66,7 @@ pub(super) fn axes(op: &Op, program: &Program) -> Vec<Axis> {
         | Op::DiffAugmentGrad { dy: x, dx: y, .. }
         | Op::Activation { x, y, .. }
         | Op::Accumulate { x, y }
+        | Op::Horner { a: x, y, .. }
         | Op::Dropout { x, y, .. }
         | Op::PenaltyDirection { g: x, t: y, .. }
         | Op::Ema { param: x, ema: y, .. } => alike(&[x, y], 0),

@@ -48,6 +48,11 @@ pub(super) fn tolerance_of(op: &Op, program: &Program) -> Tolerance {
             Tolerance { absolute: 8e-6, relative: 2e-6, why: "a few roundings of terms up to 9" }
         }
         Op::DiffAugment { .. } | Op::DiffAugmentGrad { .. } => Tolerance::EXACT,
+        // For numbers in [-1, 1] the partial sums are at most the result, or at most 1 where the number is negative.
+        Op::Horner { degree, .. } => {
+            let bound = 1.2e-7 * f64::from(degree + 1);
+            Tolerance { absolute: bound, relative: bound, why: "two roundings of 6e-8 of a partial sum for each power" }
+        }
         Op::Adam { .. } => Tolerance {
             absolute: 2e-6,
             relative: 1e-5,

@@ -173,6 +173,12 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
             ("penalty", "direction", overrides, [n, 1, 1])
         }
         Op::Fill { y, value } => ("fill", "constant", vec![("LEN", len(y) as f64), ("VALUE", value)], each_element(y)),
+        Op::Horner { y, degree, .. } => (
+            "horner",
+            "evaluate",
+            sizes(&[("LEN", len(y)), ("DEGREE", degree as usize)]),
+            [len(y).div_ceil(4096), 1, 1],
+        ),
         Op::Accumulate { y, .. } => ("fill", "accumulate", sizes(&[("LEN", len(y))]), each_element(y)),
         Op::Mix { y, seed, stream, first, .. } => {
             let n = program.shape(y)[0];

@@ -98,6 +98,11 @@ impl Op {
                 daffine.map_or(Ok(()), |daffine| same(affine, daffine))
             }
             Self::Activation { x, y, .. } | Self::Accumulate { x, y } => same(x, y),
+            Self::Horner { a, y, degree } => {
+                same(a, y)?;
+                // Mesa before 25.1 ends the loops of an invocation after 65,535 iterations.
+                if (1..65_535).contains(&degree) { Ok(()) } else { Err(format!("degree {degree}")) }
+            }
             Self::ActivationGrad { y, dy, dx, .. } => same(y, dy).and_then(|()| same(y, dx)),
             Self::Upsample { x, y } | Self::UpsampleGrad { dy: y, dx: x } => check_upsample(program, x, y),
             Self::MaxPool { x, y, size } => check_max_pool(program, x, y, size),
