@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use common::left_out;
 use gpu_gan::gpu::{Dispatch, KernelSet, MIXED_PRECISION_WORKGROUP_MEMORY, Resource, SHADERS, entry_points, lower};
 use gpu_gan::net::Model;
-use gpu_gan::program::Program;
+use gpu_gan::program::{Op, Program};
 use gpu_gan::recipe::Penalty;
 use gpu_gan::train::{Augment, Gan, Settings};
 
@@ -52,16 +52,26 @@ fn model_with_rare_layers() -> Model {
     Model::parse(&text, "rare.toml").unwrap()
 }
 
-/// The programs of all shipped models with all their options, of a conditional one, of one with rare layers, and the training program
-/// of the classifier that measures quality.
+/// The operation that measures the arithmetic peak; no model has it.
+fn multiply_adds() -> Program {
+    let mut program = Program::new();
+    let [a, y] = ["a", "y"].map(|name| program.tensor(name, &[5000]));
+    program.begin("run");
+    program.push(Op::Horner { a, y, degree: 7 });
+    program
+}
+
+/// The programs of all shipped models with all their options, of a conditional one, of one with rare layers, the training program
+/// of the classifier that measures quality, and what only `bench` runs.
 fn programs() -> Vec<Program> {
-    let mut programs = vec![gpu_gan::metrics::classifier_training_program([28, 28, 1], 10)];
+    let mut programs = vec![gpu_gan::metrics::classifier_training_program([28, 28, 1], 10), multiply_adds()];
     let conditional = Model::named("dcgan-fast").unwrap().with_classes(10).unwrap();
     let others = [conditional, model_with_rare_layers()];
     for model in Model::built_in().map(|name| Model::named(name).unwrap()).chain(others) {
         let turned = Augment { rotate: 20.0, flip: true, quarter_turns: model.image[0] == model.image[1] };
         for augment in [Augment::default(), turned] {
-            let mut settings = Settings { augment, ..Settings::bare(&model, 10, model.training.batch_size) };
+            let bare = Settings::bare(&model, 10, model.training.batch_size);
+            let mut settings = Settings { augment, adaptive_augment: augment == turned, ..bare };
             if model.check_penalty().is_ok() {
                 settings.objective.penalty = Penalty { r1: 1.0, r2: 1.0, gp: 1.0, every: 2 };
             }
