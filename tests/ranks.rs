@@ -306,11 +306,11 @@ fn the_adapted_probability_of_augmentation_is_the_mean_over_the_ranks() {
     start.settings.objective.label_smoothing = 0.4;
     start.settings.adam.lr = 1e-3;
     let ranks = trained(&CpuDevice::<f32>::new(), &start, &images, 3, 3);
-    let probabilities: Vec<f32> =
-        ranks.iter().map(|(checkpoint, _)| checkpoint.tensors()["augment.probability"].values[0]).collect();
+    let probabilities: Vec<&[f32]> =
+        ranks.iter().map(|(checkpoint, _)| &checkpoint.tensors()["augment.probability"].values[..]).collect();
     assert!(probabilities.iter().all(|probability| *probability == probabilities[0]), "{probabilities:?}");
     // A rank alone changes it by whole rates.
-    let rates = probabilities[0] / (12.0 / 100_000.0);
+    let rates = probabilities[0][0] / (12.0 / 100_000.0);
     assert!(rates > 0.1 && (rates - rates.round()).abs() > 0.1, "{rates}");
 }
 
