@@ -15,11 +15,12 @@ use gpu_gan::data::{ImageSet, mnist};
 use gpu_gan::metrics::{FrechetBlocks, FrechetEstimate, QuickMetrics};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
+use gpu_gan::progress::Console;
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::train::{
     Augment, BackgroundEvaluator, Checkpoint, ChunkLoader, Gan, HISTORY_ROWS, Losses, Measured, OutputSettings, Rank,
-    RunFolder, SHEET_IMAGES, Settings, SingleProcess, StopRequest, Training, TrainingEvent, capacity, latent, rehearse,
-    train, train_in_memory,
+    RejectionCounts, RejectionSampler, RunFolder, SHEET_IMAGES, SampleRequest, Settings, SingleProcess, StopRequest,
+    Training, TrainingEvent, capacity, latent, rehearse, train, train_in_memory,
 };
 
 /// Digits of MNIST to train on.
@@ -238,6 +239,32 @@ fn after_two_hundred_steps_the_losses_on_the_gpu_follow_those_on_the_cpu() {
     );
     assert!(strayed <= 2.0 * rounding + 0.03, "the GPU strays by {strayed}, rounding by {rounding}");
     assert!(moved > 2.0 * rounding + 0.03, "too little was learnt to see a difference: {moved}");
+}
+
+/// Logits of two devices differ in rounding, by less than 1e-4. So a candidate is accepted on one device only if its random number is as
+/// near to the probability, which is 1 in 10,000; here are less than 2000 candidates, and none is.
+#[test]
+fn the_discriminator_accepts_the_same_candidates_on_both_devices() {
+    let Some(gpu) = gpu() else { return };
+    let text = common::TINY.replacen("ema-decay = 0.9", "ema-decay = 0.9\nloss = \"non-saturating\"", 1);
+    let (generator, discriminator) = text.split_once("discriminator = [").unwrap();
+    let plain = discriminator.replacen("    { layer = \"batch-norm\" },\n", "", 1);
+    let model = Model::parse(&format!("{generator}discriminator = [{plain}"), "plain").unwrap();
+    let images = common::noise();
+    let settings = Settings { steps: 100, ..Settings::new(&model, &images, "noise").unwrap() };
+    let start = Checkpoint::initial(&model, &settings);
+    let ignore = &mut |_: TrainingEvent<'_>| ControlFlow::Continue(());
+    let trained = train_in_memory(&CpuDevice::<f32>::new(), &images, start, ignore).unwrap();
+    let requests: Vec<SampleRequest> = (0..512).map(SampleRequest::from).collect();
+    let devices: [&dyn Device; 2] = [&CpuDevice::<f32>::new(), gpu];
+    let [on_cpu, on_gpu] = devices.map(|device| {
+        let mut sampler = RejectionSampler::new(device, &trained, false, 1.0, &Console::silent()).unwrap();
+        sampler.accept(&requests, &Console::silent()).unwrap()
+    });
+    assert_eq!(on_gpu, on_cpu);
+    let counts = RejectionCounts::of(&on_cpu);
+    println!("{counts}");
+    assert!((600..2000).contains(&counts.candidates), "{counts}");
 }
 
 fn same_seed_same_bits(device: &dyn Device) {

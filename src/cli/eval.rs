@@ -17,7 +17,7 @@ use crate::metrics::NEAREST;
 use crate::progress::Console;
 use crate::recipe::{ImageSize, ModelOptions, path_value};
 use crate::shard::Shard;
-use crate::train::{Checkpoint, RunFolder, model_for, shown_path};
+use crate::train::{Checkpoint, RejectionSampler, RunFolder, model_for, shown_path};
 
 /// The default number of images to evaluate.
 const DEFAULT_COUNT: usize = 10_000;
@@ -74,6 +74,13 @@ pub(super) struct EvalArguments {
     #[arg(long)]
     raw: bool,
 
+    /// Evaluate the images of `gpu-gan sample --reject`
+    ///
+    /// Each image is the first candidate of its seed that the discriminator accepts (Azadi et al. 2019). The report says "with rejection", and
+    /// its JSON object has the counts of candidates (`rejection`).
+    #[arg(long)]
+    reject: bool,
+
     /// Show the nearest training images of generated ones, to detect memorisation
     ///
     /// Up to 1000 images are compared, pixel by pixel. An image file shows some of them.
@@ -82,7 +89,7 @@ pub(super) struct EvalArguments {
 
     /// File of --shard or --neighbours [default: neighbours.png in the run]
     ///
-    /// The name ends in .safetensors with --shard, and in .png with --neighbours.
+    /// The name ends in .safetensors with --shard, and in .png with --neighbours. With --reject, the default is neighbours-reject.png.
     #[arg(short, long, value_name = "FILE", requires = "written")]
     out: Option<PathBuf>,
 
@@ -108,7 +115,9 @@ pub(super) struct EvalArguments {
         value_name = "PARTS",
         num_args = 1..,
         help_heading = "Clusters",
-        conflicts_with_all = ["run", "model", "size", "data", "count", "best", "every_checkpoint", "raw", "written", "out"]
+        conflicts_with_all = [
+            "run", "model", "size", "data", "count", "best", "every_checkpoint", "raw", "reject", "written", "out",
+        ]
     )]
     merge: Vec<PathBuf>,
 
@@ -120,6 +129,9 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
     let Some(run) = &arguments.run else { return merge(arguments, console) };
     let part = part_file(arguments)?;
     let checkpoint = checkpoint(run, arguments.best)?;
+    if arguments.reject {
+        check_rejection(run, checkpoint.as_ref().map(|(_, checkpoint)| checkpoint))?;
+    }
     let earlier = earlier(run, arguments)?;
     let neighbours = neighbours_file(run, arguments, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     neighbours.as_deref().map_or(Ok(()), files::check_file)?;
@@ -151,6 +163,7 @@ pub(super) fn run(arguments: &EvalArguments, console: &Console) -> Result<Outcom
         count,
         training_count: if arguments.count.is_some() { count } else { images.count() },
         raw: arguments.raw,
+        reject: arguments.reject,
         cache: cache.as_deref(),
         console,
     };
@@ -242,6 +255,19 @@ fn part_file(arguments: &EvalArguments) -> Result<Option<(Shard, &Path)>> {
     Ok(Some((shard, out)))
 }
 
+/// Checks that `--reject` is possible.
+fn check_rejection(run: &str, checkpoint: Option<&Checkpoint>) -> Result<()> {
+    checkpoint.map_or_else(
+        || {
+            Err(Error::Request {
+                message: format!("{run} is a data set, and --reject needs a run"),
+                hint: "name a run or a checkpoint, or leave out --reject".into(),
+            })
+        },
+        RejectionSampler::check,
+    )
+}
+
 /// The file for the image of nearest training images, if `--neighbours` is given.
 fn neighbours_file(run: &str, arguments: &EvalArguments, checkpoint: Option<&Path>) -> Result<Option<PathBuf>> {
     if !arguments.neighbours {
@@ -265,7 +291,7 @@ fn neighbours_file(run: &str, arguments: &EvalArguments, checkpoint: Option<&Pat
     }
     let folder = checkpoint.parent().unwrap_or(Path::new(""));
     let folder = if folder.ends_with("checkpoints") { folder.parent().unwrap_or(folder) } else { folder };
-    Ok(Some(folder.join("neighbours.png")))
+    Ok(Some(folder.join(if arguments.reject { "neighbours-reject.png" } else { "neighbours.png" })))
 }
 
 /// The checkpoint to evaluate, or `None` if RUN is a data set.

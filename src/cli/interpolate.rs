@@ -13,7 +13,7 @@ use super::classes::RequestedClasses;
 use super::device::DeviceArgument;
 use super::output::ResultFormat;
 use super::run_argument::RunArgument;
-use super::sample_folder;
+use super::sample_folder::{self, SampleOrigin};
 use super::seeds::SeedList;
 use super::truncation::TruncationArgument;
 use crate::error::{Error, Result};
@@ -156,7 +156,8 @@ pub(super) fn run(arguments: &InterpolateArguments, console: &Console) -> Result
             animation.end().map_err(failed())
         })?;
     } else {
-        sample_folder::prepare(out, &checkpoint, arguments.run.raw(), arguments.truncation)?;
+        let origin = SampleOrigin::of(&checkpoint, arguments.run.raw(), arguments.truncation, false);
+        sample_folder::prepare(out, &origin)?;
         refuse_more_frames(out, count)?;
         let mut number = 0;
         draw(&mut |image| {

@@ -17,6 +17,7 @@ mod ranks;
 #[cfg(not(feature = "mpi"))]
 #[path = "ranks_disabled.rs"]
 mod ranks;
+mod requested_images;
 mod run_argument;
 mod sample;
 mod sample_folder;

@@ -23,24 +23,26 @@ pub(super) struct SampleOrigin {
     /// The factor of the latents.
     #[serde(default)]
     pub(super) truncation: TruncationArgument,
+    /// Whether candidates were rejected.
+    #[serde(default)]
+    pub(super) reject: bool,
 }
 
 impl SampleOrigin {
     /// The origin of images of a checkpoint.
-    pub(super) fn of(checkpoint: &Checkpoint, raw: bool, truncation: TruncationArgument) -> Self {
-        Self { step: checkpoint.step, raw, weights: checkpoint.fingerprint(), truncation }
+    pub(super) fn of(checkpoint: &Checkpoint, raw: bool, truncation: TruncationArgument, reject: bool) -> Self {
+        Self { step: checkpoint.step, raw, weights: checkpoint.fingerprint(), truncation, reject }
     }
 }
 
-/// Creates the folder, or checks that the images in it are from the same checkpoint, with the same truncation.
+/// Creates the folder, or checks that the images in it have the same origin.
 ///
 /// # Errors
 ///
-/// If the folder has images of another or an unknown checkpoint, or of another truncation.
-pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool, truncation: TruncationArgument) -> Result<()> {
+/// If the folder has images of another or an unknown origin.
+pub(super) fn prepare(folder: &Path, origin: &SampleOrigin) -> Result<()> {
     files::create_folder(folder)?;
     files::remove_abandoned(folder, files::SHARED_AGE);
-    let origin = SampleOrigin::of(checkpoint, raw, truncation);
     let path = folder.join(files::OUTPUT_FOLDER_FILE);
     let is_sample = |name: &str| {
         ["seed-", "latent-", "frame-"].iter().find_map(|prefix| name.strip_prefix(prefix)).is_some_and(|rest| {
@@ -52,7 +54,7 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool, truncat
     let count = entries.flatten().filter(|entry| is_sample(&entry.file_name().to_string_lossy())).count();
     // Read after the images were counted: another shard that draws into this folder writes its origin before its first image.
     let found: Option<SampleOrigin> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if found.as_ref() == Some(&origin) {
+    if found.as_ref() == Some(origin) {
         return Ok(());
     }
     if count > 0 {
@@ -61,8 +63,10 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool, truncat
                 format!("another checkpoint (step {step}, not {})", origin.step)
             }
             SampleOrigin { raw, .. } if raw != origin.raw => "the same step with other weights (see --raw)".into(),
-            SampleOrigin { weights, .. } if weights == origin.weights => "another --truncation".into(),
-            _ => "another run".into(),
+            SampleOrigin { weights, .. } if weights != origin.weights => "another run".into(),
+            SampleOrigin { reject: true, .. } if !origin.reject => "the same checkpoint with --reject".into(),
+            SampleOrigin { reject: false, .. } if origin.reject => "the same checkpoint without --reject".into(),
+            _ => "another --truncation".into(),
         });
         let images = if count == 1 { "image" } else { "images" };
         return Err(Error::Request {
@@ -70,6 +74,6 @@ pub(super) fn prepare(folder: &Path, checkpoint: &Checkpoint, raw: bool, truncat
             hint: "choose another folder with --out, or remove the old images".into(),
         });
     }
-    let text = serde_json::to_vec(&origin).expect("plain data has a JSON form");
+    let text = serde_json::to_vec(origin).expect("plain data has a JSON form");
     files::write_atomically(&path, |out| out.write_all(&text).map_err(Error::file("write", &path)))
 }

@@ -72,13 +72,15 @@ impl SamplePart {
 
     /// What must be equal in all parts of an array.
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let SampleOrigin { step, raw, weights, truncation } = &self.origin;
+        let SampleOrigin { step, raw, weights, truncation, reject } = &self.origin;
+        let yes = |given: bool| if given { "given" } else { "not given" }.to_string();
         vec![
             ("the version of gpu-gan", self.version.clone()),
             ("the training step of the checkpoint", step.to_string()),
-            ("--raw", if *raw { "given" } else { "not given" }.into()),
+            ("--raw", yes(*raw)),
             ("the weights of the checkpoint (CRC-32)", weights.clone()),
             ("--truncation", truncation.to_string()),
+            ("--reject", yes(*reject)),
             ("the number of images", self.images.to_string()),
             ("the seeds (CRC-32)", self.inputs.clone()),
             ("the classes", format!("{:?}", self.classes.as_deref().unwrap_or_default())),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::train::scaled_latent;
+
 /// The largest factor.
 const MAX_TRUNCATION: f64 = 2.0;
 
@@ -33,12 +35,14 @@ impl fmt::Display for TruncationArgument {
 }
 
 impl TruncationArgument {
-    /// The scaled latent. At a factor of 1 it has the same bits.
-    pub(super) fn apply(self, mut latent: Vec<f32>) -> Vec<f32> {
-        for value in &mut latent {
-            *value = (f64::from(*value) * self.truncation) as f32;
-        }
-        latent
+    /// The factor.
+    pub(super) fn factor(self) -> f64 {
+        self.truncation
+    }
+
+    /// The scaled latent.
+    pub(super) fn apply(self, latent: Vec<f32>) -> Vec<f32> {
+        scaled_latent(latent, self.truncation)
     }
 }
 
@@ -54,15 +58,6 @@ fn parse(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_value_of_a_latent_is_multiplied_and_a_factor_of_one_keeps_its_bits() {
-        let latent = vec![0.1, -2.5, 1e-30];
-        let scaled = |truncation| TruncationArgument { truncation }.apply(latent.clone());
-        assert_eq!(scaled(1.0), latent);
-        assert_eq!(scaled(0.5), [0.05, -1.25, 5e-31]);
-        assert_eq!(scaled(0.0), [0.0, 0.0, 0.0]);
-    }
 
     #[test]
     fn factors_are_numbers_from_0_to_2() {

@@ -22,7 +22,8 @@ use crate::program::Device;
 use crate::progress::Console;
 use crate::shard::Shard;
 use crate::train::{
-    Checkpoint, ClassDistribution, ClassMix, Classes, FIRST_EVALUATED, GeneratorInput, Sampler, Settings, latent,
+    Checkpoint, ClassDistribution, ClassMix, Classes, FIRST_EVALUATED, GeneratorInput, RejectionCounts,
+    RejectionSampler, SampleRequest, Sampler, Settings, candidate_latent,
 };
 
 /// The number of images of `stacked-mnist` whose modes are counted, as in the literature: 26 for each mode.
@@ -42,6 +43,8 @@ pub struct Evaluation<'a> {
     pub training_count: usize,
     /// Whether to use the raw weights instead of the EMA weights.
     pub raw: bool,
+    /// Whether to generate images by discriminator rejection sampling; see [`RejectionSampler`].
+    pub reject: bool,
     /// The cache folder of classifiers.
     pub cache: Option<&'a Path>,
     /// The console for messages and progress.
@@ -110,12 +113,21 @@ impl Evaluation<'_> {
             checkpoints: Vec::new(),
             every_checkpoint: run.as_ref().is_some_and(|run| run.earlier.is_some()),
             raw: self.raw,
+            reject: self.reject && run.is_some(),
             class_names: Vec::new(),
             conditional: None,
             reader: reader.as_ref().map(DigitReader::accuracy),
         };
-        let part =
-            EvaluationPart { about, real, noise, generated: Vec::new(), modes, conditional: None, neighbours: None };
+        let part = EvaluationPart {
+            about,
+            real,
+            noise,
+            generated: Vec::new(),
+            rejection: None,
+            modes,
+            conditional: None,
+            neighbours: None,
+        };
         let mut measuring = Measuring { options: self, test: test.as_ref(), extractor, reader, part };
         if let Some(RunCheckpoints { checkpoint, earlier, neighbours }) = run {
             for path in earlier.unwrap_or_default() {
@@ -168,6 +180,7 @@ impl<'a> Measuring<'a> {
         let counted = self.reader.is_some().then_some(MODES_COUNT);
         let drawn = shard.range([training, counted].into_iter().flatten().fold(evaluated, usize::max));
         let pixels = generator.draw(drawn.clone())?;
+        self.part.rejection = generator.counts;
         let len = images.image(0).len();
         // The shard's parts of shorter lists are other images, which are drawn only if they are not among these.
         let mut part_of = |total: usize| {
@@ -209,7 +222,7 @@ impl<'a> Measuring<'a> {
 
     /// Adds a checkpoint to the evaluated ones, and opens its generator.
     fn begin(&mut self, path: &Path, checkpoint: &Checkpoint) -> Result<EvaluatedGenerator<'a>> {
-        let Evaluation { device, images, raw, console, .. } = *self.options;
+        let Evaluation { device, images, raw, reject, console, .. } = *self.options;
         console.message(&format!("checkpoint  {} (step {})", path.display(), checkpoint.step));
         self.part.about.checkpoints.push(EvaluatedCheckpoint {
             path: text_of(path),
@@ -219,7 +232,9 @@ impl<'a> Measuring<'a> {
         // The frequencies are those of the real images, which checkpoints of earlier versions do not have.
         let of_images = Classes::of(images);
         let distribution = checkpoint.model.classes.map(|count| ClassDistribution::new(count, of_images.as_ref()));
-        Ok(EvaluatedGenerator { sampler: Sampler::new(device, checkpoint, raw)?, distribution, console })
+        let rejection = if reject { Some(RejectionSampler::new(device, checkpoint, raw, 1.0, console)?) } else { None };
+        let sampler = Sampler::new(device, checkpoint, raw)?;
+        Ok(EvaluatedGenerator { sampler, rejection, counts: None, distribution, console })
     }
 
     /// The numbers of the shard's part of the evaluated images.
@@ -244,6 +259,10 @@ fn seed_of(number: usize) -> u64 {
 struct EvaluatedGenerator<'a> {
     /// The generator.
     sampler: Sampler,
+    /// The discriminator that rejects images, if there is rejection sampling.
+    rejection: Option<RejectionSampler>,
+    /// How many candidates it accepted in the last call of [`Self::draw`].
+    counts: Option<RejectionCounts>,
     /// The classes that the seeds of a conditional run draw.
     distribution: Option<ClassDistribution>,
     /// The console for progress.
@@ -253,12 +272,23 @@ struct EvaluatedGenerator<'a> {
 impl EvaluatedGenerator<'_> {
     /// Generates images, bytes (N, H, W, C). Image 0 has the seed [`FIRST_EVALUATED`].
     fn draw(&mut self, numbers: Range<usize>) -> Result<Vec<u8>> {
-        let task = self.console.task("generating images", numbers.len() as u64);
-        let (size, distribution) = (self.sampler.latent_size(), &self.distribution);
-        let input = |number: usize| {
+        let (size, first, distribution) = (self.sampler.latent_size(), numbers.start, &self.distribution);
+        let request = |number: usize| {
             let seed = seed_of(number);
-            let class = distribution.as_ref().map(|distribution| ClassMix::from(distribution.draw(seed)));
-            GeneratorInput { latent: latent(seed, size), class }
+            SampleRequest { seed, class: distribution.as_ref().map(|distribution| distribution.draw(seed)) }
+        };
+        let mut accepted = vec![0; numbers.len()];
+        if let Some(sampler) = &mut self.rejection {
+            accepted = sampler.accept(&numbers.clone().map(request).collect::<Vec<_>>(), self.console)?;
+            self.counts = Some(RejectionCounts::of(&accepted));
+        }
+        let task = self.console.task("generating images", numbers.len() as u64);
+        let input = |number: usize| {
+            let SampleRequest { seed, class } = request(number);
+            GeneratorInput {
+                latent: candidate_latent(seed, accepted[number - first], size),
+                class: class.map(ClassMix::from),
+            }
         };
         let mut pixels = Vec::new();
         self.sampler.generate(numbers, input, |numbers, bytes| {

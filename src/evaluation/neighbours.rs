@@ -70,8 +70,8 @@ impl NearestTrainingImages {
         Ok(Self { memorisation, image: path.to_path_buf() })
     }
 
-    /// The lines of the text report.
-    pub(super) fn lines(&self) -> Vec<String> {
+    /// The lines of the text report. `name` is that of the run's column.
+    pub(super) fn lines(&self, name: &str) -> Vec<String> {
         let MemorisationScores { images, training_images, held_out, generated, real, ratio, suspicious } =
             self.memorisation;
         let others = if held_out { "held-out images" } else { "training images" };
@@ -81,7 +81,7 @@ impl NearestTrainingImages {
             format!(
                 "nearest neighbours, by pixels, of {images} generated images among {training_images} training images\n"
             ),
-            format!("{:<16}{:>14}{others:>18}{:>14}   good", "", "this run", "ratio"),
+            format!("{:<16}{name:>14}{others:>18}{:>14}   good", "", "ratio"),
             format!(
                 "{:<16}{generated:>14.2}{real:>18.2}{ratio:>14}   about 1; copies are far below",
                 "median distance"

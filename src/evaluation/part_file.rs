@@ -1,7 +1,7 @@
 //! The file of a part of an evaluation: safetensors, with the description of the evaluation as metadata.
 //!
-//! The tensors are `real.features` and `real.logits`, `noise.*` and `generated.K.*` likewise, with a row for each image, `modes.real` and
-//! `modes.generated` (counts), and for a conditional run `training.images`, `training.classes`, `test.images` and `test.classes`.
+//! The tensors are `real.features` and `real.logits`, `noise.*` and `generated.K.*` likewise, with a row for each image, `rejection` (the
+//! numbers of images and of candidates), `modes.real` and `modes.generated` (counts), and for a conditional run `training.images`, `training.classes`, `test.images` and `test.classes`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,9 +17,12 @@ use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::metrics::{ExtractorKind, Features, ImageFeatures, LabelledImages};
 use crate::shard::{ShardFile, damaged};
+use crate::train::RejectionCounts;
 
 /// The name of the entry of the metadata.
 const METADATA: &str = "gpu-gan-evaluation";
+/// The name of the tensor of the counts of candidates.
+const REJECTION: &str = "rejection";
 /// The version of the file format. It increases when older versions of the program cannot read new files.
 const FORMAT: u32 = 1;
 /// The largest file that is read, in bytes.
@@ -55,6 +58,10 @@ impl EvaluationPart {
         tensors.extend(matrices.into_iter().map(|(name, matrix)| {
             (name, Dtype::F32, vec![matrix.rows(), matrix.width()], bytemuck::cast_slice(matrix.values()))
         }));
+        let counts = self.rejection.map(|RejectionCounts { images, candidates, .. }| [images, candidates]);
+        if let Some(counts) = &counts {
+            tensors.push((REJECTION.into(), Dtype::U64, vec![2], bytemuck::cast_slice(counts)));
+        }
         if let Some(ModeHistograms { generated, real }) = &self.modes {
             let counts = [("real", Some(real)), ("generated", generated.as_ref())];
             tensors.extend(counts.into_iter().filter_map(|(name, counts)| {
@@ -132,7 +139,8 @@ impl EvaluationPart {
         };
         let real = stored.images("real", about.real.total())?;
         let noise = if is_run { None } else { Some(stored.images("noise", count)?) };
-        Ok(Self { real, noise, generated, modes, conditional, neighbours: None, about })
+        let rejection = if about.reject { Some(stored.rejection()?) } else { None };
+        Ok(Self { real, noise, generated, rejection, modes, conditional, neighbours: None, about })
     }
 }
 
@@ -164,6 +172,9 @@ fn check(about: &EvaluationAbout) -> Result<Option<usize>, String> {
             Some(classes)
         }
     };
+    if about.reject && about.checkpoints.is_empty() {
+        return impossible("rejected images of no checkpoint");
+    }
     match about.conditional {
         Some(counts) if classes.is_none() || about.checkpoints.is_empty() || counts.training < about.real.count() => {
             impossible("the number of images for the conditional scores")
@@ -203,6 +214,13 @@ impl StoredPart<'_> {
         };
         let features = matrix("features", self.about.features)?;
         Ok(ImageFeatures { features, logits: self.classes.map(|classes| matrix("logits", classes)).transpose()? })
+    }
+
+    /// How many candidates were accepted.
+    fn rejection(&self) -> Result<RejectionCounts, String> {
+        let words = self.bytes(REJECTION, Dtype::U64, &[2])?.as_chunks::<8>().0;
+        let [images, candidates] = [words[0], words[1]].map(u64::from_le_bytes);
+        RejectionCounts::new(images, candidates).ok_or_else(|| format!("{REJECTION} does not count candidates"))
     }
 
     /// The number of images of each mode, of the shard's part of the images.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::neighbours::NearestTrainingImages;
 use crate::metrics::{Accuracy, ConditionalScores, ExtractorKind, Metrics, Modes, Overlap};
+use crate::train::RejectionCounts;
 
 /// The largest number of classes that the table of classes shows.
 const MAX_CLASSES_SHOWN: usize = 32;
@@ -62,6 +63,9 @@ pub struct RunMetrics {
     pub step: u64,
     /// Whether the raw weights were used instead of the EMA weights.
     pub raw: bool,
+    /// The accepted candidates for all generated images, with rejection sampling (`--reject`). `None` without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<RejectionCounts>,
     /// The seed of the first image. The seeds of the other images follow.
     pub first_seed: u64,
     /// The metrics of the images.
@@ -86,6 +90,13 @@ pub struct CheckpointMetrics {
     pub metrics: Metrics,
 }
 
+impl RunMetrics {
+    /// The name of the run's column in tables.
+    fn column(&self) -> &'static str {
+        if self.rejection.is_some() { "with rejection" } else { "this run" }
+    }
+}
+
 impl EvaluationReport {
     /// The report as tables.
     pub fn to_text(&self) -> String {
@@ -93,13 +104,16 @@ impl EvaluationReport {
             (Some(run), _) => {
                 let last = run.first_seed + run.metrics.images as u64 - 1;
                 let weights = if run.raw { ", raw weights" } else { "" };
+                let rejection = if run.rejection.is_some() { ", with rejection" } else { "" };
                 let what = format!(
-                    "{} images of {} (seeds {} to {last}{weights})",
+                    "{} images of {} (seeds {} to {last}{weights}{rejection})",
                     run.metrics.images,
                     run.checkpoint.display(),
                     run.first_seed
                 );
-                (vec![what], vec![("this run", &run.metrics), ("real images", &self.real_images)])
+                let counts = run.rejection.map(|counts| format!("rejection sampling {counts}"));
+                let columns = vec![(run.column(), &run.metrics), ("real images", &self.real_images)];
+                (std::iter::once(what).chain(counts).collect(), columns)
             }
             (None, Some(noise)) => (vec![], vec![("real images", &self.real_images), ("noise", noise)]),
             (None, None) => (vec![], vec![("real images", &self.real_images)]),
@@ -115,9 +129,10 @@ impl EvaluationReport {
         let names = self.run.as_ref().map_or(&[][..], |run| &run.class_names);
         lines.extend(classes(&columns, names));
         lines.extend(checkpoints(&self.checkpoints));
-        lines.extend(self.modes.iter().flat_map(ModeCounts::lines));
+        let name = self.run.as_ref().map_or("", RunMetrics::column);
+        lines.extend(self.modes.iter().flat_map(|modes| modes.lines(name)));
         lines.extend(self.notes(columns[0].1));
-        lines.extend(self.run.iter().filter_map(|run| run.neighbours.as_ref()).flat_map(NearestTrainingImages::lines));
+        lines.extend(self.run.iter().filter_map(|run| run.neighbours.as_ref()).flat_map(|found| found.lines(name)));
         lines.join("\n")
     }
 
@@ -188,9 +203,10 @@ impl EvaluationReport {
 
 impl ModeCounts {
     /// The lines of the table of modes. It is a separate table, because more images are counted than evaluated.
-    fn lines(&self) -> Vec<String> {
+    /// `name` is that of the run's column.
+    fn lines(&self, name: &str) -> Vec<String> {
         let columns: Vec<(&str, &Modes)> =
-            self.run.iter().map(|run| ("this run", run)).chain([("real images", &self.real)]).collect();
+            self.run.iter().map(|run| (name, run)).chain([("real images", &self.real)]).collect();
         let line = |what: &str, cell: &dyn Fn(&(&str, &Modes)) -> String, good: &str| {
             let cells: Vec<String> = columns.iter().map(|column| format!("{:>14}", cell(column))).collect();
             format!("{what:<16}{}   {good}", cells.concat())
@@ -292,7 +308,7 @@ mod tests {
         let half: Vec<u64> = (0..1000).map(|mode| 52 * (mode % 2)).collect();
         let reader = Accuracy { right: 99, of: 100 };
         let counts = ModeCounts { reader, run: Some(Modes::of(&half)), real: Modes::of(&[26; 1000]) };
-        let text = counts.lines().join("\n");
+        let text = counts.lines("this run").join("\n");
         for line in [
             "                      this run   real images   good",
             "modes hit                  500          1000   high, up to 1000",
@@ -302,7 +318,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}\ndoes not say: {line}");
         }
-        let alone = ModeCounts { run: None, ..counts }.lines().join("\n");
+        let alone = ModeCounts { run: None, ..counts }.lines("").join("\n");
         assert!(alone.contains("\nmodes hit                 1000   high"), "{alone}");
     }
 }

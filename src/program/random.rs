@@ -17,6 +17,8 @@ pub mod stream {
     pub const MIX: u32 = 4;
     /// The class of a sample that is requested by its seed.
     pub const CLASS: u32 = 5;
+    /// Whether rejection sampling accepts a candidate for a sample that is requested by its seed.
+    pub const ACCEPT: u32 = 6;
     /// DiffAugment; the n-th in a step and its gradient use `DIFF_AUGMENT + n`.
     pub const DIFF_AUGMENT: u32 = 50;
     /// The digits of an image of the data set `stacked-mnist`, which has a seed of its own.

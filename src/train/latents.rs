@@ -4,7 +4,20 @@ use crate::program::random::{normal, stream};
 
 /// The latent of a seed: `size` standard normal numbers, which depend on the seed alone.
 pub fn latent(seed: u64, size: usize) -> Vec<f32> {
-    (0..size as u32).map(|index| normal(seed, stream::SAMPLE, 0, index) as f32).collect()
+    candidate_latent(seed, 0, size)
+}
+
+/// The latent of a candidate of a seed, in rejection sampling. Candidate 0 is the latent of the seed.
+pub fn candidate_latent(seed: u64, number: u32, size: usize) -> Vec<f32> {
+    (0..size as u32).map(|index| normal(seed, stream::SAMPLE, number, index) as f32).collect()
+}
+
+/// A latent times a factor (truncation). At a factor of 1 it has the same bits.
+pub fn scaled_latent(mut latent: Vec<f32>, factor: f64) -> Vec<f32> {
+    for value in &mut latent {
+        *value = (f64::from(*value) * factor) as f32;
+    }
+    latent
 }
 
 /// Spherical linear interpolation between two latents (Shoemake 1985), with `t` from 0 to 1. The direction rotates at a constant rate,
@@ -90,6 +103,27 @@ mod tests {
     #[track_caller]
     fn assert_near(got: f64, want: f64) {
         assert!((got - want).abs() < 1e-5, "{got} instead of {want}");
+    }
+
+    #[test]
+    fn the_candidates_of_a_seed_begin_with_its_latent_and_are_independent() {
+        let candidates: Vec<Vec<f32>> = (0..4).map(|number| candidate_latent(7, number, 1000)).collect();
+        assert_eq!(candidates[0], latent(7, 1000));
+        for (number, one) in candidates.iter().enumerate() {
+            for other in candidates.iter().skip(number + 1).chain([&latent(8, 1000)]) {
+                // Four standard deviations of the correlation of 1000 independent pairs.
+                let correlation = dot(&unit(one), &unit(other));
+                assert!(correlation.abs() < 4.0 / 1000_f64.sqrt(), "candidate {number}: {correlation}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_latent_is_multiplied_and_a_factor_of_one_keeps_its_bits() {
+        let latent = vec![0.1, -2.5, 1e-30];
+        assert_eq!(scaled_latent(latent.clone(), 1.0), latent);
+        assert_eq!(scaled_latent(latent.clone(), 0.5), [0.05, -1.25, 5e-31]);
+        assert_eq!(scaled_latent(latent, 0.0), [0.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! end the run. A [`Checkpoint`] holds all that a run needs to resume as if it had not
 //! stopped, and all that a [`Sampler`] needs to draw images.
 
+mod acceptance;
 mod adversarial;
 mod alarms;
 mod background_evaluator;
@@ -24,6 +25,7 @@ mod progress;
 mod projector;
 mod quality;
 mod ranks;
+mod rejection;
 mod run_folder;
 mod run_report;
 mod sampler;
@@ -43,7 +45,7 @@ pub(crate) use checkpoint::EMA as EMA_PREFIX;
 pub use chunks::{ChunkLoader, capacity, with_fewer_images};
 pub use classes::{ClassDistribution, Classes, SampleRequest};
 pub use gan::Gan;
-pub use latents::{latent, loop_through, slerp};
+pub use latents::{candidate_latent, latent, loop_through, scaled_latent, slerp};
 pub use log::Row;
 pub use losses::{HISTORY_NAMES, HISTORY_ROWS, Losses};
 pub use observer::{Observer, TrainingEvent};
@@ -52,6 +54,7 @@ pub use progress::TrainingProgress;
 pub use projector::{Projection, Projector};
 pub use quality::Measured;
 pub use ranks::{Communicator, Rank, SingleProcess, mean_over_ranks};
+pub use rejection::{RejectionCounts, RejectionSampler};
 pub use run_folder::{RunFolder, Sheet};
 pub use sampler::{ClassMix, GeneratorInput, ImageRoutine, Sampler};
 pub use settings::{Augment, FEW_IMAGES, Facts, InitSource, OutputSettings, Settings};

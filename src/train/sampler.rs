@@ -11,7 +11,7 @@ use crate::program::{Device, Element, Executor, Program, RoutineId, TensorId, Va
 use crate::report::pixels;
 
 /// The number of images per batch. Images do not depend on the others in a batch, so the batch size does not change them.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// A routine that draws a batch of images, and the tensors that it reads and writes.
 #[derive(Debug, Clone)]
@@ -43,7 +43,13 @@ impl ImageRoutine {
 
     /// Adds a routine that draws `batch` images of whole inputs of a generator: latents, and in a conditional model after each of them the
     /// weights of all classes.
-    fn of_whole_inputs(program: &mut Program, generator: &Network, model: &Model, name: &str, batch: usize) -> Self {
+    pub(super) fn of_whole_inputs(
+        program: &mut Program,
+        generator: &Network,
+        model: &Model,
+        name: &str,
+        batch: usize,
+    ) -> Self {
         let [_, _, size] = model.generator_input();
         Self::write(program, generator, model, name, [batch, size], None)
     }
@@ -122,6 +128,17 @@ pub struct ClassMix {
     pub to: u8,
     /// The share of `to`, 0 to 1.
     pub share: f32,
+}
+
+impl GeneratorInput {
+    /// Writes the whole input: the latent, and in a conditional model after it the weights of all classes.
+    pub(super) fn write(&self, whole: &mut [f32]) {
+        let (of_latent, of_classes) = whole.split_at_mut(self.latent.len());
+        of_latent.copy_from_slice(&self.latent);
+        if let Some(class) = self.class {
+            class.write(of_classes);
+        }
+    }
 }
 
 impl From<u8> for ClassMix {
@@ -217,14 +234,9 @@ impl Sampler {
             let drawn = first..numbers.end.min(batch + BATCH);
             let mut inputs = vec![0.0; BATCH * whole];
             for number in drawn.clone() {
-                let GeneratorInput { latent, class } = input(number);
-                assert_eq!(class.is_some(), self.distribution.is_some(), "the class of input {number}");
-                let place = &mut inputs[(number - batch) * whole..][..whole];
-                let (of_latent, of_classes) = place.split_at_mut(self.latent_size);
-                of_latent.copy_from_slice(&latent);
-                if let Some(class) = class {
-                    class.write(of_classes);
-                }
+                let input = input(number);
+                assert_eq!(input.class.is_some(), self.distribution.is_some(), "the class of input {number}");
+                input.write(&mut inputs[(number - batch) * whole..][..whole]);
             }
             let values = self.routine.draw_inputs(self.executor.as_mut(), &inputs, &[], drawn.end - batch)?;
             let values = &values[(first - batch) * self.routine.image_len..];

@@ -35,6 +35,7 @@ mod pipes;
 mod project;
 mod recipe;
 mod refusals;
+mod reject;
 mod report;
 mod resume;
 mod sample;

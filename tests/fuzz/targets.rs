@@ -380,6 +380,7 @@ fn evaluation_part_seeds() -> Vec<Vec<u8>> {
         count: 6,
         training_count: 6,
         raw: false,
+        reject: false,
         cache: None,
         console: &Console::silent(),
     };
