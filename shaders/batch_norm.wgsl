@@ -11,14 +11,16 @@
 //                   e = dz = dy * f'(z), where dy and dz are the activation's gradients
 //   grad_input      daffine = sum e * xhat, sum e over all rows: dgamma, dbeta;
 //                   dx = gamma * inv_std * (e - mean(e) - xhat * mean(e * xhat)), means over the group's rows
-//   grad_whole      grad_sums and grad_input in one dispatch, for few rows
+//   grad_whole      grad_sums and grad_input in one dispatch, for few rows;  dy is `reduced`, also where it is complete
 //
 //           The product that computes x, or dy, may already have written `sums` in its epilogue. Or it left split-K partial sums;
-//           then statistics and whole reduce them into x, and grad_sums into dy:
+//           then statistics and whole reduce them into x, and grad_sums and grad_whole into dy:
 //   reduced = sum of partials[s] over all s, in order
+//           grad_whole has no binding left for them, so they and daffine, which Adam takes from there, are in one: partials_and_daffine
 //
 // Shapes    x, y, z, dy, dz, dx, reduced (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
-//           sums (GROUPS, PARTS, 2 * C + 1), partials (SPLITS, GROUPS * ROWS, C);  rows are all pixels of all images of a group
+//           sums (GROUPS, PARTS, 2 * C + 1), partials (SPLITS, GROUPS * ROWS, C)
+//           partials_and_daffine: partials, and daffine from DAFFINE_AT on;  rows are all pixels of all images of a group
 // Mapping   statistics, forward, grad_sums, grad_input: a workgroup per 32 channels of a slice (y) of a group (z), 8 lanes share
 //           its rows;  *whole: a workgroup per WIDTH channels, HEIGHT lanes share all rows, each a run of them;  evaluate: an
 //           invocation per element, in a grid-stride loop
@@ -36,6 +38,8 @@ override SLICE_ROWS: u32 = 1u;
 override PARTS: u32 = 1u;
 // Split-K partial sums to reduce first; 1 for none.
 override SPLITS: u32 = 1u;
+// Offset of daffine in `partials_and_daffine`.
+override DAFFINE_AT: u32 = 0u;
 // Added to the variance.
 override EPS: f32 = 0.0;
 // Weight of the newest statistics in the running ones.
@@ -59,6 +63,7 @@ override HEIGHT: u32 = 1u;
 @group(0) @binding(11) var<storage, read_write> daffine: array<f32>;
 @group(0) @binding(12) var<storage, read> partials: array<f32>;
 @group(0) @binding(13) var<storage, read_write> reduced: array<f32>;
+@group(0) @binding(14) var<storage, read_write> partials_and_daffine: array<f32>;
 
 var<workgroup> lanes: array<vec2<f32>, 256>;
 
@@ -355,7 +360,14 @@ fn grad_whole(
         if stores {
             for (var r = rows.x; r < rows.y; r++) {
                 let i = r * C + c;
-                sum += gradient(i, dy[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+                if SPLITS > 1u {
+                    var total_of_splits = 0.0;
+                    for (var s = 0u; s < SPLITS; s++) {
+                        total_of_splits += partials_and_daffine[s * GROUPS * ROWS * C + i];
+                    }
+                    reduced[i] = total_of_splits;
+                }
+                sum += gradient(i, reduced[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
             }
         }
         let of_group = sum_of_lanes(lane, WIDTH, HEIGHT, sum);
@@ -364,13 +376,13 @@ fn grad_whole(
             for (var r = rows.x; r < rows.y; r++) {
                 let i = r * C + c;
                 var value: f32;
-                if KIND == NONE { value = dy[i]; } else { value = dz[i]; }
+                if KIND == NONE { value = reduced[i]; } else { value = dz[i]; }
                 dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, value, of_group);
             }
         }
     }
     if stores && lane.y == 0u {
-        daffine[c] = total.y;
-        daffine[C + c] = total.x;
+        partials_and_daffine[DAFFINE_AT + c] = total.y;
+        partials_and_daffine[DAFFINE_AT + C + c] = total.x;
     }
 }

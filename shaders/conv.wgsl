@@ -5,6 +5,7 @@
 //   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  a transposed convolution is this, applied to dy
 //   grad_weight       dw[u,v,c,o] = sum_{n,i,j} x[n,p,q,c] * dy[n,i,j,o]
 //                     with p = i*STRIDE + u - PAD, q = j*STRIDE + v - PAD;  x and dy are 0 outside their edges
+//                     with BIAS_AT also the gradient of the bias (conv_bias.wgsl)
 //   *_and_statistics, *_and_gradient_sums   the same, with an epilogue for batch normalisation (conv_epilogue.wgsl)
 //
 // Split-K   Where there would be too few workgroups, or loops too long, the depth is cut into SPLITS ranges of SPLIT_DEPTH terms.
@@ -13,7 +14,7 @@
 //
 // Shapes    left is x, dy, x  and right is w, w, dy  of the three products
 //           x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
-//           partials (SPLITS, shape of the result), result, activated_y, activated, normalised_x (LEN)
+//           partials (SPLITS, shape of the result), from BIAS_AT on (SPLITS, shape of the bias), result, activated_y, activated, normalised_x (LEN)
 //           sums (GROUPS, PARTS, 2 * columns + 1), saved (GROUPS, 2, columns);  a part is PART_ROWS rows
 // Mapping   A workgroup computes a tile of ROWS rows and COLUMNS columns of  A (rows, depth) * B (depth, columns)  in stages of DEPTH
 //           terms that go through workgroup memory. An invocation loads its vectors of the next stage, at most four of each tile,
@@ -33,6 +34,12 @@
 override LEN: u32 = 1u;
 // Channels of the result, for reduce_partials.
 override BIAS_LEN: u32 = 1u;
+// Numbers of the result for each row of the next layer, for reduce_partials_and_multiply.
+override ROW_LEN: u32 = 1u;
+// Columns of the next layer, at most four.
+override NEXT_COLUMNS: u32 = 1u;
+// Whether the next layer has a bias.
+override NEXT_HAS_BIAS: bool = false;
 // Groups of images, for the sums of batch normalisation.
 override GROUPS: u32 = 1u;
 // Entries of `sums` for each group.
@@ -50,6 +57,10 @@ override DOWN: u32 = 1u;
 override ACROSS: u32 = 1u;
 // Whether the number of terms of a stage is hidden from the compiler, so that it does not unroll them.
 override ROLLED: bool = false;
+// Where the partial sums of the gradient of the bias begin in `partials`; 0 where grad_weight does not compute it.
+override BIAS_AT: u32 = 0u;
+// Whether that is the bias of a transposed convolution.
+override BIAS_OF_LEFT: bool = false;
 // By how many vectors those of depths 4.., 8.. and 12.. of a tile are moved (by exclusive or): 2 keeps invocations that store depths of one
 // row out of one memory bank. Only tiles of a multiple of 8 vectors are moved.
 override SWIZZLE: u32 = 0u;
@@ -65,6 +76,8 @@ override COLUMNS: u32 = 4u * LINE_B;
 override A_VECTORS: u32 = DEPTH * LINE_A;
 // Vectors of tile B.
 override B_VECTORS: u32 = DEPTH * LINE_B;
+// Vectors of four columns, or rows, whose depth the gradient of the bias is.
+override DEPTH_SUMS: u32 = max(LINE_A, LINE_B);
 // Invocations are in strips of this many columns, so that those that read at a time read few vectors of both tiles.
 override STRIP: u32 = min(8u, TX);
 // Rows of an entry of `sums`; a tile has one or more.
@@ -468,6 +481,7 @@ fn put(product: u32, lane: u32, stage: Stage) {
 
 // Adds up all terms of a tile.
 fn multiply_tile(product: u32, tile: Tile, lane: u32, products: ptr<function, Products>) {
+    if product == GRAD_WEIGHT && adds_depth(tile, lane) { depth_sums[lane] = vec4<f32>(); }
     workgroupBarrier();
     var start = next_stage(product, tile, tile.first_depth);
     var stage = Stage();
@@ -479,6 +493,7 @@ fn multiply_tile(product: u32, tile: Tile, lane: u32, products: ptr<function, Pr
         let following = next_stage(product, tile, start + DEPTH);
         if following < tile.end_depth { stage = load(product, tile, lane, following); }
         multiply(products, lane, select(DEPTH, min(DEPTH, tile.end_depth - start), ROLLED));
+        if product == GRAD_WEIGHT && adds_depth(tile, lane) { add_depth(lane, start); }
         start = following;
     }
 }
@@ -561,4 +576,5 @@ fn grad_weight(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_i
     let tile = grad_weight_tile(id, lane);
     multiply_tile(GRAD_WEIGHT, tile, lane, &products);
     store_partials(&products, lane, C_OUT, tile.first_column);
+    store_bias_gradient(tile, lane);
 }

@@ -17,11 +17,13 @@
 //                                                                       loss, so the derivatives are those of the whole
 //   D(x) = sigmoid(l), or l clamped to [0, 1] for least squares; D(x) > 1/2 counts as "real"
 //
-//   With SPLITS > 1 the product before it leaves the logits in partial sums, which are added here:
-//                   reduced = b + sum of partials[s] over all splits s, in order
+//   With TERMS > 0 the logits are computed here, from what the product before it leaves in partial sums, or with IS_LAYER from the
+//   operands of the last layer:
+//                   logits[n] = b + sum of terms[t,n] over all splits t, in order
+//                   logits[n] = b + sum over t of terms[n,t] * w[t]
 //
-// Shapes    clock (1), u32    logits, reduced, dlogits (2*N) or (N)    reals (N)    history (HISTORY, COLUMNS)
-//           partials (SPLITS, shape of the logits)    b (1)
+// Shapes    clock (1), u32    logits, dlogits (2*N) or (N)    reals (N)    history (HISTORY, COLUMNS)
+//           terms (TERMS, shape of the logits), with IS_LAYER (shape of the logits, TERMS)    w (TERMS)    b (1)
 // Mapping   one workgroup; 256 lanes share the rows
 // Twin      src/cpu/loss.rs
 
@@ -38,11 +40,13 @@ override COLUMNS: u32;
 // First column that is written.
 override COLUMN: u32;
 
-// The number of partial sums of each logit.
-override SPLITS: u32 = 1u;
+// The number of terms of each logit; 0 where the logits are complete.
+override TERMS: u32 = 0u;
+// Whether the terms are those of a layer, and not partial sums.
+override IS_LAYER: bool = false;
 // The number of logits.
 override LOGITS: u32 = 1u;
-// Whether the product before it has a bias.
+// Whether a bias is added.
 override HAS_BIAS: bool = false;
 
 // Value of KIND: non-saturating loss.
@@ -64,13 +68,13 @@ const FAKE = 1u;
 const GENERATED = 2u;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read_write> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> reals: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
 @group(0) @binding(4) var<storage, read_write> history: array<f32>;
-@group(0) @binding(5) var<storage, read> partials: array<f32>;
+@group(0) @binding(5) var<storage, read> terms: array<f32>;
 @group(0) @binding(6) var<storage, read> b: array<f32>;
-@group(0) @binding(7) var<storage, read_write> reduced: array<f32>;
+@group(0) @binding(7) var<storage, read> w: array<f32>;
 
 var<workgroup> lanes: array<vec3<f32>, 256>;
 
@@ -130,15 +134,22 @@ fn probability_real(l: f32) -> f32 {
     return sigmoid(l);
 }
 
-fn logit(at: u32) -> f32 {
-    if SPLITS == 1u { return logits[at]; }
-    var sum = 0.0;
-    for (var s = 0u; s < SPLITS; s++) {
-        sum += partials[s * LOGITS + at];
+// Computes the logits where they are not complete.
+fn complete_logits(lane: u32) {
+    if TERMS == 0u { return; }
+    for (var at = lane; at < LOGITS; at += 256u) {
+        var sum = 0.0;
+        for (var t = 0u; t < TERMS; t++) {
+            if IS_LAYER {
+                sum += terms[at * TERMS + t] * w[t];
+            } else {
+                sum += terms[t * LOGITS + at];
+            }
+        }
+        if HAS_BIAS { sum += b[0]; }
+        logits[at] = sum;
     }
-    if HAS_BIAS { sum += b[0]; }
-    reduced[at] = sum;
-    return sum;
+    storageBarrier();
 }
 
 // Writes the gradient of one logit; returns its loss, D(x), and 1 where D(x) is on the wanted side.
@@ -169,11 +180,12 @@ fn write_means(lane: u32, sum: vec3<f32>, column: u32) {
 
 @compute @workgroup_size(256)
 fn discriminator(@builtin(local_invocation_index) lane: u32) {
+    complete_logits(lane);
     var of_reals = vec3<f32>();
     var of_fakes = vec3<f32>();
     for (var i = lane; i < N; i += 256u) {
-        let real = logit(i);
-        let fake = logit(N + i);
+        let real = logits[i];
+        let fake = logits[N + i];
         of_reals += row(REAL, i, real, fake);
         of_fakes += row(FAKE, N + i, fake, real);
     }
@@ -183,9 +195,10 @@ fn discriminator(@builtin(local_invocation_index) lane: u32) {
 
 @compute @workgroup_size(256)
 fn generator(@builtin(local_invocation_index) lane: u32) {
+    complete_logits(lane);
     var of_fakes = vec3<f32>();
     for (var i = lane; i < N; i += 256u) {
-        of_fakes += row(GENERATED, i, logit(i), reals[i]);
+        of_fakes += row(GENERATED, i, logits[i], reals[i]);
     }
     write_means(lane, of_fakes, COLUMN);
 }

@@ -60,6 +60,18 @@ fn store_columns_of_b(depth: u32, vector: u32, four: vec4<f32>) {
     }
 }
 
+// A vector of four rows of a depth of A, as it was rounded.
+fn rows_at(depth: u32, vector: u32) -> vec4<f32> {
+    let at = depth * SIZE + 4u * vector;
+    return vec4<f32>(vec4<f16>(tile_a[at], tile_a[at + 1u], tile_a[at + 2u], tile_a[at + 3u])) / SCALE_A;
+}
+
+// A vector of four columns of a depth of B, as it was rounded.
+fn columns_at(depth: u32, vector: u32) -> vec4<f32> {
+    let at = depth * SIZE + 4u * vector;
+    return vec4<f32>(vec4<f16>(tile_b[at], tile_b[at + 1u], tile_b[at + 2u], tile_b[at + 3u])) / SCALE_B;
+}
+
 // The first line of matrices of a subgroup. Invocations are assigned to subgroups in their order.
 fn first_line(lane: u32) -> u32 {
     return lane / SUBGROUP * (MATRICES / IN_LINE);

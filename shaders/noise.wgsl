@@ -2,9 +2,10 @@
 //
 //   normal    y ~ N(0, 1): Box-Muller transform (1958) of the words of philox(block, step, stream, 0), with four
 //             positions per block; y[i] has the position FIRST + i
+//   tick_and_normal   that of clock.wgsl, then normal with the new number of the step, for few numbers
 //
 // Shapes    clock (1), u32    y (LEN)
-// Mapping   one invocation per block of four numbers, in a grid-stride loop
+// Mapping   one invocation per block of four numbers, in a grid-stride loop;  tick_and_normal: one workgroup
 // Twin      src/cpu/noise.rs
 
 // Number of elements.
@@ -16,6 +17,7 @@ override FIRST: u32;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> ticking: array<u32>; // the clock, where it is advanced
 
 // The natural logarithm of u in [2^-24, 1): u = 2^e * m with m in [0.7, 1.4), ln m = 2 artanh((m - 1) / (m + 1)).
 // WGSL allows the built-in log errors of 2^-21, and drivers differ. Latents must be the same on every device, so this one is
@@ -35,15 +37,12 @@ fn box_muller(u: vec2<f32>) -> vec2<f32> {
     return sqrt(-2.0 * log_of(u.x)) * circle(u.y - 0.5);
 }
 
-@compute @workgroup_size(64)
-fn normal(
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-) {
+// Draws every `stride`-th block from `first_block` on, in step number `step`.
+fn draw(step: u32, first_block: u32, stride: u32) {
     // The first block may begin before the first element: then its index wraps around, and is not below LEN.
     let offset = FIRST % 4u;
-    for (var block = id.x; 4u * block < LEN + offset; block += 64u * groups.x) {
-        let u = uniform_numbers(philox(vec4<u32>(FIRST / 4u + block, clock[0], STREAM, 0u)));
+    for (var block = first_block; 4u * block < LEN + offset; block += stride) {
+        let u = uniform_numbers(philox(vec4<u32>(FIRST / 4u + block, step, STREAM, 0u)));
         let first = 4u * block - offset;
         let z01 = box_muller(u.xy);
         let z23 = box_muller(u.zw);
@@ -52,4 +51,20 @@ fn normal(
         if first + 2u < LEN { y[first + 2u] = z23.x; }
         if first + 3u < LEN { y[first + 3u] = z23.y; }
     }
+}
+
+@compute @workgroup_size(64)
+fn normal(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    draw(clock[0], id.x, 64u * groups.x);
+}
+
+@compute @workgroup_size(256)
+fn tick_and_normal(@builtin(local_invocation_index) lane: u32) {
+    let step = ticking[0] + 1u;
+    storageBarrier(); // all lanes have read it
+    if lane == 0u { ticking[0] = step; }
+    draw(step, lane, 256u);
 }

@@ -41,6 +41,16 @@ fn store_columns_of_b(depth: u32, vector: u32, four: vec4<f32>) {
     tile_b[place_in(LINE_B, depth, vector)] = four;
 }
 
+// A vector of four rows of a depth of A.
+fn rows_at(depth: u32, vector: u32) -> vec4<f32> {
+    return tile_a[place_in(LINE_A, depth, vector)];
+}
+
+// A vector of four columns of a depth of B.
+fn columns_at(depth: u32, vector: u32) -> vec4<f32> {
+    return tile_b[place_in(LINE_B, depth, vector)];
+}
+
 // The blocks of an invocation; column r of a matrix is row r of a block.
 struct Products {
     top_left: mat4x4<f32>,

@@ -31,6 +31,18 @@ fn the_dispatches_of_a_step_are_those_of_the_golden_lists() {
     }
 }
 
+/// With the kernels of GPUs, with those of software adapters with subgroups, and with those of other software adapters, whose products leave no
+/// statistics for batch normalisation.
+#[test]
+fn a_step_has_as_many_dispatches_as_the_documents_say() {
+    let kernel_sets = [KernelSet::Portable, KernelSet::Lanes, KernelSet::Direct];
+    for (model, known) in [("dcgan-fast", [44, 47, 51]), ("dcgan-small", [55, 54, 66])] {
+        let gan = gan(model);
+        let counts = kernel_sets.map(|kernels| DispatchList::new(&gan.program, gan.step, kernels).dispatches.len());
+        assert_eq!(counts, known, "{model}");
+    }
+}
+
 /// Without scaling, gradients of a mean over a batch lose most of their digits when they are rounded to f16.
 #[test]
 fn mixed_precision_scales_gradients_before_it_rounds_them_and_nothing_else() {

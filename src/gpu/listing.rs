@@ -11,7 +11,7 @@ use crate::program::{Element, Op, Program, RoutineId};
 
 /// The overrides that say how a kernel divides its work and what it computes beside its result. The others repeat the shapes, or are
 /// numbers of the training recipe.
-const SHOWN_OVERRIDES: [&str; 22] = [
+const SHOWN_OVERRIDES: [&str; 25] = [
     "TX",
     "TY",
     "DOWN",
@@ -34,6 +34,9 @@ const SHOWN_OVERRIDES: [&str; 22] = [
     "WIDTH",
     "HEIGHT",
     "WAITING",
+    "BIAS_AT",
+    "BIAS_OF_LEFT",
+    "TERMS",
 ];
 
 /// The dispatches of a routine, in order.

@@ -57,11 +57,11 @@ pub const SHADERS: &[Shader] = shaders! {
     "class" from "class"; twin "class"; on RunsOn::All;
     "clock" from "clock"; twin "clock"; on RunsOn::All;
     "concat" from "concat"; twin "concat"; on RunsOn::All;
-    "conv" from "function", "conv_sizes", "conv", "conv_epilogue", "conv_narrow", "tile"; twin "conv"; on RunsOn::All;
+    "conv" from "function", "conv_sizes", "conv", "conv_epilogue", "conv_narrow", "conv_bias", "tile"; twin "conv"; on RunsOn::All;
     "conv_lanes" from "function", "conv_sizes", "conv_lanes"; twin "conv"; on RunsOn::SoftwareInLanes;
     "conv_direct" from "function", "conv_sizes", "conv_direct"; twin "conv"; on RunsOn::OtherSoftware;
-    "conv_matrices_8" from "matrices_8", "function", "conv_sizes", "conv", "conv_epilogue", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(8);
-    "conv_matrices_16" from "matrices_16", "function", "conv_sizes", "conv", "conv_epilogue", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(16);
+    "conv_matrices_8" from "matrices_8", "function", "conv_sizes", "conv", "conv_epilogue", "conv_bias", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(8);
+    "conv_matrices_16" from "matrices_16", "function", "conv_sizes", "conv", "conv_epilogue", "conv_bias", "matrices"; twin "conv"; on RunsOn::CooperativeMatrices(16);
     "cross_entropy" from "cross_entropy"; twin "cross_entropy"; on RunsOn::All;
     "diff_augment" from "random", "diff_augment"; twin "diff_augment"; on RunsOn::All;
     "dropout" from "random", "dropout"; twin "dropout"; on RunsOn::All;

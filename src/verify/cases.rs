@@ -1,6 +1,7 @@
 //! The cases: each operation at awkward shapes, which no tile size divides, and the operations of models at their own shapes.
 
 mod normalised;
+mod products;
 
 use std::collections::BTreeSet;
 
@@ -90,6 +91,9 @@ pub fn awkward() -> Vec<Case> {
         classes(),
         diff_augments(),
         convolutions_with_neighbours(),
+        products::weight_and_bias_gradients(),
+        products::layers_behind_products(),
+        products::norm_gradients_before_adam(),
         normalised::products_with_batch_norm(),
         neighbours(),
         gradients_before_adam(),
@@ -534,8 +538,8 @@ fn losses_behind_products() -> Vec<Case> {
     for (number, kind) in
         [AdversarialLoss::NonSaturating, AdversarialLoss::Hinge, AdversarialLoss::Relativistic].into_iter().enumerate()
     {
-        // The second is split for CPUs, too.
-        for depth in [301, 5000] {
+        // The first is computed by the loss; the last is split for CPUs, too.
+        for depth in [301, 1001, 5000] {
             let logits = |program: &mut Program, rows: usize| {
                 let [x, w, logits, b] = convolution(program, shape(rows, [1, 1], [depth, 1], [1, 1, 0]));
                 let product = Op::Conv { x, w, b: (number != 1).then_some(b), y: logits, geometry: Geometry::POINT };
@@ -867,15 +871,16 @@ struct GradientOps {
     ema: Op,
 }
 
-/// Gradients for Adam whose sums GPUs split: of a bias, of a weight and, after `between` elements that no operation writes, of
-/// another weight.
+/// Gradients for Adam whose sums GPUs split: of the bias of a transposed convolution, of a weight and its bias and, after `between`
+/// elements that no operation writes, of another weight.
 fn gradients(program: &mut Program, between: usize) -> GradientOps {
     let [one, other] = [shape(5, [27, 20], [5, 7], [3, 2, 1]), shape(700, [1, 1], [13, 2], [1, 1, 0])];
     let [[x, w, dy, b], [other_x, other_w, other_dy, _]] = [one, other].map(|shape| convolution(program, shape));
     let between = program.tensor("between", &[between]);
-    let parts = [b, w, between, other_w].map(|like| ("part".into(), program.shape(like).to_vec()));
+    let transposed_b = program.tensor("b", &[one.c_in]);
+    let parts = [transposed_b, b, w, between, other_w].map(|like| ("part".into(), program.shape(like).to_vec()));
     let (all, parts) = program.slices("all", &parts);
-    let &[db, dw, _, other_dw] = &parts[..] else { unreachable!("four parts") };
+    let &[transposed_db, db, dw, _, other_dw] = &parts[..] else { unreachable!("five parts") };
     let len = program.info(all).len();
     // A large learning rate makes errors of a gradient visible.
     let mut adam = adam(program, len, (0.1, 0.5, 0.99, 1e-3));
@@ -884,8 +889,9 @@ fn gradients(program: &mut Program, between: usize) -> GradientOps {
     let (clock, param, ema) = (*clock, *param, program.tensor("ema", &[len]));
     GradientOps {
         ops: vec![
-            Op::BiasGrad { dy, db },
+            Op::BiasGrad { dy: x, db: transposed_db },
             Op::ConvGradWeight { x, dy, dw, geometry: one.geometry },
+            Op::BiasGrad { dy, db },
             Op::ConvGradWeight { x: other_x, dy: other_dy, dw: other_dw, geometry: other.geometry },
         ],
         dw,
@@ -931,6 +937,13 @@ fn inputs() -> Vec<Case> {
             seed,
             stream,
             first,
+        }));
+    }
+    // Up to 8192 numbers, a GPU draws them as it advances the clock.
+    for (len, step, first) in [(1, 0, 0), (1001, 7, 4002), (8192, 1_000_000, 3), (8193, 1, 0)] {
+        cases.push(Case::sequence(step, |program| {
+            let (clock, y) = (clock(program), program.tensor("y", &[len]));
+            vec![Op::Tick { clock }, Op::Normal { clock, y, seed: 99, stream: 1, first }]
         }));
     }
     let (unit, around_zero) = ([0.0, 1.0], [-1.0, 1.0]);

@@ -98,11 +98,25 @@ fn kind_of_operation(case: &Case) -> String {
 
 /// The entry point of a kernel with each choice in its code: of the epilogue, the operands and the tile.
 fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
-    const CHOICES: [&str; 13] = [
-        "HAS_BIAS", "KIND", "BACKWARD", "PRODUCT", "QUADS", "SWAPPED", "TX", "TY", "LANES", "DOWN", "ACROSS",
-        "SWIZZLE", "ROLLED",
+    const CHOICES: [&str; 16] = [
+        "HAS_BIAS",
+        "KIND",
+        "BACKWARD",
+        "PRODUCT",
+        "QUADS",
+        "SWAPPED",
+        "TX",
+        "TY",
+        "LANES",
+        "DOWN",
+        "ACROSS",
+        "SWIZZLE",
+        "ROLLED",
+        "BIAS_OF_LEFT",
+        "NEXT_HAS_BIAS",
+        "IS_LAYER",
     ];
-    const SIZES: [&str; 3] = ["K", "STRIDE", "SPLITS"];
+    const SIZES: [&str; 4] = ["K", "STRIDE", "SPLITS", "TERMS"];
     let choices = CHOICES.iter().filter_map(|name| Some(format!("{name} = {}", dispatch.value(name)?)));
     let sizes = SIZES.iter().filter_map(|name| Some(format!("{name} > 1: {}", dispatch.value(name)? > 1.0)));
     choices

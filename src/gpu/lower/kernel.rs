@@ -97,6 +97,12 @@ pub(super) fn blocks_of_four(len: usize) -> [usize; 3] {
     [len.div_ceil(4 * 64).min(MAX_WORKGROUPS), 1, 1]
 }
 
+/// Whether two tensors are the same elements, perhaps in another shape: a reshape gives a tensor a second name.
+pub(super) fn are_same_elements(one: TensorId, other: TensorId, program: &Program) -> bool {
+    let [one, other] = [one, other].map(|tensor| program.info(tensor));
+    one.buffer == other.buffer && one.range() == other.range()
+}
+
 /// An override that is a flag.
 pub(super) fn flag(name: &'static str, set: bool) -> (&'static str, f64) {
     (name, f64::from(u8::from(set)))

@@ -2,9 +2,9 @@
 //! leaves, partial sums or statistics, it takes.
 
 use super::kernel::{ELEMENTWISE, Kernel, RowSlices, elementwise, sizes};
-use super::partials::partials;
+use super::partials::{GRADIENT_PARTIALS, Reduction, partials};
 use super::product::{Epilogue, Product};
-use super::{Dispatch, KernelSet};
+use super::{Dispatch, KernelSet, Resource};
 use crate::program::{Activation, Op, Program, TensorId};
 
 /// The most rows of all groups together for which batch normalisation is one dispatch. Few invocations then read all rows of a
@@ -26,6 +26,15 @@ pub(super) enum NormInput {
     Sums(usize),
     /// The operand is in this number of partial sums.
     Partials(usize),
+    /// The operand is in partial sums in the scratch memory of gradients; behind them there is room for the gradient of scale and shift.
+    PartialsForAdam {
+        /// The number of partial sums.
+        splits: usize,
+        /// Where the first partial sum begins.
+        start: usize,
+        /// Where the gradient of scale and shift begins.
+        daffine: usize,
+    },
 }
 
 /// Batch normalisation in training or evaluation.
@@ -44,7 +53,8 @@ pub(super) struct NormGrad {
     x: TensorId,
     dy: TensorId,
     saved: TensorId,
-    has_daffine: bool,
+    /// The gradient of scale and shift.
+    pub(super) daffine: Option<TensorId>,
     groups: usize,
     /// The gradient of the activation behind it, which comes first.
     pub(super) activation: Option<ActivationGrad>,
@@ -111,7 +121,7 @@ impl Kernel {
                 .bind("partials", partials(operand, splits, program))
                 .tensor("reduced", operand)
                 .tensor(name, unused),
-            NormInput::Complete | NormInput::Sums(_) => self.tensor("partials", unused).scratch("reduced", 1),
+            _ => self.tensor("partials", unused).scratch("reduced", 1),
         }
     }
 }
@@ -179,7 +189,7 @@ impl NormGrad {
         let &Op::BatchNormGrad { x, dy, saved, daffine, groups, .. } = op else {
             unreachable!("the gradient of batch normalisation")
         };
-        Self { x, dy, saved, has_daffine: daffine.is_some(), groups, activation, input: NormInput::Complete }
+        Self { x, dy, saved, daffine, groups, activation, input: NormInput::Complete }
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -191,21 +201,40 @@ impl NormGrad {
         (self.x, self.saved)
     }
 
-    /// Whether its gradient is that tensor, and nothing else is computed in between.
-    pub(super) fn takes(&self, gradient: TensorId) -> bool {
-        self.activation.is_none() && self.dy == gradient
+    /// Whether its gradient is what the product leaves, through the gradient of an activation, and nothing is computed in between.
+    pub(super) fn follows(&self, product: &Product, program: &Program) -> bool {
+        let Epilogue::ActivationGrad { dx, .. } = product.epilogue else { return false };
+        // A reshape before it gives it other channels than the product has columns.
+        let is_same_shape = program.shape(dx) == program.shape(product.output.tensor);
+        self.activation.is_none() && self.dy == dx && is_same_shape && product.bias.is_none()
     }
 
-    /// Whether it can take the gradient in partial sums: the kernel for few rows cannot.
+    /// Takes the gradient of the activation from the epilogue of the product, whose partial sums it adds.
+    pub(super) fn take_activation_grad(&mut self, product: &mut Product) {
+        let Epilogue::ActivationGrad { kind, y: z, dx: dz } = product.epilogue else { unreachable!("it follows") };
+        self.activation = Some(ActivationGrad { kind, z, dy: product.output.tensor, dz });
+        product.epilogue = Epilogue::None;
+        product.output.reduction = Reduction::NextNode;
+    }
+
+    /// Whether it can take the gradient in partial sums: the kernel for few rows can only where Adam takes the gradient of scale and shift
+    /// next.
     pub(super) fn takes_partials(&self, program: &Program, kernels: KernelSet) -> bool {
         let [n, h, w, _] = program.nhwc(self.x);
         n * h * w > max_rows_of_one_dispatch(kernels)
     }
 
+    /// Whether the kernel for few rows may add that number of partial sums: each of at least 8 lanes does so for its share of the rows, and
+    /// stays at half of the iterations after which Mesa before 25.1 ends loops.
+    pub(super) fn may_add_for_few_rows(&self, splits: usize, program: &Program, kernels: KernelSet) -> bool {
+        let [n, h, w, _] = program.nhwc(self.x);
+        !self.takes_partials(program, kernels) && (n * h * w).div_ceil(8) * (3 + splits) <= 32_768
+    }
+
     pub(super) fn dispatches(&self, op: &Op, program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
         let common = NormKernel::of(op, program, self.x, self.groups, self.input);
         let mut kernel = common.kernel.clone().activation(self.activation.map(|activation| activation.kind));
-        if !self.has_daffine {
+        if self.daffine.is_none() {
             kernel = kernel.scratch("daffine", 2 * common.channels);
         }
         let input = kernel.clone().dispatch("grad_input", common.workgroups());
@@ -219,6 +248,17 @@ impl NormGrad {
             }
         };
         if !self.takes_partials(program, kernels) {
+            let first = first.tensor("reduced", dy);
+            let first = match (self.input, self.daffine) {
+                (NormInput::PartialsForAdam { splits, start, daffine }, _) => {
+                    first.overrides(&sizes(&[("SPLITS", splits), ("DAFFINE_AT", daffine - start)])).bind(
+                        "partials_and_daffine",
+                        Resource::Scratch(GRADIENT_PARTIALS, start..daffine + 2 * common.channels),
+                    )
+                }
+                (_, Some(daffine)) => first.tensor("partials_and_daffine", daffine),
+                (_, None) => first.bind("partials_and_daffine", Resource::Scratch("daffine", 0..2 * common.channels)),
+            };
             return vec![one_dispatch(first, "grad_whole", common.channels)];
         }
         let first = first.reducing(self.input, "dy", dy, program, self.x);

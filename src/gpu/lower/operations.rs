@@ -4,7 +4,7 @@ use super::kernel::{
     ELEMENTWISE, Kernel, MAX_WORKGROUPS, RowSlices, activation_overrides, blocks_of_four, elementwise, flag,
     invocations, sizes,
 };
-use super::partials::{GRADIENT_PARTIALS, GradientPartials, ProductResult, Reduction};
+use super::partials::{GRADIENT_PARTIALS, GradientPartials, ProductResult};
 use super::{Dispatch, Resource};
 use crate::program::{Centre, Decay, DiffAugment, Op, Order, Program, RampUp, Schedule, TensorId, random};
 
@@ -57,8 +57,7 @@ impl BiasGrad {
     pub(super) fn of(dy: TensorId, db: TensorId, program: &Program) -> Self {
         let [n, h, w, _] = program.nhwc(dy);
         let RowSlices { count, rows } = RowSlices::of(n * h * w);
-        let output = ProductResult { tensor: db, splits: count, reduction: Reduction::Dispatch };
-        Self { output, rows: n * h * w, slice_rows: rows }
+        Self { output: ProductResult::new(db, count), rows: n * h * w, slice_rows: rows }
     }
 
     pub(super) fn dispatches(&self, op: &Op, program: &Program) -> Vec<Dispatch> {
@@ -80,6 +79,16 @@ pub(super) fn batch_and_concat(op: &Op, concat: &Op, program: &Program) -> Dispa
     kernel.dispatch("gather_and_join", [program.shape(y)[0], 1, 1])
 }
 
+/// The most random numbers that one workgroup draws, which also advances the clock: eight blocks of four for each invocation.
+pub(super) const MAX_NORMAL_BEHIND_TICK: usize = 8192;
+
+/// The number of the step and the random numbers behind it.
+pub(super) fn tick_and_normal(tick: &Op, normal: &Op, program: &Program) -> Dispatch {
+    let &Op::Tick { clock } = tick else { unreachable!("a tick") };
+    let kernel = Kernel::new(normal, "noise", normal_overrides(normal, program)).tensor("ticking", clock);
+    kernel.dispatch("tick_and_normal", [1, 1, 1])
+}
+
 /// The dispatches of an operation that no other node of the plan concerns: a table with one entry for each.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
@@ -87,9 +96,8 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
     let each_element = |tensor: TensorId| elementwise(program, tensor);
     let (shader, entry, overrides, workgroups) = match *op {
         Op::Tick { .. } => ("clock", "tick", vec![], [1, 1, 1]),
-        Op::Normal { y, seed, stream, first, .. } => {
-            let overrides = sizes(&[("LEN", len(y)), ("STREAM", stream as usize), ("FIRST", first as usize)]);
-            ("noise", "normal", seeded(seed, overrides), blocks_of_four(len(y) + first as usize % 4))
+        Op::Normal { y, first, .. } => {
+            ("noise", "normal", normal_overrides(op, program), blocks_of_four(len(y) + first as usize % 4))
         }
         Op::Batch { y, .. } => ("batch", "gather", batch_overrides(op, program), [program.shape(y)[0], 1, 1]),
         Op::Augment { x, seed, rotate, flip, quarter_turns, first, .. } => {
@@ -268,6 +276,12 @@ fn schedule_overrides(Schedule { warm_up, decay, steps, last }: Schedule) -> [(&
 
 fn ema_overrides(decay: f64, ramp_up: RampUp) -> Vec<(&'static str, f64)> {
     vec![("ONE_MINUS_DECAY", 1.0 - decay), flag("BY_HALF_LIFE", ramp_up == RampUp::HalfLife)]
+}
+
+fn normal_overrides(op: &Op, program: &Program) -> Vec<(&'static str, f64)> {
+    let &Op::Normal { y, seed, stream, first, .. } = op else { unreachable!("random numbers") };
+    let len = program.info(y).len();
+    seeded(seed, sizes(&[("LEN", len), ("STREAM", stream as usize), ("FIRST", first as usize)]))
 }
 
 fn batch_overrides(op: &Op, program: &Program) -> Vec<(&'static str, f64)> {

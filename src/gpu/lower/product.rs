@@ -1,10 +1,10 @@
 //! Convolution and its gradients as matrix products, each with an epilogue: what its kernel computes from the result beside storing
 //! it.
 
-use super::kernel::{Kernel, MAX_WORKGROUPS, elementwise, flag, sizes};
-use super::partials::{ProductResult, Reduction};
-use super::tiles::{ProductLayout, ProductSize};
-use super::{Dispatch, KernelSet};
+use super::kernel::{ELEMENTWISE, Kernel, MAX_WORKGROUPS, are_same_elements, elementwise, flag, sizes};
+use super::partials::ProductResult;
+use super::tiles::{ProductLayout, ProductSize, ROWS_OF_EVERY_TILE};
+use super::{Dispatch, KernelSet, Resource};
 use crate::program::{Access, Activation, Geometry, Op, Operand, Program, TensorId};
 
 /// The most parts of a group whose sums batch normalisation reads: more would take longer than a pass over its rows.
@@ -33,6 +33,39 @@ pub(super) enum Epilogue {
     },
 }
 
+/// A linear layer of few outputs whose input is what a product leaves in partial sums.
+#[derive(Clone, Copy)]
+pub(super) struct NextLayer {
+    w: TensorId,
+    b: Option<TensorId>,
+    y: TensorId,
+}
+
+/// The sizes of a layer that reads each element of its input once.
+pub(super) struct LinearLayer {
+    pub(super) rows: usize,
+    pub(super) row_len: usize,
+    pub(super) columns: usize,
+}
+
+/// The sizes of an operation if it is a convolution of one window, the whole image.
+pub(super) fn linear_layer(op: &Op, program: &Program) -> Option<LinearLayer> {
+    let &Op::Conv { x, w, y, geometry, .. } = op else { return None };
+    let ([rows, h, width, _], [k, ..], [_, h_out, w_out, columns]) =
+        (program.nhwc(x), program.nhwc(w), program.nhwc(y));
+    let is_linear = [h_out, w_out] == [1, 1] && [h, width] == [k, k] && geometry.pad == 0;
+    is_linear.then_some(LinearLayer { rows, row_len: program.info(x).len() / rows, columns })
+}
+
+/// The most elements of a gradient of weights that is copied for the sake of the gradient of the bias.
+const MAX_COPIED: usize = 1 << 20;
+/// The most outputs of a [`NextLayer`], as in `conv_narrow.wgsl`.
+const MAX_NEXT_COLUMNS: usize = 4;
+/// The fewest rows of a [`NextLayer`]: each is one workgroup, and fewer do not keep an adapter busy.
+const MIN_NEXT_ROWS: usize = 32;
+/// The most loop iterations of an invocation of a [`NextLayer`], far from those after which Mesa before 25.1 ends loops.
+const MAX_NEXT_ITERATIONS: usize = 16_384;
+
 /// Which of the three products it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ProductKind {
@@ -48,7 +81,11 @@ pub(super) struct Product {
     right: TensorId,
     pub(super) bias: Option<TensorId>,
     pub(super) output: ProductResult,
+    /// The gradient of the bias, which the product that computes the gradient of the weights computes as well.
+    pub(super) bias_gradient: Option<ProductResult>,
     pub(super) epilogue: Epilogue,
+    /// The next layer, which the dispatch that reduces the partial sums computes as well.
+    pub(super) next: Option<NextLayer>,
     size: ProductSize,
     layout: ProductLayout,
     /// Terms of a partial sum.
@@ -88,12 +125,75 @@ impl Product {
         };
         let layout = ProductLayout::of(&size, kernels);
         let (splits, split_depth) = layout.splits(&size);
-        let output = ProductResult { tensor: result, splits, reduction: Reduction::Dispatch };
-        Self { kind, left, right, bias, output, epilogue: Epilogue::None, size, layout, split_depth, overrides }
+        let output = ProductResult::new(result, splits);
+        let epilogue = Epilogue::None;
+        Self {
+            kind,
+            left,
+            right,
+            bias,
+            output,
+            bias_gradient: None,
+            epilogue,
+            next: None,
+            size,
+            layout,
+            split_depth,
+            overrides,
+        }
     }
 
     pub(super) fn is_weight_gradient(&self) -> bool {
         self.kind == ProductKind::GradWeight
+    }
+
+    /// Lets a product that computes the gradient of weights compute the next operation as well, if that is the gradient of the bias and its
+    /// kernels can; returns whether it is. Both gradients are left in partial sums, side by side.
+    pub(super) fn take_bias_gradient(&mut self, op: &Op, next: Option<&Op>, program: &Program) -> bool {
+        let &Op::ConvGradWeight { x, dy, geometry: Geometry { kernel, stride, pad }, .. } = op else { return false };
+        let Some(&Op::BiasGrad { dy: summed, db }) = next else { return false };
+        let ([_, h, w, _], [_, h_out, w_out, _]) = (program.nhwc(x), program.nhwc(dy));
+        // That of a transposed convolution, where windows have all pixels of x.
+        let has_all = |size: usize, out: usize| kernel >= stride && size + pad <= stride * (out - 1) + kernel;
+        let of_left = summed == x && has_all(h, h_out) && has_all(w, w_out) && self.size.rows <= ROWS_OF_EVERY_TILE;
+        // A result that is not split is copied once more by who adds partial sums.
+        let is_cheap = self.output.splits > 1 || program.info(self.output.tensor).len() <= MAX_COPIED;
+        let takes = (summed == dy || of_left) && is_cheap && self.layout.sums_depth();
+        if takes {
+            let mut bias_gradient = ProductResult::new(db, self.output.splits);
+            bias_gradient.move_behind(&self.output, program);
+            (self.output.is_partial, bias_gradient.is_partial) = (true, true);
+            self.bias_gradient = Some(bias_gradient);
+            self.overrides.push(flag("BIAS_OF_LEFT", of_left));
+        }
+        takes
+    }
+
+    /// Lets the dispatch that reduces the partial sums compute the next operation as well, if that is a layer that reads each element of
+    /// the result, or of its activation, once; returns whether it is.
+    pub(super) fn take_next_layer(&mut self, op: Option<&Op>, program: &Program) -> bool {
+        let result = match self.epilogue {
+            Epilogue::None => self.output.tensor,
+            Epilogue::Activation { y, .. } => y,
+            _ => return false,
+        };
+        let Some((&Op::Conv { x, w, b, y, .. }, layer)) = op.and_then(|op| Some((op, linear_layer(op, program)?)))
+        else {
+            return false;
+        };
+        let LinearLayer { rows, row_len, columns } = layer;
+        let iterations = row_len.div_ceil(ELEMENTWISE) * (2 + self.output.splits + columns);
+        let fits = columns <= MAX_NEXT_COLUMNS
+            && (MIN_NEXT_ROWS..=MAX_WORKGROUPS).contains(&rows)
+            && iterations <= MAX_NEXT_ITERATIONS;
+        let takes = self.output.is_partial && are_same_elements(x, result, program) && fits;
+        self.next = takes.then_some(NextLayer { w, b, y });
+        takes
+    }
+
+    /// What the product computes: the result, and the gradient of the bias if there is one.
+    pub(super) fn outputs(&mut self) -> Vec<&mut ProductResult> {
+        [&mut self.output].into_iter().chain(&mut self.bias_gradient).collect()
     }
 
     /// Whether its kernels compute an activation, or the gradient of one, from the result.
@@ -109,7 +209,7 @@ impl Product {
         (self.has_epilogues() && self.output.splits == 1 && parts <= MAX_PARTS).then_some(parts)
     }
 
-    /// The dispatch of the product, and the one that reduces its partial sums if no other node does.
+    /// The dispatch of the product, and those that reduce its partial sums if no other node does.
     pub(super) fn dispatches(&self, op: &Op, program: &Program) -> Vec<Dispatch> {
         let kernel = Kernel::new(op, self.layout.shader(), self.overrides.clone())
             .overrides(&[flag("HAS_BIAS", self.bias.is_some())])
@@ -120,16 +220,44 @@ impl Product {
             .tensor("right", self.right)
             .bind("partials", self.output.resource(program));
         let kernel = self.with_epilogue(kernel);
-        let mut dispatches = vec![self.product(kernel.clone(), program)];
-        if self.output.needs_reduction() {
-            let result = self.output.tensor;
-            let reduction = kernel
-                .of_shader("conv")
-                .tensor("result", result)
-                .overrides(&sizes(&[("LEN", program.info(result).len()), ("BIAS_LEN", self.size.columns)]));
-            dispatches.push(reduction.dispatch("reduce_partials", elementwise(program, result)));
+        let product = match &self.bias_gradient {
+            None => self.product(kernel.clone(), program),
+            Some(bias_gradient) => {
+                let (of_weights, of_bias) = (self.output.memory(program), bias_gradient.memory(program));
+                let both = Resource::Scratch(self.output.scratch, of_weights.start..of_bias.end);
+                let kernel = kernel.clone().bind("partials", both);
+                let kernel = kernel.overrides(&sizes(&[("BIAS_AT", of_bias.start - of_weights.start)]));
+                self.product(kernel, program)
+            }
+        };
+        let mut dispatches = vec![product];
+        for output in [Some(&self.output), self.bias_gradient.as_ref()].into_iter().flatten() {
+            if output.needs_reduction() {
+                let result = output.tensor;
+                let reduction = kernel.clone().of_shader("conv").tensor("result", result);
+                let reduction = reduction
+                    .bind("partials", output.resource(program))
+                    .overrides(&sizes(&[("LEN", program.info(result).len()), ("BIAS_LEN", self.size.columns)]));
+                dispatches.push(self.reduction(reduction, result, program));
+            }
         }
         dispatches
+    }
+
+    /// The dispatch that reduces the partial sums of a result, and computes the next layer if there is one.
+    fn reduction(&self, kernel: Kernel, result: TensorId, program: &Program) -> Dispatch {
+        let Some(NextLayer { w, b, y }) = self.next else {
+            return kernel.dispatch("reduce_partials", elementwise(program, result));
+        };
+        let [rows, .., columns] = program.nhwc(y);
+        let row_len = program.info(result).len() / rows;
+        let kernel = kernel
+            .overrides(&sizes(&[("ROW_LEN", row_len), ("NEXT_COLUMNS", columns)]))
+            .overrides(&[flag("NEXT_HAS_BIAS", b.is_some())])
+            .tensor("next_w", w)
+            .tensor("next_b", b.unwrap_or(w))
+            .tensor("next_y", y);
+        kernel.dispatch("reduce_partials_and_multiply", [rows, 1, 1])
     }
 
     fn with_epilogue(&self, kernel: Kernel) -> Kernel {

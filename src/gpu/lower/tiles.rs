@@ -7,6 +7,9 @@ use super::{Dispatch, KernelSet, TileShape};
 /// Terms of the sums that go through workgroup memory together, as in `conv.wgsl`.
 const DEPTH: usize = 16;
 
+/// Rows that every tile of `conv.wgsl` has, and a lane for each.
+pub(super) const ROWS_OF_EVERY_TILE: usize = 64;
+
 /// The most alternatives to the default tile shape of a product.
 pub(in crate::gpu) const MAX_TILE_SHAPES: usize = 4;
 
@@ -87,6 +90,11 @@ impl ProductLayout {
             Self::Matrices { .. } => Some(WorkgroupTile::SQUARE.covered().rows),
             Self::Direct | Self::Lanes(_) => None,
         }
+    }
+
+    /// Whether the kernels of the gradient of weights can sum up the depth of an operand as well, which is the gradient of a bias.
+    pub(super) fn sums_depth(&self) -> bool {
+        matches!(self, Self::Workgroup(_) | Self::Matrices { .. })
     }
 
     /// Whether there are kernels for few columns, without tiles.
@@ -331,7 +339,9 @@ mod tests {
                 for tile in tiles(&size) {
                     let (covered, lanes) = (tile.covered(), tile.lanes());
                     let origins = 16 * covered.rows; // a vec4 for each row
-                    let bytes = 4 * DEPTH * (covered.rows + covered.columns) + origins;
+                    assert!(covered.rows >= ROWS_OF_EVERY_TILE && lanes >= ROWS_OF_EVERY_TILE, "{tile:?}");
+                    let depth_sums = 4 * covered.rows.max(covered.columns);
+                    let bytes = 4 * DEPTH * (covered.rows + covered.columns) + origins + depth_sums;
                     assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {tile:?}");
                     assert!(lanes <= 256 && tile.x.is_multiple_of(tile.x.min(8)), "{columns} columns: {tile:?}");
                     assert!(covered.columns >= columns.min(64), "{columns} columns: {tile:?}");
@@ -357,7 +367,8 @@ mod tests {
                     let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
                     let stages = |rule: &SplitRule| depth.div_ceil(rule.splits(&size)).div_ceil(DEPTH);
                     let stages_of_tiles = stages(&WorkgroupTile::of(&size).split_rule());
-                    let of_tiles = tiles(&size).into_iter().map(|tile| stages_of_tiles * tile.iterations());
+                    // The first workgroups of a gradient of weights also sum up the columns of each stage.
+                    let of_tiles = tiles(&size).into_iter().map(|tile| stages_of_tiles * (tile.iterations() + DEPTH));
                     let others = [DIRECT_SPLIT_RULE, LaneTile::of(&size).split_rule()];
                     let of_others = others.iter().map(|rule| stages(rule) * rule.iterations);
                     for iterations in of_tiles.chain(of_others) {
