@@ -627,6 +627,8 @@ fn penalties() -> Vec<Case> {
             let [x, y] = ["x", "y"].map(|name| program.tensor(name, &[len]));
             Op::Accumulate { x, y }
         }));
+    }
+    for len in [1, 255, 4096, 70_003] {
         for degree in [1, 2, 7, 500] {
             cases.push(Case::single(1, |program| {
                 let [a, y] = ["a", "y"].map(|name| program.tensor(name, &[len]));
