@@ -106,6 +106,6 @@ fn the_dispatches_of_a_step_are_listed_without_a_gpu() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let dispatches = json["dispatches"].as_array().unwrap();
     assert_eq!(dispatches.len(), list.lines().count() - 2, "a header and the totals");
-    assert_eq!((&dispatches[0]["shader"], &dispatches[0]["entry"]), (&"clock".into(), &"tick".into()));
+    assert_eq!((&dispatches[0]["shader"], &dispatches[0]["entry"]), (&"noise".into(), &"tick_and_normal".into()));
     place.gpu_gan("summary --dispatches --device nosuchgpu").refused().error("nosuchgpu");
 }
