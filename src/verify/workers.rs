@@ -31,8 +31,8 @@ pub(super) fn run(
     gpu: &GpuDevice,
     mut done: impl FnMut(&PlannedGroup<'_>, Vec<TimedOutcome>) -> Result<()>,
 ) -> Result<()> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = if gpu.opens_in_parallel() { cores.clamp(1, MAX_WORKERS).min(groups.len()) } else { 1 };
+    let threads = rayon::current_num_threads();
+    let workers = if gpu.opens_in_parallel() { threads.clamp(1, MAX_WORKERS).min(groups.len()) } else { 1 };
     let next = AtomicUsize::new(0);
     let (send, received) = mpsc::channel();
     thread::scope(|scope| {
