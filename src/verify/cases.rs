@@ -85,6 +85,7 @@ pub fn awkward() -> Vec<Case> {
         losses(),
         losses_behind_products(),
         penalties(),
+        polynomials(),
         extremes(),
         optimisers(),
         inputs(),
@@ -628,15 +629,19 @@ fn penalties() -> Vec<Case> {
             Op::Accumulate { x, y }
         }));
     }
-    for len in [1, 255, 4096, 70_003] {
-        for degree in [1, 2, 7, 500] {
-            cases.push(Case::single(1, |program| {
-                let [a, y] = ["a", "y"].map(|name| program.tensor(name, &[len]));
-                Op::Horner { a, y, degree }
-            }));
-        }
-    }
     cases
+}
+
+/// Polynomials of low and high degree, of whole workgroups of numbers and of parts of them.
+fn polynomials() -> Vec<Case> {
+    let sizes = [1, 255, 4096, 70_003].into_iter().flat_map(|len| [1, 2, 7, 500].map(|degree| (len, degree)));
+    let case = |(len, degree)| {
+        Case::single(1, |program| {
+            let [a, y] = ["a", "y"].map(|name| program.tensor(name, &[len]));
+            Op::Horner { a, y, degree }
+        })
+    };
+    sizes.map(case).collect()
 }
 
 /// Extreme values, for which a formula may overflow or a driver's function may return NaN.

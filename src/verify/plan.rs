@@ -98,7 +98,7 @@ fn kind_of_operation(case: &Case) -> String {
 
 /// The entry point of a kernel with each choice in its code: of the epilogue, the operands and the tile.
 fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
-    const CHOICES: [&str; 16] = [
+    const CHOICES: [&str; 17] = [
         "HAS_BIAS",
         "KIND",
         "BACKWARD",
@@ -115,6 +115,7 @@ fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
         "BIAS_OF_LEFT",
         "NEXT_HAS_BIAS",
         "IS_LAYER",
+        "RANDOM",
     ];
     const SIZES: [&str; 4] = ["K", "STRIDE", "SPLITS", "TERMS"];
     let choices = CHOICES.iter().filter_map(|name| Some(format!("{name} = {}", dispatch.value(name)?)));
