@@ -307,7 +307,7 @@ impl<'a> TrainResult<'a> {
             folder.progress().display(),
             best_of(ending),
             ending.augment_probability.map_or_else(String::new, |probability| {
-                format!("\nDiffAugment:  of {:.0} % of the images at last", 100.0 * probability)
+                format!("\nDiffAugment:  changed {:.0} % of the images at the end", 100.0 * probability)
             })
         );
         let ended_when_flat = ending.flat.filter(|_| !ending.complete);
