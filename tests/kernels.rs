@@ -11,7 +11,9 @@ use std::time::Instant;
 use common::{TINY, aloud, assert_close, gpu, with_every_kernel_set};
 use gpu_gan::bench::{Bench, BenchDevice};
 use gpu_gan::cpu::CpuExecutor;
-use gpu_gan::gpu::{GpuDevice, KernelSet, OpenOptions, SHADERS, adapters, compiled_kernels, entry_points, lower};
+use gpu_gan::gpu::{
+    GpuDevice, KernelSet, OpenOptions, SHADERS, TileShapeRecord, adapters, compiled_kernels, entry_points, lower,
+};
 use gpu_gan::net::Model;
 use gpu_gan::program::{
     Activation, AdversarialLoss, Device, Element, Executor, Geometry, Op, Order, Program, RoutineId, Schedule, Values,
@@ -346,7 +348,9 @@ fn the_tiles_of_a_program_are_timed_once_and_leave_its_tensors_as_they_were() {
     let expected = result(&usual);
     for timed in [true, false] {
         let (say, said) = mpsc::channel();
-        usual = usual.autotuned(Some(cache.path()), move |line| say.send(line.to_string()).unwrap());
+        usual = usual.autotuned(Some(cache.path()), &TileShapeRecord::default(), move |line| {
+            say.send(line.to_string()).unwrap();
+        });
         assert_eq!(result(&usual), expected);
         let lines: Vec<String> = said.try_iter().collect();
         assert_eq!(lines.len(), usize::from(timed), "{lines:?}");

@@ -8,13 +8,14 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{SMOOTH, apart, drift, gpu};
+use common::{SMOOTH, TINY, apart, drift, gpu, noise};
 use gpu_gan::Error;
 use gpu_gan::cpu::{CpuDevice, CpuExecutor};
 use gpu_gan::data::{ImageSet, mnist};
+use gpu_gan::gpu::{KernelSet, TileShapeRecord, lower};
 use gpu_gan::metrics::{FrechetBlocks, FrechetEstimate, QuickMetrics};
 use gpu_gan::net::Model;
-use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Op, Program, Values};
+use gpu_gan::program::{Decay, Device, DiffAugment, Element, Executor, Geometry, Op, Program, Values};
 use gpu_gan::progress::Console;
 use gpu_gan::recipe::{Adam, Ema, Interval, Rates};
 use gpu_gan::train::{
@@ -602,6 +603,54 @@ fn steps_on_the_gpu_make_no_new_buffers() {
     for _ in 0..3 {
         assert_eq!(round(), after_the_first);
     }
+}
+
+/// Every product of the record has its first alternative tile shape. Nothing is timed, as all products are recorded.
+#[test]
+fn a_resumed_run_computes_with_its_recorded_tile_shapes() {
+    let Some(gpu) = gpu() else { return };
+    let gpu = gpu.with_kernels(KernelSet::Portable);
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("tiny.toml");
+    std::fs::write(&path, TINY).unwrap();
+    let (model, images) = (Model::open(path.to_str().unwrap()).unwrap(), noise());
+    let start = Checkpoint::initial(&model, &settings(&model, &images, 4));
+    let gan = Gan::new(&model, &start.settings, images.count());
+
+    // A record of this adapter and driver, from a program of one product.
+    let [begun, resumed] =
+        ["begun", "resumed"].map(|name| RunFolder::create(Some(&place.path().join(name)), name).unwrap().tile_shapes());
+    let record = TileShapeRecord::default();
+    record.write_to(&begun);
+    let mut one = Program::new();
+    let [x, w, y] = [("x", [1, 1, 1, 64]), ("w", [1, 1, 64, 64]), ("y", [1, 1, 1, 64])]
+        .map(|(name, shape)| one.tensor(name, &shape));
+    one.begin("one");
+    one.push(Op::Conv { x, w, b: None, y, geometry: Geometry { kernel: 1, stride: 1, pad: 0 } });
+    drop(gpu.clone().autotuned(None, &record, |_| ()).build(&one).unwrap());
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&begun).unwrap()).unwrap();
+
+    let products: Vec<_> = gan
+        .program
+        .routines()
+        .iter()
+        .flat_map(|routine| lower(&routine.ops, &gan.program, KernelSet::Portable))
+        .filter(|dispatch| !dispatch.tile_shapes.is_empty())
+        .collect();
+    assert!(products.len() > 5);
+    json["numbers"] = products.iter().map(|product| (product.kernel(), 1)).collect();
+    std::fs::write(&begun, json.to_string()).unwrap();
+
+    let record = TileShapeRecord::of_resumed_run(&begun);
+    record.write_to(&resumed);
+    let device = gpu.clone().autotuned(None, &record, |line| panic!("something was timed: {line}"));
+    drop(device.build(&gan.program).unwrap());
+    let ops = &gan.program.routine(gan.step).ops;
+    let alternatives: Vec<_> =
+        lower(ops, &gan.program, KernelSet::Portable).iter().map(|dispatch| dispatch.with_tile_shape(1)).collect();
+    assert!(device.dispatches_of(ops, &gan.program) == alternatives);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&resumed).unwrap()).unwrap();
+    assert_eq!(written, json, "the run that was resumed in another folder has the record as well");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use crate::bench::BenchDevice;
 use crate::cpu::CpuDevice;
 use crate::error::{Error, Result, nearest};
 use crate::files;
-use crate::gpu::{Adapter, AdapterKind, GpuDevice, KernelSet, OpenOptions, adapters, matching, what_to_install};
+use crate::gpu::{
+    Adapter, AdapterKind, GpuDevice, KernelSet, OpenOptions, TileShapeRecord, adapters, matching, what_to_install,
+};
 use crate::program::Device;
 use crate::progress::Console;
 use crate::recipe::{DeviceOptions, Flags};
@@ -24,11 +26,15 @@ pub(super) struct DeviceArgument {
     /// The number of this process among those on this host, each of which takes another GPU by default
     #[arg(skip)]
     number: usize,
+
+    /// The tile shapes of the run that the device trains
+    #[arg(skip)]
+    tile_shapes: TileShapeRecord,
 }
 
 impl From<DeviceOptions> for DeviceArgument {
     fn from(options: DeviceOptions) -> Self {
-        Self { options: Flags(options), number: 0 }
+        Self { options: Flags(options), number: 0, tile_shapes: TileShapeRecord::default() }
     }
 }
 
@@ -36,6 +42,11 @@ impl DeviceArgument {
     /// The same choice for one of several processes on this host: by default, each takes another GPU.
     pub(super) fn of_process(self, number: usize) -> Self {
         Self { number, ..self }
+    }
+
+    /// The same choice for a run, whose record says which tile shapes its products have.
+    pub(super) fn of_run(self, tile_shapes: TileShapeRecord) -> Self {
+        Self { tile_shapes, ..self }
     }
 
     /// Opens the chosen device. The text describes the device and the reason of the choice.
@@ -115,7 +126,7 @@ impl DeviceArgument {
             return gpu;
         }
         let console = console.clone();
-        gpu.autotuned(files::cache_folder().as_deref(), move |text| console.message(text))
+        gpu.autotuned(files::cache_folder().as_deref(), &self.tile_shapes, move |text| console.message(text))
     }
 
     /// ` --device NAME` for commands that are proposed, if the device was given by its flag; else nothing.

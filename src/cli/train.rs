@@ -15,6 +15,7 @@ use super::{Outcome, print};
 use crate::data::ImageSet;
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files::{self, shell_quoted};
+use crate::gpu::TileShapeRecord;
 use crate::net::Summary;
 use crate::progress::{Console, Verbosity, duration_for_people};
 use crate::recipe::{Flags, Recipe};
@@ -136,7 +137,11 @@ fn train_or_resume(arguments: &TrainArguments, ranks: &Ranks, console: &Console)
     let time = recipe.training.time.map(|time| time.0);
     let images = Arc::new(images);
     let evaluator = BackgroundEvaluator::of_run(&start.settings, &images, files::cache_folder());
-    let device_argument = DeviceArgument::from(start.settings.device.clone()).of_process(ranks.local().index);
+    let resumed_folder = resumed.and_then(|run| run_of(run).ok()); // a checkpoint may lie elsewhere
+    let tile_shapes = resumed_folder
+        .map_or_else(TileShapeRecord::default, |folder| TileShapeRecord::of_resumed_run(&folder.tile_shapes()));
+    let device_argument =
+        DeviceArgument::from(start.settings.device.clone()).of_process(ranks.local().index).of_run(tile_shapes.clone());
     let (device, which) = device_argument.open(console)?;
     let placement = ImagePlacement::new(device.as_ref(), &start.model, &start.settings, rank, resumed.is_some());
     let is_default = resumed.is_none() && recipe.model.conditional.is_none() && recipe.model.init.is_none();
@@ -152,6 +157,7 @@ fn train_or_resume(arguments: &TrainArguments, ranks: &Ranks, console: &Console)
         Some(folder) => folder.with_subfolders()?,
         None => RunFolder::create(arguments.out.as_deref(), &images.name)?,
     };
+    tile_shapes.write_to(&folder.tile_shapes());
     console.message(&format!("run            {}", folder.path().display()));
     let first_step = start.step;
     let signals = StopSignals::answer("finishing the step and saving", console)?;
@@ -228,7 +234,7 @@ impl RunPlace {
                     }
                     return Err(error);
                 }
-                Some(if run.is_dir() { RunFolder::reopen(run) } else { folder_around(run)? })
+                Some(run_of(run)?)
             }
             (None, Some(out)) if arguments.resume_or_start && RunFolder::is_without_checkpoint(out) => {
                 Some(RunFolder::reopen(out))
@@ -245,9 +251,12 @@ impl RunPlace {
     }
 }
 
-/// The folder of the run that a checkpoint lies in; where a file is no checkpoint, that is the error.
-fn folder_around(checkpoint: &Path) -> Result<RunFolder> {
-    RunFolder::around(checkpoint).or_else(|error| Checkpoint::read(checkpoint).and(Err(error)))
+/// The folder of a run, which is given itself or by a checkpoint in it; where a file is no checkpoint, that is the error.
+fn run_of(run: &Path) -> Result<RunFolder> {
+    if run.is_dir() {
+        return Ok(RunFolder::reopen(run));
+    }
+    RunFolder::around(run).or_else(|error| Checkpoint::read(run).and(Err(error)))
 }
 
 /// Says that a run has nothing left to do.

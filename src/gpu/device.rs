@@ -14,6 +14,7 @@ use super::lower::{self, Dispatch, KernelSet, MAX_TILE_SHAPES, lower};
 use super::shaders::{Reflection, Shader};
 use super::spirv::Spirv;
 use super::submission;
+use super::tile_shapes::TileShapeRecord;
 use super::tuner::Tuner;
 use crate::error::{Error, Result};
 use crate::program::{Op, Program};
@@ -57,7 +58,7 @@ pub(super) enum TileChoice {
     Default,
     /// The alternative of this number, counted from 1; the default tile shape where a product has no such alternative.
     Alternative(usize),
-    /// The fastest tile shape, by measurement.
+    /// The tile shape that the tuner chooses: that of the run's record, or the fastest one.
     Fastest(Arc<Tuner>),
 }
 
@@ -312,11 +313,16 @@ impl GpuDevice {
     }
 
     /// The same device with autotuning: each matrix product of a program is timed once with a handful of tile shapes, within
-    /// about two seconds for a program, and the fastest ones are stored in the folder `cache`. `report` receives a line about
-    /// it. Results have the same bits with every tile shape.
+    /// about two seconds for a program, and the fastest ones are stored in the folder `cache`. Products of a run that is resumed keep the
+    /// tile shapes of its `record`. `report` receives a line about it. Results have the same bits with every tile shape.
     #[must_use]
-    pub fn autotuned(mut self, cache: Option<&Path>, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        let tuner = Tuner::new(&format!("{}, {}", self.name, self.driver), cache, Box::new(report));
+    pub fn autotuned(
+        mut self,
+        cache: Option<&Path>,
+        record: &TileShapeRecord,
+        report: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
+        let tuner = Tuner::new(&format!("{}, {}", self.name, self.driver), cache, record.clone(), Box::new(report));
         self.tile_choice = TileChoice::Fastest(tuner);
         self
     }

@@ -15,6 +15,7 @@ mod shaders;
 mod spirv;
 mod statistics;
 mod submission;
+mod tile_shapes;
 mod timestamps;
 mod tuner;
 
@@ -28,3 +29,4 @@ pub use listing::{DispatchList, ListedDispatch};
 pub use lower::{Dispatch, KernelSet, Resource, TileShape, lower};
 pub use shaders::{Binding, RunsOn, SHADERS, Shader, entry_points};
 pub use statistics::{CompiledKernel, CompiledKernels, Executable, compiled_kernels};
+pub use tile_shapes::TileShapeRecord;

@@ -2,17 +2,16 @@
 //! fastest on disk. A tile shape changes no bit of a result, so nothing but time depends on the choice.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flate2::Crc;
-use serde::{Deserialize, Serialize};
 
 use super::lower::Dispatch;
 use super::shaders::Shader;
-use crate::error::{Error, Result};
+use super::tile_shapes::{TileShapeRecord, TileShapes};
+use crate::error::Result;
 use crate::files;
 
 /// The time for timing the products of a program; compiling does not count. Products that it does not reach have the default tile
@@ -22,31 +21,23 @@ const BUDGET: Duration = Duration::from_millis(1500);
 const COMPILED_AT_ONCE: usize = 8;
 /// How many times as fast as the default another tile shape must be; a smaller gain may be noise.
 const MIN_SPEEDUP: f64 = 1.03;
-/// The largest cache file that is read, in bytes. A file about several thousand products is smaller.
-const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// The fastest tile shape of each product that was timed so far.
+/// Chooses the tile shape of each product: that of the run's record, or else the fastest one that was measured.
 pub(super) struct Tuner {
-    /// What the tile shapes were timed with: version, adapter, driver and shader.
+    /// The fastest tile shapes of the products that were timed so far.
+    fastest: Mutex<TileShapes>,
+    /// What the tile shapes hold for: version, adapter, driver and shader.
     environment: String,
+    /// The file of the cache.
     path: Option<PathBuf>,
-    /// The number of the fastest tile shape, by the kernel with its default tile shape.
-    fastest: Mutex<BTreeMap<String, usize>>,
+    /// The tile shapes of the run.
+    record: TileShapeRecord,
     /// What receives the lines for a person; none where nothing is timed.
     report: Option<Report>,
 }
 
 /// Receives a line for a person.
 type Report = Box<dyn Fn(&str) + Send + Sync>;
-
-/// The file on disk.
-#[derive(Serialize, Deserialize)]
-struct TuningFile {
-    /// As in [`Tuner`]; a file of another environment is ignored.
-    environment: String,
-    /// As in [`Tuner`].
-    fastest: BTreeMap<String, usize>,
-}
 
 /// What compiles and times products.
 pub(super) trait TileBenchmark {
@@ -65,40 +56,56 @@ pub(super) trait TileBenchmark {
 }
 
 impl Tuner {
-    /// A tuner for an adapter with its driver, which starts with the contents of the cache. `report` receives one line when
-    /// products were timed, and one for each product with a candidate that computes wrong bits.
-    pub(super) fn new(adapter: &str, cache: Option<&Path>, report: Report) -> Arc<Self> {
-        Self::with(adapter, cache, Some(report))
+    /// A tuner for an adapter with its driver, which starts with the contents of the cache. Products in `record` have the tile shapes that
+    /// are recorded there, and are not timed. `report` receives one line when products were timed, and one for each product with a
+    /// candidate that computes wrong bits.
+    pub(super) fn new(adapter: &str, cache: Option<&Path>, record: TileShapeRecord, report: Report) -> Arc<Self> {
+        Self::with(adapter, cache, record, Some(report))
     }
 
     /// A tuner that only knows the contents of the cache, and times nothing.
     pub(super) fn of_cache(adapter: &str, cache: Option<&Path>) -> Arc<Self> {
-        Self::with(adapter, cache, None)
+        Self::with(adapter, cache, TileShapeRecord::default(), None)
     }
 
-    fn with(adapter: &str, cache: Option<&Path>, report: Option<Report>) -> Arc<Self> {
+    fn with(adapter: &str, cache: Option<&Path>, record: TileShapeRecord, report: Option<Report>) -> Arc<Self> {
         let shader = Shader::named("conv");
         let environment =
             format!("gpu-gan {}, {adapter}, shader {:08x}", env!("CARGO_PKG_VERSION"), checksum(shader.source));
         let path = cache.map(|cache| cache.join("tiles").join(format!("{:08x}.json", checksum(&environment))));
-        // A file that cannot be read is as good as none: it is written again.
-        let file = path.as_deref().and_then(read).filter(|file| file.environment == environment);
-        let fastest = Mutex::new(file.map(|file| file.fastest).unwrap_or_default());
-        Arc::new(Self { environment, path, fastest, report })
+        let stored = path.as_deref().and_then(|path| TileShapes::read(path, &environment));
+        let none = || TileShapes { environment: environment.clone(), numbers: BTreeMap::new() };
+        let fastest = Mutex::new(stored.unwrap_or_else(none));
+        Arc::new(Self { fastest, environment, path, record, report })
     }
 
-    /// A dispatch with its fastest tile shape, or with the default one if it was not timed.
+    /// A dispatch with its recorded tile shape, or else the fastest one, or the default one if it was not timed.
     pub(super) fn apply(&self, dispatch: &Dispatch) -> Dispatch {
-        dispatch.with_tile_shape(self.fastest().get(&dispatch.kernel()).copied().unwrap_or(0))
+        dispatch.with_tile_shape(self.number(&dispatch.kernel()).unwrap_or(0))
+    }
+
+    /// The number of the tile shape of a kernel, if it is known.
+    fn number(&self, kernel: &str) -> Option<usize> {
+        let recorded = self.record.number(&self.environment, kernel);
+        recorded.or_else(|| self.fastest().numbers.get(kernel).copied())
+    }
+
+    /// Records the tile shapes that products of a run have.
+    pub(super) fn record<'a>(&self, dispatches: impl Iterator<Item = &'a Dispatch>) {
+        let products = dispatches.filter(|dispatch| !dispatch.tile_shapes.is_empty()).map(Dispatch::kernel);
+        let numbered: Vec<_> = products.map(|kernel| (self.number(&kernel).unwrap_or(0), kernel)).collect();
+        let numbered = numbered.into_iter().map(|(number, kernel)| (kernel, number));
+        if let Err(error) = self.record.add(&self.environment, numbered) {
+            self.say(&format!("warning        the tile shapes of this run are not recorded: {error}"));
+        }
     }
 
     /// The products that are still to be timed, each once and the largest first, where the tile shape matters most.
     pub(super) fn untimed<'a>(&self, dispatches: impl Iterator<Item = &'a Dispatch>) -> Vec<&'a Dispatch> {
-        let known = self.fastest();
         let products = dispatches.filter(|dispatch| self.report.is_some() && !dispatch.tile_shapes.is_empty());
         let untimed: BTreeMap<String, &Dispatch> = products
             .map(|dispatch| (dispatch.kernel(), dispatch))
-            .filter(|(kernel, _)| !known.contains_key(kernel))
+            .filter(|(kernel, _)| self.number(kernel).is_none())
             .collect();
         let mut untimed: Vec<&Dispatch> = untimed.into_values().collect();
         untimed.sort_by(|a, b| multiply_adds(b).total_cmp(&multiply_adds(a)));
@@ -120,7 +127,7 @@ impl Tuner {
                 let begin = Instant::now();
                 let seconds = benchmark.time(&prepared)?;
                 spent += begin.elapsed();
-                self.fastest().insert(product.kernel(), fastest(&seconds, &correct));
+                self.fastest().numbers.insert(product.kernel(), fastest(&seconds, &correct));
                 self.report_wrong_bits(product, &correct);
                 timed += 1;
             }
@@ -157,23 +164,19 @@ impl Tuner {
         }
     }
 
-    fn fastest(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+    fn fastest(&self) -> MutexGuard<'_, TileShapes> {
         self.fastest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes all that is known, together with what another process stored in the meantime.
     fn write(&self) -> Result<Option<&Path>> {
         let Some(path) = &self.path else { return Ok(None) };
-        let mut fastest = self.fastest().clone();
-        if let Some(file) = read(path).filter(|file| file.environment == self.environment) {
-            for (kernel, number) in file.fastest {
-                fastest.entry(kernel).or_insert(number);
-            }
+        let mut shapes = self.fastest().clone();
+        for (kernel, number) in TileShapes::read(path, &self.environment).unwrap_or_default().numbers {
+            shapes.numbers.entry(kernel).or_insert(number);
         }
-        let file = TuningFile { environment: self.environment.clone(), fastest };
-        let json = serde_json::to_vec(&file).expect("plain data has a JSON form");
         files::create_folder(path.parent().expect("the folder `tiles`"))?;
-        files::write_atomically(path, |file| file.write_all(&json).map_err(Error::file("write", path)))?;
+        shapes.write(path)?;
         Ok(Some(path))
     }
 }
@@ -190,12 +193,6 @@ fn fastest(seconds: &[f64], correct: &[bool]) -> usize {
 fn multiply_adds(product: &Dispatch) -> f64 {
     let factors = ["TX", "TY", "DOWN", "ACROSS", "SPLIT_DEPTH"].map(|name| product.value(name).unwrap_or(1.0));
     product.workgroups.iter().product::<usize>() as f64 * factors.iter().product::<f64>()
-}
-
-fn read(path: &Path) -> Option<TuningFile> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(MAX_FILE_SIZE).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
 }
 
 fn checksum(text: &str) -> u32 {
@@ -223,7 +220,7 @@ mod tests {
     }
 
     fn tuner(cache: Option<&Path>) -> Arc<Tuner> {
-        Tuner::new("a card, a driver", cache, Box::new(|_| ()))
+        Tuner::new("a card, a driver", cache, TileShapeRecord::default(), Box::new(|_| ()))
     }
 
     /// Gives every product the same measurements.
@@ -284,7 +281,8 @@ mod tests {
     #[test]
     fn a_tile_shape_with_other_bits_is_reported_and_never_chosen() {
         let (say, said) = std::sync::mpsc::channel();
-        let tuner = Tuner::new("a card", None, Box::new(move |line: &str| say.send(line.to_string()).unwrap()));
+        let report = move |line: &str| say.send(line.to_string()).unwrap();
+        let tuner = Tuner::new("a card", None, TileShapeRecord::default(), Box::new(report));
         tune_with(&tuner, &[product(5)], [1.0, 0.1, 0.7], [false, true]);
         assert_eq!(tuner.apply(&product(5)).workgroups[0], 200);
         assert!(said.recv().unwrap().contains("1 of 2 tile shapes of conv.forward compute other bits"));
@@ -310,7 +308,8 @@ mod tests {
         assert_eq!(later.apply(&product(4)).workgroups[0], 100);
         let only_cache = Tuner::of_cache("a card, a driver", Some(cache.path()));
         assert_eq!((measured(&only_cache, &[4, 6]), only_cache.apply(&product(4)).workgroups[0]), (vec![], 100));
-        let other_driver = Tuner::new("a card, another driver", Some(cache.path()), Box::new(|_| ()));
+        let other_driver =
+            Tuner::new("a card, another driver", Some(cache.path()), TileShapeRecord::default(), Box::new(|_| ()));
         assert_eq!(measured(&other_driver, &[3]), [3]);
     }
 
@@ -335,7 +334,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let (say, said) = std::sync::mpsc::channel();
         let report = move |line: &str| say.send(line.to_string()).unwrap();
-        let blocked = Tuner::new("a card", Some(&file), Box::new(report));
+        let blocked = Tuner::new("a card", Some(&file), TileShapeRecord::default(), Box::new(report));
         tune(&blocked, &[product(3)], seconds);
         assert_eq!(blocked.apply(&product(3)).workgroups[0], 100);
         let line = said.recv().unwrap();
@@ -343,9 +342,53 @@ mod tests {
     }
 
     #[test]
+    fn a_resumed_run_has_its_recorded_tile_shapes_whatever_is_in_the_cache_and_times_only_what_is_not_recorded() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("record.json");
+        let [old, new] = ["old", "new"].map(|cache| place.path().join(cache));
+        let products = [product(3), product(4)];
+        let of_run = |adapter: &str, cache: &Path, record: TileShapeRecord| {
+            record.write_to(&path);
+            Tuner::new(adapter, Some(cache), record, Box::new(|_| ()))
+        };
+        let begun = of_run("a card", &old, TileShapeRecord::default());
+        assert_eq!(tune(&begun, &products[..1], [1.0, 0.5, 0.7]).len(), 1);
+        begun.record(products.iter()); // the second one was not reached, so it has the default
+        // Another run finds other tile shapes to be the fastest.
+        tune(
+            &Tuner::new("a card", Some(&new), TileShapeRecord::default(), Box::new(|_| ())),
+            &products,
+            [1.0, 0.7, 0.5],
+        );
+
+        let resumed = of_run("a card", &new, TileShapeRecord::of_resumed_run(&path));
+        let third = [product(3), product(4), product(5)];
+        assert_eq!(tune(&resumed, &third, [1.0, 0.7, 0.5]), third[2..]);
+        let chosen = |tuner: &Tuner| [3, 4, 5].map(|rows| tuner.apply(&product(rows)).workgroups[0]);
+        assert_eq!(chosen(&resumed), [100, 1, 200]);
+        resumed.record(third.iter());
+        let again = of_run("a card", &place.path().join("none"), TileShapeRecord::of_resumed_run(&path));
+        assert_eq!((tune(&again, &third, [1.0; 3]).len(), chosen(&again)), (0, [100, 1, 200]));
+
+        let elsewhere = of_run("another card", &place.path().join("none"), TileShapeRecord::of_resumed_run(&path));
+        assert_eq!((tune(&elsewhere, &products, [1.0; 3]).len(), chosen(&elsewhere)), (2, [1, 1, 1]));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_written_is_reported() {
+        let place = tempfile::tempdir().unwrap();
+        let (say, said) = std::sync::mpsc::channel();
+        let record = TileShapeRecord::default();
+        record.write_to(&place.path().join("no folder/record.json"));
+        let tuner = Tuner::new("a card", None, record, Box::new(move |line: &str| say.send(line.to_string()).unwrap()));
+        tuner.record([product(3)].iter());
+        assert!(said.recv().unwrap().contains("the tile shapes of this run are not recorded"));
+    }
+
+    #[test]
     fn a_number_in_the_file_that_a_product_has_no_tile_shape_for_means_the_default() {
         let tuner = tuner(None);
-        tuner.fastest().insert(product(3).kernel(), 77);
+        tuner.fastest().numbers.insert(product(3).kernel(), 77);
         assert_eq!(tuner.apply(&product(3)).workgroups[0], 1);
     }
 }

@@ -441,8 +441,8 @@ options! {
 
         /// Autotune matrix-product tiles on a hardware GPU, which is the default
         ///
-        /// A few tile shapes are timed once for each product, and the fastest is cached. Results have the same bits with every tile
-        /// shape.
+        /// A few tile shapes are timed once for each product, and the fastest is cached. A run records its tile shapes and uses them when
+        /// it is resumed. Results have the same bits with every tile shape.
         #[arg(long, num_args = 0, default_missing_value = "true")]
         pub autotune: Option<bool>,
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config.toml, model.toml   the options and the model
+//! tile-shapes.json          tile shapes of the matrix products on a hardware GPU, for resuming with the same kernels
 //! local.toml                absolute paths of this machine, which are not meant to be shared
 //! losses.csv, log.jsonl     a row for each step
 //! alarms.jsonl              the alarms, if there are any
@@ -37,6 +38,8 @@ use crate::report::page;
 pub(super) const CONFIG: &str = "config.toml";
 /// The name of the model file of a run.
 const MODEL: &str = "model.toml";
+/// The name of the file of tile shapes.
+const TILE_SHAPES: &str = "tile-shapes.json";
 /// The folder of all runs that are given no other.
 const RUNS: &str = "runs";
 /// The name of the newest run.
@@ -181,10 +184,13 @@ impl RunFolder {
     /// Whether a process began a run at `path` and ended before its first checkpoint: nothing is there but what runs write.
     pub fn is_without_checkpoint(path: &Path) -> bool {
         let written = |name: &str| {
-            let files =
-                [CONFIG, MODEL, shared_paths::LOCAL, "report.html", "real-vs-fake.png", "alarms.jsonl", "run.lock"];
+            let settings = [CONFIG, MODEL, TILE_SHAPES, shared_paths::LOCAL];
+            let files = ["report.html", "real-vs-fake.png", "alarms.jsonl", "run.lock"];
             let logs = ["losses.csv", "log.jsonl", "events.out.tfevents."];
-            SUBFOLDERS.contains(&name) || files.contains(&name) || logs.iter().any(|log| name.starts_with(log))
+            SUBFOLDERS.contains(&name)
+                || settings.contains(&name)
+                || files.contains(&name)
+                || logs.iter().any(|log| name.starts_with(log))
         };
         let is_ours = |entry: std::io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| {
@@ -223,6 +229,11 @@ impl RunFolder {
             })?;
         }
         Ok(())
+    }
+
+    /// The file of the tile shapes that the run's matrix products have on a GPU with autotuning.
+    pub fn tile_shapes(&self) -> PathBuf {
+        self.path.join(TILE_SHAPES)
     }
 
     /// The sheet of real images.

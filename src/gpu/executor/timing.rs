@@ -75,6 +75,7 @@ impl GpuExecutor {
                 tuner.tune(&untimed, self)?;
                 self.clear()?;
             }
+            tuner.record(routines.iter().flatten());
         }
         Ok(routines
             .iter()
