@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -195,6 +196,23 @@ pub fn other_device<T>(files: &[ShardFile<T>], device: impl Fn(&T) -> &str) -> O
         other.path.display(),
         device(&other.content)
     ))
+}
+
+/// Parses the JSON description in a part. The format is checked before the description is read, as a description of another format may
+/// have other entries.
+///
+/// # Errors
+///
+/// If it is no description, or of another format than `format`. The text is meant for [`damaged`].
+pub(crate) fn parse_description<T: DeserializeOwned>(text: &str, format: u32) -> Result<T, String> {
+    let wrong = |error: serde_json::Error| format!("its description is damaged: {error}");
+    let description: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
+    let found = description.get("format").and_then(serde_json::Value::as_u64);
+    if found != Some(u64::from(format)) {
+        let found = found.map_or("an unknown format".into(), |found| format!("format {found}"));
+        return Err(format!("it is of {found}, and this version of gpu-gan reads format {format}"));
+    }
+    serde_json::from_value(description).map_err(wrong)
 }
 
 /// The error for a part that ends early or was changed. `what` says what is wrong with it.

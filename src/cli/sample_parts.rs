@@ -13,10 +13,11 @@ use crate::error::Result;
 use crate::files;
 use crate::progress::Console;
 use crate::report::array_part::{self, ArrayPart};
-use crate::shard::{Shard, ShardFile, damaged, in_order, other_device};
+use crate::shard::{Shard, ShardFile, damaged, in_order, other_device, parse_description};
 
-/// The version of the note in a part. It increases when older versions of the program cannot join new parts.
-const FORMAT: u32 = 1;
+/// The version of the note in a part. It increases when older versions of the program cannot join new parts, or would join parts that do
+/// not belong together: a reader of format 1 ignores rejection sampling.
+const FORMAT: u32 = 2;
 
 /// The note in a part: which part of which array it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,12 +130,7 @@ pub(super) fn join(paths: &[PathBuf], out: &Path, format: &ResultFormat, console
 /// Opens a part, and checks that it has the rows of its shard.
 fn read(path: &Path) -> Result<ShardFile<(ArrayPart, SamplePart)>> {
     let array = ArrayPart::open(path)?;
-    let part: SamplePart = serde_json::from_str(array.note())
-        .map_err(|error| damaged(path, &format!("its note does not say which part it is: {error}")))?;
-    if part.format != FORMAT {
-        let what = format!("gpu-gan {} wrote it in format {}, and this is format {FORMAT}", part.version, part.format);
-        return Err(damaged(path, &what));
-    }
+    let part: SamplePart = parse_description(array.note(), FORMAT).map_err(|what| damaged(path, &what))?;
     if part.shard.range(part.images).len() as u64 != array.rows() {
         return Err(damaged(
             path,

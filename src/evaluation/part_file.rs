@@ -16,15 +16,16 @@ use crate::data::stacked_mnist::MODES;
 use crate::error::{Error, Result, bytes_for_people};
 use crate::files;
 use crate::metrics::{ExtractorKind, Features, ImageFeatures, LabelledImages};
-use crate::shard::{ShardFile, damaged};
+use crate::shard::{ShardFile, damaged, parse_description};
 use crate::train::RejectionCounts;
 
 /// The name of the entry of the metadata.
 const METADATA: &str = "gpu-gan-evaluation";
 /// The name of the tensor of the counts of candidates.
 const REJECTION: &str = "rejection";
-/// The version of the file format. It increases when older versions of the program cannot read new files.
-const FORMAT: u32 = 1;
+/// The version of the file format. It increases when older versions of the program cannot read new files, or would misread them: a reader
+/// of format 1 ignores rejection sampling.
+const FORMAT: u32 = 2;
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 30;
 /// The largest number of classes: labels are bytes.
@@ -107,14 +108,7 @@ impl EvaluationPart {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let metadata = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
         let metadata = metadata.ok_or("`gpu-gan eval --shard` did not write it")?;
-        let wrong = |error: serde_json::Error| format!("its description is damaged: {error}");
-        let metadata: serde_json::Value = serde_json::from_str(metadata).map_err(wrong)?;
-        let format = metadata.get("format").and_then(serde_json::Value::as_u64);
-        if format != Some(u64::from(FORMAT)) {
-            let format = format.map_or("an unknown format".into(), |format| format!("format {format}"));
-            return Err(format!("it is of {format}, and this version of gpu-gan reads format {FORMAT}"));
-        }
-        let PartMetadata { about, .. } = serde_json::from_value(metadata).map_err(wrong)?;
+        let PartMetadata { about, .. } = parse_description(metadata, FORMAT)?;
         let classes = check(&about)?;
         let stored = StoredPart { file, about: &about, classes };
 

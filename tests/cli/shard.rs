@@ -18,6 +18,15 @@ fn join<'a>(place: &'a Place, parts: &[String], out: &str) -> Call<'a> {
     place.gpu_gan(&format!("sample --join {} --out {out}", parts.join(" ")))
 }
 
+/// The bytes of a file with one text replaced by another one of the same length.
+#[track_caller]
+fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let at = bytes.windows(from.len()).position(|part| part == from.as_bytes());
+    let at = at.unwrap_or_else(|| panic!("the file has no {from}"));
+    [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+}
+
 #[test]
 fn joined_shards_have_the_bytes_of_one_run_in_any_order_of_the_parts() {
     let place = Place::with_run("--steps 6");
@@ -183,8 +192,20 @@ fn parts_that_are_not_all_parts_of_one_array_are_not_joined() {
         place.write("part-2.npy", &part[..length]);
         join(&place, &parts, "joined.npy").refused().error("part-2.npy cannot be used: it").hint("copy the file again");
     }
-    let renamed = String::from_utf8_lossy(&part).contains("\"shard\":\"2/4\"");
-    assert!(renamed, "the note of a part is text");
+    // A note of another format may have other entries.
+    for (from, to, error) in [
+        (
+            "\"format\":2,\"version\"",
+            "\"format\":1,\"version\"",
+            "it is of format 1, and this version of gpu-gan reads format 2",
+        ),
+        ("\"format\":2,\"version\"", "\"format\":3,\"another\"", "it is of format 3"),
+        ("\"format\"", "\"former\"", "it is of an unknown format"),
+        ("\"shard\":\"2/4\"", "\"shard\":\"5/4\"", "its description is damaged: shard 5/4 does not exist"),
+    ] {
+        place.write("part-2.npy", &replaced(&part, from, to));
+        join(&place, &parts, "joined.npy").refused().error(&format!("part-2.npy cannot be used: {error}"));
+    }
     place.write("part-2.npy", &part);
     join(&place, &parts, "joined.png").refused().error("--out joined.png: joined parts are one array");
     place
@@ -288,6 +309,11 @@ fn parts_that_are_not_all_parts_of_one_evaluation_are_not_merged() {
     for length in [part.len() - 1, part.len() / 2, 9, 0] {
         place.write("part-2.safetensors", &part[..length]);
         merge(&parts).refused().error("part-2.safetensors cannot be used: it is truncated").hint("copy the file again");
+    }
+    for (to, error) in [(1, "it is of format 1, and this version of gpu-gan reads format 2"), (3, "it is of format 3")]
+    {
+        place.write("part-2.safetensors", &replaced(&part, r#"\"format\":2"#, &format!(r#"\"format\":{to}"#)));
+        merge(&parts).refused().error(&format!("part-2.safetensors cannot be used: {error}"));
     }
     // A classifier of other weights has other features.
     let name = b"extractor_fingerprint";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gpu_gan::cli::{SeedList, parse_class_list};
 use gpu_gan::cpu::CpuDevice;
 use gpu_gan::data::{self, Fit, Frames, ImageSet, Source};
-use gpu_gan::evaluation::{Evaluation, EvaluationPart};
+use gpu_gan::evaluation::{Evaluation, EvaluationPart, RunCheckpoints};
 use gpu_gan::net::Model;
 use gpu_gan::program::DiffAugment;
 use gpu_gan::progress::{Console, Task};
@@ -373,21 +373,34 @@ fn evaluation_part_seeds() -> Vec<Vec<u8>> {
     let [height, width, channels] = SHAPE;
     let images =
         ImageSet { name: "seed".into(), height, width, channels, pixels, labels: None, label_names: Vec::new() };
-    let evaluation = Evaluation {
-        device: &CpuDevice::<f32>::new(),
+    let (device, console) = (CpuDevice::<f32>::new(), Console::silent());
+    let evaluation = |reject| Evaluation {
+        device: &device,
         images: &images,
         data: "seed",
         count: 6,
         training_count: 6,
         raw: false,
-        reject: false,
+        reject,
         cache: None,
-        console: &Console::silent(),
+        console: &console,
     };
-    let part = evaluation.measure(None, Shard::WHOLE).expect("the images can be measured");
+    // Rejection sampling needs a discriminator without batch normalisation.
+    let text = model_of_images();
+    let (generator, discriminator) = text.split_once("discriminator").expect("two networks");
+    let discriminator = discriminator.replacen("{ layer = \"batch-norm\" },", "", 1);
+    let model = format!("{generator}discriminator{discriminator}");
+    let model = Model::parse(&model, "seed.toml").expect("the model is valid");
+    let settings = Settings::new(&model, &images, "seed").expect("the settings are valid");
+    let checkpoint = ("step-00000000.safetensors".into(), Checkpoint::initial(&model, &settings));
+    let run = RunCheckpoints { checkpoint, earlier: None, neighbours: None };
+    let parts = [evaluation(false).measure(None, Shard::WHOLE), evaluation(true).measure(Some(run), Shard::WHOLE)];
     let path = folder.path().join("part.safetensors");
-    part.write(&path).expect("the folder can be written");
-    vec![fs::read(path).expect("it was written")]
+    let bytes = |part: gpu_gan::Result<EvaluationPart>| {
+        part.expect("the images can be measured").write(&path).expect("the folder can be written");
+        fs::read(&path).expect("it was written")
+    };
+    parts.map(bytes).to_vec()
 }
 
 /// The text of a small model for images of the shape that the targets open.
