@@ -289,7 +289,7 @@ fn scale_for(asked: Option<u64>, [height, width, _]: [usize; 3]) -> Result<usize
     match asked.map(|scale| scale as usize) {
         Some(scale) if scale <= most => Ok(scale),
         Some(scale) => Err(Error::Request {
-            message: format!("--scale {scale} is out of range 1..={most} for images of {height} x {width} pixels"),
+            message: format!("--scale {scale} is out of range 1..={most} for images of {width} x {height} pixels"),
             hint: format!("frames have at most {MAX_SIDE} pixels on a side: choose 1 to {most}"),
         }),
         None => Ok(LEGIBLE_SIDE.div_ceil(height.min(width)).min(most)),

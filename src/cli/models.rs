@@ -65,7 +65,7 @@ impl ModelLine {
         let [h, w, c] = self.image;
         [
             self.name.clone(),
-            format!("{h} x {w} x {c}"),
+            format!("{w} x {h} x {c}"),
             self.generator_parameters.to_string(),
             self.discriminator_parameters.to_string(),
             self.batch_size.to_string(),

@@ -424,20 +424,20 @@ fn introduce(
         },
     );
     let chunks = chunks.unwrap_or_default();
-    console.message(&format!("data           {data}: {} images of {h} x {w} x {c}{chunks}", images.count()));
+    console.message(&format!("data           {data}: {} images of {w} x {h} x {c}{chunks}", images.count()));
     if let Some(classes) = &start.settings.classes {
         let why = if conditional_by_default { ", the default for labelled images (see --unconditional)" } else { "" };
         console.message(&format!("classes        {classes}{why}"));
     }
     console.message(&format!("model          {}", start.model.name));
     console.message(&format!(
-        "generator      {} parameters, {} numbers{} -> {h} x {w} x {c}",
+        "generator      {} parameters, {} numbers{} -> {w} x {h} x {c}",
         generator.parameters(),
         start.model.latent,
         if start.model.classes.is_some() { " and a class" } else { "" }
     ));
     let pack = if start.model.pac > 1 { format!("{} images of ", start.model.pac) } else { String::new() };
-    console.message(&format!("discriminator  {} parameters, {pack}{h} x {w} x {c} -> 1", discriminator.parameters()));
+    console.message(&format!("discriminator  {} parameters, {pack}{w} x {h} x {c} -> 1", discriminator.parameters()));
     let length = match time {
         Some(time) => format!("as many steps of {times}{batch_size} images as fit into {}", duration_for_people(time)),
         None => format!("{steps} steps of {times}{batch_size} images ({epochs:.4} epochs)"),

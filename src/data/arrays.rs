@@ -96,18 +96,18 @@ pub(super) fn read(file: &LabelledFile) -> Result<ArrayData> {
         return Err(refused(&format!("has the shape ({shape})")));
     };
     if count == 0 || height == 0 || width == 0 {
-        return Err(refused(&format!("holds no images: its shape is {count} x {height} x {width}")));
+        return Err(refused(&format!("holds no images: its shape is ({count}, {height}, {width})")));
     }
     if height.max(width) > MAX_SIDE as u64 {
         return Err(refused(&format!(
-            "has images of {height} x {width} pixels; at most {MAX_SIDE} x {MAX_SIDE} are supported"
+            "has images of {width} x {height} pixels; at most {MAX_SIDE} x {MAX_SIDE} are supported"
         )));
     }
     let bytes = count.checked_mul(height * width * channels * kind.size() as u64);
     let limit = (MAX_BYTES as u64).min(memory::available());
     let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
         return Err(refused(&format!(
-            "has {count} images of {height} x {width} x {channels} values of {} bytes; at most {} are supported",
+            "has {count} images of {width} x {height} x {channels} values of {} bytes; at most {} are supported",
             kind.size(),
             bytes_for_people(limit)
         )));

@@ -261,7 +261,7 @@ pub(super) fn allocate(count: u64, resize: &Resize, name: &str) -> Result<Vec<u8
         let fewer =
             if resize.has_tiles() { "use a larger --stride or --tile for fewer tiles" } else { "use fewer images" };
         data_error(
-            format!("{name} gives {count} {what} of {height} x {width} x {channels}, which take {bytes}; {limit}"),
+            format!("{name} gives {count} {what} of {width} x {height} x {channels}, which take {bytes}; {limit}"),
             format!("{fewer}; or choose a model of smaller images with --model"),
         )
     };

@@ -238,7 +238,7 @@ fn header_of(mut reader: impl BufRead + Seek, length: u64) -> Result<ImageHeader
         (height, width, decoder.total_bytes(), orientation)
     };
     if bytes > MAX_FILE_BYTES {
-        return Err(too_large(&format!("its {height} x {width} pixels take {}", bytes_for_people(bytes))));
+        return Err(too_large(&format!("its {width} x {height} pixels take {}", bytes_for_people(bytes))));
     }
     check_pixels(u64::from(height) * u64::from(width), length)?;
     let (height, width) = match orientation {

@@ -110,7 +110,7 @@ fn images_from(mut input: IdxReader) -> Result<Images> {
     if height > MAX_SIDE || width > MAX_SIDE {
         return Err(data_error(
             format!(
-                "the images in {} are {height} x {width} pixels; at most {MAX_SIDE} x {MAX_SIDE} can be read",
+                "the images in {} are {width} x {height} pixels; at most {MAX_SIDE} x {MAX_SIDE} can be read",
                 input.name()
             ),
             "scale the images down; if they are not that large, the header is damaged",
@@ -264,9 +264,9 @@ impl<'a> IdxReader<'a> {
             *dimension = u32::from_be_bytes(self.four_bytes()?) as usize;
         }
         if dimensions.contains(&0) {
-            let (file, content, product) = (self.name(), content.name(), as_product(&dimensions));
+            let (file, content) = (self.name(), content.name());
             return Err(data_error(
-                format!("{file} holds no {content}: its header says {product}"),
+                format!("{file} holds no {content}: the sizes in its header are {dimensions:?}"),
                 "write the file again with at least one image and no empty side",
             ));
         }

@@ -113,7 +113,7 @@ impl LoadReport {
 
     /// Notes an image that is left out because it is too small.
     pub(super) fn is_too_small(&mut self, name: &str, [height, width]: [usize; 2]) {
-        self.too_small.add(format!("{name}: {height} x {width} pixels"));
+        self.too_small.add(format!("{name}: {width} x {height} pixels"));
         let largest = self.largest_too_small.get_or_insert([height, width]);
         if height * width > largest[0] * largest[1] {
             *largest = [height, width];
@@ -134,7 +134,7 @@ impl LoadReport {
     /// Notes the share of an image that cropping leaves out.
     pub(super) fn is_cropped(&mut self, name: &str, [height, width]: [usize; 2], share: f64) {
         if share > MOSTLY_CROPPED {
-            self.cropped.add(format!("{name}, {height} x {width} pixels"));
+            self.cropped.add(format!("{name}, {width} x {height} pixels"));
         }
     }
 
@@ -202,7 +202,7 @@ impl LoadReport {
         }
         if too_small.count > 0 {
             console.message(&format!(
-                "{} left out, because {} smaller than {what}, {height} x {width} pixels",
+                "{} left out, because {} smaller than {what}, {width} x {height} pixels",
                 of(too_small.count, *found),
                 is_smaller(too_small.count)
             ));
@@ -348,15 +348,15 @@ impl LoadReport {
             let [min_height, min_width] = resize.min_size();
             let what = if resize.has_tiles() { "a tile" } else { "the model's images" };
             let subject = match (self.too_small.count, *found) {
-                (1, 1) => format!("it is {height} x {width} pixels, smaller than"),
+                (1, 1) => format!("it is {width} x {height} pixels, smaller than"),
                 (small, all) if small == all => {
-                    format!("all {all} are smaller (the largest is {height} x {width} pixels) than")
+                    format!("all {all} are smaller (the largest is {width} x {height} pixels) than")
                 }
                 (small, all) => {
-                    format!("{small} of {all} are smaller (the largest of them is {height} x {width} pixels) than")
+                    format!("{small} of {all} are smaller (the largest of them is {width} x {height} pixels) than")
                 }
             };
-            return Err(self.too_few(format!("{message}; {subject} {what}, {min_height} x {min_width}"), resize, fit));
+            return Err(self.too_few(format!("{message}; {subject} {what}, {min_width} x {min_height}"), resize, fit));
         }
         Err(self.too_few(message, resize, fit))
     }

@@ -127,7 +127,7 @@ pub fn open(source: &Source, shape: [usize; 3], cache: Option<&Path>, console: &
             }
             let [h, w, c] = set.image_shape();
             return Err(data_error(
-                format!("the images of {} are {h} x {w} pixels with {c} channels and cannot be converted", set.name),
+                format!("the images of {} are {w} x {h} pixels with {c} channels and cannot be converted", set.name),
                 "choose a model of such images, such as dcgan-fast, with --channels 3",
             ));
         }

@@ -49,7 +49,7 @@ impl Resize {
         }
         if let Some(Tiles { side, .. }) = tiles.filter(|tiles| !resize.is_large_enough(tiles.side, tiles.side)) {
             return Err(data_error(
-                format!("tiles of {side} x {side} pixels are smaller than the model's images, {height} x {width}"),
+                format!("tiles of {side} x {side} pixels are smaller than the model's images, {width} x {height}"),
                 format!("use --tile {} or more, or add --upscale to enlarge them", height.max(width)),
             ));
         }

@@ -369,19 +369,18 @@ fn images_in_place_of_labels_are_refused() {
 #[test]
 fn sizes_of_zero() {
     for dimensions in [[0, 2, 4], [3, 0, 4], [3, 2, 0]] {
-        let [n, h, w] = dimensions;
-        let product = format!("holds no images: its header says {n} x {h} x {w}");
-        assert_refused(open_bytes(&idx([0, 0, 8, 3], &dimensions, &[])), &[&product]);
+        let sizes = format!("holds no images: the sizes in its header are {dimensions:?}");
+        assert_refused(open_bytes(&idx([0, 0, 8, 3], &dimensions, &[])), &[&sizes]);
     }
     let folder = IdxFolder::with(&[(IMAGE_FILE, &images()), (LABEL_FILE, &idx([0, 0, 8, 1], &[0], &[]))]);
-    assert_refused(folder.open(), &["holds no labels: its header says 0"]);
+    assert_refused(folder.open(), &["holds no labels: the sizes in its header are [0]"]);
 }
 
 #[test]
 fn sizes_beyond_the_limits_are_refused() {
     let open_with = |dimensions: [u32; 3]| open_bytes(&compressed(&idx([0, 0, 8, 3], &dimensions, &PIXELS)));
-    assert_refused(open_with([1, 4097, 1]), &["4097 x 1 pixels; at most 4096 x 4096"]);
-    assert_refused(open_with([1, 1, u32::MAX]), &["1 x 4294967295 pixels"]);
+    assert_refused(open_with([1, 4097, 1]), &["1 x 4097 pixels; at most 4096 x 4096"]);
+    assert_refused(open_with([1, 1, u32::MAX]), &["4294967295 x 1 pixels"]);
     assert_refused(open_with([u32::MAX; 3]), &["4294967295 x 4294967295 pixels"]); // their product overflows 64 bits
     assert_refused(open_with([u32::MAX, 4096, 4096]), &["declares 4294967295 x 4096 x 4096 bytes; at most 2147483648"]);
     assert_refused(open_with([129, 4096, 4096]), &["declares 129 x 4096 x 4096 bytes"]);

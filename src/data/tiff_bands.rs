@@ -72,7 +72,7 @@ pub(super) fn read_bands(bytes: &[u8]) -> Result<Option<DynamicImage>, String> {
         return Ok(None);
     }
     if size > MAX_FILE_BYTES {
-        return Err(too_large(&format!("its {height} x {width} pixels take {size} bytes")));
+        return Err(too_large(&format!("its {width} x {height} pixels take {size} bytes")));
     }
     let samples = match decoder.colortype().map_err(reason)? {
         ColorType::Multiband { num_samples, .. } => usize::from(num_samples),

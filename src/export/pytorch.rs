@@ -175,7 +175,7 @@ fn sequential(model: &Model, layers: &[PlacedLayer]) -> String {
     for PlacedLayer { number, layer, input, output } in layers {
         let name = number.to_string();
         let [h, w, c] = *output;
-        let note = format!("{h} x {w} x {c}");
+        let note = format!("{w} x {h} x {c}");
         let needs_image = matches!(
             layer,
             Layer::Conv { .. } | Layer::TransposedConv { .. } | Layer::Upsample { .. } | Layer::MaxPool { .. }

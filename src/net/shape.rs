@@ -208,7 +208,7 @@ impl Layer {
                         count(new),
                         count(old)
                     ),
-                    "height x width x channels must be the same before and after it; channels = \"latent\" follows the \
+                    "width x height x channels must be the same before and after it; channels = \"latent\" follows the \
                      latent"
                         .to_string(),
                 ))
@@ -240,12 +240,12 @@ fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size)).filter(|&n| n <= MAX_ELEMENTS)
 }
 
-/// A shape as people read it: `28 x 28 x 1`.
+/// A shape as people read it, width x height x channels: `96 x 48 x 3`.
 pub(super) struct DisplayShape(pub(super) Shape);
 
 impl fmt::Display for DisplayShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [h, w, c] = self.0;
-        write!(f, "{h} x {w} x {c}")
+        write!(f, "{w} x {h} x {c}")
     }
 }

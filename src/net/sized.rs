@@ -120,7 +120,7 @@ pub(super) fn text(image: Shape) -> Result<String> {
         (generator(image, doublings, features), self::discriminator(image, doublings, discriminator));
     let size = ImageSize { width, height };
     Ok(format!(
-        r#"# dcgan-r1 for images of {height} x {width} pixels: a DCGAN with linear learning-rate decay, no momentum, and a discriminator without
+        r#"# dcgan-r1 for images of {width} x {height} pixels: a DCGAN with linear learning-rate decay, no momentum, and a discriminator without
 # batch norm, which the R1 gradient penalty requires (Mescheder et al. 2018, "Which training methods for GANs do actually converge?").
 # `gpu-gan train DATA --size {size}` writes this file.
 
@@ -197,7 +197,7 @@ fn generator([height, width, _]: Shape, doublings: usize, features: Option<Width
         let layer = format!(
             r#"layer = "transposed-conv", channels = {channels}, kernel = 4, stride = 2, pad = 1, bias = false"#
         );
-        push(&mut lines, &layer, &format!("{h} x {w} x {channels}"));
+        push(&mut lines, &layer, &format!("{w} x {h} x {channels}"));
     }
     normalise(&mut lines);
     let last = match features {
@@ -222,7 +222,7 @@ fn discriminator([height, width, _]: Shape, doublings: usize, channels: Width) -
         [h, w] = [h.div_ceil(2), w.div_ceil(2)];
         let channels = channels.channels(h.min(w));
         let layer = format!(r#"layer = "conv", channels = {channels}, kernel = {kernel}, stride = 2, pad = 1"#);
-        push(&mut lines, &layer, &format!("{h} x {w} x {channels}"));
+        push(&mut lines, &layer, &format!("{w} x {h} x {channels}"));
         push(&mut lines, r#"layer = "leaky-relu", slope = 0.2"#, "");
         h.min(w)
     };
@@ -282,7 +282,7 @@ mod tests {
             for channels in [1, 3, 4] {
                 let model = sized(height, width, channels);
                 assert_eq!(model.image, [height, width, channels]);
-                assert_eq!(smallest(&model), [base, last], "{height} x {width}");
+                assert_eq!(smallest(&model), [base, last], "{width} x {height}");
                 assert_eq!(Model::parse(model.to_toml(), "again").unwrap(), model);
                 model.check_penalty().unwrap();
                 assert_eq!(model.with_classes(10).unwrap().classes, Some(10));

@@ -57,7 +57,7 @@ impl<'a> ImageBytes<'a> {
     pub fn new(bytes: &'a [u8], [height, width, channels]: [usize; 3]) -> Result<Self> {
         if !matches!(channels, 1 | 3 | 4) || height == 0 || width == 0 {
             return Err(Error::Request {
-                message: format!("images of {height} x {width} pixels with {channels} channels cannot be shown"),
+                message: format!("images of {width} x {height} pixels with {channels} channels cannot be shown"),
                 hint: "an image needs at least 1 x 1 pixel, and 1 channel (grey), 3 (red, green, blue) or 4 (red, green, blue, \
                        alpha)"
                     .into(),
@@ -71,7 +71,7 @@ impl<'a> ImageBytes<'a> {
         }
         assert!(
             bytes.len().is_multiple_of(height * width * channels),
-            "{} bytes are not a whole number of images of {height} x {width} x {channels}",
+            "{} bytes are not a whole number of images of {width} x {height} x {channels}",
             bytes.len()
         );
         Ok(Self { bytes, height, width, channels })

@@ -123,7 +123,7 @@ impl Grid {
         };
         if u32::try_from(grid.height().max(grid.width())).is_err() {
             return Err(Error::Request {
-                message: format!("a sheet of {} x {} pixels is too large", grid.height(), grid.width()),
+                message: format!("a sheet of {} x {} pixels is too large", grid.width(), grid.height()),
                 hint: "ask for fewer images, or for another number of columns".into(),
             });
         }

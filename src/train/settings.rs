@@ -97,7 +97,7 @@ impl Settings {
         let data = data.into();
         if images.image_shape() != model.image {
             let words =
-                |[h, w, c]: [usize; 3]| format!("{h} x {w} pixels with {c} channel{}", if c == 1 { "" } else { "s" });
+                |[h, w, c]: [usize; 3]| format!("{w} x {h} pixels with {c} channel{}", if c == 1 { "" } else { "s" });
             return Err(Error::Request {
                 message: format!(
                     "the images of {} are {}, but the model {} makes {}",

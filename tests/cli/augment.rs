@@ -81,7 +81,7 @@ fn quarter_turns_of_images_that_are_not_square_are_refused() {
     let train = |flags: &str| {
         place.gpu_gan(&format!("train wide-images-idx3-ubyte --model wide.toml --device cpu --steps 1 {flags}"))
     };
-    train("--quarter-turns").refused().error("images of 8 x 16 pixels cannot be turned by quarter turns");
+    train("--quarter-turns").refused().error("images of 16 x 8 pixels cannot be turned by quarter turns");
     train("--rotate 90 --flip").succeeds();
 }
 

@@ -154,11 +154,11 @@ fn images_smaller_than_the_models_are_named_or_refused() {
     place.write("photographs/small.png", &photograph(15, 90, 1));
     let said =
         place.train_on("photographs", "").succeeds().remarks("1 of 21 images is left out, because it is smaller than");
-    said.remarks("    small.png: 15 x 90 pixels").remarks("20 images of");
+    said.remarks("    small.png: 90 x 15 pixels").remarks("20 images of");
     place.train_on("photographs", "--upscale").succeeds().remarks("21 images of");
 
     let said = place.train_on("photographs", "--tile 21").refused();
-    said.error("all 21 are smaller (the largest is 15 x 90 pixels) than a tile, 21 x 21").hint("smaller --tile");
+    said.error("all 21 are smaller (the largest is 90 x 15 pixels) than a tile, 21 x 21").hint("smaller --tile");
     let said = place.train_on("photographs", "--tile 12").refused();
     said.error("tiles of 12 x 12 pixels are smaller than the model's images, 16 x 16")
         .hint("--tile 16")

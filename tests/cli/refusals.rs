@@ -96,7 +96,7 @@ fn a_model_file_with_a_mistake_is_refused_with_its_line() {
         (
             "height = 4, width = 4, channels = 2",
             "height = 5, width = 4, channels = 2",
-            &["generator layer 1 (reshape)", "5 x 4 x 2", "layer 0 (linear) gives 1 x 1 x 32"],
+            &["generator layer 1 (reshape)", "4 x 5 x 2", "layer 0 (linear) gives 1 x 1 x 32"],
         ),
         (
             "{ layer = \"flatten\" },\n",

@@ -42,7 +42,7 @@ fn the_default_model_is_built_for_a_size() {
         let said = place.gpu_gan(&format!("summary --size {size} --channels 3")).succeeds();
         said.prints("dcgan-r1\n").prints(&format!("{size} x {size} x 3"));
     }
-    place.gpu_gan("summary --size 96x48 --channels 4").succeeds().prints(" 48 x 96 x 4");
+    place.gpu_gan("summary --size 96x48 --channels 4").succeeds().prints(" 96 x 48 x 4");
     place.gpu_gan("summary --size 100").refused().error("100 x 100 pixels").hint("104 x 104");
     place.gpu_gan("summary --size 8x").misused().error("WIDTHxHEIGHT");
     place.gpu_gan("summary dcgan-64 --size 64").refused().error("the model dcgan-64 has one size").hint("dcgan-r1");

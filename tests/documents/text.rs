@@ -31,6 +31,8 @@ const PHRASES: &[(&str, &str)] = &[
     ("what is there", "name what exists"),
     ("photograph", "\"image\""),
     ("real pictures", "\"real images\""),
+    ("{height} x {width}", "width x height"),
+    ("{h} x {w}", "width x height"),
 ];
 
 /// Names of the code that have a better one, as whole words.

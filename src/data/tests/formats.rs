@@ -478,7 +478,7 @@ fn images_of_extreme_shapes_are_cropped_with_a_remark_padded_or_stretched() {
     dir.write("wide.png", &png(&wide.into()));
     let remarks = dir.remarks(COLOUR);
     assert!(
-        remarks.contains("1 of 21 images is cropped to less than half, such as wide.png, 8 x 80 pixels"),
+        remarks.contains("1 of 21 images is cropped to less than half, such as wide.png, 80 x 8 pixels"),
         "{remarks}"
     );
     assert!(remarks.contains("--fit pad"), "{remarks}");

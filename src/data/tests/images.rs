@@ -125,7 +125,7 @@ fn scaling_keeps_a_single_colour() {
             let original = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb(colour)));
             let images = resized(&resize(COLOUR, None), &original);
             assert_eq!(images.len(), SIDE * SIDE * 3);
-            assert!(images.chunks(3).all(|pixel| pixel == colour), "{height} x {width}, {colour:?}: {images:?}");
+            assert!(images.chunks(3).all(|pixel| pixel == colour), "{width} x {height}, {colour:?}: {images:?}");
         }
     }
 }
@@ -158,9 +158,9 @@ fn images_are_cropped_at_their_centre() {
         });
         let images = resized(&resize(GREY, None), &original.into());
         let (left_or_top, middle) = (images[0], images[SIDE * SIDE / 2 + SIDE / 2]);
-        assert_eq!(middle, 100, "{height} x {width}");
-        assert!(left_or_top.abs_diff(100) <= 1, "{height} x {width}: {left_or_top}");
-        assert!(images[SIDE * SIDE - 1].abs_diff(100) <= 1, "{height} x {width}");
+        assert_eq!(middle, 100, "{width} x {height}");
+        assert!(left_or_top.abs_diff(100) <= 1, "{width} x {height}: {left_or_top}");
+        assert!(images[SIDE * SIDE - 1].abs_diff(100) <= 1, "{width} x {height}");
     }
     // The model's shape need not be square, and an image of its size is not scaled.
     let original = GrayImage::from_fn(12, 6, |x, y| Luma([(y * 12 + x) as u8]));
@@ -519,7 +519,7 @@ fn small_images_are_left_out_unless_upscale_is_on() {
     (0..4).for_each(|i| dir.write(&format!("small{i}.png"), &png(&small)));
     assert_eq!(dir.open(COLOUR).unwrap().count(), 20);
     let remarks = dir.remarks(COLOUR);
-    let expected = "4 of 24 images are left out, because they are smaller than the model's images, 8 x 8 pixels\n    small0.png: 30 x 4";
+    let expected = "4 of 24 images are left out, because they are smaller than the model's images, 8 x 8 pixels\n    small0.png: 4 x 30";
     assert!(remarks.starts_with(expected), "{remarks}");
 
     let source = Source { upscale: true, ..dir.source() };
@@ -530,7 +530,7 @@ fn small_images_are_left_out_unless_upscale_is_on() {
         dir.open([16, 16, 3]),
         &[
             "no image that can be used",
-            "all 24 are smaller (the largest is 30 x 4 pixels) than the model's images, 16 x 16",
+            "all 24 are smaller (the largest is 4 x 30 pixels) than the model's images, 16 x 16",
         ],
     );
     assert!(error.hint().contains("--upscale"), "{}", error.hint());
@@ -633,7 +633,7 @@ fn images_in_idx_format_are_scaled_cut_and_coloured_like_any_other() {
     let dir = ImageDir::empty();
     dir.write("train-images-idx3-ubyte", &pixels);
     dir.write("train-labels-idx1-ubyte", &super::labels());
-    let error = assert_refused(dir.open(GREY), &["all 3 are smaller (the largest is 2 x 4 pixels)", "8 x 8"]);
+    let error = assert_refused(dir.open(GREY), &["all 3 are smaller (the largest is 4 x 2 pixels)", "8 x 8"]);
     assert!(error.hint().contains("--upscale"));
     let source = Source { tiles: Some(Tiles { side: 2, stride: 2 }), ..dir.source() };
     let set = open(&source, [2, 2, 1], None, &Console::silent()).unwrap();

@@ -241,7 +241,7 @@ fn same_padding_that_differs_between_height_and_width_is_refused_with_both_numbe
         &discriminator(&format!("{flat}{}", conv(", stride = 2"))),
         &[
             "discriminator layer 1 (conv) would pad 2 rows above and 1 columns to the left",
-            "layer 0 (reshape) gives 7 x 112 x 1",
+            "layer 0 (reshape) gives 112 x 7 x 1",
             "give pad as a number",
         ],
     );
@@ -331,7 +331,7 @@ fn a_reshape_to_another_number_of_elements_is_refused_with_both_numbers() {
 fn networks_with_a_wrong_output_shape_are_refused_with_both_shapes() {
     assert_contains(
         &changed("height = 28", "height = 32"),
-        &["the generator ends in 28 x 28 x 1 (layer 11, tanh), but an image is 32 x 28 x 1"],
+        &["the generator ends in 28 x 28 x 1 (layer 11, tanh), but an image is 28 x 32 x 1"],
     );
     assert_contains(
         &changed("features = 1 ", "features = 2 "),

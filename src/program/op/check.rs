@@ -27,7 +27,7 @@ impl Op {
                 same(x, y)?;
                 let [_, h, w, _] = program.nhwc(x);
                 if quarter_turns && h != w {
-                    return Err(format!("quarter turns need square images, but these are {h} x {w}"));
+                    return Err(format!("quarter turns need square images, but these are {w} x {h}"));
                 }
                 let bounded = (0.0..=180.0).contains(&rotate);
                 if bounded { Ok(()) } else { Err(format!("angle {rotate} is out of range 0..=180 degrees")) }
@@ -166,9 +166,9 @@ fn check_conv(program: &Program, x: TensorId, w: TensorId, y: TensorId, geometry
         return Ok(());
     }
     Err(format!(
-        "y is {h_out} x {w_out}, but the geometry gives {:?} x {:?}",
-        geometry.output(h),
-        geometry.output(width)
+        "y is {w_out} x {h_out}, but the geometry gives {:?} x {:?}",
+        geometry.output(width),
+        geometry.output(h)
     ))
 }
 
@@ -195,7 +195,7 @@ fn check_max_pool(program: &Program, x: TensorId, y: TensorId, size: usize) -> R
     let [n, h, w, c] = program.nhwc(x);
     if !(1..=MAX_WINDOW).contains(&size) || h < size || w < size {
         return Err(format!(
-            "window {size} x {size} is larger than {MAX_WINDOW} or than the image of {h} x {w}, or empty"
+            "window {size} x {size} is larger than {MAX_WINDOW} or than the image of {w} x {h}, or empty"
         ));
     }
     equal("images", &[n, h / size, w / size, c], program.shape(y))
@@ -221,7 +221,7 @@ fn check_diff_augment(program: &Program, x: TensorId) -> Result<(), String> {
     if h.max(w) < 1 << 15 && h * w * (3 * c + 2) <= 16_000_000 {
         return Ok(());
     }
-    Err(format!("an image of {h} x {w} x {c} is too large for DiffAugment"))
+    Err(format!("an image of {w} x {h} x {c} is too large for DiffAugment"))
 }
 
 fn check_deviation(program: &Program, x: TensorId, y: TensorId, group: usize) -> Result<(), String> {
@@ -237,7 +237,7 @@ fn check_batch_norm(program: &Program, x: TensorId, affine: TensorId, groups: us
     equal("affine", program.shape(affine), &[2, c])?;
     if groups == 0 || !n.is_multiple_of(groups) || n / groups * h * w < 2 {
         return Err(format!(
-            "a batch of {n} images of {h} x {w} cannot be divided into {groups} groups of at least 2 rows"
+            "a batch of {n} images of {w} x {h} cannot be divided into {groups} groups of at least 2 rows"
         ));
     }
     Ok(())

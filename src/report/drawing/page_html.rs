@@ -179,7 +179,7 @@ fn network(network: &NetworkSummary) -> NetworkTable {
 }
 
 fn size([height, width, channels]: Shape) -> String {
-    format!("{height} × {width} × {channels}")
+    format!("{width} × {height} × {channels}")
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Settings {
         let [height, width, _] = model.image;
         if self.augment.quarter_turns && height != width {
             return Err(Error::Request {
-                message: format!("images of {height} x {width} pixels cannot be turned by quarter turns"),
+                message: format!("images of {width} x {height} pixels cannot be turned by quarter turns"),
                 hint: "leave out `quarter-turns`, which is for square images".into(),
             });
         }

@@ -58,7 +58,7 @@ fn angles_that_are_none_and_quarter_turns_of_what_is_not_square_are_refused() {
     }
     model.image[0] += 1;
     let error = with(Augment { quarter_turns: true, ..Augment::default() }).check(&model).unwrap_err();
-    assert_eq!(error.to_string(), "images of 29 x 28 pixels cannot be turned by quarter turns");
+    assert_eq!(error.to_string(), "images of 28 x 29 pixels cannot be turned by quarter turns");
     with(Augment { rotate: 20.0, flip: true, quarter_turns: false }).check(&model).unwrap();
 }
 
