@@ -1,6 +1,7 @@
 //! The report on the files of a data set: images that were left out, with reasons, and images that were converted.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -294,17 +295,21 @@ impl LoadReport {
         })
     }
 
-    /// The unsupported files in a folder without images, as the end of a sentence and a hint.
+    /// The unsupported files in a folder without images, as the end of a sentence and a hint. The most frequent formats come first.
     pub(super) fn unreadable_instead(&self) -> Option<(String, String)> {
-        let (name, FilesOfFormat { files, hint }) =
-            self.unreadable_formats.iter().max_by_key(|(_, e)| e.files.count)?;
-        Some((
-            match files.count {
+        let mut formats: Vec<_> = self.unreadable_formats.iter().collect();
+        formats.sort_by_key(|(_, format)| Reverse(format.files.count));
+        let facts: Vec<String> = formats
+            .iter()
+            .map(|(name, FilesOfFormat { files, .. })| match files.count {
                 1 => format!("{} is {name}, which is not supported", files.first[0]),
                 count => format!("{count} files are not supported, because each is {name}, such as {}", files.first[0]),
-            },
-            hint.clone(),
-        ))
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        let hints = formats.iter().map(|(_, format)| format.hint.as_str()).filter(|&hint| seen.insert(hint));
+        let hints: Vec<&str> = hints.collect();
+        (!facts.is_empty()).then(|| (facts.join("; "), hints.join("; ")))
     }
 
     /// The names of folders and files that were skipped because this program wrote them.

@@ -326,6 +326,16 @@ fn unsupported_formats_are_named_with_a_hint_for_conversion() {
         let text = format!("{error} {}", error.hint());
         assert!(text.contains(what) && text.contains(hint), "{name}: {text}");
     }
+    // Every format in a folder is named, the most frequent one first.
+    let mixed = ImageDir::empty();
+    for name in ["b.svg", "c.pdf", "d.svg"] {
+        mixed.write(name, b"text");
+    }
+    let error = assert_refused(
+        mixed.open(COLOUR),
+        &["2 files are not supported, because each is an SVG drawing, such as b.svg; c.pdf is a PDF document, which"],
+    );
+    assert!(error.hint().contains("resvg") && error.hint().contains("pdftoppm"), "{}", error.hint());
     let dir = ImageDir::empty();
     for (name, bytes, what) in
         [("page.gz", &compressed(b"<html>404</html>")[..], "HTML"), ("a.7z", b"7z\xbc\xaf\x27\x1c", "7-Zip")]
