@@ -70,9 +70,11 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "S", default_value_t = 0.5, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 
+    /// The device.
     #[command(flatten)]
     device: DeviceArgument,
 }

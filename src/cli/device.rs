@@ -20,6 +20,7 @@ const WORDS: [&str; 7] = ["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl"]
 /// The device arguments of the commands that compute.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct DeviceArgument {
+    /// The options of the device.
     #[command(flatten)]
     options: Flags<DeviceOptions>,
 

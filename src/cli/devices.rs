@@ -14,6 +14,7 @@ use crate::program::Device;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DevicesArguments {
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 }

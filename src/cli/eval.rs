@@ -121,6 +121,7 @@ pub(super) struct EvalArguments {
     )]
     merge: Vec<PathBuf>,
 
+    /// The device.
     #[command(flatten)]
     device: DeviceArgument,
 }

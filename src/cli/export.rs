@@ -76,6 +76,7 @@ pub(super) struct ExportArguments {
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 }

@@ -32,6 +32,7 @@ const LEGIBLE_SIDE: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InterpolateArguments {
+    /// The run or the checkpoint.
     #[command(flatten)]
     run: RunArgument,
 
@@ -53,6 +54,7 @@ pub(super) struct InterpolateArguments {
     #[arg(long, value_name = "N", default_value = "30", value_parser = value_parser!(u64).range(1..=MAX_FRAMES))]
     frames: u64,
 
+    /// The factor of the latents.
     #[command(flatten)]
     truncation: TruncationArgument,
 
@@ -73,9 +75,11 @@ pub(super) struct InterpolateArguments {
     #[arg(long, short, value_name = "PATH", default_value = "interpolation.gif", value_parser = InterpolationOutput::parse, help_heading = "Output")]
     out: InterpolationOutput,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 
+    /// The device.
     #[command(flatten)]
     device: DeviceArgument,
 }

@@ -48,9 +48,11 @@ use crate::train::{Checkpoint, RunFolder};
 #[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = false)]
 #[command(after_help = "Use `gpu-gan COMMAND -h` for the common options of a command, and `--help` for all of them.")]
 pub struct Cli {
+    /// The verbosity of the messages.
     #[command(flatten)]
     messages: MessageArguments,
 
+    /// The subcommand.
     #[command(subcommand)]
     command: Command,
 }

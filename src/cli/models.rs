@@ -11,6 +11,7 @@ use crate::net::{Model, Summary};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelsArguments {
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 }

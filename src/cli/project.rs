@@ -26,6 +26,7 @@ const SHOWN: usize = 7;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ProjectArguments {
+    /// The run or the checkpoint.
     #[command(flatten)]
     run: RunArgument,
 
@@ -53,9 +54,11 @@ pub(super) struct ProjectArguments {
     #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
     save_latents: Option<PathBuf>,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 
+    /// The device.
     #[command(flatten)]
     device: DeviceArgument,
 }

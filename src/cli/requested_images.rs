@@ -45,6 +45,7 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "CLASSES", allow_hyphen_values = true)]
     pub(super) class: Option<String>,
 
+    /// The factor of the latents.
     #[command(flatten)]
     pub(super) truncation: TruncationArgument,
 

@@ -30,9 +30,11 @@ const MAX_ON_SHEET: usize = 10_000;
     override_usage = "gpu-gan sample [OPTIONS] <RUN>\n       gpu-gan sample [OPTIONS] --join <PARTS>... --out <NPY>"
 )]
 pub(super) struct SampleArguments {
+    /// The run or the checkpoint.
     #[command(flatten)]
     run: RunArgument,
 
+    /// The requested images.
     #[command(flatten)]
     images: RequestArguments,
 
@@ -79,9 +81,11 @@ pub(super) struct SampleArguments {
     #[arg(long, value_name = "NPY", help_heading = "Output")]
     save_classes: Option<PathBuf>,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 
+    /// The device.
     #[command(flatten)]
     device: DeviceArgument,
 }

@@ -45,6 +45,7 @@ pub(super) struct SummaryArguments {
     #[arg(long, value_name = "DEVICE", requires = "dispatches")]
     device: Option<String>,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 }
@@ -83,6 +84,7 @@ fn dispatches(model: &Model, device: Option<&str>) -> Result<DispatchList> {
 /// The printed result of `gpu-gan summary`.
 #[derive(Serialize)]
 struct SummaryResult {
+    /// The summary.
     #[serde(skip)]
     summary: Summary,
     /// The name of the model.

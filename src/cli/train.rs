@@ -30,6 +30,7 @@ use crate::train::{
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("images").args(["data", "config", "resume"]).required(true).multiple(true)))]
 pub(super) struct TrainArguments {
+    /// The options of the run.
     #[command(flatten)]
     recipe: Flags<Recipe>,
 
@@ -76,6 +77,7 @@ pub(super) struct TrainArguments {
     #[arg(long, help_heading = "Run")]
     open: bool,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 

@@ -69,9 +69,11 @@ pub(super) struct VerifyArguments {
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     dump: Option<PathBuf>,
 
+    /// The format of the result.
     #[command(flatten)]
     format: ResultFormat,
 
+    /// The device.
     #[command(flatten)]
     device: DeviceArgument,
 }
