@@ -11,6 +11,9 @@
 //! - `gemm` packs `w` again for each product. Where `w` is large, that takes a considerable part of the time, so all cores
 //!   gather many lines together and share one product.
 //! - Where `x` already is the matrix of patches, nothing is gathered, and all cores share one product.
+//! - Where there are few output channels, they are gathered instead of the input channels ([`narrow`]).
+
+mod narrow;
 
 use std::ops::Range;
 
@@ -38,6 +41,9 @@ const LARGE_WEIGHTS: usize = 1 << 18;
 
 /// The number of rows of patches that all cores gather together.
 const SHARED_ROWS: usize = 1024;
+
+/// The largest number of output channels that [`narrow`] computes. It has been measured with 1 and 3.
+const NARROW: usize = 4;
 
 /// The smallest number of rows of patches in a partial sum of `grad_weight`, so that adding the partial sums costs little.
 const PART: usize = 1024;
@@ -72,6 +78,9 @@ pub(super) fn forward<T: Scalar>(
     y: &mut [T],
     scratch: &mut Scratch<T>,
 ) {
+    if sizes.is_narrow() {
+        return narrow::forward(sizes, x, w, b, y, scratch);
+    }
     let (depth, w_out, c_out) = (sizes.depth(), sizes.w_out, sizes.c_out);
     let w = Matrix::new(w, depth, c_out);
     if sizes.x_is_patches() {
@@ -114,6 +123,9 @@ pub(super) fn grad_input<T: Scalar>(
     dx: &mut [T],
     scratch: &mut Scratch<T>,
 ) {
+    if sizes.is_narrow() {
+        return narrow::grad_input(sizes, dy, w, b, dx, scratch);
+    }
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
     if !sizes.x_is_patches() && sizes.has_large_weights() {
         return grad_input_shared(sizes, dy, w, b, dx, scratch);
@@ -183,6 +195,9 @@ fn grad_input_shared<T: Scalar>(
 /// The K*K*`C_IN` rows of `dw` are divided into blocks. Where the blocks are too few pieces of work, the lines are divided as well,
 /// and the partial sums are added at the end, in order.
 pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
+    if sizes.is_narrow() {
+        return narrow::grad_weight(sizes, x, dy, dw, scratch);
+    }
     let (depth, c_out) = (sizes.depth(), sizes.c_out);
     if !sizes.x_is_patches() && sizes.has_large_weights() {
         let step = sizes.shared_lines();
@@ -211,6 +226,11 @@ pub(super) fn grad_weight<T: Scalar>(sizes: ConvSizes, x: &[T], dy: &[T], dw: &m
     }
     let partials = scratch.take(parts * dw.len());
     partials.par_chunks_mut(dw.len()).enumerate().for_each(|(part, dw)| sum_part(part, dw));
+    add_partials(partials, dw);
+}
+
+/// The sum of partial sums of `dw`, in order.
+fn add_partials<T: Scalar>(partials: &[T], dw: &mut [T]) {
     let len = dw.len();
     dw.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dw)| {
         dw.fill(T::ZERO);
@@ -280,6 +300,12 @@ impl ConvSizes {
         let pixel = kernel == 1 && stride == 1 && (self.h_out, self.w_out) == (self.h, self.w);
         let image = (self.h, self.w) == (kernel, kernel) && (self.h_out, self.w_out) == (1, 1);
         pad == 0 && (pixel || image)
+    }
+
+    /// Whether the output channels are gathered instead of the input channels.
+    fn is_narrow(self) -> bool {
+        let Geometry { kernel, stride, .. } = self.geometry;
+        kernel > 1 && stride == 1 && self.c_out <= NARROW && 4 * self.c_out <= self.c_in && !self.x_is_patches()
     }
 
     /// Whether packing `w` takes a considerable part of a product with the rows of one core.

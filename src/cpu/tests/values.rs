@@ -5,14 +5,19 @@ use super::*;
 use crate::program::{Activation, AdversarialLoss, Centre, Element, Geometry, Op, Order, RampUp, Schedule, Values};
 
 /// Convolutions that cover each way of dividing the work.
-const LARGE: [ConvCase; 7] = [
+const LARGE: [ConvCase; 12] = [
     large(37, (9, 11, 3), (5, 6, 5), 3, 2, 1),
-    large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0), // an image has more patches than a core gathers at a time
+    large(2, (36, 36, 32), (32, 32, 9), 5, 1, 0), // an image has more patches than a core gathers at a time
     large(67, (6, 7, 17), (6, 7, 9), 3, 1, 1),    // several blocks and several partial sums of the gradient for weights
     large(30, (9, 9, 45), (9, 9, 16), 5, 1, 2),   // a core gathers the patches of a partial sum in several steps
     large(130, (5, 5, 11), (1, 1, 13), 5, 1, 0),
-    large(3, (5, 6, 130), (2, 3, 130), 4, 2, 1), // large weights
-    large(70, (3, 5, 40), (3, 5, 738), 3, 1, 1), // large weights, and more rows than are gathered at a time
+    large(3, (5, 6, 130), (2, 3, 130), 4, 2, 1),  // large weights
+    large(70, (3, 5, 40), (3, 5, 738), 3, 1, 1),  // large weights, and more rows than are gathered at a time
+    large(19, (7, 9, 16), (7, 9, 1), 3, 1, 1),    // few output channels
+    large(1, (90, 70, 13), (89, 69, 3), 4, 1, 1), // few output channels, and several blocks of lines
+    large(2, (36, 36, 32), (32, 32, 3), 5, 1, 0),
+    large(3, (5, 6, 16), (9, 10, 4), 3, 1, 3), // lines that see padding alone
+    large(2, (2, 3, 8), (1, 2, 2), 4, 1, 1),   // a kernel larger than the image
 ];
 
 const fn large(n: usize, x: (usize, usize, usize), y: (usize, usize, usize), k: usize, s: usize, p: usize) -> ConvCase {
