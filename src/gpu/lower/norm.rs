@@ -8,10 +8,11 @@ use super::{Dispatch, KernelSet, Resource};
 use crate::program::{Activation, Op, Program, TensorId};
 
 /// The most rows of all groups together for which batch normalisation is one dispatch. Few invocations then read all rows of a
-/// channel, which on a GPU is slower than two dispatches as soon as there are many rows. An adapter with few cores loses nothing, and
-/// stays far from the iterations after which Mesa before 25.1 ends loops.
-fn max_rows_of_one_dispatch(kernels: KernelSet) -> usize {
+/// channel, which on a GPU is slower than two dispatches as soon as there are many rows, and all the more where each is read in several
+/// partial sums. An adapter with few cores loses nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
+fn max_rows_of_one_dispatch(kernels: KernelSet, in_partials: bool) -> usize {
     match kernels {
+        KernelSet::Portable | KernelSet::CooperativeMatrices { .. } if in_partials => 1024,
         KernelSet::Portable | KernelSet::Direct | KernelSet::CooperativeMatrices { .. } => 2048,
         KernelSet::Lanes => 65_536,
     }
@@ -35,6 +36,12 @@ pub(super) enum NormInput {
         /// Where the gradient of scale and shift begins.
         daffine: usize,
     },
+}
+
+impl NormInput {
+    fn is_partial(self) -> bool {
+        matches!(self, Self::Partials(_) | Self::PartialsForAdam { .. })
+    }
 }
 
 /// Batch normalisation in training or evaluation.
@@ -176,7 +183,7 @@ impl Norm {
             return vec![forward];
         }
         let first = kernel.reducing(self.input, "x", self.x, program, affine);
-        if common.rows <= max_rows_of_one_dispatch(kernels) {
+        if common.rows <= max_rows_of_one_dispatch(kernels, self.input.is_partial()) {
             return vec![one_dispatch(first, "whole", common.channels)];
         }
         vec![first.dispatch("statistics", common.workgroups()), forward]
@@ -220,8 +227,12 @@ impl NormGrad {
     /// Whether it can take the gradient in partial sums: the kernel for few rows can only where Adam takes the gradient of scale and shift
     /// next.
     pub(super) fn takes_partials(&self, program: &Program, kernels: KernelSet) -> bool {
+        !self.is_one_dispatch(true, program, kernels)
+    }
+
+    fn is_one_dispatch(&self, in_partials: bool, program: &Program, kernels: KernelSet) -> bool {
         let [n, h, w, _] = program.nhwc(self.x);
-        n * h * w > max_rows_of_one_dispatch(kernels)
+        n * h * w <= max_rows_of_one_dispatch(kernels, in_partials)
     }
 
     /// Whether the kernel for few rows may add that number of partial sums: each of at least 8 lanes does so for its share of the rows, and
@@ -247,7 +258,7 @@ impl NormGrad {
                 (kernel.tensor("dy", dy).tensor("z_before", z).tensor("dz", dz), dy)
             }
         };
-        if !self.takes_partials(program, kernels) {
+        if self.is_one_dispatch(self.input.is_partial(), program, kernels) {
             let first = first.tensor("reduced", dy);
             let first = match (self.input, self.daffine) {
                 (NormInput::PartialsForAdam { splits, start, daffine }, _) => {
@@ -273,7 +284,7 @@ mod tests {
 
     #[test]
     fn no_lane_of_batch_normalisation_in_one_dispatch_comes_near_mesas_limit_of_iterations() {
-        let iterations = 2 * max_rows_of_one_dispatch(KernelSet::Lanes).div_ceil(8) + 100 * 32;
+        let iterations = 2 * max_rows_of_one_dispatch(KernelSet::Lanes, false).div_ceil(8) + 100 * 32;
         assert!(iterations < MESA_LIMIT, "{iterations}");
     }
 }

@@ -124,7 +124,7 @@ impl Product {
             _ => unreachable!("a convolution"),
         };
         let layout = ProductLayout::of(&size, kernels);
-        let (splits, split_depth) = layout.splits(&size);
+        let (splits, split_depth) = layout.splits(&size, kind == ProductKind::GradWeight);
         let output = ProductResult::new(result, splits);
         let epilogue = Epilogue::None;
         Self {

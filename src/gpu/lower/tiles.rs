@@ -67,19 +67,20 @@ impl ProductLayout {
         }
     }
 
-    /// The number of partial sums of each element, and the terms of each but the last.
-    pub(super) fn splits(&self, size: &ProductSize) -> (usize, usize) {
-        let rule = self.split_rule();
+    /// The number of partial sums of each element, and the terms of each but the last. Partial sums of gradients of weights are added by
+    /// Adam.
+    pub(super) fn splits(&self, size: &ProductSize, is_weight_gradient: bool) -> (usize, usize) {
+        let rule = self.split_rule(size, is_weight_gradient);
         let depth = size.depth.div_ceil(rule.splits(size)).next_multiple_of(DEPTH);
         (size.depth.div_ceil(depth), depth)
     }
 
-    fn split_rule(&self) -> SplitRule {
+    fn split_rule(&self, size: &ProductSize, is_weight_gradient: bool) -> SplitRule {
         match self {
-            Self::Workgroup(tile) => tile.split_rule(),
-            Self::Matrices { .. } => WorkgroupTile::SQUARE.split_rule(),
-            Self::Direct => DIRECT_SPLIT_RULE,
-            Self::Lanes(tile) => tile.split_rule(),
+            Self::Workgroup(tile) => tile.split_rule(size, is_weight_gradient),
+            Self::Matrices { .. } => WorkgroupTile::SQUARE.split_rule(size, is_weight_gradient),
+            Self::Direct => direct_split_rule(size),
+            Self::Lanes(tile) => tile.split_rule(size),
         }
     }
 
@@ -169,12 +170,18 @@ impl CoveredBlock {
 struct SplitRule {
     /// What one workgroup computes.
     tile: CoveredBlock,
-    /// The number of workgroups that keeps an adapter busy.
-    wanted: usize,
-    /// The fewest terms of a partial sum.
-    min_depth: usize,
+    /// What cutting is for; the goal with the most partial sums counts.
+    goals: Vec<SplitGoal>,
     /// Loop iterations of an invocation for each [`DEPTH`] terms.
     iterations: usize,
+}
+
+/// A number of workgroups, and how far sums are cut for it.
+struct SplitGoal {
+    /// The number of workgroups.
+    workgroups: usize,
+    /// The most partial sums of an element.
+    most: usize,
 }
 
 impl SplitRule {
@@ -183,7 +190,7 @@ impl SplitRule {
     /// after 65,535. It depends on the size alone, and not on which tile shape is chosen, so that all shapes give the same bits.
     fn splits(&self, size: &ProductSize) -> usize {
         let workgroups: usize = self.tile.workgroups(size, 1).iter().product();
-        let wanted = (self.wanted / workgroups).clamp(1, size.depth.div_ceil(self.min_depth));
+        let wanted = self.goals.iter().map(|goal| (goal.workgroups / workgroups).min(goal.most)).max().unwrap_or(1);
         wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
     }
 }
@@ -193,8 +200,13 @@ const DIRECT_BLOCK: CoveredBlock = CoveredBlock { rows: 4, columns: 4 };
 
 /// The split of `conv_direct.wgsl`: until all cores of a CPU have some workgroups. A term is up to two iterations: one of the loop over
 /// taps, and one of that over channels.
-const DIRECT_SPLIT_RULE: SplitRule =
-    SplitRule { tile: DIRECT_BLOCK, wanted: 1024, min_depth: 2048, iterations: 2 * DEPTH };
+fn direct_split_rule(size: &ProductSize) -> SplitRule {
+    let goals = vec![SplitGoal { workgroups: 1024, most: size.depth.div_ceil(2048) }];
+    SplitRule { tile: DIRECT_BLOCK, goals, iterations: 2 * DEPTH }
+}
+
+/// Invocations that keep a large GPU busy: about ten subgroups of 32 for each scheduler of a GPU that has 192.
+const BUSY_LANES: usize = 65_536;
 
 /// The tile of a workgroup of `conv.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,8 +295,20 @@ impl WorkgroupTile {
         self.covered().workgroups(size, 1).iter().product()
     }
 
-    fn split_rule(self) -> SplitRule {
-        SplitRule { tile: self.covered(), wanted: 128, min_depth: 128, iterations: self.iterations() }
+    /// Adam adds the partial sums of a gradient of weights as it reads it, so such a sum is cut until there are [`BUSY_LANES`], or 128 terms are
+    /// left. More than 128 partial sums would take Adam longer than the product gains.
+    ///
+    /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. Until each core of a GPU
+    /// has a workgroup, about 128, that is paid for. Beyond, waiting is hidden better; a dispatch takes as long as some hundred
+    /// terms, so only sums are cut of which 640 terms are left.
+    fn split_rule(self, size: &ProductSize, is_weight_gradient: bool) -> SplitRule {
+        let (busy, short) = (BUSY_LANES / self.lanes(), size.depth.div_ceil(128));
+        let goals = if is_weight_gradient {
+            vec![SplitGoal { workgroups: busy, most: short.min(128) }]
+        } else {
+            vec![SplitGoal { workgroups: 128, most: short }, SplitGoal { workgroups: busy, most: size.depth / 640 }]
+        };
+        SplitRule { tile: self.covered(), goals, iterations: self.iterations() }
     }
 }
 
@@ -313,8 +337,9 @@ impl LaneTile {
     }
 
     /// A CPU has few cores, and a shorter sum costs less than another dispatch.
-    fn split_rule(&self) -> SplitRule {
-        SplitRule { tile: self.covered(), wanted: 16, min_depth: 65_536, iterations: DEPTH / 4 + 1 }
+    fn split_rule(&self, size: &ProductSize) -> SplitRule {
+        let goals = vec![SplitGoal { workgroups: 16, most: size.depth.div_ceil(65_536) }];
+        SplitRule { tile: self.covered(), goals, iterations: DEPTH / 4 + 1 }
     }
 }
 
@@ -366,10 +391,11 @@ mod tests {
                 for rows in [10, 1000, 100_000] {
                     let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
                     let stages = |rule: &SplitRule| depth.div_ceil(rule.splits(&size)).div_ceil(DEPTH);
-                    let stages_of_tiles = stages(&WorkgroupTile::of(&size).split_rule());
+                    let of_kind = |is_gradient| stages(&WorkgroupTile::of(&size).split_rule(&size, is_gradient));
+                    let stages_of_tiles = of_kind(false).max(of_kind(true));
                     // The first workgroups of a gradient of weights also sum up the columns of each stage.
                     let of_tiles = tiles(&size).into_iter().map(|tile| stages_of_tiles * (tile.iterations() + DEPTH));
-                    let others = [DIRECT_SPLIT_RULE, LaneTile::of(&size).split_rule()];
+                    let others = [direct_split_rule(&size), LaneTile::of(&size).split_rule(&size)];
                     let of_others = others.iter().map(|rule| stages(rule) * rule.iterations);
                     for iterations in of_tiles.chain(of_others) {
                         assert!(iterations + 200 < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
@@ -380,13 +406,21 @@ mod tests {
     }
 
     #[test]
-    fn products_of_few_workgroups_are_split_until_a_gpu_is_busy() {
-        let splits = |rows, columns, depth| {
+    fn sums_are_cut_until_a_gpu_is_busy_as_far_as_that_pays() {
+        let splits = |is_weight_gradient, [rows, columns, depth]: [usize; 3]| {
             let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
-            ProductLayout::of(&size, KernelSet::Portable).splits(&size).0
+            ProductLayout::of(&size, KernelSet::Portable).splits(&size, is_weight_gradient).0
         };
-        assert_eq!(splits(128, 64, 2304), 18, "at least 128 terms each");
-        assert_eq!(splits(576, 256, 2048), 3, "36 workgroups become 108 of 128");
-        assert_eq!(splits(1152, 256, 2048), 1, "72 workgroups are more than half of 128");
+        let product = |size| splits(false, size);
+        assert_eq!(product([128, 64, 2304]), 18, "at least 128 terms each");
+        assert_eq!(product([576, 256, 2048]), 3, "36 workgroups become 108 of 128");
+        assert_eq!(product([1152, 256, 2048]), 3, "72 workgroups have terms enough to become 216 of 256");
+        assert_eq!(product([1152, 256, 1152]), 1, "72 workgroups are more than half of 128, and 576 terms too few");
+        assert_eq!(product([4608, 128, 4096]), 1, "144 workgroups are more than half of 256");
+        let gradient = |size| splits(true, size);
+        assert_eq!(gradient([2048, 256, 1152]), 2, "128 workgroups become 256");
+        assert_eq!(gradient([576, 128, 4608]), 14, "18 workgroups become 252 of 256");
+        assert_eq!(gradient([400, 32, 6400]), 50, "at least 128 terms each");
+        assert_eq!(gradient([9, 16, 100_000]), 128, "at most 128 partial sums");
     }
 }
