@@ -4,6 +4,7 @@ use std::path::Path;
 
 use gpu_gan::gpu::{DispatchList, KernelSet, Resource, lower};
 use gpu_gan::net::Model;
+use gpu_gan::program::Program;
 use gpu_gan::train::{Gan, Settings};
 
 /// The program of a model at its own batch size, on 60,000 images.
@@ -40,6 +41,22 @@ fn a_step_has_as_many_dispatches_as_the_documents_say() {
         let gan = gan(model);
         let counts = kernel_sets.map(|kernels| DispatchList::new(&gan.program, gan.step, kernels).dispatches.len());
         assert_eq!(counts, known, "{model}");
+    }
+}
+
+/// Dispatches compute several operations where these share no buffer.
+#[test]
+fn tensors_that_share_buffers_keep_all_operations_fused() {
+    for model in ["dcgan-small", "dcgan-fast", "dcgan-r1", "dcgan-64"] {
+        let (gan, sharing) = (gan(model), gan(model).sharing_buffers());
+        assert!(sharing.program.buffers().len() < gan.program.buffers().len());
+        let routines = [Some(gan.step), gan.penalised_step.map(|penalised| penalised.step), Some(gan.sheet.routine)];
+        for routine in routines.into_iter().flatten() {
+            for kernels in [KernelSet::Portable, KernelSet::Lanes, KernelSet::Direct] {
+                let dispatches = |program: &Program| lower(&program.routine(routine).ops, program, kernels);
+                assert!(dispatches(&sharing.program) == dispatches(&gan.program), "{model}, {kernels:?}");
+            }
+        }
     }
 }
 

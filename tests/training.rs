@@ -605,6 +605,21 @@ fn steps_on_the_gpu_make_no_new_buffers() {
     }
 }
 
+#[test]
+fn tensors_that_share_buffers_have_the_same_bits_on_the_gpu() {
+    let Some(gpu) = gpu() else { return };
+    let (model, images) = (Model::named("dcgan-small").unwrap(), digits(50));
+    let start = Checkpoint::initial(&model, &settings(&model, &images, 6));
+    let gan = || Gan::new(&model, &start.settings, images.count());
+    let [own, shared] = [gan(), gan().sharing_buffers()].map(|gan| {
+        let mut executor = gpu.executor(&gan.program).unwrap();
+        executor.poison();
+        let mut trainee = Trainee::on(Box::new(executor), gan, &start, &images);
+        (trainee.steps(1, 3), trainee.sheet(), trainee.steps(4, 5), trainee.checkpoint(5))
+    });
+    assert!(own == shared);
+}
+
 /// Every product of the record has its first alternative tile shape. Nothing is timed, as all products are recorded.
 #[test]
 fn a_resumed_run_computes_with_its_recorded_tile_shapes() {

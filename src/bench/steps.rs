@@ -107,7 +107,7 @@ impl Bench<'_> {
             last.duration_since(begin).as_secs_f64()
         };
         let settings = Settings::bare(model, self.images(), batch_size);
-        let gan = Gan::new(model, &settings, self.images());
+        let gan = Gan::new(model, &settings, self.images()).sharing_buffers();
         let write = lap();
         let mut built = self.device.build(&gan.program)?;
         let build = lap();

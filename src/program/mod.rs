@@ -6,6 +6,7 @@
 
 mod device;
 mod diff_augment;
+mod liveness;
 mod loss;
 mod op;
 pub mod random;

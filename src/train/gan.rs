@@ -197,6 +197,15 @@ impl Gan {
         }
     }
 
+    /// The same program with less memory: activations and gradients that no routine needs at the same time share buffers
+    /// ([`Program::share_buffers`]). The state of the run and the tensors that the fields of this type name keep their values after a step.
+    #[must_use]
+    pub fn sharing_buffers(mut self) -> Self {
+        let Self { history, reals, fakes, logits, fake_logits, .. } = self;
+        self.program.share_buffers(&[history, reals, fakes, logits, fake_logits, self.sheet.images]);
+        self
+    }
+
     /// Runs `steps` steps, after `done` steps.
     pub fn run(&self, executor: &mut dyn Executor, done: u64, steps: u64) -> Result<()> {
         let Some(PenalisedStep { step, every }) = self.penalised_step else {
@@ -375,7 +384,51 @@ fn reals(program: &mut Program, model: &Model, settings: &Settings, source: Real
 mod tests {
     use super::*;
     use crate::cpu::CpuDevice;
-    use crate::program::{Device, DiffAugment};
+    use crate::program::{Buffer, Device, DiffAugment};
+
+    /// With gradient penalties, two updates of the discriminator, classes or none, and augmentation.
+    #[test]
+    fn sharing_buffers_changes_no_bit_of_a_run() {
+        const IMAGES: usize = 24;
+        let device = CpuDevice::<f32>::new();
+        for (name, d_steps) in [("dcgan-fast", 1), ("dcgan-fast", 2), ("dcgan-small", 1), ("gan-mlp", 1)] {
+            let model = Model::named(name).unwrap();
+            let mut settings = Settings::bare(&model, IMAGES, 4);
+            (settings.diff_augment, settings.d_steps) = (DiffAugment::ALL, d_steps);
+            let after_steps = |gan: Gan| {
+                let mut executor = device.build(&gan.program).unwrap();
+                let executor = executor.as_mut();
+                gan.load(executor, &Checkpoint::initial(&model, &settings)).unwrap();
+                let images: Vec<u8> = (0..IMAGES * 28 * 28).map(|i| (i * i % 251) as u8).collect();
+                executor.upload(gan.data, Values::U8(&images)).unwrap();
+                let latents = vec![0.5; gan.program.info(gan.sheet.latents).len()];
+                executor.upload(gan.sheet.latents, Values::F32(&latents)).unwrap();
+                gan.run(executor, 0, 3).unwrap();
+                executor.run(gan.sheet.routine, 1).unwrap();
+                gan.run(executor, 3, 2).unwrap();
+                let kept = [gan.history, gan.reals, gan.fakes, gan.logits, gan.fake_logits, gan.sheet.images];
+                let kept = kept.map(|tensor| executor.download(tensor).unwrap());
+                (gan.save(executor, &model, &settings, 5).unwrap(), kept)
+            };
+            let gan = || Gan::new(&model, &settings, IMAGES);
+            assert!(after_steps(gan()) == after_steps(gan().sharing_buffers()), "{name}, {d_steps} updates");
+        }
+    }
+
+    /// `docs/performance.md` has these numbers.
+    #[test]
+    fn sharing_buffers_saves_memory() {
+        let mebibytes = |gan: Gan| {
+            let floats = gan.program.buffers().iter().filter(|buffer| buffer.element == Element::F32);
+            floats.map(Buffer::bytes).sum::<u64>() >> 20
+        };
+        let sizes = ["dcgan-small", "dcgan-fast", "dcgan-r1", "dcgan-64"].map(|name| {
+            let model = Model::named(name).unwrap();
+            let gan = || Gan::new(&model, &Settings::bare(&model, 1000, model.training.batch_size), 1000);
+            [mebibytes(gan()), mebibytes(gan().sharing_buffers())]
+        });
+        assert_eq!(sizes, [[114, 57], [107, 40], [133, 45], [1496, 625]]);
+    }
 
     #[test]
     fn the_adapted_probability_of_augmentation_is_a_part_of_the_state_that_is_saved_and_loaded() {
