@@ -189,7 +189,8 @@ fn train_or_resume(arguments: &TrainArguments, ranks: &Ranks, console: &Console)
         let epochs = (steps * settings.images_per_step() as u64) as f64 / settings.images as f64;
         let took = duration_for_people(began.elapsed());
         console.message(&format!(
-            "time           {steps} steps ({epochs:.4} epochs) fit into {}, of which {took} are over",
+            "time           {steps} steps ({}) fit into {}, of which {took} are over",
+            epochs_for_people(epochs),
             duration_for_people(time)
         ));
     }
@@ -442,7 +443,7 @@ fn introduce(
     console.message(&format!("discriminator  {} parameters, {pack}{w} x {h} x {c} -> 1", discriminator.parameters()));
     let length = match time {
         Some(time) => format!("as many steps of {times}{batch_size} images as fit into {}", duration_for_people(time)),
-        None => format!("{steps} steps of {times}{batch_size} images ({epochs:.4} epochs)"),
+        None => format!("{steps} steps of {times}{batch_size} images ({})", epochs_for_people(epochs)),
     };
     console.message(&format!(
         "training       {length}, Adam {} ({}, {}){rates}, seed {seed}",
@@ -512,4 +513,12 @@ fn schedule_of(settings: &Settings) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// A number of epochs with three significant digits: `48.6 epochs`.
+fn epochs_for_people(epochs: f64) -> String {
+    let decimals = (2.0 - epochs.log10().floor()).clamp(0.0, 9.0) as usize;
+    let text = format!("{epochs:.decimals$}");
+    let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    if text == "1" { "1 epoch".into() } else { format!("{text} epochs") }
 }

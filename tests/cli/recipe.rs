@@ -192,8 +192,8 @@ fn on_few_images_a_run_has_the_steps_that_the_model_wants_at_least_unless_told_o
         said.succeeds().stderr()
     };
     // Forty images, four in a step: two epochs are twenty steps.
-    assert!(train("").contains("training       33 steps of 4 images (3.3000 epochs)"), "{}", train(""));
-    assert!(train("--batch-size 2").contains("training       40 steps of 2 images (2.0000 epochs)"));
-    assert!(train("--epochs 1").contains("training       10 steps of 4 images (1.0000 epochs)"));
-    assert!(train("--steps 5").contains("training       5 steps of 4 images (0.5000 epochs)"));
+    assert!(train("").contains("training       33 steps of 4 images (3.3 epochs)"), "{}", train(""));
+    assert!(train("--batch-size 2").contains("training       40 steps of 2 images (2 epochs)"));
+    assert!(train("--epochs 1").contains("training       10 steps of 4 images (1 epoch)"));
+    assert!(train("--steps 5").contains("training       5 steps of 4 images (0.5 epochs)"));
 }
