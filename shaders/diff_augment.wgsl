@@ -1,15 +1,14 @@
 // diff_augment.wgsl: differentiable augmentation of each image of a batch (Zhao et al. 2020). Compiled after random.wgsl.
 //
 //   forward   y = k * s * x + k * (1 - s) * mean_pixel(x) + (1 - k) * mean_image(x) + b, translated by a whole number of pixels,
-//             and 0 outside the translated image and in a cut-out rectangle of half the height and width
+//             and 0 outside the translated image and in a cut-out rectangle of up to half the height and width
 //   grad      dx = k * s * g + k * (1 - s) * mean_pixel(g) + (1 - k) * mean_image(g), with g = dy where y depends on x,
 //             translated back, and 0 elsewhere
 //             saturation s, contrast k and brightness b are 1, 1 and 0 without COLOUR, the translation is 0 without TRANSLATION,
 //             the rectangle is empty without CUTOUT; the random draws are the words of philox(k, step, STREAM, 0) and
-//             philox(k, step, STREAM, 1) with k = FIRST + i
-//             with RANDOM, an image is only changed if its fourth number is below the probability
+//             philox(k, step, STREAM, 1) with k = FIRST + i; all changes grow with the strength, which is 1 without ADAPTED
 //
-// Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)    probability (1)
+// Shapes    clock (1), u32    x, y, dy, dx (N, H, W, C)    strength (1), 0 to 1
 // Mapping   one workgroup per image; its lanes stride over the pixels
 // Twin      src/cpu/diff_augment.rs
 
@@ -29,15 +28,15 @@ override CUTOUT: bool;
 override COLOUR: bool;
 // Number of the first image in the batch.
 override FIRST: u32;
-// Whether an image is changed with a probability, instead of always.
-override RANDOM: bool;
+// Whether changes have a strength below 1.
+override ADAPTED: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(5) var<storage, read> probability: array<f32>;
+@group(0) @binding(5) var<storage, read> strength: array<f32>;
 
 // The random draws for one image.
 struct Change {
@@ -61,16 +60,19 @@ fn drawn(i: u32) -> Change {
     let numbers = uniform_numbers(philox(vec4<u32>(i, clock[0], STREAM, 0u)));
     let words = philox(vec4<u32>(i, clock[0], STREAM, 1u)) >> vec4<u32>(16u);
     let sides = vec2<u32>(H, W);
-    let reach = (sides + 4u) / 8u;
-    let length = (sides + 1u) / 2u;
-    var change = Change(0.0, 1.0, 1.0, vec2<i32>(0), vec2<i32>(0), vec2<i32>(0));
-    if RANDOM && numbers.w >= probability[0] {
-        return change;
+    var amount = 1.0;
+    if ADAPTED {
+        amount = strength[0];
     }
+    // In whole numbers, the CPU rounds alike.
+    let sixteen_bits = u32(amount * 65536.0);
+    let reach = (sixteen_bits * sides + (1u << 18u)) >> vec2<u32>(19u);
+    let length = (sixteen_bits * sides + (1u << 16u)) >> vec2<u32>(17u);
+    var change = Change(0.0, 1.0, 1.0, vec2<i32>(0), vec2<i32>(0), vec2<i32>(0));
     if COLOUR {
-        change.brightness = numbers.x - 0.5;
-        change.saturation = 2.0 * numbers.y;
-        change.contrast = numbers.z + 0.5;
+        change.brightness = amount * (numbers.x - 0.5);
+        change.saturation = 1.0 + amount * (2.0 * numbers.y - 1.0);
+        change.contrast = 1.0 + amount * (numbers.z - 0.5);
     }
     if TRANSLATION {
         change.shift = vec2<i32>((words.xy * (2u * reach + 1u)) >> vec2<u32>(16u)) - vec2<i32>(reach);

@@ -52,7 +52,7 @@ operations! {
     max_pooling_agrees_with_pytorch_where_maxima_are_equal_too: 3 of "max-pool" by max_pooling;
     the_deviation_of_a_minibatch_agrees_with_pytorch: 2 of "minibatch-deviation" by minibatch_deviation;
     dropout_drops_what_the_formula_says: 2 of "dropout" by dropout;
-    diff_augment_agrees_with_pytorch_doing_one_change_after_the_other: 4 of "diff-augment" by diff_augment;
+    diff_augment_agrees_with_pytorch_doing_one_change_after_the_other: 5 of "diff-augment" by diff_augment;
     a_linear_layer_agrees_with_pytorch: 2 of "linear" by convolution;
     spectral_normalisation_agrees_with_pytorch_in_training: 3 of "spectral-norm" by spectral_norm;
     batch_norm_agrees_with_pytorch_in_training_and_evaluation: 4 of "batch-norm" by batch_norm;
@@ -244,9 +244,11 @@ fn diff_augment(case: &Case<'_>) {
     let clock = trial.clock();
     let [x, dy] = ["x", "dy"].map(|name| trial.given(name, case.get(name).images()));
     let [y, dx] = ["y", "dx"].map(|name| trial.expected(name, case.get(name).images()));
+    let values = vec![case.real("strength")];
+    let strength = (values != [1.0]).then(|| trial.given("strength", Array { shape: vec![1], values }));
     let mut ops = vec![Op::Tick { clock }; step as usize];
-    ops.push(Op::DiffAugment { clock, x, probability: None, y, seed, stream, changes, first: 0 });
-    ops.push(Op::DiffAugmentGrad { clock, dy, probability: None, dx, seed, stream, changes, first: 0 });
+    ops.push(Op::DiffAugment { clock, x, strength, y, seed, stream, changes, first: 0 });
+    ops.push(Op::DiffAugmentGrad { clock, dy, strength, dx, seed, stream, changes, first: 0 });
     trial.run(ops);
 }
 

@@ -298,7 +298,7 @@ fn ranks_repeat_their_bits(device: &(dyn Device + Sync)) {
 
 /// Ranks whose discriminators recognise other shares of their images adapt it differently.
 #[test]
-fn the_adapted_probability_of_augmentation_is_the_mean_over_the_ranks() {
+fn the_adapted_strength_of_augmentation_is_the_mean_over_the_ranks() {
     let images = digits(50);
     let mut start = start_of(&named("dcgan-fast", true), &images, 12);
     (start.settings.diff_augment, start.settings.adaptive_augment) = (DiffAugment::ALL, true);
@@ -306,11 +306,11 @@ fn the_adapted_probability_of_augmentation_is_the_mean_over_the_ranks() {
     start.settings.objective.label_smoothing = 0.4;
     start.settings.adam.lr = 1e-3;
     let ranks = trained(&CpuDevice::<f32>::new(), &start, &images, 3, 3);
-    let probabilities: Vec<&[f32]> =
-        ranks.iter().map(|(checkpoint, _)| &checkpoint.tensors()["augment.probability"].values[..]).collect();
-    assert!(probabilities.iter().all(|probability| *probability == probabilities[0]), "{probabilities:?}");
+    let strengths: Vec<&[f32]> =
+        ranks.iter().map(|(checkpoint, _)| &checkpoint.tensors()["augment.strength"].values[..]).collect();
+    assert!(strengths.iter().all(|strength| *strength == strengths[0]), "{strengths:?}");
     // A rank alone changes it by whole rates.
-    let rates = probabilities[0][0] / (12.0 / 100_000.0);
+    let rates = strengths[0][0] / (12.0 / 100_000.0);
     assert!(rates > 0.1 && (rates - rates.round()).abs() > 0.1, "{rates}");
 }
 

@@ -296,8 +296,8 @@ struct TrainResult<'a> {
     best: Option<Measured>,
     /// The last step that was evaluated, and its Fréchet distance.
     last_evaluated: Option<Measured>,
-    /// The probability with which DiffAugment changed an image at last, where it is adapted.
-    augment_probability: Option<f32>,
+    /// How strongly DiffAugment changed images at last, where it is adapted.
+    augment_strength: Option<f32>,
     /// The text that is printed without `--json`.
     #[serde(skip)]
     text: String,
@@ -318,8 +318,8 @@ impl<'a> TrainResult<'a> {
             folder.report().display(),
             folder.progress().display(),
             best_of(ending),
-            ending.augment_probability.map_or_else(String::new, |probability| {
-                format!("\nDiffAugment:  changed {:.0} % of the images at the end", 100.0 * probability)
+            ending.augment_strength.map_or_else(String::new, |strength| {
+                format!("\nDiffAugment:  changed images with {:.0} % of its strength at the end", 100.0 * strength)
             })
         );
         let ended_when_flat = ending.flat.filter(|_| !ending.complete);
@@ -351,7 +351,7 @@ impl<'a> TrainResult<'a> {
             report: folder.report(),
             best: ending.best,
             last_evaluated: ending.last_measured,
-            augment_probability: ending.augment_probability,
+            augment_strength: ending.augment_strength,
             text,
         }
     }
@@ -460,7 +460,10 @@ fn introduce(
         let asked_for = *diff_augment == start.model.training.diff_augment && start.settings.images < FEW_IMAGES;
         let why = if asked_for { format!(", as there are fewer than {FEW_IMAGES}") } else { String::new() };
         let (which, see) = if start.settings.adaptive_augment {
-            ("as many images as the discriminator needs", "--diff-augment and --no-adaptive-augment")
+            (
+                "all images that the discriminator sees, as strongly as it needs",
+                "--diff-augment and --no-adaptive-augment",
+            )
         } else {
             ("all images that the discriminator sees", "--diff-augment")
         };

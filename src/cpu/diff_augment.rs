@@ -19,8 +19,8 @@ pub(super) struct Draws {
     pub(super) step: u32,
     /// The number of the first image in the batch.
     pub(super) first: u32,
-    /// The probability with which an image is augmented.
-    pub(super) probability: f64,
+    /// How strongly images are changed, in 0..=1.
+    pub(super) strength: f64,
 }
 
 /// The augmentation of one image.
@@ -38,11 +38,11 @@ pub(super) struct Change {
     pub(super) hole: [[i64; 2]; 2],
 }
 
-/// Moves the probability up or down by `rate`, as the share of real images that were classified as real is above or below the target.
-pub(super) fn adapt<T: Scalar>(share: T, target: f64, rate: f64, probability: &mut T) {
+/// Moves the strength up or down by `rate`, as the share of real images that were classified as real is above or below the target.
+pub(super) fn adapt<T: Scalar>(share: T, target: f64, rate: f64, strength: &mut T) {
     let share = share.to_f64();
     let sign = f64::from(i8::from(share > target) - i8::from(share < target));
-    *probability = T::from_f64((probability.to_f64() + sign * rate).clamp(0.0, 1.0));
+    *strength = T::from_f64((strength.to_f64() + sign * rate).clamp(0.0, 1.0));
 }
 
 /// `y[i]` is the random augmentation of `x[i]`; both (N, H, W, C).
@@ -74,28 +74,27 @@ impl Change {
 
     /// The augmentation of image i.
     pub(super) fn drawn(draws: Draws, i: u32, sides: [usize; 2]) -> Self {
-        let Draws { changes, seed, stream, step, first, probability } = draws;
+        let Draws { changes, seed, stream, step, first, strength } = draws;
         let [numbers, words] = [0, 1].map(|block| philox([first + i, step, stream, block], key(seed)));
         let numbers = numbers.map(uniform);
-        if numbers[3] >= probability {
-            return Self::NONE;
-        }
+        // In whole numbers, the GPU and the CPU round alike.
+        let sixteen_bits = (strength * 65_536.0) as i64;
         // A whole number below n.
         let below = |word: u32, n: i64| (i64::from(word >> 16) * n) >> 16;
         let mut change = Self::NONE;
         if changes.colour {
-            change.brightness = numbers[0] - 0.5;
-            change.saturation = 2.0 * numbers[1];
-            change.contrast = numbers[2] + 0.5;
+            change.brightness = strength * (numbers[0] - 0.5);
+            change.saturation = 1.0 + strength * (2.0 * numbers[1] - 1.0);
+            change.contrast = 1.0 + strength * (numbers[2] - 0.5);
         }
         for (axis, side) in sides.into_iter().enumerate() {
             let side = side as i64;
             if changes.translation {
-                let reach = (side + 4) / 8;
+                let reach = (sixteen_bits * side + (1 << 18)) >> 19;
                 change.shift[axis] = below(words[axis], 2 * reach + 1) - reach;
             }
             if changes.cutout {
-                let length = (side + 1) / 2;
+                let length = (sixteen_bits * side + (1 << 16)) >> 17;
                 let first = below(words[2 + axis], side + 1 - length % 2) - length / 2;
                 change.hole[0][axis] = first;
                 change.hole[1][axis] = first + length;

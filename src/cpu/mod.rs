@@ -273,24 +273,24 @@ fn execute<T: Scalar>(op: &Op, program: &Program, memory: &mut Memory<T>, scratc
             let chances = augment::AugmentSettings { rotate, flip, quarter_turns };
             memory.write([y], |memory, [y]| augment::forward(seed, step, chances, first, shape, memory.floats(x), y));
         }
-        Op::DiffAugment { clock, x, probability, y, seed, stream, changes, first } => {
+        Op::DiffAugment { clock, x, strength, y, seed, stream, changes, first } => {
             let (step, shape) = (memory.counter(clock), program.nhwc(x));
-            let probability = probability.map_or(1.0, |probability| memory.floats(probability)[0].to_f64());
-            let draws = diff_augment::Draws { changes, seed, stream, step, first, probability };
+            let strength = strength.map_or(1.0, |strength| memory.floats(strength)[0].to_f64());
+            let draws = diff_augment::Draws { changes, seed, stream, step, first, strength };
             memory.write([y], |memory, [y]| diff_augment::forward(draws, shape, memory.floats(x), y));
         }
-        Op::DiffAugmentGrad { clock, dy, probability, dx, seed, stream, changes, first } => {
+        Op::DiffAugmentGrad { clock, dy, strength, dx, seed, stream, changes, first } => {
             let (step, shape) = (memory.counter(clock), program.nhwc(dy));
-            let probability = probability.map_or(1.0, |probability| memory.floats(probability)[0].to_f64());
-            let draws = diff_augment::Draws { changes, seed, stream, step, first, probability };
+            let strength = strength.map_or(1.0, |strength| memory.floats(strength)[0].to_f64());
+            let draws = diff_augment::Draws { changes, seed, stream, step, first, strength };
             memory.write([dx], |memory, [dx]| diff_augment::grad(draws, shape, memory.floats(dy), dx));
         }
-        Op::AdaptAugment { clock, history, probability, target, rate, column } => {
+        Op::AdaptAugment { clock, history, strength, target, rate, column } => {
             let step = memory.counter(clock);
             let [rows, columns] = program.shape(history) else { unreachable!("two dimensions") };
             let cell = (step - 1) as usize % rows * columns + column;
-            memory.write([probability], |memory, [probability]| {
-                diff_augment::adapt(memory.floats(history)[cell], target, rate, &mut probability[0]);
+            memory.write([strength], |memory, [strength]| {
+                diff_augment::adapt(memory.floats(history)[cell], target, rate, &mut strength[0]);
             });
         }
         Op::Labels { clock, labels, y, seed, order } => {

@@ -92,12 +92,14 @@ pub enum Op {
     /// Random augmentation of all images that the discriminator sees (Zhao et al. 2020). Each of these applies if `changes` has
     /// it, in this order:
     ///
-    /// 1. colour: `u - 1/2` is added to all values; then each value moves to `2 * u` times its distance from the mean of its
-    ///    pixel's channels; then to `u + 1/2` times its distance from the mean of the image. Each u is an independent number;
-    /// 2. translation: the image moves down and right by integer numbers of pixels, each in `-r..=r` with `r` an eighth of the
+    /// 1. colour: `a * (u - 1/2)` is added to all values; then each value moves to `1 + a * (2 * u - 1)` times its distance from the mean of
+    ///    its pixel's channels; then to `1 + a * (u - 1/2)` times its distance from the mean of the image. Each u is an independent number;
+    /// 2. translation: the image moves down and right by integer numbers of pixels, each in `-r..=r` with `r` the fraction `a / 8` of the
     ///    side, rounded; pixels from outside are 0;
-    /// 3. cutout: a rectangle of half the sides, rounded up, becomes 0. Its centre may be any pixel, so it may reach beyond the
-    ///    edges.
+    /// 3. cutout: a rectangle of the fraction `a / 2` of the sides, rounded, becomes 0. Its centre may be any pixel, so it may reach beyond
+    ///    the edges.
+    ///
+    /// `a` is the `strength`, rounded down to a multiple of 2^-16 in 2. and 3., or 1 without one.
     ///
     /// With `s` the factor about the pixel's mean, `k` the factor about the image's mean, `b` the number that is added, and
     /// both means those of `x`: `y = k * s * x + k * (1 - s) * mean_pixel + (1 - k) * mean_image + b` where a pixel of `x` is visible, and
@@ -105,10 +107,8 @@ pub enum Op {
     ///
     /// For image i the three u are the [`random::uniform`] of the first words of the [`random::philox`] of (`first` + i, step, stream,
     /// 0). The words of (`first` + i, step, stream, 1) give four integers: the moves down and right, and the row and the column of the centre.
-    /// A word's integer below `n` is `(word >> 16) * n / 2^16`. Centres are in `0..=H` where half the side is even
+    /// A word's integer below `n` is `(word >> 16) * n / 2^16`. Centres are in `0..=H` where the side of the rectangle is even
     /// and in `0..H` where it is odd; the rectangle begins half of its side, rounded down, before its centre.
-    ///
-    /// With a `probability`, an image is only changed if the [`random::uniform`] of its fourth word of the first four is below it.
     ///
     /// [`random::uniform`]: super::random::uniform
     /// [`random::philox`]: super::random::philox
@@ -117,8 +117,8 @@ pub enum Op {
         read clock: U32,
         /// The images; shape (N, H, W, C).
         read x: F32,
-        /// The probability with which an image is changed, present if not all images are; shape (1).
-        maybe_read probability: F32,
+        /// How strongly images are changed, from 0 to 1, present if not with 1; shape (1).
+        maybe_read strength: F32,
         /// The augmented images; shape (N, H, W, C).
         write y: F32,
         /// The run's seed.
@@ -139,8 +139,8 @@ pub enum Op {
         read clock: U32,
         /// The gradient for the augmented images; shape (N, H, W, C).
         read dy: F32,
-        /// The probability of the forward pass; shape (1).
-        maybe_read probability: F32,
+        /// The strength of the forward pass; shape (1).
+        maybe_read strength: F32,
         /// The gradient for the images; shape (N, H, W, C).
         write dx: F32,
         /// The seed of the forward pass.
@@ -153,19 +153,19 @@ pub enum Op {
         set first: u32,
     }
 
-    /// Adapts the probability of [`Op::DiffAugment`] to how well the discriminator recognises real images (Karras et al. 2020, "Training
-    /// generative adversarial networks with limited data", section 3): with `s` the share of the last batch's real images that it
-    /// classified as real, `probability` rises by `rate` if s is above `target`, falls by `rate` if s is below it, and stays in [0, 1].
+    /// Adapts the strength of [`Op::DiffAugment`] to how well the discriminator recognises real images, as Karras et al. 2020 ("Training
+    /// generative adversarial networks with limited data", section 3) adapt the probability of changes: with `s` the share of the last batch's real images that it
+    /// classified as real, `strength` rises by `rate` if s is above `target`, falls by `rate` if s is below it, and stays in [0, 1].
     AdaptAugment "adapt_augment" {
         /// The number of the running step; shape (1).
         read clock: U32,
         /// The ring of recent losses, with s in `column`; shape (ROWS, COLUMNS).
         read history: F32,
-        /// The probability; shape (1).
-        update probability: F32,
+        /// The strength; shape (1).
+        update strength: F32,
         /// The share of real images that the discriminator may classify as real.
         set target: f64,
-        /// The change of the probability in one step.
+        /// The change of the strength in one step.
         set rate: f64,
         /// The column of `history` with the share.
         set column: usize,

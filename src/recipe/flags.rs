@@ -45,7 +45,7 @@ const OFF_SWITCHES: [OffSwitch; 9] = [
         key: "adaptive-augment",
         name: "no-adaptive-augment",
         group: "Augmentation",
-        help: Some("Let --diff-augment change all images; for dcgan-r1, which adapts their number"),
+        help: Some("Let --diff-augment change images with full strength; for dcgan-r1, which adapts it"),
     },
     OffSwitch {
         key: "tensorboard",

@@ -368,10 +368,10 @@ options! {
         #[arg(long, value_name = "CHANGES")]
         pub diff_augment: Option<DiffAugment>,
 
-        /// Let --diff-augment change only as many images as the discriminator needs (ADA)
+        /// Let --diff-augment change images only as strongly as the discriminator needs
         ///
         /// At first, no image is changed. While the discriminator recognises more than 80 % of the real images, a sign that it memorises
-        /// them, more images are changed, and otherwise fewer.
+        /// them, all images are changed more strongly, and otherwise less (after ADA, adaptive discriminator augmentation).
         #[arg(long, num_args = 0, default_missing_value = "true")]
         pub adaptive_augment: Option<bool>,
     }

@@ -26,7 +26,7 @@ pub struct TrainingSettings {
     pub rates: Rates,
     /// Random augmentation of all images that the discriminator sees.
     pub diff_augment: DiffAugment,
-    /// Whether it changes only as many images as the discriminator needs, instead of all.
+    /// Whether it changes images only as strongly as the discriminator needs, instead of with full strength.
     pub adaptive_augment: bool,
 }
 

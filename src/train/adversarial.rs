@@ -9,10 +9,10 @@ use crate::recipe::{Adam, Penalty};
 use super::losses::{D_ACCURACY_REAL_COLUMN, D_COLUMN, G_COLUMN};
 use super::{Rank, Settings};
 
-/// The share of real images that the discriminator may classify as real before more images are augmented: a mean sign of its logits of
+/// The share of real images that the discriminator may classify as real before they are augmented more strongly: a mean sign of its logits of
 /// 0.6 (Karras et al. 2020, "Training generative adversarial networks with limited data", section 3.1).
 const AUGMENT_TARGET: f64 = 0.8;
-/// The number of real images after which the probability of augmentation can have risen from 0 to 1.
+/// The number of real images after which the strength of augmentation can have risen from 0 to 1.
 const AUGMENT_IMAGES: f64 = 100_000.0;
 
 /// Stream of DiffAugment for real images.
@@ -50,8 +50,8 @@ pub(super) struct AdversarialStep<'a> {
     pub(super) reals: TensorId,
     /// The operations that write the real images.
     pub(super) take_reals: &'a [Op],
-    /// The probability with which DiffAugment changes an image, where it is adapted; f32 (1).
-    pub(super) probability: Option<TensorId>,
+    /// How strongly DiffAugment changes images, where it is adapted; f32 (1).
+    pub(super) strength: Option<TensorId>,
     /// The operation that writes their classes, of a conditional model.
     pub(super) take_classes: Option<Op>,
     /// Where the losses go.
@@ -144,8 +144,8 @@ impl AdversarialStep<'_> {
         let name = if stream == SEEN_FAKES { "fakes.seen" } else { "fakes.seen anew" };
         let y = program.tensor(name, &shape);
         let (clock, seed, first) = (self.clock, self.settings.seed, self.first(fakes, program));
-        let probability = self.probability;
-        program.push(Op::DiffAugment { clock, x: fakes, probability, y, seed, stream, changes, first });
+        let strength = self.strength;
+        program.push(Op::DiffAugment { clock, x: fakes, strength, y, seed, stream, changes, first });
         y
     }
 
@@ -158,8 +158,8 @@ impl AdversarialStep<'_> {
         let shape = program.shape(dy).to_vec();
         let dx = program.tensor("fakes.unseen.grad", &shape);
         let (clock, seed, first) = (self.clock, self.settings.seed, self.first(dy, program));
-        let (probability, stream) = (self.probability, SEEN_BY_GENERATOR);
-        program.push(Op::DiffAugmentGrad { clock, dy, probability, dx, seed, stream, changes, first });
+        let (strength, stream) = (self.strength, SEEN_BY_GENERATOR);
+        program.push(Op::DiffAugmentGrad { clock, dy, strength, dx, seed, stream, changes, first });
         dx
     }
 
@@ -221,11 +221,11 @@ impl AdversarialStep<'_> {
             smoothing: self.settings.objective.label_smoothing,
             column: D_COLUMN,
         });
-        if let Some(probability) = self.probability {
+        if let Some(strength) = self.strength {
             program.push(Op::AdaptAugment {
                 clock: self.steps,
                 history: self.history,
-                probability,
+                strength,
                 target: AUGMENT_TARGET,
                 rate: self.settings.batch_size as f64 / AUGMENT_IMAGES,
                 column: D_ACCURACY_REAL_COLUMN,

@@ -33,7 +33,9 @@ pub(super) const ADAM_M: &str = "adam.m.";
 /// The prefix of the names of Adam's second moments.
 pub(super) const ADAM_V: &str = "adam.v.";
 
-/// The name of the probability with which DiffAugment changes an image, where it is adapted.
+/// The name of the strength of DiffAugment, where it is adapted.
+const AUGMENT_STRENGTH: &str = "augment.strength";
+/// Its name in earlier runs, which adapted the probability of changes.
 const AUGMENT_PROBABILITY: &str = "augment.probability";
 
 /// The file name of the best checkpoint: the newest one whose Fréchet distance is not measurably above the lowest.
@@ -95,7 +97,7 @@ impl Checkpoint {
             checkpoint.put("", state.running);
         }
         if settings.adapts_augment() {
-            checkpoint.put_augment_probability(0.0);
+            checkpoint.put_augment_strength(0.0);
         }
         checkpoint
     }
@@ -120,15 +122,15 @@ impl Checkpoint {
         layout.pack(&named.cloned().collect::<Vec<_>>())
     }
 
-    /// The probability with which DiffAugment changes an image, where it is adapted.
-    pub(super) fn augment_probability(&self) -> Option<f32> {
-        self.tensors.get(AUGMENT_PROBABILITY).map(|tensor| tensor.values[0])
+    /// How strongly DiffAugment changes images, where it is adapted.
+    pub(super) fn augment_strength(&self) -> Option<f32> {
+        self.tensors.get(AUGMENT_STRENGTH).map(|tensor| tensor.values[0])
     }
 
-    /// Adds the probability with which DiffAugment changes an image.
-    pub(super) fn put_augment_probability(&mut self, probability: f32) {
-        let name = AUGMENT_PROBABILITY.to_owned();
-        self.put("", vec![StoredTensor { name, shape: vec![1], values: vec![probability] }]);
+    /// Adds how strongly DiffAugment changes images.
+    pub(super) fn put_augment_strength(&mut self, strength: f32) {
+        let name = AUGMENT_STRENGTH.to_owned();
+        self.put("", vec![StoredTensor { name, shape: vec![1], values: vec![strength] }]);
     }
 
     /// The distribution of the classes that seeds draw. `None` if the model is not conditional.
@@ -260,7 +262,11 @@ impl Checkpoint {
         let model = Model::parse(&metadata.model, &format!("the model in {}", path.display()))?;
         let mut checkpoint = Self::empty(&model, &settings, metadata.step);
         for (name, view) in file.tensors() {
-            let name = if format == Some(2) { format_2::tensor(&name) } else { name };
+            let name = match &*name {
+                _ if format == Some(2) => format_2::tensor(&name),
+                AUGMENT_PROBABILITY => AUGMENT_STRENGTH.into(),
+                _ => name,
+            };
             let values = floats(&view).ok_or_else(|| broken(format!("{name} is not of f32")))?;
             checkpoint
                 .tensors
@@ -383,4 +389,23 @@ fn plain(name: &str) -> String {
 fn floats(view: &TensorView) -> Option<Vec<f32>> {
     let words = view.data().as_chunks::<4>().0;
     (view.dtype() == Dtype::F32).then(|| words.iter().map(|&word| f32::from_le_bytes(word)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::DiffAugment;
+
+    #[test]
+    fn the_probability_of_changes_in_an_earlier_run_is_read_as_their_strength() {
+        let model = Model::named("gan-mlp").unwrap();
+        let mut settings = Settings::bare(&model, 100, 4);
+        (settings.diff_augment, settings.adaptive_augment) = (DiffAugment::ALL, true);
+        let mut checkpoint = Checkpoint::initial(&model, &settings);
+        let mut stored = checkpoint.tensors.remove(AUGMENT_STRENGTH).unwrap();
+        (stored.name, stored.values) = (AUGMENT_PROBABILITY.into(), vec![0.25]);
+        checkpoint.put("", vec![stored]);
+        let read = Checkpoint::from_bytes(&checkpoint.to_bytes()).unwrap();
+        assert_eq!(read.augment_strength(), Some(0.25));
+    }
 }

@@ -53,7 +53,7 @@ pub struct Settings {
     pub classes: Option<Classes>,
     /// Random augmentation of all images that the discriminator sees.
     pub diff_augment: DiffAugment,
-    /// Whether it changes only as many images as the discriminator needs, instead of all.
+    /// Whether it changes images only as strongly as the discriminator needs, instead of with full strength.
     pub adaptive_augment: bool,
     /// The output of the run and its intervals.
     pub output: OutputSettings,
@@ -137,7 +137,7 @@ impl Settings {
         }
     }
 
-    /// Whether the probability with which DiffAugment changes an image is adapted.
+    /// Whether the strength of DiffAugment is adapted.
     pub fn adapts_augment(&self) -> bool {
         self.diff_augment.is_on() && self.adaptive_augment
     }

@@ -90,8 +90,8 @@ pub struct Ending {
     pub last_measured: Option<Measured>,
     /// The number of evaluations in which the distance did not fall, if that ended the run.
     pub flat: Option<usize>,
-    /// The probability with which DiffAugment changed an image at last, 0 to 1, where it is adapted.
-    pub augment_probability: Option<f32>,
+    /// How strongly DiffAugment changed images at last, 0 to 1, where it is adapted.
+    pub augment_strength: Option<f32>,
 }
 
 impl Ending {
@@ -113,7 +113,7 @@ impl Ending {
             best: BestStep::among(measured.iter().copied()).best(),
             last_measured: measured.last().copied(),
             flat: (!complete).then(|| flat_for(measured.iter().copied())),
-            augment_probability: checkpoint.augment_probability(),
+            augment_strength: checkpoint.augment_strength(),
         })
     }
 }
@@ -392,7 +392,7 @@ impl<'r, 'a> Run<'r, 'a> {
             best: self.best.best(),
             last_measured: self.distances.last().copied(),
             flat,
-            augment_probability: self.runner.gan.augment_probability(self.runner.executor.as_mut())?,
+            augment_strength: self.runner.gan.augment_strength(self.runner.executor.as_mut())?,
         })
     }
 }

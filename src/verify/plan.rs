@@ -115,7 +115,7 @@ fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
         "BIAS_OF_LEFT",
         "NEXT_HAS_BIAS",
         "IS_LAYER",
-        "RANDOM",
+        "ADAPTED",
     ];
     const SIZES: [&str; 4] = ["K", "STRIDE", "SPLITS", "TERMS"];
     let choices = CHOICES.iter().filter_map(|name| Some(format!("{name} = {}", dispatch.value(name)?)));

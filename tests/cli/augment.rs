@@ -111,7 +111,7 @@ fn a_model_that_asks_for_diff_augment_gets_it_on_few_images_unless_told_otherwis
     );
     let adaptive = train("--adaptive-augment");
     assert!(
-        adaptive.contains("as many images as the discriminator needs, as there are fewer than 20000 (see"),
+        adaptive.contains("the discriminator sees, as strongly as it needs, as there are fewer than 20000 (see"),
         "{adaptive}"
     );
     assert!(!train("--diff-augment none --adaptive-augment").contains("diff-augment  "));

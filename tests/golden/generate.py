@@ -341,22 +341,29 @@ def add_diff_augments(goldens):
             ("diff-augment-cutout", ["cutout"], (4, 2, 9, 14)),
             ("diff-augment-colour", ["colour"], (4, 3, 5, 4)),
             ("diff-augment-all", ["translation", "cutout", "colour"], (6, 3, 14, 9)),
+            ("diff-augment-weak", ["translation", "cutout", "colour"], (6, 3, 14, 9)),
         ],
         50,
     ):
-        goldens.describe(case, op="diff-augment", changes=changes, seed=seed, stream=stream, step=step)
+        strength = 0.625 if case == "diff-augment-weak" else 1.0
+        goldens.describe(
+            case, op="diff-augment", changes=changes, strength=strength, seed=seed, stream=stream, step=step
+        )
         draw = Draw(case)
         x = draw.leaf(*x)
-        add_differentiated(goldens, case, draw, diff_augment(x, changes, seed, stream, step), x=x)
+        add_differentiated(goldens, case, draw, diff_augment(x, changes, seed, stream, step, strength), x=x)
 
 
-def diff_augment(x, changes, seed, stream, step):
-    """DiffAugment (Zhao et al. 2020) of (N, C, H, W), image by image, one change after the other."""
+def diff_augment(x, changes, seed, stream, step, strength=1.0):
+    """DiffAugment (Zhao et al. 2020) of (N, C, H, W), image by image, one change after the other. A strength below 1 makes the ranges of all
+    random draws smaller."""
     key = [seed & 0xFFFFFFFF, seed >> 32]
-    return torch.stack([diff_augment_image(image, changes, key, stream, step, i) for i, image in enumerate(x)])
+    return torch.stack(
+        [diff_augment_image(image, changes, key, stream, step, i, strength) for i, image in enumerate(x)]
+    )
 
 
-def diff_augment_image(x, changes, key, stream, step, i):
+def diff_augment_image(x, changes, key, stream, step, i, strength):
     numbers, places = (philox([[i, step, stream, block]], [key])[0] for block in (0, 1))
     u = [(int(word >> np.uint64(9)) + 0.5) * 2.0**-23 for word in numbers]
 
@@ -365,19 +372,19 @@ def diff_augment_image(x, changes, key, stream, step, i):
 
     _, h, w = x.shape
     if "colour" in changes:
-        x = x + (u[0] - 0.5)
+        x = x + strength * (u[0] - 0.5)
         mean = x.mean(0, keepdim=True)
-        x = (x - mean) * (2 * u[1]) + mean
+        x = (x - mean) * (1 + strength * (2 * u[1] - 1)) + mean
         mean = x.mean()
-        x = (x - mean) * (u[2] + 0.5) + mean
+        x = (x - mean) * (1 + strength * (u[2] - 0.5)) + mean
     if "translation" in changes:
-        reach = [int(side / 8 + 0.5) for side in (h, w)]
+        reach = [int(strength * side / 8 + 0.5) for side in (h, w)]
         down, right = (below(word, 2 * reach + 1) - reach for word, reach in zip(places, reach))
         padded = F.pad(x, (reach[1], reach[1], reach[0], reach[0]))
         x = padded[:, reach[0] - down : reach[0] - down + h, reach[1] - right : reach[1] - right + w]
     if "cutout" in changes:
         mask = torch.ones(h, w)
-        lengths = [int(side / 2 + 0.5) for side in (h, w)]
+        lengths = [int(strength * side / 2 + 0.5) for side in (h, w)]
         middles = [below(word, side + 1 - length % 2) for word, side, length in zip(places[2:], (h, w), lengths)]
         top, left = (middle - length // 2 for middle, length in zip(middles, lengths))
         mask[max(top, 0) : top + lengths[0], max(left, 0) : left + lengths[1]] = 0

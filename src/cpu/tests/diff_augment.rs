@@ -13,7 +13,7 @@ fn changed(change: Change, shape: [usize; 3], x: &[f64]) -> Vec<f64> {
 }
 
 fn draws(changes: DiffAugment, count: u32) -> Vec<Change> {
-    let drawn = |i: u32| Draws { changes, seed: 3, stream: 50, step: 1 + i / 100, first: 0, probability: 1.0 };
+    let drawn = |i: u32| Draws { changes, seed: 3, stream: 50, step: 1 + i / 100, first: 0, strength: 1.0 };
     (0..count).map(|i| Change::drawn(drawn(i), i % 100, SIDES)).collect()
 }
 
@@ -122,38 +122,48 @@ fn colour_changes_are_uniform_and_independent() {
 }
 
 #[test]
-fn an_image_is_augmented_with_the_probability_and_then_as_without_one() {
-    let draw = |probability: f64| {
+fn changes_are_the_weaker_the_lower_the_strength_is() {
+    let draw = |strength: f64| {
         let draws =
-            |i: u32| Draws { changes: DiffAugment::ALL, seed: 3, stream: 50, step: 1 + i / 100, first: 0, probability };
-        (0..10_000).map(|i| Change::drawn(draws(i), i % 100, SIDES)).collect::<Vec<_>>()
+            |i: u32| Draws { changes: DiffAugment::ALL, seed: 3, stream: 50, step: 1 + i / 100, first: 0, strength };
+        (0..1000).map(|i| Change::drawn(draws(i), i % 100, SIDES)).collect::<Vec<_>>()
     };
-    let always = draw(1.0);
-    assert!(draw(0.0).iter().all(|change| *change == Change::NONE));
-    for probability in [0.25, 0.8] {
-        let some = draw(probability);
-        let augmented = some.iter().filter(|change| **change != Change::NONE).count() as f64;
-        // Five standard deviations of the count are at most 220.
-        assert!((augmented - 10_000.0 * probability).abs() < 220.0, "{augmented}");
-        assert!(some.iter().zip(&always).all(|(some, always)| *some == Change::NONE || some == always));
+    for none in draw(0.0) {
+        assert_eq!(Change { hole: [[0; 2]; 2], ..none }, Change::NONE);
+        assert_eq!(none.hole[0], none.hole[1], "an empty rectangle");
+    }
+    let full = draw(1.0);
+    for (strength, reach, length) in [(0.25, [1, 1], [2, 3]), (0.5, [1, 1], [4, 6]), (0.9, [2, 3], [7, 10])] {
+        for (change, full) in draw(strength).into_iter().zip(&full) {
+            for (some, all) in [
+                (change.brightness, full.brightness),
+                (change.saturation - 1.0, full.saturation - 1.0),
+                (change.contrast - 1.0, full.contrast - 1.0),
+            ] {
+                assert!((some - strength * all).abs() < 1e-12, "{some} is not {strength} of {all}");
+            }
+            let [first, end] = change.hole;
+            assert_eq!([end[0] - first[0], end[1] - first[1]], length, "{strength} of 8 and 11.5, rounded");
+            assert!((0..2).all(|axis| change.shift[axis].abs() <= reach[axis]), "{strength} of 2 and 2.9, rounded");
+        }
     }
 }
 
 #[test]
-fn the_probability_rises_and_falls_with_the_share_of_recognised_images_and_stays_in_its_range() {
+fn the_strength_rises_and_falls_with_the_share_of_recognised_images_and_stays_in_its_range() {
     for (share, before, after) in
         [(0.9, 0.5, 0.6), (0.7, 0.5, 0.4), (0.8, 0.5, 0.5), (0.9, 0.95, 1.0), (0.7, 0.05, 0.0), (f64::NAN, 0.5, 0.5)]
     {
-        let mut probability: f64 = before;
-        diff_augment::adapt(share, 0.8, 0.1, &mut probability);
-        assert!((probability - after).abs() < 1e-12, "{share}, {before}: {probability}");
+        let mut strength: f64 = before;
+        diff_augment::adapt(share, 0.8, 0.1, &mut strength);
+        assert!((strength - after).abs() < 1e-12, "{share}, {before}: {strength}");
     }
 }
 
 #[test]
 fn each_image_step_seed_and_stream_draws_its_own_changes_and_repeats_them() {
     let draw = |seed, stream, step| {
-        let draws = Draws { changes: DiffAugment::ALL, seed, stream, step, first: 0, probability: 1.0 };
+        let draws = Draws { changes: DiffAugment::ALL, seed, stream, step, first: 0, strength: 1.0 };
         (0..50).map(|i| Change::drawn(draws, i, SIDES).saturation).collect::<Vec<_>>()
     };
     let mut all = [draw(1, 50, 1), draw(1, 50, 2), draw(2, 50, 1), draw(1, 51, 1), draw(1 << 40, 50, 1)].concat();

@@ -340,23 +340,28 @@ fn dropout_gradient_agrees_with_central_differences() {
 #[test]
 fn diff_augment_gradient_agrees_with_central_differences_for_each_augmentation_and_all() {
     let none = DiffAugment::default();
-    for (changes, shape) in [
-        (DiffAugment { translation: true, ..none }, [4, 9, 5, 2]),
-        (DiffAugment { cutout: true, ..none }, [4, 6, 5, 1]),
-        (DiffAugment { colour: true, ..none }, [3, 3, 4, 3]),
-        (DiffAugment::ALL, [5, 8, 6, 3]),
+    for (changes, shape, value) in [
+        (DiffAugment { translation: true, ..none }, [4, 9, 5, 2], None),
+        (DiffAugment { cutout: true, ..none }, [4, 6, 5, 1], None),
+        (DiffAugment { colour: true, ..none }, [3, 3, 4, 3], None),
+        (DiffAugment::ALL, [5, 8, 6, 3], None),
+        (DiffAugment::ALL, [5, 8, 6, 3], Some(0.7)),
     ] {
         let mut program = Program::new();
+        let strength = value.map(|_| program.tensor("strength", &[1]));
         let clock = program.tensor_of(Element::U32, "clock", &[1]);
         let [x, y, dx, dy] = ["x", "y", "dx", "dy"].map(|name| program.tensor(name, &shape));
         let (seed, stream) = (3, 50);
         let forward = program.begin("forward");
-        program.push(Op::DiffAugment { clock, x, probability: None, y, seed, stream, changes, first: 0 });
+        program.push(Op::DiffAugment { clock, x, strength, y, seed, stream, changes, first: 0 });
         let backward = program.begin("backward");
-        program.push(Op::DiffAugmentGrad { clock, dy, probability: None, dx, seed, stream, changes, first: 0 });
+        program.push(Op::DiffAugmentGrad { clock, dy, strength, dx, seed, stream, changes, first: 0 });
 
         let mut executor = with_noise(&program, &[x, dy]);
         executor.upload(clock, Values::U32(&[9])).unwrap();
+        if let Some((strength, value)) = strength.zip(value) {
+            executor.upload(strength, Values::F32(&[value])).unwrap();
+        }
         let (gradient, r) = (result(&mut executor, backward, dx), executor.read(dy));
         let objective = |executor: &CpuExecutor<f64>| dot(&executor.read(y), &r);
         assert_gradient(&changes.to_string(), &mut executor, forward, x, objective, &gradient);

@@ -106,16 +106,16 @@ pub(super) fn dispatches(op: &Op, program: &Program) -> Vec<Dispatch> {
             overrides.extend([("ROTATE", rotate / 180.0), flag("FLIP", flip), flag("QUARTER_TURNS", quarter_turns)]);
             ("augment", "forward", seeded(seed, overrides), [n, 1, 1])
         }
-        Op::DiffAugment { clock, x, probability, seed, stream, changes, first, .. }
-        | Op::DiffAugmentGrad { clock, dy: x, probability, seed, stream, changes, first, .. } => {
+        Op::DiffAugment { clock, x, strength, seed, stream, changes, first, .. }
+        | Op::DiffAugmentGrad { clock, dy: x, strength, seed, stream, changes, first, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             let DiffAugment { translation, cutout, colour } = changes;
             let mut overrides = sizes(&[("H", h), ("W", w), ("C", c), ("STREAM", stream as usize)]);
-            overrides.extend([("FIRST", first.into()), flag("RANDOM", probability.is_some())]);
+            overrides.extend([("FIRST", first.into()), flag("ADAPTED", strength.is_some())]);
             overrides.extend([flag("TRANSLATION", translation), flag("CUTOUT", cutout), flag("COLOUR", colour)]);
             let kernel = Kernel::new(op, "diff_augment", seeded(seed, overrides));
             // Every variable of an entry point is bound.
-            let kernel = kernel.tensor("probability", probability.unwrap_or(clock));
+            let kernel = kernel.tensor("strength", strength.unwrap_or(clock));
             return vec![kernel.dispatch(forward_or_grad(op), [n, 1, 1])];
         }
         Op::AdaptAugment { history, target, rate, column, .. } => {

@@ -32,13 +32,13 @@ impl Op {
                 let bounded = (0.0..=180.0).contains(&rotate);
                 if bounded { Ok(()) } else { Err(format!("angle {rotate} is out of range 0..=180 degrees")) }
             }
-            Self::DiffAugment { x, probability, y, .. } | Self::DiffAugmentGrad { dy: x, probability, dx: y, .. } => {
+            Self::DiffAugment { x, strength, y, .. } | Self::DiffAugmentGrad { dy: x, strength, dx: y, .. } => {
                 same(x, y)?;
-                probability.map_or(Ok(()), |probability| equal("probability", shape(probability), &[1]))?;
+                strength.map_or(Ok(()), |strength| equal("strength", shape(strength), &[1]))?;
                 check_diff_augment(program, x)
             }
-            Self::AdaptAugment { history, probability, column, .. } => {
-                equal("probability", shape(probability), &[1])?;
+            Self::AdaptAugment { history, strength, column, .. } => {
+                equal("strength", shape(strength), &[1])?;
                 let columns = channels(history);
                 if column < columns { Ok(()) } else { Err(format!("column {column} of {columns}")) }
             }

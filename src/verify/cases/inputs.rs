@@ -118,8 +118,8 @@ pub(super) fn classes() -> Vec<Case> {
     cases
 }
 
-/// Each augmentation alone and all together, for images of one pixel, of odd and even sides, and of more pixels than invocations; of all
-/// images, and of an image with a probability. Then how the probability is adapted.
+/// Each augmentation alone and all together, for images of one pixel, of odd and even sides, and of more pixels than invocations; with full
+/// strength, and with some. Then how the strength is adapted.
 pub(super) fn diff_augments() -> Vec<Case> {
     let none = DiffAugment::default();
     let chosen = [
@@ -128,6 +128,7 @@ pub(super) fn diff_augments() -> Vec<Case> {
         (DiffAugment { colour: true, ..none }, None),
         (DiffAugment::ALL, None),
         (DiffAugment::ALL, Some(0.4)),
+        (DiffAugment::ALL, Some(0.0)),
     ];
     let mut cases = Vec::new();
     for (shape, step, seed, stream, first) in [
@@ -140,7 +141,7 @@ pub(super) fn diff_augments() -> Vec<Case> {
             let forward = Case::single(step, |program| Op::DiffAugment {
                 clock: clock(program),
                 x: program.tensor("x", &shape),
-                probability: value.map(|_| program.tensor("probability", &[1])),
+                strength: value.map(|_| program.tensor("strength", &[1])),
                 y: program.tensor("y", &shape),
                 seed,
                 stream,
@@ -150,7 +151,7 @@ pub(super) fn diff_augments() -> Vec<Case> {
             let grad = Case::single(step, |program| Op::DiffAugmentGrad {
                 clock: clock(program),
                 dy: program.tensor("dy", &shape),
-                probability: value.map(|_| program.tensor("probability", &[1])),
+                strength: value.map(|_| program.tensor("strength", &[1])),
                 dx: program.tensor("dx", &shape),
                 seed,
                 stream,
@@ -158,25 +159,25 @@ pub(super) fn diff_augments() -> Vec<Case> {
                 first,
             });
             cases.extend([forward, grad].map(|case| match value {
-                Some(value) => case.with_values("probability", &[value]),
+                Some(value) => case.with_values("strength", &[value]),
                 None => case,
             }));
         }
     }
     // Shares above, at and below the target, and probabilities at both ends of their range.
     for (step, share) in [(1, 0.75), (2, 0.5), (7, 0.25)] {
-        for probability in [0.0, 0.3, 0.999, 1.0] {
+        for strength in [0.0, 0.3, 0.999, 1.0] {
             let case = Case::single(step, |program| Op::AdaptAugment {
                 clock: clock(program),
                 history: program.tensor("history", &[3, 2]),
-                probability: program.tensor("probability", &[1]),
+                strength: program.tensor("strength", &[1]),
                 target: 0.5,
                 rate: 0.01,
                 column: 1,
             });
             let history: Vec<f32> =
                 (0..3).flat_map(|row| [2.0, if row == (step - 1) % 3 { share } else { -1.0 }]).collect();
-            cases.push(case.with_values("history", &history).with_values("probability", &[probability]));
+            cases.push(case.with_values("history", &history).with_values("strength", &[strength]));
         }
     }
     cases
