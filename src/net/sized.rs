@@ -1,8 +1,9 @@
 //! `dcgan-r1`: a model for images of any size. Its model file is written for a size.
 //!
 //! The generator doubles a base grid of 4 to 15 pixels by transposed convolutions until it has the size of the image. For small images a
-//! convolution makes the image of features of its size; for large ones, the last transposed convolution does. The discriminator halves the image in the same way. Where a side is doubled, the channels are
-//! halved, so that each layer takes the same work. `docs/quality.md` measures the choices.
+//! convolution makes the image of features of its size; for large ones, the last transposed convolution does. The discriminator halves the
+//! image in the same way; for small images it ends with a hidden layer. Where a side is doubled, the channels are halved, so that each layer
+//! takes the same work. `docs/quality.md` measures the choices.
 
 use std::fmt::Write;
 use std::iter;
@@ -54,6 +55,8 @@ struct SizeSettings {
     features: Option<Width>,
     /// Channels of the discriminator.
     discriminator: Width,
+    /// Features of the discriminator's hidden layer, if it has one.
+    hidden: Option<usize>,
     /// Length of a run in epochs.
     epochs: u64,
     /// Steps of a run at least.
@@ -79,6 +82,7 @@ impl SizeSettings {
                 latent: 64,
                 features,
                 discriminator,
+                hidden: Some(128),
                 epochs,
                 min_steps,
                 batch_size: 64,
@@ -96,6 +100,7 @@ impl SizeSettings {
             latent: 100,
             features: None,
             discriminator,
+            hidden: None,
             epochs: 25,
             min_steps: 20_000,
             batch_size,
@@ -114,10 +119,10 @@ impl SizeSettings {
 pub(super) fn text(image: Shape) -> Result<String> {
     let [height, width, channels] = image;
     let doublings = doublings(height, width).ok_or_else(|| refused(height, width))?;
-    let SizeSettings { latent, features, discriminator, epochs, min_steps, batch_size, lr, diff_augment, r1 } =
+    let SizeSettings { latent, features, discriminator, hidden, epochs, min_steps, batch_size, lr, diff_augment, r1 } =
         SizeSettings::new(image);
     let (generator, discriminator) =
-        (generator(image, doublings, features), self::discriminator(image, doublings, discriminator));
+        (generator(image, doublings, features), self::discriminator(image, doublings, discriminator, hidden));
     let size = ImageSize { width, height };
     Ok(format!(
         r#"# dcgan-r1 for images of {width} x {height} pixels: a DCGAN with linear learning-rate decay, no momentum, and a discriminator without
@@ -183,21 +188,30 @@ fn refused(height: usize, width: usize) -> Error {
     Error::Request { message, hint }
 }
 
-/// The layers of the generator, one a line.
+/// The layers of the generator, one a line. For small images, a base grid above 4 pixels is doubled from one of half its size, as the
+/// discriminator halves it.
 fn generator([height, width, _]: Shape, doublings: usize, features: Option<Width>) -> String {
-    let [mut h, mut w] = [height, width].map(|side| side >> doublings);
+    let base = [height, width].map(|side| side >> doublings);
+    let is_halved = features.is_some() && base[0].min(base[1]) > MIN_BASE && base[0] % 2 == base[1] % 2;
+    let [mut h, mut w] = if is_halved { base.map(|side| side.div_ceil(2)) } else { base };
     let channels = GENERATOR.channels(h.min(w));
     let mut lines = String::new();
     push(&mut lines, &format!(r#"layer = "linear", features = {}, bias = false"#, h * w * channels), "");
     push(&mut lines, &format!(r#"layer = "reshape", height = {h}, width = {w}, channels = {channels}"#), "");
-    for width in iter::repeat_n(GENERATOR, doublings - 1).chain(features) {
-        [h, w] = [2 * h, 2 * w];
-        let channels = width.channels(h.min(w));
+    let mut double = |width: Width, odd: usize| {
+        [h, w] = [2 * h - odd, 2 * w - odd];
+        let (channels, kernel) = (width.channels(h.min(w)), 4 - odd);
         normalise(&mut lines);
         let layer = format!(
-            r#"layer = "transposed-conv", channels = {channels}, kernel = 4, stride = 2, pad = 1, bias = false"#
+            r#"layer = "transposed-conv", channels = {channels}, kernel = {kernel}, stride = 2, pad = 1, bias = false"#
         );
         push(&mut lines, &layer, &format!("{w} x {h} x {channels}"));
+    };
+    if is_halved {
+        double(GENERATOR, base[0] % 2);
+    }
+    for width in iter::repeat_n(GENERATOR, doublings - 1).chain(features) {
+        double(width, 0);
     }
     normalise(&mut lines);
     let last = match features {
@@ -214,8 +228,13 @@ fn normalise(lines: &mut String) {
     push(lines, r#"layer = "relu""#, "");
 }
 
-/// The layers of the discriminator, one a line. A base grid above 4 pixels is halved once more.
-fn discriminator([height, width, _]: Shape, doublings: usize, channels: Width) -> String {
+fn leaky_relu(lines: &mut String) {
+    push(lines, r#"layer = "leaky-relu", slope = 0.2"#, "");
+}
+
+/// The layers of the discriminator, one a line. A base grid above 4 pixels is halved once more. A hidden layer judges all parts of an image
+/// together, where one linear layer would add up their verdicts.
+fn discriminator([height, width, _]: Shape, doublings: usize, channels: Width, hidden: Option<usize>) -> String {
     let [mut h, mut w] = [height, width];
     let mut lines = String::new();
     let mut halve = |kernel: usize| {
@@ -223,7 +242,7 @@ fn discriminator([height, width, _]: Shape, doublings: usize, channels: Width) -
         let channels = channels.channels(h.min(w));
         let layer = format!(r#"layer = "conv", channels = {channels}, kernel = {kernel}, stride = 2, pad = 1"#);
         push(&mut lines, &layer, &format!("{w} x {h} x {channels}"));
-        push(&mut lines, r#"layer = "leaky-relu", slope = 0.2"#, "");
+        leaky_relu(&mut lines);
         h.min(w)
     };
     let base = (0..doublings).map(|_| halve(4)).last();
@@ -231,6 +250,10 @@ fn discriminator([height, width, _]: Shape, doublings: usize, channels: Width) -
         halve(3);
     }
     push(&mut lines, r#"layer = "flatten""#, "");
+    if let Some(features) = hidden {
+        push(&mut lines, &format!(r#"layer = "linear", features = {features}"#), "");
+        leaky_relu(&mut lines);
+    }
     push(&mut lines, r#"layer = "linear", features = 1"#, "one logit");
     lines
 }
@@ -249,7 +272,7 @@ fn push(lines: &mut String, layer: &str, comment: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Model, Summary};
+    use crate::net::{Layer, Model, Summary};
 
     fn sized(height: usize, width: usize, channels: usize) -> Model {
         Model::sized([height, width, channels]).unwrap()
@@ -258,14 +281,18 @@ mod tests {
     /// Shape of the generator's base grid and of the discriminator's last feature map.
     fn smallest(model: &Model) -> [Shape; 2] {
         let [generator, discriminator] = model.placed_networks();
-        [generator[1].output, discriminator[discriminator.len() - 3].output]
+        let last = discriminator.iter().rposition(|placed| matches!(placed.layer, Layer::Conv { .. })).unwrap();
+        [generator[1].output, discriminator[last].output]
     }
 
     #[test]
     fn every_size_has_a_base_grid_and_networks_of_its_shape() {
         for (height, width, base, last) in [
             (16, 16, [4, 4, 256], [4, 4, 128]),
-            (28, 28, [7, 7, 128], [4, 4, 128]),
+            (24, 24, [3, 3, 256], [3, 3, 128]),
+            (28, 28, [4, 4, 256], [4, 4, 128]),
+            (20, 28, [3, 4, 256], [3, 4, 128]),
+            (24, 28, [6, 7, 128], [3, 4, 128]),
             (32, 32, [4, 4, 256], [4, 4, 128]),
             (36, 36, [9, 9, 64], [5, 5, 96]),
             (48, 48, [6, 6, 128], [3, 3, 192]),

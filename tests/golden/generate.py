@@ -918,20 +918,22 @@ def make_dcgan_fast_64():
     return generator, discriminator
 
 
-def make_dcgan_r1(latent, base, channels, image_channels, kernels, widths, last):
-    """A generator from a base grid (height, width) with these channels, and a discriminator with these kernels and channels."""
+def make_dcgan_r1(latent, base, channels, doublings, image_channels, kernels, widths, last):
+    """A generator from a base grid (height, width) with these channels, and the kernels that double it, and a discriminator with these
+    kernels and channels and a hidden layer."""
     generator = nn.Sequential(
         nn.Linear(latent, base[0] * base[1] * channels[0], bias=False), ReshapeHWC(*base, channels[0])
     )
-    for before, after in zip(channels, channels[1:]):
+    for before, after, kernel in zip(channels, channels[1:], doublings):
         generator.append(nn.BatchNorm2d(before)).append(nn.ReLU())
-        generator.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False))
+        generator.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=1, bias=False))
     generator.append(nn.BatchNorm2d(channels[-1])).append(nn.ReLU())
     generator.append(nn.Conv2d(channels[-1], image_channels, 3, padding=1)).append(nn.Tanh())
     discriminator = nn.Sequential()
     for kernel, before, after in zip(kernels, [image_channels, *widths], widths):
         discriminator.append(nn.Conv2d(before, after, kernel, stride=2, padding=1)).append(nn.LeakyReLU(0.2))
-    discriminator.append(FlattenHWC()).append(nn.Linear(last[0] * last[1] * widths[-1], 1))
+    discriminator.append(FlattenHWC()).append(nn.Linear(last[0] * last[1] * widths[-1], 128)).append(nn.LeakyReLU(0.2))
+    discriminator.append(nn.Linear(128, 1))
     return generator, discriminator
 
 
@@ -1039,11 +1041,11 @@ RECIPES = {
         diff_augment=("translation", "cutout", "colour"),
     ),
     "dcgan-r1": Recipe(
-        lambda: make_dcgan_r1(64, (7, 7), (128, 64, 16), 1, (4, 4, 3), (32, 64, 128), (4, 4)),
+        lambda: make_dcgan_r1(64, (4, 4), (256, 128, 64, 16), (3, 4, 4), 1, (4, 4, 3), (32, 64, 128), (4, 4)),
         4, 64, IMAGE, 2e-3, (0.0, 0.99), 1e-8, r1=0.5, every=4,
     ),
     "dcgan-r1-20x16": Recipe(
-        lambda: make_dcgan_r1(64, (5, 4), (256, 128, 32), 4, (4, 4), (64, 128), (5, 4)),
+        lambda: make_dcgan_r1(64, (5, 4), (256, 128, 32), (4, 4), 4, (4, 4), (64, 128), (5, 4)),
         4, 64, (4, 20, 16), 2e-3, (0.0, 0.99), 1e-8, r1=0.5, every=4, diff_augment=("translation", "cutout"),
         model="dcgan-r1 of 20 x 16 x 4",
     ),
