@@ -154,8 +154,9 @@ pub enum Op {
     }
 
     /// Adapts the strength of [`Op::DiffAugment`] to how well the discriminator recognises real images, as Karras et al. 2020 ("Training
-    /// generative adversarial networks with limited data", section 3) adapt the probability of changes: with `s` the share of the last batch's real images that it
-    /// classified as real, `strength` rises by `rate` if s is above `target`, falls by `rate` if s is below it, and stays in [0, 1].
+    /// generative adversarial networks with limited data", section 3) adapt the probability of changes. With `s` the share of the last
+    /// batch's real images that it classified as real, `strength` rises by `rate` if s is above `target`, falls by `rate` if s is below it,
+    /// and stays in [0, 1].
     AdaptAugment "adapt_augment" {
         /// The number of the running step; shape (1).
         read clock: U32,

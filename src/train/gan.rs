@@ -290,8 +290,8 @@ impl Gan {
         self.strength.map(|tensor| Ok(executor.download(tensor)?[0])).transpose()
     }
 
-    /// The state that a step changes and the next step needs, except for the clock and the strength of augmentation: the prefix of the names in a checkpoint, the buffer,
-    /// and its layout.
+    /// The state that a step changes and the next step needs, except for the clock and the strength of augmentation: the prefix of the names
+    /// in a checkpoint, the buffer, and its layout.
     fn state(&self) -> [(&'static str, TensorId, &Layout); 9] {
         let (g, d) = (&self.generator, &self.discriminator);
         [
