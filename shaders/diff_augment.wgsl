@@ -28,7 +28,7 @@ override CUTOUT: bool;
 override COLOUR: bool;
 // Number of the first image in the batch.
 override FIRST: u32;
-// Whether changes have a strength below 1.
+// Whether changes have the strength that is given, instead of 1.
 override ADAPTED: bool;
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>;

@@ -918,19 +918,19 @@ def make_dcgan_fast_64():
     return generator, discriminator
 
 
-def make_dcgan_r1(latent, base, channels, doublings, image_channels, kernels, widths, last):
-    """A generator from a base grid (height, width) with these channels, and the kernels that double it, and a discriminator with these
-    kernels and channels and a hidden layer."""
+def make_dcgan_r1(latent, base, channels, up_kernels, image_channels, down_kernels, widths, last):
+    """A generator that doubles a base grid (height, width) with these kernels and channels, and a discriminator that halves the image with
+    these kernels and channels and ends with a hidden layer."""
     generator = nn.Sequential(
         nn.Linear(latent, base[0] * base[1] * channels[0], bias=False), ReshapeHWC(*base, channels[0])
     )
-    for before, after, kernel in zip(channels, channels[1:], doublings):
+    for before, after, kernel in zip(channels, channels[1:], up_kernels):
         generator.append(nn.BatchNorm2d(before)).append(nn.ReLU())
         generator.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=1, bias=False))
     generator.append(nn.BatchNorm2d(channels[-1])).append(nn.ReLU())
     generator.append(nn.Conv2d(channels[-1], image_channels, 3, padding=1)).append(nn.Tanh())
     discriminator = nn.Sequential()
-    for kernel, before, after in zip(kernels, [image_channels, *widths], widths):
+    for kernel, before, after in zip(down_kernels, [image_channels, *widths], widths):
         discriminator.append(nn.Conv2d(before, after, kernel, stride=2, padding=1)).append(nn.LeakyReLU(0.2))
     discriminator.append(FlattenHWC()).append(nn.Linear(last[0] * last[1] * widths[-1], 128)).append(nn.LeakyReLU(0.2))
     discriminator.append(nn.Linear(128, 1))

@@ -295,8 +295,8 @@ impl WorkgroupTile {
         self.covered().workgroups(size, 1).iter().product()
     }
 
-    /// Adam adds the partial sums of a gradient of weights as it reads it, so such a sum is cut until there are [`BUSY_LANES`], or 128 terms are
-    /// left. More than 128 partial sums would take Adam longer than the product gains.
+    /// Adam adds the partial sums of a gradient of weights as it reads it, so such a sum is cut until there are [`BUSY_LANES`], or 128 terms
+    /// are left. More than 128 partial sums would take Adam longer than the product gains.
     ///
     /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. Until each core of a GPU
     /// has a workgroup, about 128, that is paid for. Beyond, waiting is hidden better; a dispatch takes as long as some hundred
