@@ -42,7 +42,8 @@ fn encode(checkpoint: &Checkpoint, options: ExportOptions) -> Result<Vec<u8>> {
     let (network, layers) =
         if options.discriminator { ("discriminator", discriminator) } else { ("generator", generator) };
     let weights = Weights::new(checkpoint, network, options.raw);
-    let mut writer = NetworkWriter { graph: OnnxGraph::default(), weights, network, is_vector: false };
+    let mut writer =
+        NetworkWriter { graph: OnnxGraph::default(), weights, network, latent: String::new(), is_vector: false };
     if options.discriminator {
         writer.discriminator(model, &layers);
     } else {
@@ -77,6 +78,8 @@ struct NetworkWriter<'a> {
     graph: OnnxGraph,
     weights: Weights<'a>,
     network: &'static str,
+    /// The input of a generator, (N, LATENT), with the class if there is one.
+    latent: String,
     /// Whether the current value has two dimensions.
     is_vector: bool,
 }
@@ -90,6 +93,7 @@ impl NetworkWriter<'_> {
             let one_hot = self.one_hot_class(model);
             x = self.graph.node("Concat", &[&x, &one_hot], "latent_and_class", &[("axis", Attribute::Int(1))]);
         }
+        self.latent.clone_from(&x);
         for layer in layers {
             x = self.layer(layer, x);
         }
@@ -217,6 +221,7 @@ impl NetworkWriter<'_> {
                 self.graph.node("MaxPool", &[&x], &name, &attributes)
             }
             Layer::MinibatchDeviation { group } => self.minibatch_deviation(&x, &name, input, group),
+            Layer::AddLatent { .. } => self.add_latent(placed, &x, &name),
             Layer::Dropout { .. } => x,
             Layer::Relu => self.graph.node("Relu", &[&x], &name, &[]),
             Layer::LeakyRelu { slope } => {
@@ -226,6 +231,23 @@ impl NetworkWriter<'_> {
             Layer::Sigmoid => self.graph.node("Sigmoid", &[&x], &name, &[]),
             Layer::Reshape { .. } | Layer::Flatten => self.reshape(&x, &name, input, output),
         }
+    }
+
+    /// The sum of `x` and a linear function of the generator's input.
+    fn add_latent(&mut self, placed: &PlacedLayer, x: &str, name: &str) -> String {
+        let latent = self.latent.clone();
+        let inputs = self.weight_and_bias(placed, &latent);
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let transposed = [("transB", Attribute::Int(1))];
+        let mut added = self.graph.node("Gemm", &inputs, &format!("{name}.product"), &transposed);
+        if !self.is_vector {
+            let [h, w, c] = placed.output.map(|size| size as i64);
+            let shape = self.graph.integers(&format!("{name}.shape"), &[-1, h, w, c]);
+            added = self.graph.node("Reshape", &[&added, &shape], &format!("{name}.nhwc"), &[]);
+            let perm = ("perm", Attribute::Ints(&[0, 3, 1, 2]));
+            added = self.graph.node("Transpose", &[&added], &format!("{name}.added"), &[perm]);
+        }
+        self.graph.node("Add", &[x, &added], name, &[])
     }
 
     /// The inputs of a node with weights: `x`, the weights and perhaps the bias.

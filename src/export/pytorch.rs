@@ -68,7 +68,7 @@ fn module_text(model: &Model, layers: &[PlacedLayer], weights: &str, step: u64, 
     let [h, w, c] = model.image;
     let kind = if raw { "raw" } else { "EMA" };
     let body = sequential(model, layers);
-    let helpers: String = [("Reshape(", RESHAPE), ("Crop(", CROP)]
+    let helpers: String = [("Reshape(", RESHAPE), ("Crop(", CROP), ("AddLatent(", ADD_LATENT)]
         .into_iter()
         .filter(|(name, _)| body.contains(name))
         .map(|(_, text)| text)
@@ -82,7 +82,19 @@ fn module_text(model: &Model, layers: &[PlacedLayer], weights: &str, step: u64, 
             "generator(torch.randn(64, generator.latent), torch.arange(64) % generator.classes)".to_string(),
         ),
     };
-    let functional = if model.classes.is_some() { "import torch.nn.functional as F\n" } else { "" };
+    let adds_latent = layers.iter().any(|placed| matches!(placed.layer, Layer::AddLatent { .. }));
+    let forward = if adds_latent {
+        let joined = if input == "latent" { String::new() } else { format!("latent = {input}\n        ") };
+        format!(
+            r"{joined}x = latent
+        for layer in self.generator:
+            x = layer(x, latent) if isinstance(layer, AddLatent) else layer(x)
+        return x"
+        )
+    } else {
+        format!("return self.generator({input})")
+    };
+    let functional = if model.classes.is_some() || adds_latent { "import torch.nn.functional as F\n" } else { "" };
     let classes = model.classes.map_or_else(String::new, |classes| format!("    classes = {classes}\n"));
     format!(
         r#""""The generator of {name}, trained for {step} steps by gpu-gan {version} ({kind} weights).
@@ -113,7 +125,7 @@ class Generator(nn.Module):
 {body}        ]))
 
     def forward(self, {arguments}):
-        return self.generator({input})
+        {forward}
 
 
 def load(path=Path(__file__).with_name("{weights}")):
@@ -161,6 +173,23 @@ class Crop(nn.Module):
 
     def forward(self, x):
         return x[:, :, :self.height, :self.width]
+
+"#;
+
+const ADD_LATENT: &str = r#"
+class AddLatent(nn.Module):
+    """Adds a linear function of the latent to the values of each image, in the order (height, width, channels)."""
+
+    def __init__(self, latent, height, width, channels):
+        super().__init__()
+        self.shape = (height, width, channels)
+        self.weight = nn.Parameter(torch.zeros(height * width * channels, latent))
+
+    def forward(self, x, latent):
+        added = F.linear(latent, self.weight)
+        if x.dim() == 4:
+            added = added.reshape(-1, *self.shape).permute(0, 3, 1, 2)
+        return x + added
 
 "#;
 
@@ -235,6 +264,7 @@ fn sequential(model: &Model, layers: &[PlacedLayer]) -> String {
             }
             Layer::Upsample { factor } => entry(&name, format!("nn.Upsample(scale_factor={factor})"), note),
             Layer::MaxPool { size } => entry(&name, format!("nn.MaxPool2d({size})"), note),
+            Layer::AddLatent { latent } => entry(&name, format!("AddLatent({latent}, {h}, {w}, {c})"), String::new()),
             Layer::Dropout { rate } => entry(&name, format!("nn.Dropout({rate})"), String::new()),
             Layer::Relu => entry(&name, "nn.ReLU()".into(), String::new()),
             Layer::LeakyRelu { slope } => entry(&name, format!("nn.LeakyReLU({slope})"), String::new()),

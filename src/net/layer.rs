@@ -73,6 +73,12 @@ pub enum Layer {
         /// Number of images in a group.
         group: usize,
     },
+    /// Adds a linear function of the network's input, a skip connection from the latent to features of any size (as the skip-z of Brock et
+    /// al. 2019, "Large scale GAN training for high fidelity natural image synthesis", section 3). It has no bias.
+    AddLatent {
+        /// Values of the network's input: of the latent and of the class.
+        latent: usize,
+    },
     /// Dropout (Srivastava et al. 2014). In evaluation it does nothing.
     Dropout {
         /// Share of the values that become 0, in [0, 1). The others are divided by `1 - rate`.
@@ -132,6 +138,7 @@ impl Layer {
             Self::Upsample { .. } => "upsample",
             Self::MaxPool { .. } => "max-pool",
             Self::MinibatchDeviation { .. } => "minibatch-deviation",
+            Self::AddLatent { .. } => "add-latent",
             Self::Dropout { .. } => "dropout",
             Self::Relu => "relu",
             Self::LeakyRelu { .. } => "leaky-relu",
@@ -154,12 +161,14 @@ impl Layer {
     }
 
     /// Shape of the weights, (K, K, `C_IN`, `C_OUT`), for an input shape. A transposed convolution has the weights of the
-    /// convolution that it transposes, whose `C_OUT` is the number of channels of this layer's input.
-    pub fn weights(&self, [_, _, c]: Shape) -> Option<[usize; 4]> {
+    /// convolution that it transposes, whose `C_OUT` is the number of channels of this layer's input. A skip connection from the latent has
+    /// one output for each value that it is added to, in the order (H, W, C).
+    pub fn weights(&self, [h, w, c]: Shape) -> Option<[usize; 4]> {
         match *self {
             Self::Linear { features, .. } => Some([1, 1, c, features]),
             Self::Conv { channels, kernel, .. } => Some([kernel, kernel, c, channels]),
             Self::TransposedConv { channels, kernel, .. } => Some([kernel, kernel, channels, c]),
+            Self::AddLatent { latent } => Some([1, 1, latent, h * w * c]),
             _ => None,
         }
     }
@@ -167,7 +176,7 @@ impl Layer {
     /// Kernel, stride and pad of the convolution that this layer is or transposes, for an input shape.
     pub fn geometry(&self, [h, ..]: Shape) -> Option<Geometry> {
         match *self {
-            Self::Linear { .. } => Some(Geometry::POINT),
+            Self::Linear { .. } | Self::AddLatent { .. } => Some(Geometry::POINT),
             Self::Conv { kernel, stride, pad, .. } => {
                 Some(Geometry { kernel, stride, pad: pad.rows(kernel, stride, h).0 })
             }
@@ -206,13 +215,21 @@ impl Layer {
 
     /// Whether the layer has trainable parameters.
     pub fn learns(&self) -> bool {
-        matches!(self, Self::Linear { .. } | Self::Conv { .. } | Self::TransposedConv { .. } | Self::BatchNorm { .. })
+        matches!(
+            self,
+            Self::Linear { .. }
+                | Self::Conv { .. }
+                | Self::TransposedConv { .. }
+                | Self::AddLatent { .. }
+                | Self::BatchNorm { .. }
+        )
     }
 
     /// Multiply-adds of the forward pass for one image. Each weight is used once at each position of the kernel.
     pub(super) fn multiply_adds(&self, input: Shape, output: Shape) -> u64 {
         let positions = match self {
             Self::TransposedConv { .. } => input,
+            Self::AddLatent { .. } => [1, 1, input[2]],
             _ => output,
         };
         let weights: usize = self.weights(input).map_or(0, |w| w.iter().product());

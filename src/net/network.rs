@@ -318,7 +318,7 @@ impl Network {
         let mut y = x;
         let records = (0..self.layers.len())
             .map(|number| {
-                let record = self.layer_pass(program, number, label).forward(y, mode);
+                let record = self.layer_pass(program, number, label, x).forward(y, mode);
                 y = record.y;
                 record
             })
@@ -389,6 +389,8 @@ impl Network {
             .is_some_and(|Conditioning { at, labels }| at == ConditioningPoint::Input && labels.is_some());
         assert!(!appended || wrt == Wrt::Params, "the input of a conditional {} has no gradient", self.name);
         let mut gradient = Some(self.pick_logit_grad(program, tape, dy));
+        // Of the layers that add a function of the network's input.
+        let mut skipped: Option<TensorId> = None;
         for (number, &record) in tape.records.iter().enumerate().skip(lowest).rev() {
             let targets = GradientTargets {
                 params: (wrt != Wrt::Input).then(|| self.params_of(number, &self.grads)),
@@ -396,7 +398,19 @@ impl Network {
             };
             let dy = gradient.expect("every layer above the lowest gives a gradient for its input");
             outputs[number] = Some(dy);
-            gradient = self.layer_pass(program, number, &tape.label).backward(record, training, dy, targets);
+            let mut pass = self.layer_pass(program, number, &tape.label, tape.records[0].x);
+            if wrt != Wrt::Params && matches!(pass.placed.layer, Layer::AddLatent { .. }) {
+                let more = pass.latent_gradient(dy);
+                match skipped {
+                    Some(sum) => pass.program.push(Op::Accumulate { x: more, y: sum }),
+                    None => skipped = Some(more),
+                }
+            }
+            gradient = pass.backward(record, training, dy, targets);
+        }
+        if let (Some(x), Some(y)) = (gradient, skipped) {
+            program.push(Op::Accumulate { x, y });
+            gradient = skipped;
         }
         NetworkGradients { input: gradient, outputs }
     }
@@ -430,7 +444,7 @@ impl Network {
         for (number, &record) in tape.records.iter().enumerate().take(highest + 1) {
             let dy = outputs[number].expect("requested down to the input");
             let grads = self.params_of(number, &grads);
-            let pass = &mut self.layer_pass(program, number, &tape.label);
+            let pass = &mut self.layer_pass(program, number, &tape.label, tape.records[0].x);
             let next = pass.tangent(record, training, (tangent, dy), grads, number < highest);
             tangent = next.unwrap_or(tangent);
         }
@@ -443,7 +457,14 @@ impl Network {
         program.tensor(format!("{}.{letter} ({})", self.name, tape.label), &shape)
     }
 
-    fn layer_pass<'a>(&self, program: &'a mut Program, number: usize, label: &'a str) -> LayerPass<'a> {
+    /// A layer in the pass `label`, for whose network the input is `latent`.
+    fn layer_pass<'a>(
+        &self,
+        program: &'a mut Program,
+        number: usize,
+        label: &'a str,
+        latent: TensorId,
+    ) -> LayerPass<'a> {
         let NetworkLayer { placed, spectral, .. } = &self.layers[number];
         let (placed, spectral) = (*placed, *spectral);
         let mut params = self.params_of(number, &self.params).to_vec();
@@ -455,7 +476,7 @@ impl Network {
             let running = running.parts[self.layers[number].running?];
             Some([*self.params_of(number, params).first()?, running])
         });
-        LayerPass { program, name, label, placed, params, running: self.running_of(number), linear, spectral }
+        LayerPass { program, name, label, placed, latent, params, running: self.running_of(number), linear, spectral }
     }
 
     /// A layer's tensors in a group: weights and bias, or one tensor of gamma and beta.

@@ -5,6 +5,7 @@
 //! | linear           | `generator.1.weight` (out, in), `.bias` (out)                                 |
 //! | conv             | `.weight` (out, in, K, K), `.bias` (out)                                      |
 //! | transposed conv  | `.weight` (in, out, K, K), `.bias` (out)                                      |
+//! | add-latent       | `.weight` (values in the order (H, W, C), latent)                               |
 //! | batch norm       | `.weight` (C), `.bias` (C); `.running_mean` (C), `.running_var` (C), unbiased |
 //!
 //! A conditional model has wider layers: in the generator the last columns of the first weights belong to the classes, and in the
@@ -104,7 +105,7 @@ pub(super) fn layer_params(network: &str, placed: &PlacedLayer) -> Vec<BufferTen
     if let Some(w) = placed.layer.weights(placed.input) {
         let [k, _, c_in, c_out] = w;
         let shape = match placed.layer {
-            Layer::Linear { .. } => vec![c_out, c_in],
+            Layer::Linear { .. } | Layer::AddLatent { .. } => vec![c_out, c_in],
             _ => vec![c_out, c_in, k, k],
         };
         let mut weight = BufferTensor::one(&name, "weight", &w, shape, ParameterRole::Weight(w));

@@ -42,6 +42,8 @@ pub(super) struct LayerPass<'a> {
     pub(super) label: &'a str,
     /// The layer with its shapes.
     pub(super) placed: PlacedLayer,
+    /// Input of the network.
+    pub(super) latent: TensorId,
     /// The parameters that the pass uses: weights (after spectral normalisation, if any) and bias, or one tensor of gamma and beta.
     pub(super) params: Vec<TensorId>,
     /// Running statistics, or singular vectors.
@@ -151,6 +153,7 @@ impl LayerPass<'_> {
                 Mode::Evaluate => x,
             },
             Layer::Upsample { .. } => self.upsample(x),
+            Layer::AddLatent { .. } => self.add_latent(x),
             Layer::MaxPool { size } => {
                 let y = self.images("y", x, output);
                 self.program.push(Op::MaxPool { x, y, size });
@@ -209,6 +212,13 @@ impl LayerPass<'_> {
                     self.program.push(Op::Conv { x: dy, w, b: None, y: dx, geometry });
                     dx
                 })
+            }
+            Layer::AddLatent { .. } => {
+                if let Some(grads) = targets.params {
+                    let flat = self.flat(dy);
+                    self.conv_weight_grad(self.latent, flat, grads[0]);
+                }
+                targets.input.then_some(dy)
             }
             Layer::BatchNorm { eps, .. } => {
                 let Some((groups, _)) = training else { return Some(self.linear_part(dy, eps)) };
@@ -276,7 +286,8 @@ impl LayerPass<'_> {
             Layer::Dropout { rate } => Some(self.dropout("dx", tangent, rate, rng, saved.stream())),
             Layer::Upsample { .. } => Some(self.upsample(tangent)),
             Layer::Reshape { .. } | Layer::Flatten => Some(self.reshape(tangent, output)),
-            Layer::BatchNorm { .. }
+            Layer::AddLatent { .. }
+            | Layer::BatchNorm { .. }
             | Layer::MaxPool { .. }
             | Layer::MinibatchDeviation { .. }
             | Layer::Tanh
@@ -306,6 +317,26 @@ impl LayerPass<'_> {
         let y = self.images("y", x, self.placed.output);
         self.program.push(Op::ConvGradInput { dy: x, w, b, dx: y, geometry });
         y
+    }
+
+    /// Appends the sum of `x` and a linear function of the network's input.
+    fn add_latent(&mut self, x: TensorId) -> TensorId {
+        let (w, geometry) = self.weights();
+        let values = self.placed.output.iter().product();
+        let product = self.images("y", x, [1, 1, values]);
+        self.program.push(Op::Conv { x: self.latent, w, b: None, y: product, geometry });
+        let y = self.reshape(product, self.placed.output);
+        self.program.push(Op::Accumulate { x, y });
+        y
+    }
+
+    /// Appends the gradient for the network's input of a layer that adds a linear function of it, given the gradient `dy` for the
+    /// layer's output.
+    pub(super) fn latent_gradient(&mut self, dy: TensorId) -> TensorId {
+        let (w, geometry) = self.weights();
+        let (dy, dx) = (self.flat(dy), self.like("dlatent", self.latent));
+        self.program.push(Op::ConvGradInput { dy, w, b: None, dx, geometry });
+        dx
     }
 
     /// Appends the weight gradient. A transposed convolution swaps `x` and `dy`.
@@ -362,6 +393,12 @@ impl LayerPass<'_> {
     /// The same values with another shape. This takes no operation.
     fn reshape(&mut self, x: TensorId, [h, w, c]: Shape) -> TensorId {
         self.program.reshaped(x, &[self.batch(x), h, w, c])
+    }
+
+    /// The values of each image as a vector.
+    fn flat(&mut self, x: TensorId) -> TensorId {
+        let values = self.program.nhwc(x)[1..].iter().product();
+        self.reshape(x, [1, 1, values])
     }
 
     fn weights(&self) -> (TensorId, Geometry) {

@@ -18,7 +18,7 @@ struct LayerSchema {
 }
 
 /// Every kind of layer.
-static LAYERS: [LayerSchema; 14] = [
+static LAYERS: [LayerSchema; 15] = [
     LayerSchema { keys: keys("linear", &["features"], &["bias", "spectral-norm"]), read: linear },
     LayerSchema {
         keys: keys("conv", &["channels", "kernel"], &["stride", "pad", "bias", "spectral-norm"]),
@@ -50,6 +50,7 @@ static LAYERS: [LayerSchema; 14] = [
             Ok(Layer::MinibatchDeviation { group })
         },
     },
+    LayerSchema { keys: keys("add-latent", &[], &[]), read: |_, sizes| Ok(Layer::AddLatent { latent: sizes.latent }) },
     LayerSchema {
         keys: keys("dropout", &["rate"], &[]),
         read: |table, _| Ok(Layer::Dropout { rate: table.fraction("rate")? }),

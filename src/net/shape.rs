@@ -214,7 +214,8 @@ impl Layer {
                 ))
             }
             Self::Flatten => Ok([1, 1, input.iter().product()]),
-            Self::BatchNorm { .. }
+            Self::AddLatent { .. }
+            | Self::BatchNorm { .. }
             | Self::Dropout { .. }
             | Self::Relu
             | Self::LeakyRelu { .. }

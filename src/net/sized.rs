@@ -1,8 +1,9 @@
 //! `dcgan-r1`: a model for images of any size. Its model file is written for a size.
 //!
 //! The generator doubles a base grid of 4 to 15 pixels by transposed convolutions until it has the size of the image. For small images a
-//! convolution makes the image of features of its size; for large ones, the last transposed convolution does. The discriminator halves the
-//! image in the same way; for small images it ends with a hidden layer. Where a side is doubled, the channels are halved, so that each layer
+//! convolution makes the image of features of its size, and features below that size are added to a function of the latent; for large ones,
+//! the last transposed convolution makes the image. The discriminator halves the image in the same way; for small images it ends with a
+//! hidden layer. Where a side is doubled, the channels are halved, so that each layer
 //! takes the same work. `docs/quality.md` measures the choices.
 
 use std::fmt::Write;
@@ -53,6 +54,8 @@ struct SizeSettings {
     latent: usize,
     /// Channels of the generator's features at the size of the image; without them, the last transposed convolution makes the image.
     features: Option<Width>,
+    /// Whether a linear function of the latent is added to the generator's features above the base grid and below the size of the image.
+    adds_latent: bool,
     /// Channels of the discriminator.
     discriminator: Width,
     /// Features of the discriminator's hidden layer, if it has one.
@@ -81,6 +84,7 @@ impl SizeSettings {
             return Self {
                 latent: 64,
                 features,
+                adds_latent: true,
                 discriminator,
                 hidden: Some(128),
                 epochs,
@@ -99,6 +103,7 @@ impl SizeSettings {
         Self {
             latent: 100,
             features: None,
+            adds_latent: false,
             discriminator,
             hidden: None,
             epochs: 25,
@@ -119,10 +124,10 @@ impl SizeSettings {
 pub(super) fn text(image: Shape) -> Result<String> {
     let [height, width, channels] = image;
     let doublings = doublings(height, width).ok_or_else(|| refused(height, width))?;
-    let SizeSettings { latent, features, discriminator, hidden, epochs, min_steps, batch_size, lr, diff_augment, r1 } =
-        SizeSettings::new(image);
+    let settings = SizeSettings::new(image);
     let (generator, discriminator) =
-        (generator(image, doublings, features), self::discriminator(image, doublings, discriminator, hidden));
+        (generator(image, doublings, &settings), discriminator(image, doublings, &settings));
+    let SizeSettings { latent, epochs, min_steps, batch_size, lr, diff_augment, r1, .. } = settings;
     let size = ImageSize { width, height };
     Ok(format!(
         r#"# dcgan-r1 for images of {width} x {height} pixels: a DCGAN with linear learning-rate decay, no momentum, and a discriminator without
@@ -190,8 +195,10 @@ fn refused(height: usize, width: usize) -> Error {
 
 /// The layers of the generator, one a line. For small images, a base grid above 4 pixels is doubled from one of half its size, as the
 /// discriminator halves it.
-fn generator([height, width, _]: Shape, doublings: usize, features: Option<Width>) -> String {
-    let base = [height, width].map(|side| side >> doublings);
+fn generator([height, width, _]: Shape, doublings: usize, settings: &SizeSettings) -> String {
+    let &SizeSettings { features, adds_latent, .. } = settings;
+    let size = [height, width];
+    let base = size.map(|side| side >> doublings);
     let is_halved = features.is_some() && base[0].min(base[1]) > MIN_BASE && base[0] % 2 == base[1] % 2;
     let [mut h, mut w] = if is_halved { base.map(|side| side.div_ceil(2)) } else { base };
     let channels = GENERATOR.channels(h.min(w));
@@ -206,6 +213,9 @@ fn generator([height, width, _]: Shape, doublings: usize, features: Option<Width
             r#"layer = "transposed-conv", channels = {channels}, kernel = {kernel}, stride = 2, pad = 1, bias = false"#
         );
         push(&mut lines, &layer, &format!("{w} x {h} x {channels}"));
+        if adds_latent && [h, w] != size {
+            push(&mut lines, r#"layer = "add-latent""#, "");
+        }
     };
     if is_halved {
         double(GENERATOR, base[0] % 2);
@@ -234,7 +244,8 @@ fn leaky_relu(lines: &mut String) {
 
 /// The layers of the discriminator, one a line. A base grid above 4 pixels is halved once more. A hidden layer judges all parts of an image
 /// together, where one linear layer would add up their verdicts.
-fn discriminator([height, width, _]: Shape, doublings: usize, channels: Width, hidden: Option<usize>) -> String {
+fn discriminator([height, width, _]: Shape, doublings: usize, settings: &SizeSettings) -> String {
+    let &SizeSettings { discriminator: channels, hidden, .. } = settings;
     let [mut h, mut w] = [height, width];
     let mut lines = String::new();
     let mut halve = |kernel: usize| {

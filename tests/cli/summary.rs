@@ -5,7 +5,7 @@ use crate::place::Place;
 #[test]
 fn the_default_model_is_shown_if_none_is_named() {
     let place = Place::empty();
-    let said = place.gpu_gan("summary").succeeds().prints("dcgan-r1\n").prints("705585").prints("369633");
+    let said = place.gpu_gan("summary").succeeds().prints("dcgan-r1\n").prints("1909809").prints("369633");
     assert_eq!(said.stdout(), place.gpu_gan("summary dcgan-r1").succeeds().stdout());
     assert_eq!(said.stderr(), "");
 }
@@ -30,7 +30,7 @@ fn every_model_that_is_listed_has_a_summary_with_the_same_numbers() {
     assert!(lines[0].starts_with("model ") && lines.len() == 10, "{lines:?}");
     for (name, parameters, layer) in [
         ("gan-mlp", ["1486352", "533505"], "leaky-relu, slope 0.2"),
-        ("dcgan-r1", ["705585", "369633"], "conv, kernel 3, stride 1, pad 1"),
+        ("dcgan-r1", ["1909809", "369633"], "conv, kernel 3, stride 1, pad 1"),
         ("dcgan-small", ["747393", "64433"], "conv, kernel 5, stride 2"),
         ("dcgan-fast", ["747393", "109281"], "conv, kernel 3, stride 2, pad 1"),
         ("dcgan-28", ["2305472", "212865"], "transposed-conv, kernel 5, stride 2, pad same"),

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
@@ -39,6 +40,21 @@ class Crop(nn.Module):
         return x[:, :, :self.height, :self.width]
 
 
+class AddLatent(nn.Module):
+    """Adds a linear function of the latent to the values of each image, in the order (height, width, channels)."""
+
+    def __init__(self, latent, height, width, channels):
+        super().__init__()
+        self.shape = (height, width, channels)
+        self.weight = nn.Parameter(torch.zeros(height * width * channels, latent))
+
+    def forward(self, x, latent):
+        added = F.linear(latent, self.weight)
+        if x.dim() == 4:
+            added = added.reshape(-1, *self.shape).permute(0, 3, 1, 2)
+        return x + added
+
+
 class Generator(nn.Module):
     """Makes images of latents (N, 6). Latents are standard normal numbers."""
 
@@ -54,23 +70,28 @@ class Generator(nn.Module):
             ("3", nn.Upsample(scale_factor=4)),  # 12 x 12 x 8
             ("4_pad", nn.ZeroPad2d((0, 1, 0, 1))),
             ("4", nn.Conv2d(8, 6, 3, stride=2, padding=0)),  # 6 x 6 x 6
-            ("5", nn.LeakyReLU(0.1)),
-            ("6", nn.ConvTranspose2d(6, 5, 3, stride=2, padding=0)),  # 12 x 12 x 5
-            ("6_crop", Crop(12, 12)),
-            ("7", nn.Dropout(0.3)),
-            ("8", nn.MaxPool2d(2)),  # 6 x 6 x 5
-            ("9", nn.Tanh()),
-            ("10", Reshape(1, 1, 180)),
-            ("11_vector", nn.Flatten()),
-            ("11", nn.Linear(180, 72)),  # 1 x 1 x 72
-            ("12", nn.BatchNorm1d(72, eps=1e-3)),
-            ("13", Reshape(6, 6, 2)),
-            ("14", nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=(1, 1))),  # 12 x 12 x 3
-            ("15", nn.Sigmoid()),
+            ("5", AddLatent(6, 6, 6, 6)),
+            ("6", nn.LeakyReLU(0.1)),
+            ("7", nn.ConvTranspose2d(6, 5, 3, stride=2, padding=0)),  # 12 x 12 x 5
+            ("7_crop", Crop(12, 12)),
+            ("8", nn.Dropout(0.3)),
+            ("9", nn.MaxPool2d(2)),  # 6 x 6 x 5
+            ("10", nn.Tanh()),
+            ("11", Reshape(1, 1, 180)),
+            ("12_vector", nn.Flatten()),
+            ("12", nn.Linear(180, 72)),  # 1 x 1 x 72
+            ("13", AddLatent(6, 1, 1, 72)),
+            ("14", nn.BatchNorm1d(72, eps=1e-3)),
+            ("15", Reshape(6, 6, 2)),
+            ("16", nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=(1, 1))),  # 12 x 12 x 3
+            ("17", nn.Sigmoid()),
         ]))
 
     def forward(self, latent):
-        return self.generator(latent)
+        x = latent
+        for layer in self.generator:
+            x = layer(x, latent) if isinstance(layer, AddLatent) else layer(x)
+        return x
 
 
 def load(path=Path(__file__).with_name("odd.safetensors")):

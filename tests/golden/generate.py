@@ -918,15 +918,41 @@ def make_dcgan_fast_64():
     return generator, discriminator
 
 
+class AddLatent(nn.Module):
+    """Adds a linear function of the latent to the values of each image, in the order (height, width, channels)."""
+
+    def __init__(self, latent, height, width, channels):
+        super().__init__()
+        self.shape = (height, width, channels)
+        self.weight = nn.Parameter(torch.empty(height * width * channels, latent))
+
+    def forward(self, x, latent):
+        return x + F.linear(latent, self.weight).reshape(-1, *self.shape).permute(0, 3, 1, 2)
+
+
+class LatentSequential(nn.Sequential):
+    """Layers in a row, of which some take the latent, too."""
+
+    def forward(self, latent):
+        x = latent
+        for layer in self:
+            x = layer(x, latent) if isinstance(layer, AddLatent) else layer(x)
+        return x
+
+
 def make_dcgan_r1(latent, base, channels, up_kernels, image_channels, down_kernels, widths, last):
-    """A generator that doubles a base grid (height, width) with these kernels and channels, and a discriminator that halves the image with
-    these kernels and channels and ends with a hidden layer."""
-    generator = nn.Sequential(
+    """A generator that doubles a base grid (height, width) with these kernels and channels and adds a function of the latent below the size
+    of the image, and a discriminator that halves the image with these kernels and channels and ends with a hidden layer."""
+    generator = LatentSequential(
         nn.Linear(latent, base[0] * base[1] * channels[0], bias=False), ReshapeHWC(*base, channels[0])
     )
-    for before, after, kernel in zip(channels, channels[1:], up_kernels):
+    size = base
+    for number, (before, after, kernel) in enumerate(zip(channels, channels[1:], up_kernels), start=1):
         generator.append(nn.BatchNorm2d(before)).append(nn.ReLU())
         generator.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=1, bias=False))
+        size = [2 * (side - 1) + kernel - 2 for side in size]
+        if number < len(up_kernels):
+            generator.append(AddLatent(latent, *size, after))
     generator.append(nn.BatchNorm2d(channels[-1])).append(nn.ReLU())
     generator.append(nn.Conv2d(channels[-1], image_channels, 3, padding=1)).append(nn.Tanh())
     discriminator = nn.Sequential()

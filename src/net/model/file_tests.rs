@@ -2,6 +2,7 @@
 
 use super::Model;
 use crate::error::Error;
+use crate::net::Layer;
 
 /// Layers that give one logit, as a discriminator must.
 const END: &str = r#"{ layer = "flatten" }, { layer = "linear", features = 1 }"#;
@@ -214,6 +215,23 @@ fn mistakes_in_minibatch_deviation_are_reported_with_its_requirements() {
     );
     let error = model.check_penalty().unwrap_err();
     assert!(error.to_string().contains("discriminator layer 0 (minibatch-deviation)"), "{error}");
+}
+
+#[test]
+fn a_skip_connection_from_the_latent_is_for_generators_and_knows_the_length_of_the_latent_and_of_the_class() {
+    let text = with(
+        "generator",
+        r#"{ layer = "linear", features = 784 }, { layer = "add-latent" }, { layer = "reshape", height = 28, width = 28, channels = 1 }"#,
+    );
+    let model = Model::parse(&text, "good.toml").unwrap();
+    let latent = model.latent;
+    assert_eq!(model.generator[1], Layer::AddLatent { latent });
+    assert_eq!(model.with_classes(10).unwrap().generator[1], Layer::AddLatent { latent: latent + 10 });
+    assert_contains(
+        &discriminator(&format!(r#"{{ layer = "add-latent" }}, {END}"#)),
+        &["discriminator layer 0 (add-latent) needs a latent", "for the generator alone"],
+    );
+    assert_contains(&generator(r#"{ layer = "add-latent", features = 3 }"#), &["add-latent", "features"]);
 }
 
 #[test]

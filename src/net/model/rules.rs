@@ -131,6 +131,11 @@ impl Model {
     /// Checks that the discriminator gives one logit. `lines` are the layers' positions.
     pub(super) fn check_discriminator(&self, file: ModelText<'_>, lines: &[Span]) -> Result<()> {
         let layers = &self.discriminator;
+        if let Some(number) = layers.iter().position(|layer| matches!(layer, Layer::AddLatent { .. })) {
+            let message =
+                format!("discriminator layer {number} (add-latent) needs a latent, and a discriminator has none");
+            return Err(file.mistake(&lines[number], &message, "add-latent is for the generator alone: leave it out"));
+        }
         let output = check_layers(file, "discriminator", layers, lines, self.discriminator_input(), "the image")?;
         let (message, hint) = if output != [1, 1, 1] {
             (

@@ -367,6 +367,48 @@ fn the_backward_pass_of_an_evaluation_pass_panics() {
 }
 
 #[test]
+fn a_skip_connection_adds_a_product_of_the_latent_and_its_gradient_is_added_to_that_of_the_first_layer() {
+    let layers = [
+        Layer::Linear { features: 12, bias: false, spectral: false },
+        Layer::Reshape { shape: [2, 2, 3] },
+        Layer::AddLatent { latent: 5 },
+        Layer::Tanh,
+        Layer::AddLatent { latent: 5 },
+    ];
+    let mut program = Program::new();
+    let network = Network::new(&mut program, "g", &layers, [1, 1, 5]);
+    assert_eq!(program.shape(network.params.parts[1]), [1, 1, 5, 12]);
+    let (z, dy) = (program.tensor("z", &[N, 1, 1, 5]), program.tensor("dy", &[N, 2, 2, 3]));
+    program.begin("forward");
+    let mode = training(&mut program, 1);
+    let tape = network.forward(&mut program, z, mode, "fake");
+    assert_eq!(program.nhwc(tape.y), [N, 2, 2, 3]);
+    program.begin("backward");
+    assert_eq!(network.backward(&mut program, &tape, dy, Wrt::Params), None);
+    program.begin("both");
+    let dz = network.backward(&mut program, &tape, dy, Wrt::Both).unwrap();
+    assert_eq!(program.nhwc(dz), [N, 1, 1, 5]);
+    assert_eq!(
+        lines(&program, "forward")[1..3],
+        ["conv x=z w=g.2.weight y=g.2.y (fake)", "accumulate x=g.0.y (fake) y=g.2.y (fake)",]
+    );
+    assert_eq!(
+        lines(&program, "backward"),
+        [
+            "conv_grad_weight x=z dy=dy dw=g.4.weight.grad",
+            "activation_grad y=g.3.y (fake) dy=dy dx=g.3.dx (fake)",
+            "conv_grad_weight x=z dy=g.3.dx (fake) dw=g.2.weight.grad",
+            "conv_grad_weight x=z dy=g.3.dx (fake) dw=g.0.weight.grad",
+        ]
+    );
+    let sums = lines(&program, "both").into_iter().filter(|line| line.starts_with("accumulate")).collect::<Vec<_>>();
+    assert_eq!(
+        sums,
+        ["accumulate x=g.2.dlatent (fake) y=g.4.dlatent (fake)", "accumulate x=g.0.dx (fake) y=g.4.dlatent (fake)"]
+    );
+}
+
+#[test]
 fn a_network_of_every_layer_runs_forward_and_backward() {
     let (kernel, stride, pad) = (3, 2, Pad::Pixels(1));
     let layers = [
