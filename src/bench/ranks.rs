@@ -85,7 +85,7 @@ impl Steps {
     fn new(device: &dyn Device, model: &Model, batch_size: usize, rank: Rank) -> Result<Self> {
         let images = BATCHES * rank.images_of(batch_size);
         let settings = Settings::bare(model, images * rank.count, batch_size);
-        let gan = Gan::of_rank(model, &settings, images, rank).sharing_buffers();
+        let gan = Gan::for_training(model, &settings, images, rank);
         let mut executor = device.build(&gan.program)?;
         gan.load(executor.as_mut(), &Checkpoint::initial(model, &settings))?;
         executor.upload(gan.data, Values::U8(&noise(gan.program.info(gan.data).len())))?;

@@ -11,7 +11,7 @@ use crate::net::{Model, Summary};
 use crate::program::Values;
 use crate::program::random::philox;
 use crate::progress::Task;
-use crate::train::{Checkpoint, Gan, Settings};
+use crate::train::{Checkpoint, Gan, Rank, Settings};
 use crate::verify::one_step;
 
 /// The number of pieces of work in the progress display.
@@ -107,7 +107,7 @@ impl Bench<'_> {
             last.duration_since(begin).as_secs_f64()
         };
         let settings = Settings::bare(model, self.images(), batch_size);
-        let gan = Gan::new(model, &settings, self.images()).sharing_buffers();
+        let gan = Gan::for_training(model, &settings, self.images(), Rank::SINGLE);
         let write = lap();
         let mut built = self.device.build(&gan.program)?;
         let build = lap();

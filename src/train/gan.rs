@@ -76,7 +76,7 @@ pub struct PenalisedStep {
 
 impl Gan {
     /// The program that trains a model with these settings, with `capacity` images on the device: all of them, or whole
-    /// batches of fewer.
+    /// batches of fewer. Each tensor has a buffer of its own.
     pub fn new(model: &Model, settings: &Settings, capacity: usize) -> Self {
         Self::write(model, settings, capacity, Rank::SINGLE, 1)
     }
@@ -90,6 +90,16 @@ impl Gan {
     pub fn of_rank(model: &Model, settings: &Settings, capacity: usize, rank: Rank) -> Self {
         assert!(settings.batch_size.is_multiple_of(rank.count), "{rank:?} and a batch of {}", settings.batch_size);
         Self::write(model, settings, capacity, rank, 1)
+    }
+
+    /// The program of a process that trains or measures training: that of [`Self::of_rank`], with shared buffers
+    /// ([`Self::sharing_buffers`]).
+    ///
+    /// # Panics
+    ///
+    /// If the number of ranks does not divide the batch size.
+    pub fn for_training(model: &Model, settings: &Settings, capacity: usize, rank: Rank) -> Self {
+        Self::of_rank(model, settings, capacity, rank).sharing_buffers()
     }
 
     /// The program of one process that computes what `groups` ranks compute: each of as many equal parts of a batch has batch statistics of

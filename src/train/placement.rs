@@ -54,7 +54,7 @@ impl ImagePlacement {
                 },
             });
         };
-        let check = |capacity| device.check(&Gan::of_rank(model, settings, capacity, rank).sharing_buffers().program);
+        let check = |capacity| device.check(&Gan::for_training(model, settings, capacity, rank).program);
         let (fits, ()) = with_fewer_images(settings, rank, capacity, check).map_err(|mut error| {
             if let Error::TooLarge { hint, .. } | Error::Device { hint, .. } = &mut error {
                 *hint = largest();
@@ -78,7 +78,7 @@ fn largest_batch(device: &dyn Device, model: &Model, settings: &Settings, rank: 
     let fits = |units: usize| {
         let batch_size = units * unit;
         let settings = Settings { batch_size, ..settings.clone() };
-        let check = |capacity| device.check(&Gan::of_rank(model, &settings, capacity, rank).sharing_buffers().program);
+        let check = |capacity| device.check(&Gan::for_training(model, &settings, capacity, rank).program);
         model.check_batch(rank.images_of(batch_size)).is_ok()
             && capacity(model, &settings, rank, bytes)
                 .is_some_and(|capacity| with_fewer_images(&settings, rank, capacity, check).is_ok())

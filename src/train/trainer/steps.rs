@@ -69,7 +69,7 @@ impl<'a> StepRunner<'a> {
         }
         let Checkpoint { settings, model, step, .. } = start;
         let (capacity, (gan, mut executor)) = with_fewer_images(settings, rank, capacity, |capacity| {
-            let gan = Gan::of_rank(model, settings, capacity, rank).sharing_buffers();
+            let gan = Gan::for_training(model, settings, capacity, rank);
             device.check(&gan.program)?;
             let executor = device.build(&gan.program)?;
             Ok((gan, executor))
