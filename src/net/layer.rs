@@ -201,13 +201,15 @@ impl Layer {
     }
 
     /// Whether the output is a piecewise linear function of the input, image by image. A gradient penalty needs it. Max pooling is
-    /// piecewise linear too, but returns false: its tangent would need another operation.
+    /// piecewise linear too, but returns false: its tangent would need another operation. So does a skip connection from the latent, as no
+    /// discriminator has one.
     pub fn is_piecewise_linear(&self) -> bool {
         !matches!(
             self,
             Self::BatchNorm { .. }
                 | Self::MaxPool { .. }
                 | Self::MinibatchDeviation { .. }
+                | Self::AddLatent { .. }
                 | Self::Tanh
                 | Self::Sigmoid
         )
