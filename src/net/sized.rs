@@ -70,7 +70,7 @@ struct SizeSettings {
     lr: &'static str,
     /// Changes of DiffAugment on few images.
     diff_augment: &'static str,
-    /// Weight of R1. Above 64 x 64 pixels, it is proportional to the number of pixels, as in StyleGAN2-ADA.
+    /// Weight of R1. Above 128 x 128 pixels, it is proportional to the number of pixels, as in StyleGAN2-ADA.
     r1: f64,
 }
 
@@ -96,7 +96,7 @@ impl SizeSettings {
             };
         }
         let (batch_size, lr) = if pixels <= 128 * 128 { (16, "1e-3") } else { (8, "7e-4") };
-        let r1 = 0.5 * (pixels as f64 / 4096.0).max(1.0);
+        let r1 = 5.0 * (pixels as f64 / (128.0 * 128.0)).max(1.0);
         // Changes of colour would change the transparency, too.
         let diff_augment = if channels == 4 { "translation,cutout" } else { "translation,cutout,colour" };
         let discriminator = Width { product: 768, min: 16 };
@@ -372,6 +372,6 @@ mod tests {
             let training = sized(side, side, 3).training;
             (training.batch_size, training.adam.lr, training.objective.penalty.r1)
         };
-        assert_eq!([28, 64, 128, 256].map(of), [(64, 2e-3, 1.0), (16, 1e-3, 0.5), (16, 1e-3, 2.0), (8, 7e-4, 8.0)]);
+        assert_eq!([28, 64, 128, 256].map(of), [(64, 2e-3, 1.0), (16, 1e-3, 5.0), (16, 1e-3, 5.0), (8, 7e-4, 20.0)]);
     }
 }
