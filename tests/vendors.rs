@@ -195,7 +195,7 @@ fn every_kernel_compiles_without_spills_for_the_gpus_of_vendors() {
         for kernel in &compiled {
             let executable = kernel.executables.first().expect("Mesa's drivers tell");
             let spilled = executable.spills().expect("Mesa's drivers tell");
-            // Intel's compiler has as many as there are.
+            // Intel's driver does not tell them.
             let used = executable.registers().unwrap_or(0.0);
             assert!(used > 0.0 || gpu.built, "{}: the driver does not tell the registers", gpu.name);
             let (resident, is_product) = (occupancy_of(executable), kernel.kernel.starts_with("conv."));

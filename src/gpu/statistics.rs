@@ -63,7 +63,8 @@ impl Executable {
     /// Registers that the compiler had to spill to memory.
     pub fn spills(&self) -> Option<f64> {
         // Adreno's compiler counts stores to private memory, which are its spills where a kernel has no array that it indexes.
-        let names = ["Spilled VGPRs", "Spilled SGPRs", "Spills to memory", "Spills", "Spill Count", "STP Count"];
+        let names =
+            ["Spilled VGPRs", "Spilled SGPRs", "Spills to memory", "Spills", "Spill count", "Spill Count", "STP Count"];
         let counts: Vec<f64> = names.iter().filter_map(|name| self.statistics.get(*name).copied()).collect();
         (!counts.is_empty()).then(|| counts.iter().sum())
     }

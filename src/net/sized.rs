@@ -3,8 +3,8 @@
 //! The generator doubles a base grid of 4 to 15 pixels by transposed convolutions until it has the size of the image. For small images a
 //! convolution makes the image of features of its size, and features below that size are added to a function of the latent; for large ones,
 //! the last transposed convolution makes the image. The discriminator halves the image in the same way; for small images it ends with a
-//! hidden layer. Where a side is doubled, the channels are halved, so that each layer
-//! takes the same work. `docs/quality.md` measures the choices.
+//! hidden layer. Where a side is doubled, the channels are halved, so that each layer takes the same work. `docs/quality.md` measures the
+//! choices.
 
 use std::fmt::Write;
 use std::iter;
