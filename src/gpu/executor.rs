@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::device::{Created, GpuDevice, buffer_size, create_buffer};
-use super::lower::{self, Dispatch, KernelSet, Resource, lower};
+use super::lower::{self, Dispatch, Resource, lower};
 use super::pipelines::Pipelines;
-use super::shaders::Binding;
+use super::shaders::{Binding, KernelSet};
 use super::submission::SubmissionSize;
 use crate::error::{Error, Result};
 use crate::program::{BufferId, Device, Element, Executor, Program, RoutineId, Snapshot, TensorId, Values};

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::lower::{Dispatch, KernelSet, Resource, groups};
-use super::shaders::{Reflection, Shader};
+use super::lower::{Dispatch, Resource, groups};
+use super::shaders::{KernelSet, Reflection, Shader};
 use crate::program::{Element, Op, Program, RoutineId};
 
 /// The overrides that say how a kernel divides its work and what it computes beside its result. The others repeat the shapes, or are

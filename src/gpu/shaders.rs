@@ -3,6 +3,9 @@
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module};
 
+use super::adapters::{Adapter, AdapterFeatures, AdapterKind};
+use crate::error::{Error, Result};
+
 /// A row of [`SHADERS`]: a source that is compiled as a whole.
 pub struct Shader {
     /// Its name: that of the file with its entry points, or that with a suffix where several shaders share the file.
@@ -27,6 +30,65 @@ pub enum RunsOn {
     OtherSoftware,
     /// Adapters that were opened with mixed precision, by the side of their cooperative matrices.
     CooperativeMatrices(usize),
+}
+
+/// Lanes of a subgroup of the kernels for software adapters, as in `conv_lanes.wgsl`.
+const LANES: u32 = 8;
+
+/// Which kernels a device runs, where there are several for an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelSet {
+    /// The kernels for every adapter: matrix products with tiles in workgroup memory, by many invocations.
+    Portable,
+    /// Matrix products without workgroup memory, for adapters that compute on the CPU and pay for each invocation at each barrier; all
+    /// else as [`KernelSet::Portable`].
+    Direct,
+    /// Matrix products with tiles in registers, for adapters that compute on the CPU in vectors of eight; all else as
+    /// [`KernelSet::Portable`].
+    Lanes,
+    /// Larger matrix products of numbers rounded to f16, by cooperative matrices; all else as [`KernelSet::Portable`].
+    CooperativeMatrices {
+        /// Rows and columns of a matrix, 8 or 16.
+        side: usize,
+        /// Invocations of every subgroup.
+        subgroup: usize,
+    },
+}
+
+impl KernelSet {
+    /// The kernels that run on an adapter.
+    ///
+    /// # Errors
+    ///
+    /// If `mixed_precision` is asked of an adapter that cannot compute in it.
+    pub fn of(adapter: &Adapter, mixed_precision: bool) -> Result<Self> {
+        let AdapterFeatures { subgroups, mixed_precision: side, .. } = adapter.features;
+        match (adapter.kind, subgroups, side) {
+            (_, Some([subgroup, _]), Some(side)) if mixed_precision => {
+                Ok(Self::CooperativeMatrices { side: side as usize, subgroup: subgroup as usize })
+            }
+            _ if mixed_precision => Err(Error::Device {
+                message: format!(
+                    "{adapter} cannot compute in mixed precision: that needs cooperative matrices of f16 and subgroups of one \
+                     size"
+                ),
+                hint: "leave out --mixed-precision; `gpu-gan devices` lists what each device can do".into(),
+            }),
+            (AdapterKind::Software, Some([LANES, LANES]), _) => Ok(Self::Lanes),
+            (AdapterKind::Software, ..) => Ok(Self::Direct),
+            _ => Ok(Self::Portable),
+        }
+    }
+
+    /// Whether these kernels include some of a shader.
+    pub fn uses(self, shader: &str) -> bool {
+        match Shader::named(shader).runs_on {
+            RunsOn::All => true,
+            RunsOn::SoftwareInLanes => self == Self::Lanes,
+            RunsOn::OtherSoftware => self == Self::Direct,
+            RunsOn::CooperativeMatrices(of) => matches!(self, Self::CooperativeMatrices { side, .. } if side == of),
+        }
+    }
 }
 
 macro_rules! files {
