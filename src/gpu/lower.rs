@@ -1,8 +1,9 @@
 //! From operations to dispatches.
 //!
-//! [`plan`] matches operations once into nodes, each of which one kernel, or two or three in a row, computes, and decides who
-//! adds up partial sums. Each node then says which entry points run it, with how many workgroups, and specialised how.
+//! [`plan`] decides which neighbouring operations one kernel computes, and who adds up partial sums. The other modules say which entry
+//! points compute them, with how many workgroups, and specialised how.
 
+mod adam;
 mod kernel;
 mod loss;
 mod norm;

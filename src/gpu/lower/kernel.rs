@@ -10,17 +10,26 @@ pub(super) const ELEMENTWISE: usize = 256;
 /// The most workgroups along one dimension that every adapter allows.
 pub(super) const MAX_WORKGROUPS: usize = 65_535;
 
+/// Values of a shader's overrides, by name.
+pub(super) type Overrides = Vec<(&'static str, f64)>;
+
+/// Values of overrides, sizes or numbers: `overrides! { H: h, SLOPE: slope }`. A flag is `u8::from(flag)`.
+macro_rules! overrides {
+    ($($name:ident: $value:expr),* $(,)?) => { vec![$((stringify!($name), $value as f64)),*] };
+}
+pub(super) use overrides;
+
 /// A shader with overrides and bindings, before the entry point and the number of workgroups are known.
 #[derive(Clone)]
 pub(super) struct Kernel {
     shader: &'static str,
-    overrides: Vec<(&'static str, f64)>,
+    overrides: Overrides,
     bindings: BTreeMap<&'static str, Resource>,
 }
 
 impl Kernel {
     /// A kernel of a shader whose variables have the names of the operation's operands.
-    pub(super) fn new(op: &Op, shader: &'static str, overrides: Vec<(&'static str, f64)>) -> Self {
+    pub(super) fn new(op: &Op, shader: &'static str, overrides: Overrides) -> Self {
         let operands = op.operands().into_iter();
         let bindings = operands.map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
         Self { shader, overrides, bindings }
@@ -32,9 +41,20 @@ impl Kernel {
     }
 
     /// Adds overrides.
-    pub(super) fn overrides(mut self, more: &[(&'static str, f64)]) -> Self {
-        self.overrides.extend_from_slice(more);
+    pub(super) fn overrides(mut self, more: Overrides) -> Self {
+        self.overrides.extend(more);
         self
+    }
+
+    /// Specialises the kernel to an activation of `function.wgsl`, or to none.
+    pub(super) fn activation(self, kind: Option<Activation>) -> Self {
+        let (number, slope) = match kind {
+            Some(Activation::LeakyRelu { slope }) => (0.0, slope),
+            Some(Activation::Tanh) => (1.0, 0.0),
+            Some(Activation::Sigmoid) => (2.0, 0.0),
+            None => (3.0, 0.0),
+        };
+        self.overrides(overrides! { KIND: number, SLOPE: slope })
     }
 
     /// Binds a resource to a variable.
@@ -53,11 +73,6 @@ impl Kernel {
         self.bind(name, Resource::Scratch(name, 0..len))
     }
 
-    /// Specialises the kernel to an activation, or to none.
-    pub(super) fn activation(self, kind: Option<Activation>) -> Self {
-        self.overrides(&activation_overrides(kind))
-    }
-
     /// The dispatch of an entry point.
     pub(super) fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
         let Self { shader, overrides, bindings } = self;
@@ -67,6 +82,8 @@ impl Kernel {
 
 /// How a sum over many rows is split into slices, each of which a workgroup adds up; their sums are added in order.
 pub(super) struct RowSlices {
+    /// The number of rows.
+    pub(super) all: usize,
     /// The number of slices.
     pub(super) count: usize,
     /// Rows of a slice; the last one may have fewer.
@@ -78,7 +95,7 @@ impl RowSlices {
     /// at half of the iterations after which Mesa before 25.1 ends loops.
     pub(super) fn of(rows: usize) -> Self {
         let slice = rows.div_ceil(64).clamp(256, 131_072);
-        Self { count: rows.div_ceil(slice), rows: slice }
+        Self { all: rows, count: rows.div_ceil(slice), rows: slice }
     }
 }
 
@@ -101,27 +118,6 @@ pub(super) fn blocks_of_four(len: usize) -> [usize; 3] {
 pub(super) fn are_same_elements(one: TensorId, other: TensorId, program: &Program) -> bool {
     let [one, other] = [one, other].map(|tensor| program.info(tensor));
     one.buffer == other.buffer && one.range() == other.range()
-}
-
-/// An override that is a flag.
-pub(super) fn flag(name: &'static str, set: bool) -> (&'static str, f64) {
-    (name, f64::from(u8::from(set)))
-}
-
-/// The overrides of `function.wgsl` for an activation, or for none.
-pub(super) fn activation_overrides(kind: Option<Activation>) -> Vec<(&'static str, f64)> {
-    let (number, slope) = match kind {
-        Some(Activation::LeakyRelu { slope }) => (0.0, slope),
-        Some(Activation::Tanh) => (1.0, 0.0),
-        Some(Activation::Sigmoid) => (2.0, 0.0),
-        None => (3.0, 0.0),
-    };
-    vec![("KIND", number), ("SLOPE", slope)]
-}
-
-/// Overrides that are sizes.
-pub(super) fn sizes(list: &[(&'static str, usize)]) -> Vec<(&'static str, f64)> {
-    list.iter().map(|&(name, size)| (name, size as f64)).collect()
 }
 
 #[cfg(test)]

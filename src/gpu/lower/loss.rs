@@ -1,94 +1,74 @@
-//! The adversarial losses of both networks. What the product before them leaves of the logits in partial sums, they add; a small layer
-//! of one logit they compute.
+//! The adversarial losses of both networks, which may compute the logits as well: by adding what the product before them leaves in
+//! partial sums, or a small layer of one logit.
 
-use super::Dispatch;
-use super::kernel::{Kernel, flag, sizes};
+use super::kernel::{Kernel, Overrides, overrides};
 use super::operations::history_overrides;
-use super::partials::partials;
-use super::product::{Epilogue, Product, linear_layer};
-use crate::program::{AdversarialLoss, Op, Program, TensorId};
-
-/// The loss of a network.
-pub(super) struct Loss {
-    logits: TensorId,
-    /// How the logits arrive.
-    pub(super) source: LogitSource,
-}
-
-/// How logits arrive.
-#[derive(Clone, Copy)]
-pub(super) enum LogitSource {
-    /// Complete.
-    Complete,
-    /// In partial sums, to which a bias is added.
-    Partials { splits: usize, bias: Option<TensorId> },
-    /// As operands of the layer that computes them.
-    Layer { x: TensorId, w: TensorId, b: Option<TensorId> },
-}
+use super::partials::SplitSum;
+use super::product::linear_layer;
+use super::{Dispatch, Resource};
+use crate::program::{Op, Program, TensorId};
 
 /// The most multiplications of a layer that the loss computes in its only workgroup: 128 of each invocation.
 const MAX_MULTIPLICATIONS: usize = 32_768;
 
-impl Loss {
-    pub(super) fn of(logits: TensorId, source: LogitSource) -> Self {
-        Self { logits, source }
+/// What a loss adds up to logits.
+pub(super) struct LogitTerms {
+    /// The terms.
+    terms: Resource,
+    /// The number of terms of each logit.
+    count: usize,
+    /// The weights of the terms of a layer; none for partial sums.
+    w: Option<TensorId>,
+    /// The bias, one number.
+    b: Option<TensorId>,
+}
+
+impl LogitTerms {
+    /// The terms of the partial sums of a product.
+    pub(super) fn of_partials(sum: &SplitSum, bias: Option<TensorId>) -> Self {
+        Self { terms: sum.resource(), count: sum.splits, w: None, b: bias }
     }
 
-    /// Whether it computes a layer itself: one that reads each element of its input once, for one output.
-    pub(super) fn computes(layer: &Op, program: &Program) -> bool {
-        linear_layer(layer, program)
-            .is_some_and(|layer| layer.columns == 1 && layer.rows * layer.row_len <= MAX_MULTIPLICATIONS)
-    }
-
-    /// Whether it can take the partial sums of a product.
-    pub(super) fn takes(&self, product: &Product, program: &Program) -> bool {
-        let is_plain = matches!(product.epilogue, Epilogue::None) && product.output.splits > 1;
-        // A bias is one number.
-        is_plain && product.output.tensor == self.logits && program.nhwc(self.logits)[3] == 1
-    }
-
-    pub(super) fn dispatch(&self, op: &Op, program: &Program) -> Dispatch {
-        let (entry, clock, n, kind, history, column, smoothing, reals) = match *op {
-            Op::DiscriminatorLoss { clock, logits, history, kind, smoothing, column, .. } => {
-                ("discriminator", clock, program.shape(logits)[0] / 2, kind, history, column, smoothing, None)
-            }
-            Op::GeneratorLoss { clock, logits, reals, history, kind, column, .. } => {
-                ("generator", clock, program.shape(logits)[0], kind, history, column, 0.0, reals)
-            }
-            _ => unreachable!("a loss"),
-        };
-        let overrides = [sizes(&[("N", n), ("KIND", number_of(kind))]), history_overrides(program, history, column)];
-        let kernel = Kernel::new(op, "loss", overrides.concat()).overrides(&[("SMOOTHING", smoothing)]);
-        // Every variable of an entry point is bound: those that are absent to a tensor that is only read.
-        let kernel = kernel.tensor("reals", reals.unwrap_or(clock));
-        let kernel = kernel.tensor("terms", clock).tensor("w", clock).tensor("b", clock);
-        let of_terms = |count: usize, bias: Option<TensorId>| {
-            let counts = [("TERMS", count), ("LOGITS", program.info(self.logits).len())];
-            let kernel = kernel.clone().overrides(&sizes(&counts)).overrides(&[flag("HAS_BIAS", bias.is_some())]);
-            kernel.tensor("b", bias.unwrap_or(clock))
-        };
-        let kernel = match self.source {
-            LogitSource::Complete => kernel,
-            LogitSource::Partials { splits, bias } => {
-                of_terms(splits, bias).bind("terms", partials(self.logits, splits, program))
-            }
-            LogitSource::Layer { x, w, b } => {
-                let row_len = program.info(w).len();
-                of_terms(row_len, b).overrides(&[flag("IS_LAYER", true)]).tensor("terms", x).tensor("w", w)
-            }
-        };
-        kernel.dispatch(entry, [1, 1, 1])
+    /// The terms of a layer for one output that reads each element of its input once, if they are few.
+    pub(super) fn of_layer(layer: &Op, program: &Program) -> Option<Self> {
+        let (&Op::Conv { x, w, b, .. }, [rows, count, 1]) = (layer, linear_layer(layer, program)?) else { return None };
+        (rows * count <= MAX_MULTIPLICATIONS).then_some(Self { terms: Resource::Tensor(x), count, w: Some(w), b })
     }
 }
 
-/// The number of a loss in the shader.
-fn number_of(kind: AdversarialLoss) -> usize {
-    match kind {
-        AdversarialLoss::NonSaturating => 0,
-        AdversarialLoss::Minimax => 1,
-        AdversarialLoss::Hinge => 2,
-        AdversarialLoss::LeastSquares => 3,
-        AdversarialLoss::Wasserstein => 4,
-        AdversarialLoss::Relativistic => 5,
+/// The logits of a loss; none for other operations.
+pub(super) fn logits_of(op: &Op) -> Option<TensorId> {
+    match *op {
+        Op::DiscriminatorLoss { logits, .. } | Op::GeneratorLoss { logits, .. } => Some(logits),
+        _ => None,
     }
+}
+
+/// The dispatch of a loss on complete logits, or on those that it computes.
+pub(super) fn dispatch(op: &Op, terms: Option<LogitTerms>, program: &Program) -> Dispatch {
+    let (entry, clock, logits, halves, kind, history, column, smoothing, reals) = match *op {
+        Op::DiscriminatorLoss { clock, logits, history, kind, smoothing, column, .. } => {
+            ("discriminator", clock, logits, 2, kind, history, column, smoothing, None)
+        }
+        Op::GeneratorLoss { clock, logits, reals, history, kind, column, .. } => {
+            ("generator", clock, logits, 1, kind, history, column, 0.0, reals)
+        }
+        _ => unreachable!("a loss"),
+    };
+    let count = program.info(logits).len();
+    let kernel = Kernel::new(op, "loss", overrides! { N: count / halves, KIND: kind as usize })
+        .overrides(history_overrides(program, history, column))
+        .overrides(overrides! { SMOOTHING: smoothing })
+        // Every variable of an entry point is bound: those that are absent to a tensor that is only read.
+        .tensor("reals", reals.unwrap_or(clock));
+    let kernel = match terms {
+        None => kernel.tensor("terms", clock).tensor("w", clock).tensor("b", clock),
+        Some(LogitTerms { terms, count: of_each, w, b }) => kernel
+            .overrides(overrides! { TERMS: of_each, LOGITS: count, HAS_BIAS: u8::from(b.is_some()) })
+            .overrides(w.map_or(Overrides::new(), |_| overrides! { IS_LAYER: u8::from(true) }))
+            .bind("terms", terms)
+            .tensor("w", w.unwrap_or(clock))
+            .tensor("b", b.unwrap_or(clock)),
+    };
+    kernel.dispatch(entry, [1, 1, 1])
 }

@@ -7,86 +7,72 @@ use crate::program::{Program, SLICE_ALIGNMENT, TensorId};
 
 /// The scratch memory of partial sums that the next dispatch adds.
 const PARTIALS: &str = "partials";
-/// The scratch memory of gradients in partial sums until Adam adds them.
-pub(super) const GRADIENT_PARTIALS: &str = "gradient partials";
 
-/// The result of a sum that may be cut into partial sums.
-pub(super) struct ProductResult {
+/// A result whose sums may be cut into partial sums.
+pub(super) struct SplitSum {
     /// The result.
     pub(super) tensor: TensorId,
     /// The number of partial sums of each element; 1 where the sum is not cut.
     pub(super) splits: usize,
-    /// Whether the kernel leaves partial sums, and not the result. A sum that is not cut is its only partial sum.
-    pub(super) is_partial: bool,
-    /// Who adds the partial sums.
-    pub(super) reduction: Reduction,
-    /// The scratch memory of the partial sums.
-    pub(super) scratch: &'static str,
-    /// The first element of the partial sums in the scratch memory.
-    start: usize,
+    /// Elements of the result.
+    pub(super) len: usize,
+    /// Where the kernel leaves partial sums, if it does not write the result. A sum that is not cut may be left as its only partial sum.
+    memory: Option<(&'static str, Range<usize>)>,
+    /// Whether a kernel that reads the result adds the partial sums.
+    pub(super) is_taken: bool,
 }
 
-/// Who adds partial sums.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reduction {
-    /// A dispatch behind the one that computes them.
-    Dispatch,
-    /// The next node.
-    NextNode,
-    /// Adam.
-    Adam,
-}
-
-impl ProductResult {
-    /// A result in that number of partial sums, which a dispatch of its own adds.
-    pub(super) fn new(tensor: TensorId, splits: usize) -> Self {
-        let reduction = Reduction::Dispatch;
-        Self { tensor, splits, is_partial: splits > 1, reduction, scratch: PARTIALS, start: 0 }
+impl SplitSum {
+    /// A result in that number of partial sums. Without another taker, a dispatch of its own adds them.
+    pub(super) fn new(tensor: TensorId, splits: usize, program: &Program) -> Self {
+        let len = program.info(tensor).len();
+        let memory = (splits > 1).then(|| (PARTIALS, 0..splits * len));
+        Self { tensor, splits, len, memory, is_taken: false }
     }
 
-    /// Where the partial sums are in their scratch memory.
-    pub(super) fn memory(&self, program: &Program) -> Range<usize> {
-        self.start..self.start + self.splits * program.info(self.tensor).len()
-    }
-
-    /// Moves the partial sums to that place in the scratch memory of gradients.
-    pub(super) fn move_to_gradients(&mut self, start: usize) {
-        (self.scratch, self.start) = (GRADIENT_PARTIALS, start);
-    }
-
-    /// Moves the partial sums behind those of another result, where a binding may begin.
-    pub(super) fn move_behind(&mut self, other: &Self, program: &Program) {
-        (self.scratch, self.start) = (other.scratch, other.memory(program).end.next_multiple_of(SLICE_ALIGNMENT));
-    }
-
-    /// Where the kernel writes: the result, or its partial sums.
-    pub(super) fn resource(&self, program: &Program) -> Resource {
-        if self.is_partial {
-            Resource::Scratch(self.scratch, self.memory(program))
-        } else {
-            Resource::Tensor(self.tensor)
-        }
+    /// Whether the kernel leaves partial sums, and not the result.
+    pub(super) fn is_partial(&self) -> bool {
+        self.memory.is_some()
     }
 
     /// Whether a dispatch behind the kernel has to add the partial sums.
     pub(super) fn needs_reduction(&self) -> bool {
-        self.is_partial && self.reduction == Reduction::Dispatch
+        self.is_partial() && !self.is_taken
     }
-}
 
-/// The scratch memory of the partial sums of a tensor that the next dispatch adds.
-pub(super) fn partials(tensor: TensorId, splits: usize, program: &Program) -> Resource {
-    Resource::Scratch(PARTIALS, 0..splits * program.info(tensor).len())
-}
+    /// Where partial sums are that begin at `start`, or at the next place where a binding may begin.
+    pub(super) fn memory_from(&self, start: usize) -> Range<usize> {
+        let start = start.next_multiple_of(SLICE_ALIGNMENT);
+        start..start + self.splits * self.len
+    }
 
-/// A gradient that Adam takes in partial sums.
-pub(super) struct GradientPartials {
-    /// Offset of the gradient in the tensor that Adam takes.
-    pub(super) first: usize,
-    /// Elements of the gradient.
-    pub(super) len: usize,
-    /// Partial sums of each element.
-    pub(super) splits: usize,
-    /// Where they are in their scratch memory.
-    pub(super) memory: Range<usize>,
+    /// Leaves partial sums [there](Self::memory_from).
+    pub(super) fn leave_at(&mut self, scratch: &'static str, start: usize) -> Range<usize> {
+        let memory = self.memory_from(start);
+        self.memory = Some((scratch, memory.clone()));
+        memory
+    }
+
+    /// Leaves partial sums, and behind them those of another result that the same kernel computes.
+    pub(super) fn leave_with(&mut self, other: &mut Self) {
+        let memory = self.leave_at(PARTIALS, 0);
+        other.leave_at(PARTIALS, memory.end);
+    }
+
+    /// Where the kernel writes: the result, or its partial sums.
+    pub(super) fn resource(&self) -> Resource {
+        match self.memory.clone() {
+            Some((scratch, memory)) => Resource::Scratch(scratch, memory),
+            None => Resource::Tensor(self.tensor),
+        }
+    }
+
+    /// One binding for these partial sums and those of another result behind them, and where the latter begin in it.
+    pub(super) fn resource_with(&self, other: &Self) -> (Resource, usize) {
+        let (Resource::Scratch(scratch, own), Resource::Scratch(_, others)) = (self.resource(), other.resource())
+        else {
+            unreachable!("both are in partial sums")
+        };
+        (Resource::Scratch(scratch, own.start..others.end), others.start - own.start)
+    }
 }

@@ -1,16 +1,19 @@
 //! The plan: which neighbouring operations one kernel computes, and who adds up the partial sums of a result.
 //!
-//! A sum that is cut (split-K) leaves its result as partial sums. The node that computes them says so (`ProductResult`); a node that can
-//! take its operand as partial sums takes them where it comes next ([`link`]); else a dispatch behind the producer reduces them. The
-//! terms are added in the same order everywhere, so the bits do not depend on who adds them.
+//! One pass over the operations takes the first ones that belong together, lowers them, and goes on behind them. A sum that is cut
+//! (split-K) leaves its result as partial sums ([`SplitSum`]). A reader of the result that can take them adds them: batch
+//! normalisation, its gradient or a loss right behind the product, or Adam later on; else a dispatch behind the producer reduces them.
+//! The terms are added in the same order everywhere, so the bits do not depend on who adds them.
 
-mod link;
+use std::ops::Range;
 
-use super::kernel::are_same_elements;
-use super::loss::{LogitSource, Loss};
-use super::norm::{ActivationGrad, Norm, NormGrad, NormInput};
-use super::operations::{self, AdamStep, BiasGrad};
-use super::product::{Epilogue, Product};
+use super::adam::WaitingGradients;
+use super::kernel::{RowSlices, are_same_elements};
+use super::loss::{self, LogitTerms};
+use super::norm::{self, NormInput};
+use super::operations;
+use super::partials::SplitSum;
+use super::product::{NormSums, Product};
 use super::{Dispatch, KernelSet};
 use crate::program::{Access, Op, Operand, Program};
 
@@ -22,175 +25,222 @@ pub(in crate::gpu) struct Group<'a> {
     pub(in crate::gpu) dispatches: Vec<Dispatch>,
 }
 
-/// The dispatches of operations, with the operations that they compute. Nodes that hand each other partial sums or statistics are
-/// one group.
+/// The dispatches of operations, with the operations that they compute. Operations whose dispatches hand each other partial sums or
+/// statistics are one group.
 pub(in crate::gpu) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut start = 0;
-    for node in plan(ops, program, kernels) {
-        let dispatches = node.dispatches(program, kernels);
-        let end = start + node.ops.len();
-        match groups.last_mut() {
-            Some(group) if node.takes_from_previous() => {
-                group.ops = &ops[start - group.ops.len()..end];
-                group.dispatches.extend(dispatches);
-            }
-            _ => groups.push(Group { ops: node.ops, dispatches }),
-        }
+    let mut lowering = Lowering { ops, program, kernels, waiting: WaitingGradients::default() };
+    let (mut groups, mut start) = (Vec::new(), 0);
+    while start < ops.len() {
+        let (end, dispatches) = lowering.group_from(start);
+        groups.push(Group { ops: &ops[start..end], dispatches });
         start = end;
     }
     groups
 }
 
-/// A node of the plan.
-struct PlanNode<'a> {
-    /// The operations that it computes.
+/// The pass over a list of operations.
+struct Lowering<'a> {
     ops: &'a [Op],
-    /// How.
-    kind: NodeKind,
+    program: &'a Program,
+    kernels: KernelSet,
+    /// The gradients that were left for an Adam further on.
+    waiting: WaitingGradients,
 }
 
-/// What computes the operations of a node.
-enum NodeKind {
-    /// A matrix product with its epilogue.
-    Product(Box<Product>),
-    /// Batch normalisation and the activation behind it.
-    Norm(Norm),
-    /// The gradient of batch normalisation and that of the activation behind it.
-    NormGrad(NormGrad),
-    /// The gradient of a bias.
-    BiasGrad(BiasGrad),
-    /// An adversarial loss.
-    Loss(Loss),
-    /// Adam and the EMA behind it.
-    Adam(AdamStep),
-    /// A batch and the concatenation behind it.
-    BatchAndConcat,
-    /// The number of the step and the random numbers behind it.
-    TickAndNormal,
-    /// An operation that no other concerns.
-    Single,
-}
-
-/// The nodes that compute operations, in order.
-fn plan<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<PlanNode<'a>> {
-    let (mut nodes, mut rest) = (Vec::new(), ops);
-    while !rest.is_empty() {
-        let (count, kind) = first_node(rest, program, kernels);
-        let (ops, behind) = rest.split_at(count);
-        nodes.push(PlanNode { ops, kind });
-        rest = behind;
-    }
-    link::link_neighbours(&mut nodes, program, kernels);
-    link::link_adam(&mut nodes, program, kernels);
-    nodes
-}
-
-/// How many of the operations the first node computes, and how.
-fn first_node(ops: &[Op], program: &Program, kernels: KernelSet) -> (usize, NodeKind) {
-    let next = ops.get(1).filter(|_| may_share_a_dispatch(&ops[..2], program));
-    match (&ops[0], next) {
-        (
-            layer @ &Op::Conv { x, w, b, y, .. },
-            Some(&Op::DiscriminatorLoss { logits, .. } | &Op::GeneratorLoss { logits, .. }),
-        ) if y == logits && Loss::computes(layer, program) => {
-            (2, NodeKind::Loss(Loss::of(logits, LogitSource::Layer { x, w, b })))
-        }
-        (op @ Op::ConvGradWeight { .. }, _) => {
-            let mut product = Product::of(op, program, kernels);
-            let takes_next = product.take_bias_gradient(op, ops.get(1), program);
-            (1 + usize::from(takes_next), NodeKind::Product(Box::new(product)))
-        }
-        (op @ (Op::Conv { .. } | Op::ConvGradInput { .. }), next) => {
-            let mut product = Product::of(op, program, kernels);
-            let result = product.output.tensor;
-            let mut count = 1;
-            match next {
-                Some(&Op::Activation { kind, x, y }) if are_same_elements(x, result, program) => {
-                    product.epilogue = Epilogue::Activation { kind, y };
-                    count = 2;
-                }
-                Some(&Op::ActivationGrad { kind, y, dy, dx }) if are_same_elements(dy, result, program) => {
-                    product.epilogue = Epilogue::ActivationGrad { kind, y, dx };
-                    count = 2;
-                }
-                _ => {}
-            }
-            let next_layer = ops.get(count).filter(|_| may_share_a_dispatch(&ops[..=count], program));
-            let takes_layer = product.take_next_layer(next_layer, program);
-            (count + usize::from(takes_layer), NodeKind::Product(Box::new(product)))
-        }
-        (op @ (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }), next) => match next {
-            Some(&Op::Activation { kind, x, y: z }) if x == y => (2, NodeKind::Norm(Norm::of(op, Some((kind, z))))),
-            _ => (1, NodeKind::Norm(Norm::of(op, None))),
-        },
-        (&Op::ActivationGrad { kind, y: z, dy, dx: dz }, Some(norm @ &Op::BatchNormGrad { dy: taken, .. }))
-            if taken == dz =>
+impl<'a> Lowering<'a> {
+    /// The end of the group that begins at an operation, and its dispatches.
+    fn group_from(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
+        let (op, next, program) = (&self.ops[start], self.fusible(start, start + 1), self.program);
+        let (one, two) = (start + 1, start + 2);
+        if let (&Op::Conv { y, .. }, Some(loss)) = (op, next)
+            && loss::logits_of(loss) == Some(y)
+            && let Some(terms) = LogitTerms::of_layer(op, program)
         {
-            (2, NodeKind::NormGrad(NormGrad::of(norm, Some(ActivationGrad { kind, z, dy, dz }))))
+            return (two, vec![loss::dispatch(loss, Some(terms), program)]);
         }
-        (op @ Op::BatchNormGrad { .. }, _) => (1, NodeKind::NormGrad(NormGrad::of(op, None))),
-        (&Op::DiscriminatorLoss { logits, .. } | &Op::GeneratorLoss { logits, .. }, _) => {
-            (1, NodeKind::Loss(Loss::of(logits, LogitSource::Complete)))
-        }
-        (&Op::BiasGrad { dy, db }, _) => (1, NodeKind::BiasGrad(BiasGrad::of(dy, db, program))),
-        (&Op::Adam { param, .. }, Some(&Op::Ema { param: averaged, .. })) if averaged == param => {
-            (2, NodeKind::Adam(AdamStep::default()))
-        }
-        (Op::Adam { .. }, _) => (1, NodeKind::Adam(AdamStep::default())),
-        (Op::Tick { .. }, Some(&Op::Normal { y, .. }))
-            if program.info(y).len() <= operations::MAX_NORMAL_BEHIND_TICK =>
-        {
-            (2, NodeKind::TickAndNormal)
-        }
-        (&Op::Batch { y, .. }, Some(&Op::Concat { a, .. })) if a == y => (2, NodeKind::BatchAndConcat),
-        _ => (1, NodeKind::Single),
-    }
-}
-
-/// WebGPU's rule for one dispatch: it may read a buffer through several bindings, or write it through one.
-fn may_share_a_dispatch(ops: &[Op], program: &Program) -> bool {
-    let mut operands: Vec<Operand> = Vec::new();
-    for operand in ops.iter().flat_map(Op::operands) {
-        match operands.iter_mut().find(|other| are_same_elements(other.tensor, operand.tensor, program)) {
-            Some(other) if operand.access != Access::Read => other.access = operand.access,
-            Some(_) => {}
-            None => operands.push(operand),
-        }
-    }
-    let buffer = |operand: &Operand| program.info(operand.tensor).buffer;
-    operands.iter().enumerate().all(|(number, one)| {
-        operands[..number]
-            .iter()
-            .all(|other| buffer(one) != buffer(other) || (one.access == Access::Read && other.access == Access::Read))
-    })
-}
-
-impl PlanNode<'_> {
-    /// Whether it takes partial sums or statistics of the node before it.
-    fn takes_from_previous(&self) -> bool {
-        match &self.kind {
-            NodeKind::Norm(norm) => !matches!(norm.input, NormInput::Complete),
-            NodeKind::NormGrad(norm) => !matches!(norm.input, NormInput::Complete),
-            NodeKind::Loss(loss) => matches!(loss.source, LogitSource::Partials { .. }),
-            _ => false,
-        }
-    }
-
-    fn dispatches(&self, program: &Program, kernels: KernelSet) -> Vec<Dispatch> {
-        let op = &self.ops[0];
-        match &self.kind {
-            NodeKind::Product(product) => product.dispatches(op, program),
-            NodeKind::Norm(norm) => norm.dispatches(op, program, kernels),
-            NodeKind::NormGrad(norm) => {
-                norm.dispatches(self.ops.last().expect("a node has operations"), program, kernels)
+        match (op, next) {
+            (Op::Conv { .. } | Op::ConvGradInput { .. }, _) => self.product(start),
+            (Op::ConvGradWeight { .. }, _) => self.weight_gradient(start),
+            (&Op::BiasGrad { dy, db }, _) => {
+                let slices = RowSlices::of(program.info(dy).len() / program.info(db).len());
+                let mut sum = SplitSum::new(db, slices.count, program);
+                if sum.is_partial() {
+                    self.waiting.leave(&mut [&mut sum], self.ops, one, program);
+                }
+                (one, operations::bias_grad(op, &sum, &slices))
             }
-            NodeKind::BiasGrad(bias) => bias.dispatches(op, program),
-            NodeKind::Loss(loss) => vec![loss.dispatch(self.ops.last().expect("a node has operations"), program)],
-            NodeKind::Adam(adam) => vec![adam.dispatch(op, self.ops.get(1), program)],
-            NodeKind::BatchAndConcat => vec![operations::batch_and_concat(op, &self.ops[1], program)],
-            NodeKind::TickAndNormal => vec![operations::tick_and_normal(op, &self.ops[1], program)],
-            NodeKind::Single => operations::dispatches(op, program),
+            (Op::BatchNorm { .. } | Op::BatchNormEval { .. }, _) => {
+                let activation = self.activation_behind(start);
+                (one + usize::from(activation.is_some()), self.norm(op, activation))
+            }
+            (&Op::ActivationGrad { dx, .. }, Some(norm @ &Op::BatchNormGrad { dy, .. })) if dx == dy => {
+                (two, self.norm(norm, Some(op)))
+            }
+            (Op::BatchNormGrad { .. }, _) => (one, self.norm(op, None)),
+            (Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. }, _) => {
+                (one, vec![loss::dispatch(op, None, program)])
+            }
+            (&Op::Adam { param, .. }, Some(ema @ &Op::Ema { param: averaged, .. })) if param == averaged => {
+                (two, vec![self.waiting.dispatch(start, op, Some(ema), program)])
+            }
+            (Op::Adam { .. }, _) => (one, vec![self.waiting.dispatch(start, op, None, program)]),
+            (Op::Tick { .. }, Some(normal @ &Op::Normal { y, .. }))
+                if program.info(y).len() <= operations::MAX_NORMAL_BEHIND_TICK =>
+            {
+                (two, vec![operations::tick_and_normal(op, normal, program)])
+            }
+            (&Op::Batch { y, .. }, Some(concat @ &Op::Concat { a, .. })) if a == y => {
+                (two, vec![operations::batch_and_concat(op, concat, program)])
+            }
+            _ => (one, operations::dispatches(op, program)),
         }
+    }
+
+    /// A product with the activation that its epilogue computes, and the next layer, batch normalisation or loss if that takes what the
+    /// product leaves.
+    fn product(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
+        let program = self.program;
+        let mut product = Product::of(&self.ops[start], program, self.kernels);
+        let mut end = start + 1;
+        product.activation = self.fusible(start, end).filter(|op| product.takes_activation(op, program));
+        end += usize::from(product.activation.is_some());
+        product.next_layer = self.fusible(start, end).filter(|op| product.takes_layer(op, program));
+        if product.next_layer.is_some() {
+            return (end + 1, product.dispatches(program));
+        }
+        let activation = self.activation_behind(end);
+        let reader_end = end + 1 + usize::from(activation.is_some());
+        let reader = self.ops.get(end).filter(|_| self.may_share_a_dispatch(start..reader_end));
+        match reader.and_then(|reader| self.with_reader(&mut product, reader, activation, reader_end)) {
+            Some(dispatches) => (reader_end, dispatches),
+            None => (end, product.dispatches(program)),
+        }
+    }
+
+    /// The dispatches of a product and of the operation behind it, if that takes partial sums or statistics of the product. Batch
+    /// normalisation may have an activation behind it.
+    fn with_reader(
+        &mut self,
+        product: &mut Product<'a>,
+        reader: &'a Op,
+        activation: Option<&'a Op>,
+        end: usize,
+    ) -> Option<Vec<Dispatch>> {
+        let (program, kernels) = (self.program, self.kernels);
+        let (result, is_split) = (product.output.tensor, product.output.splits > 1);
+        let (x, groups, daffine) = match (reader, product.activation) {
+            // A bias is one number.
+            (loss, None) if loss::logits_of(loss) == Some(result) && is_split && program.nhwc(result)[3] == 1 => {
+                product.output.is_taken = true;
+                let terms = LogitTerms::of_partials(&product.output, product.bias);
+                let loss = loss::dispatch(loss, Some(terms), program);
+                return Some([product.dispatches(program), vec![loss]].concat());
+            }
+            _ if product.bias.is_some() => return None,
+            (&Op::BatchNorm { x, groups, .. }, None) if x == result => (x, groups, None),
+            // A reshape before the gradient of the activation gives it other channels than the product has columns.
+            (&Op::BatchNormGrad { x, dy, groups, daffine, .. }, Some(&Op::ActivationGrad { dx, .. }))
+                if dx == dy && program.shape(dx) == program.shape(result) =>
+            {
+                (x, groups, Some(daffine))
+            }
+            _ => return None,
+        };
+        if !is_split {
+            let parts = product.statistics_parts(groups)?;
+            product.sums = Some(NormSums { norm: reader, groups, parts });
+            let norm = norm::dispatches(reader, activation, NormInput::Sums(parts), program, kernels);
+            return Some([product.dispatches(program), norm].concat());
+        }
+        // The gradient in one dispatch takes partial sums only where Adam takes the gradient of scale and shift next to them.
+        let mut beside = None;
+        if let Some(daffine) = daffine
+            && norm::is_one_dispatch(x, true, program, kernels)
+        {
+            let daffine = beside.insert(SplitSum::new(daffine?, 1, program));
+            let may_add = norm::may_add_in_one_dispatch(x, product.output.splits, program);
+            if !(may_add && self.waiting.leave(&mut [&mut product.output, daffine], self.ops, end, program)) {
+                return None;
+            }
+        }
+        product.output.is_taken = true;
+        // The gradient of an activation can only be computed from the sum of the partial sums.
+        let activation = product.activation.take().or(activation);
+        let input = NormInput::Partials(&product.output, beside.as_ref());
+        let norm = norm::dispatches(reader, activation, input, program, kernels);
+        Some([product.dispatches(program), norm].concat())
+    }
+
+    /// The gradient of weights, and that of the bias behind it if the same kernel computes both.
+    fn weight_gradient(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
+        let mut product = Product::of(&self.ops[start], self.program, self.kernels);
+        let takes_bias = product.take_bias_gradient(self.ops.get(start + 1), self.program);
+        let end = start + 1 + usize::from(takes_bias);
+        self.waiting.leave(&mut product.partial_gradients(), self.ops, end, self.program);
+        (end, product.dispatches(self.program))
+    }
+
+    /// Batch normalisation or its gradient, of a complete operand.
+    fn norm(&self, op: &Op, activation: Option<&Op>) -> Vec<Dispatch> {
+        norm::dispatches(op, activation, NormInput::Complete, self.program, self.kernels)
+    }
+
+    /// The activation of what batch normalisation computes, if it comes next.
+    fn activation_behind(&self, norm: usize) -> Option<&'a Op> {
+        let (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }) = self.ops.get(norm)? else { return None };
+        self.fusible(norm, norm + 1).filter(|next| matches!(next, Op::Activation { x, .. } if *x == y))
+    }
+
+    /// The operation at `end`, if one dispatch may compute it with all from `start` on.
+    fn fusible(&self, start: usize, end: usize) -> Option<&'a Op> {
+        self.ops.get(end).filter(|_| self.may_share_a_dispatch(start..end + 1))
+    }
+
+    /// WebGPU's rule for one dispatch: it may read a buffer through several bindings, or write it through one.
+    fn may_share_a_dispatch(&self, range: Range<usize>) -> bool {
+        let mut operands: Vec<Operand> = Vec::new();
+        for operand in self.ops[range].iter().flat_map(Op::operands) {
+            match operands.iter_mut().find(|other| are_same_elements(other.tensor, operand.tensor, self.program)) {
+                Some(other) if operand.access != Access::Read => other.access = operand.access,
+                Some(_) => {}
+                None => operands.push(operand),
+            }
+        }
+        let buffer = |operand: &Operand| self.program.info(operand.tensor).buffer;
+        operands.iter().enumerate().all(|(number, one)| {
+            operands[..number].iter().all(|other| {
+                buffer(one) != buffer(other) || (one.access == Access::Read && other.access == Access::Read)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lower;
+    use super::*;
+    use crate::program::{Activation, Geometry};
+
+    #[test]
+    fn an_activations_gradient_behind_a_reshape_is_an_epilogue_but_batch_normalisation_behind_it_has_other_channels() {
+        let mut program = Program::new();
+        let [dy, w, flat] = [("dy", [8, 1, 1, 3]), ("w", [1, 1, 36, 3]), ("flat", [8, 1, 1, 36])]
+            .map(|(name, shape)| program.tensor(name, &shape));
+        let [x, y, dz, dx] = ["x", "y", "dz", "dx"].map(|name| program.tensor(name, &[8, 3, 3, 4]));
+        let [affine, saved] = ["affine", "saved"].map(|name| program.tensor(name, &[2, 4]));
+        let image = program.reshaped(flat, &[8, 3, 3, 4]);
+        let ops = [
+            Op::ConvGradInput { dy, w, b: None, dx: flat, geometry: Geometry::POINT },
+            Op::ActivationGrad { kind: Activation::Tanh, y, dy: image, dx: dz },
+            Op::BatchNormGrad { x, dy: dz, affine, saved, dx, daffine: None, groups: 1 },
+        ];
+        let entries = |ops: &[Op]| -> Vec<&str> {
+            lower(ops, &program, KernelSet::Portable).iter().map(|dispatch| dispatch.entry).collect()
+        };
+        assert_eq!(entries(&ops[..2]), ["grad_input"]);
+        assert_eq!(entries(&ops), ["grad_input", "grad_whole"]);
+        // Another tensor of that size is not the product's.
+        let others = [ops[0].clone(), Op::ActivationGrad { kind: Activation::Tanh, y, dy: x, dx: dz }];
+        assert_eq!(entries(&others), ["grad_input", "grad"]);
     }
 }

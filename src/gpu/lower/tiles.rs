@@ -1,7 +1,7 @@
 //! How the kernels of a matrix product divide it: the tile of a workgroup, its alternatives, and into how many partial sums a sum is
 //! cut (split-K).
 
-use super::kernel::{Kernel, MAX_WORKGROUPS, flag, sizes};
+use super::kernel::{Kernel, MAX_WORKGROUPS, Overrides, overrides};
 use super::{Dispatch, KernelSet, TileShape};
 
 /// Terms of the sums that go through workgroup memory together, as in `conv.wgsl`.
@@ -13,12 +13,18 @@ pub(super) const ROWS_OF_EVERY_TILE: usize = 64;
 /// The most alternatives to the default tile shape of a product.
 pub(in crate::gpu) const MAX_TILE_SHAPES: usize = 4;
 
+/// Which of the three products it is, numbered as in `conv_lanes.wgsl`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProductKind {
+    Forward,
+    GradInput,
+    GradWeight,
+}
+
 /// The size of a matrix product; of the largest phase, where there are several.
 #[derive(Clone, Copy)]
 pub(super) struct ProductSize {
-    /// Groups of images; no tile has rows of two groups.
-    pub(super) groups: usize,
-    /// Rows of a group.
+    /// Rows.
     pub(super) rows: usize,
     /// Columns.
     pub(super) columns: usize,
@@ -28,155 +34,142 @@ pub(super) struct ProductSize {
     pub(super) phases: usize,
 }
 
-/// Which kernels compute a product, and with which tile.
-pub(super) enum ProductLayout {
-    /// Tiles in workgroup memory, in f32.
-    Workgroup(WorkgroupTile),
-    /// Blocks in the registers of an invocation.
-    Direct,
-    /// Tiles in the registers of a subgroup of 8 lanes.
-    Lanes(LaneTile),
-    /// Tiles in workgroup memory, multiplied as cooperative matrices of f16.
-    Matrices {
-        /// Rows and columns of a matrix.
-        side: usize,
-        /// Invocations of a subgroup.
-        subgroup: usize,
-    },
+/// Which kernels compute a product, with which tiles, and in how many partial sums.
+pub(super) struct ProductLayout {
+    /// The shader of the product.
+    pub(super) shader: &'static str,
+    /// Its entry point, if that computes all three products.
+    entry: Option<&'static str>,
+    /// The default tile, and then its alternatives.
+    tiles: Vec<Tile>,
+    /// Whether an invocation computes a tile alone, and a workgroup 64 of them.
+    is_of_invocations: bool,
+    /// Whether there are kernels that sum up rows of tiles, for batch normalisation, and the depth of an operand, which is the gradient
+    /// of a bias.
+    pub(super) has_sums: bool,
+    /// Whether there are kernels for few columns, without tiles.
+    pub(super) has_narrow_kernels: bool,
+    /// The number of partial sums of each element.
+    pub(super) splits: usize,
+    /// Terms of a partial sum; the last one may have fewer.
+    pub(super) split_depth: usize,
 }
 
 impl ProductLayout {
-    /// The layout of a product. Cooperative matrices are for products with enough columns for a square tile.
-    pub(super) fn of(size: &ProductSize, kernels: KernelSet) -> Self {
+    /// The layout of a product, whose operands have these scales in f16. Cooperative matrices are for products with enough columns for a
+    /// square tile.
+    pub(super) fn of(size: &ProductSize, kind: ProductKind, [left, right]: [usize; 2], kernels: KernelSet) -> Self {
         match kernels {
-            KernelSet::Lanes => Self::Lanes(LaneTile::of(size)),
-            KernelSet::CooperativeMatrices { side, subgroup } if size.columns > 32 => Self::Matrices { side, subgroup },
-            KernelSet::Direct => Self::Direct,
-            KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => Self::Workgroup(WorkgroupTile::of(size)),
+            KernelSet::Lanes => {
+                // A CPU has few cores, and a shorter sum costs less than another dispatch.
+                let goal = SplitGoal { workgroups: 16, most: size.depth.div_ceil(65_536) };
+                let layout = Self::new("conv_lanes", vec![lane_tile(size, kind)], size, &[goal]);
+                Self { entry: Some("product"), ..layout }
+            }
+            KernelSet::Direct => {
+                // A term is up to two iterations: one of the loop over taps, and one of that over channels.
+                let tile = Tile { rows: 4, columns: 4, iterations: 2 * DEPTH, overrides: Vec::new() };
+                // Until all cores of a CPU have some workgroups.
+                let goal = SplitGoal { workgroups: 1024, most: size.depth.div_ceil(2048) };
+                Self { is_of_invocations: true, ..Self::new("conv_direct", vec![tile], size, &[goal]) }
+            }
+            KernelSet::CooperativeMatrices { side, subgroup } if size.columns > 32 => {
+                let shader = if side == 8 { "conv_matrices_8" } else { "conv_matrices_16" };
+                // A subgroup has eight matrices of the square tile.
+                let lanes = 64 * 64 / (8 * side * side) * subgroup;
+                let mut tile = WorkgroupTile::SQUARE.tile();
+                tile.overrides = WorkgroupTile::SQUARE_OF_64.overrides(lanes);
+                tile.overrides.extend(overrides! { SUBGROUP: subgroup, SCALE_A: left, SCALE_B: right });
+                let layout = Self::new(shader, vec![tile], size, &WorkgroupTile::SQUARE.split_goals(size, kind));
+                Self { has_sums: true, ..layout }
+            }
+            KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => {
+                let default = WorkgroupTile::of(size);
+                let tiles = [default].into_iter().chain(default.alternatives(size)).map(WorkgroupTile::tile).collect();
+                let layout = Self::new("conv", tiles, size, &default.split_goals(size, kind));
+                Self { has_sums: true, has_narrow_kernels: true, ..layout }
+            }
         }
     }
 
-    /// The shader of the product.
-    pub(super) fn shader(&self) -> &'static str {
-        match self {
-            Self::Workgroup(_) => "conv",
-            Self::Direct => "conv_direct",
-            Self::Lanes(_) => "conv_lanes",
-            Self::Matrices { side: 8, .. } => "conv_matrices_8",
-            Self::Matrices { .. } => "conv_matrices_16",
+    /// The layout of a product that is cut for some goals. The number of partial sums depends on the size alone, and not on which tile is
+    /// chosen, so that all tiles give the same bits.
+    fn new(shader: &'static str, tiles: Vec<Tile>, size: &ProductSize, goals: &[SplitGoal]) -> Self {
+        let split_depth = size.depth.div_ceil(tiles[0].splits(size, goals)).next_multiple_of(DEPTH);
+        Self {
+            shader,
+            entry: None,
+            tiles,
+            is_of_invocations: false,
+            has_sums: false,
+            has_narrow_kernels: false,
+            splits: size.depth.div_ceil(split_depth),
+            split_depth,
         }
     }
 
-    /// The number of partial sums of each element, and the terms of each but the last. Partial sums of gradients of weights are added by
-    /// Adam.
-    pub(super) fn splits(&self, size: &ProductSize, is_weight_gradient: bool) -> (usize, usize) {
-        let rule = self.split_rule(size, is_weight_gradient);
-        let depth = size.depth.div_ceil(rule.splits(size)).next_multiple_of(DEPTH);
-        (size.depth.div_ceil(depth), depth)
+    /// Rows of a part, whose sums the kernels for batch normalisation write.
+    pub(super) fn rows_of_part(&self) -> usize {
+        self.tiles[0].rows
     }
 
-    fn split_rule(&self, size: &ProductSize, is_weight_gradient: bool) -> SplitRule {
-        match self {
-            Self::Workgroup(tile) => tile.split_rule(size, is_weight_gradient),
-            Self::Matrices { .. } => WorkgroupTile::SQUARE.split_rule(size, is_weight_gradient),
-            Self::Direct => direct_split_rule(size),
-            Self::Lanes(tile) => tile.split_rule(size),
-        }
-    }
-
-    /// Rows of a part, whose sums the kernels for batch normalisation write; none where there are no such kernels.
-    pub(super) fn rows_of_part(&self) -> Option<usize> {
-        match self {
-            Self::Workgroup(tile) => Some(tile.covered().rows),
-            Self::Matrices { .. } => Some(WorkgroupTile::SQUARE.covered().rows),
-            Self::Direct | Self::Lanes(_) => None,
-        }
-    }
-
-    /// Whether the kernels of the gradient of weights can sum up the depth of an operand as well, which is the gradient of a bias.
-    pub(super) fn sums_depth(&self) -> bool {
-        matches!(self, Self::Workgroup(_) | Self::Matrices { .. })
-    }
-
-    /// Whether there are kernels for few columns, without tiles.
-    pub(super) fn has_narrow_kernels(&self) -> bool {
-        matches!(self, Self::Workgroup(_))
-    }
-
-    /// The dispatch of a product: an entry point of `conv.wgsl`, its number in `conv_lanes.wgsl`, and the scales of its operands in
-    /// f16. Tiles have `part` rows or a multiple of that.
-    #[expect(clippy::too_many_arguments, reason = "each layout needs some of them")]
+    /// The dispatch of a product. With groups of images, whose sums are written for batch normalisation, no tile has rows of two groups,
+    /// and all tiles have whole parts.
     pub(super) fn dispatch(
         &self,
         kernel: Kernel,
         entry: &'static str,
-        number: usize,
         size: &ProductSize,
-        splits: usize,
-        part: usize,
-        [left, right]: [usize; 2],
+        groups: Option<usize>,
     ) -> Dispatch {
-        match self {
-            Self::Workgroup(tile) => {
-                let others = tile.alternatives(size).into_iter();
-                let others = others.filter(|other| other.covered().rows.is_multiple_of(part));
-                let shapes = others.map(|other| TileShape {
-                    overrides: other.overrides(),
-                    workgroups: other.covered().workgroups(size, splits),
-                });
-                let allowed = |shape: &TileShape| shape.workgroups.iter().all(|&count| count <= MAX_WORKGROUPS);
-                let tile_shapes = shapes.filter(allowed).collect();
-                let workgroups = tile.covered().workgroups(size, splits);
-                Dispatch { tile_shapes, ..kernel.overrides(&tile.overrides()).dispatch(entry, workgroups) }
-            }
-            &Self::Matrices { side, subgroup } => {
-                // A subgroup has eight matrices of the square tile.
-                let lanes = 64 * 64 / (8 * side * side) * subgroup;
-                let kernel = kernel
-                    .overrides(&WorkgroupTile::SQUARE_OF_64.overrides_of(lanes))
-                    .overrides(&sizes(&[("SUBGROUP", subgroup)]));
-                let kernel = kernel.overrides(&sizes(&[("SCALE_A", left), ("SCALE_B", right)]));
-                kernel.dispatch(entry, WorkgroupTile::SQUARE.covered().workgroups(size, splits))
-            }
-            Self::Direct => {
-                let blocks: usize = DIRECT_BLOCK.workgroups(size, 1)[..2].iter().product();
-                let workgroups = blocks.div_ceil(64);
+        let shape = |tile: &Tile| {
+            let [x, y, z] = tile.workgroups(size, groups.unwrap_or(1), self.splits);
+            let workgroups = if self.is_of_invocations {
+                let workgroups = (x * y).div_ceil(64);
                 let lines = workgroups.div_ceil(MAX_WORKGROUPS);
-                kernel.dispatch(entry, [workgroups.div_ceil(lines), lines, size.phases * splits])
-            }
-            Self::Lanes(tile) => {
-                let kernel = kernel.overrides(&sizes(&[("PRODUCT", number), ("QUADS", tile.quads)]));
-                let kernel = kernel.overrides(&[flag("SWAPPED", tile.swapped)]);
-                kernel.dispatch("product", tile.covered().workgroups(size, splits))
-            }
-        }
+                [workgroups.div_ceil(lines), lines, z]
+            } else {
+                [x, y, z]
+            };
+            TileShape { overrides: tile.overrides.clone(), workgroups }
+        };
+        let fits = |tile: &&Tile| groups.is_none() || tile.rows.is_multiple_of(self.rows_of_part());
+        let is_allowed = |shape: &TileShape| shape.workgroups.iter().all(|&count| count <= MAX_WORKGROUPS);
+        let tile_shapes = self.tiles[1..].iter().filter(fits).map(shape).filter(is_allowed).collect();
+        let TileShape { overrides, workgroups } = shape(&self.tiles[0]);
+        let entry = self.entry.unwrap_or(entry);
+        Dispatch { tile_shapes, ..kernel.overrides(overrides).dispatch(entry, workgroups) }
     }
 }
 
-/// The part of a product that one workgroup computes.
-struct CoveredBlock {
+/// The part of a product that one workgroup, or one invocation, computes.
+struct Tile {
     rows: usize,
     columns: usize,
+    /// The most loop iterations of an invocation for each [`DEPTH`] terms.
+    iterations: usize,
+    /// The overrides that choose it.
+    overrides: Overrides,
 }
 
-impl CoveredBlock {
-    /// The number of workgroups of a product in `splits` partial sums.
-    fn workgroups(&self, size: &ProductSize, splits: usize) -> [usize; 3] {
-        [size.columns.div_ceil(self.columns), size.groups * size.rows.div_ceil(self.rows), size.phases * splits]
+impl Tile {
+    /// The number of tiles of a product in `splits` partial sums, for rows in groups.
+    fn workgroups(&self, size: &ProductSize, groups: usize, splits: usize) -> [usize; 3] {
+        let rows = groups * (size.rows / groups).div_ceil(self.rows);
+        [size.columns.div_ceil(self.columns), rows, size.phases * splits]
+    }
+
+    /// The number of partial sums of each element: where workgroups are few, until there are about as many as wanted, or partial sums
+    /// are short, for the goal with the most partial sums; and always enough that no invocation runs more than 40,000 iterations, as
+    /// Mesa before 25.1 ends all loops after 65,535.
+    fn splits(&self, size: &ProductSize, goals: &[SplitGoal]) -> usize {
+        let workgroups: usize = self.workgroups(size, 1, 1).iter().product();
+        let wanted = goals.iter().map(|goal| (goal.workgroups / workgroups).min(goal.most)).max().unwrap_or(1);
+        wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
     }
 }
 
-/// When a sum is cut into partial sums.
-struct SplitRule {
-    /// What one workgroup computes.
-    tile: CoveredBlock,
-    /// What cutting is for; the goal with the most partial sums counts.
-    goals: Vec<SplitGoal>,
-    /// Loop iterations of an invocation for each [`DEPTH`] terms.
-    iterations: usize,
-}
-
-/// A number of workgroups, and how far sums are cut for it.
+/// What cutting sums is for: a number of workgroups, and how far sums are cut for it.
 struct SplitGoal {
     /// The number of workgroups.
     workgroups: usize,
@@ -184,25 +177,16 @@ struct SplitGoal {
     most: usize,
 }
 
-impl SplitRule {
-    /// The number of partial sums of each element: where workgroups are few, until there are about as many as wanted, or partial sums
-    /// are short; and always enough that no invocation runs more than 40,000 iterations, as Mesa before 25.1 ends all loops
-    /// after 65,535. It depends on the size alone, and not on which tile shape is chosen, so that all shapes give the same bits.
-    fn splits(&self, size: &ProductSize) -> usize {
-        let workgroups: usize = self.tile.workgroups(size, 1).iter().product();
-        let wanted = self.goals.iter().map(|goal| (goal.workgroups / workgroups).min(goal.most)).max().unwrap_or(1);
-        wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
-    }
-}
-
-/// What an invocation of `conv_direct.wgsl` computes.
-const DIRECT_BLOCK: CoveredBlock = CoveredBlock { rows: 4, columns: 4 };
-
-/// The split of `conv_direct.wgsl`: until all cores of a CPU have some workgroups. A term is up to two iterations: one of the loop over
-/// taps, and one of that over channels.
-fn direct_split_rule(size: &ProductSize) -> SplitRule {
-    let goals = vec![SplitGoal { workgroups: 1024, most: size.depth.div_ceil(2048) }];
-    SplitRule { tile: DIRECT_BLOCK, goals, iterations: 2 * DEPTH }
+/// The tile of a subgroup of `conv_lanes.wgsl`: 32 rows or columns along the lanes, and up to 16 of the other in quads. Of both ways the one
+/// that wastes less of the tiles at the edges.
+fn lane_tile(size: &ProductSize, kind: ProductKind) -> Tile {
+    let quads = |count: usize| count.div_ceil(4).min(4);
+    let cost =
+        |on_lanes: usize, in_quads: usize| on_lanes.div_ceil(32) * in_quads.div_ceil(16) * (1 + 2 * quads(in_quads));
+    let swapped = cost(size.rows, size.columns) < cost(size.columns, size.rows);
+    let ([rows, columns], in_quads) = if swapped { ([32, 16], size.columns) } else { ([16, 32], size.rows) };
+    let overrides = overrides! { PRODUCT: kind as usize, QUADS: quads(in_quads), SWAPPED: u8::from(swapped) };
+    Tile { rows, columns, iterations: DEPTH / 4 + 1, overrides }
 }
 
 /// Invocations that keep a large GPU busy: about ten subgroups of 32 for each scheduler of a GPU that has 192.
@@ -244,7 +228,9 @@ impl WorkgroupTile {
     fn of(size: &ProductSize) -> Self {
         let fits_wide = (size.columns - 1) % 128 >= 64;
         match size.columns {
-            _ if fits_wide && Self::WIDE.workgroups(size) >= Self::MIN_WIDE => Self::WIDE,
+            _ if fits_wide && Self::WIDE.tile().workgroups(size, 1, 1).iter().product::<usize>() >= Self::MIN_WIDE => {
+                Self::WIDE
+            }
             33.. => Self::SQUARE,
             17..=32 => Self::new(8, 32, [1, 1]),
             9..=16 => Self::new(4, 32, [1, 1]),
@@ -265,34 +251,21 @@ impl WorkgroupTile {
 
     /// Invocations of a workgroup. Each loads at most four vectors of a stage, so there is one for each row.
     fn lanes(self) -> usize {
-        (self.x * self.y).max(self.covered().rows)
+        (self.x * self.y).max(4 * self.y * self.blocks[0])
     }
 
-    fn overrides(self) -> Vec<(&'static str, f64)> {
-        self.overrides_of(self.lanes())
-    }
-
-    fn overrides_of(self, lanes: usize) -> Vec<(&'static str, f64)> {
+    fn overrides(self, lanes: usize) -> Overrides {
         let Self { x, y, blocks: [down, across], rolled, swizzled } = self;
         let swizzle = if swizzled { 2 } else { 0 };
-        let tile = [("TX", x), ("TY", y), ("LANES", lanes), ("DOWN", down), ("ACROSS", across), ("SWIZZLE", swizzle)];
-        [sizes(&tile), vec![flag("ROLLED", rolled)]].concat()
+        overrides! { TX: x, TY: y, LANES: lanes, DOWN: down, ACROSS: across, SWIZZLE: swizzle, ROLLED: u8::from(rolled) }
     }
 
-    fn covered(self) -> CoveredBlock {
-        let [down, across] = self.blocks;
-        CoveredBlock { rows: 4 * self.y * down, columns: 4 * self.x * across }
-    }
-
-    /// The most loop iterations of an invocation for each stage: the stage itself and one that it skips, the vectors that it loads, each of
-    /// up to four loads, and the product.
-    fn iterations(self) -> usize {
-        let [a, b] = [self.covered().rows, self.covered().columns].map(|side| 4 * side.div_ceil(self.lanes()));
-        2 + 5 * a + 4 * b + DEPTH
-    }
-
-    fn workgroups(self, size: &ProductSize) -> usize {
-        self.covered().workgroups(size, 1).iter().product()
+    fn tile(self) -> Tile {
+        let [rows, columns] = [4 * self.y * self.blocks[0], 4 * self.x * self.blocks[1]];
+        let [a, b] = [rows, columns].map(|side| 4 * side.div_ceil(self.lanes()));
+        // The stage itself and one that it skips, the vectors that it loads, each of up to four loads, and the product.
+        let iterations = 2 + 5 * a + 4 * b + DEPTH;
+        Tile { rows, columns, iterations, overrides: self.overrides(self.lanes()) }
     }
 
     /// Adam adds the partial sums of a gradient of weights as it reads it, so such a sum is cut until there are [`BUSY_LANES`], or 128 terms
@@ -301,45 +274,14 @@ impl WorkgroupTile {
     /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. Until each core of a GPU
     /// has a workgroup, about 128, that is paid for. Beyond, waiting is hidden better; a dispatch takes as long as some hundred
     /// terms, so only sums are cut of which 640 terms are left.
-    fn split_rule(self, size: &ProductSize, is_weight_gradient: bool) -> SplitRule {
+    fn split_goals(self, size: &ProductSize, kind: ProductKind) -> Vec<SplitGoal> {
         let (busy, short) = (BUSY_LANES / self.lanes(), size.depth.div_ceil(128));
-        let goals = if is_weight_gradient {
-            vec![SplitGoal { workgroups: busy, most: short.min(128) }]
-        } else {
-            vec![SplitGoal { workgroups: 128, most: short }, SplitGoal { workgroups: busy, most: size.depth / 640 }]
-        };
-        SplitRule { tile: self.covered(), goals, iterations: self.iterations() }
-    }
-}
-
-/// The tile of a subgroup of `conv_lanes.wgsl`: 32 rows or columns along the lanes, and up to 16 of the other in quads.
-pub(super) struct LaneTile {
-    /// Whether rows, and not columns, lie along the lanes.
-    swapped: bool,
-    /// Quads of the other, 1 to 4.
-    quads: usize,
-}
-
-impl LaneTile {
-    /// The way that wastes less of the tiles at the edges.
-    fn of(size: &ProductSize) -> Self {
-        let quads = |count: usize| count.div_ceil(4).min(4);
-        let cost = |on_lanes: usize, in_quads: usize| {
-            on_lanes.div_ceil(32) * in_quads.div_ceil(16) * (1 + 2 * quads(in_quads))
-        };
-        let swapped = cost(size.rows, size.columns) < cost(size.columns, size.rows);
-        Self { swapped, quads: quads(if swapped { size.columns } else { size.rows }) }
-    }
-
-    fn covered(&self) -> CoveredBlock {
-        let [rows, columns] = if self.swapped { [32, 16] } else { [16, 32] };
-        CoveredBlock { rows, columns }
-    }
-
-    /// A CPU has few cores, and a shorter sum costs less than another dispatch.
-    fn split_rule(&self, size: &ProductSize) -> SplitRule {
-        let goals = vec![SplitGoal { workgroups: 16, most: size.depth.div_ceil(65_536) }];
-        SplitRule { tile: self.covered(), goals, iterations: DEPTH / 4 + 1 }
+        match kind {
+            ProductKind::GradWeight => vec![SplitGoal { workgroups: busy, most: short.min(128) }],
+            _ => {
+                vec![SplitGoal { workgroups: 128, most: short }, SplitGoal { workgroups: busy, most: size.depth / 640 }]
+            }
+        }
     }
 }
 
@@ -358,11 +300,11 @@ mod tests {
     fn tiles_fit_into_the_workgroup_memory_and_invocations_of_every_adapter() {
         for columns in 1..=300 {
             for rows in [1000, 100_000] {
-                let size = ProductSize { groups: 1, rows, columns, depth: 100, phases: 1 };
+                let size = ProductSize { rows, columns, depth: 100, phases: 1 };
                 let default = WorkgroupTile::of(&size);
                 assert!((1..=MAX_TILE_SHAPES).contains(&default.alternatives(&size).len()), "{columns} columns");
                 for tile in tiles(&size) {
-                    let (covered, lanes) = (tile.covered(), tile.lanes());
+                    let (covered, lanes) = (tile.tile(), tile.lanes());
                     let origins = 16 * covered.rows; // a vec4 for each row
                     assert!(covered.rows >= ROWS_OF_EVERY_TILE && lanes >= ROWS_OF_EVERY_TILE, "{tile:?}");
                     let depth_sums = 4 * covered.rows.max(covered.columns);
@@ -389,16 +331,20 @@ mod tests {
         for columns in [1, 3, 8, 9, 64, 128, 1000] {
             for depth in [1, 16, 4096, 65_536, 1 << 22] {
                 for rows in [10, 1000, 100_000] {
-                    let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
-                    let stages = |rule: &SplitRule| depth.div_ceil(rule.splits(&size)).div_ceil(DEPTH);
-                    let of_kind = |is_gradient| stages(&WorkgroupTile::of(&size).split_rule(&size, is_gradient));
-                    let stages_of_tiles = of_kind(false).max(of_kind(true));
-                    // The first workgroups of a gradient of weights also sum up the columns of each stage.
-                    let of_tiles = tiles(&size).into_iter().map(|tile| stages_of_tiles * (tile.iterations() + DEPTH));
-                    let others = [direct_split_rule(&size), LaneTile::of(&size).split_rule(&size)];
-                    let of_others = others.iter().map(|rule| stages(rule) * rule.iterations);
-                    for iterations in of_tiles.chain(of_others) {
-                        assert!(iterations + 200 < MESA_LIMIT, "{columns} columns, depth {depth}: {iterations}");
+                    let size = ProductSize { rows, columns, depth, phases: 1 };
+                    for kernels in [KernelSet::Portable, KernelSet::Direct, KernelSet::Lanes] {
+                        for kind in [ProductKind::Forward, ProductKind::GradWeight] {
+                            let layout = ProductLayout::of(&size, kind, [1, 1], kernels);
+                            for tile in &layout.tiles {
+                                // The first workgroups of a gradient of weights also sum up the columns of each stage.
+                                let of_stage = tile.iterations + if layout.has_sums { DEPTH } else { 0 };
+                                let iterations = layout.split_depth / DEPTH * of_stage;
+                                assert!(
+                                    iterations + 200 < MESA_LIMIT,
+                                    "{columns} columns, depth {depth}: {iterations}"
+                                );
+                            }
+                        }
                     }
                 }
             }
@@ -407,17 +353,17 @@ mod tests {
 
     #[test]
     fn sums_are_cut_until_a_gpu_is_busy_as_far_as_that_pays() {
-        let splits = |is_weight_gradient, [rows, columns, depth]: [usize; 3]| {
-            let size = ProductSize { groups: 1, rows, columns, depth, phases: 1 };
-            ProductLayout::of(&size, KernelSet::Portable).splits(&size, is_weight_gradient).0
+        let splits = |kind, [rows, columns, depth]: [usize; 3]| {
+            let size = ProductSize { rows, columns, depth, phases: 1 };
+            ProductLayout::of(&size, kind, [1, 1], KernelSet::Portable).splits
         };
-        let product = |size| splits(false, size);
+        let product = |size| splits(ProductKind::Forward, size);
         assert_eq!(product([128, 64, 2304]), 18, "at least 128 terms each");
         assert_eq!(product([576, 256, 2048]), 3, "36 workgroups become 108 of 128");
         assert_eq!(product([1152, 256, 2048]), 3, "72 workgroups have terms enough to become 216 of 256");
         assert_eq!(product([1152, 256, 1152]), 1, "72 workgroups are more than half of 128, and 576 terms too few");
         assert_eq!(product([4608, 128, 4096]), 1, "144 workgroups are more than half of 256");
-        let gradient = |size| splits(true, size);
+        let gradient = |size| splits(ProductKind::GradWeight, size);
         assert_eq!(gradient([2048, 256, 1152]), 2, "128 workgroups become 256");
         assert_eq!(gradient([576, 128, 4608]), 14, "18 workgroups become 252 of 256");
         assert_eq!(gradient([400, 32, 6400]), 50, "at least 128 terms each");
