@@ -87,12 +87,12 @@ impl<'a> Lowering<'a> {
             (Op::Tick { .. }, Some(normal @ &Op::Normal { y, .. }))
                 if program.info(y).len() <= operations::MAX_NORMAL_BEHIND_TICK =>
             {
-                (two, vec![operations::tick_and_normal(op, normal, program)])
+                (two, operations::dispatches(normal, Some(op), program))
             }
-            (&Op::Batch { y, .. }, Some(concat @ &Op::Concat { a, .. })) if a == y => {
-                (two, vec![operations::batch_and_concat(op, concat, program)])
+            (&Op::Batch { y, .. }, Some(&Op::Concat { a, .. })) if a == y => {
+                (two, operations::dispatches(op, next, program))
             }
-            _ => (one, operations::dispatches(op, program)),
+            _ => (one, operations::dispatches(op, None, program)),
         }
     }
 

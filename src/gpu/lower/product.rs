@@ -115,7 +115,7 @@ impl<'a> Product<'a> {
         let of_left = summed == x && has_all(h, h_out) && has_all(w, w_out) && self.size.rows <= ROWS_OF_EVERY_TILE;
         // A result that is not split is copied once more by who adds partial sums.
         let is_cheap = self.output.splits > 1 || self.output.len <= MAX_COPIED;
-        let takes = (summed == dy || of_left) && is_cheap && self.layout.has_sums;
+        let takes = (summed == dy || of_left) && is_cheap && self.layout.has_sums();
         if takes {
             let mut bias_gradient = SplitSum::new(db, self.output.splits, program);
             self.output.leave_with(&mut bias_gradient);
@@ -158,7 +158,7 @@ impl<'a> Product<'a> {
     /// there would be too many.
     pub(super) fn statistics_parts(&self, groups: usize) -> Option<usize> {
         let parts = self.size.phases * (self.size.rows / groups).div_ceil(self.layout.rows_of_part());
-        (self.layout.has_sums && self.output.splits == 1 && parts <= MAX_PARTS).then_some(parts)
+        (self.layout.has_sums() && self.output.splits == 1 && parts <= MAX_PARTS).then_some(parts)
     }
 
     /// The dispatch of the product, and those that reduce its partial sums if no other kernel takes them.
@@ -254,7 +254,7 @@ impl<'a> Product<'a> {
     fn is_narrow(&self) -> bool {
         let ProductSize { columns, depth, rows, phases, .. } = self.size;
         let fits = columns <= 4 && depth <= 8192 && (64 * 128..=64 * MAX_WORKGROUPS).contains(&(rows * phases));
-        fits && self.kind != ProductKind::GradWeight && self.output.splits == 1 && self.layout.has_narrow_kernels
+        fits && self.kind != ProductKind::GradWeight && self.output.splits == 1 && self.layout.has_narrow_kernels()
     }
 }
 

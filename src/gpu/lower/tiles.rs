@@ -36,19 +36,12 @@ pub(super) struct ProductSize {
 
 /// Which kernels compute a product, with which tiles, and in how many partial sums.
 pub(super) struct ProductLayout {
+    /// The kernels.
+    kernels: KernelSet,
     /// The shader of the product.
     pub(super) shader: &'static str,
-    /// Its entry point, if that computes all three products.
-    entry: Option<&'static str>,
     /// The default tile, and then its alternatives.
     tiles: Vec<Tile>,
-    /// Whether an invocation computes a tile alone, and a workgroup 64 of them.
-    is_of_invocations: bool,
-    /// Whether there are kernels that sum up rows of tiles, for batch normalisation, and the depth of an operand, which is the gradient
-    /// of a bias.
-    pub(super) has_sums: bool,
-    /// Whether there are kernels for few columns, without tiles.
-    pub(super) has_narrow_kernels: bool,
     /// The number of partial sums of each element.
     pub(super) splits: usize,
     /// Terms of a partial sum; the last one may have fewer.
@@ -56,23 +49,23 @@ pub(super) struct ProductLayout {
 }
 
 impl ProductLayout {
-    /// The layout of a product, whose operands have these scales in f16. Cooperative matrices are for products with enough columns for a
-    /// square tile.
+    /// The layout of a product, whose operands have these scales in f16. The number of partial sums depends on the size alone, and not on
+    /// which tile is chosen, so that all tiles give the same bits.
     pub(super) fn of(size: &ProductSize, kind: ProductKind, [left, right]: [usize; 2], kernels: KernelSet) -> Self {
-        match kernels {
+        let (kernels, shader, tiles, goals) = match kernels {
             KernelSet::Lanes => {
                 // A CPU has few cores, and a shorter sum costs less than another dispatch.
                 let goal = SplitGoal { workgroups: 16, most: size.depth.div_ceil(65_536) };
-                let layout = Self::new("conv_lanes", vec![lane_tile(size, kind)], size, &[goal]);
-                Self { entry: Some("product"), ..layout }
+                (kernels, "conv_lanes", vec![lane_tile(size, kind)], vec![goal])
             }
             KernelSet::Direct => {
                 // A term is up to two iterations: one of the loop over taps, and one of that over channels.
-                let tile = Tile { rows: 4, columns: 4, iterations: 2 * DEPTH, overrides: Vec::new() };
+                let tile = Tile { rows: 4, columns: 4, iterations: 2 * DEPTH, overrides: Overrides::new() };
                 // Until all cores of a CPU have some workgroups.
                 let goal = SplitGoal { workgroups: 1024, most: size.depth.div_ceil(2048) };
-                Self { is_of_invocations: true, ..Self::new("conv_direct", vec![tile], size, &[goal]) }
+                (kernels, "conv_direct", vec![tile], vec![goal])
             }
+            // There are enough columns for a square tile.
             KernelSet::CooperativeMatrices { side, subgroup } if size.columns > 32 => {
                 let shader = if side == 8 { "conv_matrices_8" } else { "conv_matrices_16" };
                 // A subgroup has eight matrices of the square tile.
@@ -80,32 +73,27 @@ impl ProductLayout {
                 let mut tile = WorkgroupTile::SQUARE.tile();
                 tile.overrides = WorkgroupTile::SQUARE_OF_64.overrides(lanes);
                 tile.overrides.extend(overrides! { SUBGROUP: subgroup, SCALE_A: left, SCALE_B: right });
-                let layout = Self::new(shader, vec![tile], size, &WorkgroupTile::SQUARE.split_goals(size, kind));
-                Self { has_sums: true, ..layout }
+                (kernels, shader, vec![tile], WorkgroupTile::SQUARE.split_goals(size, kind))
             }
             KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => {
                 let default = WorkgroupTile::of(size);
-                let tiles = [default].into_iter().chain(default.alternatives(size)).map(WorkgroupTile::tile).collect();
-                let layout = Self::new("conv", tiles, size, &default.split_goals(size, kind));
-                Self { has_sums: true, has_narrow_kernels: true, ..layout }
+                let tiles = [default].into_iter().chain(default.alternatives(size)).map(WorkgroupTile::tile);
+                (KernelSet::Portable, "conv", tiles.collect(), default.split_goals(size, kind))
             }
-        }
+        };
+        let split_depth = size.depth.div_ceil(tiles[0].splits(size, &goals)).next_multiple_of(DEPTH);
+        Self { kernels, shader, tiles, splits: size.depth.div_ceil(split_depth), split_depth }
     }
 
-    /// The layout of a product that is cut for some goals. The number of partial sums depends on the size alone, and not on which tile is
-    /// chosen, so that all tiles give the same bits.
-    fn new(shader: &'static str, tiles: Vec<Tile>, size: &ProductSize, goals: &[SplitGoal]) -> Self {
-        let split_depth = size.depth.div_ceil(tiles[0].splits(size, goals)).next_multiple_of(DEPTH);
-        Self {
-            shader,
-            entry: None,
-            tiles,
-            is_of_invocations: false,
-            has_sums: false,
-            has_narrow_kernels: false,
-            splits: size.depth.div_ceil(split_depth),
-            split_depth,
-        }
+    /// Whether there are kernels that sum up rows of tiles, for batch normalisation, and the depth of an operand, which is the gradient
+    /// of a bias.
+    pub(super) fn has_sums(&self) -> bool {
+        !matches!(self.kernels, KernelSet::Lanes | KernelSet::Direct)
+    }
+
+    /// Whether there are kernels for few columns, without tiles.
+    pub(super) fn has_narrow_kernels(&self) -> bool {
+        self.kernels == KernelSet::Portable
     }
 
     /// Rows of a part, whose sums the kernels for batch normalisation write.
@@ -123,21 +111,20 @@ impl ProductLayout {
         groups: Option<usize>,
     ) -> Dispatch {
         let shape = |tile: &Tile| {
-            let [x, y, z] = tile.workgroups(size, groups.unwrap_or(1), self.splits);
-            let workgroups = if self.is_of_invocations {
-                let workgroups = (x * y).div_ceil(64);
-                let lines = workgroups.div_ceil(MAX_WORKGROUPS);
-                [workgroups.div_ceil(lines), lines, z]
-            } else {
-                [x, y, z]
-            };
+            let mut workgroups = tile.workgroups(size, groups.unwrap_or(1), self.splits);
+            if let (KernelSet::Direct, [x, y, z]) = (self.kernels, workgroups) {
+                // A tile is that of an invocation.
+                let count = (x * y).div_ceil(64);
+                let lines = count.div_ceil(MAX_WORKGROUPS);
+                workgroups = [count.div_ceil(lines), lines, z];
+            }
             TileShape { overrides: tile.overrides.clone(), workgroups }
         };
         let fits = |tile: &&Tile| groups.is_none() || tile.rows.is_multiple_of(self.rows_of_part());
         let is_allowed = |shape: &TileShape| shape.workgroups.iter().all(|&count| count <= MAX_WORKGROUPS);
         let tile_shapes = self.tiles[1..].iter().filter(fits).map(shape).filter(is_allowed).collect();
         let TileShape { overrides, workgroups } = shape(&self.tiles[0]);
-        let entry = self.entry.unwrap_or(entry);
+        let entry = if self.kernels == KernelSet::Lanes { "product" } else { entry };
         Dispatch { tile_shapes, ..kernel.overrides(overrides).dispatch(entry, workgroups) }
     }
 }
@@ -159,12 +146,16 @@ impl Tile {
         [size.columns.div_ceil(self.columns), rows, size.phases * splits]
     }
 
+    /// The number of tiles of a product that is not cut.
+    fn count(&self, size: &ProductSize) -> usize {
+        self.workgroups(size, 1, 1).iter().product()
+    }
+
     /// The number of partial sums of each element: where workgroups are few, until there are about as many as wanted, or partial sums
     /// are short, for the goal with the most partial sums; and always enough that no invocation runs more than 40,000 iterations, as
     /// Mesa before 25.1 ends all loops after 65,535.
     fn splits(&self, size: &ProductSize, goals: &[SplitGoal]) -> usize {
-        let workgroups: usize = self.workgroups(size, 1, 1).iter().product();
-        let wanted = goals.iter().map(|goal| (goal.workgroups / workgroups).min(goal.most)).max().unwrap_or(1);
+        let wanted = goals.iter().map(|goal| (goal.workgroups / self.count(size)).min(goal.most)).max().unwrap_or(1);
         wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
     }
 }
@@ -228,9 +219,7 @@ impl WorkgroupTile {
     fn of(size: &ProductSize) -> Self {
         let fits_wide = (size.columns - 1) % 128 >= 64;
         match size.columns {
-            _ if fits_wide && Self::WIDE.tile().workgroups(size, 1, 1).iter().product::<usize>() >= Self::MIN_WIDE => {
-                Self::WIDE
-            }
+            _ if fits_wide && Self::WIDE.tile().count(size) >= Self::MIN_WIDE => Self::WIDE,
             33.. => Self::SQUARE,
             17..=32 => Self::new(8, 32, [1, 1]),
             9..=16 => Self::new(4, 32, [1, 1]),
@@ -337,7 +326,7 @@ mod tests {
                             let layout = ProductLayout::of(&size, kind, [1, 1], kernels);
                             for tile in &layout.tiles {
                                 // The first workgroups of a gradient of weights also sum up the columns of each stage.
-                                let of_stage = tile.iterations + if layout.has_sums { DEPTH } else { 0 };
+                                let of_stage = tile.iterations + if layout.has_sums() { DEPTH } else { 0 };
                                 let iterations = layout.split_depth / DEPTH * of_stage;
                                 assert!(
                                     iterations + 200 < MESA_LIMIT,
