@@ -1,7 +1,6 @@
 //! Adam, and the gradients that wait for it in partial sums.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::kernel::{Kernel, elementwise, overrides};
 use super::operations::ema_overrides;
@@ -20,48 +19,34 @@ const MAX_GRADIENTS: usize = 64;
 /// The most partial sums of one gradient that Adam takes.
 const MAX_GRADIENT_SPLITS: usize = 512;
 
-/// A gradient in partial sums: a row of the table `waiting` of `adam.wgsl`.
-struct WaitingGradient {
-    /// Offset of the gradient in the tensor that Adam takes.
-    first: usize,
-    /// Elements of the gradient.
-    len: usize,
-    /// Partial sums of each element.
-    splits: usize,
-    /// Where they are in their scratch memory.
-    memory: Range<usize>,
-}
-
-/// The gradients that wait for each Adam, by its place in the list of operations.
+/// The gradients that wait for each Adam, by its place in the list of operations, with their offsets in the tensor that Adam takes.
 #[derive(Default)]
-pub(super) struct WaitingGradients(BTreeMap<usize, Vec<WaitingGradient>>);
+pub(super) struct WaitingGradients(BTreeMap<usize, Vec<(usize, SplitSum)>>);
 
 impl WaitingGradients {
-    /// Leaves results of one kernel side by side for Adam, if it is the first operation from `end` on that touches one of them and there
+    /// Leaves results of one kernel side by side for Adam, if it is the first operation from `from` on that touches one of them and there
     /// is room; returns whether it is.
-    pub(super) fn leave(&mut self, sums: &mut [&mut SplitSum], ops: &[Op], end: usize, program: &Program) -> bool {
+    pub(super) fn leave(&mut self, sums: &mut [&mut SplitSum], ops: &[Op], from: usize, program: &Program) -> bool {
         let has_room = |adam: &usize| self.0.get(adam).map_or(0, Vec::len) + sums.len() <= MAX_GRADIENTS;
         let taker =
-            |sum: &&mut SplitSum| adam_that_takes(sum.tensor, ops, end, program).filter(|(adam, _)| has_room(adam));
+            |sum: &&mut SplitSum| adam_that_takes(sum.tensor, ops, from, program).filter(|(adam, _)| has_room(adam));
         let takers: Vec<Option<(usize, usize)>> = sums.iter().map(taker).collect();
         // Behind everything that still waits; where nothing does, from the beginning again.
-        let start = self.0.values().flatten().map(|gradient| gradient.memory.end).max().unwrap_or(0);
-        let memory = sums.iter().fold(start, |end, sum| sum.memory_from(end).end);
-        let is_short = sums.iter().all(|sum| sum.splits <= MAX_GRADIENT_SPLITS);
-        if takers.iter().all(Option::is_none) || !is_short || memory > MAX_GRADIENT_PARTIALS {
-            return false;
-        }
-        let mut end = start;
-        for (sum, taker) in sums.iter_mut().zip(takers) {
-            let memory = sum.leave_at(GRADIENT_PARTIALS, end);
-            end = memory.end;
+        let mut end = self.0.values().flatten().map(|(_, sum)| sum.memory().end).max().unwrap_or(0);
+        let mut left: Vec<SplitSum> = sums.iter().map(|sum| SplitSum::clone(sum)).collect();
+        for (sum, taker) in left.iter_mut().zip(&takers) {
+            end = sum.leave_at(GRADIENT_PARTIALS, end);
             sum.is_taken = taker.is_some();
-            if let Some((adam, first)) = taker {
-                let (len, splits) = (sum.len, sum.splits);
-                self.0.entry(adam).or_default().push(WaitingGradient { first, len, splits, memory });
-            }
         }
-        true
+        let is_short = left.iter().all(|sum| sum.splits <= MAX_GRADIENT_SPLITS);
+        let leaves = takers.iter().any(Option::is_some) && is_short && end <= MAX_GRADIENT_PARTIALS;
+        for ((sum, left), taker) in sums.iter_mut().zip(left).zip(takers).filter(|_| leaves) {
+            if let Some((adam, first)) = taker {
+                self.0.entry(adam).or_default().push((first, left.clone()));
+            }
+            **sum = left;
+        }
+        leaves
     }
 
     /// The dispatch of the Adam at a place in the list, and of the EMA behind it if there is one.
@@ -69,12 +54,12 @@ impl WaitingGradients {
         let &Op::Adam { param, lr, beta1, beta2, eps, schedule, .. } = adam else { unreachable!("Adam") };
         let Schedule { warm_up, decay, steps, last } = schedule;
         let gradients = self.0.remove(&at).unwrap_or_default();
-        let row = |gradient: &WaitingGradient| {
-            [gradient.first, gradient.len, gradient.splits, gradient.memory.start].map(|number| number as u32)
+        let row = |(first, sum): &(usize, SplitSum)| {
+            [*first, sum.len, sum.splits, sum.memory().start].map(|number| number as u32)
         };
         // Every variable of an entry point is bound, so without such gradients there is a row that is not read.
         let table = if gradients.is_empty() { vec![0; 4] } else { gradients.iter().flat_map(row).collect() };
-        let end = gradients.iter().map(|gradient| gradient.memory.end).max().unwrap_or(1);
+        let end = gradients.iter().map(|(_, sum)| sum.memory().end).max().unwrap_or(1);
         let overrides = overrides! {
             LEN: program.info(param).len(),
             LR: lr,
@@ -117,6 +102,7 @@ fn adam_that_takes(gradient: TensorId, ops: &[Op], from: usize, program: &Progra
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::slice::from_ref;
 
     use super::super::kernel::{ELEMENTWISE, MAX_WORKGROUPS};

@@ -28,6 +28,14 @@ pub(super) enum NormInput<'a> {
     Partials(&'a SplitSum, Option<&'a SplitSum>),
 }
 
+/// The groups of images with statistics of their own.
+pub(super) fn groups_of(op: &Op) -> usize {
+    match *op {
+        Op::BatchNorm { groups, .. } | Op::BatchNormGrad { groups, .. } => groups,
+        _ => 1,
+    }
+}
+
 /// The number of rows of all groups together.
 fn rows_of(x: TensorId, program: &Program) -> usize {
     let [n, h, w, _] = program.nhwc(x);
@@ -53,12 +61,11 @@ pub(super) fn dispatches(
     program: &Program,
     kernels: KernelSet,
 ) -> Vec<Dispatch> {
-    let (x, groups) = match *op {
-        Op::BatchNorm { x, groups, .. } | Op::BatchNormGrad { x, groups, .. } => (x, groups),
-        Op::BatchNormEval { x, .. } => (x, 1),
-        _ => unreachable!("batch normalisation"),
+    let (Op::BatchNorm { x, .. } | Op::BatchNormEval { x, .. } | Op::BatchNormGrad { x, .. }) = *op else {
+        unreachable!("batch normalisation")
     };
-    let (rows, channels) = (rows_of(x, program) / groups, program.nhwc(x)[3]);
+    let (groups, channels) = (groups_of(op), program.nhwc(x)[3]);
+    let rows = rows_of(x, program) / groups;
     let slices = RowSlices::of(rows);
     let parts = if let NormInput::Sums(parts) = input { parts } else { slices.count };
     let overrides = overrides! { GROUPS: groups, ROWS: rows, C: channels, SLICE_ROWS: slices.rows, PARTS: parts };

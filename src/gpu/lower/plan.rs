@@ -13,7 +13,7 @@ use super::loss::{self, LogitTerms};
 use super::norm::{self, NormInput};
 use super::operations;
 use super::partials::SplitSum;
-use super::product::{NormSums, Product};
+use super::product::Product;
 use super::{Dispatch, KernelSet};
 use crate::program::{Access, Op, Operand, Program};
 
@@ -31,9 +31,9 @@ pub(in crate::gpu) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: Kern
     let mut lowering = Lowering { ops, program, kernels, waiting: WaitingGradients::default() };
     let (mut groups, mut start) = (Vec::new(), 0);
     while start < ops.len() {
-        let (end, dispatches) = lowering.group_from(start);
-        groups.push(Group { ops: &ops[start..end], dispatches });
-        start = end;
+        let (count, dispatches) = lowering.group_from(start);
+        groups.push(Group { ops: &ops[start..start + count], dispatches });
+        start += count;
     }
     groups
 }
@@ -48,15 +48,14 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    /// The end of the group that begins at an operation, and its dispatches.
+    /// The number of operations of the group that begins at `start`, and their dispatches.
     fn group_from(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
-        let (op, next, program) = (&self.ops[start], self.fusible(start, start + 1), self.program);
-        let (one, two) = (start + 1, start + 2);
+        let (op, next, program) = (&self.ops[start], self.fusible(start, 1), self.program);
         if let (&Op::Conv { y, .. }, Some(loss)) = (op, next)
             && loss::logits_of(loss) == Some(y)
             && let Some(terms) = LogitTerms::of_layer(op, program)
         {
-            return (two, vec![loss::dispatch(loss, Some(terms), program)]);
+            return (2, vec![loss::dispatch(loss, Some(terms), program)]);
         }
         match (op, next) {
             (Op::Conv { .. } | Op::ConvGradInput { .. }, _) => self.product(start),
@@ -65,34 +64,34 @@ impl<'a> Lowering<'a> {
                 let slices = RowSlices::of(program.info(dy).len() / program.info(db).len());
                 let mut sum = SplitSum::new(db, slices.count, program);
                 if sum.is_partial() {
-                    self.waiting.leave(&mut [&mut sum], self.ops, one, program);
+                    self.waiting.leave(&mut [&mut sum], self.ops, start + 1, program);
                 }
-                (one, operations::bias_grad(op, &sum, &slices))
+                (1, operations::bias_grad(op, &sum, &slices))
             }
             (Op::BatchNorm { .. } | Op::BatchNormEval { .. }, _) => {
                 let activation = self.activation_behind(start);
-                (one + usize::from(activation.is_some()), self.norm(op, activation))
+                (1 + usize::from(activation.is_some()), self.norm(op, activation, NormInput::Complete))
             }
             (&Op::ActivationGrad { dx, .. }, Some(norm @ &Op::BatchNormGrad { dy, .. })) if dx == dy => {
-                (two, self.norm(norm, Some(op)))
+                (2, self.norm(norm, Some(op), NormInput::Complete))
             }
-            (Op::BatchNormGrad { .. }, _) => (one, self.norm(op, None)),
+            (Op::BatchNormGrad { .. }, _) => (1, self.norm(op, None, NormInput::Complete)),
             (Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. }, _) => {
-                (one, vec![loss::dispatch(op, None, program)])
+                (1, vec![loss::dispatch(op, None, program)])
             }
-            (&Op::Adam { param, .. }, Some(ema @ &Op::Ema { param: averaged, .. })) if param == averaged => {
-                (two, vec![self.waiting.dispatch(start, op, Some(ema), program)])
+            (&Op::Adam { param, .. }, Some(&Op::Ema { param: averaged, .. })) if param == averaged => {
+                (2, vec![self.waiting.dispatch(start, op, next, program)])
             }
-            (Op::Adam { .. }, _) => (one, vec![self.waiting.dispatch(start, op, None, program)]),
+            (Op::Adam { .. }, _) => (1, vec![self.waiting.dispatch(start, op, None, program)]),
             (Op::Tick { .. }, Some(normal @ &Op::Normal { y, .. }))
                 if program.info(y).len() <= operations::MAX_NORMAL_BEHIND_TICK =>
             {
-                (two, operations::dispatches(normal, Some(op), program))
+                (2, operations::dispatches(normal, Some(op), program))
             }
             (&Op::Batch { y, .. }, Some(&Op::Concat { a, .. })) if a == y => {
-                (two, operations::dispatches(op, next, program))
+                (2, operations::dispatches(op, next, program))
             }
-            _ => (one, operations::dispatches(op, None, program)),
+            _ => (1, operations::dispatches(op, None, program)),
         }
     }
 
@@ -101,24 +100,25 @@ impl<'a> Lowering<'a> {
     fn product(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
         let program = self.program;
         let mut product = Product::of(&self.ops[start], program, self.kernels);
-        let mut end = start + 1;
-        product.activation = self.fusible(start, end).filter(|op| product.takes_activation(op, program));
-        end += usize::from(product.activation.is_some());
-        product.next_layer = self.fusible(start, end).filter(|op| product.takes_layer(op, program));
+        product.activation = self.fusible(start, 1).filter(|op| product.takes_activation(op, program));
+        let count = 1 + usize::from(product.activation.is_some());
+        product.next_layer = self.fusible(start, count).filter(|op| product.takes_layer(op, program));
         if product.next_layer.is_some() {
-            return (end + 1, product.dispatches(program));
+            return (count + 1, product.dispatches(program));
         }
-        let activation = self.activation_behind(end);
-        let reader_end = end + 1 + usize::from(activation.is_some());
-        let reader = self.ops.get(end).filter(|_| self.may_share_a_dispatch(start..reader_end));
-        match reader.and_then(|reader| self.with_reader(&mut product, reader, activation, reader_end)) {
-            Some(dispatches) => (reader_end, dispatches),
-            None => (end, product.dispatches(program)),
+        let activation = self.activation_behind(start + count);
+        let end = start + count + 1 + usize::from(activation.is_some());
+        if end <= self.ops.len()
+            && self.may_share_a_dispatch(start..end)
+            && let Some(dispatches) = self.with_reader(&mut product, &self.ops[start + count], activation, end)
+        {
+            return (end - start, dispatches);
         }
+        (count, product.dispatches(program))
     }
 
     /// The dispatches of a product and of the operation behind it, if that takes partial sums or statistics of the product. Batch
-    /// normalisation may have an activation behind it.
+    /// normalisation may have an activation behind it. `end` is the place of the next operation.
     fn with_reader(
         &mut self,
         product: &mut Product<'a>,
@@ -126,9 +126,9 @@ impl<'a> Lowering<'a> {
         activation: Option<&'a Op>,
         end: usize,
     ) -> Option<Vec<Dispatch>> {
-        let (program, kernels) = (self.program, self.kernels);
+        let program = self.program;
         let (result, is_split) = (product.output.tensor, product.output.splits > 1);
-        let (x, groups, daffine) = match (reader, product.activation) {
+        let (x, daffine) = match (reader, product.activation) {
             // A bias is one number.
             (loss, None) if loss::logits_of(loss) == Some(result) && is_split && program.nhwc(result)[3] == 1 => {
                 product.output.is_taken = true;
@@ -137,25 +137,24 @@ impl<'a> Lowering<'a> {
                 return Some([product.dispatches(program), vec![loss]].concat());
             }
             _ if product.bias.is_some() => return None,
-            (&Op::BatchNorm { x, groups, .. }, None) if x == result => (x, groups, None),
+            (&Op::BatchNorm { x, .. }, None) if x == result => (x, None),
             // A reshape before the gradient of the activation gives it other channels than the product has columns.
-            (&Op::BatchNormGrad { x, dy, groups, daffine, .. }, Some(&Op::ActivationGrad { dx, .. }))
+            (&Op::BatchNormGrad { x, dy, daffine, .. }, Some(&Op::ActivationGrad { dx, .. }))
                 if dx == dy && program.shape(dx) == program.shape(result) =>
             {
-                (x, groups, Some(daffine))
+                (x, Some(daffine))
             }
             _ => return None,
         };
         if !is_split {
-            let parts = product.statistics_parts(groups)?;
-            product.sums = Some(NormSums { norm: reader, groups, parts });
-            let norm = norm::dispatches(reader, activation, NormInput::Sums(parts), program, kernels);
+            let parts = product.take_norm(reader)?;
+            let norm = self.norm(reader, activation, NormInput::Sums(parts));
             return Some([product.dispatches(program), norm].concat());
         }
-        // The gradient in one dispatch takes partial sums only where Adam takes the gradient of scale and shift next to them.
+        // The gradient in one dispatch takes partial sums only where Adam takes the gradient of scale and shift, beside them.
         let mut beside = None;
         if let Some(daffine) = daffine
-            && norm::is_one_dispatch(x, true, program, kernels)
+            && norm::is_one_dispatch(x, true, program, self.kernels)
         {
             let daffine = beside.insert(SplitSum::new(daffine?, 1, program));
             let may_add = norm::may_add_in_one_dispatch(x, product.output.splits, program);
@@ -164,10 +163,9 @@ impl<'a> Lowering<'a> {
             }
         }
         product.output.is_taken = true;
-        // The gradient of an activation can only be computed from the sum of the partial sums.
+        // Who adds the partial sums computes what follows from the sum.
         let activation = product.activation.take().or(activation);
-        let input = NormInput::Partials(&product.output, beside.as_ref());
-        let norm = norm::dispatches(reader, activation, input, program, kernels);
+        let norm = self.norm(reader, activation, NormInput::Partials(&product.output, beside.as_ref()));
         Some([product.dispatches(program), norm].concat())
     }
 
@@ -175,25 +173,24 @@ impl<'a> Lowering<'a> {
     fn weight_gradient(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
         let mut product = Product::of(&self.ops[start], self.program, self.kernels);
         let takes_bias = product.take_bias_gradient(self.ops.get(start + 1), self.program);
-        let end = start + 1 + usize::from(takes_bias);
-        self.waiting.leave(&mut product.partial_gradients(), self.ops, end, self.program);
-        (end, product.dispatches(self.program))
+        let count = 1 + usize::from(takes_bias);
+        self.waiting.leave(&mut product.partial_gradients(), self.ops, start + count, self.program);
+        (count, product.dispatches(self.program))
     }
 
-    /// Batch normalisation or its gradient, of a complete operand.
-    fn norm(&self, op: &Op, activation: Option<&Op>) -> Vec<Dispatch> {
-        norm::dispatches(op, activation, NormInput::Complete, self.program, self.kernels)
+    fn norm(&self, op: &Op, activation: Option<&Op>, input: NormInput) -> Vec<Dispatch> {
+        norm::dispatches(op, activation, input, self.program, self.kernels)
     }
 
-    /// The activation of what batch normalisation computes, if it comes next.
+    /// The activation of what batch normalisation at a place computes, if it comes next.
     fn activation_behind(&self, norm: usize) -> Option<&'a Op> {
         let (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }) = self.ops.get(norm)? else { return None };
-        self.fusible(norm, norm + 1).filter(|next| matches!(next, Op::Activation { x, .. } if *x == y))
+        self.fusible(norm, 1).filter(|next| matches!(next, Op::Activation { x, .. } if *x == y))
     }
 
-    /// The operation at `end`, if one dispatch may compute it with all from `start` on.
-    fn fusible(&self, start: usize, end: usize) -> Option<&'a Op> {
-        self.ops.get(end).filter(|_| self.may_share_a_dispatch(start..end + 1))
+    /// The operation behind `count` others from `start` on, if one dispatch may compute it with them.
+    fn fusible(&self, start: usize, count: usize) -> Option<&'a Op> {
+        self.ops.get(start + count).filter(|_| self.may_share_a_dispatch(start..start + count + 1))
     }
 
     /// WebGPU's rule for one dispatch: it may read a buffer through several bindings, or write it through one.

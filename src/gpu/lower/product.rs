@@ -1,6 +1,7 @@
 //! Convolution and its gradients as matrix products, each with the neighbours that its kernels compute as well.
 
 use super::kernel::{ELEMENTWISE, Kernel, MAX_WORKGROUPS, Overrides, are_same_elements, elementwise, overrides};
+use super::norm::groups_of;
 use super::partials::SplitSum;
 use super::tiles::{ProductKind, ProductLayout, ProductSize, ROWS_OF_EVERY_TILE};
 use super::{Dispatch, KernelSet, Resource};
@@ -26,16 +27,6 @@ pub(super) fn linear_layer(op: &Op, program: &Program) -> Option<[usize; 3]> {
     is_linear.then_some([rows, program.info(x).len() / rows, columns])
 }
 
-/// Sums of a result over rows, for the operation behind the product.
-pub(super) struct NormSums<'a> {
-    /// Batch normalisation, which needs statistics, or its gradient, which needs those of the gradient.
-    pub(super) norm: &'a Op,
-    /// The groups of images with sums of their own.
-    pub(super) groups: usize,
-    /// The number of parts of each group that are summed up.
-    pub(super) parts: usize,
-}
-
 /// A convolution, its gradient for the input, which also is a transposed convolution, or its gradient for the weights.
 pub(super) struct Product<'a> {
     op: &'a Op,
@@ -49,8 +40,8 @@ pub(super) struct Product<'a> {
     pub(super) bias_gradient: Option<SplitSum>,
     /// The activation of the result, or the gradient of an activation, which the epilogue of the product computes.
     pub(super) activation: Option<&'a Op>,
-    /// The sums that the epilogue computes.
-    pub(super) sums: Option<NormSums<'a>>,
+    /// Batch normalisation, or its gradient, for which the epilogue sums up rows, and the number of parts of a group that it sums up.
+    norm: Option<(&'a Op, usize)>,
     /// The next layer, which the dispatch that reduces the partial sums computes as well.
     pub(super) next_layer: Option<&'a Op>,
     size: ProductSize,
@@ -94,7 +85,7 @@ impl<'a> Product<'a> {
             output: SplitSum::new(result, layout.splits, program),
             bias_gradient: None,
             activation: None,
-            sums: None,
+            norm: None,
             next_layer: None,
             size,
             layout,
@@ -154,21 +145,23 @@ impl<'a> Product<'a> {
         [&mut self.output].into_iter().chain(&mut self.bias_gradient).filter(|sum| sum.is_partial()).collect()
     }
 
-    /// The number of parts of each group that its kernel sums up for batch normalisation; none where there is no such kernel, or where
-    /// there would be too many.
-    pub(super) fn statistics_parts(&self, groups: usize) -> Option<usize> {
-        let parts = self.size.phases * (self.size.rows / groups).div_ceil(self.layout.rows_of_part());
-        (self.layout.has_sums() && self.output.splits == 1 && parts <= MAX_PARTS).then_some(parts)
+    /// Lets the epilogue sum up rows for batch normalisation, or for its gradient. Returns the number of parts of each group whose sums it
+    /// writes; none where there is no such kernel, or where there would be too many.
+    pub(super) fn take_norm(&mut self, norm: &'a Op) -> Option<usize> {
+        let rows = self.size.rows / groups_of(norm);
+        let parts = self.size.phases * rows.div_ceil(self.layout.rows_of_part());
+        self.norm = (self.layout.has_sums() && parts <= MAX_PARTS).then_some((norm, parts));
+        self.norm.map(|(_, parts)| parts)
     }
 
     /// The dispatch of the product, and those that reduce its partial sums if no other kernel takes them.
     pub(super) fn dispatches(&self, program: &Program) -> Vec<Dispatch> {
-        let sizes = overrides! { SPLITS: self.output.splits, SPLIT_DEPTH: self.layout.split_depth };
+        let (splits, split_depth) = (self.output.splits, self.layout.split_depth);
+        let has_bias = u8::from(self.bias.is_some());
         let kernel = Kernel::new(self.op, self.layout.shader, self.overrides.clone())
-            .overrides(overrides! { HAS_BIAS: u8::from(self.bias.is_some()) })
+            .overrides(overrides! { HAS_BIAS: has_bias, SPLITS: splits, SPLIT_DEPTH: split_depth })
             // Every variable of an entry point is bound, so what is absent is some tensor that is only read.
             .tensor("b", self.bias.unwrap_or(self.left))
-            .overrides(sizes)
             .tensor("left", self.left)
             .tensor("right", self.right)
             .bind("partials", self.output.resource());
@@ -204,17 +197,18 @@ impl<'a> Product<'a> {
 
     /// The kernel with what it computes from a complete result beside storing it.
     fn with_epilogue(&self, kernel: Kernel) -> Kernel {
-        let kernel = match self.sums {
+        let kernel = match self.norm {
             None => kernel,
-            Some(NormSums { norm, groups, parts }) => {
-                let kernel = kernel
-                    .overrides(overrides! { GROUPS: groups, PARTS: parts, PART_ROWS: self.layout.rows_of_part() })
-                    .scratch("sums", groups * parts * (2 * self.size.columns + 1));
-                match *norm {
-                    Op::BatchNormGrad { x, saved, .. } => kernel.tensor("normalised_x", x).tensor("saved", saved),
-                    _ => kernel,
-                }
+            Some((norm, parts)) => {
+                let (groups, rows) = (groups_of(norm), self.layout.rows_of_part());
+                kernel
+                    .overrides(overrides! { GROUPS: groups, PARTS: parts, PART_ROWS: rows })
+                    .scratch("sums", groups * parts * (2 * self.size.columns + 1))
             }
+        };
+        let kernel = match self.norm {
+            Some((&Op::BatchNormGrad { x, saved, .. }, _)) => kernel.tensor("normalised_x", x).tensor("saved", saved),
+            _ => kernel,
         };
         let (kind, is_backward, y, result) = match self.activation {
             Some(&Op::Activation { kind, y, .. }) => (Some(kind), false, self.left, Resource::Tensor(y)),
@@ -238,15 +232,15 @@ impl<'a> Product<'a> {
             }
             ProductKind::GradWeight => ["grad_weight"; 4],
         };
-        let (entry, groups) = match self.sums {
-            Some(NormSums { norm: Op::BatchNorm { .. }, groups, .. }) => (with_statistics, Some(groups)),
-            Some(NormSums { groups, .. }) => (with_gradient_sums, Some(groups)),
+        let entry = match self.norm {
+            Some((Op::BatchNorm { .. }, _)) => with_statistics,
+            Some(_) => with_gradient_sums,
             None if self.is_narrow() => {
                 return kernel.dispatch(narrow, [self.size.rows.div_ceil(64), 1, self.size.phases]);
             }
-            None => (plain, None),
+            None => plain,
         };
-        self.layout.dispatch(kernel, entry, &self.size, groups)
+        self.layout.dispatch(kernel, entry, &self.size, self.norm.map(|(norm, _)| groups_of(norm)))
     }
 
     /// Whether one invocation computes all columns of a row: where they are so few that a tile would be mostly empty, rows are enough

@@ -76,9 +76,9 @@ impl ProductLayout {
                 (kernels, shader, vec![tile], WorkgroupTile::SQUARE.split_goals(size, kind))
             }
             KernelSet::Portable | KernelSet::CooperativeMatrices { .. } => {
-                let default = WorkgroupTile::of(size);
-                let tiles = [default].into_iter().chain(default.alternatives(size)).map(WorkgroupTile::tile);
-                (KernelSet::Portable, "conv", tiles.collect(), default.split_goals(size, kind))
+                let all = WorkgroupTile::all_for(size);
+                let goals = all[0].split_goals(size, kind);
+                (KernelSet::Portable, "conv", all.into_iter().map(WorkgroupTile::tile).collect(), goals)
             }
         };
         let split_depth = size.depth.div_ceil(tiles[0].splits(size, &goals)).next_multiple_of(DEPTH);
@@ -215,26 +215,23 @@ impl WorkgroupTile {
     /// The fewest workgroups for which a product has the wide tile: about two for each core of a large GPU.
     const MIN_WIDE: usize = 256;
 
-    /// The default tile of hardware. Where there are few columns, it is narrower and taller.
-    fn of(size: &ProductSize) -> Self {
+    /// The default tile of hardware, and then alternatives, which may be faster on one adapter or another. Where there are few columns, the
+    /// default is narrower and taller.
+    fn all_for(size: &ProductSize) -> Vec<Self> {
         let fits_wide = (size.columns - 1) % 128 >= 64;
-        match size.columns {
+        let default = match size.columns {
             _ if fits_wide && Self::WIDE.tile().count(size) >= Self::MIN_WIDE => Self::WIDE,
             33.. => Self::SQUARE,
             17..=32 => Self::new(8, 32, [1, 1]),
             9..=16 => Self::new(4, 32, [1, 1]),
             _ => Self::new(2, 32, [1, 1]),
-        }
-    }
-
-    /// Alternatives, which may be faster on one adapter or another.
-    fn alternatives(self, size: &ProductSize) -> Vec<Self> {
-        let rolled = Self { rolled: true, ..self };
-        match self {
-            Self::WIDE => vec![Self::SQUARE, Self::WIDE_OF_128, Self::SQUARE_OF_64, rolled],
-            Self::SQUARE if size.columns > 64 => vec![Self::WIDE, Self::SQUARE_OF_64, rolled],
-            Self::SQUARE => vec![Self { swizzled: true, ..self }, Self::SQUARE_OF_64, rolled],
-            _ => vec![Self { swizzled: true, ..self }, rolled],
+        };
+        let [swizzled, rolled] = [Self { swizzled: true, ..default }, Self { rolled: true, ..default }];
+        match default {
+            Self::WIDE => vec![default, Self::SQUARE, Self::WIDE_OF_128, Self::SQUARE_OF_64, rolled],
+            Self::SQUARE if size.columns > 64 => vec![default, Self::WIDE, Self::SQUARE_OF_64, rolled],
+            Self::SQUARE => vec![default, swizzled, Self::SQUARE_OF_64, rolled],
+            _ => vec![default, swizzled, rolled],
         }
     }
 
@@ -279,20 +276,14 @@ mod tests {
     use super::super::MESA_LIMIT;
     use super::*;
 
-    /// The default tile and its alternatives.
-    fn tiles(size: &ProductSize) -> Vec<WorkgroupTile> {
-        let default = WorkgroupTile::of(size);
-        [vec![default], default.alternatives(size)].concat()
-    }
-
     #[test]
     fn tiles_fit_into_the_workgroup_memory_and_invocations_of_every_adapter() {
         for columns in 1..=300 {
             for rows in [1000, 100_000] {
                 let size = ProductSize { rows, columns, depth: 100, phases: 1 };
-                let default = WorkgroupTile::of(&size);
-                assert!((1..=MAX_TILE_SHAPES).contains(&default.alternatives(&size).len()), "{columns} columns");
-                for tile in tiles(&size) {
+                let all = WorkgroupTile::all_for(&size);
+                assert!((2..=1 + MAX_TILE_SHAPES).contains(&all.len()), "{columns} columns");
+                for tile in all {
                     let (covered, lanes) = (tile.tile(), tile.lanes());
                     let origins = 16 * covered.rows; // a vec4 for each row
                     assert!(covered.rows >= ROWS_OF_EVERY_TILE && lanes >= ROWS_OF_EVERY_TILE, "{tile:?}");
