@@ -25,14 +25,16 @@ pub(super) struct Kernel {
     shader: &'static str,
     overrides: Overrides,
     bindings: BTreeMap<&'static str, Resource>,
+    /// The operation's first operand.
+    first: TensorId,
 }
 
 impl Kernel {
     /// A kernel of a shader whose variables have the names of the operation's operands.
     pub(super) fn new(op: &Op, shader: &'static str, overrides: Overrides) -> Self {
-        let operands = op.operands().into_iter();
-        let bindings = operands.map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
-        Self { shader, overrides, bindings }
+        let operands = op.operands();
+        let bindings = operands.iter().map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
+        Self { shader, overrides, bindings, first: operands[0].tensor }
     }
 
     /// The kernel of another shader with the same overrides and bindings.
@@ -68,6 +70,13 @@ impl Kernel {
         self.bind(name, Resource::Tensor(tensor))
     }
 
+    /// Binds a tensor that may be absent to a variable. Every variable of an entry point is bound, so what is absent is the operation's first
+    /// operand, which is only read.
+    pub(super) fn optional(self, name: &'static str, tensor: Option<TensorId>) -> Self {
+        let first = self.first;
+        self.tensor(name, tensor.unwrap_or(first))
+    }
+
     /// Binds `len` elements of the scratch memory of the variable's name.
     pub(super) fn scratch(self, name: &'static str, len: usize) -> Self {
         self.bind(name, Resource::Scratch(name, 0..len))
@@ -75,7 +84,7 @@ impl Kernel {
 
     /// The dispatch of an entry point.
     pub(super) fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
-        let Self { shader, overrides, bindings } = self;
+        let Self { shader, overrides, bindings, .. } = self;
         Dispatch { shader, entry, overrides, bindings, workgroups, tile_shapes: Vec::new() }
     }
 }

@@ -46,12 +46,12 @@ pub(super) fn logits_of(op: &Op) -> Option<TensorId> {
 
 /// The dispatch of a loss on complete logits, or on those that it computes.
 pub(super) fn dispatch(op: &Op, terms: Option<LogitTerms>, program: &Program) -> Dispatch {
-    let (entry, clock, logits, halves, kind, history, column, smoothing, reals) = match *op {
-        Op::DiscriminatorLoss { clock, logits, history, kind, smoothing, column, .. } => {
-            ("discriminator", clock, logits, 2, kind, history, column, smoothing, None)
+    let (entry, logits, halves, kind, history, column, smoothing, reals) = match *op {
+        Op::DiscriminatorLoss { logits, history, kind, smoothing, column, .. } => {
+            ("discriminator", logits, 2, kind, history, column, smoothing, None)
         }
-        Op::GeneratorLoss { clock, logits, reals, history, kind, column, .. } => {
-            ("generator", clock, logits, 1, kind, history, column, 0.0, reals)
+        Op::GeneratorLoss { logits, reals, history, kind, column, .. } => {
+            ("generator", logits, 1, kind, history, column, 0.0, reals)
         }
         _ => unreachable!("a loss"),
     };
@@ -59,16 +59,15 @@ pub(super) fn dispatch(op: &Op, terms: Option<LogitTerms>, program: &Program) ->
     let kernel = Kernel::new(op, "loss", overrides! { N: count / halves, KIND: kind as usize })
         .overrides(history_overrides(program, history, column))
         .overrides(overrides! { SMOOTHING: smoothing })
-        // Every variable of an entry point is bound: those that are absent to a tensor that is only read.
-        .tensor("reals", reals.unwrap_or(clock));
+        .optional("reals", reals);
     let kernel = match terms {
-        None => kernel.tensor("terms", clock).tensor("w", clock).tensor("b", clock),
+        None => kernel.optional("terms", None).optional("w", None).optional("b", None),
         Some(LogitTerms { terms, count: of_each, w, b }) => kernel
             .overrides(overrides! { TERMS: of_each, LOGITS: count, HAS_BIAS: u8::from(b.is_some()) })
             .overrides(w.map_or(Overrides::new(), |_| overrides! { IS_LAYER: u8::from(true) }))
             .bind("terms", terms)
-            .tensor("w", w.unwrap_or(clock))
-            .tensor("b", b.unwrap_or(clock)),
+            .optional("w", w)
+            .optional("b", b),
     };
     kernel.dispatch(entry, [1, 1, 1])
 }

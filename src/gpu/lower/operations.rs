@@ -59,16 +59,15 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             };
             (kernel("augment", seeded(seed, overrides)), "forward", [n, 1, 1])
         }
-        Op::DiffAugment { clock, x, strength, seed, stream, changes, first, .. }
-        | Op::DiffAugmentGrad { clock, dy: x, strength, seed, stream, changes, first, .. } => {
+        Op::DiffAugment { x, strength, seed, stream, changes, first, .. }
+        | Op::DiffAugmentGrad { dy: x, strength, seed, stream, changes, first, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             let overrides = overrides! {
                 H: h, W: w, C: c, STREAM: stream, FIRST: first, ADAPTED: u8::from(strength.is_some()),
                 TRANSLATION: u8::from(changes.translation), CUTOUT: u8::from(changes.cutout), COLOUR: u8::from(changes.colour)
             };
             let kernel = kernel("diff_augment", seeded(seed, overrides));
-            // Every variable of an entry point is bound.
-            (kernel.tensor("strength", strength.unwrap_or(clock)), forward_or_grad, [n, 1, 1])
+            (kernel.optional("strength", strength), forward_or_grad, [n, 1, 1])
         }
         Op::AdaptAugment { history, target, rate, column, .. } => {
             let kernel = kernel("adapt_augment", history_overrides(program, history, column));

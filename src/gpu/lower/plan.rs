@@ -11,7 +11,7 @@ use super::adam::WaitingGradients;
 use super::kernel::{RowSlices, are_same_elements};
 use super::loss::{self, LogitTerms};
 use super::norm::{self, NormInput};
-use super::operations;
+use super::operations::{self, MAX_NORMAL_BEHIND_TICK};
 use super::partials::SplitSum;
 use super::product::Product;
 use super::{Dispatch, KernelSet};
@@ -50,49 +50,48 @@ struct Lowering<'a> {
 impl<'a> Lowering<'a> {
     /// The number of operations of the group that begins at `start`, and their dispatches.
     fn group_from(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
-        let (op, next, program) = (&self.ops[start], self.fusible(start, 1), self.program);
-        if let (&Op::Conv { y, .. }, Some(loss)) = (op, next)
-            && loss::logits_of(loss) == Some(y)
-            && let Some(terms) = LogitTerms::of_layer(op, program)
-        {
-            return (2, vec![loss::dispatch(loss, Some(terms), program)]);
-        }
-        match (op, next) {
-            (Op::Conv { .. } | Op::ConvGradInput { .. }, _) => self.product(start),
-            (Op::ConvGradWeight { .. }, _) => self.weight_gradient(start),
+        let (op, neighbour, program) = (&self.ops[start], self.neighbour(start), self.program);
+        let dispatches = match (op, neighbour) {
+            (Op::Conv { .. } | Op::ConvGradInput { .. }, None) => return self.product(start),
+            (Op::ConvGradWeight { .. }, _) => return self.weight_gradient(start),
             (&Op::BiasGrad { dy, db }, _) => {
                 let slices = RowSlices::of(program.info(dy).len() / program.info(db).len());
                 let mut sum = SplitSum::new(db, slices.count, program);
                 if sum.is_partial() {
                     self.waiting.leave(&mut [&mut sum], self.ops, start + 1, program);
                 }
-                (1, operations::bias_grad(op, &sum, &slices))
+                operations::bias_grad(op, &sum, &slices)
             }
-            (Op::BatchNorm { .. } | Op::BatchNormEval { .. }, _) => {
-                let activation = self.activation_behind(start);
-                (1 + usize::from(activation.is_some()), self.norm(op, activation, NormInput::Complete))
+            (Op::BatchNorm { .. } | Op::BatchNormEval { .. } | Op::BatchNormGrad { .. }, activation) => {
+                self.norm(op, activation, NormInput::Complete)
             }
-            (&Op::ActivationGrad { dx, .. }, Some(norm @ &Op::BatchNormGrad { dy, .. })) if dx == dy => {
-                (2, self.norm(norm, Some(op), NormInput::Complete))
+            (Op::ActivationGrad { .. }, Some(norm)) => self.norm(norm, Some(op), NormInput::Complete),
+            (layer @ Op::Conv { .. }, Some(loss)) => {
+                vec![loss::dispatch(loss, LogitTerms::of_layer(layer, program), program)]
             }
-            (Op::BatchNormGrad { .. }, _) => (1, self.norm(op, None, NormInput::Complete)),
-            (Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. }, _) => {
-                (1, vec![loss::dispatch(op, None, program)])
+            (Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. }, _) => vec![loss::dispatch(op, None, program)],
+            (Op::Adam { .. }, ema) => vec![self.waiting.dispatch(start, op, ema, program)],
+            (Op::Tick { .. }, Some(normal)) => operations::dispatches(normal, Some(op), program),
+            _ => operations::dispatches(op, neighbour, program),
+        };
+        (1 + usize::from(neighbour.is_some()), dispatches)
+    }
+
+    /// The operation behind the one at a place, if one kernel computes both. Products have [more neighbours](Self::product).
+    fn neighbour(&self, at: usize) -> Option<&'a Op> {
+        let (op, next) = (self.ops.get(at)?, self.fusible(at, 1)?);
+        let is_fused = match (op, next) {
+            (&Op::Conv { y, .. }, loss) => {
+                loss::logits_of(loss) == Some(y) && LogitTerms::of_layer(op, self.program).is_some()
             }
-            (&Op::Adam { param, .. }, Some(&Op::Ema { param: averaged, .. })) if param == averaged => {
-                (2, vec![self.waiting.dispatch(start, op, next, program)])
-            }
-            (Op::Adam { .. }, _) => (1, vec![self.waiting.dispatch(start, op, None, program)]),
-            (Op::Tick { .. }, Some(normal @ &Op::Normal { y, .. }))
-                if program.info(y).len() <= operations::MAX_NORMAL_BEHIND_TICK =>
-            {
-                (2, operations::dispatches(normal, Some(op), program))
-            }
-            (&Op::Batch { y, .. }, Some(&Op::Concat { a, .. })) if a == y => {
-                (2, operations::dispatches(op, next, program))
-            }
-            _ => (1, operations::dispatches(op, None, program)),
-        }
+            (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }, &Op::Activation { x, .. }) => x == y,
+            (&Op::ActivationGrad { dx, .. }, &Op::BatchNormGrad { dy, .. }) => dy == dx,
+            (&Op::Adam { param, .. }, &Op::Ema { param: averaged, .. }) => averaged == param,
+            (Op::Tick { .. }, &Op::Normal { y, .. }) => self.program.info(y).len() <= MAX_NORMAL_BEHIND_TICK,
+            (&Op::Batch { y, .. }, &Op::Concat { a, .. }) => a == y,
+            _ => false,
+        };
+        is_fused.then_some(next)
     }
 
     /// A product with the activation that its epilogue computes, and the next layer, batch normalisation or loss if that takes what the
@@ -106,7 +105,7 @@ impl<'a> Lowering<'a> {
         if product.next_layer.is_some() {
             return (count + 1, product.dispatches(program));
         }
-        let activation = self.activation_behind(start + count);
+        let activation = self.neighbour(start + count);
         let end = start + count + 1 + usize::from(activation.is_some());
         if end <= self.ops.len()
             && self.may_share_a_dispatch(start..end)
@@ -180,12 +179,6 @@ impl<'a> Lowering<'a> {
 
     fn norm(&self, op: &Op, activation: Option<&Op>, input: NormInput) -> Vec<Dispatch> {
         norm::dispatches(op, activation, input, self.program, self.kernels)
-    }
-
-    /// The activation of what batch normalisation at a place computes, if it comes next.
-    fn activation_behind(&self, norm: usize) -> Option<&'a Op> {
-        let (&Op::BatchNorm { y, .. } | &Op::BatchNormEval { y, .. }) = self.ops.get(norm)? else { return None };
-        self.fusible(norm, 1).filter(|next| matches!(next, Op::Activation { x, .. } if *x == y))
     }
 
     /// The operation behind `count` others from `start` on, if one dispatch may compute it with them.

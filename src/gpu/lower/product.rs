@@ -160,8 +160,7 @@ impl<'a> Product<'a> {
         let has_bias = u8::from(self.bias.is_some());
         let kernel = Kernel::new(self.op, self.layout.shader, self.overrides.clone())
             .overrides(overrides! { HAS_BIAS: has_bias, SPLITS: splits, SPLIT_DEPTH: split_depth })
-            // Every variable of an entry point is bound, so what is absent is some tensor that is only read.
-            .tensor("b", self.bias.unwrap_or(self.left))
+            .optional("b", self.bias)
             .tensor("left", self.left)
             .tensor("right", self.right)
             .bind("partials", self.output.resource());
@@ -210,16 +209,13 @@ impl<'a> Product<'a> {
             Some((&Op::BatchNormGrad { x, saved, .. }, _)) => kernel.tensor("normalised_x", x).tensor("saved", saved),
             _ => kernel,
         };
-        let (kind, is_backward, y, result) = match self.activation {
-            Some(&Op::Activation { kind, y, .. }) => (Some(kind), false, self.left, Resource::Tensor(y)),
-            Some(&Op::ActivationGrad { kind, y, dx, .. }) => (Some(kind), true, y, Resource::Tensor(dx)),
-            _ => (None, false, self.left, Resource::Scratch("activated", 0..4)),
+        let (kind, y, result) = match self.activation {
+            Some(&Op::Activation { kind, y, .. }) => (Some(kind), None, Resource::Tensor(y)),
+            Some(&Op::ActivationGrad { kind, y, dx, .. }) => (Some(kind), Some(y), Resource::Tensor(dx)),
+            _ => (None, None, Resource::Scratch("activated", 0..4)),
         };
-        kernel
-            .activation(kind)
-            .overrides(overrides! { BACKWARD: u8::from(is_backward) })
-            .tensor("activated_y", y)
-            .bind("activated", result)
+        let kernel = kernel.activation(kind).overrides(overrides! { BACKWARD: u8::from(y.is_some()) });
+        kernel.optional("activated_y", y).bind("activated", result)
     }
 
     fn product(&self, kernel: Kernel) -> Dispatch {
