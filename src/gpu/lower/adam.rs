@@ -60,17 +60,11 @@ impl WaitingGradients {
         // Every variable of an entry point is bound, so without such gradients there is a row that is not read.
         let table = if gradients.is_empty() { vec![0; 4] } else { gradients.iter().flat_map(row).collect() };
         let end = gradients.iter().map(|(_, sum)| sum.memory().end).max().unwrap_or(1);
+        // `adam.wgsl` numbers the shapes of decay in the order of their enum.
         let overrides = overrides! {
-            LEN: program.info(param).len(),
-            LR: lr,
-            ONE_MINUS_BETA1: 1.0 - beta1,
-            ONE_MINUS_BETA2: 1.0 - beta2,
-            EPS: eps,
-            WAITING: gradients.len(),
-            WARM_UP: warm_up,
-            DECAY: decay as usize,
-            DECAYING_STEPS: steps.saturating_sub(warm_up).max(1),
-            LAST: last,
+            LEN: program.info(param).len(), LR: lr, ONE_MINUS_BETA1: 1.0 - beta1, ONE_MINUS_BETA2: 1.0 - beta2, EPS: eps,
+            WAITING: gradients.len(), WARM_UP: warm_up, DECAY: decay as usize,
+            DECAYING_STEPS: steps.saturating_sub(warm_up).max(1), LAST: last
         };
         let kernel = Kernel::new(adam, "adam", overrides)
             .bind("waiting", Resource::Table(table))

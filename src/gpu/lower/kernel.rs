@@ -77,6 +77,11 @@ impl Kernel {
         self.tensor(name, tensor.unwrap_or(first))
     }
 
+    /// Binds a result that may be absent to a variable: else `len` elements of the scratch memory of its name.
+    pub(super) fn optional_result(self, name: &'static str, tensor: Option<TensorId>, len: usize) -> Self {
+        self.bind(name, tensor.map_or(Resource::Scratch(name, 0..len), Resource::Tensor))
+    }
+
     /// Binds `len` elements of the scratch memory of the variable's name.
     pub(super) fn scratch(self, name: &'static str, len: usize) -> Self {
         self.bind(name, Resource::Scratch(name, 0..len))

@@ -56,6 +56,7 @@ pub(super) fn dispatch(op: &Op, terms: Option<LogitTerms>, program: &Program) ->
         _ => unreachable!("a loss"),
     };
     let count = program.info(logits).len();
+    // `loss.wgsl` numbers the losses in the order of their enum.
     let kernel = Kernel::new(op, "loss", overrides! { N: count / halves, KIND: kind as usize })
         .overrides(history_overrides(program, history, column))
         .overrides(overrides! { SMOOTHING: smoothing })

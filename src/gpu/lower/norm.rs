@@ -74,7 +74,6 @@ pub(super) fn dispatches(
         Some(&Op::Activation { kind, y: z, .. } | &Op::ActivationGrad { kind, y: z, .. }) => (Some(kind), Some(z)),
         _ => (None, None),
     };
-    let z = z.map_or(Resource::Scratch("z", 0..1), Resource::Tensor);
     // Every variable is bound: where there are no partial sums, they are `unused`, and where there are, the operand's own variable is.
     let reducing = |kernel: Kernel, name: &'static str, unused: TensorId| match input {
         NormInput::Partials(operand, _) => kernel
@@ -87,11 +86,11 @@ pub(super) fn dispatches(
     // The dispatch for few rows, and those for many.
     let (whole, first, last) = match *op {
         Op::BatchNormEval { eps, .. } => {
-            let kernel = kernel.overrides(overrides! { EPS: eps }).activation(kind).bind("z", z);
+            let kernel = kernel.overrides(overrides! { EPS: eps }).activation(kind).optional_result("z", z, 1);
             return vec![kernel.dispatch("evaluate", elementwise(program, x))];
         }
         Op::BatchNorm { affine, eps, momentum, .. } => {
-            let kernel = kernel.overrides(overrides! { EPS: eps }).activation(kind).bind("z", z);
+            let kernel = kernel.overrides(overrides! { EPS: eps }).activation(kind).optional_result("z", z, 1);
             let kernel = kernel.overrides(overrides! { MOMENTUM: momentum });
             let first = reducing(kernel.clone(), "x", affine);
             ((first.clone(), "whole"), (first, "statistics"), (kernel, "forward"))
@@ -99,19 +98,16 @@ pub(super) fn dispatches(
         Op::BatchNormGrad { dy, daffine, .. } => {
             let daffine = daffine.map_or(Resource::Scratch("daffine", 0..2 * channels), Resource::Tensor);
             let kernel = kernel.activation(kind).bind("daffine", daffine.clone());
-            let (first, dy) = if let Some(&Op::ActivationGrad { y: z, dy, dx: dz, .. }) = activation {
-                (kernel.clone().tensor("dy", dy).tensor("z_before", z).tensor("dz", dz), dy)
-            } else {
-                (kernel.clone().tensor("z_before", x).scratch("dz", 1), dy)
-            };
+            let (dy, dz) =
+                if let Some(&Op::ActivationGrad { dy, dx, .. }) = activation { (dy, Some(dx)) } else { (dy, None) };
+            let first = kernel.clone().tensor("dy", dy).optional("z_before", z).optional_result("dz", dz, 1);
             let whole = first.clone().tensor("reduced", dy);
-            let whole = match input {
-                NormInput::Partials(operand, Some(behind)) => {
-                    let (resource, at) = operand.resource_with(behind);
-                    let overrides = overrides! { SPLITS: operand.splits, DAFFINE_AT: at };
-                    whole.overrides(overrides).bind("partials_and_daffine", resource)
-                }
-                _ => whole.bind("partials_and_daffine", daffine),
+            let whole = if let NormInput::Partials(operand, Some(behind)) = input {
+                let (resource, at) = operand.resource_with(behind);
+                let overrides = overrides! { SPLITS: operand.splits, DAFFINE_AT: at };
+                whole.overrides(overrides).bind("partials_and_daffine", resource)
+            } else {
+                whole.bind("partials_and_daffine", daffine)
             };
             ((whole, "grad_whole"), (reducing(first, "dy", x), "grad_sums"), (kernel, "grad_input"))
         }

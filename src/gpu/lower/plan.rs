@@ -97,13 +97,12 @@ impl<'a> Lowering<'a> {
     /// A product with the activation that its epilogue computes, and the next layer, batch normalisation or loss if that takes what the
     /// product leaves.
     fn product(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
-        let program = self.program;
-        let mut product = Product::of(&self.ops[start], program, self.kernels);
-        product.activation = self.fusible(start, 1).filter(|op| product.takes_activation(op, program));
+        let mut product = Product::of(&self.ops[start], self.program, self.kernels);
+        product.activation = self.fusible(start, 1).filter(|op| product.takes_activation(op));
         let count = 1 + usize::from(product.activation.is_some());
-        product.next_layer = self.fusible(start, count).filter(|op| product.takes_layer(op, program));
+        product.next_layer = self.fusible(start, count).filter(|op| product.takes_layer(op));
         if product.next_layer.is_some() {
-            return (count + 1, product.dispatches(program));
+            return (count + 1, product.dispatches());
         }
         let activation = self.neighbour(start + count);
         let end = start + count + 1 + usize::from(activation.is_some());
@@ -113,7 +112,7 @@ impl<'a> Lowering<'a> {
         {
             return (end - start, dispatches);
         }
-        (count, product.dispatches(program))
+        (count, product.dispatches())
     }
 
     /// The dispatches of a product and of the operation behind it, if that takes partial sums or statistics of the product. Batch
@@ -133,7 +132,7 @@ impl<'a> Lowering<'a> {
                 product.output.is_taken = true;
                 let terms = LogitTerms::of_partials(&product.output, product.bias);
                 let loss = loss::dispatch(loss, Some(terms), program);
-                return Some([product.dispatches(program), vec![loss]].concat());
+                return Some([product.dispatches(), vec![loss]].concat());
             }
             _ if product.bias.is_some() => return None,
             (&Op::BatchNorm { x, .. }, None) if x == result => (x, None),
@@ -148,7 +147,7 @@ impl<'a> Lowering<'a> {
         if !is_split {
             let parts = product.take_norm(reader)?;
             let norm = self.norm(reader, activation, NormInput::Sums(parts));
-            return Some([product.dispatches(program), norm].concat());
+            return Some([product.dispatches(), norm].concat());
         }
         // The gradient in one dispatch takes partial sums only where Adam takes the gradient of scale and shift, beside them.
         let mut beside = None;
@@ -165,16 +164,16 @@ impl<'a> Lowering<'a> {
         // Who adds the partial sums computes what follows from the sum.
         let activation = product.activation.take().or(activation);
         let norm = self.norm(reader, activation, NormInput::Partials(&product.output, beside.as_ref()));
-        Some([product.dispatches(program), norm].concat())
+        Some([product.dispatches(), norm].concat())
     }
 
     /// The gradient of weights, and that of the bias behind it if the same kernel computes both.
     fn weight_gradient(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
         let mut product = Product::of(&self.ops[start], self.program, self.kernels);
-        let takes_bias = product.take_bias_gradient(self.ops.get(start + 1), self.program);
+        let takes_bias = product.take_bias_gradient(self.ops.get(start + 1));
         let count = 1 + usize::from(takes_bias);
         self.waiting.leave(&mut product.partial_gradients(), self.ops, start + count, self.program);
-        (count, product.dispatches(self.program))
+        (count, product.dispatches())
     }
 
     fn norm(&self, op: &Op, activation: Option<&Op>, input: NormInput) -> Vec<Dispatch> {

@@ -4,7 +4,7 @@ use super::kernel::{ELEMENTWISE, Kernel, MAX_WORKGROUPS, Overrides, are_same_ele
 use super::norm::groups_of;
 use super::partials::SplitSum;
 use super::tiles::{ProductKind, ProductLayout, ProductSize, ROWS_OF_EVERY_TILE};
-use super::{Dispatch, KernelSet, Resource};
+use super::{Dispatch, KernelSet};
 use crate::program::{Access, Geometry, Op, Operand, Program, TensorId};
 
 /// The most parts of a group whose sums batch normalisation reads: more would take longer than a pass over its rows.
@@ -29,6 +29,7 @@ pub(super) fn linear_layer(op: &Op, program: &Program) -> Option<[usize; 3]> {
 
 /// A convolution, its gradient for the input, which also is a transposed convolution, or its gradient for the weights.
 pub(super) struct Product<'a> {
+    program: &'a Program,
     op: &'a Op,
     kind: ProductKind,
     left: TensorId,
@@ -51,7 +52,7 @@ pub(super) struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    pub(super) fn of(op: &'a Op, program: &Program, kernels: KernelSet) -> Self {
+    pub(super) fn of(op: &'a Op, program: &'a Program, kernels: KernelSet) -> Self {
         let (x, w, y, bias, geometry) = match *op {
             Op::Conv { x, w, b, y, geometry } => (x, w, y, b, geometry),
             Op::ConvGradInput { dy, w, b, dx, geometry } => (dx, w, dy, b, geometry),
@@ -77,6 +78,7 @@ impl<'a> Product<'a> {
             N: n, H: h, W: width, C_IN: c_in, H_OUT: h_out, W_OUT: w_out, C_OUT: c_out, K: kernel, STRIDE: stride, PAD: pad,
         };
         Self {
+            program,
             op,
             kind,
             left,
@@ -95,12 +97,12 @@ impl<'a> Product<'a> {
 
     /// Lets a product that computes the gradient of weights compute the next operation as well, if that is the gradient of the bias and its
     /// kernels can; returns whether it is. Both gradients are left in partial sums, side by side.
-    pub(super) fn take_bias_gradient(&mut self, next: Option<&Op>, program: &Program) -> bool {
+    pub(super) fn take_bias_gradient(&mut self, next: Option<&Op>) -> bool {
         let &Op::ConvGradWeight { x, dy, geometry: Geometry { kernel, stride, pad }, .. } = self.op else {
             return false;
         };
         let Some(&Op::BiasGrad { dy: summed, db }) = next else { return false };
-        let ([_, h, w, _], [_, h_out, w_out, _]) = (program.nhwc(x), program.nhwc(dy));
+        let ([_, h, w, _], [_, h_out, w_out, _]) = (self.program.nhwc(x), self.program.nhwc(dy));
         // That of a transposed convolution, where windows have all pixels of x.
         let has_all = |size: usize, out: usize| kernel >= stride && size + pad <= stride * (out - 1) + kernel;
         let of_left = summed == x && has_all(h, h_out) && has_all(w, w_out) && self.size.rows <= ROWS_OF_EVERY_TILE;
@@ -108,7 +110,7 @@ impl<'a> Product<'a> {
         let is_cheap = self.output.splits > 1 || self.output.len <= MAX_COPIED;
         let takes = (summed == dy || of_left) && is_cheap && self.layout.has_sums();
         if takes {
-            let mut bias_gradient = SplitSum::new(db, self.output.splits, program);
+            let mut bias_gradient = SplitSum::new(db, self.output.splits, self.program);
             self.output.leave_with(&mut bias_gradient);
             self.bias_gradient = Some(bias_gradient);
             self.overrides.extend(overrides! { BIAS_OF_LEFT: u8::from(of_left) });
@@ -117,27 +119,27 @@ impl<'a> Product<'a> {
     }
 
     /// Whether the epilogue can compute an operation: an activation of the result, or the gradient of one.
-    pub(super) fn takes_activation(&self, op: &Op, program: &Program) -> bool {
+    pub(super) fn takes_activation(&self, op: &Op) -> bool {
         let (&Op::Activation { x: operand, .. } | &Op::ActivationGrad { dy: operand, .. }) = op else { return false };
-        are_same_elements(operand, self.output.tensor, program)
+        are_same_elements(operand, self.output.tensor, self.program)
     }
 
     /// Whether the dispatch that reduces the partial sums can compute an operation: a layer that reads each element of the result, or of
     /// its activation, once.
-    pub(super) fn takes_layer(&self, op: &Op, program: &Program) -> bool {
+    pub(super) fn takes_layer(&self, op: &Op) -> bool {
         let result = match self.activation {
             None => self.output.tensor,
             Some(&Op::Activation { y, .. }) => y,
             _ => return false,
         };
-        let (&Op::Conv { x, .. }, Some([rows, row_len, columns])) = (op, linear_layer(op, program)) else {
+        let (&Op::Conv { x, .. }, Some([rows, row_len, columns])) = (op, linear_layer(op, self.program)) else {
             return false;
         };
         let iterations = row_len.div_ceil(ELEMENTWISE) * (2 + self.output.splits + columns);
         let fits = columns <= MAX_NEXT_COLUMNS
             && (MIN_NEXT_ROWS..=MAX_WORKGROUPS).contains(&rows)
             && iterations <= MAX_NEXT_ITERATIONS;
-        self.output.is_partial() && are_same_elements(x, result, program) && fits
+        self.output.is_partial() && are_same_elements(x, result, self.program) && fits
     }
 
     /// The gradients that it leaves in partial sums.
@@ -155,7 +157,7 @@ impl<'a> Product<'a> {
     }
 
     /// The dispatch of the product, and those that reduce its partial sums if no other kernel takes them.
-    pub(super) fn dispatches(&self, program: &Program) -> Vec<Dispatch> {
+    pub(super) fn dispatches(&self) -> Vec<Dispatch> {
         let (splits, split_depth) = (self.output.splits, self.layout.split_depth);
         let has_bias = u8::from(self.bias.is_some());
         let kernel = Kernel::new(self.op, self.layout.shader, self.overrides.clone())
@@ -174,20 +176,20 @@ impl<'a> Product<'a> {
         };
         let outputs = [Some(&self.output), self.bias_gradient.as_ref()].into_iter().flatten();
         let reduced = outputs.filter(|output| output.needs_reduction());
-        let reductions = reduced.map(|output| self.reduction(kernel.clone().of_shader("conv"), output, program));
+        let reductions = reduced.map(|output| self.reduction(kernel.clone().of_shader("conv"), output));
         [self.product(product)].into_iter().chain(reductions).collect()
     }
 
     /// The dispatch that reduces the partial sums of a result, and computes the next layer if there is one.
-    fn reduction(&self, kernel: Kernel, output: &SplitSum, program: &Program) -> Dispatch {
+    fn reduction(&self, kernel: Kernel, output: &SplitSum) -> Dispatch {
         let kernel = kernel
             .tensor("result", output.tensor)
             .bind("partials", output.resource())
             .overrides(overrides! { LEN: output.len, BIAS_LEN: self.size.columns });
         let Some(&Op::Conv { w, b, y, .. }) = self.next_layer else {
-            return kernel.dispatch("reduce_partials", elementwise(program, output.tensor));
+            return kernel.dispatch("reduce_partials", elementwise(self.program, output.tensor));
         };
-        let [rows, .., columns] = program.nhwc(y);
+        let [rows, .., columns] = self.program.nhwc(y);
         let sizes =
             overrides! { ROW_LEN: output.len / rows, NEXT_COLUMNS: columns, NEXT_HAS_BIAS: u8::from(b.is_some()) };
         let kernel = kernel.overrides(sizes).tensor("next_w", w).tensor("next_b", b.unwrap_or(w)).tensor("next_y", y);
@@ -210,12 +212,12 @@ impl<'a> Product<'a> {
             _ => kernel,
         };
         let (kind, y, result) = match self.activation {
-            Some(&Op::Activation { kind, y, .. }) => (Some(kind), None, Resource::Tensor(y)),
-            Some(&Op::ActivationGrad { kind, y, dx, .. }) => (Some(kind), Some(y), Resource::Tensor(dx)),
-            _ => (None, None, Resource::Scratch("activated", 0..4)),
+            Some(&Op::Activation { kind, y, .. }) => (Some(kind), None, Some(y)),
+            Some(&Op::ActivationGrad { kind, y, dx, .. }) => (Some(kind), Some(y), Some(dx)),
+            _ => (None, None, None),
         };
         let kernel = kernel.activation(kind).overrides(overrides! { BACKWARD: u8::from(y.is_some()) });
-        kernel.optional("activated_y", y).bind("activated", result)
+        kernel.optional("activated_y", y).optional_result("activated", result, 4)
     }
 
     fn product(&self, kernel: Kernel) -> Dispatch {
