@@ -6,7 +6,7 @@ use super::kernel::{Kernel, elementwise, overrides};
 use super::operations::ema_overrides;
 use super::partials::SplitSum;
 use super::{Dispatch, Resource};
-use crate::program::{Op, Operand, Program, Schedule, TensorId};
+use crate::program::{Op, Operand, Program, SLICE_ALIGNMENT, Schedule, TensorId};
 
 /// The scratch memory of gradients in partial sums until Adam adds them.
 const GRADIENT_PARTIALS: &str = "gradient partials";
@@ -32,21 +32,20 @@ impl WaitingGradients {
             |sum: &&mut SplitSum| adam_that_takes(sum.tensor, ops, from, program).filter(|(adam, _)| has_room(adam));
         let takers: Vec<Option<(usize, usize)>> = sums.iter().map(taker).collect();
         // Behind everything that still waits; where nothing does, from the beginning again.
-        let mut end = self.0.values().flatten().map(|(_, sum)| sum.memory().end).max().unwrap_or(0);
-        let mut left: Vec<SplitSum> = sums.iter().map(|sum| SplitSum::clone(sum)).collect();
-        for (sum, taker) in left.iter_mut().zip(&takers) {
-            end = sum.leave_at(GRADIENT_PARTIALS, end);
+        let mut start = self.0.values().flatten().map(|(_, sum)| sum.memory().end).max().unwrap_or(0);
+        let end = sums.iter().fold(start, |end, sum| end.next_multiple_of(SLICE_ALIGNMENT) + sum.memory().len());
+        let is_short = sums.iter().all(|sum| sum.splits <= MAX_GRADIENT_SPLITS);
+        if takers.iter().all(Option::is_none) || !is_short || end > MAX_GRADIENT_PARTIALS {
+            return false;
+        }
+        for (sum, taker) in sums.iter_mut().zip(takers) {
+            start = sum.leave_at(GRADIENT_PARTIALS, start);
             sum.is_taken = taker.is_some();
-        }
-        let is_short = left.iter().all(|sum| sum.splits <= MAX_GRADIENT_SPLITS);
-        let leaves = takers.iter().any(Option::is_some) && is_short && end <= MAX_GRADIENT_PARTIALS;
-        for ((sum, left), taker) in sums.iter_mut().zip(left).zip(takers).filter(|_| leaves) {
             if let Some((adam, first)) = taker {
-                self.0.entry(adam).or_default().push((first, left.clone()));
+                self.0.entry(adam).or_default().push((first, sum.clone()));
             }
-            **sum = left;
         }
-        leaves
+        true
     }
 
     /// The dispatch of the Adam at a place in the list, and of the EMA behind it if there is one.
@@ -102,7 +101,7 @@ mod tests {
     use super::super::kernel::{ELEMENTWISE, MAX_WORKGROUPS};
     use super::super::{KernelSet, MESA_LIMIT, lower};
     use super::*;
-    use crate::program::{Element, Geometry, SLICE_ALIGNMENT};
+    use crate::program::{Element, Geometry};
 
     /// Gradients of linear layers, which are computed in partial sums, in a buffer that Adam takes.
     struct GradientsForAdam {

@@ -5,8 +5,6 @@
 //! normalisation, its gradient or a loss right behind the product, or Adam later on; else a dispatch behind the producer reduces them.
 //! The terms are added in the same order everywhere, so the bits do not depend on who adds them.
 
-use std::ops::Range;
-
 use super::adam::WaitingGradients;
 use super::kernel::{RowSlices, are_same_elements};
 use super::loss::{self, LogitTerms};
@@ -105,12 +103,11 @@ impl<'a> Lowering<'a> {
             return (count + 1, product.dispatches());
         }
         let activation = self.neighbour(start + count);
-        let end = start + count + 1 + usize::from(activation.is_some());
-        if end <= self.ops.len()
-            && self.may_share_a_dispatch(start..end)
-            && let Some(dispatches) = self.with_reader(&mut product, &self.ops[start + count], activation, end)
+        let all = count + 1 + usize::from(activation.is_some());
+        if self.fusible(start, all - 1).is_some()
+            && let Some(dispatches) = self.with_reader(&mut product, &self.ops[start + count], activation, start + all)
         {
-            return (end - start, dispatches);
+            return (all, dispatches);
         }
         (count, product.dispatches())
     }
@@ -180,27 +177,19 @@ impl<'a> Lowering<'a> {
         norm::dispatches(op, activation, input, self.program, self.kernels)
     }
 
-    /// The operation behind `count` others from `start` on, if one dispatch may compute it with them.
+    /// The operation behind `count` others from `start` on, if one dispatch may compute it with them. WebGPU's rule is that a dispatch may
+    /// read a buffer through several bindings, or write it through one.
     fn fusible(&self, start: usize, count: usize) -> Option<&'a Op> {
-        self.ops.get(start + count).filter(|_| self.may_share_a_dispatch(start..start + count + 1))
-    }
-
-    /// WebGPU's rule for one dispatch: it may read a buffer through several bindings, or write it through one.
-    fn may_share_a_dispatch(&self, range: Range<usize>) -> bool {
-        let mut operands: Vec<Operand> = Vec::new();
-        for operand in self.ops[range].iter().flat_map(Op::operands) {
-            match operands.iter_mut().find(|other| are_same_elements(other.tensor, operand.tensor, self.program)) {
-                Some(other) if operand.access != Access::Read => other.access = operand.access,
-                Some(_) => {}
-                None => operands.push(operand),
-            }
-        }
+        let ops = self.ops.get(start..=start + count)?;
+        let operands: Vec<Operand> = ops.iter().flat_map(Op::operands).collect();
         let buffer = |operand: &Operand| self.program.info(operand.tensor).buffer;
-        operands.iter().enumerate().all(|(number, one)| {
-            operands[..number].iter().all(|other| {
-                buffer(one) != buffer(other) || (one.access == Access::Read && other.access == Access::Read)
-            })
-        })
+        let may_share = |one: &Operand, other: &Operand| {
+            let are_read = [one, other].iter().all(|operand| operand.access == Access::Read);
+            are_read || buffer(one) != buffer(other) || are_same_elements(one.tensor, other.tensor, self.program)
+        };
+        let mut pairs =
+            operands.iter().enumerate().flat_map(|(at, one)| operands[..at].iter().map(move |other| (one, other)));
+        pairs.all(|(one, other)| may_share(one, other)).then(|| &ops[count])
     }
 }
 
