@@ -151,7 +151,7 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
         Op::SpectralNorm { w, .. } => {
             let [k, _, c_in, columns] = program.nhwc(w);
             let rows = k * k * c_in;
-            let kernel = Kernel::new(op, "spectral_norm", overrides! { D: rows, O: columns });
+            let kernel = kernel("spectral_norm", overrides! { D: rows, O: columns });
             let kernel = kernel.scratch("v_raw", rows).scratch("u_raw", columns);
             return vec![
                 kernel.clone().dispatch("project", [rows.min(MAX_WORKGROUPS), 1, 1]),
@@ -164,20 +164,25 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             let slices = len(y).div_ceil(4096).min(ELEMENTWISE); // at most one for each lane of a workgroup
             let slice = len(y).div_ceil(slices);
             let overrides = overrides! { D: k * k * c_in, O: columns, SLICES: slices, SLICE: slice };
-            let kernel = Kernel::new(op, "spectral_norm", overrides).scratch("partials", slices);
+            let kernel = kernel("spectral_norm", overrides).scratch("partials", slices);
             let first = kernel.clone().dispatch("grad_partials", [slices, 1, 1]);
             return vec![first, kernel.dispatch("grad", each_element(y))];
         }
-        Op::MinibatchDeviation { x, y, group } => {
-            let [_, h, w, c] = program.nhwc(x);
-            let (kernel, workgroups) = deviation(op, program, x, group, h * w * c);
-            return vec![kernel.clone().dispatch("deviation", workgroups), kernel.dispatch("forward", each_element(y))];
-        }
-        Op::MinibatchDeviationGrad { x, group, .. } => {
+        Op::MinibatchDeviation { x, group, .. } | Op::MinibatchDeviationGrad { x, group, .. } => {
             let [n, h, w, c] = program.nhwc(x);
-            let (kernel, workgroups) = deviation(op, program, x, group, group * h * w);
-            let first = kernel.clone().dispatch("grad_partials", workgroups);
-            return vec![first, kernel.dispatch("grad", invocations(n / group * h * w * c))];
+            // The numbers of each group that the first kernel adds up.
+            let (len, first, second, workgroups) = match *op {
+                Op::MinibatchDeviation { y, .. } => (h * w * c, "deviation", "forward", each_element(y)),
+                _ => (group * h * w, "grad_partials", "grad", invocations(n / group * h * w * c)),
+            };
+            // Slices of at most 32,768. A lane adds 128 of them, in at most 2 * `MAX_GROUP` iterations each, and stays far below the 65,535
+            // after which Mesa before 25.1 ends loops.
+            let (groups, slices) = (n / group, len.div_ceil(1 << 15));
+            let overrides = overrides! {
+                N: n, PIXELS: h * w, C: c, C_OUT: c + 1, GROUP: group, SLICES: slices, SLICE: len.div_ceil(slices)
+            };
+            let kernel = kernel("minibatch_deviation", overrides).scratch("partials", groups * slices);
+            return vec![kernel.clone().dispatch(first, [groups, slices, 1]), kernel.dispatch(second, workgroups)];
         }
         Op::Conv { .. }
         | Op::ConvGradInput { .. }
@@ -209,19 +214,6 @@ pub(super) fn history_overrides(program: &Program, history: TensorId, column: us
 /// The overrides of `share.wgsl`.
 pub(super) fn ema_overrides(decay: f64, ramp_up: RampUp) -> Overrides {
     overrides! { ONE_MINUS_DECAY: 1.0 - decay, BY_HALF_LIFE: u8::from(ramp_up == RampUp::HalfLife) }
-}
-
-/// What the kernels of the minibatch deviation share, and the workgroups that add up `len` numbers of each group in slices of at most
-/// 32,768. A lane adds 128 of them, in at most 2 * [`MAX_GROUP`](crate::program::MAX_GROUP) iterations each, and stays far below the
-/// 65,535 after which Mesa before 25.1 ends loops.
-fn deviation(op: &Op, program: &Program, x: TensorId, group: usize, len: usize) -> (Kernel, [usize; 3]) {
-    let [n, h, w, c] = program.nhwc(x);
-    let (groups, slices) = (n / group, len.div_ceil(1 << 15));
-    let overrides = overrides! {
-        N: n, PIXELS: h * w, C: c, C_OUT: c + 1, GROUP: group, SLICES: slices, SLICE: len.div_ceil(slices)
-    };
-    let kernel = Kernel::new(op, "minibatch_deviation", overrides).scratch("partials", groups * slices);
-    (kernel, [groups, slices, 1])
 }
 
 #[cfg(test)]
