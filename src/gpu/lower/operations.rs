@@ -1,4 +1,4 @@
-//! The dispatches of operations that the plan has no rule for, and of those that share overrides with them.
+//! The dispatches of operations that have no module of their own.
 
 use super::Dispatch;
 use super::kernel::{
@@ -193,7 +193,7 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
         | Op::BatchNormGrad { .. }
         | Op::DiscriminatorLoss { .. }
         | Op::GeneratorLoss { .. }
-        | Op::Adam { .. } => unreachable!("{} has a node of its own", op.name()),
+        | Op::Adam { .. } => unreachable!("{} has a function of its own", op.name()),
     };
     vec![kernel.dispatch(entry, workgroups)]
 }

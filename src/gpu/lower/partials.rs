@@ -17,7 +17,8 @@ pub(super) struct SplitSum {
     pub(super) splits: usize,
     /// Elements of the result.
     pub(super) len: usize,
-    /// The scratch memory of the partial sums, unless the kernel writes the result. A sum that is not cut may be its only partial sum.
+    /// The scratch memory of the partial sums; none where the kernel writes the result. A sum that is not cut can also lie in scratch memory,
+    /// as one partial sum.
     scratch: Option<&'static str>,
     /// The first element of the partial sums in the scratch memory.
     start: usize,

@@ -75,7 +75,7 @@ impl<'a> Lowering<'a> {
         (1 + usize::from(neighbour.is_some()), dispatches)
     }
 
-    /// The operation behind the one at a place, if one kernel computes both. Products have [more neighbours](Self::product).
+    /// The operation behind the one at a place, if one kernel computes both. Only [products](Self::product) have other neighbours.
     fn neighbour(&self, at: usize) -> Option<&'a Op> {
         let (op, next) = (self.ops.get(at)?, self.fusible(at, 1)?);
         let is_fused = match (op, next) {
@@ -158,7 +158,7 @@ impl<'a> Lowering<'a> {
             }
         }
         product.output.is_taken = true;
-        // Who adds the partial sums computes what follows from the sum.
+        // The kernel that adds the partial sums also computes the gradient of the activation.
         let activation = product.activation.take().or(activation);
         let norm = self.norm(reader, activation, NormInput::Partials(&product.output, beside.as_ref()));
         Some([product.dispatches(), norm].concat())
