@@ -61,8 +61,8 @@ impl WaitingGradients {
         let end = gradients.iter().map(|(_, sum)| sum.memory().end).max().unwrap_or(1);
         // `adam.wgsl` numbers the shapes of decay in the order of their enum.
         let overrides = overrides! {
-            LEN: program.info(param).len(), LR: lr, ONE_MINUS_BETA1: 1.0 - beta1, ONE_MINUS_BETA2: 1.0 - beta2, EPS: eps,
-            WAITING: gradients.len(), WARM_UP: warm_up, DECAY: decay as usize,
+            LEN: program.info(param).len(), LR: lr, ONE_MINUS_BETA1: 1.0 - beta1, ONE_MINUS_BETA2: 1.0 - beta2,
+            EPS: eps, WAITING: gradients.len(), WARM_UP: warm_up, DECAY: decay as usize,
             DECAYING_STEPS: steps.saturating_sub(warm_up).max(1), LAST: last
         };
         let kernel = Kernel::new(adam, "adam", overrides)

@@ -64,7 +64,8 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             let [n, h, w, c] = program.nhwc(x);
             let overrides = overrides! {
                 H: h, W: w, C: c, STREAM: stream, FIRST: first, ADAPTED: u8::from(strength.is_some()),
-                TRANSLATION: u8::from(changes.translation), CUTOUT: u8::from(changes.cutout), COLOUR: u8::from(changes.colour)
+                TRANSLATION: u8::from(changes.translation), CUTOUT: u8::from(changes.cutout),
+                COLOUR: u8::from(changes.colour)
             };
             let kernel = kernel("diff_augment", seeded(seed, overrides));
             (kernel.optional("strength", strength), forward_or_grad, [n, 1, 1])

@@ -75,7 +75,8 @@ impl<'a> Product<'a> {
         let scales = [left, right].map(|tensor| scale_of(tensor, program));
         let layout = ProductLayout::of(&size, kind, scales, kernels);
         let overrides = overrides! {
-            N: n, H: h, W: width, C_IN: c_in, H_OUT: h_out, W_OUT: w_out, C_OUT: c_out, K: kernel, STRIDE: stride, PAD: pad,
+            N: n, H: h, W: width, C_IN: c_in, H_OUT: h_out, W_OUT: w_out, C_OUT: c_out,
+            K: kernel, STRIDE: stride, PAD: pad
         };
         Self {
             program,

@@ -243,7 +243,9 @@ impl WorkgroupTile {
     fn overrides(self, lanes: usize) -> Overrides {
         let Self { x, y, blocks: [down, across], rolled, swizzled } = self;
         let swizzle = if swizzled { 2 } else { 0 };
-        overrides! { TX: x, TY: y, LANES: lanes, DOWN: down, ACROSS: across, SWIZZLE: swizzle, ROLLED: u8::from(rolled) }
+        overrides! {
+            TX: x, TY: y, LANES: lanes, DOWN: down, ACROSS: across, SWIZZLE: swizzle, ROLLED: u8::from(rolled)
+        }
     }
 
     fn tile(self) -> Tile {
