@@ -6,12 +6,15 @@ use super::partials::SplitSum;
 use super::{Dispatch, KernelSet, Resource};
 use crate::program::{Op, Program, TensorId};
 
+/// The most rows of all groups together for which batch normalisation adds partial sums in one dispatch on a GPU.
+pub(super) const FEW_ROWS: usize = 1024;
+
 /// The most rows of all groups together for which batch normalisation is one dispatch. Few invocations then read all rows of a
 /// channel, which on a GPU is slower than two dispatches as soon as there are many rows, and all the more where each is read in several
 /// partial sums. An adapter with few cores loses nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
 fn max_rows_of_one_dispatch(kernels: KernelSet, in_partials: bool) -> usize {
     match kernels {
-        KernelSet::Portable | KernelSet::CooperativeMatrices { .. } if in_partials => 1024,
+        KernelSet::Portable | KernelSet::CooperativeMatrices { .. } if in_partials => FEW_ROWS,
         KernelSet::Portable | KernelSet::Direct | KernelSet::CooperativeMatrices { .. } => 2048,
         KernelSet::Lanes => 65_536,
     }

@@ -2,6 +2,7 @@
 //! cut (split-K).
 
 use super::kernel::{Kernel, MAX_WORKGROUPS, Overrides, overrides};
+use super::norm::FEW_ROWS;
 use super::{Dispatch, KernelSet, TileShape};
 
 /// Terms of the sums that go through workgroup memory together, as in `conv.wgsl`.
@@ -55,14 +56,14 @@ impl ProductLayout {
         let (kernels, shader, tiles, goals) = match kernels {
             KernelSet::Lanes => {
                 // A CPU has few cores, and a shorter sum costs less than another dispatch.
-                let goal = SplitGoal { workgroups: 16, most: size.depth.div_ceil(65_536) };
+                let goal = SplitGoal { workgroups: 16, most: size.depth.div_ceil(65_536), saves: 0 };
                 (kernels, "conv_lanes", vec![lane_tile(size, kind)], vec![goal])
             }
             KernelSet::Direct => {
                 // A term is up to two iterations: one of the loop over taps, and one of that over channels.
                 let tile = Tile { rows: 4, columns: 4, iterations: 2 * DEPTH, overrides: Overrides::new() };
                 // Until all cores of a CPU have some workgroups.
-                let goal = SplitGoal { workgroups: 1024, most: size.depth.div_ceil(2048) };
+                let goal = SplitGoal { workgroups: 1024, most: size.depth.div_ceil(2048), saves: 0 };
                 (kernels, "conv_direct", vec![tile], vec![goal])
             }
             // There are enough columns for a square tile.
@@ -155,7 +156,10 @@ impl Tile {
     /// are short, for the goal with the most partial sums; and always enough that no invocation runs more than 40,000 iterations, as
     /// Mesa before 25.1 ends all loops after 65,535.
     fn splits(&self, size: &ProductSize, goals: &[SplitGoal]) -> usize {
-        let wanted = goals.iter().map(|goal| (goal.workgroups / self.count(size)).min(goal.most)).max().unwrap_or(1);
+        let wanted = goals.iter().map(|goal| (goal.workgroups / self.count(size)).min(goal.most));
+        let wanted =
+            wanted.zip(goals).filter(|&(splits, goal)| splits > 1 && size.depth - size.depth / splits >= goal.saves);
+        let wanted = wanted.map(|(splits, _)| splits).max().unwrap_or(1);
         wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
     }
 }
@@ -166,6 +170,8 @@ struct SplitGoal {
     workgroups: usize,
     /// The most partial sums of an element.
     most: usize,
+    /// The fewest terms by which sums become shorter.
+    saves: usize,
 }
 
 /// The tile of a subgroup of `conv_lanes.wgsl`: 32 rows or columns along the lanes, and up to 16 of the other in quads. Of both ways the one
@@ -259,16 +265,19 @@ impl WorkgroupTile {
     /// Adam adds the partial sums of a gradient of weights as it reads it, so such a sum is cut until there are [`BUSY_LANES`], or 128 terms
     /// are left. More than 128 partial sums would take Adam longer than the product gains.
     ///
-    /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. Until each core of a GPU
-    /// has a workgroup, about 128, that is paid for. Beyond, waiting is hidden better; a dispatch takes as long as some hundred
-    /// terms, so only sums are cut of which 640 terms are left.
+    /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. A dispatch takes as long as
+    /// some hundred terms, so sums are cut where they become shorter by 640 terms: until each core of a GPU has a workgroup, about 128; and
+    /// beyond, where waiting is hidden better, if 640 terms are left. Batch normalisation of few rows is one dispatch with partial sums
+    /// and without, so sums for few rows are cut down to 128 terms.
     fn split_goals(self, size: &ProductSize, kind: ProductKind) -> Vec<SplitGoal> {
         let (busy, short) = (BUSY_LANES / self.lanes(), size.depth.div_ceil(128));
+        let saves = if size.rows * size.phases <= FEW_ROWS { 0 } else { 640 };
         match kind {
-            ProductKind::GradWeight => vec![SplitGoal { workgroups: busy, most: short.min(128) }],
-            _ => {
-                vec![SplitGoal { workgroups: 128, most: short }, SplitGoal { workgroups: busy, most: size.depth / 640 }]
-            }
+            ProductKind::GradWeight => vec![SplitGoal { workgroups: busy, most: short.min(128), saves: 0 }],
+            _ => vec![
+                SplitGoal { workgroups: 128, most: short, saves },
+                SplitGoal { workgroups: busy, most: size.depth / 640, saves },
+            ],
         }
     }
 }
@@ -344,6 +353,7 @@ mod tests {
         assert_eq!(product([576, 256, 2048]), 3, "36 workgroups become 108 of 128");
         assert_eq!(product([1152, 256, 2048]), 3, "72 workgroups have terms enough to become 216 of 256");
         assert_eq!(product([1152, 256, 1152]), 1, "72 workgroups are more than half of 128, and 576 terms too few");
+        assert_eq!(product([3200, 32, 400]), 1, "100 instead of 400 terms are not worth a dispatch");
         assert_eq!(product([4608, 128, 4096]), 1, "144 workgroups are more than half of 256");
         let gradient = |size| splits(ProductKind::GradWeight, size);
         assert_eq!(gradient([2048, 256, 1152]), 2, "128 workgroups become 256");
