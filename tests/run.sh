@@ -5,7 +5,8 @@
 #
 #     tests/run.sh                    all tests
 #     tests/run.sh --quick            what needs no GPU and no other program: unit tests, the binary, documents, packages
-#     tests/run.sh --vendors          compiles all kernels with the compilers of GPU vendors' drivers, and runs none (tests/vendors.rs)
+#     tests/run.sh --vendors          compiles all kernels with the compilers of GPU vendors' drivers, and runs none (tests/vendors.rs);
+#                                     exits with 3 if these drivers cannot be unpacked
 #     tests/run.sh --test kernels     other arguments go to `cargo test`
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +18,23 @@ if [ "${1:-}" = --quick ]; then
         GPU_GAN_SKIP_SWIFTSHADER=1 GPU_GAN_SKIP_TINT=1 GPU_GAN_SKIP_WORKFLOWS=1 GPU_GAN_SKIP_PYTHON=1
     exec cargo test --release --locked --lib --test api --test cli --test documents --test packages --test rooms "$@"
 fi
+
+# Not piped into grep, which may end before the list does; that would be an error.
+has_library() {
+    [[ "$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)" == *"$1"* ]]
+}
+
+has_commands() {
+    local command
+    for command in "$@"; do
+        command -v "$command" >/dev/null || return 1
+    done
+}
+
+has_mpi() {
+    # Building against MPI also needs libclang, which reads MPI's headers.
+    has_commands mpicc mpirun && { has_library libclang.so || compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null; }
+}
 
 if [ "${1:-}" = --vendors ]; then
     shift
@@ -48,17 +66,15 @@ if [ "${1:-}" = --vendors ]; then
         if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ] || ! unpack; then
             echo "error: the drivers of GPU vendors cannot be unpacked into $folder" >&2
             echo 'hint:  that needs Linux on x86-64, apt and dpkg-deb of Debian, and a mirror of Debian that can be reached' >&2
-            exit 1
+            exit 3
         fi
     fi
     export GPU_GAN_VENDORS="$folder"
-    exec cargo test --release --locked --test vendors -- --ignored --nocapture "$@"
+    # With the features of the other tests if that is possible, so that nothing is built again.
+    features=()
+    [ "${GPU_GAN_SKIP_MPI:-}" = 1 ] || ! has_mpi || features=(--features mpi)
+    exec cargo test --release --locked "${features[@]}" --test vendors -- --ignored --nocapture "$@"
 fi
-
-# Not piped into grep, which may end before the list does; that would be an error.
-has_library() {
-    [[ "$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)" == *"$1"* ]]
-}
 
 has_vulkan_driver() {
     # The loader, and at least one driver that it can load.
@@ -71,20 +87,8 @@ has_validation() {
     [ -f /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ]
 }
 
-has_commands() {
-    local command
-    for command in "$@"; do
-        command -v "$command" >/dev/null || return 1
-    done
-}
-
 has_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null
-}
-
-has_mpi() {
-    # Building against MPI also needs libclang, which reads MPI's headers.
-    has_commands mpicc mpirun && { has_library libclang.so || compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null; }
 }
 
 has_browser() {
