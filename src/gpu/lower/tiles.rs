@@ -156,10 +156,11 @@ impl Tile {
     /// are short, for the goal with the most partial sums; and always enough that no invocation runs more than 40,000 iterations, as
     /// Mesa before 25.1 ends all loops after 65,535.
     fn splits(&self, size: &ProductSize, goals: &[SplitGoal]) -> usize {
-        let wanted = goals.iter().map(|goal| (goal.workgroups / self.count(size)).min(goal.most));
-        let wanted =
-            wanted.zip(goals).filter(|&(splits, goal)| splits > 1 && size.depth - size.depth / splits >= goal.saves);
-        let wanted = wanted.map(|(splits, _)| splits).max().unwrap_or(1);
+        let splits_for = |goal: &SplitGoal| {
+            let splits = (goal.workgroups / self.count(size)).min(goal.most).max(1);
+            if size.depth - size.depth / splits >= goal.saves { splits } else { 1 }
+        };
+        let wanted = goals.iter().map(splits_for).max().unwrap_or(1);
         wanted.max(size.depth.div_ceil(40_000 / self.iterations * DEPTH))
     }
 }
@@ -185,6 +186,9 @@ fn lane_tile(size: &ProductSize, kind: ProductKind) -> Tile {
     let overrides = overrides! { PRODUCT: kind as usize, QUADS: quads(in_quads), SWAPPED: u8::from(swapped) };
     Tile { rows, columns, iterations: DEPTH / 4 + 1, overrides }
 }
+
+/// Terms of a sum that should take about as long as a dispatch on a GPU. An estimate, which was not measured.
+const TERMS_OF_A_DISPATCH: usize = 640;
 
 /// Invocations that keep a large GPU busy: about ten subgroups of 32 for each scheduler of a GPU that has 192.
 const BUSY_LANES: usize = 65_536;
@@ -265,18 +269,19 @@ impl WorkgroupTile {
     /// Adam adds the partial sums of a gradient of weights as it reads it, so such a sum is cut until there are [`BUSY_LANES`], or 128 terms
     /// are left. More than 128 partial sums would take Adam longer than the product gains.
     ///
-    /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. A dispatch takes as long as
-    /// some hundred terms, so sums are cut where they become shorter by 640 terms: until each core of a GPU has a workgroup, about 128; and
-    /// beyond, where waiting is hidden better, if 640 terms are left. Batch normalisation of few rows is one dispatch with partial sums
+    /// Partial sums of other products cost a dispatch, or the statistics that the epilogue of a whole sum computes. So sums are
+    /// cut where they become shorter by [`TERMS_OF_A_DISPATCH`]: until each core of a GPU has a workgroup, about 128; and beyond, where
+    /// waiting is hidden better, if as many terms are left. Batch normalisation of few rows is one dispatch with partial sums
     /// and without, so sums for few rows are cut down to 128 terms.
     fn split_goals(self, size: &ProductSize, kind: ProductKind) -> Vec<SplitGoal> {
         let (busy, short) = (BUSY_LANES / self.lanes(), size.depth.div_ceil(128));
-        let saves = if size.rows * size.phases <= FEW_ROWS { 0 } else { 640 };
+        let saves = if size.rows * size.phases <= FEW_ROWS { 0 } else { TERMS_OF_A_DISPATCH };
         match kind {
             ProductKind::GradWeight => vec![SplitGoal { workgroups: busy, most: short.min(128), saves: 0 }],
             _ => vec![
                 SplitGoal { workgroups: 128, most: short, saves },
-                SplitGoal { workgroups: busy, most: size.depth / 640, saves },
+                // Two such parts save as much.
+                SplitGoal { workgroups: busy, most: size.depth / TERMS_OF_A_DISPATCH, saves: 0 },
             ],
         }
     }
