@@ -4,21 +4,21 @@
 //   statistics      sums[g,s]   = sum and centred sum of squares of x over the rows of slice s of group g, and the number of rows
 //   forward         saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its sums (Chan et al. 1979);
 //                   running     = (1 - MOMENTUM) * running + MOMENTUM * (mean, unbiased variance), group after group
-//                   y  = gamma * xhat + beta                 with xhat = (x - mean) * inv_std of the row's group;  z = f(y)
+//                   y  = gamma * xhat + beta    with xhat = (x - mean) * inv_std of the row's group;  activated = f(y)
 //   whole           statistics and forward in one dispatch, for few rows
-//   evaluate        y  = gamma * (x - mean) / sqrt(variance + EPS) + beta    with running statistics;  z = f(y)
+//   evaluate        y  = gamma * (x - mean) / sqrt(variance + EPS) + beta    with running statistics;  activated = f(y)
 //   grad_sums       sums[g,s]   = sum e and sum e * xhat over the rows of slice s of group g;  e = dy, or with an activation
-//                   e = dz = dy * f'(z), where dy and dz are the activation's gradients
-//   grad_input      daffine = sum e * xhat, sum e over all rows: dgamma, dbeta;
+//                   e = activated = dy * f'(activated_y), where dy is the gradient for activated_y
+//   grad_input      daffine = sum e * xhat, sum e over all rows: dgamma, dbeta;  e is `dy`, also with an activation
 //                   dx = gamma * inv_std * (e - mean(e) - xhat * mean(e * xhat)), means over the group's rows
-//   grad_whole      grad_sums and grad_input in one dispatch, for few rows;  dy is `reduced`, also where it is complete
+//   grad_whole      grad_sums and grad_input in one dispatch, for few rows
 //
-//           The product that computes x, or dy, may already have written `sums` in its epilogue. Or it left split-K partial sums;
-//           then statistics and whole reduce them into x, and grad_sums and grad_whole into dy:
-//   reduced = sum of partials[s] over all s, in order
+//           The kernels that sum up rows read x, or dy, as `summed`. The product that computes it may already have written `sums` in its
+//           epilogue. Or it left split-K partial sums, which these kernels reduce first:
+//   summed = sum of partials[s] over all s, in order
 //           grad_whole has no binding left for them, so they and daffine, which Adam takes from there, are in one: partials_and_daffine
 //
-// Shapes    x, y, z, dy, dz, dx, reduced (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
+// Shapes    x, y, dy, dx, summed, activated, activated_y (GROUPS * ROWS, C)    affine, running, daffine (2, C)    saved (GROUPS, 2, C)
 //           sums (GROUPS, PARTS, 2 * C + 1), partials (SPLITS, GROUPS * ROWS, C)
 //           partials_and_daffine: partials, and daffine from DAFFINE_AT on;  rows are all pixels of all images of a group
 // Mapping   statistics, forward, grad_sums, grad_input: a workgroup per 32 channels of a slice (y) of a group (z), 8 lanes share
@@ -56,14 +56,13 @@ override HEIGHT: u32 = 1u;
 @group(0) @binding(4) var<storage, read_write> saved: array<f32>;
 @group(0) @binding(5) var<storage, read_write> sums: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<storage, read_write> z: array<f32>;
-@group(0) @binding(8) var<storage, read> z_before: array<f32>; // z of the forward pass
-@group(0) @binding(9) var<storage, read_write> dz: array<f32>;
-@group(0) @binding(10) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(11) var<storage, read_write> daffine: array<f32>;
-@group(0) @binding(12) var<storage, read> partials: array<f32>;
-@group(0) @binding(13) var<storage, read_write> reduced: array<f32>;
-@group(0) @binding(14) var<storage, read_write> partials_and_daffine: array<f32>;
+@group(0) @binding(7) var<storage, read> activated_y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> activated: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(10) var<storage, read_write> daffine: array<f32>;
+@group(0) @binding(11) var<storage, read> partials: array<f32>;
+@group(0) @binding(12) var<storage, read_write> summed: array<f32>;
+@group(0) @binding(13) var<storage, read_write> partials_and_daffine: array<f32>;
 
 var<workgroup> lanes: array<vec2<f32>, 256>;
 
@@ -90,19 +89,7 @@ fn reduce_partials(i: u32) {
     for (var s = 0u; s < SPLITS; s++) {
         sum += partials[s * GROUPS * ROWS * C + i];
     }
-    reduced[i] = sum;
-}
-
-// An element of x, or what its partial sums were reduced to.
-fn x_at(i: u32) -> f32 {
-    if SPLITS == 1u { return x[i]; }
-    return reduced[i];
-}
-
-// An element of dy, or what its partial sums were reduced to.
-fn dy_at(i: u32) -> f32 {
-    if SPLITS == 1u { return dy[i]; }
-    return reduced[i];
+    summed[i] = sum;
 }
 
 // Offset of entry s of a group in `sums`: C sums, then C sums of squares or of products with xhat, then the number of rows.
@@ -110,18 +97,18 @@ fn sums_at(g: u32, s: u32) -> u32 {
     return (g * PARTS + s) * (2u * C + 1u);
 }
 
-// Writes an element of y and, where there is an activation, of z.
+// Writes an element of y and, where there is an activation, of its result.
 fn write(i: u32, xhat: f32, gamma: f32, beta: f32) {
     let value = xhat * gamma + beta;
     y[i] = value;
-    if KIND != NONE { z[i] = function_of(value); }
+    if KIND != NONE { activated[i] = function_of(value); }
 }
 
-// The gradient of an element of y, from the gradient of z or y; with an activation it is also written to dz.
+// The gradient of an element of y, from that of the activation or of y; with an activation it is also written to `activated`.
 fn gradient(i: u32, incoming: f32) -> f32 {
     if KIND == NONE { return incoming; }
-    let value = incoming * derivative_at(z_before[i]);
-    dz[i] = value;
+    let value = incoming * derivative_at(activated_y[i]);
+    activated[i] = value;
     return value;
 }
 
@@ -148,13 +135,13 @@ fn statistics(
     }
     var sum = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
-        sum += x_at((first + r) * C + c);
+        sum += summed[(first + r) * C + c];
     }
     let total = sum_of_lanes(lane, 32u, 8u, vec2<f32>(sum, 0.0)).x;
     let mean = total / f32(rows);
     var squares = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
-        let centred = x_at((first + r) * C + c) - mean;
+        let centred = summed[(first + r) * C + c] - mean;
         squares += centred * centred;
     }
     let centred_squares = sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x;
@@ -222,12 +209,12 @@ fn statistics_of(rows: vec2<u32>, c: u32) -> vec2<f32> {
     let few = min(rows.y - rows.x, 16u);
     var near = 0.0;
     for (var r = 0u; r < few; r++) {
-        near += x_at((rows.x + r) * C + c) / f32(few);
+        near += summed[(rows.x + r) * C + c] / f32(few);
     }
     var sum = 0.0;
     var squares = 0.0;
     for (var r = rows.x; r < rows.y; r++) {
-        let off = x_at(r * C + c) - near;
+        let off = summed[r * C + c] - near;
         sum += off;
         squares += off * off;
     }
@@ -258,7 +245,7 @@ fn whole(
         if stores {
             if lane.y == 0u { write_statistics(g, c, mean, squares); }
             for (var r = rows.x; r < rows.y; r++) {
-                write(r * C + c, (x_at(r * C + c) - mean) * inv_std, gamma, beta);
+                write(r * C + c, (summed[r * C + c] - mean) * inv_std, gamma, beta);
             }
         }
     }
@@ -290,7 +277,7 @@ fn grad_sums(
     for (var r = lane.y; stores && r < rows; r += 8u) {
         let i = (first + r) * C + c;
         reduce_partials(i);
-        sum += gradient(i, dy_at(i)) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+        sum += gradient(i, summed[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
     }
     let total = sum_of_lanes(lane, 32u, 8u, sum);
     if lane.y == 0u && stores {
@@ -365,9 +352,9 @@ fn grad_whole(
                     for (var s = 0u; s < SPLITS; s++) {
                         total_of_splits += partials_and_daffine[s * GROUPS * ROWS * C + i];
                     }
-                    reduced[i] = total_of_splits;
+                    summed[i] = total_of_splits;
                 }
-                sum += gradient(i, reduced[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
+                sum += gradient(i, summed[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
             }
         }
         let of_group = sum_of_lanes(lane, WIDTH, HEIGHT, sum);
@@ -376,7 +363,7 @@ fn grad_whole(
             for (var r = rows.x; r < rows.y; r++) {
                 let i = r * C + c;
                 var value: f32;
-                if KIND == NONE { value = reduced[i]; } else { value = dz[i]; }
+                if KIND == NONE { value = summed[i]; } else { value = activated[i]; }
                 dx[i] = input_gradient(scale, (x[i] - mean) * inv_std, value, of_group);
             }
         }

@@ -1,29 +1,25 @@
 // bias.wgsl: gradient of a bias.
 //
-//   grad_partials   partials[s,c] = sum of dy[r,c] over the rows r of slice s
-//   grad            db[c]         = sum of partials[s,c] over all s, in order;  adam.wgsl does this itself where it comes next
+//   grad    partials[s,c] = sum of dy[r,c] over the rows r of slice s;  they are added like split-K partial sums (partials.wgsl)
 //
-// Shapes    dy (ROWS, C)    partials (SLICES, C)    db (C);  rows are all pixels of all images
-// Mapping   grad_partials: a workgroup per slice and 32 channels, 8 lanes share its rows;  grad: an invocation per channel
+// Shapes    dy (ROWS, C)    partials (slices, C);  rows are all pixels of all images
+// Mapping   a workgroup per slice and 32 channels, 8 lanes share its rows
 // Twin      src/cpu/bias.rs
 
 // Pixels of all images.
 override ROWS: u32;
 // Channels.
 override C: u32;
-// Number of slices of the rows.
-override SLICES: u32;
 // Rows of a slice; the last one may have fewer.
 override SLICE_ROWS: u32;
 
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(2) var<storage, read_write> db: array<f32>;
 
 var<workgroup> lanes: array<f32, 256>;
 
 @compute @workgroup_size(32, 8)
-fn grad_partials(
+fn grad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
@@ -43,15 +39,4 @@ fn grad_partials(
         }
         partials[group.y * C + c] = sum;
     }
-}
-
-@compute @workgroup_size(64)
-fn grad(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
-    if c >= C { return; }
-    var sum = 0.0;
-    for (var s = 0u; s < SLICES; s++) {
-        sum += partials[s * C + c];
-    }
-    db[c] = sum;
 }

@@ -1,5 +1,5 @@
 // conv.wgsl: convolution and its two gradients as tiled matrix products (implicit GEMM: the im2col matrix is never stored). Compiled
-// after function.wgsl and before tile.wgsl or matrices.wgsl, which multiply the tiles, and conv_epilogue.wgsl, which stores them.
+// after function.wgsl and conv_sizes.wgsl.
 //
 //   forward           y[n,i,j,o]  = b[o] + sum_{u,v,c} x[n,p,q,c] * w[u,v,c,o]
 //   grad_input        dx[n,p,q,c] = b[c] + sum_{u,v,o} dy[n,i,j,o] * w[u,v,c,o];  a transposed convolution is this, applied to dy
@@ -8,13 +8,23 @@
 //                     with BIAS_AT also the gradient of the bias (conv_bias.wgsl)
 //   *_and_statistics, *_and_gradient_sums   the same, with an epilogue for batch normalisation (conv_epilogue.wgsl)
 //
-// Split-K   Where there would be too few workgroups, or loops too long, the depth is cut into SPLITS ranges of SPLIT_DEPTH terms.
-//           Each writes its own partial sums, without bias or epilogue; reduce_partials adds them, or batch_norm.wgsl or adam.wgsl
-//           does. With one split, `partials` is the result.
+// Files     conv_sizes.wgsl has the sizes, and the epilogue's activation is that of function.wgsl. This file loads the tiles, calls the others
+//           and has all bindings. tile.wgsl, or matrices.wgsl in its place, has the tiles:
+//             store_depths_of_a, store_rows_of_a, store_depths_of_b, store_columns_of_b   put vectors into them
+//             rows_at, columns_at                    read them
+//             Products, multiply, four_of_row        sums of an invocation, and their rows
+//             wait, share_block, shared_block, share_total, shared_total   memory that the epilogue shares, after the last stage
+//           conv_epilogue.wgsl has store_all, store_partials, store_with_statistics and store_with_gradient_sums, conv_bias.wgsl
+//           has adds_depth, add_depth and store_bias_gradient, and conv_narrow.wgsl has entry points of its own.
+//
+// Split-K   Where there would be too few workgroups, the depth is cut into SPLITS ranges of SPLIT_DEPTH terms.
+//           Each writes its own partial sums, without bias or epilogue; partials.wgsl adds them, or the kernel that reads the result.
+//           With one split, `partials` is the result.
 //
 // Shapes    left is x, dy, x  and right is w, w, dy  of the three products
 //           x, dx (N, H, W, C_IN)    w, dw (K, K, C_IN, C_OUT)    y, dy (N, H_OUT, W_OUT, C_OUT)    b (C_OUT), of dx (C_IN)
-//           partials (SPLITS, shape of the result), from BIAS_AT on (SPLITS, shape of the bias), result, activated_y, activated, normalised_x (LEN)
+//           partials (SPLITS, shape of the result), from BIAS_AT on (SPLITS, shape of the bias)
+//           activated_y, activated, normalised_x of the result's shape
 //           sums (GROUPS, PARTS, 2 * columns + 1), saved (GROUPS, 2, columns);  a part is PART_ROWS rows
 // Mapping   A workgroup computes a tile of ROWS rows and COLUMNS columns of  A (rows, depth) * B (depth, columns)  in stages of DEPTH
 //           terms that go through workgroup memory. An invocation loads its vectors of the next stage, at most four of each tile,
@@ -30,16 +40,6 @@
 //           fastest, so that a tile covers few pixels and skips the taps that all of them have beyond the edge.
 // Twin      src/cpu/conv.rs
 
-// Numbers of the result, for reduce_partials.
-override LEN: u32 = 1u;
-// Channels of the result, for reduce_partials.
-override BIAS_LEN: u32 = 1u;
-// Numbers of the result for each row of the next layer, for reduce_partials_and_multiply.
-override ROW_LEN: u32 = 1u;
-// Columns of the next layer, at most four.
-override NEXT_COLUMNS: u32 = 1u;
-// Whether the next layer has a bias.
-override NEXT_HAS_BIAS: bool = false;
 // Groups of images, for the sums of batch normalisation.
 override GROUPS: u32 = 1u;
 // Entries of `sums` for each group.
@@ -99,12 +99,11 @@ const GRAD_WEIGHT = 2u;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(4) var<storage, read_write> result: array<f32>;
-@group(0) @binding(5) var<storage, read> activated_y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> activated: array<f32>;
-@group(0) @binding(7) var<storage, read> normalised_x: array<f32>;
-@group(0) @binding(8) var<storage, read> saved: array<f32>;
-@group(0) @binding(9) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(4) var<storage, read> activated_y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> activated: array<f32>;
+@group(0) @binding(6) var<storage, read> normalised_x: array<f32>;
+@group(0) @binding(7) var<storage, read> saved: array<f32>;
+@group(0) @binding(8) var<storage, read_write> sums: array<f32>;
 
 // Per row: the depth-independent part of its address (x) and of its line and column (y, z), and its offset in the result (w).
 var<workgroup> origins: array<vec4<u32>, ROWS>;
@@ -277,12 +276,6 @@ fn patch_origin(pixel: u32) -> vec4<u32> {
     let p = i * STRIDE - PAD;
     let q = j * STRIDE - PAD;
     return vec4<u32>(((n * H + p) * W + q) * C_IN, p, q, pixel * C_OUT);
-}
-
-// The pixels of a phase along an axis: the first one, and their number.
-fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
-    let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
-    return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
 }
 
 // The pixel of dy that reaches a pixel of dx through the first tap of its phase: its address, line and column. The last is 0.

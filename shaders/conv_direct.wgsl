@@ -5,7 +5,7 @@
 //                                      derivative
 //
 //           Such an adapter pays for each invocation at each barrier, and compiles a kernel with tiles for up to a second, this one
-//           in a tenth of that. A sum may be split (split-K); reduce_partials of conv.wgsl adds the partial sums.
+//           in a tenth of that. A sum may be split (split-K); partials.wgsl adds the partial sums.
 //
 // Shapes    left is x, dy, x  and right is w, w, dy  of the three products
 //           partials (SPLITS, shape of the result), activated_y, activated of the result's shape
@@ -151,12 +151,6 @@ fn forward(
     for (var r = 0u; r < 4u; r++) {
         store(block, r, (id.z * rows + block.row + r) * C_OUT, C_OUT, sums[r]);
     }
-}
-
-// The pixels of a phase along an axis: the first one, and their number.
-fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
-    let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
-    return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
 }
 
 // The image, line and column in dx of a row of a phase.

@@ -6,7 +6,7 @@
 //
 //           Such an adapter loads lane by lane, from workgroup memory too, and executes both sides of a branch. So a tile stays in
 //           registers, a load takes four numbers, a value of one lane reaches the others by a shuffle with a constant, and the loop
-//           has no conditional work. A sum may be split (split-K); reduce_partials of conv.wgsl adds the partial sums.
+//           has no conditional work. A sum may be split (split-K); partials.wgsl adds the partial sums.
 //
 // Shapes    as in conv.wgsl:  left is x, dy, x  and right is w, w, dy  of the three products;  partials (SPLITS, shape of the
 //           result), activated_y, activated of the result's shape
@@ -76,12 +76,6 @@ fn column_count() -> u32 {
 // Whether four neighbouring numbers of left, or of right, are four terms of the depth.
 fn along_depth(of_right: bool) -> bool {
     return PRODUCT == GRAD_INPUT || (PRODUCT == FORWARD && !of_right);
-}
-
-// The pixels of a phase along an axis: the first one, and their number.
-fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
-    let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
-    return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
 }
 
 // The taps that reach any pixel from `first` to `last` from inside dy: the first one, and their number.

@@ -29,5 +29,9 @@ override HAS_BIAS: bool = false;
 override SPLITS: u32 = 1u;
 // Terms of a range; a multiple of the depth of a stage, or of four without stages.
 override SPLIT_DEPTH: u32 = 1u;
-// Whether the epilogue multiplies by the derivative of the activation, instead of applying it.
-override BACKWARD: bool = false;
+
+// The pixels of a phase along an axis: the first one, and their number.
+fn phase_pixels(phase: u32, size: u32) -> vec2<u32> {
+    let first = (phase + STRIDE - PAD % STRIDE) % STRIDE;
+    return vec2<u32>(first, (max(size, first) - first + STRIDE - 1u) / STRIDE);
+}

@@ -9,6 +9,8 @@
 override KIND: u32;
 // Slope of leaky ReLU for negative values; 0 is ReLU.
 override SLOPE: f32 = 0.0;
+// Whether an epilogue multiplies by the derivative of the activation, instead of applying it.
+override BACKWARD: bool = false;
 
 // Value of KIND: leaky ReLU, and ReLU.
 const LEAKY_RELU = 0u;

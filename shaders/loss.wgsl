@@ -198,7 +198,9 @@ fn generator(@builtin(local_invocation_index) lane: u32) {
     complete_logits(lane);
     var of_fakes = vec3<f32>();
     for (var i = lane; i < N; i += 256u) {
-        of_fakes += row(GENERATED, i, logits[i], reals[i]);
+        var rival = 0.0;
+        if KIND > WASSERSTEIN { rival = reals[i]; }
+        of_fakes += row(GENERATED, i, logits[i], rival);
     }
     write_means(lane, of_fakes, COLUMN);
 }

@@ -128,15 +128,15 @@ impl Executor for Memory<'_> {
 }
 
 /// The dispatches and buffers of a case, for the page.
-fn plan(case: &Case, kernels: KernelSet, bindings: &BTreeMap<(&str, String), Vec<Binding>>) -> Value {
+fn plan(case: &Case, kernels: KernelSet) -> Value {
     let program = case.program();
     let (mut scratch, mut tables) = (BTreeMap::new(), BTreeMap::new());
     let mut dispatches = Vec::new();
     for dispatch in case.dispatches(kernels) {
-        let Dispatch { shader, entry, overrides, bindings: resources, workgroups, .. } = dispatch;
+        let Dispatch { shader, entry, overrides, bindings, workgroups, .. } = dispatch;
         let mut bound = Vec::new();
-        for Binding { name, number, .. } in &bindings[&(shader, entry.to_string())] {
-            bound.push(match &resources[name.as_str()] {
+        for (Binding { number, .. }, resource) in &bindings {
+            bound.push(match resource {
                 &Resource::Tensor(tensor) => {
                     let info = program.info(tensor);
                     let offset = info.offset * program.element(tensor).bytes();
@@ -181,17 +181,14 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
     let models: Vec<Model> = Model::built_in().map(|name| Model::named(name).unwrap()).collect();
     let all = cases_of(&models, Scope::Quick);
     let cases = chosen(&all);
-    let mut bindings = BTreeMap::new();
     let is_in_pages = |shader: &str| KERNELS.iter().any(|kernels| kernels.uses(shader));
-    for (shader, entry, bound) in entry_points().into_iter().filter(|(shader, ..)| is_in_pages(shader)) {
-        bindings.insert((shader, entry), bound);
-    }
+    let in_pages: BTreeSet<_> = entry_points().into_iter().filter(|(shader, _)| is_in_pages(shader)).collect();
     let reached: BTreeSet<_> = cases
         .iter()
         .flat_map(|(case, kernels)| case.dispatches(*kernels))
-        .map(|dispatch| (dispatch.shader, dispatch.entry.to_string()))
+        .map(|dispatch| (dispatch.shader, dispatch.entry))
         .collect();
-    assert!(bindings.keys().eq(&reached), "every entry point has a case that is small enough");
+    assert_eq!(reached, in_pages, "every entry point has a case that is small enough");
 
     let folder = tempfile::tempdir().unwrap();
     let mut before = BufWriter::new(File::create(folder.path().join("before.bin")).unwrap());
@@ -200,7 +197,7 @@ fn the_shaders_compile_under_tint_and_compute_the_cases_of_verify_in_a_browser()
         let mut memory = Memory::poisoned(case.program());
         case.fill(&mut memory).unwrap();
         before.write_all(&memory.buffers.concat()).unwrap();
-        plans.push(plan(case, *kernels, &bindings));
+        plans.push(plan(case, *kernels));
     }
     before.flush().unwrap();
     // Cooperative matrices are an extension of naga, and not in WebGPU.

@@ -137,8 +137,6 @@ pub(super) struct ManifestWriter<'a> {
     kernels: Vec<Value>,
     /// The index of each kernel, and the network whose learning rate it has.
     kernel_of: HashMap<(String, Option<&'static str>), usize>,
-    /// The binding numbers of each entry point, by operand.
-    bindings: BTreeMap<(&'static str, String), BTreeMap<String, u32>>,
     knobs: BTreeMap<String, Vec<Value>>,
     routines: Map<String, Value>,
     /// The same routines with the kernels for adapters that compute on the CPU.
@@ -149,9 +147,6 @@ pub(super) struct ManifestWriter<'a> {
 impl<'a> ManifestWriter<'a> {
     /// Begins a manifest with the buffers of a program. `precision` is asked for the buffers that have initial values.
     pub(super) fn new(gan: &'a Gan, memory: &InitialMemory<'_>, precision: impl Fn(usize) -> Precision) -> Self {
-        let bindings = gpu::entry_points().into_iter().map(|(shader, entry, bound)| {
-            ((shader, entry), bound.into_iter().map(|binding| (binding.name, binding.number)).collect())
-        });
         let mut writer = Self {
             gan,
             buffers: Vec::new(),
@@ -160,7 +155,6 @@ impl<'a> ManifestWriter<'a> {
             tables: HashMap::new(),
             kernels: Vec::new(),
             kernel_of: HashMap::new(),
-            bindings: bindings.collect(),
             knobs: BTreeMap::new(),
             routines: Map::new(),
             cpu_routines: Map::new(),
@@ -221,28 +215,17 @@ impl<'a> ManifestWriter<'a> {
     fn dispatches(&mut self, ops: &[Op], kernels: KernelSet) -> Value {
         let dispatches = gpu::lower(ops, &self.gan.program, kernels).into_iter().map(|dispatch| {
             let kernel = self.kernel(&dispatch);
-            let resources = &dispatch.bindings;
-            let bound: Vec<String> = self.bindings_of(&dispatch).keys().cloned().collect();
-            let bind: BTreeMap<String, [usize; 2]> = bound
-                .into_iter()
-                .map(|operand| {
-                    let place = self.place(&resources[operand.as_str()]);
-                    (operand, place)
-                })
-                .collect();
+            let places = dispatch.bindings.iter().map(|(variable, resource)| (&variable.name, self.place(resource)));
+            let bind: BTreeMap<_, _> = places.collect();
             json!({ "kernel": kernel, "workgroups": dispatch.workgroups, "bind": bind })
         });
         dispatches.collect()
     }
 
-    fn bindings_of(&self, dispatch: &gpu::Dispatch) -> &BTreeMap<String, u32> {
-        &self.bindings[&(dispatch.shader, dispatch.entry.to_string())]
-    }
-
     /// The index of a dispatch's kernel. Adam of each network has a kernel of its own, for its learning rate is a knob.
     fn kernel(&mut self, dispatch: &gpu::Dispatch) -> usize {
         let networks = [("generator", &self.gan.generator), ("discriminator", &self.gan.discriminator)];
-        let updates = |params| dispatch.bindings.get("param") == Some(&Resource::Tensor(params));
+        let updates = |params| dispatch.resource("param") == Some(&Resource::Tensor(params));
         let network = networks.into_iter().find(|(_, network)| updates(network.params())).map(|(name, _)| name);
         let network = network.filter(|_| dispatch.shader == "adam");
         let key = (dispatch.kernel(), network);
@@ -251,7 +234,8 @@ impl<'a> ManifestWriter<'a> {
         }
         let index = self.kernels.len();
         let constants: BTreeMap<_, _> = dispatch.overrides.iter().copied().collect();
-        let bindings = self.bindings_of(dispatch);
+        let numbers = dispatch.bindings.iter().map(|(variable, _)| (&variable.name, variable.number));
+        let bindings: BTreeMap<_, _> = numbers.collect();
         self.kernels.push(json!({
             "shader": dispatch.shader, "entry": dispatch.entry, "constants": constants, "bindings": bindings,
         }));

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::shaders::Reflection;
-
 /// What is compiled at most once, by the thread that needs it first. The others wait for it.
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
@@ -12,24 +10,20 @@ type Slot<T> = Arc<Mutex<Option<T>>>;
 #[derive(Default)]
 pub(super) struct CompiledKernelCache {
     /// By the name of the shader.
-    modules: Mutex<HashMap<&'static str, Slot<Arc<CompiledModule>>>>,
+    modules: Mutex<HashMap<&'static str, Slot<wgpu::ShaderModule>>>,
     /// By the name of the kernel, which contains the values of its overrides.
     pipelines: Mutex<HashMap<String, Slot<wgpu::ComputePipeline>>>,
 }
 
-/// A shader, ready for pipelines.
-pub(super) struct CompiledModule {
-    /// The module of the device.
-    pub(super) module: wgpu::ShaderModule,
-    /// What the shader declares.
-    pub(super) reflection: Reflection,
-}
-
 impl CompiledKernelCache {
     /// The module of a shader, from `create` if it is needed for the first time.
-    pub(super) fn module(&self, shader: &'static str, create: impl FnOnce() -> CompiledModule) -> Arc<CompiledModule> {
+    pub(super) fn module(
+        &self,
+        shader: &'static str,
+        create: impl FnOnce() -> wgpu::ShaderModule,
+    ) -> wgpu::ShaderModule {
         let slot = lock(&self.modules).entry(shader).or_default().clone();
-        lock(&slot).get_or_insert_with(|| Arc::new(create())).clone()
+        lock(&slot).get_or_insert_with(create).clone()
     }
 
     /// The pipeline of a kernel, from `create` if it is needed for the first time.

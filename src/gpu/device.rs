@@ -181,7 +181,7 @@ impl GpuDevice {
         required_features.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps && adapter.features.timestamps);
         let kernels = KernelSet::of(adapter, options.mixed_precision)?;
         required_features |= match kernels {
-            KernelSet::Portable | KernelSet::Direct => wgpu::Features::empty(),
+            KernelSet::Portable | KernelSet::PortableOnSoftware | KernelSet::Direct => wgpu::Features::empty(),
             KernelSet::Lanes => wgpu::Features::SUBGROUP,
             KernelSet::CooperativeMatrices { .. } => {
                 name.push_str(", mixed precision");
@@ -267,7 +267,7 @@ impl GpuDevice {
         if self.device.adapter_info().backend != wgpu::Backend::Vulkan {
             return None;
         }
-        let reflection = Reflection::of_source(dispatch.shader, self.wgsl(dispatch.shader)).ok()?;
+        let reflection = Reflection::of(dispatch.shader, self.wgsl(dispatch.shader)).ok()?;
         Some(Spirv::of(&reflection, dispatch).ok()?.words)
     }
 
@@ -301,9 +301,15 @@ impl GpuDevice {
     pub fn variants(&self) -> Vec<Self> {
         let mut variants = vec![self.clone()];
         if self.kernels != KernelSet::Portable {
-            variants.push(self.with_kernels(KernelSet::Portable));
+            variants.push(self.portable());
         }
         variants
+    }
+
+    /// The same device with the portable kernels.
+    fn portable(&self) -> Self {
+        let is_software = self.adapter.kind == AdapterKind::Software;
+        self.with_kernels(if is_software { KernelSet::PortableOnSoftware } else { KernelSet::Portable })
     }
 
     /// The same device with other kernels: [`KernelSet::Portable`] or [`KernelSet::Direct`], which every adapter can run.
@@ -338,8 +344,7 @@ impl GpuDevice {
 
     /// This device with the portable kernels, once for each number of an alternative tile shape.
     pub fn tile_shape_variants(&self) -> Vec<Self> {
-        let with =
-            |number| Self { tile_choice: TileChoice::Alternative(number), ..self.with_kernels(KernelSet::Portable) };
+        let with = |number| Self { tile_choice: TileChoice::Alternative(number), ..self.portable() };
         (1..=MAX_TILE_SHAPES).map(with).collect()
     }
 

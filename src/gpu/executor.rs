@@ -109,7 +109,7 @@ impl Device for GpuDevice {
         let routines = program.routines().iter();
         for group in routines.flat_map(|routine| lower::groups(&routine.ops, program, self.kernels)) {
             for dispatch in &group.dispatches {
-                for resource in dispatch.bindings.values() {
+                for (_, resource) in &dispatch.bindings {
                     if let Resource::Scratch(name, range) = resource {
                         check_buffer(name, 4 * range.end as u64)?;
                     }
@@ -147,8 +147,8 @@ impl GpuExecutor {
             buffers.push(create_buffer(&gpu, &buffer.name, buffer.bytes(), usage)?);
         }
         let (mut scratch_len, mut tables) = (BTreeMap::new(), BTreeMap::new());
-        for source in lowered.iter().flatten().flat_map(|dispatch| dispatch.bindings.values()) {
-            match source {
+        for (_, resource) in lowered.iter().flatten().flat_map(|dispatch| &dispatch.bindings) {
+            match resource {
                 Resource::Tensor(_) => {}
                 Resource::Scratch(name, range) => {
                     let largest = scratch_len.entry(*name).or_insert(0);
@@ -227,15 +227,12 @@ impl GpuExecutor {
     }
 
     fn prepare_dispatch(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> PreparedDispatch {
-        let (pipeline, bindings) = pipelines.of(dispatch);
-        let entries: Vec<_> = bindings
-            .iter()
-            .map(|Binding { name, number, .. }| {
-                let resource = dispatch.bindings.get(name.as_str());
-                let resource = resource.unwrap_or_else(|| panic!("{dispatch:?} binds nothing to `{name}`"));
-                wgpu::BindGroupEntry { binding: *number, resource: self.binding_resource(resource) }
-            })
-            .collect();
+        let pipeline = pipelines.of(dispatch);
+        let entry = |(variable, resource): &(&Binding, Resource)| wgpu::BindGroupEntry {
+            binding: variable.number,
+            resource: self.binding_resource(resource),
+        };
+        let entries: Vec<_> = dispatch.bindings.iter().map(entry).collect();
         Created::count(&self.gpu.created.bind_groups);
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&dispatch.label()),
@@ -261,16 +258,14 @@ impl GpuExecutor {
     }
 
     /// What a dispatch writes: each resource, its first word in its buffer and its words.
-    fn written(&self, pipelines: &Pipelines, dispatch: &Dispatch) -> Vec<(Resource, usize, usize)> {
-        let (_, bindings) = pipelines.of(dispatch);
-        let written =
-            bindings.iter().filter(|binding| binding.written).map(|binding| &dispatch.bindings[binding.name.as_str()]);
+    fn written(&self, dispatch: &Dispatch) -> Vec<(Resource, usize, usize)> {
+        let written = dispatch.bindings.iter().filter(|(variable, _)| variable.written);
         let range = |resource: &Resource| match resource {
             Resource::Tensor(tensor) => self.program.info(*tensor).range(),
             Resource::Scratch(_, range) => range.clone(),
             Resource::Table(_) => unreachable!("tables are read only"),
         };
-        written.map(|resource| (resource.clone(), range(resource).start, range(resource).len())).collect()
+        written.map(|(_, resource)| (resource.clone(), range(resource).start, range(resource).len())).collect()
     }
 
     fn buffer(&self, id: BufferId) -> &wgpu::Buffer {

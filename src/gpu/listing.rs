@@ -1,12 +1,12 @@
 //! The dispatches of a routine as a list for a person: what runs, how large, and what it costs at least.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use super::lower::{Dispatch, Resource, groups};
-use super::shaders::{KernelSet, Reflection, Shader};
+use super::shaders::KernelSet;
 use crate::program::{Element, Op, Program, RoutineId};
 
 /// The overrides that say how a kernel divides its work and what it computes beside its result. The others repeat the shapes, or are
@@ -74,15 +74,11 @@ impl DispatchList {
     /// The dispatches of a routine with the default tile shapes. It needs no GPU.
     pub fn new(program: &Program, routine: RoutineId, kernels: KernelSet) -> Self {
         let routine = program.routine(routine);
-        let mut reflections: HashMap<&str, Reflection> = HashMap::new();
         let mut dispatches = Vec::new();
         for group in groups(&routine.ops, program, kernels) {
             for (number, dispatch) in group.dispatches.iter().enumerate() {
-                let reflection = reflections
-                    .entry(dispatch.shader)
-                    .or_insert_with(|| Reflection::of(Shader::named(dispatch.shader)));
                 let flops = if number == 0 { group.ops.iter().map(|op| op.flops(program)).sum() } else { 0 };
-                dispatches.push(ListedDispatch::new(dispatch, group.ops, flops, program, reflection));
+                dispatches.push(ListedDispatch::new(dispatch, group.ops, flops, program));
             }
         }
         Self { routine: routine.name.clone(), dispatches }
@@ -100,19 +96,19 @@ impl DispatchList {
 }
 
 impl ListedDispatch {
-    fn new(dispatch: &Dispatch, ops: &[Op], flops: u64, program: &Program, reflection: &Reflection) -> Self {
+    fn new(dispatch: &Dispatch, ops: &[Op], flops: u64, program: &Program) -> Self {
         let operands = ops[0].operands().into_iter();
         let shapes = operands.map(|operand| format!("{} {:?}", operand.name, program.shape(operand.tensor)));
         let shown = dispatch.overrides.iter().filter(|(name, _)| SHOWN_OVERRIDES.contains(name));
         let size = |len: usize| 4 * len as u64;
-        let accessed = reflection.bindings(dispatch.entry).into_iter().map(|binding| {
-            let bytes = match &dispatch.bindings[binding.name.as_str()] {
+        let accessed = dispatch.bindings.iter().map(|(variable, resource)| {
+            let bytes = match resource {
                 Resource::Tensor(tensor) if program.element(*tensor) == Element::U8 => return 0,
                 Resource::Tensor(tensor) => size(program.info(*tensor).len()),
                 Resource::Scratch(_, range) => size(range.len()),
                 Resource::Table(numbers) => size(numbers.len()),
             };
-            bytes * (u64::from(binding.read) + u64::from(binding.written))
+            bytes * (u64::from(variable.read) + u64::from(variable.written))
         });
         Self {
             shader: dispatch.shader,

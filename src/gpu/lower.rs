@@ -13,13 +13,14 @@ mod plan;
 mod product;
 mod tiles;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::shaders::KernelSet;
+use adam::WaitingGradients;
+use plan::Lowering;
+
+use super::shaders::{Binding, KernelSet};
 use crate::program::{Op, Program, TensorId};
 
-pub(super) use plan::groups;
 pub(super) use tiles::MAX_TILE_SHAPES;
 
 /// One dispatch of one entry point.
@@ -31,21 +32,12 @@ pub struct Dispatch {
     pub entry: &'static str,
     /// Values of the shader's overrides.
     pub overrides: Vec<(&'static str, f64)>,
-    /// What is bound to the shader's variables, by their names.
-    pub bindings: BTreeMap<&'static str, Resource>,
+    /// The tensors that the entry point uses, in the order of the shader, and what is bound to them.
+    pub bindings: Vec<(&'static Binding, Resource)>,
     /// The number of workgroups along x, y and z.
     pub workgroups: [usize; 3],
-    /// The alternatives to the default tile shape of a matrix product. All give the same bits.
-    pub tile_shapes: Vec<TileShape>,
-}
-
-/// What changes in a dispatch with another tile shape.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TileShape {
-    /// Values of overrides, which replace those of the same names.
-    pub overrides: Vec<(&'static str, f64)>,
-    /// The number of workgroups along x, y and z.
-    pub workgroups: [usize; 3],
+    /// The same product with other tile shapes, which give the same bits.
+    pub tile_shapes: Vec<Self>,
 }
 
 impl Dispatch {
@@ -64,18 +56,16 @@ impl Dispatch {
         self.overrides.iter().find(|(known, _)| *known == name).map(|&(_, value)| value)
     }
 
-    /// The same dispatch with one tile shape: the default one, 0, or one of [`Self::tile_shapes`], from 1. A number that is too large
-    /// means the default one.
+    /// What is bound to a variable, if the entry point uses it.
+    pub fn resource(&self, name: &str) -> Option<&Resource> {
+        self.bindings.iter().find(|(variable, _)| variable.name == name).map(|(_, resource)| resource)
+    }
+
+    /// The dispatch with one tile shape: its own, 0, or one of [`Self::tile_shapes`], from 1. A number that is too large means its own.
     #[must_use]
     pub fn with_tile_shape(&self, number: usize) -> Self {
-        let mut dispatch = Self { tile_shapes: Vec::new(), ..self.clone() };
-        let Some(shape) = number.checked_sub(1).and_then(|other| self.tile_shapes.get(other)) else { return dispatch };
-        for &(name, value) in &shape.overrides {
-            let changed = dispatch.overrides.iter_mut().find(|(known, _)| *known == name);
-            *changed.expect("a tile shape changes overrides of its dispatch") = (name, value);
-        }
-        dispatch.workgroups = shape.workgroups;
-        dispatch
+        let shape = number.checked_sub(1).and_then(|other| self.tile_shapes.get(other)).unwrap_or(self);
+        Self { tile_shapes: Vec::new(), ..shape.clone() }
     }
 }
 
@@ -88,6 +78,27 @@ pub enum Resource {
     Scratch(&'static str, Range<usize>),
     /// Constants that are known when the program is built.
     Table(Vec<u32>),
+}
+
+/// Neighbouring operations and what computes them.
+pub(super) struct Group<'a> {
+    /// The operations.
+    pub(super) ops: &'a [Op],
+    /// Their dispatches, in order.
+    pub(super) dispatches: Vec<Dispatch>,
+}
+
+/// The dispatches of operations, with the operations that they compute. Operations whose dispatches hand each other partial sums or
+/// statistics are one group.
+pub(super) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<Group<'a>> {
+    let mut lowering = Lowering { ops, program, kernels, waiting: WaitingGradients::default() };
+    let (mut groups, mut start) = (Vec::new(), 0);
+    while start < ops.len() {
+        let (count, dispatches) = operations::group_from(&mut lowering, start);
+        groups.push(Group { ops: &ops[start..start + count], dispatches });
+        start += count;
+    }
+    groups
 }
 
 /// The dispatches that run operations, in order. Every tensor that the operations write is written, also where one kernel

@@ -26,7 +26,7 @@ pub use adapters::{
 pub use device::{GpuDevice, OpenOptions, ResourceCounts};
 pub use executor::GpuExecutor;
 pub use listing::{DispatchList, ListedDispatch};
-pub use lower::{Dispatch, Resource, TileShape, lower};
+pub use lower::{Dispatch, Resource, lower};
 pub use shaders::{Binding, KernelSet, RunsOn, SHADERS, Shader, entry_points};
 pub use statistics::{CompiledKernel, CompiledKernels, Executable, compiled_kernels};
 pub use tile_shapes::TileShapeRecord;

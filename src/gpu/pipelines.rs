@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::compiled::{CompiledKernelCache, CompiledModule};
 use super::device::{Created, GpuDevice};
 use super::lower::Dispatch;
-use super::shaders::{Binding, Reflection, Shader};
+use super::shaders::Shader;
 use crate::error::Result;
 
 /// The pipelines of a program, one for each kernel: an entry point with the values of its overrides.
 pub(super) struct Pipelines {
     by_kernel: HashMap<String, wgpu::ComputePipeline>,
-    bindings: HashMap<(&'static str, &'static str), Vec<Binding>>,
 }
 
 impl Pipelines {
@@ -25,31 +23,19 @@ impl Pipelines {
             kernels.entry(dispatch.kernel()).or_insert(dispatch);
         }
         let compiled = gpu.compilation.shared.clone().unwrap_or_default();
-        let mut bindings = HashMap::new();
-        for kernel in kernels.values() {
-            let module = module(&compiled, gpu, kernel.shader);
-            bindings.entry((kernel.shader, kernel.entry)).or_insert_with(|| module.reflection.bindings(kernel.entry));
-        }
         let pipeline = |name: &str, kernel: &Dispatch| {
-            let module = module(&compiled, gpu, kernel.shader);
-            compiled.pipeline(name, || create_pipeline(gpu, &module.module, kernel))
+            let module = compiled.module(kernel.shader, || create_module(gpu, Shader::named(kernel.shader)));
+            compiled.pipeline(name, || create_pipeline(gpu, &module, kernel))
         };
         let by_kernel = kernels.par_iter().map(|(name, kernel)| (name.clone(), pipeline(name, kernel))).collect();
         gpu.healthy()?;
-        Ok(Self { by_kernel, bindings })
+        Ok(Self { by_kernel })
     }
 
-    /// The pipeline of a dispatch, and the tensors that its kernel uses.
-    pub(super) fn of(&self, dispatch: &Dispatch) -> (&wgpu::ComputePipeline, &[Binding]) {
-        (&self.by_kernel[&dispatch.kernel()], &self.bindings[&(dispatch.shader, dispatch.entry)])
+    /// The pipeline of a dispatch.
+    pub(super) fn of(&self, dispatch: &Dispatch) -> &wgpu::ComputePipeline {
+        &self.by_kernel[&dispatch.kernel()]
     }
-}
-
-fn module(compiled: &CompiledKernelCache, gpu: &GpuDevice, shader: &'static str) -> Arc<CompiledModule> {
-    compiled.module(shader, || {
-        let shader = Shader::named(shader);
-        CompiledModule { module: create_module(gpu, shader), reflection: Reflection::of(shader) }
-    })
 }
 
 impl GpuDevice {

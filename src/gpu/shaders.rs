@@ -1,7 +1,9 @@
 //! The shaders: one table of what is compiled, and what naga reads in them: which binding each tensor of an entry point has.
 
-use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module};
+use std::sync::OnceLock;
+
+use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, GlobalVariable, Handle, Module};
 
 use super::adapters::{Adapter, AdapterFeatures, AdapterKind};
 use crate::error::{Error, Result};
@@ -17,6 +19,8 @@ pub struct Shader {
     pub twin: &'static str,
     /// The adapters that run it.
     pub runs_on: RunsOn,
+    /// The source as naga understands it, once it was asked for.
+    reflection: OnceLock<Reflection>,
 }
 
 /// Which adapters run a shader.
@@ -40,6 +44,9 @@ const LANES: u32 = 8;
 pub enum KernelSet {
     /// The kernels for every adapter: matrix products with tiles in workgroup memory, by many invocations.
     Portable,
+    /// As [`KernelSet::Portable`], with sums so short that Mesa before 25.1 ends no loop too early: for tests of these kernels on adapters that
+    /// compute on the CPU.
+    PortableOnSoftware,
     /// Matrix products without workgroup memory, for adapters that compute on the CPU and pay for each invocation at each barrier; all
     /// else as [`KernelSet::Portable`].
     Direct,
@@ -97,18 +104,19 @@ macro_rules! files {
 
 macro_rules! shaders {
     ($($name:literal from $($file:literal),+; twin $twin:literal; on $adapters:expr;)+) => {
-        &[$(Shader {
+        [$(Shader {
             name: $name,
             source: files!($($file),+),
             twin: concat!("src/cpu/", $twin, ".rs"),
             runs_on: $adapters,
+            reflection: OnceLock::new(),
         }),+]
     };
 }
 
 /// Every shader.
 #[rustfmt::skip]
-pub const SHADERS: &[Shader] = shaders! {
+pub static SHADERS: [Shader; 32] = shaders! {
     "activation" from "function", "activation"; twin "activation"; on RunsOn::All;
     "adapt_augment" from "adapt_augment"; twin "diff_augment"; on RunsOn::All;
     "adam" from "random", "share", "adam"; twin "adam"; on RunsOn::All;
@@ -137,6 +145,7 @@ pub const SHADERS: &[Shader] = shaders! {
     "mix" from "random", "mix"; twin "mix"; on RunsOn::All;
     "noise" from "random", "noise"; twin "noise"; on RunsOn::All;
     "pack" from "pack"; twin "pack"; on RunsOn::All;
+    "partials" from "function", "partials"; twin "conv"; on RunsOn::All;
     "penalty" from "penalty"; twin "penalty"; on RunsOn::All;
     "spectral_norm" from "spectral_norm"; twin "spectral_norm"; on RunsOn::All;
     "upsample" from "upsample"; twin "upsample"; on RunsOn::All;
@@ -146,6 +155,11 @@ impl Shader {
     /// The shader of that name.
     pub(super) fn named(name: &str) -> &'static Self {
         SHADERS.iter().find(|shader| shader.name == name).unwrap_or_else(|| panic!("no shader is called {name}"))
+    }
+
+    /// The source as naga understands it.
+    pub(super) fn reflection(&self) -> &Reflection {
+        self.reflection.get_or_init(|| Reflection::of(self.name, self.source).unwrap_or_else(|error| panic!("{error}")))
     }
 }
 
@@ -162,68 +176,61 @@ pub struct Binding {
     pub written: bool,
 }
 
-/// A shader as naga understands it.
+/// A source as naga understands it.
 pub(super) struct Reflection {
     pub(super) module: Module,
     pub(super) info: ModuleInfo,
+    /// The tensors that each entry point uses, in the order of the source.
+    entry_points: Vec<(String, Vec<Binding>)>,
 }
 
 impl Reflection {
-    pub(super) fn of(shader: &Shader) -> Self {
-        Self::of_source(shader.name, shader.source).unwrap_or_else(|error| panic!("{error}"))
-    }
-
     /// A source as naga understands it.
     ///
     /// # Errors
     ///
     /// naga's message with the place in the source, if it is invalid.
-    pub(super) fn of_source(name: &str, source: &str) -> Result<Self, String> {
+    pub(super) fn of(name: &str, source: &str) -> Result<Self, String> {
         let module =
             naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string_with_path(source, name))?;
         let capabilities = Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .map_err(|error| error.emit_to_string_with_path(source, name))?;
-        Ok(Self { module, info })
-    }
-
-    /// The entry points, in the order of the file.
-    pub(super) fn entry_points(&self) -> impl Iterator<Item = &str> {
-        self.module.entry_points.iter().map(|entry| entry.name.as_str())
+        let names = module.entry_points.iter().map(|entry| entry.name.clone());
+        let entry_points =
+            names.enumerate().map(|(entry, name)| (name, bindings(&module, info.get_entry_point(entry))));
+        Ok(Self { entry_points: entry_points.collect(), module, info })
     }
 
     /// The tensors that an entry point uses.
-    pub(super) fn bindings(&self, entry: &str) -> Vec<Binding> {
-        let index = self.entry_points().position(|name| name == entry);
-        let index = index.unwrap_or_else(|| panic!("no entry point is called {entry}"));
-        let uses = self.info.get_entry_point(index);
-        self.module
-            .global_variables
-            .iter()
-            .filter(|(handle, variable)| {
-                matches!(variable.space, AddressSpace::Storage { .. }) && uses[*handle] != GlobalUse::empty()
-            })
-            .map(|(handle, variable)| Binding {
-                name: variable.name.clone().expect("tensors of shaders have names"),
-                number: variable.binding.as_ref().expect("tensors of shaders have bindings").binding,
-                read: uses[handle].contains(GlobalUse::READ),
-                written: uses[handle].contains(GlobalUse::WRITE),
-            })
-            .collect()
+    pub(super) fn bindings(&self, entry: &str) -> &[Binding] {
+        let found = self.entry_points.iter().find(|(name, _)| name == entry);
+        &found.unwrap_or_else(|| panic!("no entry point is called {entry}")).1
     }
 }
 
-/// Every entry point that some program runs, as (shader, entry point, tensors).
-pub fn entry_points() -> Vec<(&'static str, String, Vec<Binding>)> {
-    let mut list = Vec::new();
-    for shader in SHADERS {
-        let reflection = Reflection::of(shader);
-        for entry in reflection.entry_points() {
-            list.push((shader.name, entry.to_string(), reflection.bindings(entry)));
-        }
-    }
-    list
+/// The tensors that an entry point uses.
+fn bindings(module: &Module, uses: &FunctionInfo) -> Vec<Binding> {
+    let tensors = module.global_variables.iter().filter(|(handle, variable)| {
+        matches!(variable.space, AddressSpace::Storage { .. }) && uses[*handle] != GlobalUse::empty()
+    });
+    let binding = |(handle, variable): (Handle<GlobalVariable>, &GlobalVariable)| Binding {
+        name: variable.name.clone().expect("tensors of shaders have names"),
+        number: variable.binding.as_ref().expect("tensors of shaders have bindings").binding,
+        read: uses[handle].contains(GlobalUse::READ),
+        written: uses[handle].contains(GlobalUse::WRITE),
+    };
+    tensors.map(binding).collect()
+}
+
+/// Every entry point that some program runs, as (shader, entry point).
+pub fn entry_points() -> Vec<(&'static str, &'static str)> {
+    let of_shader = |shader: &'static Shader| {
+        let entry_points = shader.reflection().entry_points.iter();
+        entry_points.map(|(entry, _)| (shader.name, entry.as_str()))
+    };
+    SHADERS.iter().flat_map(of_shader).collect()
 }
 
 #[cfg(test)]
@@ -260,7 +267,8 @@ mod tests {
 
     #[test]
     fn no_entry_point_uses_more_than_eight_tensors_which_every_adapter_has_room_for() {
-        for (shader, entry, bindings) in entry_points() {
+        for (shader, entry) in entry_points() {
+            let bindings = Shader::named(shader).reflection().bindings(entry);
             assert!((1..=8).contains(&bindings.len()), "{shader} {entry}: {bindings:?}");
         }
     }

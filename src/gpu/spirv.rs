@@ -25,7 +25,7 @@ impl Spirv {
     /// # Errors
     ///
     /// naga's message, if the overrides do not fit or the module has no form in SPIR-V.
-    pub(super) fn of(Reflection { module, info }: &Reflection, dispatch: &Dispatch) -> Result<Self, String> {
+    pub(super) fn of(Reflection { module, info, .. }: &Reflection, dispatch: &Dispatch) -> Result<Self, String> {
         let entry_point = (ShaderStage::Compute, dispatch.entry);
         let constants = dispatch.overrides.iter().map(|&(name, value)| (name.to_string(), value)).collect();
         let (module, info) =

@@ -3,14 +3,14 @@
 //! Through `VK_KHR_pipeline_executable_properties`, which wgpu does not offer, so this speaks to Vulkan itself: it creates the same
 //! pipelines from the same SPIR-V and never runs one. So it also works on drivers without a GPU.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 
 use ash::vk;
 
 use super::lower::Dispatch;
-use super::shaders::{Reflection, Shader};
+use super::shaders::Shader;
 use super::spirv::Spirv;
 use crate::error::{Error, Result};
 
@@ -120,10 +120,8 @@ impl fmt::Display for CompiledKernels {
 /// `device` is `None`. A driver without statistics leaves the lists of executables empty.
 pub fn compiled_kernels(device: Option<&str>, dispatches: &[Dispatch]) -> Result<CompiledKernels> {
     let vulkan = Vulkan::open(device)?;
-    let mut modules: HashMap<&'static str, Reflection> = HashMap::new();
     let kernels = dispatches.iter().map(|dispatch| {
-        let reflection =
-            modules.entry(dispatch.shader).or_insert_with(|| Reflection::of(Shader::named(dispatch.shader)));
+        let reflection = Shader::named(dispatch.shader).reflection();
         let spirv = Spirv::of(reflection, dispatch).unwrap_or_else(|error| panic!("{}: {error}", dispatch.kernel()));
         Ok(CompiledKernel {
             kernel: dispatch.label(),

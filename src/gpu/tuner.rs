@@ -203,20 +203,19 @@ fn checksum(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lower::TileShape;
     use super::*;
 
     /// A product of `rows` rows with two alternative tile shapes, of 100 and 200 workgroups.
     fn product(rows: usize) -> Dispatch {
-        let shape = |groups| TileShape { overrides: vec![("TX", groups as f64)], workgroups: [groups, 1, 1] };
-        Dispatch {
+        let shape = |lanes: usize, workgroups: usize| Dispatch {
             shader: "conv",
             entry: "forward",
-            overrides: vec![("N", rows as f64), ("TX", 8.0)],
-            bindings: BTreeMap::new(),
-            workgroups: [1, 1, 1],
-            tile_shapes: vec![shape(100), shape(200)],
-        }
+            overrides: vec![("N", rows as f64), ("TX", lanes as f64)],
+            bindings: Vec::new(),
+            workgroups: [workgroups, 1, 1],
+            tile_shapes: Vec::new(),
+        };
+        Dispatch { tile_shapes: vec![shape(100, 100), shape(200, 200)], ..shape(8, 1) }
     }
 
     fn tuner(cache: Option<&Path>) -> Arc<Tuner> {

@@ -234,6 +234,21 @@ impl Program {
         self.routines[routine.0].ops.iter().map(|op| op.flops(self)).sum()
     }
 
+    /// Whether a tensor is a gradient that comes back from a loss: the first operation that writes it, in any routine, computes one.
+    pub fn is_gradient(&self, tensor: TensorId) -> bool {
+        let written = |operand: &Operand| operand.tensor == tensor && operand.access != Access::Read;
+        let mut ops = self.routines.iter().flat_map(|routine| &routine.ops);
+        match ops.find(|op| op.operands().iter().any(written)) {
+            Some(Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. } | Op::CrossEntropy { .. }) => true,
+            // These compute their own gradients: of a transposed convolution, and of dropout.
+            Some(&Op::Conv { x, .. } | &Op::ConvGradInput { dy: x, .. } | &Op::Dropout { x, .. }) => {
+                self.is_gradient(x)
+            }
+            Some(op) => op.name().ends_with("grad"),
+            None => false,
+        }
+    }
+
     fn add_buffer(&mut self, buffer: Buffer) -> BufferId {
         assert!(buffer.len > 0, "{} is empty", buffer.name);
         self.buffers.push(buffer);

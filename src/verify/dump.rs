@@ -188,7 +188,7 @@ fn write_kernel(
         files::write_bytes(&folder.join(&file), bytemuck::cast_slice(&words))?;
         spirv = Some(file);
     }
-    let bindings = dispatch.bindings.iter().map(|(name, resource)| {
+    let bindings = dispatch.bindings.iter().map(|(variable, resource)| {
         let bound = match resource {
             Resource::Tensor(tensor) => {
                 let info = case.program().info(*tensor);
@@ -200,7 +200,7 @@ fn write_kernel(
             Resource::Scratch(name, range) => format!("elements {}..{} of scratch {name}", range.start, range.end),
             Resource::Table(numbers) => format!("table {numbers:?}"),
         };
-        (name.to_string(), bound)
+        (variable.name.clone(), bound)
     });
     Ok(DispatchEntry {
         wgsl,

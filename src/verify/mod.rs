@@ -147,8 +147,8 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
     };
 
     let mut report = VerifyReport::new(gpu, options);
-    let entry_points = gpu::entry_points().into_iter().filter(|(shader, ..)| gpu.uses(shader));
-    let mut missing: BTreeSet<_> = entry_points.map(|(shader, entry, _)| (shader, entry)).collect();
+    let entry_points = gpu::entry_points().into_iter();
+    let mut missing: BTreeSet<_> = entry_points.filter(|(shader, _)| gpu.uses(shader)).collect();
     let task = console.task("operations", planned.iter().map(|group| group.cases.len() as u64).sum());
     workers::run(&planned, gpu, |group, outcomes| {
         for (named, (outcome, time)) in group.cases.iter().zip(outcomes) {
@@ -161,7 +161,7 @@ pub fn verify(gpu: &GpuDevice, options: &VerifyOptions, console: &Console) -> Re
             task.advance(1);
         }
         for (shader, entry) in group.cases[0].case.entry_points(&group.gpu) {
-            missing.remove(&(shader, entry.to_string()));
+            missing.remove(&(shader, entry));
         }
         Ok(())
     })?;

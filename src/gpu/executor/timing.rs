@@ -175,7 +175,7 @@ impl TileBenchmark for GpuExecutor {
         let pipelines = Pipelines::compile(&self.gpu, all.iter().flatten())?;
         let prepared = all.iter().map(|shapes| PreparedProduct {
             shapes: shapes.iter().map(|shape| self.prepare_dispatch(&pipelines, shape)).collect(),
-            results: self.written(&pipelines, &shapes[0]),
+            results: self.written(&shapes[0]),
         });
         Ok(prepared.collect())
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::super::shaders::{Binding, Shader};
 use super::{Dispatch, Resource};
-use crate::program::{Activation, Op, Program, TensorId};
+use crate::program::{Activation, Op, Program, RampUp, TensorId};
 
-/// Invocations of a workgroup of an elementwise kernel, as in the shaders.
+/// Elements of a workgroup of an elementwise kernel, as in the shaders.
 pub(super) const ELEMENTWISE: usize = 256;
 /// The most workgroups along one dimension that every adapter allows.
 pub(super) const MAX_WORKGROUPS: usize = 65_535;
@@ -19,27 +20,23 @@ macro_rules! overrides {
 }
 pub(super) use overrides;
 
+/// Words of the scratch memory of a variable that nothing is bound to: a vector.
+const UNUSED: usize = 4;
+
 /// A shader with overrides and bindings, before the entry point and the number of workgroups are known.
 #[derive(Clone)]
 pub(super) struct Kernel {
     shader: &'static str,
     overrides: Overrides,
     bindings: BTreeMap<&'static str, Resource>,
-    /// The operation's first operand.
-    first: TensorId,
 }
 
 impl Kernel {
     /// A kernel of a shader whose variables have the names of the operation's operands.
     pub(super) fn new(op: &Op, shader: &'static str, overrides: Overrides) -> Self {
-        let operands = op.operands();
-        let bindings = operands.iter().map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
-        Self { shader, overrides, bindings, first: operands[0].tensor }
-    }
-
-    /// The kernel of another shader with the same overrides and bindings.
-    pub(super) fn of_shader(self, shader: &'static str) -> Self {
-        Self { shader, ..self }
+        let operands = op.operands().into_iter();
+        let bindings = operands.map(|operand| (operand.name, Resource::Tensor(operand.tensor))).collect();
+        Self { shader, overrides, bindings }
     }
 
     /// Adds overrides.
@@ -49,7 +46,7 @@ impl Kernel {
     }
 
     /// Specialises the kernel to an activation of `function.wgsl`, or to none.
-    pub(super) fn activation(self, kind: Option<Activation>) -> Self {
+    pub(super) fn function(self, kind: Option<Activation>) -> Self {
         let (number, slope) = match kind {
             Some(Activation::LeakyRelu { slope }) => (0.0, slope),
             Some(Activation::Tanh) => (1.0, 0.0),
@@ -59,27 +56,27 @@ impl Kernel {
         self.overrides(overrides! { KIND: number, SLOPE: slope })
     }
 
+    /// Specialises the kernel to the activation, or the gradient of one, that its epilogue computes, or to none.
+    pub(super) fn epilogue(self, activation: Option<&Op>) -> Self {
+        match activation {
+            Some(&Op::Activation { kind, y, .. }) => self.function(Some(kind)).tensor("activated", y),
+            Some(&Op::ActivationGrad { kind, y, dx, .. }) => {
+                let kernel = self.function(Some(kind)).overrides(overrides! { BACKWARD: 1 });
+                kernel.tensor("activated_y", y).tensor("activated", dx)
+            }
+            _ => self.function(None),
+        }
+    }
+
     /// Binds a resource to a variable.
     pub(super) fn bind(mut self, name: &'static str, resource: Resource) -> Self {
         self.bindings.insert(name, resource);
         self
     }
 
-    /// Binds a tensor to a variable.
-    pub(super) fn tensor(self, name: &'static str, tensor: TensorId) -> Self {
-        self.bind(name, Resource::Tensor(tensor))
-    }
-
-    /// Binds a tensor that may be absent to a variable. Every variable of an entry point is bound, so what is absent is the operation's first
-    /// operand, which is only read.
-    pub(super) fn optional(self, name: &'static str, tensor: Option<TensorId>) -> Self {
-        let first = self.first;
-        self.tensor(name, tensor.unwrap_or(first))
-    }
-
-    /// Binds a result that may be absent to a variable: else `len` elements of the scratch memory of its name.
-    pub(super) fn optional_result(self, name: &'static str, tensor: Option<TensorId>, len: usize) -> Self {
-        self.bind(name, tensor.map_or(Resource::Scratch(name, 0..len), Resource::Tensor))
+    /// Binds a tensor to a variable, if there is one.
+    pub(super) fn tensor(self, name: &'static str, tensor: impl Into<Option<TensorId>>) -> Self {
+        if let Some(tensor) = tensor.into() { self.bind(name, Resource::Tensor(tensor)) } else { self }
     }
 
     /// Binds `len` elements of the scratch memory of the variable's name.
@@ -87,45 +84,44 @@ impl Kernel {
         self.bind(name, Resource::Scratch(name, 0..len))
     }
 
-    /// The dispatch of an entry point.
+    /// The dispatch of an entry point. Every variable of an entry point is bound: those that overrides make it leave alone, to scratch
+    /// memory of their names.
     pub(super) fn dispatch(self, entry: &'static str, workgroups: [usize; 3]) -> Dispatch {
-        let Self { shader, overrides, bindings, .. } = self;
+        let Self { shader, overrides, mut bindings } = self;
+        let bind = |variable: &'static Binding| {
+            let name = variable.name.as_str();
+            (variable, bindings.remove(name).unwrap_or(Resource::Scratch(name, 0..UNUSED)))
+        };
+        let bindings = Shader::named(shader).reflection().bindings(entry).iter().map(bind).collect();
         Dispatch { shader, entry, overrides, bindings, workgroups, tile_shapes: Vec::new() }
     }
 }
 
-/// How a sum over many rows is split into slices, each of which a workgroup adds up; their sums are added in order.
-pub(super) struct RowSlices {
-    /// The number of rows.
-    pub(super) all: usize,
-    /// The number of slices.
-    pub(super) count: usize,
-    /// Rows of a slice; the last one may have fewer.
-    pub(super) rows: usize,
+/// The number of slices of a sum over many rows, each of which a workgroup adds up, and rows of a slice; the last one may have fewer. Their
+/// sums are added in order.
+///
+/// There are about 64 slices of at least 256 rows, and of at most 131,072: each of the 8 lanes reads its share of them twice, and so stays
+/// at half of the iterations after which Mesa before 25.1 ends loops.
+pub(super) fn row_slices(rows: usize) -> [usize; 2] {
+    let slice = rows.div_ceil(64).clamp(256, 131_072);
+    [rows.div_ceil(slice), slice]
 }
 
-impl RowSlices {
-    /// About 64 slices of at least 256 rows, and of at most 131,072: each of the 8 lanes reads its share of them twice, and so stays
-    /// at half of the iterations after which Mesa before 25.1 ends loops.
-    pub(super) fn of(rows: usize) -> Self {
-        let slice = rows.div_ceil(64).clamp(256, 131_072);
-        Self { all: rows, count: rows.div_ceil(slice), rows: slice }
-    }
+/// Workgroups of an elementwise kernel over `len` elements: of 256 invocations, or of 64 that draw four random words each. A grid-stride loop
+/// covers what exceeds the limit of workgroups.
+pub(super) fn elementwise(len: usize) -> [usize; 3] {
+    [len.div_ceil(ELEMENTWISE).min(MAX_WORKGROUPS), 1, 1]
 }
 
-/// Workgroups of an elementwise kernel over a tensor.
-pub(super) fn elementwise(program: &Program, tensor: TensorId) -> [usize; 3] {
-    invocations(program.info(tensor).len())
+/// The overrides of a ring of recent losses.
+pub(super) fn history_overrides(program: &Program, history: TensorId, column: usize) -> Overrides {
+    let [rows, columns] = program.shape(history).try_into().expect("a history has rows and columns");
+    overrides! { HISTORY: rows, COLUMNS: columns, COLUMN: column }
 }
 
-/// Workgroups of an elementwise kernel over `count` elements; a grid-stride loop covers what exceeds the limit of workgroups.
-pub(super) fn invocations(count: usize) -> [usize; 3] {
-    [count.div_ceil(ELEMENTWISE).min(MAX_WORKGROUPS), 1, 1]
-}
-
-/// Workgroups of 64 invocations, each of which draws four random words at a time, for `len` elements.
-pub(super) fn blocks_of_four(len: usize) -> [usize; 3] {
-    [len.div_ceil(4 * 64).min(MAX_WORKGROUPS), 1, 1]
+/// The overrides of `share.wgsl`.
+pub(super) fn ema_overrides(decay: f64, ramp_up: RampUp) -> Overrides {
+    overrides! { ONE_MINUS_DECAY: 1.0 - decay, BY_HALF_LIFE: u8::from(ramp_up == RampUp::HalfLife) }
 }
 
 /// Whether two tensors are the same elements, perhaps in another shape: a reshape gives a tensor a second name.
@@ -142,12 +138,12 @@ mod tests {
     #[test]
     fn no_lane_of_a_reduction_comes_near_mesas_limit_of_iterations() {
         for rows in [1, 255, 257, 1_000_000, 100_000_000, 1 << 31] {
-            let slices = RowSlices::of(rows);
-            assert!(slices.count * slices.rows >= rows && (slices.count - 1) * slices.rows < rows, "{rows} rows");
-            assert!(2 * slices.rows / 8 + 16 < MESA_LIMIT && 2 * slices.count < MESA_LIMIT, "{rows} rows");
+            let [slices, slice_rows] = row_slices(rows);
+            assert!(slices * slice_rows >= rows && (slices - 1) * slice_rows < rows, "{rows} rows");
+            assert!(2 * slice_rows / 8 + 16 < MESA_LIMIT && 2 * slices < MESA_LIMIT, "{rows} rows");
             // Batch normalisation reads the sums of both groups, then those of its own, twice, and then its rows.
             let within_buffers = rows <= 100_000_000; // the largest buffers of that adapter
-            assert!(!within_buffers || slices.rows / 8 + 6 * slices.count < MESA_LIMIT, "{rows} rows");
+            assert!(!within_buffers || slice_rows / 8 + 6 * slices < MESA_LIMIT, "{rows} rows");
         }
     }
 }

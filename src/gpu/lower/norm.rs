@@ -1,7 +1,7 @@
 //! Batch normalisation and its gradient, each with the activation behind it: one dispatch, or two where there are many rows. What the
 //! product before it leaves, partial sums or statistics, it takes.
 
-use super::kernel::{ELEMENTWISE, Kernel, RowSlices, elementwise, overrides};
+use super::kernel::{ELEMENTWISE, Kernel, elementwise, overrides, row_slices};
 use super::partials::SplitSum;
 use super::{Dispatch, KernelSet, Resource};
 use crate::program::{Op, Program, TensorId};
@@ -14,9 +14,10 @@ pub(super) const FEW_ROWS: usize = 1024;
 /// partial sums. An adapter with few cores loses nothing, and stays far from the iterations after which Mesa before 25.1 ends loops.
 fn max_rows_of_one_dispatch(kernels: KernelSet, in_partials: bool) -> usize {
     match kernels {
-        KernelSet::Portable | KernelSet::CooperativeMatrices { .. } if in_partials => FEW_ROWS,
-        KernelSet::Portable | KernelSet::Direct | KernelSet::CooperativeMatrices { .. } => 2048,
         KernelSet::Lanes => 65_536,
+        KernelSet::Direct => 2048,
+        _ if in_partials => FEW_ROWS,
+        _ => 2048,
     }
 }
 
@@ -69,65 +70,49 @@ pub(super) fn dispatches(
     };
     let (groups, channels) = (groups_of(op), program.nhwc(x)[3]);
     let rows = rows_of(x, program) / groups;
-    let slices = RowSlices::of(rows);
-    let parts = if let NormInput::Sums(parts) = input { parts } else { slices.count };
-    let overrides = overrides! { GROUPS: groups, ROWS: rows, C: channels, SLICE_ROWS: slices.rows, PARTS: parts };
-    let kernel = Kernel::new(op, "batch_norm", overrides).scratch("sums", groups * parts * (2 * channels + 1));
-    let (kind, z) = match activation {
-        Some(&Op::Activation { kind, y: z, .. } | &Op::ActivationGrad { kind, y: z, .. }) => (Some(kind), Some(z)),
-        _ => (None, None),
-    };
-    // Every variable is bound: where there are no partial sums, they are `unused`, and where there are, the operand's own variable is.
-    let reducing = |kernel: Kernel, name: &'static str, unused: TensorId| match input {
-        NormInput::Partials(operand, _) => kernel
-            .overrides(overrides! { SPLITS: operand.splits })
-            .bind("partials", operand.resource())
-            .tensor("reduced", operand.tensor)
-            .tensor(name, unused),
-        _ => kernel.tensor("partials", unused).scratch("reduced", 1),
-    };
-    // The dispatch for few rows, and those for many.
-    let (whole, first, last) = match *op {
+    let [slices, slice_rows] = row_slices(rows);
+    let parts = if let NormInput::Sums(parts) = input { parts } else { slices };
+    let overrides = overrides! { GROUPS: groups, ROWS: rows, C: channels, SLICE_ROWS: slice_rows, PARTS: parts };
+    let kernel = Kernel::new(op, "batch_norm", overrides)
+        .scratch("sums", groups * parts * (2 * channels + 1))
+        .epilogue(activation);
+    // The kernel, what it sums up, and the entry points: for few rows, and the two for many.
+    let (kernel, operand, [whole, first, last]) = match *op {
         Op::BatchNormEval { eps, .. } => {
-            let kernel = kernel.overrides(overrides! { EPS: eps }).activation(kind).optional_result("z", z, 1);
-            return vec![kernel.dispatch("evaluate", elementwise(program, x))];
+            return vec![kernel.overrides(overrides! { EPS: eps }).dispatch("evaluate", elementwise(rows * channels))];
         }
-        Op::BatchNorm { affine, eps, momentum, .. } => {
-            let kernel = kernel.overrides(overrides! { EPS: eps }).activation(kind).optional_result("z", z, 1);
-            let kernel = kernel.overrides(overrides! { MOMENTUM: momentum });
-            let first = reducing(kernel.clone(), "x", affine);
-            ((first.clone(), "whole"), (first, "statistics"), (kernel, "forward"))
+        Op::BatchNorm { eps, momentum, .. } => {
+            (kernel.overrides(overrides! { EPS: eps, MOMENTUM: momentum }), x, ["whole", "statistics", "forward"])
         }
         Op::BatchNormGrad { dy, daffine, .. } => {
             let daffine = daffine.map_or(Resource::Scratch("daffine", 0..2 * channels), Resource::Tensor);
-            let kernel = kernel.activation(kind).bind("daffine", daffine.clone());
-            let (dy, dz) =
-                if let Some(&Op::ActivationGrad { dy, dx, .. }) = activation { (dy, Some(dx)) } else { (dy, None) };
-            let first = kernel.clone().tensor("dy", dy).optional("z_before", z).optional_result("dz", dz, 1);
-            let whole = first.clone().tensor("reduced", dy);
-            let whole = if let NormInput::Partials(operand, Some(behind)) = input {
-                let (resource, at) = operand.resource_with(behind);
-                let overrides = overrides! { SPLITS: operand.splits, DAFFINE_AT: at };
-                whole.overrides(overrides).bind("partials_and_daffine", resource)
-            } else {
-                whole.bind("partials_and_daffine", daffine)
-            };
-            ((whole, "grad_whole"), (reducing(first, "dy", x), "grad_sums"), (kernel, "grad_input"))
+            let kernel = kernel.bind("daffine", daffine.clone()).bind("partials_and_daffine", daffine);
+            let dy = if let Some(&Op::ActivationGrad { dy, .. }) = activation { dy } else { dy };
+            (kernel, dy, ["grad_whole", "grad_sums", "grad_input"])
         }
         _ => unreachable!("batch normalisation"),
     };
-    let of_slices =
-        |(kernel, entry): (Kernel, _)| kernel.dispatch(entry, [channels.div_ceil(32), slices.count, groups]);
+    let summing = kernel.clone().tensor("summed", operand);
+    let summing = match input {
+        NormInput::Partials(operand, beside) => {
+            let summing = summing.overrides(overrides! { SPLITS: operand.splits }).bind("partials", operand.resource());
+            match beside.map(|daffine| operand.resource_with(daffine)) {
+                None => summing,
+                Some((both, at)) => summing.overrides(overrides! { DAFFINE_AT: at }).bind("partials_and_daffine", both),
+            }
+        }
+        _ => summing,
+    };
+    let slices = [channels.div_ceil(32), slices, groups];
     match input {
-        NormInput::Sums(_) => vec![of_slices(last)],
+        NormInput::Sums(_) => vec![kernel.dispatch(last, slices)],
         _ if is_one_dispatch(x, matches!(input, NormInput::Partials(..)), program, kernels) => {
             // Each workgroup has all rows of its channels. There are at least two, so that more than one core works.
             let width = (channels.next_power_of_two() / 2).clamp(8, 32);
-            let (kernel, entry) = whole;
-            let kernel = kernel.overrides(overrides! { WIDTH: width, HEIGHT: (ELEMENTWISE / width).min(16) });
-            vec![kernel.dispatch(entry, [channels.div_ceil(width), 1, 1])]
+            let summing = summing.overrides(overrides! { WIDTH: width, HEIGHT: (ELEMENTWISE / width).min(16) });
+            vec![summing.dispatch(whole, [channels.div_ceil(width), 1, 1])]
         }
-        _ => vec![of_slices(first), of_slices(last)],
+        _ => vec![summing.dispatch(first, slices), kernel.dispatch(last, slices)],
     }
 }
 

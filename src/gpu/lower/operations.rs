@@ -1,30 +1,30 @@
-//! The dispatches of operations that have no module of their own.
+//! The dispatches of operations: a table with one entry for each.
 
 use super::Dispatch;
 use super::kernel::{
-    ELEMENTWISE, Kernel, MAX_WORKGROUPS, Overrides, RowSlices, blocks_of_four, elementwise, invocations, overrides,
+    ELEMENTWISE, Kernel, MAX_WORKGROUPS, Overrides, elementwise, ema_overrides, history_overrides, overrides,
+    row_slices,
 };
+use super::loss::{self, LogitTerms};
+use super::norm::{self, NormInput};
 use super::partials::SplitSum;
-use crate::program::{Centre, Op, Order, Program, RampUp, TensorId, random};
+use super::plan::Lowering;
+use crate::program::{Centre, Op, Order, TensorId, random};
 
-/// The gradient of a bias: the sum over all rows, in slices.
-pub(super) fn bias_grad(op: &Op, sum: &SplitSum, slices: &RowSlices) -> Vec<Dispatch> {
-    let overrides = overrides! { ROWS: slices.all, C: sum.len, SLICES: slices.count, SLICE_ROWS: slices.rows };
-    let kernel = Kernel::new(op, "bias", overrides).bind("partials", sum.resource());
-    let partials = kernel.clone().dispatch("grad_partials", [sum.len.div_ceil(32), slices.count, 1]);
-    let reduction = sum.needs_reduction().then(|| kernel.dispatch("grad", [sum.len.div_ceil(64), 1, 1]));
-    [partials].into_iter().chain(reduction).collect()
-}
-
-/// The most random numbers that one workgroup draws, which also advances the clock: eight blocks of four for each invocation.
-pub(super) const MAX_NORMAL_BEHIND_TICK: usize = 8192;
-
-/// The dispatches of an operation, and of the neighbour that they compute as well, if there is one: a table with one entry for each.
+/// The dispatches of the operation at `start` and of those that they compute with it, and the number of these operations.
 #[expect(clippy::too_many_lines, reason = "a table")]
-pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> Vec<Dispatch> {
+pub(super) fn group_from(lowering: &mut Lowering, start: usize) -> (usize, Vec<Dispatch>) {
+    let Lowering { ops, program, kernels, .. } = *lowering;
+    let neighbour = lowering.neighbour(start);
+    let count = 1 + usize::from(neighbour.is_some());
+    // The kernel that computes both has the operands of the random numbers.
+    let (op, neighbour) = match (&ops[start], neighbour) {
+        (tick @ Op::Tick { .. }, Some(normal)) => (normal, Some(tick)),
+        pair => pair,
+    };
     let kernel = |shader, overrides| Kernel::new(op, shader, overrides);
     let len = |tensor: TensorId| program.info(tensor).len();
-    let each_element = |tensor: TensorId| elementwise(program, tensor);
+    let each_element = |tensor: TensorId| elementwise(len(tensor));
     // A shader has one entry point for an operation and one for its gradient.
     let forward_or_grad = if op.name().ends_with("_grad") { "grad" } else { "forward" };
     let (kernel, entry, workgroups) = match *op {
@@ -33,7 +33,7 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             let kernel = kernel("noise", seeded(seed, overrides! { LEN: len(y), STREAM: stream, FIRST: first }));
             match neighbour {
                 Some(&Op::Tick { clock }) => (kernel.tensor("ticking", clock), "tick_and_normal", [1, 1, 1]),
-                _ => (kernel, "normal", blocks_of_four(len(y) + first as usize % 4)),
+                _ => (kernel, "normal", elementwise(len(y) + first as usize % 4)),
             }
         }
         Op::Batch { images, y, seed, order, range: [low, high], .. } => {
@@ -67,8 +67,7 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
                 TRANSLATION: u8::from(changes.translation), CUTOUT: u8::from(changes.cutout),
                 COLOUR: u8::from(changes.colour)
             };
-            let kernel = kernel("diff_augment", seeded(seed, overrides));
-            (kernel.optional("strength", strength), forward_or_grad, [n, 1, 1])
+            (kernel("diff_augment", seeded(seed, overrides)), forward_or_grad, [n, 1, 1])
         }
         Op::AdaptAugment { history, target, rate, column, .. } => {
             let kernel = kernel("adapt_augment", history_overrides(program, history, column));
@@ -102,7 +101,10 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             (kernel("pack", overrides), forward_or_grad, each_element(single))
         }
         Op::Activation { kind, x, .. } | Op::ActivationGrad { kind, y: x, .. } => {
-            let kernel = kernel("activation", overrides! { LEN: len(x) }).activation(Some(kind));
+            if let Some(norm) = neighbour {
+                return (count, norm::dispatches(norm, Some(op), NormInput::Complete, program, kernels));
+            }
+            let kernel = kernel("activation", overrides! { LEN: len(x) }).function(Some(kind));
             (kernel, forward_or_grad, each_element(x))
         }
         Op::Upsample { x: small, y: large } | Op::UpsampleGrad { dx: small, dy: large } => {
@@ -115,12 +117,12 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             let [n, h, w, c] = program.nhwc(x);
             let overrides = overrides! { N: n, H: h, W: w, C: c, SIZE: size };
             let windows = |side: usize| if let Op::MaxPool { .. } = op { side / size } else { side.div_ceil(size) };
-            (kernel("max_pool", overrides), forward_or_grad, invocations(n * windows(h) * windows(w) * c))
+            (kernel("max_pool", overrides), forward_or_grad, elementwise(n * windows(h) * windows(w) * c))
         }
         Op::Dropout { x, seed, stream, rate, .. } => {
             let dropped = random::dropout_threshold(rate);
             let overrides = overrides! { LEN: len(x), STREAM: stream, DROPPED: dropped, SCALE: 1.0 / (1.0 - rate) };
-            (kernel("dropout", seeded(seed, overrides)), "forward", blocks_of_four(len(x)))
+            (kernel("dropout", seeded(seed, overrides)), "forward", elementwise(len(x)))
         }
         Op::PenaltyDirection { g, centre, weight, .. } => {
             let n = program.shape(g)[0];
@@ -154,11 +156,9 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             let rows = k * k * c_in;
             let kernel = kernel("spectral_norm", overrides! { D: rows, O: columns });
             let kernel = kernel.scratch("v_raw", rows).scratch("u_raw", columns);
-            return vec![
-                kernel.clone().dispatch("project", [rows.min(MAX_WORKGROUPS), 1, 1]),
-                kernel.clone().dispatch("reflect", [columns.div_ceil(32), 1, 1]),
-                kernel.dispatch("normalise", each_element(w)),
-            ];
+            let project = kernel.clone().dispatch("project", [rows.min(MAX_WORKGROUPS), 1, 1]);
+            let reflect = kernel.clone().dispatch("reflect", [columns.div_ceil(32), 1, 1]);
+            return (count, vec![project, reflect, kernel.dispatch("normalise", each_element(w))]);
         }
         Op::SpectralNormGrad { y, .. } => {
             let [k, _, c_in, columns] = program.nhwc(y);
@@ -167,14 +167,14 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
             let overrides = overrides! { D: k * k * c_in, O: columns, SLICES: slices, SLICE: slice };
             let kernel = kernel("spectral_norm", overrides).scratch("partials", slices);
             let first = kernel.clone().dispatch("grad_partials", [slices, 1, 1]);
-            return vec![first, kernel.dispatch("grad", each_element(y))];
+            return (count, vec![first, kernel.dispatch("grad", each_element(y))]);
         }
         Op::MinibatchDeviation { x, group, .. } | Op::MinibatchDeviationGrad { x, group, .. } => {
             let [n, h, w, c] = program.nhwc(x);
             // The numbers of each group that the first kernel adds up.
             let (len, first, second, workgroups) = match *op {
                 Op::MinibatchDeviation { y, .. } => (h * w * c, "deviation", "forward", each_element(y)),
-                _ => (group * h * w, "grad_partials", "grad", invocations(n / group * h * w * c)),
+                _ => (group * h * w, "grad_partials", "grad", elementwise(n / group * h * w * c)),
             };
             // Slices of at most 32,768. A lane adds 128 of them, in at most 2 * `MAX_GROUP` iterations each, and stays far below the 65,535
             // after which Mesa before 25.1 ends loops.
@@ -183,20 +183,38 @@ pub(super) fn dispatches(op: &Op, neighbour: Option<&Op>, program: &Program) -> 
                 N: n, PIXELS: h * w, C: c, C_OUT: c + 1, GROUP: group, SLICES: slices, SLICE: len.div_ceil(slices)
             };
             let kernel = kernel("minibatch_deviation", overrides).scratch("partials", groups * slices);
-            return vec![kernel.clone().dispatch(first, [groups, slices, 1]), kernel.dispatch(second, workgroups)];
+            let first = kernel.clone().dispatch(first, [groups, slices, 1]);
+            return (count, vec![first, kernel.dispatch(second, workgroups)]);
         }
-        Op::Conv { .. }
-        | Op::ConvGradInput { .. }
-        | Op::ConvGradWeight { .. }
-        | Op::BiasGrad { .. }
-        | Op::BatchNorm { .. }
-        | Op::BatchNormEval { .. }
-        | Op::BatchNormGrad { .. }
-        | Op::DiscriminatorLoss { .. }
-        | Op::GeneratorLoss { .. }
-        | Op::Adam { .. } => unreachable!("{} has a function of its own", op.name()),
+        Op::Conv { .. } => {
+            let Some(loss) = neighbour else { return lowering.product(start) };
+            return (count, vec![loss::dispatch(loss, LogitTerms::of_layer(op, program), program)]);
+        }
+        Op::ConvGradInput { .. } => return lowering.product(start),
+        Op::ConvGradWeight { .. } => return lowering.weight_gradient(start),
+        Op::BiasGrad { dy, db } => {
+            let [channels, rows] = [len(db), len(dy) / len(db)];
+            let [slices, slice_rows] = row_slices(rows);
+            let mut sum = SplitSum::new(db, slices, program);
+            if sum.is_partial() {
+                lowering.waiting.leave(&mut [&mut sum], ops, start + 1, program);
+            }
+            let kernel = kernel("bias", overrides! { ROWS: rows, C: channels, SLICE_ROWS: slice_rows });
+            let kernel = kernel.bind("partials", sum.resource());
+            let gradient = kernel.dispatch("grad", [channels.div_ceil(32), slices, 1]);
+            let reduction =
+                sum.reduction(op).map(|kernel| kernel.epilogue(None).dispatch("reduce", elementwise(sum.len)));
+            return (count, [gradient].into_iter().chain(reduction).collect());
+        }
+        Op::BatchNorm { .. } | Op::BatchNormEval { .. } | Op::BatchNormGrad { .. } => {
+            return (count, norm::dispatches(op, neighbour, NormInput::Complete, program, kernels));
+        }
+        Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. } => {
+            return (count, vec![loss::dispatch(op, None, program)]);
+        }
+        Op::Adam { .. } => return (count, vec![lowering.waiting.dispatch(start, op, neighbour, program)]),
     };
-    vec![kernel.dispatch(entry, workgroups)]
+    (count, vec![kernel.dispatch(entry, workgroups)])
 }
 
 /// Overrides together with those of a random seed.
@@ -204,17 +222,6 @@ fn seeded(seed: u64, mut overrides: Overrides) -> Overrides {
     let [low, high] = random::key(seed);
     overrides.extend(overrides! { SEED_LOW: low, SEED_HIGH: high });
     overrides
-}
-
-/// The overrides of a ring of recent losses.
-pub(super) fn history_overrides(program: &Program, history: TensorId, column: usize) -> Overrides {
-    let [rows, columns] = program.shape(history).try_into().expect("a history has rows and columns");
-    overrides! { HISTORY: rows, COLUMNS: columns, COLUMN: column }
-}
-
-/// The overrides of `share.wgsl`.
-pub(super) fn ema_overrides(decay: f64, ramp_up: RampUp) -> Overrides {
-    overrides! { ONE_MINUS_DECAY: 1.0 - decay, BY_HALF_LIFE: u8::from(ramp_up == RampUp::HalfLife) }
 }
 
 #[cfg(test)]

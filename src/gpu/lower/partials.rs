@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::Resource;
-use crate::program::{Program, SLICE_ALIGNMENT, TensorId};
+use super::kernel::{Kernel, overrides};
+use crate::program::{Op, Program, SLICE_ALIGNMENT, TensorId};
 
 /// The scratch memory of partial sums that the next dispatch adds.
-const PARTIALS: &str = "partials";
+pub(super) const PARTIALS: &str = "partials";
 
 /// A result whose sums may be cut into partial sums.
 #[derive(Clone)]
@@ -38,9 +39,14 @@ impl SplitSum {
         self.scratch.is_some()
     }
 
-    /// Whether a dispatch behind the kernel has to add the partial sums.
-    pub(super) fn needs_reduction(&self) -> bool {
-        self.is_partial() && !self.is_taken
+    /// The kernel that adds the partial sums, if no other one does.
+    pub(super) fn reduction(&self, op: &Op) -> Option<Kernel> {
+        let kernel = || {
+            Kernel::new(op, "partials", overrides! { LEN: self.len, SPLITS: self.splits })
+                .bind("partials", self.resource())
+                .tensor("result", self.tensor)
+        };
+        (self.is_partial() && !self.is_taken).then(kernel)
     }
 
     /// Where the partial sums are in their scratch memory.
@@ -52,11 +58,6 @@ impl SplitSum {
     pub(super) fn leave_at(&mut self, scratch: &'static str, start: usize) -> usize {
         (self.scratch, self.start) = (Some(scratch), start.next_multiple_of(SLICE_ALIGNMENT));
         self.memory().end
-    }
-
-    /// Leaves partial sums, and behind them those of another result that the same kernel computes.
-    pub(super) fn leave_with(&mut self, other: &mut Self) {
-        other.leave_at(PARTIALS, self.leave_at(PARTIALS, 0));
     }
 
     /// Where the kernel writes: the result, or its partial sums.

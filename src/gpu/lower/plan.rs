@@ -6,77 +6,29 @@
 //! The terms are added in the same order everywhere, so the bits do not depend on who adds them.
 
 use super::adam::WaitingGradients;
-use super::kernel::{RowSlices, are_same_elements};
+use super::kernel::are_same_elements;
 use super::loss::{self, LogitTerms};
 use super::norm::{self, NormInput};
-use super::operations::{self, MAX_NORMAL_BEHIND_TICK};
 use super::partials::SplitSum;
 use super::product::Product;
 use super::{Dispatch, KernelSet};
 use crate::program::{Access, Op, Operand, Program};
 
-/// Neighbouring operations and what computes them.
-pub(in crate::gpu) struct Group<'a> {
-    /// The operations.
-    pub(in crate::gpu) ops: &'a [Op],
-    /// Their dispatches, in order.
-    pub(in crate::gpu) dispatches: Vec<Dispatch>,
-}
-
-/// The dispatches of operations, with the operations that they compute. Operations whose dispatches hand each other partial sums or
-/// statistics are one group.
-pub(in crate::gpu) fn groups<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<Group<'a>> {
-    let mut lowering = Lowering { ops, program, kernels, waiting: WaitingGradients::default() };
-    let (mut groups, mut start) = (Vec::new(), 0);
-    while start < ops.len() {
-        let (count, dispatches) = lowering.group_from(start);
-        groups.push(Group { ops: &ops[start..start + count], dispatches });
-        start += count;
-    }
-    groups
-}
+/// The most random numbers that one workgroup draws, which also advances the clock: eight blocks of four for each invocation.
+const MAX_NORMAL_BEHIND_TICK: usize = 8192;
 
 /// The pass over a list of operations.
-struct Lowering<'a> {
-    ops: &'a [Op],
-    program: &'a Program,
-    kernels: KernelSet,
+pub(super) struct Lowering<'a> {
+    pub(super) ops: &'a [Op],
+    pub(super) program: &'a Program,
+    pub(super) kernels: KernelSet,
     /// The gradients that were left for an Adam further on.
-    waiting: WaitingGradients,
+    pub(super) waiting: WaitingGradients,
 }
 
 impl<'a> Lowering<'a> {
-    /// The number of operations of the group that begins at `start`, and their dispatches.
-    fn group_from(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
-        let (op, neighbour, program) = (&self.ops[start], self.neighbour(start), self.program);
-        let dispatches = match (op, neighbour) {
-            (Op::Conv { .. } | Op::ConvGradInput { .. }, None) => return self.product(start),
-            (Op::ConvGradWeight { .. }, _) => return self.weight_gradient(start),
-            (&Op::BiasGrad { dy, db }, _) => {
-                let slices = RowSlices::of(program.info(dy).len() / program.info(db).len());
-                let mut sum = SplitSum::new(db, slices.count, program);
-                if sum.is_partial() {
-                    self.waiting.leave(&mut [&mut sum], self.ops, start + 1, program);
-                }
-                operations::bias_grad(op, &sum, &slices)
-            }
-            (Op::BatchNorm { .. } | Op::BatchNormEval { .. } | Op::BatchNormGrad { .. }, activation) => {
-                self.norm(op, activation, NormInput::Complete)
-            }
-            (Op::ActivationGrad { .. }, Some(norm)) => self.norm(norm, Some(op), NormInput::Complete),
-            (layer @ Op::Conv { .. }, Some(loss)) => {
-                vec![loss::dispatch(loss, LogitTerms::of_layer(layer, program), program)]
-            }
-            (Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. }, _) => vec![loss::dispatch(op, None, program)],
-            (Op::Adam { .. }, ema) => vec![self.waiting.dispatch(start, op, ema, program)],
-            (Op::Tick { .. }, Some(normal)) => operations::dispatches(normal, Some(op), program),
-            _ => operations::dispatches(op, neighbour, program),
-        };
-        (1 + usize::from(neighbour.is_some()), dispatches)
-    }
-
     /// The operation behind the one at a place, if one kernel computes both. Only [products](Self::product) have other neighbours.
-    fn neighbour(&self, at: usize) -> Option<&'a Op> {
+    pub(super) fn neighbour(&self, at: usize) -> Option<&'a Op> {
         let (op, next) = (self.ops.get(at)?, self.fusible(at, 1)?);
         let is_fused = match (op, next) {
             (&Op::Conv { y, .. }, loss) => {
@@ -94,7 +46,7 @@ impl<'a> Lowering<'a> {
 
     /// A product with the activation that its epilogue computes, and the next layer, batch normalisation or loss if that takes what the
     /// product leaves.
-    fn product(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
+    pub(super) fn product(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
         let mut product = Product::of(&self.ops[start], self.program, self.kernels);
         product.activation = self.fusible(start, 1).filter(|op| product.takes_activation(op));
         let count = 1 + usize::from(product.activation.is_some());
@@ -102,34 +54,24 @@ impl<'a> Lowering<'a> {
         if product.next_layer.is_some() {
             return (count + 1, product.dispatches());
         }
-        let activation = self.neighbour(start + count);
-        let all = count + 1 + usize::from(activation.is_some());
-        if self.fusible(start, all - 1).is_some()
-            && let Some(dispatches) = self.with_reader(&mut product, &self.ops[start + count], activation, start + all)
-        {
-            return (all, dispatches);
-        }
-        (count, product.dispatches())
+        self.with_reader(&mut product, start, count).unwrap_or_else(|| (count, product.dispatches()))
     }
 
-    /// The dispatches of a product and of the operation behind it, if that takes partial sums or statistics of the product. Batch
-    /// normalisation may have an activation behind it. `end` is the place of the next operation.
-    fn with_reader(
-        &mut self,
-        product: &mut Product<'a>,
-        reader: &'a Op,
-        activation: Option<&'a Op>,
-        end: usize,
-    ) -> Option<Vec<Dispatch>> {
+    /// The dispatches of a product, which computes `count` operations, and of the operation behind them, if that takes partial sums or
+    /// statistics of the product. Batch normalisation may have an activation behind it.
+    fn with_reader(&mut self, product: &mut Product<'a>, start: usize, count: usize) -> Option<(usize, Vec<Dispatch>)> {
+        let (reader, activation) = (self.ops.get(start + count)?, self.neighbour(start + count));
+        let all = count + 1 + usize::from(activation.is_some());
+        self.fusible(start, all - 1)?;
         let program = self.program;
-        let (result, is_split) = (product.output.tensor, product.output.splits > 1);
+        let SplitSum { tensor: result, splits, .. } = product.output;
         let (x, daffine) = match (reader, product.activation) {
             // A bias is one number.
-            (loss, None) if loss::logits_of(loss) == Some(result) && is_split && program.nhwc(result)[3] == 1 => {
+            (loss, None) if loss::logits_of(loss) == Some(result) && splits > 1 && program.nhwc(result)[3] == 1 => {
                 product.output.is_taken = true;
-                let terms = LogitTerms::of_partials(&product.output, product.bias);
+                let terms = LogitTerms { terms: product.output.resource(), count: splits, w: None, b: product.bias };
                 let loss = loss::dispatch(loss, Some(terms), program);
-                return Some([product.dispatches(), vec![loss]].concat());
+                return Some((all, [product.dispatches(), vec![loss]].concat()));
             }
             _ if product.bias.is_some() => return None,
             (&Op::BatchNorm { x, .. }, None) if x == result => (x, None),
@@ -141,10 +83,10 @@ impl<'a> Lowering<'a> {
             }
             _ => return None,
         };
-        if !is_split {
+        if splits == 1 {
             let parts = product.take_norm(reader)?;
-            let norm = self.norm(reader, activation, NormInput::Sums(parts));
-            return Some([product.dispatches(), norm].concat());
+            let norm = norm::dispatches(reader, activation, NormInput::Sums(parts), program, self.kernels);
+            return Some((all, [product.dispatches(), norm].concat()));
         }
         // The gradient in one dispatch takes partial sums only where Adam takes the gradient of scale and shift, beside them.
         let mut beside = None;
@@ -152,29 +94,26 @@ impl<'a> Lowering<'a> {
             && norm::is_one_dispatch(x, true, program, self.kernels)
         {
             let daffine = beside.insert(SplitSum::new(daffine?, 1, program));
-            let may_add = norm::may_add_in_one_dispatch(x, product.output.splits, program);
-            if !(may_add && self.waiting.leave(&mut [&mut product.output, daffine], self.ops, end, program)) {
+            let may_add = norm::may_add_in_one_dispatch(x, splits, program);
+            if !(may_add && self.waiting.leave(&mut [&mut product.output, daffine], self.ops, start + all, program)) {
                 return None;
             }
         }
         product.output.is_taken = true;
         // The kernel that adds the partial sums also computes the gradient of the activation.
         let activation = product.activation.take().or(activation);
-        let norm = self.norm(reader, activation, NormInput::Partials(&product.output, beside.as_ref()));
-        Some([product.dispatches(), norm].concat())
+        let input = NormInput::Partials(&product.output, beside.as_ref());
+        let norm = norm::dispatches(reader, activation, input, program, self.kernels);
+        Some((all, [product.dispatches(), norm].concat()))
     }
 
     /// The gradient of weights, and that of the bias behind it if the same kernel computes both.
-    fn weight_gradient(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
+    pub(super) fn weight_gradient(&mut self, start: usize) -> (usize, Vec<Dispatch>) {
         let mut product = Product::of(&self.ops[start], self.program, self.kernels);
         let takes_bias = product.take_bias_gradient(self.ops.get(start + 1));
         let count = 1 + usize::from(takes_bias);
         self.waiting.leave(&mut product.partial_gradients(), self.ops, start + count, self.program);
         (count, product.dispatches())
-    }
-
-    fn norm(&self, op: &Op, activation: Option<&Op>, input: NormInput) -> Vec<Dispatch> {
-        norm::dispatches(op, activation, input, self.program, self.kernels)
     }
 
     /// The operation behind `count` others from `start` on, if one dispatch may compute it with them. WebGPU's rule is that a dispatch may
@@ -187,9 +126,8 @@ impl<'a> Lowering<'a> {
             let are_read = [one, other].iter().all(|operand| operand.access == Access::Read);
             are_read || buffer(one) != buffer(other) || are_same_elements(one.tensor, other.tensor, self.program)
         };
-        let mut pairs =
-            operands.iter().enumerate().flat_map(|(at, one)| operands[..at].iter().map(move |other| (one, other)));
-        pairs.all(|(one, other)| may_share(one, other)).then(|| &ops[count])
+        let may_run = operands.iter().all(|one| operands.iter().all(|other| may_share(one, other)));
+        may_run.then(|| &ops[count])
     }
 }
 

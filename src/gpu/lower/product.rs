@@ -2,16 +2,16 @@
 
 use super::kernel::{ELEMENTWISE, Kernel, MAX_WORKGROUPS, Overrides, are_same_elements, elementwise, overrides};
 use super::norm::groups_of;
-use super::partials::SplitSum;
+use super::partials::{PARTIALS, SplitSum};
 use super::tiles::{ProductKind, ProductLayout, ProductSize, ROWS_OF_EVERY_TILE};
 use super::{Dispatch, KernelSet};
-use crate::program::{Access, Geometry, Op, Operand, Program, TensorId};
+use crate::program::{Geometry, Op, Program, TensorId};
 
 /// The most parts of a group whose sums batch normalisation reads: more would take longer than a pass over its rows.
 const MAX_PARTS: usize = 512;
 /// The most elements of a gradient of weights that is copied for the sake of the gradient of the bias.
 const MAX_COPIED: usize = 1 << 20;
-/// The most outputs of a next layer, as in `conv_narrow.wgsl`.
+/// The most outputs of a next layer, as in `partials.wgsl`.
 const MAX_NEXT_COLUMNS: usize = 4;
 /// The fewest rows of a next layer: each is one workgroup, and fewer do not keep an adapter busy.
 const MIN_NEXT_ROWS: usize = 32;
@@ -31,9 +31,8 @@ pub(super) fn linear_layer(op: &Op, program: &Program) -> Option<[usize; 3]> {
 pub(super) struct Product<'a> {
     program: &'a Program,
     op: &'a Op,
-    kind: ProductKind,
-    left: TensorId,
-    right: TensorId,
+    /// The matrices that are multiplied.
+    operands: [TensorId; 2],
     pub(super) bias: Option<TensorId>,
     /// The result.
     pub(super) output: SplitSum,
@@ -45,7 +44,6 @@ pub(super) struct Product<'a> {
     norm: Option<(&'a Op, usize)>,
     /// The next layer, which the dispatch that reduces the partial sums computes as well.
     pub(super) next_layer: Option<&'a Op>,
-    size: ProductSize,
     layout: ProductLayout,
     /// The overrides that describe the convolution.
     overrides: Overrides,
@@ -53,27 +51,27 @@ pub(super) struct Product<'a> {
 
 impl<'a> Product<'a> {
     pub(super) fn of(op: &'a Op, program: &'a Program, kernels: KernelSet) -> Self {
-        let (x, w, y, bias, geometry) = match *op {
-            Op::Conv { x, w, b, y, geometry } => (x, w, y, b, geometry),
-            Op::ConvGradInput { dy, w, b, dx, geometry } => (dx, w, dy, b, geometry),
-            Op::ConvGradWeight { x, dy, dw, geometry } => (x, dw, dy, None, geometry),
+        let (kind, x, y, bias, geometry) = match *op {
+            Op::Conv { x, b, y, geometry, .. } => (ProductKind::Forward, x, y, b, geometry),
+            Op::ConvGradInput { dy, b, dx, geometry, .. } => (ProductKind::GradInput, dx, dy, b, geometry),
+            Op::ConvGradWeight { x, dy, geometry, .. } => (ProductKind::GradWeight, x, dy, None, geometry),
             _ => unreachable!("a convolution"),
         };
         let ([n, h, width, c_in], [_, h_out, w_out, c_out]) = (program.nhwc(x), program.nhwc(y));
         let Geometry { kernel, stride, pad } = geometry;
         let (windows, taps) = (n * h_out * w_out, kernel * kernel);
-        let (kind, [left, right, result], rows, columns, depth, phases) = match op {
-            Op::Conv { .. } => (ProductKind::Forward, [x, w, y], windows, c_out, taps * c_in, 1),
-            Op::ConvGradWeight { .. } => (ProductKind::GradWeight, [x, y, w], taps * c_in, c_out, windows, 1),
-            _ => {
+        let (rows, columns, depth, phases) = match kind {
+            ProductKind::Forward => (windows, c_out, taps * c_in, 1),
+            ProductKind::GradWeight => (taps * c_in, c_out, windows, 1),
+            ProductKind::GradInput => {
                 // Of the largest phase.
                 let (pixels, taps) = (h.div_ceil(stride) * width.div_ceil(stride), kernel.div_ceil(stride).pow(2));
-                (ProductKind::GradInput, [y, w, x], n * pixels, c_in, taps * c_out, stride * stride)
+                (n * pixels, c_in, taps * c_out, stride * stride)
             }
         };
-        let size = ProductSize { rows, columns, depth, phases };
-        let scales = [left, right].map(|tensor| scale_of(tensor, program));
-        let layout = ProductLayout::of(&size, kind, scales, kernels);
+        // The first two operands are multiplied, and the last one is the result.
+        let operands: Vec<TensorId> = op.operands().iter().map(|operand| operand.tensor).collect();
+        let layout = ProductLayout::of(ProductSize { kind, rows, columns, depth, phases }, kernels);
         let overrides = overrides! {
             N: n, H: h, W: width, C_IN: c_in, H_OUT: h_out, W_OUT: w_out, C_OUT: c_out,
             K: kernel, STRIDE: stride, PAD: pad
@@ -81,16 +79,13 @@ impl<'a> Product<'a> {
         Self {
             program,
             op,
-            kind,
-            left,
-            right,
+            operands: [operands[0], operands[1]],
             bias,
-            output: SplitSum::new(result, layout.splits, program),
+            output: SplitSum::new(operands[operands.len() - 1], layout.splits, program),
             bias_gradient: None,
             activation: None,
             norm: None,
             next_layer: None,
-            size,
             layout,
             overrides,
         }
@@ -106,14 +101,14 @@ impl<'a> Product<'a> {
         let ([_, h, w, _], [_, h_out, w_out, _]) = (self.program.nhwc(x), self.program.nhwc(dy));
         // That of a transposed convolution, where windows have all pixels of x.
         let has_all = |size: usize, out: usize| kernel >= stride && size + pad <= stride * (out - 1) + kernel;
-        let of_left = summed == x && has_all(h, h_out) && has_all(w, w_out) && self.size.rows <= ROWS_OF_EVERY_TILE;
+        let of_left =
+            summed == x && has_all(h, h_out) && has_all(w, w_out) && self.layout.size.rows <= ROWS_OF_EVERY_TILE;
         // A result that is not split is copied once more by who adds partial sums.
         let is_cheap = self.output.splits > 1 || self.output.len <= MAX_COPIED;
         let takes = (summed == dy || of_left) && is_cheap && self.layout.has_sums();
         if takes {
-            let mut bias_gradient = SplitSum::new(db, self.output.splits, self.program);
-            self.output.leave_with(&mut bias_gradient);
-            self.bias_gradient = Some(bias_gradient);
+            let bias_gradient = self.bias_gradient.insert(SplitSum::new(db, self.output.splits, self.program));
+            bias_gradient.leave_at(PARTIALS, self.output.leave_at(PARTIALS, 0));
             self.overrides.extend(overrides! { BIAS_OF_LEFT: u8::from(of_left) });
         }
         takes
@@ -151,8 +146,8 @@ impl<'a> Product<'a> {
     /// Lets the epilogue sum up rows for batch normalisation, or for its gradient. Returns the number of parts of each group whose sums it
     /// writes; none where there is no such kernel, or where there would be too many.
     pub(super) fn take_norm(&mut self, norm: &'a Op) -> Option<usize> {
-        let rows = self.size.rows / groups_of(norm);
-        let parts = self.size.phases * rows.div_ceil(self.layout.rows_of_part());
+        let rows = self.layout.size.rows / groups_of(norm);
+        let parts = self.layout.size.phases * rows.div_ceil(self.layout.rows_of_part());
         self.norm = (self.layout.has_sums() && parts <= MAX_PARTS).then_some((norm, parts));
         self.norm.map(|(_, parts)| parts)
     }
@@ -161,114 +156,54 @@ impl<'a> Product<'a> {
     pub(super) fn dispatches(&self) -> Vec<Dispatch> {
         let (splits, split_depth) = (self.output.splits, self.layout.split_depth);
         let has_bias = u8::from(self.bias.is_some());
-        let kernel = Kernel::new(self.op, self.layout.shader, self.overrides.clone())
+        let mut kernel = Kernel::new(self.op, self.layout.shader, self.overrides.clone())
             .overrides(overrides! { HAS_BIAS: has_bias, SPLITS: splits, SPLIT_DEPTH: split_depth })
-            .optional("b", self.bias)
-            .tensor("left", self.left)
-            .tensor("right", self.right)
-            .bind("partials", self.output.resource());
-        let kernel = self.with_epilogue(kernel);
-        let product = match &self.bias_gradient {
-            None => kernel.clone(),
-            Some(bias_gradient) => {
-                let (both, at) = self.output.resource_with(bias_gradient);
-                kernel.clone().bind("partials", both).overrides(overrides! { BIAS_AT: at })
+            .tensor("left", self.operands[0])
+            .tensor("right", self.operands[1])
+            .bind("partials", self.output.resource())
+            .epilogue(self.activation);
+        if let Some((norm, parts)) = self.norm {
+            let (groups, rows) = (groups_of(norm), self.layout.rows_of_part());
+            kernel = kernel
+                .overrides(overrides! { GROUPS: groups, PARTS: parts, PART_ROWS: rows })
+                .scratch("sums", groups * parts * (2 * self.layout.size.columns + 1));
+            if let &Op::BatchNormGrad { x, saved, .. } = norm {
+                kernel = kernel.tensor("normalised_x", x).tensor("saved", saved);
             }
-        };
+        }
+        if let Some(bias_gradient) = &self.bias_gradient {
+            let (both, at) = self.output.resource_with(bias_gradient);
+            kernel = kernel.bind("partials", both).overrides(overrides! { BIAS_AT: at });
+        }
+        if let KernelSet::CooperativeMatrices { .. } = self.layout.kernels {
+            let [left, right] = self.operands.map(|operand| self.scale_of(operand));
+            kernel = kernel.overrides(overrides! { SCALE_A: left, SCALE_B: right });
+        }
+        let product = self.layout.dispatch(&kernel, self.norm.map(|(norm, _)| norm));
         let outputs = [Some(&self.output), self.bias_gradient.as_ref()].into_iter().flatten();
-        let reduced = outputs.filter(|output| output.needs_reduction());
-        let reductions = reduced.map(|output| self.reduction(kernel.clone().of_shader("conv"), output));
-        [self.product(product)].into_iter().chain(reductions).collect()
+        [product].into_iter().chain(outputs.filter_map(|output| self.reduction(output))).collect()
     }
 
-    /// The dispatch that reduces the partial sums of a result, and computes the next layer if there is one.
-    fn reduction(&self, kernel: Kernel, output: &SplitSum) -> Dispatch {
-        let kernel = kernel
-            .tensor("result", output.tensor)
-            .bind("partials", output.resource())
-            .overrides(overrides! { LEN: output.len, BIAS_LEN: self.size.columns });
+    /// The dispatch that adds the partial sums of a result if no other kernel does, and computes the next layer if there is one.
+    fn reduction(&self, output: &SplitSum) -> Option<Dispatch> {
+        let mut kernel = output.reduction(self.op)?.epilogue(self.activation);
+        if self.bias.is_some() {
+            kernel = kernel.overrides(overrides! { HAS_BIAS: 1, BIAS_LEN: self.layout.size.columns });
+        }
         let Some(&Op::Conv { w, b, y, .. }) = self.next_layer else {
-            return kernel.dispatch("reduce_partials", elementwise(self.program, output.tensor));
+            return Some(kernel.dispatch("reduce", elementwise(output.len)));
         };
         let [rows, .., columns] = self.program.nhwc(y);
         let sizes =
             overrides! { ROW_LEN: output.len / rows, NEXT_COLUMNS: columns, NEXT_HAS_BIAS: u8::from(b.is_some()) };
-        let kernel = kernel.overrides(sizes).tensor("next_w", w).tensor("next_b", b.unwrap_or(w)).tensor("next_y", y);
-        kernel.dispatch("reduce_partials_and_multiply", [rows, 1, 1])
+        let kernel = kernel.overrides(sizes).tensor("next_w", w).tensor("next_b", b).tensor("next_y", y);
+        Some(kernel.dispatch("reduce_and_multiply", [rows, 1, 1]))
     }
 
-    /// The kernel with what it computes from a complete result beside storing it.
-    fn with_epilogue(&self, kernel: Kernel) -> Kernel {
-        let kernel = match self.norm {
-            None => kernel,
-            Some((norm, parts)) => {
-                let (groups, rows) = (groups_of(norm), self.layout.rows_of_part());
-                kernel
-                    .overrides(overrides! { GROUPS: groups, PARTS: parts, PART_ROWS: rows })
-                    .scratch("sums", groups * parts * (2 * self.size.columns + 1))
-            }
-        };
-        let kernel = match self.norm {
-            Some((&Op::BatchNormGrad { x, saved, .. }, _)) => kernel.tensor("normalised_x", x).tensor("saved", saved),
-            _ => kernel,
-        };
-        let (kind, y, result) = match self.activation {
-            Some(&Op::Activation { kind, y, .. }) => (Some(kind), None, Some(y)),
-            Some(&Op::ActivationGrad { kind, y, dx, .. }) => (Some(kind), Some(y), Some(dx)),
-            _ => (None, None, None),
-        };
-        let kernel = kernel.activation(kind).overrides(overrides! { BACKWARD: u8::from(y.is_some()) });
-        kernel.optional("activated_y", y).optional_result("activated", result, 4)
-    }
-
-    fn product(&self, kernel: Kernel) -> Dispatch {
-        let [plain, with_statistics, with_gradient_sums, narrow] = match self.kind {
-            ProductKind::Forward => {
-                ["forward", "forward_and_statistics", "forward_and_gradient_sums", "narrow_forward"]
-            }
-            ProductKind::GradInput => {
-                ["grad_input", "grad_input_and_statistics", "grad_input_and_gradient_sums", "narrow_grad_input"]
-            }
-            ProductKind::GradWeight => ["grad_weight"; 4],
-        };
-        let entry = match self.norm {
-            Some((Op::BatchNorm { .. }, _)) => with_statistics,
-            Some(_) => with_gradient_sums,
-            None if self.is_narrow() => {
-                return kernel.dispatch(narrow, [self.size.rows.div_ceil(64), 1, self.size.phases]);
-            }
-            None => plain,
-        };
-        self.layout.dispatch(kernel, entry, &self.size, self.norm.map(|(norm, _)| groups_of(norm)))
-    }
-
-    /// Whether one invocation computes all columns of a row: where they are so few that a tile would be mostly empty, rows are enough
-    /// to keep an adapter busy, and loops are short.
-    fn is_narrow(&self) -> bool {
-        let ProductSize { columns, depth, rows, phases, .. } = self.size;
-        let fits = columns <= 4 && depth <= 8192 && (64 * 128..=64 * MAX_WORKGROUPS).contains(&(rows * phases));
-        fits && self.kind != ProductKind::GradWeight && self.output.splits == 1 && self.layout.has_narrow_kernels()
-    }
-}
-
-/// The power of two by which the elements of a tensor are multiplied before they are rounded to f16, whose smallest positive number is
-/// 6e-8. A gradient of a mean over a batch is smaller by a factor of its images, and by a factor of about 16 more.
-fn scale_of(tensor: TensorId, program: &Program) -> usize {
-    if is_gradient(tensor, program) { 16 * program.nhwc(tensor)[0].next_power_of_two() } else { 1 }
-}
-
-/// Whether a tensor is a gradient that comes back from a loss.
-fn is_gradient(tensor: TensorId, program: &Program) -> bool {
-    let ops = program.routines().iter().flat_map(|routine| &routine.ops);
-    let written = |operand: &Operand| operand.tensor == tensor && operand.access != Access::Read;
-    let writer = ops.into_iter().find(|op| op.operands().iter().any(written));
-    match writer {
-        Some(Op::DiscriminatorLoss { .. } | Op::GeneratorLoss { .. } | Op::CrossEntropy { .. }) => true,
-        // These compute their own gradients: of a transposed convolution, and of dropout.
-        Some(&Op::Conv { x: before, .. } | &Op::ConvGradInput { dy: before, .. } | &Op::Dropout { x: before, .. }) => {
-            is_gradient(before, program)
-        }
-        Some(op) => op.name().ends_with("grad"),
-        None => false,
+    /// The power of two by which the elements of an operand are multiplied before they are rounded to f16, whose smallest positive number is
+    /// 6e-8. A gradient of a mean over a batch is smaller by a factor of its images, and by a factor of about 16 more.
+    fn scale_of(&self, operand: TensorId) -> usize {
+        let images = self.program.nhwc(operand)[0];
+        if self.program.is_gradient(operand) { 16 * images.next_power_of_two() } else { 1 }
     }
 }
