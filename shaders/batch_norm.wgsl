@@ -1,5 +1,5 @@
 // batch_norm.wgsl: batch normalisation and its gradients (Ioffe and Szegedy 2015, algorithm 1), fused with the activation behind it
-// if there is one. Compiled after function.wgsl.
+// if there is one. Compiled after function.wgsl and workgroup_sums.wgsl.
 //
 //   statistics      sums[g,s]   = sum and centred sum of squares of x over the rows of slice s of group g, and the number of rows
 //   forward         saved[g]    = mean and 1 / sqrt(variance + EPS) of group g, from its sums (Chan et al. 1979);
@@ -64,19 +64,7 @@ override HEIGHT: u32 = 1u;
 @group(0) @binding(12) var<storage, read_write> summed: array<f32>;
 @group(0) @binding(13) var<storage, read_write> partials_and_daffine: array<f32>;
 
-var<workgroup> lanes: array<vec2<f32>, 256>;
-
-// The sum over the lanes of a channel, for each of them; a workgroup has `width` channels with `height` lanes each.
-fn sum_of_lanes(lane: vec3<u32>, width: u32, height: u32, value: vec2<f32>) -> vec2<f32> {
-    workgroupBarrier();
-    lanes[lane.y * width + lane.x] = value;
-    workgroupBarrier();
-    var sum = vec2<f32>();
-    for (var other = 0u; other < height; other++) {
-        sum += lanes[other * width + lane.x];
-    }
-    return sum;
-}
+alias Sum = vec2<f32>;
 
 fn rows_of_slice(slice: u32) -> u32 {
     return min(SLICE_ROWS, ROWS - slice * SLICE_ROWS);
@@ -137,14 +125,14 @@ fn statistics(
     for (var r = lane.y; r < rows; r += 8u) {
         sum += summed[(first + r) * C + c];
     }
-    let total = sum_of_lanes(lane, 32u, 8u, vec2<f32>(sum, 0.0)).x;
+    let total = sum_of_column(lane.xy, 32u, 8u, vec2<f32>(sum, 0.0)).x;
     let mean = total / f32(rows);
     var squares = 0.0;
     for (var r = lane.y; r < rows; r += 8u) {
         let centred = summed[(first + r) * C + c] - mean;
         squares += centred * centred;
     }
-    let centred_squares = sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x;
+    let centred_squares = sum_of_column(lane.xy, 32u, 8u, vec2<f32>(squares, 0.0)).x;
     if lane.y == 0u && stores {
         let at = sums_at(group.z, group.y);
         sums[at + c] = total;
@@ -159,7 +147,7 @@ fn mean_and_squares(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
     for (var s = lane.y; s < PARTS; s += 8u) {
         sum += sums[sums_at(g, s) + c];
     }
-    let mean = sum_of_lanes(lane, 32u, 8u, vec2<f32>(sum, 0.0)).x / f32(ROWS);
+    let mean = sum_of_column(lane.xy, 32u, 8u, vec2<f32>(sum, 0.0)).x / f32(ROWS);
     var squares = 0.0;
     for (var s = lane.y; s < PARTS; s += 8u) {
         let at = sums_at(g, s);
@@ -167,7 +155,7 @@ fn mean_and_squares(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
         let off = sums[at + c] / max(rows, 1.0) - mean; // an entry may have no rows
         squares += sums[at + C + c] + rows * off * off;
     }
-    return vec2<f32>(mean, sum_of_lanes(lane, 32u, 8u, vec2<f32>(squares, 0.0)).x);
+    return vec2<f32>(mean, sum_of_column(lane.xy, 32u, 8u, vec2<f32>(squares, 0.0)).x);
 }
 
 @compute @workgroup_size(32, 8)
@@ -238,9 +226,9 @@ fn whole(
         }
         let own = statistics_of(rows, c);
         let count = f32(rows.y - rows.x);
-        let mean = sum_of_lanes(lane, WIDTH, HEIGHT, vec2<f32>(count * own.x, 0.0)).x / f32(ROWS);
+        let mean = sum_of_column(lane.xy, WIDTH, HEIGHT, vec2<f32>(count * own.x, 0.0)).x / f32(ROWS);
         let off = own.x - mean;
-        let squares = sum_of_lanes(lane, WIDTH, HEIGHT, vec2<f32>(own.y + count * off * off, 0.0)).x;
+        let squares = sum_of_column(lane.xy, WIDTH, HEIGHT, vec2<f32>(own.y + count * off * off, 0.0)).x;
         let inv_std = 1.0 / sqrt(squares / f32(ROWS) + EPS);
         if stores {
             if lane.y == 0u { write_statistics(g, c, mean, squares); }
@@ -279,7 +267,7 @@ fn grad_sums(
         reduce_partials(i);
         sum += gradient(i, summed[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
     }
-    let total = sum_of_lanes(lane, 32u, 8u, sum);
+    let total = sum_of_column(lane.xy, 32u, 8u, sum);
     if lane.y == 0u && stores {
         let at = sums_at(group.z, group.y);
         sums[at + c] = total.x;
@@ -294,7 +282,7 @@ fn sums_of_group(g: u32, c: u32, lane: vec3<u32>) -> vec2<f32> {
         let at = sums_at(g, s);
         sum += vec2<f32>(sums[at + c], sums[at + C + c]);
     }
-    return sum_of_lanes(lane, 32u, 8u, sum);
+    return sum_of_column(lane.xy, 32u, 8u, sum);
 }
 
 fn input_gradient(scale: f32, xhat: f32, value: f32, of_group: vec2<f32>) -> f32 {
@@ -357,7 +345,7 @@ fn grad_whole(
                 sum += gradient(i, summed[i]) * vec2<f32>(1.0, (x[i] - mean) * inv_std);
             }
         }
-        let of_group = sum_of_lanes(lane, WIDTH, HEIGHT, sum);
+        let of_group = sum_of_column(lane.xy, WIDTH, HEIGHT, sum);
         total += of_group;
         if stores {
             for (var r = rows.x; r < rows.y; r++) {

@@ -1,4 +1,4 @@
-// bias.wgsl: gradient of a bias.
+// bias.wgsl: gradient of a bias. Compiled after workgroup_sums.wgsl.
 //
 //   grad    partials[s,c] = sum of dy[r,c] over the rows r of slice s;  they are added like split-K partial sums (partials.wgsl)
 //
@@ -16,7 +16,7 @@ override SLICE_ROWS: u32;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 
-var<workgroup> lanes: array<f32, 256>;
+alias Sum = f32;
 
 @compute @workgroup_size(32, 8)
 fn grad(
@@ -31,12 +31,6 @@ fn grad(
             sum += dy[r * C + c];
         }
     }
-    lanes[lane.y * 32u + lane.x] = sum;
-    workgroupBarrier();
-    if lane.y == 0u && c < C {
-        for (var other = 1u; other < 8u; other++) {
-            sum += lanes[other * 32u + lane.x];
-        }
-        partials[group.y * C + c] = sum;
-    }
+    let total = sum_of_column(lane.xy, 32u, 8u, sum);
+    if lane.y == 0u && c < C { partials[group.y * C + c] = total; }
 }

@@ -1,4 +1,4 @@
-// cross_entropy.wgsl: cross-entropy of softmax on logits, its gradient, and accuracy.
+// cross_entropy.wgsl: cross-entropy of softmax on logits, its gradient, and accuracy. Compiled after workgroup_sums.wgsl.
 //
 //   softmax   loss    = mean over rows of ln(sum_j exp(l_j - max)) + max - l_label
 //             dlogits = (exp(l_j - max) / sum_j exp(l_j - max) - (j == label)) / N
@@ -25,7 +25,8 @@ override COLUMN: u32;
 @group(0) @binding(3) var<storage, read_write> dlogits: array<f32>;
 @group(0) @binding(4) var<storage, read_write> history: array<f32>;
 
-var<workgroup> lanes: array<vec2<f32>, 256>;
+// Loss and correct rows.
+alias Sum = vec2<f32>;
 
 // Tests the bits: a driver may assume that NaN and infinity never occur.
 fn is_finite(value: f32) -> bool {
@@ -67,18 +68,14 @@ fn row(r: u32) -> vec2<f32> {
 
 @compute @workgroup_size(256)
 fn softmax(@builtin(local_invocation_index) lane: u32) {
-    var sum = vec2<f32>(); // loss, correct rows
+    var sum = Sum();
     for (var r = lane; r < N; r += 256u) {
         sum += row(r);
     }
-    lanes[lane] = sum;
-    workgroupBarrier();
+    let total = sum_of_workgroup(lane, sum);
     if lane == 0u {
-        for (var other = 1u; other < 256u; other++) {
-            sum += lanes[other];
-        }
         let cell = ((clock[0] - 1u) % HISTORY) * COLUMNS + COLUMN;
-        history[cell] = sum.x / f32(N);
-        history[cell + 1u] = sum.y / f32(N);
+        history[cell] = total.x / f32(N);
+        history[cell + 1u] = total.y / f32(N);
     }
 }

@@ -1,4 +1,5 @@
-// diff_augment.wgsl: differentiable augmentation of each image of a batch (Zhao et al. 2020). Compiled after random.wgsl.
+// diff_augment.wgsl: differentiable augmentation of each image of a batch (Zhao et al. 2020). Compiled after random.wgsl
+// and workgroup_sums.wgsl.
 //
 //   forward   y = k * s * x + k * (1 - s) * mean_pixel(x) + (1 - k) * mean_image(x) + b, translated by a whole number of pixels,
 //             and 0 outside the translated image and in a cut-out rectangle of up to half the height and width
@@ -54,7 +55,7 @@ struct Change {
     end: vec2<i32>,
 }
 
-var<workgroup> lanes: array<f32, 256>;
+alias Sum = f32;
 
 fn drawn(i: u32) -> Change {
     let numbers = uniform_numbers(philox(vec4<u32>(i, clock[0], STREAM, 0u)));
@@ -93,19 +94,6 @@ fn cut_out(place: vec2<i32>, change: Change) -> bool {
     return all(place >= change.first) && all(place < change.end);
 }
 
-// The sum over all lanes, for each of them.
-fn total(lane: u32, own: f32) -> f32 {
-    lanes[lane] = own;
-    for (var half = 128u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
 @compute @workgroup_size(256)
 fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -119,7 +107,7 @@ fn forward(
         for (var at = lane; at < H * W * C; at += 256u) {
             sum += x[image + at];
         }
-        everywhere += (1.0 - change.contrast) * total(lane, sum) / f32(H * W * C);
+        everywhere += (1.0 - change.contrast) * sum_of_workgroup(lane, sum) / f32(H * W * C);
     }
     for (var pixel = lane; pixel < H * W; pixel += 256u) {
         let place = vec2<i32>(i32(pixel / W), i32(pixel % W));
@@ -163,7 +151,7 @@ fn grad(
                 }
             }
         }
-        everywhere = (1.0 - change.contrast) * total(lane, sum) / f32(H * W * C);
+        everywhere = (1.0 - change.contrast) * sum_of_workgroup(lane, sum) / f32(H * W * C);
     }
     for (var pixel = lane; pixel < H * W; pixel += 256u) {
         let place = vec2<i32>(i32(pixel / W), i32(pixel % W)) + change.shift;

@@ -1,4 +1,5 @@
-// loss.wgsl: adversarial losses of both networks on logits, their gradients, and what the log shows of them.
+// loss.wgsl: adversarial losses of both networks on logits, their gradients, and what the log shows of them. Compiled
+// after workgroup_sums.wgsl.
 //
 //   discriminator   the first half of the logits is of real images, the second half of generated ones (fakes)
 //   generator       logits of generated images; the relativistic loss compares them with the logits of real images
@@ -76,7 +77,8 @@ const GENERATED = 2u;
 @group(0) @binding(6) var<storage, read> b: array<f32>;
 @group(0) @binding(7) var<storage, read> w: array<f32>;
 
-var<workgroup> lanes: array<vec3<f32>, 256>;
+// Loss, D(x) and rows on the wanted side.
+alias Sum = vec3<f32>;
 
 // Tests the bits: a driver may assume that NaN never occurs, and on some drivers exp turns NaN into a number. The trainer detects
 // divergence by the loss, so a NaN must reach it.
@@ -163,14 +165,8 @@ fn row(wanted: u32, at: u32, l: f32, rival: f32) -> vec3<f32> {
 
 // Sums over the lanes and writes the three means.
 fn write_means(lane: u32, sum: vec3<f32>, column: u32) {
-    workgroupBarrier();
-    lanes[lane] = sum;
-    workgroupBarrier();
+    let total = sum_of_workgroup(lane, sum);
     if lane == 0u {
-        var total = sum;
-        for (var other = 1u; other < 256u; other++) {
-            total += lanes[other];
-        }
         let cell = ((clock[0] - 1u) % HISTORY) * COLUMNS + column;
         history[cell] = total.x / f32(N);
         history[cell + 1u] = total.y / f32(N);

@@ -1,4 +1,5 @@
-// minibatch_deviation.wgsl: minibatch standard deviation as one more channel (Karras et al. 2018, section 3).
+// minibatch_deviation.wgsl: minibatch standard deviation as one more channel (Karras et al. 2018, section 3). Compiled after
+// workgroup_sums.wgsl.
 //
 //   deviation       partials[m, slice] = sum of sqrt(variance + 1e-8) over a slice of the elements of group m, divided by LEN; the
 //                   variance of an element is over the GROUP images of the group
@@ -35,19 +36,7 @@ override SLICE: u32;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(4) var<storage, read_write> partials: array<f32>;
 
-var<workgroup> lanes: array<f32, 256>;
-
-// The sum over all lanes, for lane 0.
-fn sum_of_lanes(lane: u32, value: f32) -> f32 {
-    lanes[lane] = value;
-    for (var half = 128u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    return lanes[0];
-}
+alias Sum = f32;
 
 // Mean over the group of element i, relative to the first image, and its standard deviation.
 fn spread(m: u32, i: u32) -> vec2<f32> {
@@ -88,7 +77,7 @@ fn deviation(
             sum += spread(group.x, i).y;
         }
     }
-    let all = sum_of_lanes(lane, sum);
+    let all = sum_of_workgroup(lane, sum);
     if lane == 0u {
         partials[group.x * SLICES + group.y] = all / f32(len);
     }
@@ -123,7 +112,7 @@ fn grad_partials(
             sum += dy[(group.x * rows + row) * C_OUT + C];
         }
     }
-    let all = sum_of_lanes(lane, sum);
+    let all = sum_of_workgroup(lane, sum);
     if lane == 0u {
         partials[group.x * SLICES + group.y] = all;
     }

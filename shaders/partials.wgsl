@@ -1,4 +1,5 @@
-// partials.wgsl: adds split-K partial sums, with the epilogue of the product that left them. Compiled after function.wgsl.
+// partials.wgsl: adds split-K partial sums, with the epilogue of the product that left them. Compiled after function.wgsl
+// and workgroup_sums.wgsl.
 //
 //   reduce     result = b + sum of partials[s] over all splits s, in order
 //              activated = f(result), or where BACKWARD  activated = result * f'  with f' from activated_y = f
@@ -37,8 +38,8 @@ override NEXT_HAS_BIAS: bool = false;
 @group(0) @binding(6) var<storage, read> next_b: array<f32>;
 @group(0) @binding(7) var<storage, read_write> next_y: array<f32>;
 
-// What the invocations have added up of a row of the next layer.
-var<workgroup> row_sums: array<vec4<f32>, 256>;
+// A row of the next layer.
+alias Sum = vec4<f32>;
 
 // Reduces the partial sums of an element, applies the epilogue, and returns what the next layer multiplies.
 fn reduced(i: u32) -> f32 {
@@ -77,14 +78,10 @@ fn reduce_and_multiply(
             values[o] += value * next_w[d * NEXT_COLUMNS + o];
         }
     }
-    row_sums[lane] = values;
-    for (var half = 128u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half { row_sums[lane] += row_sums[lane + half]; }
-    }
+    values = sum_of_workgroup(lane, values);
     if lane > 0u { return; }
     for (var o = 0u; o < NEXT_COLUMNS; o++) {
-        var value = row_sums[0][o];
+        var value = values[o];
         if NEXT_HAS_BIAS { value += next_b[o]; }
         next_y[id.x * NEXT_COLUMNS + o] = value;
     }

@@ -1,4 +1,4 @@
-// penalty.wgsl: direction of the discriminator's tangent pass for a gradient penalty.
+// penalty.wgsl: direction of the discriminator's tangent pass for a gradient penalty. Compiled after workgroup_sums.wgsl.
 //
 //   direction   t = WEIGHT / N * g                          centred at 0: gradient of WEIGHT / 2 * mean |g|^2
 //               t = 2 * WEIGHT / N * (1 - 1 / |g|) * g      centred at 1: gradient of WEIGHT * mean (|g| - 1)^2; 0 where g is 0
@@ -20,7 +20,7 @@ override AROUND_ONE: bool;
 @group(0) @binding(0) var<storage, read> g: array<f32>;
 @group(0) @binding(1) var<storage, read_write> t: array<f32>;
 
-var<workgroup> lanes: array<f32, 256>;
+alias Sum = f32;
 
 @compute @workgroup_size(256)
 fn direction(
@@ -34,15 +34,7 @@ fn direction(
         for (var i = lane; i < LEN; i += 256u) {
             square += g[first + i] * g[first + i];
         }
-        lanes[lane] = square;
-        for (var half = 128u; half > 0u; half /= 2u) {
-            workgroupBarrier();
-            if lane < half {
-                lanes[lane] += lanes[lane + half];
-            }
-        }
-        workgroupBarrier();
-        let length = sqrt(lanes[0]);
+        let length = sqrt(sum_of_workgroup(lane, square));
         // Where there is no gradient there is no direction either.
         factor *= 2.0 * select(1.0 - 1.0 / length, 0.0, length == 0.0);
     }

@@ -1,5 +1,5 @@
 // spectral_norm.wgsl: weights divided by their largest singular value, estimated by one power iteration (Miyato et al. 2018,
-// "Spectral normalization for generative adversarial networks", algorithm 1).
+// "Spectral normalization for generative adversarial networks", algorithm 1). Compiled after workgroup_sums.wgsl.
 //
 //   project         v_raw = w u
 //   reflect         u_raw = w^T v                       with v = v_raw / max(|v_raw|, 1e-12)
@@ -31,28 +31,14 @@ override SLICE: u32 = 1u;
 @group(0) @binding(6) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(7) var<storage, read_write> partials: array<f32>;
 
-var<workgroup> lanes: array<f32, 256>;
-
-// The sum over all lanes, for each of them.
-fn sum_of_lanes(lane: u32, value: f32) -> f32 {
-    workgroupBarrier(); // earlier reads of `lanes` must be done
-    lanes[lane] = value;
-    for (var half = 128u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
+alias Sum = f32;
 
 fn length_of_v(lane: u32) -> f32 {
     var sum = 0.0;
     for (var d = lane; d < D; d += 256u) {
         sum += v_raw[d] * v_raw[d];
     }
-    return max(sqrt(sum_of_lanes(lane, sum)), 1e-12);
+    return max(sqrt(sum_of_workgroup(lane, sum)), 1e-12);
 }
 
 @compute @workgroup_size(256)
@@ -66,7 +52,7 @@ fn project(
         for (var o = lane; o < O; o += 256u) {
             sum += w[d * O + o] * uv[o];
         }
-        let all = sum_of_lanes(lane, sum);
+        let all = sum_of_workgroup(lane, sum);
         if lane == 0u {
             v_raw[d] = all;
         }
@@ -86,16 +72,8 @@ fn reflect(
             sum += w[d * O + o] * v_raw[d];
         }
     }
-    workgroupBarrier();
-    lanes[lane] = sum;
-    workgroupBarrier();
-    if lane < 32u && o < O {
-        var all = 0.0;
-        for (var line = 0u; line < 8u; line++) {
-            all += lanes[line * 32u + lane];
-        }
-        u_raw[o] = all / length;
-    }
+    let all = sum_of_column(vec2<u32>(lane % 32u, lane / 32u), 32u, 8u, sum);
+    if lane < 32u && o < O { u_raw[o] = all / length; }
 }
 
 @compute @workgroup_size(256)
@@ -108,7 +86,7 @@ fn normalise(
     for (var o = lane; o < O; o += 256u) {
         square += u_raw[o] * u_raw[o];
     }
-    let all = sum_of_lanes(lane, square);
+    let all = sum_of_workgroup(lane, square);
     let length = max(sqrt(all), 1e-12);
     let largest = all / length;
     if group.x == 0u {
@@ -140,7 +118,7 @@ fn grad_partials(
             sum += dw[i] * y[i];
         }
     }
-    let all = sum_of_lanes(lane, sum);
+    let all = sum_of_workgroup(lane, sum);
     if lane == 0u {
         partials[group.x] = all;
     }
@@ -156,7 +134,7 @@ fn grad(
     if lane < SLICES {
         part = partials[lane];
     }
-    let product = sum_of_lanes(lane, part);
+    let product = sum_of_workgroup(lane, part);
     for (var i = group.x * 256u + lane; i < D * O; i += 256u * groups.x) {
         dw[i] = (dw[i] - product * uv[O + i / O] * uv[i % O]) / sigma[0];
     }
