@@ -109,7 +109,12 @@ def dcgan_64():
 MODELS = {"dcgan-fast": dcgan_fast, "dcgan-small": dcgan_small, "dcgan-28": dcgan_28, "dcgan-64": dcgan_64}
 
 
-def step_of(model, batch, device, compiled, tutorial):
+def can_be_compiled(model):
+    """Whether torch.compile accepts the model: it cannot differentiate twice, which a penalty needs."""
+    return MODELS[model]().r1 == 0
+
+
+def step_of(model, batch, device, mode, tutorial):
     """A function that runs one step, the batch size, and the interval of the penalty in steps."""
     recipe = MODELS[model]()
     batch = batch or recipe.batch
@@ -119,8 +124,8 @@ def step_of(model, batch, device, compiled, tutorial):
     adam_g, adam_d = (torch.optim.Adam(net.parameters(), **recipe.adam, **cuda) for net in (g, d))
     reals = torch.rand(batch, *recipe.image, device=device) * 2 - 1
     inputs = None if tutorial else list(g.parameters())
-    if compiled:
-        g, d = (torch.compile(net, mode="reduce-overhead") for net in (g, d))
+    if mode:
+        g, d = (torch.compile(net, mode=mode) for net in (g, d))
 
     steps = itertools.count(1)
 
@@ -134,7 +139,7 @@ def step_of(model, batch, device, compiled, tutorial):
         return softplus(-logits).mean() + softplus(d(fakes)).mean() + penalty
 
     def step():
-        if compiled:
+        if mode == "reduce-overhead":
             torch.compiler.cudagraph_mark_step_begin()
         fakes = g(torch.randn(batch, recipe.latent, device=device))
         adam_d.zero_grad()
@@ -174,7 +179,8 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="threads of the CPU; default: PyTorch's own choice")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of measuring")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, mode reduce-overhead (CUDA graphs)")
+    parser.add_argument("--compile", nargs="?", const="reduce-overhead", choices=["default", "reduce-overhead"], metavar="MODE",
+                        help="torch.compile in the mode default or reduce-overhead, which uses CUDA graphs; without MODE: the latter")
     parser.add_argument("--tf32", action="store_true", help="round factors of products to TF32 on a GPU")
     parser.add_argument("--tutorial", action="store_true", help="also compute gradients of D's weights in the generator's turn")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -183,8 +189,8 @@ def main():
         sys.exit("PyTorch finds no CUDA device here")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    if arguments.compile and arguments.model == "dcgan-fast":
-        sys.exit("torch.compile cannot differentiate twice, which the penalty of dcgan-fast needs")
+    if arguments.compile and not can_be_compiled(arguments.model):
+        sys.exit(f"torch.compile cannot differentiate twice, which the penalty of {arguments.model} needs")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
@@ -194,6 +200,7 @@ def main():
     median = statistics.median(samples)
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     how = ["compiled" if arguments.compile else "eager"]
+    how += ["CUDA graphs"] if arguments.compile == "reduce-overhead" and arguments.device == "cuda" else []
     how += ["TF32"] if arguments.tf32 and arguments.device == "cuda" else []
     how += ["tutorial"] if arguments.tutorial else []
     result = {
