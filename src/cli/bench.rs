@@ -15,7 +15,7 @@ use super::signals::StopSignals;
 use crate::bench::{Bench, BenchReport, Sweep, SweepOver, measure_ranks};
 use crate::error::{Error, Result};
 use crate::files::{check_file, write_atomically};
-use crate::gpu::{CompiledKernels, Dispatch, KernelSet, compiled_kernels, lower};
+use crate::gpu::{CompiledKernels, Dispatch, GpuDevice, compiled_kernels};
 use crate::net::Model;
 use crate::progress::{Console, Verbosity};
 use crate::report::RenderError;
@@ -46,7 +46,9 @@ pub(super) struct BenchArguments {
 
     /// Show what the GPU driver's compiler says about each kernel
     ///
-    /// Registers, spills, occupancy and instructions; nothing is run. `-` stands for what the Vulkan driver does not say.
+    /// Registers, spills, occupancy and instructions of the kernels that the device runs in a training step, each distinct kernel once.
+    /// Nothing is run: matrix products have the tile shapes that autotuning stored in the cache, or else the default ones. Needs a Vulkan
+    /// device; `auto` also takes a software adapter. `-` stands for what the driver does not say.
     #[arg(long, conflicts_with_all = ["operations", "steps", "sweep", "plot"])]
     kernels: bool,
 
@@ -90,7 +92,9 @@ pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Outco
     let batch_size = arguments.batch_size.map_or(model.training.batch_size, |batch_size| batch_size as usize);
     model.check_batch(batch_size)?;
     if arguments.kernels {
-        arguments.format.print(&kernels(&model, batch_size, arguments.device.name_of_gpu()?)?)?;
+        let (gpu, which) = arguments.device.open_gpu()?;
+        console.message(&format!("device  {which}"));
+        arguments.format.print(&kernels(&gpu, &model, batch_size)?)?;
         return Ok(Outcome::Done);
     }
     let (device, which) = arguments.device.open_to_time(console)?;
@@ -133,16 +137,16 @@ fn compare_ranks(arguments: &BenchArguments, ranks: &Ranks, console: &Console) -
     Ok(Outcome::Done)
 }
 
-/// What a driver says about the kernels of a training step.
-fn kernels(model: &Model, batch_size: usize, device: Option<&str>) -> Result<CompiledKernels> {
+/// What a GPU's driver says about the kernels that the GPU runs in a training step.
+fn kernels(gpu: &GpuDevice, model: &Model, batch_size: usize) -> Result<CompiledKernels> {
     let settings = Settings::bare(model, batch_size, batch_size);
     let program = Gan::new(model, &settings, batch_size).program;
     let routines = program.routines().iter();
-    let dispatches = routines.flat_map(|routine| lower(&routine.ops, &program, KernelSet::Portable));
+    let dispatches = routines.flat_map(|routine| gpu.dispatches_of(&routine.ops, &program));
     // Each kernel once, where it is first needed.
     let mut seen = BTreeSet::new();
     let kernels: Vec<Dispatch> = dispatches.filter(|dispatch| seen.insert(dispatch.kernel())).collect();
-    compiled_kernels(device, &kernels)
+    compiled_kernels(Some(gpu.adapter()), &kernels)
 }
 
 /// Parses the duration of a measurement, in seconds.

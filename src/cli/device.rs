@@ -61,18 +61,6 @@ impl DeviceArgument {
         Ok((device, text))
     }
 
-    /// Part of the chosen GPU's name, or none for any GPU; for commands that do not open it through wgpu.
-    pub(super) fn name_of_gpu(&self) -> Result<Option<&str>> {
-        match self.options.0.device.as_deref().unwrap_or("auto") {
-            "auto" | "gpu" | "vulkan" => Ok(None),
-            "cpu" => Err(Error::Request {
-                message: "the CPU has no kernels that a GPU driver compiles".into(),
-                hint: "give a part of a Vulkan device's name with --device, or leave it out".into(),
-            }),
-            name => Ok(Some(name)),
-        }
-    }
-
     /// Opens the chosen device with timing support.
     pub(super) fn open_to_time(&self, console: &Console) -> Result<(BenchDevice, String)> {
         let choice = self.choose()?;

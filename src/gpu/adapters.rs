@@ -57,6 +57,9 @@ pub struct Adapter {
     pub driver: String,
     /// The version of its driver, in the driver's own words.
     pub driver_version: String,
+    /// Its place on the PCI bus, `0000:01:00.0`; empty where the driver does not tell.
+    #[serde(skip)]
+    pub(super) pci_bus_id: String,
     /// Its limits, as far as the kernels come near them.
     pub limits: Limits,
     /// Its optional features.
@@ -152,6 +155,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
         },
         driver: info.driver,
         driver_version: info.driver_info,
+        pci_bus_id: info.device_pci_bus_id,
         limits: Limits {
             largest_binding: limits.max_storage_buffer_binding_size,
             largest_buffer: limits.max_buffer_size,

@@ -42,6 +42,8 @@ impl Spirv {
             bounds_check_policies: unchecked,
             zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
             force_loop_bounding: false,
+            // No kernel has inputs or outputs of 16 bits.
+            use_storage_input_output_16: false,
             ..Default::default()
         };
         let pipeline =

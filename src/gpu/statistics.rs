@@ -9,6 +9,7 @@ use std::fmt;
 
 use ash::vk;
 
+use super::adapters::{Adapter, what_to_install};
 use super::lower::Dispatch;
 use super::shaders::Shader;
 use super::spirv::Spirv;
@@ -116,10 +117,20 @@ impl fmt::Display for CompiledKernels {
     }
 }
 
-/// Compiles kernels with the driver of the first Vulkan device whose name contains `device`, regardless of case, or of the first device if
-/// `device` is `None`. A driver without statistics leaves the lists of executables empty.
-pub fn compiled_kernels(device: Option<&str>, dispatches: &[Dispatch]) -> Result<CompiledKernels> {
-    let vulkan = Vulkan::open(device)?;
+/// Compiles kernels with the driver of an adapter, or of the first Vulkan device if `adapter` is `None`. A driver without statistics leaves
+/// the lists of executables empty.
+///
+/// # Errors
+///
+/// If the adapter is not a Vulkan device, there is no Vulkan device, or the driver refuses a kernel.
+pub fn compiled_kernels(adapter: Option<&Adapter>, dispatches: &[Dispatch]) -> Result<CompiledKernels> {
+    if let Some(adapter) = adapter.filter(|adapter| adapter.backend != "Vulkan") {
+        return Err(Error::Request {
+            message: format!("{adapter} is not a Vulkan device, and only Vulkan tells what a driver's compiler says"),
+            hint: "choose a Vulkan device with --device, as in --device vulkan (see `gpu-gan devices`)".into(),
+        });
+    }
+    let vulkan = Vulkan::open(adapter)?;
     let kernels = dispatches.iter().map(|dispatch| {
         let reflection = Shader::named(dispatch.shader).reflection();
         let spirv = Spirv::of(reflection, dispatch).unwrap_or_else(|error| panic!("{}: {error}", dispatch.kernel()));
@@ -171,16 +182,39 @@ fn text(characters: &[c_char]) -> String {
     CStr::from_bytes_until_nul(&bytes).map_or(String::new(), |text| text.to_string_lossy().into_owned())
 }
 
+/// Whether a device of Vulkan is an adapter of wgpu: by its name, its driver, and its place on the PCI bus, as two GPUs can be equal.
+///
+/// # Safety
+///
+/// The instance is alive, and the device is one of its devices.
+unsafe fn is_adapter(instance: &ash::Instance, physical: vk::PhysicalDevice, adapter: &Adapter) -> bool {
+    let mut driver = vk::PhysicalDeviceDriverProperties::default();
+    let mut bus = vk::PhysicalDevicePCIBusInfoPropertiesEXT::default();
+    let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver).push_next(&mut bus);
+    // SAFETY: the caller promises the handles. The structures live until the call returns; a driver skips those that it does not know.
+    unsafe { instance.get_physical_device_properties2(physical, &mut properties) };
+    let name = text(&properties.properties.device_name);
+    // As wgpu writes it, for which bus 0 and device 0 mean that the driver does not tell.
+    let tells_bus = bus.pci_bus != 0 || bus.pci_device != 0;
+    let pci_bus_id = tells_bus
+        .then(|| format!("{:04x}:{:02x}:{:02x}.{}", bus.pci_domain, bus.pci_bus, bus.pci_device, bus.pci_function));
+    let tells_driver = driver.driver_id != vk::DriverId::default();
+    let drivers = [text(&driver.driver_name), text(&driver.driver_info)];
+    name == adapter.name
+        && pci_bus_id.unwrap_or_default() == adapter.pci_bus_id
+        && (!tells_driver || drivers == [adapter.driver.as_str(), adapter.driver_version.as_str()])
+}
+
 impl Vulkan {
-    fn open(wanted: Option<&str>) -> Result<Self> {
+    fn open(adapter: Option<&Adapter>) -> Result<Self> {
         // SAFETY: the library found under the system's name for it is Vulkan's loader, which wgpu loads in the same way.
         let entry = unsafe { ash::Entry::load() }.map_err(|error| failed("be loaded", error))?;
-        let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_2);
+        let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
         let information = vk::InstanceCreateInfo::default().application_info(&application);
         // SAFETY: the structures live until the call returns, and name no layers or extensions.
         let instance = unsafe { entry.create_instance(&information, None) }
             .map_err(|error| failed("create an instance", error))?;
-        match Self::open_device(&instance, wanted) {
+        match Self::open_device(&instance, adapter) {
             Ok((name, device, statistics)) => Ok(Self { name, _entry: entry, instance, device, statistics }),
             Err(error) => {
                 // SAFETY: no device was created, so nothing of the instance is left.
@@ -192,48 +226,61 @@ impl Vulkan {
 
     fn open_device(
         instance: &ash::Instance,
-        wanted: Option<&str>,
+        adapter: Option<&Adapter>,
     ) -> Result<(String, ash::Device, Option<ash::khr::pipeline_executable_properties::Device>)> {
         // SAFETY: the instance is alive in all of these calls, and so are the structures that they read and write.
         unsafe {
             let all = instance.enumerate_physical_devices().map_err(|error| failed("list its devices", error))?;
-            let named: Vec<(vk::PhysicalDevice, String)> = all
-                .into_iter()
-                .map(|physical| (physical, text(&instance.get_physical_device_properties(physical).device_name)))
-                .collect();
-            let matches = |name: &str| wanted.is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()));
-            let Some((physical, name)) = named.iter().find(|(_, name)| matches(name)) else {
-                let names: Vec<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
-                return Err(Error::Request {
-                    message: format!(
-                        "no Vulkan device is called {}; there are: {}",
-                        wanted.unwrap_or("anything"),
-                        names.join(", ")
-                    ),
-                    hint: "give a part of the name of one of them with --device, or install its Vulkan driver".into(),
+            let is_meant = |physical: &&vk::PhysicalDevice| {
+                adapter.is_none_or(|adapter| is_adapter(instance, **physical, adapter))
+            };
+            let Some(&physical) = all.iter().find(is_meant) else {
+                return Err(Error::Device {
+                    message: match adapter {
+                        Some(adapter) => format!("Vulkan does not list {adapter} any more"),
+                        None => "no Vulkan device was found on this machine".into(),
+                    },
+                    hint: what_to_install().into(),
                 });
             };
+            let name = text(&instance.get_physical_device_properties(physical).device_name);
             let extension = ash::khr::pipeline_executable_properties::NAME;
             let extensions = instance
-                .enumerate_device_extension_properties(*physical)
+                .enumerate_device_extension_properties(physical)
                 .map_err(|error| failed("list the extensions of a device", error))?;
             let has_statistics = extensions.iter().any(|known| known.extension_name_as_c_str() == Ok(extension));
             let priorities = [1.0];
             let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&priorities)];
-            let names: Vec<*const c_char> = has_statistics.then_some(extension.as_ptr()).into_iter().collect();
+            let mut names: Vec<*const c_char> = has_statistics.then_some(extension.as_ptr()).into_iter().collect();
             let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
                 .pipeline_executable_info(has_statistics);
+            // What kernels of mixed precision need. Their adapters have it, or wgpu would not offer cooperative matrices and f16.
+            let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
+            let mut halves = vk::PhysicalDeviceVulkan11Features::default()
+                .storage_buffer16_bit_access(true)
+                .uniform_and_storage_buffer16_bit_access(true);
+            let mut memory = vk::PhysicalDeviceVulkan12Features::default()
+                .shader_float16(true)
+                .vulkan_memory_model(true)
+                .vulkan_memory_model_device_scope(true);
+            let has_matrices = adapter.is_some_and(|adapter| adapter.features.mixed_precision.is_some());
+            if has_matrices {
+                names.push(ash::khr::cooperative_matrix::NAME.as_ptr());
+            }
             let mut information =
                 vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&names);
             if has_statistics {
                 information = information.push_next(&mut executables);
             }
+            if has_matrices {
+                information = information.push_next(&mut matrices).push_next(&mut halves).push_next(&mut memory);
+            }
             let device = instance
-                .create_device(*physical, &information, None)
+                .create_device(physical, &information, None)
                 .map_err(|error| failed(&format!("open {name}"), error))?;
             let statistics =
                 has_statistics.then(|| ash::khr::pipeline_executable_properties::Device::new(instance, &device));
-            Ok((name.clone(), device, statistics))
+            Ok((name, device, statistics))
         }
     }
 

@@ -1,5 +1,8 @@
 //! `gpu-gan bench`: the measurements. Every timed operation is compared with its reference first.
 
+#[cfg(target_os = "linux")]
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::place::{Place, TINY};
@@ -99,6 +102,38 @@ fn every_operation_of_a_step_and_whole_steps_are_measured_on_a_gpu() {
     positive(&report["step"]["encode_milliseconds"]);
     let fused = report["operations"].as_array().unwrap().iter().any(|row| row["operation"] == "adam + ema");
     assert!(fused, "what the device runs as one is measured as one");
+}
+
+/// The statistics need a Vulkan device, which is software where there is no other.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_kernels_are_those_that_the_device_runs_whether_its_number_its_backend_or_a_variable_names_it() {
+    if std::env::var("GPU_GAN_SKIP_GPU").is_ok_and(|value| value == "1") {
+        return crate::place::skipped("bench --kernels", "GPU_GAN_SKIP_GPU=1");
+    }
+    let place = Place::new();
+    let kernels = |place: &Place, device: &str| {
+        let said = place.gpu_gan("bench --kernels --model tiny.toml --json").env("GPU_GAN_DEVICE", device).succeeds();
+        serde_json::from_str::<Value>(&said.stdout()).expect("JSON")
+    };
+    let listed: Value = serde_json::from_str(&place.gpu_gan("devices --json").succeeds().stdout()).unwrap();
+    let adapters = listed["adapters"].as_array().unwrap();
+    let vulkan =
+        adapters.iter().find(|adapter| adapter["backend"] == "Vulkan").expect("the tests need a Vulkan device");
+    let report = kernels(&place, "vulkan");
+    assert_eq!(report, measured(&place, &format!("--kernels --device {}", vulkan["index"])));
+    assert_eq!(report["device"], vulkan["name"]);
+    let kernels = report["kernels"].as_array().unwrap();
+    let distinct: BTreeSet<String> =
+        kernels.iter().map(|kernel| format!("{} {}", kernel["kernel"], kernel["overrides"])).collect();
+    assert!(kernels.len() > 20 && distinct.len() == kernels.len(), "{report}");
+    let runs_portable = distinct.iter().any(|kernel| kernel.starts_with("\"conv."));
+    assert_eq!(runs_portable, vulkan["kind"] != "software", "{distinct:?}");
+    if let Some(other) = adapters.iter().find(|adapter| adapter["backend"] != "Vulkan") {
+        let refused = place.gpu_gan(&format!("bench --kernels --device {}", other["index"])).refused();
+        refused.error("is not a Vulkan device").hint("--device vulkan");
+    }
+    place.gpu_gan("bench --kernels --device cpu").refused().error("the CPU device has no shaders");
 }
 
 #[test]
