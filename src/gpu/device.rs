@@ -328,7 +328,13 @@ impl GpuDevice {
         record: &TileShapeRecord,
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
-        let tuner = Tuner::new(&format!("{}, {}", self.name, self.driver), cache, record.clone(), Box::new(report));
+        let tuner = Tuner::new(
+            &format!("{}, {}", self.name, self.driver),
+            self.vendor(),
+            cache,
+            record.clone(),
+            Box::new(report),
+        );
         self.tile_choice = TileChoice::Fastest(tuner);
         self
     }

@@ -19,6 +19,8 @@ use crate::files;
 const BUDGET: Duration = Duration::from_millis(1500);
 /// Products that are compiled in parallel, with all their tile shapes, before they are timed.
 const COMPILED_AT_ONCE: usize = 8;
+/// The PCI number of Intel.
+const INTEL: u32 = 0x8086;
 /// How many times as fast as the default another tile shape must be; a smaller gain may be noise.
 const MIN_SPEEDUP: f64 = 1.03;
 
@@ -28,6 +30,8 @@ pub(super) struct Tuner {
     fastest: Mutex<TileShapes>,
     /// What the tile shapes hold for: version, adapter, driver and shader.
     environment: String,
+    /// The PCI number of the adapter's vendor, 0 where it is not known.
+    vendor: u32,
     /// The file of the cache.
     path: Option<PathBuf>,
     /// The tile shapes of the run.
@@ -56,19 +60,31 @@ pub(super) trait TileBenchmark {
 }
 
 impl Tuner {
-    /// A tuner for an adapter with its driver, which starts with the contents of the cache. Products in `record` have the tile shapes that
-    /// are recorded there, and are not timed. `report` receives one line when products were timed, and one for each product with a
+    /// A tuner for an adapter of a vendor, with its driver, which starts with the contents of the cache. Products in `record` have the tile
+    /// shapes that are recorded there, and are not timed. `report` receives one line when products were timed, and one for each product with a
     /// candidate that computes wrong bits.
-    pub(super) fn new(adapter: &str, cache: Option<&Path>, record: TileShapeRecord, report: Report) -> Arc<Self> {
-        Self::with(adapter, cache, record, Some(report))
+    pub(super) fn new(
+        adapter: &str,
+        vendor: u32,
+        cache: Option<&Path>,
+        record: TileShapeRecord,
+        report: Report,
+    ) -> Arc<Self> {
+        Self::with(adapter, vendor, cache, record, Some(report))
     }
 
     /// A tuner that only knows the contents of the cache, and times nothing.
     pub(super) fn of_cache(adapter: &str, cache: Option<&Path>) -> Arc<Self> {
-        Self::with(adapter, cache, TileShapeRecord::default(), None)
+        Self::with(adapter, 0, cache, TileShapeRecord::default(), None)
     }
 
-    fn with(adapter: &str, cache: Option<&Path>, record: TileShapeRecord, report: Option<Report>) -> Arc<Self> {
+    fn with(
+        adapter: &str,
+        vendor: u32,
+        cache: Option<&Path>,
+        record: TileShapeRecord,
+        report: Option<Report>,
+    ) -> Arc<Self> {
         let shader = Shader::named("conv");
         let environment =
             format!("gpu-gan {}, {adapter}, shader {:08x}", env!("CARGO_PKG_VERSION"), checksum(shader.source));
@@ -76,7 +92,7 @@ impl Tuner {
         let stored = path.as_deref().and_then(|path| TileShapes::read(path, &environment));
         let none = || TileShapes { environment: environment.clone(), numbers: BTreeMap::new() };
         let fastest = Mutex::new(stored.unwrap_or_else(none));
-        Arc::new(Self { fastest, environment, path, record, report })
+        Arc::new(Self { fastest, environment, vendor, path, record, report })
     }
 
     /// A dispatch with its recorded tile shape, or else the fastest one, or the default one if it was not timed.
@@ -119,7 +135,11 @@ impl Tuner {
             if spent > BUDGET {
                 break;
             }
-            for (product, prepared) in batch.iter().zip(benchmark.prepare(batch)?) {
+            let candidates: Vec<Vec<usize>> = batch.iter().map(|product| candidates(product, self.vendor)).collect();
+            let offered: Vec<Dispatch> =
+                batch.iter().zip(&candidates).map(|(product, all)| with_shapes(product, all)).collect();
+            let prepared = benchmark.prepare(&offered.iter().collect::<Vec<_>>())?;
+            for ((product, candidates), prepared) in batch.iter().zip(&candidates).zip(prepared) {
                 if spent > BUDGET {
                     break;
                 }
@@ -127,7 +147,8 @@ impl Tuner {
                 let begin = Instant::now();
                 let seconds = benchmark.time(&prepared)?;
                 spent += begin.elapsed();
-                self.fastest().numbers.insert(product.kernel(), fastest(&seconds, &correct));
+                let number = fastest(&seconds, &correct).checked_sub(1).map_or(0, |fastest| candidates[fastest]);
+                self.fastest().numbers.insert(product.kernel(), number);
                 self.report_wrong_bits(product, &correct);
                 timed += 1;
             }
@@ -181,6 +202,25 @@ impl Tuner {
     }
 }
 
+/// The numbers of the alternative tile shapes that are worth timing on GPUs of a vendor, the most promising first, by what the vendor's compiler
+/// says (`docs/performance.md`). Intel's spills registers of blocks of 8 x 8, and runs twice as many invocations at once of more products
+/// where stages are not unrolled.
+fn candidates(product: &Dispatch, vendor: u32) -> Vec<usize> {
+    let is = |number: &usize, name| product.tile_shapes[number - 1].value(name).unwrap_or(0.0);
+    let mut numbers: Vec<usize> = (1..=product.tile_shapes.len()).collect();
+    if vendor == INTEL {
+        numbers.retain(|number| is(number, "DOWN") < 2.0);
+        numbers.sort_by(|one, other| is(other, "ROLLED").total_cmp(&is(one, "ROLLED")));
+    }
+    numbers
+}
+
+/// A product with some of its alternative tile shapes, in another order.
+fn with_shapes(product: &Dispatch, numbers: &[usize]) -> Dispatch {
+    let tile_shapes = numbers.iter().map(|number| product.tile_shapes[number - 1].clone()).collect();
+    Dispatch { tile_shapes, ..product.clone() }
+}
+
 /// The number of the fastest tile shape: the default one, 0, unless another is faster by [`MIN_SPEEDUP`].
 /// Only those of the others that are `correct` count.
 fn fastest(seconds: &[f64], correct: &[bool]) -> usize {
@@ -218,8 +258,24 @@ mod tests {
         Dispatch { tile_shapes: vec![shape(100, 100), shape(200, 200)], ..shape(8, 1) }
     }
 
+    #[test]
+    fn intels_compiler_is_not_offered_what_it_spills_and_first_what_it_runs_widely() {
+        let mut product = product(1000);
+        product.tile_shapes[0].overrides.push(("DOWN", 2.0));
+        let plain = product.tile_shapes[1].clone();
+        product.tile_shapes.push(Dispatch { overrides: vec![("ROLLED", 1.0)], ..plain });
+        assert_eq!(candidates(&product, 0x10de), [1, 2, 3]);
+        assert_eq!(candidates(&product, INTEL), [3, 2]);
+        assert_eq!(with_shapes(&product, &[3, 2]).with_tile_shape(1), product.with_tile_shape(3));
+
+        // The recorded number is that of the product, not that of the order.
+        let tuner = Tuner::new("a card", INTEL, None, TileShapeRecord::default(), Box::new(|_| ()));
+        tune(&tuner, std::slice::from_ref(&product), [3.0, 1.0, 2.0]);
+        assert_eq!(tuner.apply(&product), product.with_tile_shape(3));
+    }
+
     fn tuner(cache: Option<&Path>) -> Arc<Tuner> {
-        Tuner::new("a card, a driver", cache, TileShapeRecord::default(), Box::new(|_| ()))
+        Tuner::new("a card, a driver", 0, cache, TileShapeRecord::default(), Box::new(|_| ()))
     }
 
     /// Gives every product the same measurements.
@@ -281,7 +337,7 @@ mod tests {
     fn a_tile_shape_with_other_bits_is_reported_and_never_chosen() {
         let (say, said) = std::sync::mpsc::channel();
         let report = move |line: &str| say.send(line.to_string()).unwrap();
-        let tuner = Tuner::new("a card", None, TileShapeRecord::default(), Box::new(report));
+        let tuner = Tuner::new("a card", 0, None, TileShapeRecord::default(), Box::new(report));
         tune_with(&tuner, &[product(5)], [1.0, 0.1, 0.7], [false, true]);
         assert_eq!(tuner.apply(&product(5)).workgroups[0], 200);
         assert!(said.recv().unwrap().contains("1 of 2 tile shapes of conv.forward compute other bits"));
@@ -308,7 +364,7 @@ mod tests {
         let only_cache = Tuner::of_cache("a card, a driver", Some(cache.path()));
         assert_eq!((measured(&only_cache, &[4, 6]), only_cache.apply(&product(4)).workgroups[0]), (vec![], 100));
         let other_driver =
-            Tuner::new("a card, another driver", Some(cache.path()), TileShapeRecord::default(), Box::new(|_| ()));
+            Tuner::new("a card, another driver", 0, Some(cache.path()), TileShapeRecord::default(), Box::new(|_| ()));
         assert_eq!(measured(&other_driver, &[3]), [3]);
     }
 
@@ -333,7 +389,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let (say, said) = std::sync::mpsc::channel();
         let report = move |line: &str| say.send(line.to_string()).unwrap();
-        let blocked = Tuner::new("a card", Some(&file), TileShapeRecord::default(), Box::new(report));
+        let blocked = Tuner::new("a card", 0, Some(&file), TileShapeRecord::default(), Box::new(report));
         tune(&blocked, &[product(3)], seconds);
         assert_eq!(blocked.apply(&product(3)).workgroups[0], 100);
         let line = said.recv().unwrap();
@@ -348,14 +404,14 @@ mod tests {
         let products = [product(3), product(4)];
         let of_run = |adapter: &str, cache: &Path, record: TileShapeRecord| {
             record.write_to(&path);
-            Tuner::new(adapter, Some(cache), record, Box::new(|_| ()))
+            Tuner::new(adapter, 0, Some(cache), record, Box::new(|_| ()))
         };
         let begun = of_run("a card", &old, TileShapeRecord::default());
         assert_eq!(tune(&begun, &products[..1], [1.0, 0.5, 0.7]).len(), 1);
         begun.record(products.iter()); // the second one was not reached, so it has the default
         // Another run finds other tile shapes to be the fastest.
         tune(
-            &Tuner::new("a card", Some(&new), TileShapeRecord::default(), Box::new(|_| ())),
+            &Tuner::new("a card", 0, Some(&new), TileShapeRecord::default(), Box::new(|_| ())),
             &products,
             [1.0, 0.7, 0.5],
         );
@@ -379,7 +435,8 @@ mod tests {
         let (say, said) = std::sync::mpsc::channel();
         let record = TileShapeRecord::default();
         record.write_to(&place.path().join("no folder/record.json"));
-        let tuner = Tuner::new("a card", None, record, Box::new(move |line: &str| say.send(line.to_string()).unwrap()));
+        let tuner =
+            Tuner::new("a card", 0, None, record, Box::new(move |line: &str| say.send(line.to_string()).unwrap()));
         tuner.record([product(3)].iter());
         assert!(said.recv().unwrap().contains("the tile shapes of this run are not recorded"));
     }
