@@ -93,6 +93,8 @@ fn optional_crates() -> BTreeMap<String, BTreeSet<String>> {
         while let Some(entry) = open.pop() {
             match entry.strip_prefix("dep:") {
                 Some(name) => drop(crates.entry(name.replace('-', "_")).or_default().insert(feature.clone())),
+                // A feature of another crate.
+                None if entry.contains('/') => {}
                 None => open.extend(listed(&entry)),
             }
         }

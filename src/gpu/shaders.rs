@@ -115,8 +115,10 @@ macro_rules! shaders {
 }
 
 /// Every shader.
+pub static SHADERS: &[Shader] = &TABLE;
+
 #[rustfmt::skip]
-pub static SHADERS: [Shader; 32] = shaders! {
+static TABLE: [Shader; 32] = shaders! {
     "activation" from "function", "activation"; twin "activation"; on RunsOn::All;
     "adapt_augment" from "adapt_augment"; twin "diff_augment"; on RunsOn::All;
     "adam" from "random", "share", "adam"; twin "adam"; on RunsOn::All;
