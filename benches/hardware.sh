@@ -48,8 +48,13 @@ declare -A seconds_of_peer=([eager]=6 [compiled]=22 [graphs]=16) # of a model
 seconds_of_full=$((478 - seconds_of_script - seconds_of_devices - seconds_of_quick - seconds_of_operations - seconds_of_steps - seconds_of_kernels))
 
 # The folder also has the cache, so that the tile shapes are compared and timed here and now. Results of an earlier call would pass for
-# those of parts that are stopped now.
+# those of parts that are stopped now. A folder of somebody else's files is not touched.
 mkdir -p "$out" || exit 1
+if [ -n "$(ls -A "$out")" ] && [ ! -f "$out/parts.txt" ]; then
+    echo "error: $out is not empty, and not the results of an earlier call" >&2
+    echo 'hint:  give a new folder with --out' >&2
+    exit 2
+fi
 rm -rf "$out"/{cache,parts.txt,machine.txt,clocks.csv,devices.json*,verify-*,bench-*,kernels-*,pytorch-*,operations-*}
 export GPU_GAN_CACHE="$out/cache"
 
