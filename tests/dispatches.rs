@@ -1,11 +1,13 @@
 //! The list of dispatches of a training step. No test here needs a GPU.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use gpu_gan::gpu::{DispatchList, KernelSet, Resource, lower};
 use gpu_gan::net::Model;
 use gpu_gan::program::Program;
 use gpu_gan::train::{Gan, Settings};
+use gpu_gan::verify::{Scope, cases_of};
 
 /// The program of a model at its own batch size, on 60,000 images.
 fn gan(model: &str) -> Gan {
@@ -58,6 +60,29 @@ fn tensors_that_share_buffers_keep_all_operations_fused() {
             }
         }
     }
+}
+
+/// A variable that nothing is bound to has scratch memory of its own name. If that is so in every dispatch, its binding was forgotten.
+#[test]
+fn every_variable_of_every_shader_is_bound_to_something_in_some_dispatch() {
+    let models: Vec<Model> = Model::built_in().map(|name| Model::named(name).unwrap()).collect();
+    let cases = cases_of(&models, Scope::Quick);
+    let matrices = [8, 16].map(|side| KernelSet::CooperativeMatrices { side, subgroup: 32 });
+    let (mut used, mut bound) = (BTreeSet::new(), BTreeSet::new());
+    for kernels in [KernelSet::Portable, KernelSet::Direct, KernelSet::Lanes].into_iter().chain(matrices) {
+        for dispatch in cases.iter().flat_map(|case| case.dispatches(kernels)) {
+            for (variable, resource) in &dispatch.bindings {
+                let variable = (dispatch.shader, variable.name.as_str());
+                used.insert(variable);
+                if !matches!(resource, Resource::Scratch(name, range) if *name == variable.1 && *range == (0..4)) {
+                    bound.insert(variable);
+                }
+            }
+        }
+    }
+    assert!(used.len() > 100, "{} variables", used.len());
+    let unbound: Vec<_> = used.difference(&bound).collect();
+    assert!(unbound.is_empty(), "nothing is ever bound to {unbound:?}");
 }
 
 /// Mesa before 25.1 ends all loops of an invocation after 65,535 iterations. That does not shape what GPUs run: tests on software adapters run

@@ -139,7 +139,7 @@ impl Tuner {
             let offered: Vec<Dispatch> =
                 batch.iter().zip(&candidates).map(|(product, all)| with_shapes(product, all)).collect();
             let prepared = benchmark.prepare(&offered.iter().collect::<Vec<_>>())?;
-            for ((product, candidates), prepared) in batch.iter().zip(&candidates).zip(prepared) {
+            for ((offered, candidates), prepared) in offered.iter().zip(&candidates).zip(prepared) {
                 if spent > BUDGET {
                     break;
                 }
@@ -148,8 +148,8 @@ impl Tuner {
                 let seconds = benchmark.time(&prepared)?;
                 spent += begin.elapsed();
                 let number = fastest(&seconds, &correct).checked_sub(1).map_or(0, |fastest| candidates[fastest]);
-                self.fastest().numbers.insert(product.kernel(), number);
-                self.report_wrong_bits(product, &correct);
+                self.fastest().numbers.insert(offered.kernel(), number);
+                self.report_wrong_bits(offered, &correct);
                 timed += 1;
             }
         }
