@@ -48,8 +48,8 @@ override PARTS: u32 = 1u;
 override TX: u32 = 16u;
 // Invocations along the rows of a tile.
 override TY: u32 = 16u;
-// Invocations of a workgroup: TX * TY, or more, which then only load. Tile A has one, two or four times as many vectors, and tile B at
-// most four times as many.
+// Invocations of a workgroup: at least ROWS, and TX * TY or more, which then only load. Tile A has one, two or four times as many vectors,
+// and tile B at most four times as many.
 override LANES: u32 = 256u;
 // Blocks of four rows of an invocation, 1 or 2; 2 only where ACROSS is 2.
 override DOWN: u32 = 1u;
@@ -290,8 +290,9 @@ fn tap_reaches(first: u32, last: u32, tap: u32, size_out: u32) -> bool {
     return (last + PAD) / STRIDE >= tap && (first + PAD) / STRIDE < size_out + tap;
 }
 
-fn forward_tile(id: vec3<u32>, tiles: u32, lane: u32) -> Tile {
+fn forward_tile(id: vec3<u32>, lane: u32) -> Tile {
     let rows = N / GROUPS * H_OUT * W_OUT;
+    let tiles = (rows + ROWS - 1u) / ROWS;
     var tile = Tile();
     tile.group = id.y / tiles;
     tile.split = id.z;
@@ -302,7 +303,8 @@ fn forward_tile(id: vec3<u32>, tiles: u32, lane: u32) -> Tile {
     tile.end_depth = min(K * K * C_IN, tile.first_depth + SPLIT_DEPTH);
     tile.first_part = tile.first_row / PART_ROWS;
     tile.end_part = PARTS;
-    for (var row = lane; row < ROWS; row += LANES) {
+    if lane < ROWS {
+        let row = lane; // there are at least as many invocations as rows
         let origin = patch_origin(tile.group * rows + tile.first_row + row);
         let in_split = id.z * GROUPS * rows * C_OUT + origin.w;
         let beyond = row >= tile.rows;
@@ -312,13 +314,16 @@ fn forward_tile(id: vec3<u32>, tiles: u32, lane: u32) -> Tile {
     return tile;
 }
 
-fn grad_input_tile(id: vec3<u32>, tiles: u32, lane: u32) -> Tile {
+fn grad_input_tile(id: vec3<u32>, lane: u32) -> Tile {
     let number = id.z % (STRIDE * STRIDE);
     let phase = vec2<u32>(number / STRIDE, number % STRIDE);
     let lines = phase_pixels(phase.x, H);
     let columns = phase_pixels(phase.y, W);
     let images = N / GROUPS;
     let rows = images * lines.y * columns.y;
+    // All phases have the tiles of the largest one.
+    let most_rows = images * ((H + STRIDE - 1u) / STRIDE) * ((W + STRIDE - 1u) / STRIDE);
+    let tiles = (most_rows + ROWS - 1u) / ROWS;
     let phase_parts = PARTS / (STRIDE * STRIDE);
     var tile = Tile();
     tile.group = id.y / tiles;
@@ -334,7 +339,8 @@ fn grad_input_tile(id: vec3<u32>, tiles: u32, lane: u32) -> Tile {
     tile.end_depth = select(0u, end, tile.rows > 0u);
     tile.first_part = number * phase_parts + tile.first_row / PART_ROWS;
     tile.end_part = (number + 1u) * phase_parts;
-    for (var row = lane; row < ROWS; row += LANES) {
+    if lane < ROWS {
+        let row = lane;
         let n = tile.group * images + (tile.first_row + row) % images;
         // At least 1, as phases without pixels have no rows.
         let pixel = (tile.first_row + row) / images;
@@ -367,7 +373,8 @@ fn grad_weight_tile(id: vec3<u32>, lane: u32) -> Tile {
     tile.rows = rows - tile.first_row;
     tile.first_depth = id.z * SPLIT_DEPTH;
     tile.end_depth = min(N * H_OUT * W_OUT, tile.first_depth + SPLIT_DEPTH);
-    for (var row = lane; row < ROWS; row += LANES) {
+    if lane < ROWS {
+        let row = lane;
         let weight = tile.first_row + row;
         let tap = weight / C_IN;
         let p = tap / K - PAD;
@@ -494,11 +501,10 @@ fn multiply_tile(product: u32, tile: Tile, lane: u32, products: ptr<function, Pr
 @compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let tile = forward_tile(id, workgroups.y / GROUPS, lane);
+    let tile = forward_tile(id, lane);
     multiply_tile(FORWARD, tile, lane, &products);
     store_all(&products, lane, C_OUT, tile.first_column);
 }
@@ -506,11 +512,10 @@ fn forward(
 @compute @workgroup_size(LANES)
 fn forward_and_statistics(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let tile = forward_tile(id, workgroups.y / GROUPS, lane);
+    let tile = forward_tile(id, lane);
     multiply_tile(FORWARD, tile, lane, &products);
     store_with_statistics(&products, tile, lane, C_OUT);
 }
@@ -518,11 +523,10 @@ fn forward_and_statistics(
 @compute @workgroup_size(LANES)
 fn forward_and_gradient_sums(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let tile = forward_tile(id, workgroups.y / GROUPS, lane);
+    let tile = forward_tile(id, lane);
     multiply_tile(FORWARD, tile, lane, &products);
     store_with_gradient_sums(&products, tile, lane, C_OUT);
 }
@@ -530,11 +534,10 @@ fn forward_and_gradient_sums(
 @compute @workgroup_size(LANES)
 fn grad_input(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let tile = grad_input_tile(id, workgroups.y / GROUPS, lane);
+    let tile = grad_input_tile(id, lane);
     multiply_tile(GRAD_INPUT, tile, lane, &products);
     store_all(&products, lane, C_IN, tile.first_column);
 }
@@ -542,11 +545,10 @@ fn grad_input(
 @compute @workgroup_size(LANES)
 fn grad_input_and_statistics(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let tile = grad_input_tile(id, workgroups.y / GROUPS, lane);
+    let tile = grad_input_tile(id, lane);
     multiply_tile(GRAD_INPUT, tile, lane, &products);
     store_with_statistics(&products, tile, lane, C_IN);
 }
@@ -554,11 +556,10 @@ fn grad_input_and_statistics(
 @compute @workgroup_size(LANES)
 fn grad_input_and_gradient_sums(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     var products = Products();
-    let tile = grad_input_tile(id, workgroups.y / GROUPS, lane);
+    let tile = grad_input_tile(id, lane);
     multiply_tile(GRAD_INPUT, tile, lane, &products);
     store_with_gradient_sums(&products, tile, lane, C_IN);
 }

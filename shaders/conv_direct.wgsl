@@ -14,6 +14,9 @@
 //           The depth is a loop over taps around one over channels, four at a time where their number is a multiple of four.
 // Twin      src/cpu/conv.rs
 
+// The most workgroups along x, as in the lowering. Those of the next line along y follow them.
+const LINE = 65535u;
+
 @group(0) @binding(0) var<storage, read> left: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> right: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
@@ -98,11 +101,10 @@ fn patch_origin(row: u32) -> vec3<u32> {
 @compute @workgroup_size(64)
 fn forward(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let rows = N * H_OUT * W_OUT;
-    let block = block_of((id.y * workgroups.x + id.x) * 64u + lane, rows, id.z, K * K * C_IN);
+    let block = block_of((id.y * LINE + id.x) * 64u + lane, rows, id.z, K * K * C_IN);
     if block.column >= C_OUT { return; }
     let last = rows - 1u;
     let origin0 = patch_origin(block.row);
@@ -169,7 +171,6 @@ fn gradient_origin(pixel: vec3<u32>) -> vec3<u32> {
 @compute @workgroup_size(64)
 fn grad_input(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let phase = vec2<u32>(id.z / STRIDE % STRIDE, id.z % STRIDE);
@@ -179,7 +180,7 @@ fn grad_input(
     let taps = (K + STRIDE - 1u - phase) / STRIDE;
     let rows = N * lines.y * columns.y;
     if rows == 0u { return; } // phases differ in size
-    let block = block_of((id.y * workgroups.x + id.x) * 64u + lane, rows, split, taps.x * taps.y * C_OUT);
+    let block = block_of((id.y * LINE + id.x) * 64u + lane, rows, split, taps.x * taps.y * C_OUT);
     if block.column >= C_IN { return; }
     let pixel0 = pixel_of(block.row, lines, columns);
     let pixel1 = pixel_of(min(block.row + 1u, rows - 1u), lines, columns);
@@ -243,11 +244,10 @@ fn grad_input(
 @compute @workgroup_size(64)
 fn grad_weight(
     @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let rows = K * K * C_IN;
-    let block = block_of((id.y * workgroups.x + id.x) * 64u + lane, rows, id.z, N * H_OUT * W_OUT);
+    let block = block_of((id.y * LINE + id.x) * 64u + lane, rows, id.z, N * H_OUT * W_OUT);
     if block.column >= C_OUT { return; }
     let weights = min(block.row + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(rows - 1u));
     let ps = weights / C_IN / K - PAD;

@@ -216,6 +216,21 @@ fn no_entry_point_is_left_out() {
     }
 }
 
+#[test]
+fn every_grid_stride_loop_runs_more_than_once_in_some_case_of_verify() {
+    let Some(gpu) = gpu() else { return };
+    let usual = gpu.variants().pop().expect("at least the device itself");
+    let fewer = gpu.with_two_workgroups();
+    let strided = |case: &Case| {
+        let dispatches = case.dispatches_on(&usual).into_iter().zip(case.dispatches_on(&fewer));
+        dispatches.filter(|(all, two)| all != two).map(|(_, two)| two.label()).collect::<Vec<_>>()
+    };
+    let looped: BTreeSet<String> = awkward().iter().flat_map(strided).collect();
+    // Nothing else asks for the number of workgroups.
+    let loops: usize = SHADERS.iter().map(|shader| shader.source.matches("num_workgroups").count()).sum();
+    assert_eq!(looped.len(), loops, "{looped:?}");
+}
+
 /// The kernels need no check of the driver's, and those change no number.
 #[test]
 fn kernels_give_the_same_bits_with_the_checks_of_untrusted_shaders() {

@@ -31,6 +31,8 @@ pub struct GpuDevice {
     errors: DriverErrors,
     pub(super) kernels: KernelSet,
     pub(super) tile_choice: TileChoice,
+    /// The most workgroups of kernels with grid-stride loops.
+    most_workgroups: usize,
     pub(super) compilation: Compilation,
     /// Whether experimental features of wgpu may be used.
     experimental_features: wgpu::ExperimentalFeatures,
@@ -206,6 +208,7 @@ impl GpuDevice {
             errors,
             kernels,
             tile_choice: TileChoice::default(),
+            most_workgroups: usize::MAX,
             compilation: Compilation::default(),
             experimental_features,
             submission_target: if adapter.kind == AdapterKind::Software {
@@ -354,10 +357,27 @@ impl GpuDevice {
         (1..=MAX_TILE_SHAPES).map(with).collect()
     }
 
+    /// This device with the portable kernels, which runs those with grid-stride loops by two workgroups. Otherwise only tensors of more
+    /// than 16 million elements need these loops.
+    #[must_use]
+    pub fn with_two_workgroups(&self) -> Self {
+        Self { most_workgroups: 2, ..self.portable() }
+    }
+
+    /// The dispatches that run operations on this device, in order, with all of their tile shapes.
+    pub(super) fn lower(&self, ops: &[Op], program: &Program) -> Vec<Dispatch> {
+        let mut dispatches = lower(ops, program, self.kernels);
+        for Dispatch { shader, entry, workgroups: [x, ..], .. } in &mut dispatches {
+            if Shader::named(shader).reflection().is_strided(entry) {
+                *x = self.most_workgroups.min(*x);
+            }
+        }
+        dispatches
+    }
+
     /// The dispatches that run operations on this device, in order.
     pub fn dispatches_of(&self, ops: &[Op], program: &Program) -> Vec<Dispatch> {
-        let dispatches = lower(ops, program, self.kernels);
-        dispatches.iter().map(|dispatch| self.tile_choice.apply(dispatch)).collect()
+        self.lower(ops, program).iter().map(|dispatch| self.tile_choice.apply(dispatch)).collect()
     }
 
     /// Operations in order, grouped into those that this device runs together.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::device::{Created, GpuDevice, buffer_size, create_buffer};
-use super::lower::{self, Dispatch, Resource, lower};
+use super::lower::{self, Dispatch, Resource};
 use super::pipelines::Pipelines;
 use super::shaders::{Binding, KernelSet};
 use super::submission::SubmissionSize;
@@ -139,7 +139,7 @@ impl Device for GpuDevice {
 impl GpuExecutor {
     fn new(gpu: GpuDevice, program: &Program) -> Result<Self> {
         let lowered: Vec<Vec<Dispatch>> =
-            program.routines().iter().map(|routine| lower(&routine.ops, program, gpu.kernels)).collect();
+            program.routines().iter().map(|routine| gpu.lower(&routine.ops, program)).collect();
 
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let mut buffers = Vec::with_capacity(program.buffers().len());

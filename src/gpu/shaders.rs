@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, GlobalVariable, Handle, Module};
+use naga::{AddressSpace, BuiltIn, GlobalVariable, Handle, Module};
 
 use super::adapters::{Adapter, AdapterFeatures, AdapterKind};
 use crate::error::{Error, Result};
@@ -182,8 +182,17 @@ pub struct Binding {
 pub(super) struct Reflection {
     pub(super) module: Module,
     pub(super) info: ModuleInfo,
-    /// The tensors that each entry point uses, in the order of the source.
-    entry_points: Vec<(String, Vec<Binding>)>,
+    /// What each entry point uses, in the order of the source.
+    entry_points: Vec<EntryPoint>,
+}
+
+/// What an entry point uses.
+struct EntryPoint {
+    name: String,
+    /// The tensors.
+    bindings: Vec<Binding>,
+    /// Whether it asks for the number of workgroups.
+    asks_for_workgroups: bool,
 }
 
 impl Reflection {
@@ -199,16 +208,29 @@ impl Reflection {
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .map_err(|error| error.emit_to_string_with_path(source, name))?;
-        let names = module.entry_points.iter().map(|entry| entry.name.clone());
-        let entry_points =
-            names.enumerate().map(|(entry, name)| (name, bindings(&module, info.get_entry_point(entry))));
+        let workgroups = Some(naga::Binding::BuiltIn(BuiltIn::NumWorkGroups));
+        let entry_points = module.entry_points.iter().enumerate().map(|(number, entry)| EntryPoint {
+            name: entry.name.clone(),
+            bindings: bindings(&module, info.get_entry_point(number)),
+            asks_for_workgroups: entry.function.arguments.iter().any(|argument| argument.binding == workgroups),
+        });
         Ok(Self { entry_points: entry_points.collect(), module, info })
+    }
+
+    fn entry_point(&self, name: &str) -> &EntryPoint {
+        let found = self.entry_points.iter().find(|entry| entry.name == name);
+        found.unwrap_or_else(|| panic!("no entry point is called {name}"))
     }
 
     /// The tensors that an entry point uses.
     pub(super) fn bindings(&self, entry: &str) -> &[Binding] {
-        let found = self.entry_points.iter().find(|(name, _)| name == entry);
-        &found.unwrap_or_else(|| panic!("no entry point is called {entry}")).1
+        &self.entry_point(entry).bindings
+    }
+
+    /// Whether any number of workgroups along x computes the result of an entry point, by grid-stride loops. Those ask for that number, and
+    /// nothing else does.
+    pub(super) fn is_strided(&self, entry: &str) -> bool {
+        self.entry_point(entry).asks_for_workgroups
     }
 }
 
@@ -230,7 +252,7 @@ fn bindings(module: &Module, uses: &FunctionInfo) -> Vec<Binding> {
 pub fn entry_points() -> Vec<(&'static str, &'static str)> {
     let of_shader = |shader: &'static Shader| {
         let entry_points = shader.reflection().entry_points.iter();
-        entry_points.map(|(entry, _)| (shader.name, entry.as_str()))
+        entry_points.map(|entry| (shader.name, entry.name.as_str()))
     };
     SHADERS.iter().flat_map(of_shader).collect()
 }

@@ -26,6 +26,9 @@ const INTEGERS: &str = "/integers";
 /// The label of the variant of a device with the portable kernels.
 const PORTABLE: &str = "portable kernels";
 
+/// The label of the variant of a device whose kernels with grid-stride loops have two workgroups.
+const TWO_WORKGROUPS: &str = "two workgroups";
+
 /// The label of the variant of a device with an alternative tile shape, before the number of the tile shape.
 const TILE_SHAPE: &str = "tile shape ";
 
@@ -42,7 +45,7 @@ pub(super) struct NamedCase {
 pub(super) struct CaseGroup {
     /// The cases, of which there is at least one.
     pub(super) cases: Vec<NamedCase>,
-    /// Whether the cases are also run on variants of the device: other kernels and other tile shapes.
+    /// Whether the cases are also run on variants of the device: other kernels, other tile shapes, fewer workgroups.
     on_variants: bool,
 }
 
@@ -50,7 +53,7 @@ pub(super) struct CaseGroup {
 pub(super) struct PlannedGroup<'a> {
     /// The cases, of which there is at least one.
     pub(super) cases: Vec<&'a NamedCase>,
-    /// The kernels or the tile shape of the variant; none for the device itself.
+    /// The kernels, the tile shape or the workgroups of the variant; none for the device itself.
     pub(super) variant: Option<String>,
     /// The device or its variant.
     pub(super) gpu: GpuDevice,
@@ -151,7 +154,9 @@ pub(super) fn planned<'a>(
     selected: &dyn Fn(&str) -> bool,
 ) -> Vec<PlannedGroup<'a>> {
     let kernels = gpu.variants().into_iter().enumerate();
-    let kernels: Vec<_> = kernels.map(|(number, gpu)| ((number > 0).then(|| PORTABLE.to_string()), gpu)).collect();
+    let kernels = kernels.map(|(number, gpu)| ((number > 0).then(|| PORTABLE.to_string()), gpu));
+    let two_workgroups = (Some(TWO_WORKGROUPS.to_string()), gpu.with_two_workgroups());
+    let kernels: Vec<_> = kernels.chain([two_workgroups]).collect();
     let tile_shapes = gpu.tile_shape_variants().into_iter().enumerate();
     let tile_shapes: Vec<_> =
         tile_shapes.map(|(number, gpu)| (Some(format!("{TILE_SHAPE}{}", number + 1)), gpu)).collect();
@@ -204,6 +209,7 @@ pub(super) fn variant_of(gpu: &GpuDevice, label: Option<&str>) -> GpuDevice {
     let number = label.and_then(|label| label.strip_prefix(TILE_SHAPE)?.parse::<usize>().ok()?.checked_sub(1));
     let variant = match (label, number) {
         (Some(PORTABLE), _) => gpu.variants().into_iter().last(),
+        (Some(TWO_WORKGROUPS), _) => Some(gpu.with_two_workgroups()),
         (_, Some(number)) => gpu.tile_shape_variants().into_iter().nth(number),
         _ => None,
     };

@@ -108,7 +108,7 @@ pub(super) fn row_slices(rows: usize) -> [usize; 2] {
 }
 
 /// Workgroups of an elementwise kernel over `len` elements: of 256 invocations, or of 64 that draw four random words each. A grid-stride loop
-/// covers what exceeds the limit of workgroups.
+/// covers what exceeds the limit of workgroups, and `verify` checks it with two.
 pub(super) fn elementwise(len: usize) -> [usize; 3] {
     [len.div_ceil(ELEMENTWISE).min(MAX_WORKGROUPS), 1, 1]
 }

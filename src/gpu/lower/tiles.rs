@@ -136,8 +136,7 @@ impl ProductLayout {
             if let (KernelSet::Direct, [x, y, z]) = (self.kernels, workgroups) {
                 // A tile is that of an invocation.
                 let count = (x * y).div_ceil(64);
-                let lines = count.div_ceil(MAX_WORKGROUPS);
-                workgroups = [count.div_ceil(lines), lines, z];
+                workgroups = [count.min(MAX_WORKGROUPS), count.div_ceil(MAX_WORKGROUPS), z];
             }
             kernel.clone().overrides(tile.overrides.clone()).dispatch(entry, workgroups)
         };
@@ -291,7 +290,7 @@ mod tests {
                 for tile in all {
                     let Tile { rows, columns: covered, lanes, .. } = tile;
                     let origins = 16 * rows; // a vec4 for each row
-                    assert!(rows >= ROWS_OF_EVERY_TILE && lanes >= ROWS_OF_EVERY_TILE, "{tile:?}");
+                    assert!((ROWS_OF_EVERY_TILE..=lanes).contains(&rows), "{tile:?}");
                     let depth_sums = 4 * rows.max(covered);
                     let bytes = 4 * DEPTH * (rows + covered) + origins + depth_sums;
                     assert!(bytes <= 16 << 10, "{columns} columns: {bytes} bytes of {tile:?}");
