@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use common::{aloud, gpu, with_every_kernel_set};
-use gpu_gan::gpu::{GpuDevice, SHADERS, Shader};
+use gpu_gan::gpu::{Dispatch, GpuDevice, SHADERS, Shader};
 use gpu_gan::net::Model;
 use gpu_gan::progress::Console;
 use gpu_gan::verify::{
@@ -39,13 +39,42 @@ fn places(source: &str) -> Vec<usize> {
     places
 }
 
-/// Verifies a mutated shader. Returns the first failure, if any.
-fn caught(shader: &Shader, source: &str, cases: &[(&Case, &GpuDevice)]) -> Option<String> {
-    cases.iter().find_map(|(case, gpu)| match case.run(&(*gpu).clone().replacing(shader.name, source)) {
-        Err(error) => Some(format!("{}: {error}", case.op().name())),
-        Ok(comparisons) => comparisons.into_iter().find_map(|(letter, comparison)| {
-            comparison.complaint.map(|complaint| format!("{letter} of {}: {complaint}", case.op().name()))
-        }),
+/// A case on a variant of the device.
+struct Run<'a> {
+    /// Whether `verify --quick` has it.
+    is_quick: bool,
+    case: &'a Case,
+    gpu: &'a GpuDevice,
+    /// Its dispatches of one shader.
+    dispatches: Vec<Dispatch>,
+}
+
+/// Verifies a mutated shader. Returns the first failure, if any. Runs whose kernels have the same SPIR-V as before are left out.
+fn caught<'a>(shader: &Shader, source: &str, mut runs: impl Iterator<Item = &'a Run<'a>>) -> Option<String> {
+    let (mut changed_entries, mut equal_kernels) = (BTreeSet::new(), BTreeSet::new());
+    runs.find_map(|Run { case, gpu, dispatches, .. }| {
+        let mutated = (*gpu).clone().replacing(shader.name, source);
+        let mut is_changed = |dispatch: &Dispatch| {
+            if changed_entries.contains(dispatch.entry) || equal_kernels.contains(&dispatch.kernel()) {
+                return changed_entries.contains(dispatch.entry);
+            }
+            let is_changed = gpu.spirv(dispatch).is_none_or(|spirv| mutated.spirv(dispatch) != Some(spirv));
+            if is_changed {
+                changed_entries.insert(dispatch.entry);
+            } else {
+                equal_kernels.insert(dispatch.kernel());
+            }
+            is_changed
+        };
+        if !dispatches.iter().any(&mut is_changed) {
+            return None;
+        }
+        match case.run(&mutated) {
+            Err(error) => Some(format!("{}: {error}", case.op().name())),
+            Ok(comparisons) => comparisons.into_iter().find_map(|(letter, comparison)| {
+                comparison.complaint.map(|complaint| format!("{letter} of {}: {complaint}", case.op().name()))
+            }),
+        }
     })
 }
 
@@ -85,24 +114,24 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     variants.extend(gpu.tile_shape_variants());
     variants.push(gpu.with_two_workgroups());
     // Each case on all variants that run it differently, before the next case: a mutation of what only one variant runs is caught early, too.
-    let mut pairs: BTreeMap<&str, Vec<(&Case, &GpuDevice)>> = BTreeMap::new();
-    for (case, variant) in &quick {
-        let used: BTreeSet<&str> = case.entry_points(variant).iter().map(|(shader, _)| *shader).collect();
-        for shader in used {
-            pairs.entry(shader).or_default().push((case, variant));
+    let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
+    let mut add = |is_quick, case, gpu, all: &[Dispatch]| {
+        let shaders: BTreeSet<&str> = all.iter().map(|dispatch| dispatch.shader).collect();
+        for shader in shaders {
+            let dispatches = all.iter().filter(|dispatch| dispatch.shader == shader).cloned().collect();
+            runs.entry(shader).or_default().push(Run { is_quick, case, gpu, dispatches });
         }
+    };
+    for (case, variant) in &quick {
+        add(true, case, variant, &case.dispatches_on(variant));
     }
-    let quick_runs: BTreeMap<&str, usize> = pairs.iter().map(|(shader, pairs)| (*shader, pairs.len())).collect();
     for case in &all {
         let mut known = Vec::new();
         for variant in &variants {
             let dispatches = case.dispatches_on(variant);
             if !known.contains(&dispatches) {
+                add(false, case, variant, &dispatches);
                 known.push(dispatches);
-                let used: BTreeSet<&str> = case.entry_points(variant).iter().map(|(shader, _)| *shader).collect();
-                for shader in used {
-                    pairs.entry(shader).or_default().push((case, variant));
-                }
             }
         }
     }
@@ -128,10 +157,8 @@ fn a_plus_that_became_a_minus_is_caught_in_every_shader() {
     let results = mutations.into_par_iter().map(|(file, text, place, users)| {
         let caught_in = |is_quick: bool| {
             users.iter().find_map(|(shader, lies)| {
-                let count = quick_runs.get(shader.name).copied().unwrap_or(0);
-                let (quick, others) = pairs[shader.name].split_at(count);
-                let cases = if is_quick { quick } else { others };
-                caught(shader, &broken(shader.source, lies.start + place), cases)
+                let runs = runs[shader.name].iter().filter(|run| run.is_quick == is_quick);
+                caught(shader, &broken(shader.source, lies.start + place), runs)
             })
         };
         let by_quick = caught_in(true).map(|complaint| format!("caught by {complaint}"));
