@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::bounds::{largest_exact_integer, rounded_buffers, tolerance_in_f16, tolerance_of};
+use super::bounds::{largest_exact_integer, rounded_buffers, tolerance_in_f16, tolerances};
 use super::{Comparison, Tolerance};
 use crate::cpu::CpuExecutor;
 use crate::error::Result;
@@ -24,8 +24,8 @@ pub struct Case {
     run: RoutineId,
     /// The number of the step in which the operations run.
     step: u32,
-    /// The tolerance of the results.
-    tolerance: Tolerance,
+    /// The tolerance of each operand that the operations write; that of others is [`Tolerance::EXACT`].
+    tolerances: Vec<Tolerance>,
     /// The tolerance on a device of mixed precision; `None` if that rounds no factors of these operations.
     in_f16: Option<Tolerance>,
     /// Each operand with the tensor over it and its guard.
@@ -69,7 +69,7 @@ impl Case {
     }
 
     /// A case of a few consecutive operations of a program. Operations that share a tensor, or a part of one, share it in the case,
-    /// too. The tolerance is the loosest one of the operations.
+    /// too. The tolerance of a tensor is the loosest one of the operations that it depends on.
     ///
     /// # Panics
     ///
@@ -78,8 +78,7 @@ impl Case {
         let mut program = Program::new();
         let mut operands: Vec<(Operand, TensorId)> = Vec::new();
         let mut copies: HashMap<TensorId, usize> = HashMap::new();
-        let tolerances = ops.iter().map(|op| tolerance_of(op, source));
-        let tolerance = tolerances.reduce(Tolerance::or).expect("a case has an operation");
+        let mut parts: HashMap<TensorId, TensorId> = HashMap::new();
         let mut row = Vec::new();
         for op in ops {
             row.push(op.on(|operand| {
@@ -101,28 +100,32 @@ impl Case {
                     operands.len() - 1
                 });
                 let copy = &mut operands[known].0;
-                let is_part = containing.tensor != operand.tensor;
                 if operand.access != Access::Read {
+                    let is_whole = source.info(containing.tensor).len() == source.info(operand.tensor).len();
                     // Elements outside the part keep their values.
-                    copy.access = if is_part { Access::Update } else { operand.access };
+                    copy.access = if is_whole { operand.access } else { Access::Update };
                 }
-                if is_part {
+                if containing.tensor == operand.tensor {
+                    return copy.tensor;
+                }
+                // Operations that share the part share one tensor over it, as kernels compute such operations together.
+                *parts.entry(operand.tensor).or_insert_with(|| {
                     let first = source.info(operand.tensor).offset - source.info(containing.tensor).offset;
-                    return program.part(copy.tensor, first, operand.name, source.shape(operand.tensor));
-                }
-                copy.tensor
+                    program.part(copy.tensor, first, operand.name, source.shape(operand.tensor))
+                })
             }));
         }
         let run = program.begin("run");
         for op in row {
             program.push(op);
         }
+        let compared: Vec<TensorId> = operands.iter().map(|(operand, _)| operand.tensor).collect();
         Self {
+            tolerances: tolerances(&program.routine(run).ops, &compared, &program),
+            in_f16: tolerance_in_f16(ops, source),
             program,
             run,
             step,
-            tolerance,
-            in_f16: tolerance_in_f16(ops, source),
             operands,
             given: Vec::new(),
             seed: 0,
@@ -145,7 +148,7 @@ impl Case {
     /// The same case with this tolerance instead of its operation's.
     #[must_use]
     pub fn within(mut self, tolerance: Tolerance) -> Self {
-        self.tolerance = tolerance;
+        self.tolerances.fill(tolerance);
         self
     }
 
@@ -253,12 +256,18 @@ impl Case {
         &self.operands
     }
 
-    /// The tolerance of the results, on a device with or without mixed precision.
+    /// The loosest tolerance of the results, on a device with or without mixed precision.
     pub fn tolerance(&self, mixed_precision: bool) -> Tolerance {
+        let tolerances = self.tolerances.iter().copied().reduce(Tolerance::or).expect("an operation has operands");
+        self.on_device(tolerances, mixed_precision)
+    }
+
+    /// The tolerance of a result on a device, from that in f32.
+    fn on_device(&self, tolerance: Tolerance, mixed_precision: bool) -> Tolerance {
         if self.largest_integer.is_some() {
             return Tolerance::EXACT_INTEGERS;
         }
-        self.in_f16.filter(|_| mixed_precision).unwrap_or(self.tolerance)
+        self.in_f16.filter(|_| mixed_precision).unwrap_or(tolerance)
     }
 
     /// The operations and the shapes of their operands: `conv+activation/x=2x28x28x1,w=4x4x1x16,...`.
@@ -355,7 +364,6 @@ impl Case {
         let mut in_f64 = CpuExecutor::<f64>::new(&self.program)?;
         self.fill(&mut in_f64)?;
         in_f64.run(self.run, 1)?;
-        let tolerance = self.tolerance(on_gpu.mixed_precision());
         let ops = self.ops();
         let rounded = self.largest_integer.map(|_| rounded_buffers(ops, &self.program)).unwrap_or_default();
         let compared = |operand: &Operand| {
@@ -371,6 +379,7 @@ impl Case {
                 (got, wanted, comparison)
             } else {
                 let (mut got, wanted) = (on_gpu.download(*whole)?, in_f64.read(operand.tensor));
+                let tolerance = self.on_device(self.tolerances[index], on_gpu.mixed_precision());
                 let guard = got.split_off(self.program.info(operand.tensor).len());
                 let mut comparison = Comparison::new(&got, &wanted, tolerance);
                 if guard.iter().any(|&value| value != GUARD) {
@@ -452,8 +461,10 @@ impl Case {
                 }
             }
             "v" => {
+                // An error of a gradient that the case computes shall not become a large step.
+                let least = if self.ops().len() > 1 { 0.5 } else { 0.0 };
                 for value in &mut values {
-                    *value = value.abs();
+                    *value = value.abs() + least;
                 }
             }
             // Integers in -3..=3, so that many windows have several maxima.
@@ -491,18 +502,17 @@ pub(super) fn complaints_of(outcome: &Result<Vec<WrittenTensor>>) -> Vec<String>
     }
 }
 
-/// The largest operand that contains the given operand; without one, the given operand.
+/// The first of the largest operands that contain the given operand: the operand itself, if it is in no larger one, or the first one with
+/// the same elements.
 fn containing(operand: Operand, ops: &[Op], program: &Program) -> Operand {
     let part = program.info(operand.tensor);
     let holds = |other: &Operand| {
         let other = program.info(other.tensor);
-        other.buffer == part.buffer
-            && other.len() > part.len()
-            && other.offset <= part.offset
-            && part.range().end <= other.range().end
+        other.buffer == part.buffer && other.offset <= part.offset && part.range().end <= other.range().end
     };
-    let holders = ops.iter().flat_map(Op::operands).filter(holds);
-    holders.max_by_key(|containing| program.info(containing.tensor).len()).unwrap_or(operand)
+    let mut holders: Vec<Operand> = ops.iter().flat_map(Op::operands).filter(holds).collect();
+    holders.sort_by_key(|containing| std::cmp::Reverse(program.info(containing.tensor).len()));
+    holders[0]
 }
 
 /// Pseudo-random numbers in [-1, 1], which depend on the name.

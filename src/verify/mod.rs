@@ -9,6 +9,7 @@
 //! [`VerifyOptions::dump`] writes failing cases as files. [`Replay`] runs them again and shrinks them.
 
 mod axes;
+mod batch_norm_bounds;
 mod bounds;
 mod case;
 mod case_file;

@@ -43,10 +43,16 @@ impl Tolerance {
         Self { absolute: absolute + 2e-3 * (length as f64).sqrt(), relative: 2e-3, why }
     }
 
+    /// The tolerance of sums of numbers that are `size` times as large.
+    #[must_use]
+    pub fn of_values(self, size: f64) -> Self {
+        Self { absolute: size * self.absolute, ..self }
+    }
+
     /// The looser of two tolerances.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        let looser = if self.absolute >= other.absolute { self } else { other };
+        let looser = if (self.absolute, self.relative) >= (other.absolute, other.relative) { self } else { other };
         Self { relative: self.relative.max(other.relative), ..looser }
     }
 

@@ -59,15 +59,16 @@ pub(super) fn convolutions_with_neighbours() -> Vec<Case> {
 pub(super) fn products_with_batch_norm() -> Vec<Case> {
     let mut cases = Vec::new();
     for (number, shape) in [
-        shape(4, [13, 13], [3, 17], [5, 2, 0]), // phases of four sizes
-        shape(4, [2, 2], [3, 5], [2, 3, 0]),    // phases without a pixel
-        shape(6, [9, 8], [14, 66], [3, 1, 1]),  // one column more than a wide tile; tiles that groups do not divide
-        shape(66, [5, 5], [3, 4], [4, 2, 1]),   // images in several tiles
-        shape(2, [80, 80], [1, 70], [1, 1, 0]), // many partial sums
-        shape(4, [6, 5], [70, 8], [3, 1, 1]),   // a split sum, forward
-        shape(2, [40, 30], [40, 5], [3, 1, 1]), // more rows than one dispatch computes
-        shape(2, [40, 30], [5, 40], [3, 1, 1]), // more rows than one dispatch computes, backward
-        shape(64, [8, 8], [16, 64], [4, 2, 1]), // divisible by all sizes
+        shape(4, [13, 13], [3, 17], [5, 2, 0]),  // phases of four sizes
+        shape(4, [2, 2], [3, 5], [2, 3, 0]),     // phases without a pixel
+        shape(6, [9, 8], [14, 66], [3, 1, 1]),   // one column more than a wide tile; tiles that groups do not divide
+        shape(66, [5, 5], [3, 4], [4, 2, 1]),    // images in several tiles
+        shape(2, [80, 80], [1, 70], [1, 1, 0]),  // many partial sums
+        shape(4, [6, 5], [70, 8], [3, 1, 1]),    // a split sum, forward
+        shape(2, [40, 30], [40, 5], [3, 1, 1]),  // more rows than one dispatch computes
+        shape(2, [40, 30], [150, 5], [3, 1, 1]), // the same, of a sum that GPUs split
+        shape(2, [40, 30], [5, 40], [3, 1, 1]),  // more rows than one dispatch computes, backward
+        shape(64, [8, 8], [16, 64], [4, 2, 1]),  // divisible by all sizes
     ]
     .into_iter()
     .enumerate()
