@@ -112,7 +112,7 @@ impl Bench<'_> {
         let mut operation_cases: Vec<OperationCase> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for ops in self.device.fused(&program.routine(step).ops, program) {
-            let place = *places.entry(key(ops, program)).or_insert(operation_cases.len());
+            let place = *places.entry(program.key_of(ops)).or_insert(operation_cases.len());
             if place == operation_cases.len() {
                 operation_cases.push(OperationCase::of(ops, program));
             }
@@ -196,15 +196,6 @@ impl Operation {
     }
 }
 
-/// A key that is equal for operations that differ only in their tensors, not in shapes or settings.
-fn key(ops: &[Op], program: &Program) -> String {
-    let parts = ops.iter().map(|op| {
-        let shapes: Vec<_> = op.operands().iter().map(|operand| program.shape(operand.tensor).to_vec()).collect();
-        format!("{:?} {shapes:?}", op.on(|_| TensorId(0)))
-    });
-    parts.collect()
-}
-
 /// The shapes of an operation for display.
 fn shape(ops: &[Op], program: &Program) -> String {
     let product = ops.iter().find_map(|op| match *op {
@@ -275,17 +266,6 @@ mod tests {
         let y = program.tensor("y", &[10, 2, 2, 1]);
         let batch = Op::Batch { clock, images, y, seed: 0, order: Order::Shuffled, range: [0.0, 1.0] };
         assert_eq!(min_bytes(&[batch], &program), 4 + 40 + 160);
-    }
-
-    #[test]
-    fn keys_depend_on_shapes_and_settings_but_not_on_tensors() {
-        let mut program = Program::new();
-        let [a, b, c] = ["a", "b", "c"].map(|name| program.tensor(name, &[100]));
-        let [short, shorter] = ["d", "e"].map(|name| program.tensor(name, &[99]));
-        let key = |op: Op| key(&[op], &program);
-        assert_eq!(key(relu(a, b)), key(relu(b, c)));
-        assert_ne!(key(relu(a, b)), key(relu(short, shorter)));
-        assert_ne!(key(relu(a, b)), key(Op::Activation { kind: Activation::LeakyRelu { slope: 0.2 }, x: a, y: b }));
     }
 
     #[test]

@@ -382,7 +382,7 @@ impl GpuDevice {
 
     /// Operations in order, grouped into those that this device runs together.
     pub fn fused<'a>(&self, ops: &'a [Op], program: &Program) -> Vec<&'a [Op]> {
-        lower::groups(ops, program, self.kernels).into_iter().map(|group| group.ops).collect()
+        fused(ops, program, self.kernels)
     }
 
     /// Whether this device runs a shader at all: some shaders are for one kind of adapter.
@@ -443,6 +443,11 @@ impl GpuDevice {
         let binding = (limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size");
         binding.min((limits.max_buffer_size, "max_buffer_size"))
     }
+}
+
+/// Operations in order, grouped into those that a set of kernels runs together.
+pub(crate) fn fused<'a>(ops: &'a [Op], program: &Program, kernels: KernelSet) -> Vec<&'a [Op]> {
+    lower::groups(ops, program, kernels).into_iter().map(|group| group.ops).collect()
 }
 
 /// The size of a buffer of `bytes` bytes: a whole number of vectors of four words, as which some shaders access it.

@@ -23,6 +23,7 @@ pub use adapters::{
     Adapter, AdapterFeatures, AdapterKind, Limits, MIXED_PRECISION_WORKGROUP_MEMORY, adapters, matching,
     what_to_install, why_none,
 };
+pub(crate) use device::fused;
 pub use device::{GpuDevice, OpenOptions, ResourceCounts};
 pub use executor::GpuExecutor;
 pub use listing::{DispatchList, ListedDispatch};

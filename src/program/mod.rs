@@ -180,6 +180,15 @@ impl Program {
         }
     }
 
+    /// A key that is equal for operations that differ only in their tensors, not in shapes or settings.
+    pub fn key_of(&self, ops: &[Op]) -> String {
+        let parts = ops.iter().map(|op| {
+            let shapes: Vec<_> = op.operands().iter().map(|operand| self.shape(operand.tensor).to_vec()).collect();
+            format!("{:?} {shapes:?}", op.on(|_| TensorId(0)))
+        });
+        parts.collect()
+    }
+
     /// All buffers; [`BufferId`] is the index.
     pub fn buffers(&self) -> &[Buffer] {
         &self.buffers
@@ -290,6 +299,17 @@ mod tests {
         let offsets: Vec<usize> = ids.iter().map(|&id| program.info(id).offset).collect();
         assert_eq!(offsets, [0, 64, 192]);
         assert_eq!(program.shape(whole), [256]);
+    }
+
+    #[test]
+    fn keys_depend_on_shapes_and_settings_but_not_on_tensors() {
+        let mut program = Program::new();
+        let [a, b, c] = ["a", "b", "c"].map(|name| program.tensor(name, &[100]));
+        let [short, shorter] = ["d", "e"].map(|name| program.tensor(name, &[99]));
+        let key = |slope, x, y| program.key_of(&[Op::Activation { kind: Activation::LeakyRelu { slope }, x, y }]);
+        assert_eq!(key(0.0, a, b), key(0.0, b, c));
+        assert_ne!(key(0.0, a, b), key(0.0, short, shorter));
+        assert_ne!(key(0.0, a, b), key(0.2, a, b));
     }
 
     #[test]

@@ -7,10 +7,12 @@ mod long_sums;
 mod losses;
 mod optimisers;
 mod products;
+mod training;
 
 use std::collections::BTreeSet;
 
 pub use long_sums::long;
+pub(super) use training::of_training;
 
 use super::Case;
 use crate::net::{Model, Summary};

@@ -59,7 +59,8 @@ pub enum Scope {
     /// Awkward shapes, two of the models' shapes for each kind of operation, at small batch sizes, and one whole step of a model.
     #[default]
     Quick,
-    /// Also very long sums, all of the models' shapes, at their own batch sizes, and a whole step of every model.
+    /// Also very long sums, all of the models' shapes and the very kernels that train them, at their own batch sizes, and a whole step of
+    /// every model.
     Full,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::cases::{awkward, long, of_models};
+use super::cases::{awkward, long, of_models, of_training};
 use super::{Case, Scope};
 use crate::gpu::{Dispatch, GpuDevice};
 use crate::net::{Model, Summary};
@@ -61,18 +61,23 @@ pub(super) struct PlannedGroup<'a> {
 
 /// Every case of a scope, without the integer twins.
 pub fn cases_of(models: &[Model], scope: Scope) -> Vec<Case> {
-    unnamed(models, scope).map(|(case, _)| case).collect()
+    named(models, scope).into_iter().map(|(named, _)| named.case).collect()
 }
 
-/// The cases of a scope, and whether they are also run on variants of the device.
-fn unnamed(models: &[Model], scope: Scope) -> impl Iterator<Item = (Case, bool)> {
+/// The cases of a scope with their names, which may occur several times, and whether they are also run on variants of the device.
+fn named(models: &[Model], scope: Scope) -> Vec<(NamedCase, bool)> {
     let extremely_long = if scope == Scope::Full { long() } else { Vec::new() };
-    let own_shapes = awkward().into_iter().chain(extremely_long).map(|case| (case, true));
+    let own_shapes = awkward().into_iter().chain(extremely_long);
     let models_shapes = match scope {
         Scope::Quick => first_and_last_of_each_kind(of_models(models, QUICK_FLOPS)),
         Scope::Full => of_models(models, u64::MAX),
     };
-    own_shapes.chain(models_shapes.into_iter().map(|case| (case, false)))
+    let training = if scope == Scope::Full { of_training(models, &models_shapes) } else { Vec::new() };
+    let of_shapes = |case: Case| NamedCase { name: case.name(), case };
+    let own_shapes = own_shapes.map(|case| (of_shapes(case), true));
+    let models_shapes = models_shapes.into_iter().map(|case| (of_shapes(case), false));
+    let training = training.into_iter().map(|(name, case)| (NamedCase { name, case }, false));
+    own_shapes.chain(models_shapes).chain(training).collect()
 }
 
 /// The first and the last case of each kind of operation.
@@ -133,16 +138,15 @@ fn choices_of_kernel(dispatch: &Dispatch) -> BTreeSet<String> {
 /// The cases of a scope in groups, with this seed of the operands' values.
 pub(super) fn groups(models: &[Model], scope: Scope, seed: u64) -> Vec<CaseGroup> {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    let named = unnamed(models, scope).map(|(case, on_variants)| {
+    let grouped = named(models, scope).into_iter().map(|(NamedCase { name, case }, on_variants)| {
         let case = case.with_seed(seed);
-        let shapes = case.name();
-        let count = counts.entry(shapes.clone()).or_default();
+        let count = counts.entry(name.clone()).or_default();
         *count += 1;
-        let name = if *count == 1 { shapes } else { format!("{shapes}#{count}") };
+        let name = if *count == 1 { name } else { format!("{name}#{count}") };
         let twin = case.integer_twin().map(|case| NamedCase { name: format!("{name}{INTEGERS}"), case });
         CaseGroup { cases: [NamedCase { name, case }].into_iter().chain(twin).collect(), on_variants }
     });
-    named.collect()
+    grouped.collect()
 }
 
 /// The selected cases, on the device and on each variant of it that runs other dispatches. The quick scope runs a case on a variant only
