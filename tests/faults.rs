@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::{TINY, gpu, noise};
 use gpu_gan::data::ImageSet;
-use gpu_gan::gpu::{GpuDevice, adapters};
+use gpu_gan::gpu::{GpuDevice, Limits, adapters};
 use gpu_gan::net::Model;
 use gpu_gan::program::{Device, Executor, Program, RoutineId, Snapshot, TensorId, Values};
 use gpu_gan::recipe::Interval;
@@ -245,4 +245,28 @@ fn an_error_of_the_driver_is_one_line() {
     assert!(matches!(error, Error::Device { .. }) && !text.contains('\n'), "{text}");
     assert!(text.starts_with(&format!("{} stopped working: invalid use: ", gpu.description())), "{text}");
     assert!(!error.hint().is_empty());
+}
+
+#[test]
+fn an_adapter_that_allows_less_than_the_kernels_need_is_refused_with_the_limit() {
+    let Some(gpu) = gpu() else { return };
+    let opened = |change: &dyn Fn(&mut Limits)| {
+        let mut adapter = gpu.adapter().clone();
+        change(&mut adapter.limits);
+        GpuDevice::open(&adapter)
+    };
+    let refused = |limit: &str, change: &dyn Fn(&mut Limits)| {
+        let Err(error) = opened(change) else { panic!("{limit}: it was opened") };
+        assert!(error.to_string().contains(limit) && error.hint().contains("--device"), "{error}");
+    };
+    assert!(opened(&|_| ()).is_ok());
+    refused("max_storage_buffers_per_shader_stage of 8, and it allows 7", &|limits| {
+        limits.storage_buffers = 7;
+    });
+    refused("max_compute_workgroup_storage_size of 16384, and it allows 512", &|limits| {
+        limits.workgroup_memory = 512;
+    });
+    refused("max_compute_invocations_per_workgroup of 256, and it allows 64", &|limits| {
+        limits.workgroup_invocations = 64;
+    });
 }

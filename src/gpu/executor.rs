@@ -298,7 +298,7 @@ impl GpuExecutor {
         }
     }
 
-    /// The one place that waits for the GPU. OpenGL cuts each wait at 2.1 s, so it waits again until [`TIMEOUT`].
+    /// Waits for a submission, for at most [`TIMEOUT`]. OpenGL cuts each wait at 2.1 s, so it waits again.
     fn wait_for(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
         let begin = Instant::now();
         loop {
