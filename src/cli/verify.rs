@@ -14,7 +14,7 @@ use crate::verify::{CaseFilter, KnownFailures, Replay, Scope, VerifyOptions, Ver
 pub(super) struct VerifyArguments {
     /// Check awkward shapes, some of the models' shapes, one step (the default)
     ///
-    /// Takes about a minute on a software adapter.
+    /// Takes one to three minutes on a software adapter.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 
