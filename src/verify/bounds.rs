@@ -48,7 +48,7 @@ pub(super) fn tolerances(ops: &[Op], tensors: &[TensorId], program: &Program) ->
 /// What the tolerance of the tensors that an operation reads becomes in one that it writes.
 fn passed_on(op: &Op, written: TensorId, inherited: Tolerance) -> Tolerance {
     match *op {
-        // The derivative of the step by the gradient, as cases with several operations have a v of at least 0.5.
+        // The derivative of the step by the gradient, as cases that compute the gradient have a v of at least 0.5.
         Op::Adam { param, lr, .. } if written == param => inherited.of_values(2.0 * lr),
         _ => inherited,
     }
